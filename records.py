@@ -1,0 +1,91 @@
+"""The immutable records that flow from stage to stage. They do not know where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Something a person asks."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What one contestant answered to one prompt."""
+
+    prompt_id: str
+    model: str
+    text: str
+    tokens: int = 0
+    seconds: float = 0.0
+    truncated: bool = False
+    """True where the answer reached its own token limit: it is an answer, only a cut one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The judge's word on one pair, in the order in which it was shown.
+
+    ``outcome`` is 1 where ``first`` was preferred, 0 where ``second`` was, 0.5 for a tie, and anything
+    between for a judge that answers in degrees. ``ordered`` is False for a judge that sees no order.
+    """
+
+    prompt_id: str
+    first: str
+    second: str
+    outcome: float
+    reason: str = ""
+    ordered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """How strongly ``model_a``'s response was preferred to ``model_b``'s: 1 always, 0.5 a tie, 0 never."""
+
+    prompt_id: str
+    model_a: str
+    model_b: str
+    outcome: float
+    user: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.outcome <= 1.0:
+            raise ValueError(f"outcome must lie in [0, 1], got {self.outcome} ({self.prompt_id})")
+        if self.model_a == self.model_b:
+            raise ValueError(f"a preference needs two different models, got {self.model_a} twice")
+
+
+@dataclass(frozen=True, slots=True)
+class GroundTruth:
+    """One prompt's true scores, higher is better; equal scores are true ties."""
+
+    prompt_id: str
+    scores: Mapping[str, float]
+    method: str = "round_robin"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", MappingProxyType(dict(self.scores)))
+
+    @property
+    def ranking(self) -> tuple[str, ...]:
+        """Models, best first; true ties in alphabetical order."""
+        return tuple(sorted(self.scores, key=lambda model: (-self.scores[model], model)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """A contestant's global rating on the Elo scale (None: unrated) and where it comes from."""
+
+    model: str
+    elo: float | None
+    source: str
+    arena_name: str | None = None
+    ollama_tag: str | None = None
+    proxy: bool = False
+    """True where ``arena_name`` is a relative that stands in: it must be called a proxy wherever it shows."""
