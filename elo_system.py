@@ -1,0 +1,124 @@
+"""System A: each contestant's rating is its global Elo plus an offset of the user's own.
+
+    system = EloSystem({"llama3:8b": 1171.0, "gemma3:4b": 1293.0}).fit(preferences)
+    system.ranking("any prompt")  # one ranking for all prompts
+
+Formulas: A. E. Elo, *The Rating of Chessplayers, Past and Present* (Arco, 1978); FIDE Handbook B.02.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from errors import MissingError, UsageError
+from ranking import Ranker
+from records import Preference
+
+SCALE = 400.0
+UNRATED_START = 1000.0  # only where nobody is rated: then no figure means anything but the differences
+
+
+def expectation(rating_a: float, rating_b: float) -> float:
+    """Expected outcome of a against b, E = 1 / (1 + 10^((R_b − R_a) / 400)), in (0, 1)."""
+    return float(1.0 / (1.0 + 10.0 ** ((rating_b - rating_a) / SCALE)))
+
+
+def starting_ratings(ratings: Mapping[str, float | None]) -> dict[str, float]:
+    """Global ratings with each unrated contestant at the mean of the rated ones (1000 where there are none)."""
+    rated = [r for r in ratings.values() if r is not None]
+    mean = sum(rated) / len(rated) if rated else UNRATED_START
+    return {model: mean if r is None else float(r) for model, r in ratings.items()}
+
+
+class EloSystem(Ranker):
+    """Global Elo ratings moved by the user's preferences, one after the other: the order matters, as in chess.
+
+    ``ratings`` gives every contestant's global rating in Elo points, None for an unrated one.
+    ``k`` is the largest step of one update in Elo points.
+    """
+
+    name = "elo_offset"
+
+    def __init__(self, ratings: Mapping[str, float | None], k: float = 32.0) -> None:
+        self._elo = dict(ratings)
+        self._start = starting_ratings(ratings)
+        self.k = float(k)
+        self._offsets = dict.fromkeys(self._start, 0.0)
+        self.updates = 0
+
+    @property
+    def offsets(self) -> dict[str, float]:
+        """What the user's preferences added to each global rating, in Elo points."""
+        return dict(self._offsets)
+
+    @property
+    def ratings(self) -> dict[str, float]:
+        """Global rating + offset, in Elo points."""
+        return {model: start + self._offsets[model] for model, start in self._start.items()}
+
+    def fit(
+        self,
+        preferences: Sequence[Preference],
+        *,
+        prompt_ids: Collection[str] | None = None,  # noqa: ARG002  (a rating reads no responses)
+        held_out: str | None = None,
+    ) -> Self:
+        """Start anew at offset 0 and apply ``preferences`` in their order; ``held_out`` keeps offset 0."""
+        self._offsets = dict.fromkeys(self._start, 0.0)
+        self.updates = 0
+        for preference in preferences:
+            if held_out not in (preference.model_a, preference.model_b):
+                self.update(preference)
+        return self
+
+    def update(self, preference: Preference) -> None:
+        """One Elo update, R_a ← R_a + K (S − E), with S the outcome in [0, 1]; b moves by as much the other way.
+
+        Raises ValueError for a contestant that has no entry in ``ratings``.
+        """
+        a, b = preference.model_a, preference.model_b
+        for model in (a, b):
+            if model not in self._start:
+                raise ValueError(f"unknown contestant {model!r}; known are {', '.join(self._start)}")
+        expected = expectation(self._start[a] + self._offsets[a], self._start[b] + self._offsets[b])
+        step = self.k * (preference.outcome - expected)
+        self._offsets[a] += step
+        self._offsets[b] -= step
+        self.updates += 1
+
+    def scores(self, prompt_id: str) -> dict[str, float]:  # noqa: ARG002  (one ranking for all prompts)
+        """The ratings, whatever the prompt."""
+        return self.ratings
+
+    def save(self, path: Path, info: Mapping[str, Any] | None = None) -> None:
+        """Write the state as readable JSON, all of it or nothing; ``info`` is kept beside it for the reader."""
+        from cache import write_atomically
+
+        ratings = self.ratings
+        models = {
+            model: {"elo": elo, "start": self._start[model], "offset": self._offsets[model], "rating": ratings[model]}
+            for model, elo in self._elo.items()
+        }
+        state = {"system": self.name, "k": self.k, "scale": SCALE, "updates": self.updates, "models": models}
+        write_atomically(path, json.dumps({**(info or {}), **state}, indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The system that ``save`` wrote. Raises MissingError without a file, UsageError for one that is damaged."""
+        if not path.exists():
+            raise MissingError(f"{path} is not there: nothing was learned yet. Run: python main.py --persona …")
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            models = state["models"]
+            system = cls({m: None if v["elo"] is None else float(v["elo"]) for m, v in models.items()}, state["k"])
+            system._offsets = {m: float(v["offset"]) for m, v in models.items()}
+            system.updates = int(state["updates"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f"{path} cannot be read as saved ratings ({error!r}); it was left as it is. "
+                "Move it away and run python main.py for this persona again: preferences are kept apart from it."
+            ) from error
+        return system
