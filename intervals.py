@@ -1,0 +1,265 @@
+"""Intervals and tests for a handful of prompts, chosen by calibration: see benchmarks/verdict.py and its table.
+
+Why no plain bootstrap, t or sign-flip test alone: the prompts of a cross-validation share training data, so their
+values are not independent, and all three then name a winner between equals in far more than 5 % of experiments.
+Nadeau & Bengio (*Inference for the Generalization Error*, Machine Learning 52, 2003) correct the variance of a
+mean over J folds from σ²/J to σ² (1/J + n_test/n_train); a t interval clustered by fold catches what the
+prompts of one fold have in common. The wider of the two is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Interval = tuple[float, float]
+Winner = Literal["reward_model", "elo_offset", "none"]
+
+ALPHA = 0.05
+RESAMPLES = 9_999  # SciPy's default; at most 13 pairs (2^13 sign patterns) are tested exactly
+_ROUNDING = 1e-12  # spreads below it are rounding errors of equal values
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A mean paired difference and what it can carry."""
+
+    difference: float
+    ci95: Interval
+    p_value: float
+    """The larger of the permutation test's and the interval's: below 0.05 only if both exclude chance."""
+    n: int
+    """Pairs; for clustered differences, values."""
+    sd: float
+    """Standard deviation of the paired differences (0 for a single pair)."""
+    permutation_p: float | None = None
+
+    def as_dict(self) -> dict[str, float | list[float]]:
+        return {"difference": self.difference, "ci95": list(self.ci95), "p_value": self.p_value}
+
+
+# ── One mean ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _standard_errors(values: Array, groups: Sequence[Hashable] | None) -> list[tuple[float, int]]:
+    """(standard error, degrees of freedom), one for each way to look at the mean of ``values`` [n], n ≥ 2.
+
+    Without groups the values are independent. With them (the fold of each) there are two: Nadeau–Bengio,
+    s²/n · (1 + k/(k − 1)), which is their formula with J = k folds of n/k prompts; and clustered by fold.
+    """
+    n = len(values)
+    plain = float(values.std(ddof=1)) / math.sqrt(n)
+    if groups is None:
+        return [(plain, n - 1)]
+    labels, index = np.unique(np.array([repr(g) for g in groups]), return_inverse=True)
+    k = len(labels)
+    if k < 2:
+        return [(plain, n - 1)]
+    return [(plain * math.sqrt(1.0 + k / (k - 1.0)), n - 1), (math.sqrt(_cluster_variance(values, index)), k - 1)]
+
+
+def _cluster_variance(values: Array, index: NDArray[np.intp]) -> float:
+    """Variance of the mean of ``values`` [n], clustered by ``index`` [n]: G/(G−1) · Σ_g (Σ_{i∈g} x_i − x̄)² / n²."""
+    sums = np.bincount(index, weights=values - values.mean())
+    groups = len(sums)
+    return float((sums**2).sum()) * groups / (groups - 1.0) / len(values) ** 2
+
+
+def _half_width(errors: Sequence[tuple[float, int]]) -> float:
+    from scipy.stats import t
+
+    return max(float(t.ppf(1.0 - ALPHA / 2.0, df)) * se for se, df in errors)
+
+
+def _p_value(mean: float, errors: Sequence[tuple[float, int]]) -> float:
+    from scipy.stats import t
+
+    return max(2.0 * float(t.sf(abs(mean) / se, df)) if se > 0.0 else float(mean == 0.0) for se, df in errors)
+
+
+def _unseen(value: float, n: int, low: float, high: float) -> Interval:
+    """The interval where n values are all the same and tell nothing of the spread.
+
+    Up to 1 − (α/2)^(1/n) of all prompts may have gone unseen (Clopper–Pearson for no case among n), and those
+    could lie at ``low`` or ``high``.
+    """
+    share = 1.0 - (ALPHA / 2.0) ** (1.0 / n)
+    return value - share * (value - low), value + share * (high - value)
+
+
+def _unseen_p_value(value: float, n: int, reach: float) -> float:
+    """The level at which ``_unseen`` begins to reach 0."""
+    return min(1.0, 2.0 * (reach / (abs(value) + reach)) ** n)
+
+
+def _around(mean: float, half: float, reach: float) -> Interval:
+    return max(mean - half, -reach), min(mean + half, reach)
+
+
+def mean_interval(
+    values: Sequence[float], low: float = -1.0, high: float = 1.0, groups: Sequence[Hashable] | None = None
+) -> Interval | None:
+    """95 % interval of the mean of values within [low, high]; None without values.
+
+    Wilson's idea with a t quantile and the spread that was seen: the variance shrinks with the distance from the
+    bounds as (μ − low)(high − μ) does. For top-1 hits that is the Wilson interval, in the middle the t interval,
+    and it never leaves the bounds. ``groups``: each value's fold. Raises ValueError for a value out of bounds.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if not len(x):
+        return None
+    if not (x.min() >= low - _ROUNDING and x.max() <= high + _ROUNDING):
+        raise ValueError(f"values must lie in [{low:g}, {high:g}], got {x.min():g} to {x.max():g}")
+    mean = float(x.mean())
+    if np.ptp(x) < _ROUNDING:
+        return _unseen(mean, len(x), low, high)
+    share = (mean - low) / (high - low)
+    h2 = (_half_width(_standard_errors(x, groups)) / (high - low)) ** 2 / (share * (1.0 - share))
+    centre = (share + h2 / 2.0) / (1.0 + h2)
+    half = math.sqrt(h2 * (share * (1.0 - share) + h2 / 4.0)) / (1.0 + h2)
+    return low + (high - low) * (centre - half), low + (high - low) * (centre + half)
+
+
+# ── Two systems, paired ──────────────────────────────────────────────────────────────────────────────────
+
+
+def paired_difference(
+    a: Sequence[float],
+    b: Sequence[float],
+    seed: int,
+    groups: Sequence[Hashable] | None = None,
+    reach: float = 2.0,
+) -> Difference | None:
+    """Mean of a − b, paired by prompt; None without pairs. Raises ValueError for unequal lengths.
+
+    ``groups``: the fold in which each prompt was tested. Pass it whenever the values come from a
+    cross-validation: without it they count as independent, and too many winners are named. ``reach`` is the
+    largest difference possible (2 for τ), needed where all differences are the same.
+    """
+    d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} and {len(b)} values cannot be paired")
+    n = len(d)
+    if n == 0:
+        return None
+    mean, permutation = float(d.mean()), sign_flip_p_value(d, seed)
+    if np.ptp(d) < _ROUNDING:
+        p_value = max(permutation, _unseen_p_value(mean, n, reach))
+        return Difference(mean, _unseen(mean, n, -reach, reach), p_value, n, 0.0, permutation)
+    errors = _standard_errors(d, groups)
+    p_value = max(permutation, _p_value(mean, errors))
+    interval = _around(mean, _half_width(errors), reach)
+    return Difference(mean, interval, p_value, n, float(d.std(ddof=1)), permutation)
+
+
+def sign_flip_p_value(differences: Sequence[float] | Array, seed: int) -> float:
+    """Two-sided paired permutation test of mean 0 (SciPy), exact where all 2^n sign patterns can be tried.
+
+    It alone takes prompts for independent; see the head of this file.
+    """
+    from scipy.stats import permutation_test
+
+    d = np.asarray(differences, dtype=np.float64)
+    if not np.abs(d).max(initial=0.0) > _ROUNDING:
+        return 1.0
+    if len(d) == 1:
+        return 1.0  # both signs are equally far from 0
+    result = permutation_test(
+        (d, np.zeros_like(d)),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(seed),
+    )
+    return min(1.0, float(result.pvalue))
+
+
+def winner(difference: Difference | None) -> Winner:
+    """Who is better by ``difference`` (reward_model − elo_offset): none unless interval and p-value exclude chance."""
+    if difference is None or difference.p_value >= ALPHA:
+        return "none"
+    if difference.ci95[0] > 0.0:
+        return "reward_model"
+    return "elo_offset" if difference.ci95[1] < 0.0 else "none"
+
+
+def prompts_needed(difference: float, sd: float, power: float = 0.8, inflation: float = 1.0) -> int | None:
+    """Prompts to tell a mean difference of this size from 0 at p < 0.05 with this power; None for a difference of 0.
+
+    The smallest n ≥ 6 (fewer can never pass a sign-flip test) with n ≥ inflation · ((t_{0.975, n−1} + t_{power,
+    n−1}) · sd / difference)². ``inflation`` is the variance correction of the test, 1 + k/(k − 1) for k folds.
+    """
+    from scipy.stats import t
+
+    if difference == 0.0:
+        return None
+
+    def enough(n: int) -> bool:
+        quantiles = float(t.ppf(1.0 - ALPHA / 2.0, n - 1) + t.ppf(power, n - 1))
+        return n >= inflation * (quantiles * sd / difference) ** 2
+
+    low, high = 5, 6
+    while not enough(high):
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def prompts_needed_sentence(difference: Difference | None, folds: int | None = None) -> str:
+    """What ``prompts_needed`` says, for the console and the report."""
+    inflation = 1.0 + folds / (folds - 1.0) if folds else 1.0
+    needed = prompts_needed(difference.difference, difference.sd, inflation=inflation) if difference else None
+    if difference is None or needed is None:
+        return "No difference was seen, so no number of prompts can be given."
+    return (
+        f"To tell a difference of {difference.difference:+.2f} from chance (p < 0.05, power 80 %) "
+        f"about {needed} prompts are needed; there are {difference.n}."
+    )
+
+
+# ── Values that belong to two kinds of cluster ───────────────────────────────────────────────────────────
+
+
+def clustered_difference(
+    values: Sequence[float], rows: Sequence[Hashable], columns: Sequence[Hashable], reach: float = 1.0
+) -> Difference | None:
+    """Mean of ``values`` with an interval clustered both ways, such as by user and by prompt; None without values.
+
+    Cameron, Gelbach & Miller (*Robust Inference with Multiway Clustering*, JBES 29, 2011): V = V_rows + V_columns −
+    V_both, here never below the larger of the one-way variances; t quantile with the smaller number of clusters
+    − 1. A kind with a single cluster says nothing and is left out; with both single nothing is known of the
+    spread. ``reach`` is the largest absolute value possible.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if not len(x) == len(rows) == len(columns):
+        raise ValueError(f"{len(x)} values need as many row and column labels, got {len(rows)} and {len(columns)}")
+    if not len(x):
+        return None
+    kinds = [np.unique([repr(label) for label in labels], return_inverse=True)[1] for labels in (rows, columns)]
+    sizes = [int(kind.max()) + 1 for kind in kinds]
+    mean, sd = float(x.mean()), float(x.std(ddof=1)) if len(x) > 1 else 0.0
+    if np.ptp(x) < _ROUNDING or max(sizes) == 1:
+        clusters = min((size for size in sizes if size > 1), default=1)
+        p_value = _unseen_p_value(mean, clusters, reach)
+        return Difference(mean, _unseen(mean, clusters, -reach, reach), p_value, len(x), sd)
+    error = _two_way_error(x, kinds, sizes)
+    interval = _around(mean, _half_width([error]), reach)
+    return Difference(mean, interval, _p_value(mean, [error]), len(x), sd)
+
+
+def _two_way_error(x: Array, kinds: Sequence[NDArray[np.intp]], sizes: Sequence[int]) -> tuple[float, int]:
+    one_way = [_cluster_variance(x, kind) for kind, size in zip(kinds, sizes, strict=True) if size > 1]
+    variance = max(one_way)
+    if len(one_way) == 2:
+        cell = np.unique(kinds[0] * sizes[1] + kinds[1], return_inverse=True)[1]
+        variance = max(variance, sum(one_way) - _cluster_variance(x, cell))
+    return math.sqrt(variance), min(size for size in sizes if size > 1) - 1
