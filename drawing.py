@@ -109,7 +109,7 @@ def whole_ticks(axes: Axes) -> None:
     """Ticks of the x-axis on whole numbers: there is no half preference and no half epoch."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
 
 
 def legend_below(figure: Figure, columns: int) -> None:

@@ -1,6 +1,7 @@
-"""What a run says: the console's text and the self-contained HTML page, both from the results dict alone.
+"""What a run says, from the results dict alone: the console's text here, the plots and the HTML page beside it.
 
-``*_lines`` are pure and return the text; ``print_*`` show it. Plots are in ``plots.py``.
+``*_lines`` are pure and return the text; ``print_*`` show it. ``plots.py`` draws, ``page.py`` writes the page; the
+stages call them from here.
 """
 
 from __future__ import annotations
@@ -11,7 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import wording
+from page import write_report
+from plots import plot_learning_curves, plot_metric_comparison, plot_personas, plot_training_history
 from wording import BASELINES, CONTENDERS, METRICS, MISSING, SYSTEMS, dig, estimate, interval, number, p_value, plain
+
+__all__ = [
+    "ablation_lines", "counts_lines", "final_lines", "generation_lines", "header_lines", "personas_lines",
+    "plot_learning_curves", "plot_metric_comparison", "plot_personas", "plot_training_history",
+    "point_lines", "print_ablation", "print_cached", "print_counts", "print_final", "print_generation",
+    "print_header", "print_personas", "print_point", "print_training", "training_lines", "write_report",
+]  # fmt: skip
 
 Results = Mapping[str, Any]
 

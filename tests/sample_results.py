@@ -18,6 +18,8 @@ TAUS = {
     "random": 0.0,
 }
 MODELS = ("code_block", "numbered_steps", "story", "formal_prose", "bullet_points", "plain_talk")
+CONTENDERS = ("elo_offset", "reward_model")
+ABLATIONS = {"reward model, λ = 0.1": 0.57, "λ = 0": 0.55, "linear head": 0.49, "ListMLE": 0.53}
 LABEL = "embedded (SmolLM2-135M: shows how the suite works, not how good real models are)"
 TOPICS = (
     "How do I find a memory leak in a Python service that only shows up after two days in production?",
@@ -68,7 +70,7 @@ def _curves(points: list[int], incremental: bool, rng: np.random.Generator) -> d
 def _per_prompt(count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
     rows = []
     for i in range(count):
-        elo, reward = (float(np.clip(TAUS[s] + rng.normal(0, 0.25), -1, 1)) for s in ("elo_offset", "reward_model"))
+        elo, reward = (float(np.clip(TAUS[s] + rng.normal(0, 0.25), -1, 1)) for s in CONTENDERS)
         rows.append(
             {
                 "prompt_id": f"coder_{i:03d}",
@@ -84,7 +86,7 @@ def _per_prompt(count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
 
 def _examples() -> list[dict[str, Any]]:
     texts = {
-        "code_block": "```python\ndef find_leak(process):\n    snapshot = tracemalloc.take_snapshot()\n    return snapshot\n```",
+        "code_block": "```python\ndef find_leak():\n    return tracemalloc.take_snapshot()\n```",
         "numbered_steps": "Follow these steps:\n\n1. Reproduce the leak.\n2. Take two snapshots.\n3. Compare them.",
         "story": "The rain had just stopped when the service ran out of memory for the third time that week. " * 3,
         "formal_prose": "In the literature, this question is approached as follows. Memory that stays reachable …",
@@ -113,7 +115,7 @@ def _hypotheses(incremental: bool, rng: np.random.Generator) -> dict[str, Any]:
     by_model = {
         model: {
             system: {"place_error": float(error), "pair_accuracy": float(1 - error / 5)}
-            for system, error in zip(("elo_offset", "reward_model"), rng.uniform(0.6, 2.2, 2), strict=True)
+            for system, error in zip(CONTENDERS, rng.uniform(0.6, 2.2, 2), strict=True)
         }
         for model in MODELS
     }
@@ -182,7 +184,7 @@ def sample_results(*, incremental: bool = True, prompts: int = 25, seed: int = 7
     points = list(range(0, preferences + 1, 5))
     curves = _curves(points, incremental, rng)
     once = {s: metrics(tau + float(rng.normal(0, 0.08))) for s, tau in TAUS.items()}
-    once |= {s: {m: curves[s][m]["mean"][-1] for m in METRICS} for s in ("elo_offset", "reward_model")}
+    once |= {s: {m: curves[s][m]["mean"][-1] for m in METRICS} for s in CONTENDERS}
     once["global_elo"] = {m: curves["elo_offset"][m]["mean"][0] for m in METRICS}
     crossed = {s: {m: with_interval(v) for m, v in metrics(tau).items()} for s, tau in TAUS.items()}
     gains = {m: crossed["reward_model"][m]["mean"] - crossed["elo_offset"][m]["mean"] for m in METRICS}
@@ -208,7 +210,7 @@ def sample_results(*, incremental: bool = True, prompts: int = 25, seed: int = 7
             m: {"difference": gain, "ci95": [gain - 0.1, gain + 0.1], "p_value": 0.0123} for m, gain in gains.items()
         },
         "learning_curve": [
-            {"preferences": x} | {s: {m: curves[s][m]["mean"][i] for m in METRICS} for s in ("elo_offset", "reward_model")}
+            {"preferences": x} | {s: {m: curves[s][m]["mean"][i] for m in METRICS} for s in CONTENDERS}
             for i, x in enumerate(points)
         ],
         "curves": curves,
@@ -218,7 +220,7 @@ def sample_results(*, incremental: bool = True, prompts: int = 25, seed: int = 7
         "examples": _examples(),
         "ablation": [
             {"name": name} | {m: with_interval(v) for m, v in metrics(tau).items()}
-            for name, tau in (("reward model, λ = 0.1", 0.57), ("λ = 0", 0.55), ("linear head", 0.49), ("ListMLE", 0.53))
+            for name, tau in ABLATIONS.items()
         ],
         "training_history": {
             "preference_loss": [0.69 - 0.025 * i + 0.001 * i * i for i in range(10)],
