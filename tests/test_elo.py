@@ -1,0 +1,144 @@
+"""System A: worked examples, an independent implementation, what is kept and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from pathlib import Path
+
+import evalica
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elo_system import EloSystem, expectation
+from errors import MissingError, UsageError
+from ranking import TrainingSet
+from records import Preference
+
+MODELS = ("a", "b", "c", "d")
+RATINGS = {"a": 1200.0, "b": 1100.0, "c": None, "d": 1000.0}
+
+preferences_of = st.lists(
+    st.builds(
+        lambda pair, outcome, prompt: Preference(f"p{prompt}", *pair, outcome),
+        st.sampled_from(list(itertools.permutations(MODELS, 2))),
+        st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
+        st.integers(0, 3),
+    ),
+    max_size=40,
+)
+
+
+def test_tournament_of_wikipedias_article_on_elo() -> None:
+    """A player of 1613 loses to 1609, draws with 1477, beats 1388 and 1586, loses to 1720: 1601 with K = 32."""
+    expected = [expectation(1613, other) for other in (1609, 1477, 1388, 1586, 1720)]
+    assert expected == pytest.approx([0.506, 0.686, 0.785, 0.539, 0.351], abs=6e-4)
+    assert round(1613 + 32 * (0 + 0.5 + 1 + 1 + 0 - sum(expected))) == 1601
+
+
+def test_one_update_among_equals_moves_both_by_half_of_k() -> None:
+    system = EloSystem({"a": 1500.0, "b": 1500.0}).fit([Preference("p", "a", "b", 1.0)])
+    assert system.ratings == {"a": 1516.0, "b": 1484.0}
+    assert system.offsets == {"a": 16.0, "b": -16.0}
+
+
+def test_a_graded_outcome_moves_less_than_a_win() -> None:
+    moved = [
+        EloSystem({"a": 1500.0, "b": 1500.0}).fit([Preference("p", "a", "b", s)]).offsets["a"]
+        for s in (1.0, 0.75, 0.5, 0.25, 0.0)
+    ]
+    assert moved == [16.0, 8.0, 0.0, -8.0, -16.0]
+
+
+@given(preferences_of)
+def test_agrees_with_evalica_where_outcomes_are_whole(preferences: list[Preference]) -> None:
+    whole = [p for p in preferences if p.outcome in (0.0, 0.5, 1.0)]
+    word = {1.0: evalica.Winner.X, 0.0: evalica.Winner.Y, 0.5: evalica.Winner.Draw}
+    ours = EloSystem(dict.fromkeys(MODELS, 1000.0)).fit(whole).ratings
+    if not whole:
+        assert set(ours.values()) == {1000.0}
+        return
+    theirs = evalica.elo(
+        [p.model_a for p in whole],
+        [p.model_b for p in whole],
+        [word[p.outcome] for p in whole],
+        initial=1000.0,
+        k=32.0,
+    ).scores
+    for model, score in theirs.items():
+        assert ours[model] == pytest.approx(score, abs=1e-6)
+
+
+@given(preferences_of)
+def test_what_one_gains_another_loses(preferences: list[Preference]) -> None:
+    assert sum(EloSystem(RATINGS).fit(preferences).offsets.values()) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_unrated_contestants_start_at_the_mean_of_the_others() -> None:
+    assert EloSystem(RATINGS).ratings["c"] == 1100.0
+    assert EloSystem({"a": None, "b": None}).ratings == {"a": 1000.0, "b": 1000.0}
+
+
+def test_fit_starts_anew_and_fit_many_leaves_the_original_alone() -> None:
+    preferences = [Preference("p", "a", "d", 0.0)] * 5
+    system = EloSystem(RATINGS)
+    once = system.fit(preferences).ratings
+    assert system.fit(preferences).ratings == once
+    first, second = system.fit_many([TrainingSet.of([]), TrainingSet.of(preferences[:1])])
+    assert (first.offsets["a"], second.offsets["a"]) == (0.0, pytest.approx(-32 * expectation(1200, 1000)))
+    assert system.ratings == once
+
+
+def test_a_held_out_contestant_keeps_its_global_rating() -> None:
+    preferences = [Preference("p", "a", "b", 0.0), Preference("p", "d", "b", 1.0)]
+    system = EloSystem(RATINGS).fit(preferences, held_out="a")
+    assert system.offsets["a"] == 0.0
+    assert system.offsets["d"] > 0.0 > system.offsets["b"]
+
+
+def test_one_ranking_for_all_prompts_recovers_a_planted_order() -> None:
+    draw = random.Random(3)
+    strength = {"a": -300.0, "b": -100.0, "c": 100.0, "d": 300.0}
+    pairs = list(itertools.combinations(MODELS, 2)) * 50
+    draw.shuffle(pairs)
+    preferences = [
+        Preference(f"p{i}", a, b, float(draw.random() < expectation(strength[a], strength[b])))
+        for i, (a, b) in enumerate(pairs)
+    ]
+    system = EloSystem(RATINGS).fit(preferences)
+    assert system.ranking("any") == system.ranking("other") == ("d", "c", "b", "a")
+
+
+def test_an_unknown_contestant_is_named() -> None:
+    with pytest.raises(ValueError, match="'nobody'"):
+        EloSystem(RATINGS).update(Preference("p", "a", "nobody", 1.0))
+
+
+def test_saved_state_is_readable_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "elo_state_coder.json"
+    system = EloSystem(RATINGS, k=24.0).fit([Preference("p", "a", "c", 0.25), Preference("p", "d", "b", 1.0)])
+    system.save(path, {"persona": "coder"})
+    state = json.loads(path.read_text())
+    assert state["persona"] == "coder"
+    assert state["models"]["c"] == {
+        "elo": None, "start": 1100.0, "offset": system.offsets["c"], "rating": system.ratings["c"]
+    }  # fmt: skip
+    restored = EloSystem.load(path)
+    assert restored.ratings == system.ratings
+    for one in (system, restored):
+        one.update(Preference("p", "a", "b", 0.0))
+    assert restored.ratings == system.ratings
+    assert restored.updates == 3
+
+
+def test_a_missing_or_damaged_state_says_how_to_mend_it(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"main\.py"):
+        EloSystem.load(tmp_path / "none.json")
+    for text in ("{", "[]", '{"models": {"a": {}}, "k": 32}'):
+        damaged = tmp_path / "damaged.json"
+        damaged.write_text(text)
+        with pytest.raises(UsageError, match=r"damaged\.json"):
+            EloSystem.load(damaged)
+        assert damaged.read_text() == text
