@@ -1,0 +1,583 @@
+"""Human votes: files of three formats, scored responses, wrong rows; own votes in the terminal."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import hub
+import votes
+from errors import MissingError, UsageError
+from votes import VOTE_COLUMNS, Votes, load_votes
+from voting import Pair, append_vote, read_own_votes, undo_vote, vote_session
+
+Row = dict[str, Any]
+
+
+def vote(**changes: Any) -> Row:
+    """One good row, changed."""
+    row: Row = dict(zip(VOTE_COLUMNS, ("ann", "p1", "Why?", "x", "because", "y", "so", 1.0), strict=True))
+    return row | changes
+
+
+GOOD = [
+    vote(),
+    vote(user="bob", outcome=0),
+    vote(user="bob", prompt_id="p2", prompt="How?", response_a="thus", response_b="hm", outcome=0.5),
+    vote(prompt_id="p2", prompt="How?", model_a="y", response_a="hm", model_b="z", response_b="by hand", outcome=0.75),
+]
+
+
+def write(path: Path, rows: list[Row]) -> str:
+    """The rows as a file of the path's format."""
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".csv":
+        pd.DataFrame(rows).to_csv(path, index=False, quoting=csv.QUOTE_ALL)
+    else:
+        pd.DataFrame(rows).to_parquet(path)
+    return str(path)
+
+
+@pytest.fixture(params=["jsonl", "csv", "parquet"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file name of each format in turn."""
+    return tmp_path / f"votes.{request.param}"
+
+
+# ── Good files ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_format_gives_the_same_votes(place: Path) -> None:
+    found = load_votes(write(place, GOOD))
+    assert [(p.user, p.prompt_id, p.model_a, p.model_b, p.outcome) for p in found.preferences] == [
+        ("ann", "p1", "x", "y", 1.0),
+        ("bob", "p1", "x", "y", 0.0),
+        ("bob", "p2", "x", "y", 0.5),
+        ("ann", "p2", "y", "z", 0.75),
+    ]
+    assert [(p.id, p.text) for p in found.prompts] == [("p1", "Why?"), ("p2", "How?")]
+    assert {(r.prompt_id, r.model): r.text for r in found.responses} == {
+        ("p1", "x"): "because", ("p1", "y"): "so", ("p2", "x"): "thus", ("p2", "y"): "hm", ("p2", "z"): "by hand",
+    }  # fmt: skip
+    assert (found.users, found.models, found.skipped) == (("ann", "bob"), ("x", "y", "z"), ())
+
+
+def test_categories_are_kept(place: Path) -> None:
+    rows = [row | {"category": "maths" if row["prompt_id"] == "p2" else "writing"} for row in GOOD]
+    assert load_votes(write(place, rows)).categories == {"p1": "writing", "p2": "maths"}
+
+
+def test_an_empty_response_is_a_response(place: Path) -> None:
+    found = load_votes(write(place, [vote(response_b="")]))
+    assert [r.text for r in found.responses] == ["because", ""]
+
+
+@pytest.mark.parametrize(
+    "ids", [("82.1", "82.10"), ("007", "7"), ("2024-01-01", "2024-01-02"), ("NA", "null"), ("1e3", "1000")]
+)
+def test_text_that_looks_like_something_else_stays_text(place: Path, ids: tuple[str, str]) -> None:
+    rows = [
+        vote(prompt_id=name, prompt=name, response_a=name, response_b="2024-01-01T00:00:00Z", user="NaN")
+        for name in ids
+    ]
+    found = load_votes(write(place, rows))
+    assert tuple(p.id for p in found.prompts) == ids
+    assert tuple(p.text for p in found.prompts) == ids
+    assert [r.text for r in found.responses if r.model == "x"] == list(ids)
+    assert {r.text for r in found.responses if r.model == "y"} == {"2024-01-01T00:00:00Z"}
+    assert found.users == ("NaN",)
+
+
+def test_numbers_as_ids_are_their_text(tmp_path: Path) -> None:
+    found = load_votes(write(tmp_path / "v.jsonl", [vote(prompt_id=7, user=12), vote(prompt_id=8, user=13)]))
+    assert ([p.id for p in found.prompts], found.users) == (["7", "8"], ("12", "13"))
+
+
+def test_outcomes_that_are_whole_in_the_first_ten_megabytes_may_be_halves_later(tmp_path: Path) -> None:
+    rows = [vote(prompt_id=str(i), prompt=f"{i}", response_a="a" * 200_000, outcome=i % 2) for i in range(60)]
+    found = load_votes(write(tmp_path / "v.jsonl", [*rows, vote(prompt_id="last", outcome=0.5)]))
+    assert found.preferences[-1].outcome == 0.5
+    assert len(found.preferences) == 61
+
+
+def test_a_csv_with_a_nameless_column_of_row_numbers(tmp_path: Path) -> None:
+    pd.DataFrame(GOOD).to_csv(tmp_path / "v.csv")
+    assert as_rows(load_votes(str(tmp_path / "v.csv"))) == GOOD
+
+
+def test_wildcards_in_a_file_name_are_letters(tmp_path: Path) -> None:
+    write(tmp_path / "v1.jsonl", [vote(user="wrong")])
+    assert load_votes(write(tmp_path / "v[1]*.jsonl", [vote()])).users == ("ann",)
+
+
+def test_loading_leaves_nothing_beside_the_file(place: Path) -> None:
+    load_votes(write(place, GOOD))
+    assert [p.name for p in place.parent.iterdir()] == [place.name]
+
+
+# Everything that UTF-8 can hold; blank ids are refused, so these get a letter.
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+WORD = TEXT.map(lambda text: f"w{text}")
+
+
+@st.composite
+def vote_rows(draw: st.DrawFn) -> list[Row]:
+    """Consistent rows: one text a prompt and one a (prompt, model)."""
+    prompts = draw(st.dictionaries(WORD, WORD, min_size=1, max_size=3))
+    models = draw(st.lists(WORD, min_size=2, max_size=3, unique=True))
+    texts = {(p, m): draw(TEXT) for p in prompts for m in models}
+    rows = []
+    for _ in range(draw(st.integers(1, 5))):
+        prompt, (a, b) = draw(st.sampled_from(sorted(prompts))), draw(st.permutations(models))[:2]
+        outcome = draw(st.floats(0, 1, allow_subnormal=False))
+        values = (draw(WORD), prompt, prompts[prompt], a, texts[prompt, a], b, texts[prompt, b], outcome)
+        rows.append(dict(zip(VOTE_COLUMNS, values, strict=True)))
+    return rows
+
+
+def as_rows(found: Votes) -> list[Row]:
+    prompts = {p.id: p.text for p in found.prompts}
+    texts = {(r.prompt_id, r.model): r.text for r in found.responses}
+    return [
+        dict(zip(VOTE_COLUMNS, (
+            p.user, p.prompt_id, prompts[p.prompt_id], p.model_a, texts[p.prompt_id, p.model_a],
+            p.model_b, texts[p.prompt_id, p.model_b], p.outcome,
+        ), strict=True))
+        for p in found.preferences
+    ]  # fmt: skip
+
+
+@given(rows=vote_rows())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_comes_back_as_it_was(rows: list[Row], tmp_path: Path) -> None:
+    for suffix in ("jsonl", "csv", "parquet"):
+        assert as_rows(load_votes(write(tmp_path / f"v.{suffix}", rows))) == rows
+
+
+@given(rows=vote_rows())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_own_votes_come_back_as_they_were_given(rows: list[Row], tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.unlink(missing_ok=True)
+    for row in rows:
+        append_vote(path, Pair(*(row[name] for name in VOTE_COLUMNS[1:7])), user=row["user"], outcome=row["outcome"])
+    found = read_own_votes(path)
+    assert found is not None
+    assert as_rows(found) == rows == as_rows(load_votes(str(path)))
+
+
+# ── Scores ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_scores_become_one_vote_for_each_pair(place: Path) -> None:
+    common = {"user": "u", "prompt_id": "p", "prompt": "?"}
+    rows = [common | {"model": m, "response": f"by {m}", "score": s} for m, s in (("x", 80), ("y", 30), ("z", 80.0))]
+    found = load_votes(write(place, rows))
+    assert [(p.model_a, p.model_b, p.outcome) for p in found.preferences] == [
+        ("x", "y", 1),
+        ("x", "z", 0.5),
+        ("y", "z", 0),
+    ]
+    assert [r.text for r in found.responses] == ["by x", "by y", "by z"]
+
+
+def prism(interaction: str, user: str, turn: int, model: str, score: int) -> Row:
+    """A row of PRISM's utterances."""
+    return {
+        "utterance_id": f"ut{interaction}{model}", "interaction_id": interaction, "conversation_id": f"c{user}",
+        "user_id": user, "turn": turn, "within_turn_id": 0, "conversation_type": "unguided",
+        "user_prompt": f"prompt {interaction}", "model_response": f"{model} says {interaction}", "model_name": model,
+        "model_provider": "someone", "score": score, "if_chosen": score > 50, "included_in_balanced_subset": True,
+    }  # fmt: skip
+
+
+PRISM = [
+    prism("int0", "user0", 0, "command", 90),
+    prism("int0", "user0", 0, "gpt-4", 60),
+    prism("int0", "user0", 0, "zephyr-7b-beta", 60),
+    prism("int1", "user0", 1, "command", 70),  # the second turn: the chosen model twice
+    prism("int1", "user0", 1, "command", 20),
+    prism("int2", "user1", 0, "gpt-4", 5),
+    prism("int2", "user1", 0, "claude-2", 55),
+]
+
+
+def test_prism_first_turns_become_votes(place: Path) -> None:
+    found = load_votes(write(place, PRISM))
+    assert [(p.user, p.prompt_id, p.model_a, p.model_b, p.outcome) for p in found.preferences] == [
+        ("user0", "int0", "command", "gpt-4", 1.0),
+        ("user0", "int0", "command", "zephyr-7b-beta", 1.0),
+        ("user0", "int0", "gpt-4", "zephyr-7b-beta", 0.5),
+        ("user1", "int2", "gpt-4", "claude-2", 0.0),
+    ]
+    assert [p.text for p in found.prompts] == ["prompt int0", "prompt int2"]
+    assert found.notes == ("2 responses of later turns were left out",)
+
+
+def test_wrong_scores_are_named(place: Path) -> None:
+    rows = [*PRISM[:3], PRISM[0] | {"score": 3}, PRISM[5] | {"score": None}, PRISM[6] | {"score": float("inf")}]
+    with pytest.raises(UsageError) as caught:
+        load_votes(write(place, rows))
+    assert "row 4: this user scored command on this prompt before" in str(caught.value)
+    assert "row 5: score is missing" in str(caught.value)
+    assert "row 6: score " in str(caught.value)
+    assert len(load_votes(str(place), skip_bad_rows=True).preferences) == 3
+
+
+def test_scores_without_two_models_on_a_prompt_are_no_votes(place: Path) -> None:
+    with pytest.raises(UsageError, match="no two responses of different models"):
+        load_votes(write(place, [PRISM[0], PRISM[5]]))
+
+
+# ── Wrong files ──────────────────────────────────────────────────────────────────────────────────────────
+
+WRONG_ROWS = [
+    (vote(user=None), "user is missing"),
+    (vote(prompt_id="  "), "prompt_id is missing"),
+    (vote(prompt=None), "prompt is missing"),
+    (vote(outcome=1.5), "outcome 1.5 is no number in [0, 1]"),
+    (vote(outcome=-0.001), "outcome -0.001 is no number in [0, 1]"),
+    (vote(model_b="x", response_b="because"), "x is on both sides"),
+    (vote(prompt="What?"), "prompt_id p1 stands for another prompt in the first row with it"),
+    (vote(response_b="other"), "y answers prompt p1 with another text in the first row with it"),
+]
+
+
+@pytest.mark.parametrize(("row", "reason"), WRONG_ROWS)
+def test_a_wrong_row_is_named_or_left_out(place: Path, row: Row, reason: str) -> None:
+    source = write(place, [GOOD[0], row, *GOOD[1:]])
+    with pytest.raises(UsageError) as caught:
+        load_votes(source)
+    assert "1 of 5 rows" in str(caught.value)
+    assert f"row 2: {reason}" in str(caught.value)
+    assert "--skip_bad_rows" in str(caught.value)
+    found = load_votes(source, skip_bad_rows=True)
+    assert [row for row, _ in found.skipped] == [2]
+    assert as_rows(found) == GOOD
+
+
+@pytest.mark.parametrize("outcome", ["a", "nan", "inf", "", "0,5", "True"])
+def test_an_outcome_that_is_no_number(tmp_path: Path, outcome: str) -> None:
+    for suffix in ("csv", "jsonl"):
+        source = write(tmp_path / f"v.{suffix}", [vote(), vote(outcome=outcome)])
+        with pytest.raises(UsageError, match="row 2: outcome"):
+            load_votes(source)
+
+
+def test_the_first_ten_wrong_rows_are_listed_and_all_are_counted(place: Path) -> None:
+    rows = [*GOOD, *(vote(outcome=i) for i in range(2, 25))]
+    with pytest.raises(UsageError) as caught:
+        load_votes(write(place, rows))
+    assert "23 of 27 rows" in str(caught.value)
+    assert str(caught.value).count("row ") == 10
+    assert "and 13 more" in str(caught.value)
+    assert len(load_votes(str(place), skip_bad_rows=True).skipped) == 23
+
+
+def test_no_good_row_cannot_be_skipped_around(place: Path) -> None:
+    with pytest.raises(UsageError, match="2 of 2 rows"):
+        load_votes(write(place, [vote(outcome=2), vote(outcome=3)]), skip_bad_rows=True)
+
+
+def test_wrong_columns_are_named_with_those_found(place: Path) -> None:
+    rows = [{name: value for name, value in vote().items() if name not in ("user", "outcome")} | {"winner": "a"}]
+    with pytest.raises(UsageError, match=r"lacks the columns user, outcome; it has prompt_id, .*winner"):
+        load_votes(write(place, rows))
+
+
+def test_lines_that_do_not_parse_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    good = json.dumps(vote()).encode()
+    path.write_bytes(good + b'\n{"user": "torn\n[1]\n' + good + b'\n{"user": "\xff"}\n' + good[:-1])
+    with pytest.raises(UsageError, match="4 of 6 rows"):
+        load_votes(str(path))
+    found = load_votes(str(path), skip_bad_rows=True)
+    assert ([row for row, _ in found.skipped], len(found.preferences)) == ([2, 3, 5, 6], 2)
+
+
+def test_values_of_another_kind_in_one_row_are_named(tmp_path: Path) -> None:
+    rows = [vote(), vote(response_a=["a", "list"]), vote(outcome="much"), vote(prompt={"a": 1}), vote(user="\ud800")]
+    with pytest.raises(UsageError) as caught:
+        load_votes(write(tmp_path / "v.jsonl", rows))
+    for row, reason in (
+        (2, "response_a is missing"),
+        (3, "outcome much"),
+        (4, "prompt is missing"),
+        (5, "user is missing"),
+    ):
+        assert f"row {row}: {reason}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["v.jsonl", "v.csv", "v.parquet"])
+def test_empty_and_broken_files(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    for content in (b"", b"\x00\xff\xfe broken \x80" * 20):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match=r"is empty|cannot be|lacks"):
+            load_votes(str(path))
+
+
+def test_a_file_with_columns_and_no_rows(place: Path) -> None:
+    frame = pd.DataFrame({name: pd.Series(dtype="str") for name in VOTE_COLUMNS})
+    {".csv": frame.to_csv, ".parquet": frame.to_parquet, ".jsonl": lambda path: path.write_text("\n\n")}[place.suffix](
+        place
+    )
+    with pytest.raises(UsageError, match="has no rows"):
+        load_votes(str(place))
+
+
+def test_what_is_no_vote_file(tmp_path: Path) -> None:
+    (tmp_path / "v.xlsx").write_bytes(b"x")
+    (tmp_path / "folder.csv").mkdir()
+    wrong = [
+        ("v.xlsx", "unknown ending"),
+        ("folder.csv", "not a file"),
+        ("gone.jsonl", "does not exist"),
+        ("", "not a file"),
+    ]
+    for name, message in wrong:
+        with pytest.raises(UsageError, match=message):
+            load_votes(str(tmp_path / name))
+
+
+def test_a_csv_with_a_column_twice(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("user,user\na,b\n")
+    with pytest.raises(UsageError, match="a column twice"):
+        load_votes(str(tmp_path / "v.csv"))
+
+
+# ── Hub ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_hub_out_of_reach_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(MissingError, match="--preferences FILE"):
+        load_votes("owner/name")
+
+
+@pytest.mark.parametrize(("source", "config"), [
+    ("HannahRoseKirk/prism-alignment", "utterances"), ("HannahRoseKirk/prism-alignment:other", "other"),
+])  # fmt: skip
+def test_a_hub_id_goes_through_load_dataset(
+    source: str, config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same call on a folder laid out like the data set on the hub, which stands in for it."""
+    import datasets
+
+    folder = tmp_path / "prism"
+    folder.mkdir()
+    write(folder / "utterances.jsonl", PRISM)
+    write(folder / "survey.jsonl", [{"user_id": "user0"}])
+    (folder / "README.md").write_text(
+        f"---\nconfigs:\n- config_name: survey\n  data_files: survey.jsonl\n- config_name: {config}\n"
+        "  data_files: utterances.jsonl\n---\n"
+    )
+    real, asked = datasets.load_dataset, []
+
+    def load(name: str, *args: Any, **options: Any) -> Any:
+        asked.append(name)
+        return real(str(folder), *args, **options)
+
+    monkeypatch.setattr(hub, "reachable", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    found = load_votes(source, cache_dir=tmp_path / "cache")
+    assert asked == ["HannahRoseKirk/prism-alignment"]
+    assert len(found.preferences) == 4
+
+
+def test_what_the_hub_refuses_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def refuse(*args: Any, **options: Any) -> Any:
+        raise ConnectionError("401 gated\nand much more")
+
+    monkeypatch.setattr(hub, "reachable", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(UsageError, match=r"could not be loaded from the hub: 401 gated$"):
+        votes.load_votes("owner/name")
+
+
+# ── Own votes ────────────────────────────────────────────────────────────────────────────────────────────
+
+PAIRS = [Pair(f"p{i}", f"prompt {i}", "alpha", f"ALPHA answers {i}", "beta", f"BETA answers {i}") for i in range(6)]
+
+
+class Terminal:
+    """Answers from a script; what a callable answers depends on the page shown last."""
+
+    def __init__(self, *answers: str | Callable[[str], str] | BaseException) -> None:
+        self.answers: Iterator[str | Callable[[str], str] | BaseException] = iter(answers)
+        self.pages: list[str] = []
+        self.said: list[str] = []
+
+    def show(self, text: str) -> None:
+        self.said.append(text)
+        if "Response A" in text:
+            self.pages.append(text)
+
+    def ask(self, question: str) -> str:
+        answer = next(self.answers, EOFError())
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer(self.pages[-1]) if callable(answer) else answer
+
+
+def run(path: Path, *answers: Any, pairs: list[Pair] = PAIRS, user: str = "me", seed: int = 1) -> tuple[int, Terminal]:
+    terminal = Terminal(*answers)
+    return vote_session(pairs, path, user=user, ask=terminal.ask, show=terminal.show, seed=seed), terminal
+
+
+def prefers_alpha(page: str) -> str:
+    return "A" if page.index("ALPHA") < page.index("BETA") else "b"
+
+
+def own(path: Path) -> Votes:
+    found = read_own_votes(path)
+    assert found is not None
+    return found
+
+
+def test_a_session_keeps_what_was_meant_whatever_the_side(tmp_path: Path) -> None:
+    path = tmp_path / "cache" / "votes_me.jsonl"
+    given, _ = run(path, *[prefers_alpha] * 6)
+    assert given == 6
+    found = own(path)
+    assert {(p.outcome if p.model_a == "alpha" else 1 - p.outcome) for p in found.preferences} == {1.0}
+    assert {p.model_a for p in found.preferences} == {"alpha", "beta"}, "sides should be drawn"
+    assert {p.prompt_id for p in found.preferences} == {pair.prompt_id for pair in PAIRS}
+    assert as_rows(load_votes(str(path))) == as_rows(found)
+
+
+def test_model_names_are_never_shown(tmp_path: Path) -> None:
+    _, terminal = run(tmp_path / "v.jsonl", "t", "what?", "u", "a", "q")
+    assert not any("alpha" in text or "beta" in text for text in terminal.said)
+
+
+def test_the_order_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    pages = [run(tmp_path / f"{i}.jsonl", *["t"] * 6, seed=seed)[1].pages for i, seed in enumerate((3, 3, 4))]
+    assert pages[0] == pages[1] != pages[2]
+
+
+def test_each_vote_is_on_the_disk_before_the_next_question(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    lines: list[int] = []
+
+    def count(page: str) -> str:
+        lines.append(len(path.read_bytes().splitlines()) if path.exists() else 0)
+        return "t"
+
+    run(path, count, count, count)
+    assert lines == [0, 1, 2]
+
+
+def test_undo_takes_back_this_sessions_votes_only(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    run(path, "a", "q")
+    before = path.read_bytes()
+    given, terminal = run(path, "u", "a", "t", "u", "u", "u", "b", "q")
+    assert given == 1
+    assert path.read_bytes().startswith(before)
+    assert own(path).preferences[-1].outcome == 0.0
+    assert len(own(path).preferences) == 2
+    assert sum("Nothing to undo" in text for text in terminal.said) == 2
+    numbers = [page.split("Prompt ")[1][0] for page in terminal.pages]
+    assert numbers == ["1", "1", "2", "3", "2", "1", "1", "2"]
+    assert terminal.pages[2] == terminal.pages[4] == terminal.pages[7], "the same pair on the same sides again"
+
+
+@pytest.mark.parametrize("end", [EOFError(), KeyboardInterrupt(), "q", "Quit"])
+def test_every_way_to_quit_keeps_the_votes(tmp_path: Path, end: BaseException | str) -> None:
+    path = tmp_path / "v.jsonl"
+    given, terminal = run(path, "a", "tie", end)
+    assert given == 2 == len(own(path).preferences)
+    assert terminal.said[-1] == f"2 votes saved in {path}; 4 left"
+
+
+def test_a_later_session_leaves_out_what_was_voted_on(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    run(path, "a", "b", "q")
+    turned = [pair.turned() for pair in PAIRS]
+    given, terminal = run(path, *["t"] * 9, pairs=turned, seed=5)
+    assert (given, len(terminal.pages)) == (4, 4)
+    assert run(path, "a")[0] == 0
+    assert run(path, "a", user="someone else")[0] == 1
+
+
+def test_a_changed_response_is_a_new_pair_and_ends_the_old_vote(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    run(path, *["a"] * 6)
+    changed = [Pair("p0", "prompt 0", "alpha", "a new answer", "beta", "BETA answers 0")]
+    assert run(path, "b", pairs=changed)[0] == 1
+    found = own(path)
+    assert len(found.preferences) == 6
+    assert len(found.skipped) == 1
+    assert "a new answer" in {r.text for r in found.responses}
+
+
+@pytest.mark.parametrize("cut", [1, 2, 30, 200])
+def test_a_torn_last_line_costs_that_vote_only(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "v.jsonl"
+    for pair in PAIRS[:3]:
+        append_vote(path, pair, user="me", outcome=1.0)
+    whole = path.read_bytes()
+    lost = 0 if cut == 1 else 1  # without its line end alone, the vote is whole
+    path.write_bytes(whole[:-cut] if cut < 200 else whole.splitlines(keepends=True)[0][:-20])
+    if cut == 200:
+        assert read_own_votes(path) is None
+    else:
+        assert len(own(path).preferences) == 3 - lost
+    append_vote(path, PAIRS[4], user="me", outcome=0.0)
+    found = load_votes(str(path))
+    assert found.preferences[-1].prompt_id == "p4"
+    assert len(found.preferences) == (1 if cut == 200 else 4 - lost)
+
+
+def test_undo_on_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    assert not undo_vote(path)
+    append_vote(path, PAIRS[0], user="me", outcome=1.0)
+    before = path.read_bytes()
+    append_vote(path, PAIRS[1], user="me", outcome=1.0)
+    assert undo_vote(path)
+    assert path.read_bytes() == before
+    assert undo_vote(path)
+    assert not undo_vote(path)
+    assert read_own_votes(path) is None
+
+
+def test_a_file_of_wrong_lines_is_not_taken_for_no_votes(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    path.write_text("not\njson\n")
+    with pytest.raises(UsageError, match="2 of 2 rows"):
+        read_own_votes(path)
+    assert path.read_text() == "not\njson\n"
+
+
+def test_two_sessions_on_one_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    with pytest.raises(UsageError, match="another session"):
+        run(path, lambda page: str(run(path, "a")))
+    assert run(path, "a")[0] == 1
+
+
+def test_responses_cannot_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    nasty = "\x1b[2J\x1b]0;title\x07red\x1b[31m text\x00\x08\u202egnp\r\nnext\tcolumn\n    indented " + "word " * 30
+    pair = Pair("p", nasty, "m1", nasty, "m2", "\n\n")
+    _, terminal = run(tmp_path / "v.jsonl", "a", pairs=[pair])
+    page = terminal.pages[0]
+    assert all(character == "\n" or character.isprintable() for character in page)
+    assert max(len(line) for line in page.splitlines()) <= 40
+    assert "red textgnp" in page
+    assert "\n    indented word" in page
+    assert "(no answer)" in page
+    assert own(tmp_path / "v.jsonl").prompts[0].text == nasty, "what is saved is the text itself"
