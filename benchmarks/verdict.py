@@ -236,21 +236,28 @@ def winner_table(
 
 
 def sample_efficiency_rows(simulations: int, rng: Rng, prompts: int = 25) -> dict[str, Any]:
-    """H1 at the level of scores: areas under curves of learners that see 1/5, 2/5, … of the labels."""
+    """H1 at the level of scores: areas under the curves of two learners of one common taste.
+
+    Both see the same labels, whose error falls with the share seen; each adds an error of its own.
+    """
+    worlds = {
+        "null: both err by half a taste": (0.5, 0.5),
+        "null, adverse: both err by a whole one": (1.0, 1.0),
+        "A errs 2 tastes, B half a one": (2.0, 0.5),
+        "A errs 4 tastes, B half a one": (4.0, 0.5),
+    }
     result = {}
-    for name, error_b in (("null: equal learners", 1.0), ("B's labels count 4 times", 0.5)):
-        truth = np.sqrt(0.3) * rng.standard_normal((simulations, 1, MODELS))
-        truth = truth + np.sqrt(0.7) * rng.standard_normal((simulations, prompts, MODELS))
-        areas = []
-        for error in (1.0, error_b):
-            points = [
-                trained_means(truth + error * seen * rng.standard_normal(truth.shape))
-                for seen in (5.0, 2.5, 1.7, 1.25, 1.0)
-            ]
-            areas.append(np.mean([kendall_tau(point, truth) for point in points], axis=0))
-        result[name] = _verdicts(
-            [paired_difference(b, a, 0, folds_of(prompts).tolist()) for a, b in zip(*areas, strict=True)]
-        )
+    for name, errors in worlds.items():
+        shape = (simulations, prompts, MODELS)
+        truth = np.sqrt(0.3) * rng.standard_normal((simulations, 1, MODELS)) + np.sqrt(0.7) * rng.standard_normal(shape)
+        own = [error * rng.standard_normal(shape) for error in errors]
+        areas = np.zeros((2, simulations, prompts))
+        for seen in (0.2, 0.4, 0.6, 0.8, 1.0):
+            labels = truth + np.sqrt(1.0 / seen - 1.0) * rng.standard_normal(shape)
+            areas += [kendall_tau(trained_means(labels + error), truth) / 5.0 for error in own]
+        groups = folds_of(prompts).tolist()
+        tested = [paired_difference(b, a, 0, groups) for a, b in zip(*areas, strict=True)]
+        result[f"{name} ({(areas[1] - areas[0]).mean():+.2f})"] = _verdicts(tested)
     return result
 
 

@@ -1,0 +1,288 @@
+"""Metrics against SciPy, worked examples and brute force; splits, cross-validation and curves without leaks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import warnings
+from collections.abc import Collection, Sequence
+from typing import Self
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import kendalltau, spearmanr
+
+from elo_system import EloSystem
+from evaluation import (
+    METRICS,
+    Metrics,
+    counts,
+    cross_validate,
+    cross_validated_curves,
+    curves,
+    evaluate,
+    folds,
+    kendall_tau,
+    learning_curve,
+    mean_metrics,
+    prompt_metrics,
+    shuffled,
+    split,
+)
+from ranking import Ranker
+from records import GroundTruth, Preference
+
+NAMES = "abcdefghij"
+scores_of = st.integers(2, 5).flatmap(
+    lambda n: st.tuples(*[st.lists(st.integers(0, 4), min_size=n, max_size=n) for _ in "xy"])
+)
+
+
+def metrics(x: Sequence[float], y: Sequence[float], k: int = 3) -> Metrics | None:
+    return prompt_metrics(dict(zip(NAMES, x, strict=False)), GroundTruth("p", dict(zip(NAMES, y, strict=False))), k)
+
+
+# ── Metrics ──
+
+
+def test_spearman_of_the_textbook_example() -> None:
+    """Wikipedia: intelligence against hours of television, ρ = −29/165."""
+    iq = [106, 100, 86, 101, 99, 103, 97, 113, 112, 110]
+    hours = [7, 27, 2, 50, 28, 29, 20, 12, 6, 17]
+    result = metrics(hours, iq)
+    assert result is not None
+    assert result.spearman_rho == pytest.approx(-29 / 165)
+
+
+def test_kendall_with_ties_of_scipys_documentation() -> None:
+    assert kendall_tau(np.array([12, 2, 1, 12, 2]), np.array([1, 4, 7, 1, 0])) == pytest.approx(-0.4714045)
+
+
+def test_a_small_example_by_hand() -> None:
+    """Truth a > b > c > d; predicted b > a > c = d: of six pairs one wrong, one tied."""
+    result = metrics([3, 4, 1, 1], [4, 3, 2, 1])
+    assert result is not None
+    assert result.kendall_tau == pytest.approx((4 - 1) / math.sqrt(6 * 5))
+    assert result.ranking_accuracy == pytest.approx((4 + 0.5) / 6)
+    assert result.top_1_accuracy == 0.0
+    assert result.top_3_accuracy == pytest.approx((2 + 0.5) / 3)
+
+
+def test_abstaining_earns_what_chance_earns() -> None:
+    result = metrics([1, 1, 1, 1, 1, 1], [6, 5, 4, 3, 2, 1])
+    assert result is not None
+    assert result.as_dict() == pytest.approx(
+        {"kendall_tau": 0, "spearman_rho": 0, "ranking_accuracy": 0.5, "top_1_accuracy": 1 / 6, "top_3_accuracy": 0.5}
+    )
+
+
+def test_a_truth_without_order_is_no_prompt_to_test_on() -> None:
+    assert metrics([1, 2, 3], [2, 2, 2]) is None
+    assert metrics([1], [1]) is None
+
+
+def test_any_of_the_true_bests_is_right() -> None:
+    result = metrics([3, 2, 1, 0], [2, 1, 2, 1], k=3)
+    assert result is not None
+    assert result.top_1_accuracy == 1.0
+    assert result.top_3_accuracy == 1.0  # a, c and either of b and d
+
+
+def test_missing_and_undefined_scores_are_errors() -> None:
+    truth = GroundTruth("p7", {"a": 1.0, "b": 0.0})
+    for scores in ({"a": 1.0}, {"a": 1.0, "b": math.nan}):
+        with pytest.raises(ValueError, match=r"b on prompt 'p7'"):
+            prompt_metrics(scores, truth)
+    with pytest.raises(ValueError, match="true score"):
+        prompt_metrics({"a": 1.0, "b": 0.0}, GroundTruth("p7", {"a": 1.0, "b": math.nan}))
+    assert prompt_metrics({"a": math.inf, "b": -math.inf}, truth) == Metrics(1.0, 1.0, 1.0, 1.0, 1.0)
+
+
+@given(scores_of)
+def test_correlations_agree_with_scipy(pair: tuple[list[int], list[int]]) -> None:
+    x, y = pair
+    result = metrics(x, y)
+    if len(set(y)) == 1:
+        assert result is None
+        return
+    assert result is not None
+    if len(set(x)) == 1:
+        assert (result.kendall_tau, result.spearman_rho) == (0.0, 0.0)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert result.kendall_tau == pytest.approx(kendalltau(x, y).statistic, abs=1e-9)
+        assert result.spearman_rho == pytest.approx(spearmanr(x, y).statistic, abs=1e-9)
+
+
+@given(scores_of, st.integers(1, 4))
+def test_ties_count_at_their_expectation_under_random_breaking(pair: tuple[list[int], list[int]], k: int) -> None:
+    x, y = pair
+    result = metrics(x, y, k)
+    if result is None:
+        return
+    orders = _consistent_orders(x)
+    assert result.top_1_accuracy == pytest.approx(statistics.fmean(y[o[0]] == max(y) for o in orders))
+    k = min(k, len(x))
+    best = [_best_overlap(o[:k], y, k) for o in orders]
+    assert result.top_3_accuracy == pytest.approx(statistics.fmean(best))
+    right = [statistics.fmean((o.index(i) < o.index(j)) == (y[i] > y[j]) for i, j in _ordered_pairs(y)) for o in orders]
+    assert result.ranking_accuracy == pytest.approx(statistics.fmean(right))
+
+
+def _consistent_orders(x: Sequence[int]) -> list[tuple[int, ...]]:
+    return [o for o in itertools.permutations(range(len(x))) if all(x[i] >= x[j] for i, j in itertools.pairwise(o))]
+
+
+def _best_overlap(chosen: Sequence[int], y: Sequence[int], k: int) -> float:
+    return max(len(set(chosen) & set(order[:k])) for order in _consistent_orders(y)) / k
+
+
+def _ordered_pairs(y: Sequence[int]) -> list[tuple[int, int]]:
+    return [(i, j) for i, j in itertools.combinations(range(len(y)), 2) if y[i] != y[j]]
+
+
+def test_means_skip_what_is_undefined_and_say_so() -> None:
+    one, other = Metrics(0.5, 0.0, 1.0, 1.0, None), Metrics(1.0, 0.5, 0.5, 0.0, None)
+    assert mean_metrics([one, other]) == Metrics(0.75, 0.25, 0.75, 0.5, None)
+    assert mean_metrics([]) == Metrics(None, None, None, None, None)
+
+
+# ── Splits ──
+
+
+@given(st.integers(5, 60), st.integers(2, 5), st.integers(0, 99))
+def test_every_prompt_is_in_one_fold_and_sizes_hardly_differ(n: int, k: int, seed: int) -> None:
+    ids = [f"p{i}" for i in range(n)]
+    parts = folds(ids, k, seed)
+    assert sorted(itertools.chain(*parts)) == sorted(ids)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert parts == folds(ids, k, seed)
+
+
+def test_splits_are_by_the_seed_and_refuse_the_impossible() -> None:
+    ids = [f"p{i:02d}" for i in range(25)]
+    train, test = split(ids, 20, 42)
+    assert (len(train), len(test), sorted(train + test)) == (20, 5, ids)
+    assert split(ids, 20, 42) == (train, test) != split(ids, 20, 43)
+    for count in (0, 25):
+        with pytest.raises(ValueError, match="cannot train"):
+            split(ids, count, 1)
+    for k in (1, 26):
+        with pytest.raises(ValueError, match="folds"):
+            folds(ids, k, 1)
+
+
+# ── Cross-validation and curves ──
+
+MODELS = ("a", "b", "c")
+IDS = [f"p{i}" for i in range(10)]
+PREFERENCES = [Preference(p, x, y, 1.0) for p in IDS for x, y in itertools.combinations(MODELS, 2)]
+TRUTHS = [GroundTruth(p, {"a": 2.0, "b": 1.0, "c": 0.0}) for p in IDS]
+
+
+class Witness(Ranker):
+    """Right about prompts it did not train on, wrong about the others, and undecided before any preference."""
+
+    name = "witness"
+
+    def __init__(self) -> None:
+        self.seen: tuple[Preference, ...] = ()
+        self.prompts: tuple[str, ...] = ()
+
+    def fit(
+        self,
+        preferences: Sequence[Preference],
+        *,
+        prompt_ids: Collection[str] | None = None,
+        held_out: str | None = None,
+    ) -> Self:
+        self.seen, self.prompts = tuple(preferences), tuple(prompt_ids or ())
+        return self
+
+    def scores(self, prompt_id: str) -> dict[str, float]:
+        leaked = prompt_id in self.prompts or any(p.prompt_id == prompt_id for p in self.seen)
+        sign = 0.0 if not self.seen else -1.0 if leaked else 1.0
+        return {model: -sign * i for i, model in enumerate(MODELS)}
+
+
+def test_every_prompt_is_tested_once_by_a_training_that_never_saw_it() -> None:
+    parts = folds(IDS, 5, 0)
+    results = cross_validate([Witness(), EloSystem(dict.fromkeys(MODELS, 1000.0))], PREFERENCES, TRUTHS, parts)
+    assert set(results) == {"witness", "elo_offset"}
+    for per_prompt in results.values():
+        assert sorted(per_prompt) == IDS
+        assert all(m.kendall_tau == 1.0 for m in per_prompt.values())
+
+
+def test_prompts_without_order_are_left_out_and_missing_truths_refused() -> None:
+    tied = [GroundTruth("p0", dict.fromkeys(MODELS, 1.0)), *TRUTHS[1:]]
+    assert "p0" not in cross_validate([Witness()], PREFERENCES, tied, folds(IDS, 5, 0))["witness"]
+    result = evaluate(Witness().fit(PREFERENCES[-1:]), tied[:3])
+    assert (result.left_out, list(result.per_prompt), result.mean.kendall_tau) == (1, ["p1", "p2"], 1.0)
+    with pytest.raises(ValueError, match="p9"):
+        cross_validate([Witness()], PREFERENCES, TRUTHS[:-1], folds(IDS, 5, 0))
+
+
+def test_a_curve_has_its_true_x_values_and_starts_without_preferences() -> None:
+    assert counts(12, 5) == (0, 5, 10, 12)
+    assert counts(10, 5) == (0, 5, 10)
+    assert counts(0, 5) == (0,)
+    with pytest.raises(ValueError, match="every 0"):
+        counts(10, 0)
+    train = [p for p in PREFERENCES if p.prompt_id not in ("p8", "p9")]
+    curve = learning_curve(Witness(), train, TRUTHS[8:], 10, IDS[:8])
+    assert [(point.preferences, point.metrics.kendall_tau) for point in curve] == [(0, 0), (10, 1), (20, 1), (24, 1)]
+    once = learning_curve(Witness(), train, TRUTHS[8:], 10, IDS[:8], once=True)
+    assert [(point.preferences, point.metrics.kendall_tau) for point in once] == [(0, 1), (10, 1), (20, 1), (24, 1)]
+
+
+def test_each_point_is_a_training_on_so_many_of_the_first_preferences() -> None:
+    system = EloSystem({"a": 900.0, "b": 1000.0, "c": 1100.0})
+    order = shuffled(PREFERENCES, 7)
+    for point in learning_curve(system, order, TRUTHS, 4, IDS):
+        again = evaluate(EloSystem({"a": 900.0, "b": 1000.0, "c": 1100.0}).fit(order[: point.preferences]), TRUTHS)
+        assert point.metrics.as_dict() == pytest.approx(again.mean.as_dict())
+    assert system.offsets == dict.fromkeys(MODELS, 0.0)
+
+
+def test_curves_of_two_systems_share_their_orders() -> None:
+    system = EloSystem({"a": 900.0, "b": 1000.0, "c": 1100.0})
+    one = curves(system, PREFERENCES, TRUTHS, 6, IDS, 3, seed=1)
+    assert one.values["kendall_tau"].shape == (3, len(counts(30, 6)), 10)
+    again = curves(system, PREFERENCES, TRUTHS, 6, IDS, 3, seed=1)
+    other = curves(system, PREFERENCES, TRUTHS, 6, IDS, 3, seed=2)
+    assert np.array_equal(one.values["kendall_tau"], again.values["kendall_tau"])
+    assert not np.array_equal(one.values["kendall_tau"], other.values["kendall_tau"])
+    by_hand = [learning_curve(system, shuffled(PREFERENCES, [1, i]), TRUTHS, 6, IDS) for i in range(3)]
+    for metric in METRICS:
+        expected = np.mean([[getattr(p.metrics, metric) for p in curve] for curve in by_hand], axis=0)
+        assert [getattr(p.metrics, metric) for p in one.points] == pytest.approx(expected)
+
+
+def test_cross_validated_curves_test_every_prompt_without_a_leak() -> None:
+    tied = [GroundTruth("p0", dict.fromkeys(MODELS, 1.0)), *TRUTHS[1:]]
+    result = cross_validated_curves(Witness(), PREFERENCES, tied, folds(IDS, 4, 0), 5, 2, seed=0)
+    assert result.counts == (0, 5, 10, 15, 20, 21)  # the largest fold tests 3 of 10 prompts
+    assert sorted(result.prompt_ids) == IDS[1:]
+    assert result.left_out == 1
+    assert np.array_equal(result.values["kendall_tau"][:, 0], np.zeros((2, 9)))
+    assert np.array_equal(result.values["kendall_tau"][:, 1:], np.ones((2, 5, 9)))
+
+
+def test_a_ranker_is_asked_once_for_each_prompt() -> None:
+
+    class Counted(Witness):
+        calls = 0
+
+        def scores(self, prompt_id: str) -> dict[str, float]:
+            Counted.calls += 1
+            return super().scores(prompt_id)
+
+    ids = [f"p{i}" for i in range(300)]
+    truths = [GroundTruth(p, {"a": 2.0, "b": 1.0, "c": 0.0}) for p in ids]
+    cross_validate([Counted()], [Preference(p, "a", "b", 1.0) for p in ids], truths, folds(ids, 5, 0))
+    assert Counted.calls == 300
