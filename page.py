@@ -21,12 +21,14 @@ TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
 TEMPLATE = "report.html.j2"
 QUALITY = {
     "flip_rate": "Pairs whose winner changes with the order shown (flip rate)",
+    "inconsistent_rate": "Pairs judged differently in the two orders, ties counted",
     "first_position_rate": "Share won by what was shown first",
     "longer_response_rate": "Share won by the longer response",
-    "circular_triads": "Circular triads (A over B over C over A)",
+    "circular_triads": "Circular triads (A over B over C over A); by chance 0.25",
+    "consistency": "Consistency (Kendall's ζ): 1 without circles",
     "noise_ceiling": "Noise ceiling: τ between two rounds of judging",
     "listwise_agreement": "τ between round-robin and listwise truth",
-    "self_preference": "Self-preference of the judge",
+    "self_win_rate": "Share won by the judge's own responses, where it is a contestant",
 }
 UNSAID_VERDICTS = {
     "reward_model": "The reward model ranks better than the Elo offset.",
@@ -77,7 +79,10 @@ def _environment() -> Environment:
     environment.filters.update({show.__name__: _typeset(show) for show in figures})
     environment.filters.update(anything=_anything, rating=wording.rating, is_number=is_number)
     environment.globals.update(
-        split_gain=wording.difference, split_words=wording.split, prompts_needed=wording.prompts_needed
+        split_gain=wording.difference,
+        split_words=wording.split,
+        prompts_needed=wording.prompts_needed,
+        because=wording.because,
     )
     return environment
 
@@ -149,8 +154,10 @@ def _by_difference(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _held_out(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
-    by_model = dig(results, "hypotheses", "generalization", "by_model") or {}
-    return list(by_model.items())
+    """Each contestant, then all of them, as left out of training."""
+    found = dig(results, "hypotheses", "generalization") or {}
+    rows = list((found.get("by_contestant") or {}).items())
+    return [*rows, ("All contestants", found)] if rows else []
 
 
 def _example(example: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from drawing import (
     whole_ticks,
     write_png,
 )
-from wording import CONTENDERS, METRICS, SYSTEMS, dig, is_number, number, plain, split
+from wording import CONTENDERS, METRICS, SYSTEMS, dig, is_number, number, split
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,9 +115,10 @@ def trained_once(results: Results) -> bool:
 
 
 def global_level(results: Results, metric: str) -> Any:
-    """Global Elo never learns: its one value, measured as the curves were where that is known."""
-    measured = dig(results, "curves", "global_elo", metric, "mean")
-    return measured[-1] if measured else dig(results, "final", "global_elo", metric)
+    """Global Elo never learns: its one value, on the prompts that the curves were measured on."""
+    if dig(results, "curves", "points"):
+        return dig(results, "cross_validated", "global_elo", metric, "mean")
+    return dig(results, "final", "global_elo", metric)
 
 
 def curve_limits(results: Results, metrics: Iterable[str]) -> tuple[float, float]:
@@ -140,10 +141,10 @@ def _is_level(results: Results, system: str) -> bool:
 
 
 def curve_remark(results: Results) -> str:
-    """What the curves were measured on, as far as the results say."""
+    """What the curves were measured on."""
     if not dig(results, "curves", "points"):
         return f"Documented split: {split(results)}."
-    return plain(dig(results, "curves", "about") or "Bands: 95 % intervals.")
+    return "Cross-validated: every prompt a test prompt once. Bands: 95 % interval of the mean over prompts."
 
 
 # ── Comparison of metrics ────────────────────────────────────────────────────────────────────────────────

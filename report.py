@@ -1,7 +1,6 @@
-"""What a run says, from the results dict alone: the console's text here, the plots and the HTML page beside it.
+"""What a run says in the console, from the results dict alone. ``plots.py`` draws it, ``page.py`` writes the page.
 
-``*_lines`` are pure and return the text; ``print_*`` show it. ``plots.py`` draws, ``page.py`` writes the page; the
-stages call them from here.
+``*_lines`` are pure and return the text; ``print_*`` show it.
 """
 
 from __future__ import annotations
@@ -12,16 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import wording
-from page import write_report
-from plots import plot_learning_curves, plot_metric_comparison, plot_personas, plot_training_history
 from wording import BASELINES, CONTENDERS, METRICS, MISSING, SYSTEMS, dig, estimate, interval, number, p_value, plain
-
-__all__ = [
-    "ablation_lines", "counts_lines", "final_lines", "generation_lines", "header_lines", "personas_lines",
-    "plot_learning_curves", "plot_metric_comparison", "plot_personas", "plot_training_history",
-    "point_lines", "print_ablation", "print_cached", "print_counts", "print_final", "print_generation",
-    "print_header", "print_personas", "print_point", "print_training", "training_lines", "write_report",
-]  # fmt: skip
 
 Results = Mapping[str, Any]
 
@@ -214,13 +204,10 @@ def _hypotheses(results: Results) -> list[str]:
     lines = []
     for key, title in wording.HYPOTHESES.items():
         found = dig(results, "hypotheses", key) or {}
-        lines += _wrapped(f"{title}: {plain(found.get('verdict') or 'not tested')}{_because(found)}", hanging="  ")
+        because = wording.because(key, found)
+        said = f"{title}: {plain(found.get('verdict') or 'not tested')}"
+        lines += _wrapped(f"{said}. {because}" if because else said, hanging="  ")
     return lines
-
-
-def _because(found: Mapping[str, Any]) -> str:
-    sentence = plain(found.get("sentence") or "")
-    return f". {sentence}" if sentence else ""
 
 
 def _said(kind: str, sentences: Iterable[Any] | None) -> list[str]:

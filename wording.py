@@ -132,7 +132,39 @@ def anything(value: Any) -> str:
 def prompts_needed(results: Mapping[str, Any]) -> str:
     """How many prompts would tell a difference of the size seen; empty where nobody worked it out."""
     needed = dig(results, "verdict", "prompts_needed")
-    if not is_number(needed):
-        return ""
-    had = number(dig(results, "counts", "prompts"), 0)
-    return f"About {number(needed, 0)} prompts would be needed to tell a difference of the size seen ({had} here)."
+    if is_number(needed):
+        return f"About {needed:.0f} prompts would be needed to tell a difference of the size seen."
+    return plain(needed or "")
+
+
+def because(hypothesis: str, found: Mapping[str, Any]) -> str:
+    """What the verdict on a hypothesis rests on, in a sentence or two; empty where nothing is known."""
+    if found.get("sentence") or found.get("reason"):
+        return plain(found.get("sentence") or found["reason"])
+    said = {"sample_efficiency": _area, "generalization": _unseen}.get(hypothesis)
+    return said(found) if said and found.get("verdict") else ""
+
+
+def _area(found: Mapping[str, Any]) -> str:
+    needs = found.get("reward_model_needs_for_elo_final"), found.get("elo_needs_for_reward_model_final")
+    reward, elo = (f"needs {n} preferences for" if n is not None else "never reaches" for n in needs)
+    return (
+        f"Area between the learning curves, in τ: {_tested(found.get('area_between_curves'))}. "
+        f"The reward model {reward} the Elo offset's final τ; the Elo offset {elo} the reward model's."
+    )
+
+
+def _unseen(found: Mapping[str, Any]) -> str:
+    pairs, places = found.get("pair_accuracy") or {}, found.get("place_error") or {}
+    return (
+        f"Pairs of a model never seen in training: the reward model orders {number(pairs.get('reward_model'), 2)} of "
+        f"them right, its global Elo {number(pairs.get('elo_offset'), 2)}: {_tested(pairs)}. "
+        f"Its place is off by {number(places.get('reward_model'), 2)} and {number(places.get('elo_offset'), 2)}."
+    )
+
+
+def _tested(gain: Mapping[str, Any] | None) -> str:
+    """A difference of reward model minus Elo offset with all that tests it."""
+    known = gain or {}
+    size = number(known.get("difference"), signed=True)
+    return f"{size}, 95 % interval {interval(known.get('ci95'), signed=True)}, {p_value(known.get('p_value'))}"

@@ -111,35 +111,42 @@ def _examples() -> list[dict[str, Any]]:
     ]
 
 
-def _hypotheses(incremental: bool, rng: np.random.Generator) -> dict[str, Any]:
-    by_model = {
-        model: {
-            system: {"place_error": float(error), "pair_accuracy": float(1 - error / 5)}
-            for system, error in zip(CONTENDERS, rng.uniform(0.6, 2.2, 2), strict=True)
-        }
-        for model in MODELS
+def _against(elo: float, reward: float, half: float = 0.08) -> dict[str, Any]:
+    gain = reward - elo
+    return {
+        "elo_offset": elo,
+        "reward_model": reward,
+        "difference": gain,
+        "ci95": [gain - half, gain + half],
+        "p_value": 0.418,
     }
+
+
+def _hypotheses(incremental: bool, rng: np.random.Generator) -> dict[str, Any]:
+    accuracies = {model: rng.uniform(0.5, 0.9, 2).tolist() for model in MODELS}
     h1 = {
         "verdict": "supported",
-        "area": 0.112,
-        "ci95": [0.041, 0.183],
-        "p_value": 0.004,
-        "preferences_needed": {"reward_model": 45, "elo_offset": None},
-        "sentence": "The reward model reaches the Elo offset's final τ with 45 of 300 preferences.",
+        "area_between_curves": {"difference": 0.112, "ci95": [0.041, 0.183], "p_value": 0.004},
+        "prompts": 25,
+        "orders": 5,
+        "elo_offset_final": 0.41,
+        "reward_model_final": 0.57,
+        "reward_model_needs_for_elo_final": 45,
+        "elo_needs_for_reward_model_final": None,
     }
-    untested = {"verdict": "not tested", "sentence": "Sample efficiency needs --incremental."}
     return {
-        "sample_efficiency": h1 if incremental else untested,
+        "sample_efficiency": h1 if incremental else {"verdict": "not tested", "reason": "It needs --incremental."},
         "generalization": {
             "verdict": "inconclusive",
-            "difference": 0.031,
-            "ci95": [-0.044, 0.106],
-            "p_value": 0.418,
-            "sentence": "On models never seen in training the two systems cannot be told apart.",
-            "by_model": by_model,
-            "overall": {
-                "elo_offset": {"place_error": with_interval(1.52, 0.2), "pair_accuracy": with_interval(0.64, 0.05)},
-                "reward_model": {"place_error": with_interval(1.37, 0.2), "pair_accuracy": with_interval(0.67, 0.05)},
+            "pair_accuracy": _against(0.64, 0.67),
+            "pair_accuracy_these_contestants": _against(0.64, 0.67, 0.03),
+            "place_error": _against(1.52, 1.37, 0.3),
+            "by_contestant": {
+                model: {
+                    "pair_accuracy": _against(a, b),
+                    "place_error": {"elo_offset": 5 - 5 * a, "reward_model": 5 - 5 * b},
+                }
+                for model, (a, b) in accuracies.items()
             },
         },
     }
@@ -150,17 +157,19 @@ def _verdict() -> dict[str, Any]:
         "winner": "reward_model",
         "verdict": {
             "sentence": "The reward model ranks better: τ is 0.16 higher, and chance alone hardly does that.",
-            "prompts_needed": 18,
+            "prompts_needed": "To tell a difference of +0.16 from chance about 18 prompts are needed; there are 25.",
             "warnings": ["Bradley–Terry of the user's own preferences is as good as the Elo offset."],
         },
         "judge_quality": {
             "flip_rate": None,
+            "inconsistent_rate": None,
             "first_position_rate": None,
             "longer_response_rate": 0.53,
             "circular_triads": 0.04,
+            "consistency": 0.9,
             "noise_ceiling": 0.81,
             "listwise_agreement": None,
-            "self_preference": None,
+            "self_win_rate": None,
         },
     }
 

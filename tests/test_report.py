@@ -47,12 +47,11 @@ def hostile_results() -> Row:
     changed["models"][0] |= {"name": HOSTILE, "arena_name": HOSTILE, "elo_source": HOSTILE, "proxy": True}
     changed["per_prompt"][0]["prompt"] = HOSTILE
     changed["hypotheses"]["sample_efficiency"] = {"verdict": HOSTILE, "sentence": HOSTILE}
-    by_model = changed["hypotheses"]["generalization"]["by_model"]
-    by_model[HOSTILE] = by_model[MODELS[0]]
+    by_contestant = changed["hypotheses"]["generalization"]["by_contestant"]
+    by_contestant[HOSTILE] = by_contestant[MODELS[0]]
     changed["ablation"][0]["name"] = HOSTILE
     changed["examples"][0]["prompt"] = HOSTILE
     changed["examples"][0]["responses"][0] |= {"model": HOSTILE, "text": HOSTILE}
-    changed["curves"]["about"] = HOSTILE
     return changed
 
 
@@ -171,14 +170,15 @@ def test_the_winner_line_rests_on_the_cross_validated_difference(results: Row) -
 
 def test_the_results_say_what_they_rest_on(results: Row) -> None:
     text = "\n".join(report.final_lines(results))
+    unwrapped = re.sub(r"\s+", " ", text)
     assert LABEL in text
     assert "Kendall Tau         0.41 [0.32, 0.50]    0.57 [0.48, 0.66]  +0.16 [+0.06, +0.26]" in text
     assert re.search(r"^Bradley–Terry +0\.43 \[0\.34, 0\.52\]", text, re.MULTILINE)
     assert "bullet_points 1320 (proxy:" in text
     assert "plain_talk no rating" in text
-    assert "H1 sample efficiency: supported. The reward model reaches" in text
+    assert "H1 sample efficiency: supported. Area between the learning curves, in τ: +0.112, 95 %" in unwrapped
     assert "H2 generalization: inconclusive." in text
-    assert "About 18 prompts would be needed" in text
+    assert "about 18 prompts are needed" in unwrapped
     assert text.count("Warning: ") == 2
 
 
@@ -188,6 +188,21 @@ def test_the_widest_cells_stay_apart(results: Row) -> None:
     for line in report.final_lines(changed):
         assert "]-" not in line
         assert len(line) <= 80 or line.startswith(("Winner", "Backend"))
+
+
+def test_a_hypothesis_says_what_it_rests_on() -> None:
+    tested = sample_results()["hypotheses"]
+    untested = sample_results(incremental=False)["hypotheses"]
+    assert wording.because("sample_efficiency", tested["sample_efficiency"]) == (
+        "Area between the learning curves, in τ: +0.112, 95 % interval [+0.041, +0.183], p = 0.004. The reward model "
+        "needs 45 preferences for the Elo offset's final τ; the Elo offset never reaches the reward model's."
+    )
+    assert wording.because("sample_efficiency", untested["sample_efficiency"]) == "It needs --incremental."
+    assert wording.because("generalization", tested["generalization"]) == (
+        "Pairs of a model never seen in training: the reward model orders 0.67 of them right, its global Elo 0.64: "
+        "+0.030, 95 % interval [-0.050, +0.110], p = 0.418. Its place is off by 1.37 and 1.52."
+    )
+    assert wording.because("generalization", {}) == ""
 
 
 def test_nothing_known_is_dashes_and_no_winner() -> None:
@@ -266,7 +281,10 @@ def test_learning_curves_lie_at_the_true_x_values(results: Row) -> None:
             line = lines_of(axes)[wording.SYSTEMS[system]]
             assert list(line.get_xdata()) == points
             assert list(line.get_ydata()) == curves[system][metric]["mean"]
-        assert list(lines_of(axes)["Global Elo"].get_ydata()) == [results["final"]["global_elo"][metric]] * 2
+        assert (
+            list(lines_of(axes)["Global Elo"].get_ydata())
+            == [results["cross_validated"]["global_elo"][metric]["mean"]] * 2
+        )
         assert len(axes.collections) == 2  # one band a system
     assert panels[0].get_ylim() == panels[1].get_ylim()
     assert panels[2].get_ylim() == panels[3].get_ylim() == panels[4].get_ylim()
@@ -287,6 +305,7 @@ def test_without_bands_the_plain_list_of_points_is_drawn(results: Row) -> None:
     assert list(line.get_xdata()) == [row["preferences"] for row in results["learning_curve"]]
     assert list(line.get_ydata()) == [row["reward_model"]["kendall_tau"] for row in results["learning_curve"]]
     assert not axes.collections
+    assert list(lines_of(axes)["Global Elo"].get_ydata()) == [results["final"]["global_elo"]["kendall_tau"]] * 2
 
 
 def test_a_system_trained_once_is_a_level_line_that_says_so() -> None:
@@ -373,12 +392,10 @@ def test_the_loud_label_stands_in_every_figure(results: Row) -> None:
 def test_plots_are_written_as_png_of_print_size_without_pyplot(results: Row, tmp_path: Path) -> None:
     from matplotlib.image import imread
 
-    report.plot_learning_curves(results, tmp_path / "curves.png")
-    report.plot_metric_comparison(results, tmp_path / "comparison.png")
-    report.plot_training_history(
-        results | {"persona": "日本"}, tmp_path / "history.png"
-    )  # the font lacks these letters
-    report.plot_personas(sample_personas(), tmp_path / "personas.png")
+    plots.plot_learning_curves(results, tmp_path / "curves.png")
+    plots.plot_metric_comparison(results, tmp_path / "comparison.png")
+    plots.plot_training_history(results | {"persona": "日本"}, tmp_path / "history.png")  # the font lacks these letters
+    plots.plot_personas(sample_personas(), tmp_path / "personas.png")
     assert imread(tmp_path / "curves.png").shape[:2] == (1320, 2000)
     for written in tmp_path.iterdir():
         image = imread(written)
@@ -472,7 +489,8 @@ def test_all_sections_are_there_with_their_figures(html: str, results: Row) -> N
     assert "0.41 [0.32, 0.50]" in text
     assert f"{results['final']['elo_offset']['kendall_tau']:.3f}" in text
     assert "+0.160, 95 % interval [+0.060, +0.260], permutation p = 0.012" in text
-    assert "reward model 45, Elo offset never reached" in text
+    assert "The reward model needs 45 preferences for the Elo offset's final τ; the Elo offset never reaches" in text
+    assert "All contestants 0.640.67 +0.03 [−0.05, +0.11] 1.521.37" in text  # six cells
     assert "1320 (proxy: Qwen3-30B-A3B)" in text
     assert "python main.py --persona coder --incremental" in text
     assert "torch2.13.0" in text  # two cells
@@ -525,13 +543,8 @@ def test_what_is_missing_is_a_dash_or_left_out() -> None:
     assert "None" not in Page(html).text
 
 
-def test_a_judge_that_is_a_contestant_is_named() -> None:
-    assert "is also a contestant" in page.render_report(sample_results(prompts=5) | {"judge": MODELS[2]})
-    assert "is also a contestant" not in page.render_report(sample_results(prompts=5))
-
-
 def test_the_report_is_written_as_utf8_and_is_the_same_every_time(results: Row, tmp_path: Path, html: str) -> None:
-    report.write_report(results, tmp_path / "report.html")
+    page.write_report(results, tmp_path / "report.html")
     written = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert written == html
     assert len(written) < 500_000
