@@ -32,6 +32,7 @@ _SIZE_WORDS = {("phi", "mini"): "3.8b", ("phi", "small"): "7b", ("phi", "medium"
 _QUANTIZED = re.compile(r"(?<=[-_:])(?:i?q\d\w*|fp16|bf16|f16|fp8|int[48]|qat|awq|gptq)(?=[-_:]|$)")
 _SIZE = re.compile(r"^(\d+x)?(\d+(?:\.\d+)?)([bm])$")
 _FAMILY = re.compile(r"^([a-z]+)(\d+(?:\.\d+)?n?)?$")
+_VARIANT = re.compile(r"^([a-z]{3,})(\d+\.\d+)$")
 _VERSION = re.compile(r"^v?(\d{1,2}(?:\.\d+)?n?)$")
 _MINOR = re.compile(r"^(?:\d+k|a\d+(?:\.\d+)?b|0\d|\d{4,8}|january|february|march|april|may|june|july|august|"
                     r"september|october|november|december)$")  # fmt: skip
@@ -123,6 +124,9 @@ def same_model(name: str, names: Collection[str]) -> str | None:
 def match_arena_name(tag: str, arena_names: Collection[str]) -> Match:
     """The best guess of a tag's Arena name. Two sizes, versions or variants of one family are never mixed."""
     wanted = parse_tag(tag)
+    same = [name for name in arena_names if name.lower() == tag.strip().lower()]
+    if len(same) == 1 and not wanted.assumed:  # "deepseek-r1" is another size on Ollama than on the Arena
+        return Match(same[0], 1.0, "the same name")
     if wanted.base:
         return Match(None, 0.0, f"{tag} is a base model; the Arena rates tuned ones")
     pool = [(name, parse_arena_name(name)) for name in sorted(arena_names)]
@@ -147,6 +151,9 @@ def _with_token(parsed: ModelName, token: str) -> ModelName:
     version = _VERSION.match(token)
     if version and parsed.version is None:
         return replace(parsed, version=_plain_number(version[1]))
+    grown = _VARIANT.match(token)  # "small3.1"
+    if grown and parsed.version is None:
+        return replace(parsed, variant=parsed.variant | {grown[1]}, version=_plain_number(grown[2]))
     return replace(parsed, variant=parsed.variant | {token})
 
 
@@ -169,7 +176,7 @@ def _plain_number(text: str | None) -> str | None:
 
 def _refusal(tag: str, wanted: ModelName, part: str, nearest: Sequence[str]) -> str:
     if part == "family":
-        return f"no {wanted.family or tag!r} on this table"
+        return f"no model of family {wanted.family or repr(tag)} is listed"
     near = ", ".join(nearest[:5]) + (", …" if len(nearest) > 5 else "")
     if part == "size" and wanted.size is None:
         return f"{tag} gives no size, and sizes of one family are not mixed; listed: {near}"

@@ -1,0 +1,462 @@
+"""Arena ratings from published tables, the cache and the snapshot; Ollama tags matched to Arena names."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import arena
+import hub
+from arena import ARENA_SNAPSHOT, ArenaSource, contestants_for, load_ratings, load_table, match_arena_name, ratings_for
+from arena_names import parse_name
+from config import ARENA_DATE, ARENA_FILE, ARENA_SOURCE, DEFAULT_MODELS, EMBEDDED_MODELS, ROOT, Contestant
+
+# As the hub writes them, and others that the Arena lists.
+HUB_NAMES = (
+    "llama-3-8b-instruct", "llama-3-70b-instruct", "llama-3.1-8b-instruct", "llama-3.1-70b-instruct",
+    "llama-3.1-405b-instruct-bf16", "llama-3.1-405b-instruct-fp8", "llama-3.3-70b-instruct", "gemma-1.1-7b-it",
+    "gemma-2-27b-it", "gemma-2-9b-it-simpo", "gemma-3-4b-it", "gemma-3-27b-it", "qwen2.5-coder-32b-instruct",
+    "qwen3-30b-a3b", "qwen3-235b-a22b", "qwq-32b-preview", "phi-3-mini-4k-instruct-june-2024",
+    "phi-3-medium-4k-instruct", "mixtral-8x7b-instruct-v0.1", "mixtral-8x22b-instruct-v0.1", "mistral-7b-instruct-v0.2",
+    "mistral-large-2407", "mistral-small-24b-instruct-2501", "mistral-small-3.1-24b-instruct-2503", "command-r",
+    "command-r-plus", "command-r-08-2024", "deepseek-r1", "deepseek-v3", "granite-3.1-8b-instruct", "zephyr-7b-beta",
+    "solar-10.7b-instruct-v1.0", "gpt-oss-20b", "codellama-34b-instruct", "llama-3.1-nemotron-70b-instruct",
+)  # fmt: skip
+ALL_NAMES = (*ARENA_SNAPSHOT, *HUB_NAMES)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test leaves this machine: the hub is a port of it where nobody listens."""
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("no_proxy", "*")
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def server(status: int | None) -> Iterator[str]:
+    """Something that answers every request with ``status``; None: that never answers."""
+    done = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            if status is None:
+                done.wait(10)
+                return
+            self.send_response(status)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{running.server_port}"
+    finally:
+        done.set()
+        running.shutdown()
+        running.server_close()
+        thread.join()
+
+
+# ── Published tables ─────────────────────────────────────────────────────────────────────────────────────
+
+LMARENA = [  # model_name, rating, category, leaderboard_publish_date
+    ("llama-3-8b-instruct", 1170.6, "overall", "2025-09-01"),
+    ("llama-3.1-8b-instruct", 1192.3, "overall", "2025-09-01"),
+    ("llama-3.1-8b-instruct", 1250.0, "coding", "2025-09-01"),
+    ("gemma-3-4b-it", 1290.25, "overall", "2025-09-01"),
+    ("mistral-7b-instruct-v0.2", 1096.0, "overall", "2025-09-01"),
+    ("phi-3-mini-4k-instruct-june-2024", 1086.0, "overall", "2025-09-01"),
+]
+
+
+def lmarena_folder(folder: Path, rows: list[tuple[str, float, str, str]] = LMARENA) -> ArenaSource:
+    """A folder laid out like lmarena-ai/leaderboard-dataset: Parquet, two configs, two splits."""
+    frame = pd.DataFrame(rows, columns=["model_name", "rating", "category", "leaderboard_publish_date"])
+    frame = frame.assign(rating_lower=frame.rating - 5, rating_upper=frame.rating + 5, vote_count=1000, rank=1)
+    for config, shift in (("text", 0.0), ("text_style_control", 40.0)):
+        (folder / config).mkdir(parents=True)
+        for split in ("latest", "full"):
+            old = shift + (500.0 if split == "full" else 0.0)
+            frame.assign(rating=frame.rating + old).to_parquet(folder / config / f"{split}-00000-of-00001.parquet")
+    configs = "".join(
+        f"- config_name: {config}\n  data_files:\n"
+        + "".join(f"  - split: {split}\n    path: {config}/{split}-*\n" for split in ("latest", "full"))
+        for config in ("text", "text_style_control")
+    )
+    (folder / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    return ArenaSource(str(folder), "text", "latest", arena.SCALE)
+
+
+def mathewhe_folder(folder: Path, models: tuple[str, ...] = ("Llama-3-8B-Instruct", "Gemma-3-4B-it")) -> ArenaSource:
+    """A folder laid out like mathewhe/chatbot-arena-elo: one CSV, columns as its page shows them."""
+    folder.mkdir(parents=True)
+    frame = pd.DataFrame({
+        "Rank* (UB)": 1, "Model Markup": [f'<a href="https://x.y">{m}</a>' for m in models], "Model": models,
+        "Arena Score": [1338 - i for i in range(len(models))], "95% CI": "+3/-5", "Votes": 24135,
+        "Organization": "someone", "License": "Proprietary", "Knowledge Cutoff": "2023/10",
+    })  # fmt: skip
+    frame.to_csv(folder / "elo.csv", index=False)
+    return ArenaSource(str(folder), None, "train", "Chatbot Arena leaderboard, Arena Score as published")
+
+
+def test_the_parquet_layout_through_load_dataset(tmp_path: Path) -> None:
+    table = load_table(tmp_path / "cache", sources=[lmarena_folder(tmp_path / "lm")])
+    assert table.scores == {
+        "llama-3-8b-instruct": 1170.6, "llama-3.1-8b-instruct": 1192.3, "gemma-3-4b-it": 1290.25,
+        "mistral-7b-instruct-v0.2": 1096.0, "phi-3-mini-4k-instruct-june-2024": 1086.0,
+    }  # fmt: skip
+    assert table.label == f"{arena.SCALE}, 2025-09-01"
+    assert table.notes == ()
+
+
+def test_the_csv_layout_through_load_dataset(tmp_path: Path) -> None:
+    source = mathewhe_folder(tmp_path / "mh")
+    table = load_table(tmp_path / "cache", sources=[source])
+    assert table.scores == {"Llama-3-8B-Instruct": 1338.0, "Gemma-3-4B-it": 1337.0}
+    assert table.date == "date not given"
+    pinned = load_table(tmp_path / "pinned", sources=[source], revision="20241105")
+    assert (pinned.date, pinned.revision) == ("2024-11-05", "20241105")
+
+
+def test_only_the_newest_date_is_used(tmp_path: Path) -> None:
+    rows = [
+        *LMARENA,
+        ("gemma-2-9b-it", 1200.0, "overall", "2025-03-01"),
+        ("gemma-3-4b-it", 9.0, "overall", "2025-03-01"),
+    ]
+    table = load_table(tmp_path / "cache", sources=[lmarena_folder(tmp_path / "lm", rows)])
+    assert (table.scores["gemma-3-4b-it"], "gemma-2-9b-it" in table.scores, table.date) == (
+        1290.25,
+        False,
+        "2025-09-01",
+    )
+    assert "holds 2 dates" in table.notes[0]
+
+
+def test_a_source_that_fails_is_said_and_the_next_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    pd.DataFrame({"city": ["Rome"]}).to_csv(tmp_path / "other" / "cities.csv")
+    only_coding = lmarena_folder(tmp_path / "lm", [("a-1b", 1000.0, "coding", "2025-09-01")])
+    broken = [ArenaSource(str(tmp_path / name), None, "train", "?") for name in ("empty", "other")]
+    table = load_table(tmp_path / "c", sources=[*broken, only_coding, mathewhe_folder(tmp_path / "mh")])
+    assert table.origin == str(tmp_path / "mh")
+    assert len(table.notes) == 3
+    assert "no columns of names and ratings among" in table.notes[1]
+    assert "no rated model of category overall" in table.notes[2]
+
+
+def test_ratings_of_the_configured_contestants_come_from_one_table(tmp_path: Path) -> None:
+    """The hub writes names its own way; who is not in its table is unrated, whatever the snapshot has."""
+    ratings, table = load_ratings(DEFAULT_MODELS, cache_dir=tmp_path, sources=[lmarena_folder(tmp_path / "lm")])
+    assert {name: r.elo for name, r in ratings.items()} == {
+        "llama3:8b": 1170.6, "llama3.1:8b": 1192.3, "gemma3:4b": 1290.25, "qwen3:8b": None,
+        "phi4-mini:3.8b": 1086.0, "mistral:7b": 1096.0,
+    }  # fmt: skip
+    assert ratings["llama3.1:8b"].arena_name == "llama-3.1-8b-instruct"
+    assert ratings["phi4-mini:3.8b"].source == f"proxy: phi-3-mini-4k-instruct-june-2024 ({table.label})"
+    assert ratings["qwen3:8b"].source.startswith("no rating: proxy: Qwen3-30B-A3B is not in the one table used")
+    assert [name for name, r in ratings.items() if r.proxy] == ["qwen3:8b", "phi4-mini:3.8b", "mistral:7b"]
+
+
+# ── Snapshot ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_without_a_hub_the_snapshot_is_used_and_said(tmp_path: Path) -> None:
+    started = time.monotonic()
+    ratings, table = load_ratings(DEFAULT_MODELS, cache_dir=tmp_path)
+    assert time.monotonic() - started < 3
+    assert {name: r.elo for name, r in ratings.items()} == {name: c.elo for name, c in DEFAULT_MODELS.items()}
+    assert ratings["llama3:8b"].source == f"Llama-3-8B-Instruct ({ARENA_SOURCE})"
+    assert ratings["mistral:7b"].source == f"proxy: Mistral-7B-Instruct-v0.2 ({ARENA_SOURCE})"
+    assert "out of reach" in table.notes[0]
+    assert f"SHIPPED SNAPSHOT of {ARENA_DATE}" in table.notes[1]
+
+
+def test_the_snapshot_agrees_with_the_configuration() -> None:
+    for contestant in DEFAULT_MODELS.values():
+        assert contestant.arena_name is not None
+        assert ARENA_SNAPSHOT[contestant.arena_name] == contestant.elo
+    assert len(ARENA_SNAPSHOT) == 23
+
+
+def test_contestants_never_on_the_arena_ask_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "reachable", lambda: pytest.fail("the hub was asked"))
+    ratings, _ = load_ratings(EMBEDDED_MODELS, cache_dir=tmp_path)
+    assert {(r.elo, r.source) for r in ratings.values()} == {(None, "no rating: the Arena never listed it")}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_offline_nothing_heavy_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, arena; t = arena.load_table(pathlib.Path(sys.argv[1]));"
+        "print(t.origin, [m for m in ('datasets', 'pandas', 'huggingface_hub', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT,
+                          env={**os.environ, "HF_HUB_OFFLINE": "1"},
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    assert done.stdout == f"{arena.SNAPSHOT_TABLE_ORIGIN} []\n"
+
+
+def test_a_hub_that_answers_and_has_nothing_ends_in_the_snapshot(tmp_path: Path) -> None:
+    """In a process of its own, since the hub's client reads its address when it is imported."""
+    code = (
+        "import sys, pathlib, arena; t = arena.load_table(pathlib.Path(sys.argv[1])); print(t.origin); print(*t.notes)"
+    )
+    with server(404) as address:
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, timeout=60,
+                              env={**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf")},
+                              capture_output=True, text=True, check=True)  # fmt: skip
+    assert done.stdout.startswith(arena.SNAPSHOT_TABLE_ORIGIN)
+    for source in arena.DEFAULT_SOURCES:
+        assert f"{source.name} gave no ratings" in done.stdout
+
+
+# ── Cache ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_second_run_reads_the_cache_and_asks_nobody(tmp_path: Path) -> None:
+    first = load_table(tmp_path, sources=[lmarena_folder(tmp_path / "lm")])
+    second = load_table(tmp_path, sources=[ArenaSource("nobody/asked", None, "train", "?")])
+    assert second == first
+    held = json.loads((tmp_path / ARENA_FILE).read_text())
+    assert (held["source"], held["date"], held["scale"]) == (first.origin, "2025-09-01", arena.SCALE)
+
+
+def test_the_cached_snapshot_keeps_a_later_run_on_the_same_scale_until_refreshed(tmp_path: Path) -> None:
+    load_table(tmp_path)
+    source = lmarena_folder(tmp_path / "lm")
+    again = load_table(tmp_path, sources=[source])
+    assert again.origin == arena.SNAPSHOT_TABLE_ORIGIN
+    assert "SHIPPED SNAPSHOT" in again.notes[0]
+    assert load_table(tmp_path, sources=[source], refresh=True).origin == source.name
+    assert load_table(tmp_path).origin == source.name
+
+
+def test_a_refresh_without_a_hub_keeps_the_cached_table(tmp_path: Path) -> None:
+    kept = load_table(tmp_path, sources=[lmarena_folder(tmp_path / "lm")])
+    again = load_table(tmp_path, refresh=True)
+    assert again.scores == kept.scores
+    assert any("stay as they were cached" in note for note in again.notes)
+
+
+def test_a_pinned_revision_is_not_served_from_another_one(tmp_path: Path) -> None:
+    source = mathewhe_folder(tmp_path / "mh")
+    load_table(tmp_path, sources=[source], revision="20241105")
+    assert load_table(tmp_path, sources=[], revision="20241105").date == "2024-11-05"
+    other = load_table(tmp_path, sources=[], revision="20240101")
+    assert other.origin == arena.SNAPSHOT_TABLE_ORIGIN
+    assert any("20240101 was asked for and not found" in note for note in other.notes)
+    assert load_table(tmp_path, sources=[]).revision == "20241105", "the cached table stays"
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"scores": {}}', "changed"])
+def test_a_damaged_cache_is_moved_aside_and_said(tmp_path: Path, damage: str) -> None:
+    source = lmarena_folder(tmp_path / "lm")
+    cache_dir = tmp_path / "cache"
+    load_table(cache_dir, sources=[source])
+    path = cache_dir / ARENA_FILE
+    path.write_text(path.read_text().replace("1290.25", "1999.25") if damage == "changed" else damage)
+    damaged = path.read_text()
+    table = load_table(cache_dir, sources=[source])
+    assert table.scores["gemma-3-4b-it"] == 1290.25
+    assert "was damaged" in table.notes[0]
+    aside = [p for p in cache_dir.iterdir() if p != path]
+    assert [p.read_text() for p in aside] == [damaged]
+    assert load_table(cache_dir, sources=[]).notes == ()
+
+
+def test_a_snapshot_of_another_version_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(arena, "ARENA_DATE", "2024-01-01")
+        load_table(tmp_path, offline=True)
+    assert load_table(tmp_path, offline=True).date == ARENA_DATE
+
+
+# ── Hub ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("status", "expected"), [(200, True), (404, True), (403, False), (407, False), (503, False)])
+def test_what_an_answer_of_the_hub_means(status: int, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with server(status) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address + "/")
+        assert hub.reachable() is expected
+
+
+def test_a_hub_that_hangs_is_settled_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server(None) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        started = time.monotonic()
+        assert not hub.reachable(timeout=0.3)
+        assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("address", ["ftp://somewhere", "nonsense", "http://127.0.0.1:99999"])
+def test_an_endpoint_that_is_no_address_is_out_of_reach(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    assert not hub.reachable()
+
+
+def test_offline_settings_ask_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server(200) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        assert not hub.reachable()
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        assert hub.reachable()
+
+
+def test_within_hands_on_results_and_errors() -> None:
+    assert hub.within(5, lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        hub.within(5, lambda: 1 // 0)
+    with pytest.raises(TimeoutError):
+        hub.within(0.05, lambda: time.sleep(0.5))
+
+
+# ── Names ────────────────────────────────────────────────────────────────────────────────────────────────
+
+MATCHES = {
+    "llama3.2:3b": "Meta-Llama-3.2-3B-Instruct", "llama3.2:1b": "Meta-Llama-3.2-1B-Instruct",
+    "llama3.2": "Meta-Llama-3.2-3B-Instruct", "llama3:70b": "llama-3-70b-instruct",
+    "llama3.3:70b-instruct-q8_0": "llama-3.3-70b-instruct", "llama2:7b": "Llama-2-7B-chat",
+    "gemma2:9b": "Gemma-2-9B-it", "gemma2:2b-instruct-fp16": "Gemma-2-2b-it", "gemma3:12b-it-qat": "Gemma-3-12B-it",
+    "gemma3n:e4b": "Gemma-3n-e4b-it", "gemma:7b": "gemma-1.1-7b-it", "qwen2.5:72b": "Qwen2.5-72B-Instruct",
+    "qwen2.5-coder:32b": "qwen2.5-coder-32b-instruct", "qwen3:32b": "Qwen3-32B", "qwen:7b": "Qwen1.5-7B-Chat",
+    "phi4": "Phi-4", "phi4:14b": "Phi-4", "phi3:14b": "phi-3-medium-4k-instruct",
+    "phi3:3.8b-mini-128k-instruct-q4_0": "Phi-3-Mini-128k-Instruct",
+    "mistral:7b-instruct-v0.1-q4_0": "Mistral-7B-Instruct-v0.1",
+    "mixtral:8x7b": "mixtral-8x7b-instruct-v0.1", "mixtral:8x22b": "mixtral-8x22b-instruct-v0.1",
+    "mistral-small:24b": "mistral-small-24b-instruct-2501",
+    "mistral-small3.1:24b": "mistral-small-3.1-24b-instruct-2503",
+    "command-r:35b": "command-r", "command-r:35b-08-2024-q4_0": "command-r-08-2024", "command-r-plus": "command-r-plus",
+    "deepseek-r1:671b": "deepseek-r1", "smollm2:1.7b": "SmolLM2-1.7B-Instruct", "vicuna:7b": "Vicuna-7B",
+    "granite3.1-dense:8b": "granite-3.1-8b-instruct", "solar": "solar-10.7b-instruct-v1.0",
+    "gpt-oss:20b": "gpt-oss-20b", "codellama:34b": "codellama-34b-instruct", "zephyr:7b-beta": "zephyr-7b-beta",
+    "hf.co/bartowski/Llama-3.2-3B-Instruct-GGUF:Q4_K_M": "Meta-Llama-3.2-3B-Instruct",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("tag", "expected"), MATCHES.items())
+def test_a_tag_finds_its_arena_name(tag: str, expected: str) -> None:
+    found = match_arena_name(tag, ALL_NAMES)
+    assert found.arena_name == expected, found.reason
+    assert 0 < found.confidence <= 1
+
+
+REFUSED = {
+    "qwen2.5:7b-instruct-q4_K_M": "size 7b is not listed",
+    "qwen3:8b": "size 8b is not listed",
+    "phi4-mini:3.8b": "size 3.8b is not listed",
+    "deepseek-r1:8b": "size 8b is not listed",  # the distilled one; the Arena's has 671b
+    "smollm2:135m": "size 0.135b is not listed",
+    "smollm2:360m": "size 0.36b is not listed",
+    "gemma3:270m": "size 0.27b is not listed",
+    "llama3.1": "size 8b is not listed",
+    "mistral:7b": "version 0.3 is not listed",
+    "llama3.4:8b": "version 3.4 is not listed",
+    "qwen2:72b": "version 2 is not listed",
+    "llama3.2-vision:11b": "variant vision is not listed",
+    "llama2-uncensored:7b": "variant uncensored is not listed",
+    "mistral-nemo:12b": "variant nemo is not listed",
+    "zephyr:7b": "variant (none) is not listed",
+    "dolphin-llama3:8b": "no model of family dolphin is listed",
+    "llama3.1:8b-text-q4_0": "is a base model",
+    "qwen2.5-coder:1.5b-base": "is a base model",
+    "codellama": "gives no size",
+    "": "no model of family '' is listed",
+    ":::": "no model of family ':::' is listed",
+}
+
+
+@pytest.mark.parametrize(("tag", "reason"), REFUSED.items())
+def test_sizes_versions_and_variants_are_never_mixed(tag: str, reason: str) -> None:
+    names = [name for name in ALL_NAMES if "3.1-8b" not in name.lower()]
+    found = match_arena_name(tag, names)
+    assert (found.arena_name, found.confidence) == (None, 0.0)
+    assert reason in found.reason
+
+
+def test_a_refusal_names_the_relatives() -> None:
+    assert match_arena_name("qwen2.5:7b", ARENA_SNAPSHOT).reason.endswith("listed: Qwen2.5-72B-Instruct")
+
+
+def test_what_was_assumed_is_said_and_costs_confidence() -> None:
+    exact, sized, quantized = (match_arena_name(t, ARENA_SNAPSHOT) for t in ("phi4:14b", "phi4", "phi4:14b-q4_K_M"))
+    assert exact.confidence > sized.confidence
+    assert exact.confidence > quantized.confidence
+    assert "size 14b, Ollama's default" in sized.reason
+    assert "quantized" in quantized.reason
+    assert match_arena_name("gemma2:9b", ARENA_SNAPSHOT).confidence == 1.0
+
+
+def test_names_that_are_just_as_near_are_named() -> None:
+    found = match_arena_name("phi3:3.8b", ARENA_SNAPSHOT)
+    assert found.confidence < 0.6
+    assert "just as near: " in found.reason
+    assert sum(name in found.reason for name in ARENA_SNAPSHOT if "Phi-3-Mini" in name) == 3
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_matched_or_refused_with_a_reason(tag: str) -> None:
+    found = match_arena_name(tag, ALL_NAMES)
+    assert found.reason
+    assert (found.arena_name is None) == (found.confidence == 0)
+
+
+@given(st.sampled_from(ALL_NAMES), st.sampled_from(["", "-q4_K_M", "-fp16", "-instruct"]))
+def test_a_match_never_changes_the_size(name: str, suffix: str) -> None:
+    """An Arena name written as a tag finds a name of the same family, version, size and variant, if any."""
+    found = match_arena_name(name.lower() + suffix, ALL_NAMES)
+    wanted = parse_name(name)
+    if found.arena_name is None:
+        assert wanted.size is None, found.reason
+        return
+    got = parse_name(found.arena_name)
+    assert (got.family, got.version, got.variant) == (wanted.family, wanted.version, wanted.variant)
+    assert got.size == wanted.size
+
+
+def test_configured_tags_stay_as_configured_and_others_are_matched() -> None:
+    table = arena.snapshot_table()
+    contestants, matches = contestants_for(["mistral:7b", "gemma2:9b", "qwen2.5:7b", "gemma2:9b"], table)
+    assert contestants == {
+        "mistral:7b": DEFAULT_MODELS["mistral:7b"],
+        "gemma2:9b": Contestant("Gemma-2-9B-it", None, "gemma2:9b"),
+        "qwen2.5:7b": Contestant(None, None, "qwen2.5:7b"),
+    }
+    assert matches["mistral:7b"].reason == "configured, as a proxy"
+    ratings = ratings_for(contestants, table, matches)
+    assert [ratings[tag].elo for tag in contestants] == [1097.0, 1212.0, None]
+    assert ratings["gemma2:9b"].source.startswith(f"Gemma-2-9B-it ({ARENA_SOURCE}); name matched with confidence 1.00")
+    assert ratings["qwen2.5:7b"].source.startswith("no rating: size 7b is not listed")
+    assert all(r.ollama_tag == tag for tag, r in ratings.items())
