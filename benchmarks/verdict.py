@@ -22,99 +22,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from verdict_worlds import ADVANTAGES, FOLDS, MODELS, NULLS, Rng, World, folds_of, tau_of_quality, trained_means
+
 from evaluation import Array, kendall_tau
 from hypotheses import generalization, placement, verdict
 from intervals import Difference, mean_interval, paired_difference, winner
 from records import GroundTruth
 
-MODELS, FOLDS = 6, 5
 SIGN_PATTERNS = 1_999
-Rng = np.random.Generator
-Sample = tuple[Array, Array]  # τ of System A and of System B, [experiments, prompts]
-
-
-# ── Worlds: τ of both systems on every prompt, as a cross-validation would give them ─────────────────────
-
-
-def folds_of(prompts: int) -> np.ndarray:
-    return np.arange(prompts) % FOLDS
-
-
-def tau_of_quality(truth: Array, tau: float, rng: Rng) -> Array:
-    """τ of scores whose expected τ is ``tau``: correlation sin(π τ / 2) (Greiner's relation)."""
-    r = np.sin(np.pi * tau / 2.0)
-    return kendall_tau(r * truth + np.sqrt(1.0 - r * r) * rng.standard_normal(truth.shape), truth)
-
-
-def independent(s: int, n: int, rng: Rng, advantage: float = 0.0) -> Sample:
-    """Prompts share nothing; A has τ 0.4, B more by ``advantage``."""
-    truth = rng.standard_normal((s, n, MODELS))
-    return tau_of_quality(truth, 0.4, rng), tau_of_quality(truth, 0.4 + advantage, rng)
-
-
-def fold_effect(s: int, n: int, rng: Rng, correlation: float, advantage: float = 0.0) -> Sample:
-    """``independent``, and each training is a lucky or unlucky one for all prompts of its fold."""
-    a, b = independent(s, n, rng, advantage)
-    spread = float((b - a).std()) * np.sqrt(correlation / (1.0 - correlation))
-    return a, b + (spread * rng.standard_normal((s, FOLDS)))[:, folds_of(n)]
-
-
-def trained_means(labels: Array) -> Array:
-    """The simplest learner: a prompt's prediction is the mean of ``labels`` [s, n, m] of the other folds' prompts."""
-    fold = folds_of(labels.shape[1])
-    predicted = np.empty_like(labels)
-    for f in range(FOLDS):
-        predicted[:, fold == f] = labels[:, fold != f].mean(1, keepdims=True)
-    return predicted
-
-
-def nothing_to_learn(s: int, n: int, rng: Rng) -> Sample:
-    """Tastes that hold nothing from prompt to prompt: A learns the mean, B weighs prompts by how alike they are."""
-    truth, text = rng.standard_normal((s, n, MODELS)), rng.standard_normal((s, n, 8))
-    alike = text @ text.transpose(0, 2, 1)
-    fold = folds_of(n)
-    read = (alike * (fold[:, None] != fold)) @ truth
-    return kendall_tau(trained_means(truth), truth), kendall_tau(read, truth)
-
-
-def equal_learners(s: int, n: int, rng: Rng) -> Sample:
-    """A common taste, which both learn equally well, each with its own error on each prompt's labels."""
-    truth = np.sqrt(0.3) * rng.standard_normal((s, 1, MODELS)) + np.sqrt(0.7) * rng.standard_normal((s, n, MODELS))
-    labels = [truth + 0.5 * rng.standard_normal(truth.shape) for _ in "ab"]
-    return kendall_tau(trained_means(labels[0]), truth), kendall_tau(trained_means(labels[1]), truth)
-
-
-def elo_orders(s: int, n: int, rng: Rng) -> Sample:
-    """The same Elo system twice, each with its own order of the same preferences: equal, and as noisy as Elo is."""
-    truth = np.sqrt(0.3) * rng.standard_normal((s, 1, MODELS)) + np.sqrt(0.7) * rng.standard_normal((s, n, MODELS))
-    return _elo_tau(truth, rng), _elo_tau(truth, rng)
-
-
-def _elo_tau(truth: Array, rng: Rng) -> Array:
-    s, n, _ = truth.shape
-    pairs = np.array([(i, j) for i in range(MODELS) for j in range(i + 1, MODELS)])
-    game = np.tile(np.arange(n * len(pairs)), (s, 1))
-    game = rng.permuted(game, axis=1)
-    prompt, a, b = game // len(pairs), pairs[game % len(pairs), 0], pairs[game % len(pairs), 1]
-    row = np.arange(s)
-    fold, tau = folds_of(n), np.empty((s, n))
-    outcome = 1.0 / (1.0 + np.exp(-2.0 * (truth[row[:, None], prompt, a] - truth[row[:, None], prompt, b])))
-    for f in range(FOLDS):
-        rating = np.zeros((s, MODELS))
-        for t in range(game.shape[1]):
-            i, j = a[:, t], b[:, t]
-            expected = 1.0 / (1.0 + 10.0 ** ((rating[row, j] - rating[row, i]) / 400.0))
-            step = 32.0 * (outcome[:, t] - expected) * (fold[prompt[:, t]] != f)
-            rating[row, i] += step
-            rating[row, j] -= step
-        tau[:, fold == f] = kendall_tau(np.broadcast_to(rating[:, None], truth.shape), truth)[:, fold == f]
-    return tau
-
-
-def model_level_tastes(s: int, n: int, rng: Rng) -> Sample:
-    """One order of the contestants for nearly all prompts: A learns it, B only half sees it in the texts."""
-    truth = np.sqrt(0.8) * rng.standard_normal((s, 1, MODELS)) + np.sqrt(0.2) * rng.standard_normal((s, n, MODELS))
-    return kendall_tau(trained_means(truth), truth), tau_of_quality(truth, 0.3, rng)
 
 
 # ── Candidates: 1 where B is named, −1 where A is, 0 for none, [experiments] ──────────────────────────────
@@ -122,23 +37,27 @@ def model_level_tastes(s: int, n: int, rng: Rng) -> Sample:
 
 def candidates(d: Array, rng: Rng) -> dict[str, np.ndarray]:
     """Every way to decide on the paired differences ``d`` [experiments, prompts]."""
-    from scipy.stats import t
-
-    n, mean = d.shape[1], d.mean(1)
-    plain, clustered = d.std(1, ddof=1) / np.sqrt(n), _fold_error(d)
-    corrected = plain * np.sqrt(1.0 + FOLDS / (FOLDS - 1.0))
-    wide, narrow = float(t.ppf(0.975, FOLDS - 1)), float(t.ppf(0.975, n - 1))
-    flip = sign_flip(d, rng) < 0.05
+    mean, flip = d.mean(1), sign_flip(d, rng) < 0.05
+    plain, corrected, clustered = half_widths(d)
     sides = {
         "bootstrap": _bootstrap(d, "percentile", rng),
         "BCa": _bootstrap(d, "BCa", rng),
-        "t": np.abs(mean) > narrow * plain,
+        "t": np.abs(mean) > plain,
         "sign-flip": flip,
-        "t clustered by fold": np.abs(mean) > wide * clustered,
-        "Nadeau-Bengio": np.abs(mean) > narrow * corrected,
-        "chosen": flip & (np.abs(mean) > np.maximum(wide * clustered, narrow * corrected)),
+        "t clustered by fold": np.abs(mean) > clustered,
+        "Nadeau-Bengio": np.abs(mean) > corrected,
+        "chosen": flip & (np.abs(mean) > np.maximum(clustered, corrected)),
     }
     return {name: np.where(excludes, np.sign(mean), 0.0) for name, excludes in sides.items()}
+
+
+def half_widths(d: Array) -> tuple[Array, Array, Array]:
+    """Of the t interval, Nadeau and Bengio's and the one clustered by fold, [experiments] each."""
+    from scipy.stats import t
+
+    n = d.shape[1]
+    plain = float(t.ppf(0.975, n - 1)) * d.std(1, ddof=1) / np.sqrt(n)
+    return plain, plain * np.sqrt(1.0 + FOLDS / (FOLDS - 1.0)), float(t.ppf(0.975, FOLDS - 1)) * _fold_error(d)
 
 
 def _fold_error(d: Array) -> Array:
@@ -198,26 +117,7 @@ def shown(cell: dict[str, Any]) -> str:
     return f"{100 * cell['share']:5.1f} [{100 * cell['ci95'][0]:4.1f}, {100 * cell['ci95'][1]:4.1f}]"
 
 
-NULLS: dict[str, Callable[[int, int, Rng], Sample]] = {
-    "independent prompts": independent,
-    "fold effect 0.05": lambda s, n, rng: fold_effect(s, n, rng, 0.05),
-    "fold effect 0.2": lambda s, n, rng: fold_effect(s, n, rng, 0.2),
-    "nothing to learn": nothing_to_learn,
-    "equal learners": equal_learners,
-    "two orders for Elo": elo_orders,
-}
-ADVANTAGES: dict[str, Callable[[int, int, Rng], Sample]] = {
-    "B better by 0.1": lambda s, n, rng: independent(s, n, rng, 0.1),
-    "B better by 0.2": lambda s, n, rng: independent(s, n, rng, 0.2),
-    "B better by 0.3": lambda s, n, rng: independent(s, n, rng, 0.3),
-    "B better by 0.2, fold effect 0.05": lambda s, n, rng: fold_effect(s, n, rng, 0.05, 0.2),
-    "model-level tastes (A found)": model_level_tastes,
-}
-
-
-def winner_table(
-    worlds: dict[str, Callable[[int, int, Rng], Sample]], sizes: tuple[int, ...], simulations: int, rng: Rng
-) -> list[dict[str, Any]]:
+def winner_table(worlds: dict[str, World], sizes: tuple[int, ...], simulations: int, rng: Rng) -> list[dict[str, Any]]:
     """For each world and number of prompts the share of experiments in which each candidate names a winner."""
     rows = []
     for world, draw in worlds.items():
@@ -255,9 +155,7 @@ def sample_efficiency_rows(simulations: int, rng: Rng, prompts: int = 25) -> dic
         for seen in (0.2, 0.4, 0.6, 0.8, 1.0):
             labels = truth + np.sqrt(1.0 / seen - 1.0) * rng.standard_normal(shape)
             areas += [kendall_tau(trained_means(labels + error), truth) / 5.0 for error in own]
-        groups = folds_of(prompts).tolist()
-        tested = [paired_difference(b, a, 0, groups) for a, b in zip(*areas, strict=True)]
-        result[f"{name} ({(areas[1] - areas[0]).mean():+.2f})"] = _verdicts(tested)
+        result[f"{name} ({(areas[1] - areas[0]).mean():+.2f})"] = _verdicts(areas[1] - areas[0], rng)
     return result
 
 
@@ -275,7 +173,7 @@ def generalization_rows(simulations: int, rng: Rng, prompts: int = 25) -> dict[s
             truth = np.sqrt(0.3) * common + np.sqrt(0.7) * rng.standard_normal((prompts, MODELS))
             ratings = [0.5 * common + rng.standard_normal(MODELS) for _ in "ab"]
             verdicts.append(generalization(*_placements(truth, common, ratings, tau, rng))["verdict"])
-        result[name] = _counted(verdicts)
+        result[name] = counted(verdicts)
     return result
 
 
@@ -297,11 +195,14 @@ def _placements(truth: Array, common: Array, ratings: list[Array], tau: float | 
     return both
 
 
-def _verdicts(differences: list[Difference | None]) -> dict[str, Any]:
-    return _counted([verdict(d) for d in differences])
+def _verdicts(d: Array, rng: Rng) -> dict[str, Any]:
+    """hypotheses.verdict on the chosen interval of differences [experiments, prompts]."""
+    mean, half, p = d.mean(1), np.maximum(*half_widths(d)[1:]), sign_flip(d, rng)
+    rows = zip(mean.tolist(), half.tolist(), p.tolist(), strict=True)
+    return counted([verdict(Difference(m, (m - h, m + h), p, d.shape[1], 0.0)) for m, h, p in rows])
 
 
-def _counted(verdicts: list[str]) -> dict[str, Any]:
+def counted(verdicts: list[str]) -> dict[str, Any]:
     return {v: rate(verdicts.count(v), len(verdicts)) for v in ("supported", "not supported", "inconclusive")}
 
 
@@ -349,16 +250,16 @@ def main() -> None:
 
 def score_level(simulations: int, rng: Rng) -> dict[str, Any]:
     """All tables without training, printed as they come."""
-    few = max(1, simulations // 4)  # through Python objects: slower
+    few = max(1, simulations // 4)  # for what counts coverage to the percent
     print(f"Equal systems: % of {simulations} experiments in which a winner is named (at most 5 wanted)")
     result: dict[str, Any] = {"equal_systems": winner_table(NULLS, (5, 25, 100), simulations, rng)}
     print("\nUnequal systems: % in which the better one is named")
     result["unequal_systems"] = winner_table(ADVANTAGES, (25, 100), simulations, rng)
     for key, rows in (
-        ("sample_efficiency", sample_efficiency_rows(few, rng)),
-        ("generalization", generalization_rows(few, rng)),
+        ("sample_efficiency", sample_efficiency_rows(simulations, rng)),
+        ("generalization", generalization_rows(simulations, rng)),
     ):
-        print(f"\n{key}, 25 prompts, {few} experiments")
+        print(f"\n{key}, 25 prompts, {simulations} experiments")
         for name, cells in rows.items():
             print(f"  {name:46s} " + "  ".join(f"{v} {shown(cell)}" for v, cell in cells.items()))
         result[key] = rows

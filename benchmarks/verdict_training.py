@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from verdict import MODELS, _counted, rate, shown
+from verdict import counted, rate, shown
+from verdict_worlds import MODELS
 
 from config import ExperimentConfig
 from elo_system import EloSystem
@@ -125,7 +126,7 @@ def whole_training(experiments: int, seed: int) -> dict[str, Any]:
         print(f"  {kind:16s} difference {table[kind]['difference']:+.3f}  " + _line(cells))
         for hypothesis in ("H1", "H2"):
             if hypothesis in rows[0]:
-                table[kind][hypothesis] = _counted([row[hypothesis] for row in rows])
+                table[kind][hypothesis] = counted([row[hypothesis] for row in rows])
                 print(f"    {hypothesis}  " + _line(table[kind][hypothesis]), flush=True)
     return table
 
