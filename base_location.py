@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
-import shutil
-import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import config
+import hub
 from errors import MissingError, UsageError
 
 log = logging.getLogger("ranking.base")
 
 EMBEDDED = "embedded"
-HUB_SECONDS = 5.0
 WANTED_FILES = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model", "*.txt"]  # no pickle, no code
 
 
@@ -56,58 +53,32 @@ def identity(name: str) -> str | None:
     return f"{name} {digest.hexdigest()[:16]}"
 
 
-def default_base(backend: str, device: str) -> str:
-    """What ``--base_model auto`` means: the largest Skywork that fits, the embedded base with the embedded backend
-    or, said loudly, where the hub and its cache have none."""
-    if backend == EMBEDDED:
-        return EMBEDDED
-    memory = _cuda_gib(device)
-    size = "8B" if memory >= 24 else "4B" if memory >= 12 else "0.6B"
-    name = f"Skywork/Skywork-Reward-V2-Qwen3-{size}"
-    if find_local(name) is not None or hub_status(name) == "there":
-        return name
-    log.warning("%s is neither in the hub's cache nor to be had from the hub: System B stands on the embedded base "
-                "(%s), which is no reward model", name, config.EMBEDDED_NAME)  # fmt: skip
-    return EMBEDDED
-
-
-def _cuda_gib(device: str) -> float:
-    if device == "cpu" or shutil.which("nvidia-smi") is None:  # settled without importing torch
-        return 0.0
-    import torch
-
-    return float(torch.cuda.get_device_properties(0).total_memory) / 2**30 if torch.cuda.is_available() else 0.0
-
-
 def _is_hub_id(name: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None
 
 
-def hub_status(name: str, seconds: float = HUB_SECONDS) -> str:
+def hub_status(name: str) -> str:
     """``there``, ``unknown`` (the hub has no such id, or not for everyone), ``offline`` (switched off) or
-    ``unreachable``; settled within ``seconds``."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+    ``unreachable``; settled within ``hub.REACH_SECONDS``."""
+    if hub.offline():
         return "offline"
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    found: list[str] = []
+    try:
+        return hub.within(hub.REACH_SECONDS, lambda: _ask(f"{hub.endpoint()}/api/models/{name}"))
+    except TimeoutError:
+        return "unreachable"
 
-    def ask() -> None:
-        request = urllib.request.Request(f"{endpoint}/api/models/{name}", method="HEAD")  # noqa: S310
-        try:
-            with urllib.request.urlopen(request, timeout=seconds):  # noqa: S310
-                found.append("there")
-        except urllib.error.HTTPError as error:
-            error.close()
-            found.append("unknown" if error.code in {401, 404} else "unreachable")
-        except (OSError, ValueError) as error:
-            log.debug("%s: %s", endpoint, error)
-            found.append("unreachable")
 
-    # A thread, because looking a name up has no timeout of its own.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return found[0] if found else "unreachable"
+def _ask(address: str) -> str:
+    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - the scheme is the user's own HF_ENDPOINT
+    try:
+        with urllib.request.urlopen(request, timeout=hub.REACH_SECONDS):  # noqa: S310
+            return "there"
+    except urllib.error.HTTPError as error:
+        error.close()
+        return "unknown" if error.code in {401, 404} else "unreachable"
+    except (OSError, ValueError) as error:  # no route, no name, no certificate; a malformed address
+        log.debug("%s: %s", address, error)
+        return "unreachable"
 
 
 def fetch(name: str) -> Path:
@@ -126,7 +97,7 @@ def fetch(name: str) -> Path:
         why = {
             "unknown": "the hub has no such model that can be read without an account",
             "offline": "it is not in the hub's cache and HF_HUB_OFFLINE forbids to ask the hub",
-            "unreachable": f"it is not in the hub's cache and the hub did not answer within {HUB_SECONDS:.0f} s",
+            "unreachable": f"it is not in the hub's cache and the hub did not answer within {hub.REACH_SECONDS:.0f} s",
         }[status]
         raise MissingError(
             f"The base model {name} is missing: {why}. What is cached is kept. Where there is a network, "

@@ -157,14 +157,17 @@ class _Store:
             path.rename(aside)
             log.warning("%s is damaged (%s): moved to %s, its texts are computed anew", path.name, error, aside.name)
             return
-        self.identity, self.has_score = about["identity"], about["has_score"] == "True"
+        self._of(about["identity"], about["has_score"] == "True")
         self.rows.update(zip(keys, zip(*parts, strict=True), strict=True))
 
-    def add(self, keys: Sequence[str], vectors: Vectors, identity: str, has_score: bool) -> None:
-        """Keep a batch in a part of its own: writing the whole file each time would grow with the square."""
+    def _of(self, identity: str, has_score: bool) -> None:
         if identity != self.identity:  # another revision: its vectors need not even have the same width
             self.rows.clear()
         self.identity, self.has_score = identity, has_score
+
+    def add(self, keys: Sequence[str], vectors: Vectors, identity: str, has_score: bool) -> None:
+        """Keep a batch in a part of its own: writing the whole file each time would grow with the square."""
+        self._of(identity, has_score)
         while (part := self._whole.with_name(f"{self._whole.stem}.part{self._next:05d}.safetensors")).exists():
             self._next += 1
         self._write(part, list(keys), vectors)

@@ -147,7 +147,7 @@ class FrozenBase:
     def _tokenize(self, prompt: str, response: str) -> _Text:
         before, after = self._render(prompt, _SLOT).split(_SLOT)
         rendered = self._render(prompt, response)
-        if not (rendered.startswith(before) and rendered.endswith(after)):  # the template rewrote the response
+        if rendered != before + response.strip() + after:  # some templates trim, others cut thoughts out of an answer
             rendered = before + response + after
         start, stop = len(before), len(rendered) - len(after)
         tokens = self._tokenizer(rendered, return_offsets_mapping=True)
@@ -168,15 +168,15 @@ class FrozenBase:
         return self._special.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text) if self._special else text
 
     def _shorten(self, prompt: str, response: str, around: int) -> tuple[str, str]:
-        """Both texts keep their beginning: the prompt at most half of the room, the response what is left.
+        """Both texts keep their beginning: the prompt up to half of the room, or what the response leaves of it.
 
         ``around``: tokens of everything but the response. The template's closing words always stay, for the score is
         read there.
         """
-        room = self.max_length - 8  # tokens may join differently at a cut
-        own = len(self._tokenizer(prompt, add_special_tokens=False)["input_ids"])
-        kept = min(own, max(1, room // 2 - (around - own)))
-        return self._head(prompt, kept), self._head(response, max(1, room - (around - own) - kept))
+        counts = [len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (prompt, response)]
+        room = max(2, self.max_length - 8 - (around - counts[0]))  # 8: tokens may join differently at a cut
+        kept = min(counts[0], max(room // 2, room - counts[1]))
+        return self._head(prompt, kept), self._head(response, room - kept)
 
     def _head(self, text: str, tokens: int) -> str:
         spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
@@ -243,6 +243,7 @@ def native_bfloat16(kind: str) -> bool:
 
 def _load(name: str, dtype: torch.dtype, kind: str) -> tuple[Any, Any, torch.Tensor | None]:
     """(model, tokenizer, score weights or None) of a sequence classifier with one output, or of a plain model."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     folder = fetch(name)
@@ -260,7 +261,7 @@ def _load(name: str, dtype: torch.dtype, kind: str) -> tuple[Any, Any, torch.Ten
                 attn_implementation="flash_attention_2" if flash else "sdpa",
                 **settings,
             )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise UsageError(f"{name} cannot serve as a base model: {error}") from error
     if not hasattr(model, "score"):
         raise UsageError(f"{name} ({type(model).__name__}) has no score head read at the last token.")
