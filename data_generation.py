@@ -1,0 +1,257 @@
+"""The stages that call language models: prompts, responses, and (in ``judging``) judgements and ground truth.
+
+Each stage turns what it wants to know into tasks, looks every task up in the cache by the hash of exactly what it
+would be made from, asks the model for the rest, and keeps each answer at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+import config
+from cache import Store
+from errors import MissingError
+from llm import Request
+from records import Prompt, Response
+from stages import Setting, Task, answer, fill, load_template, make_task, progress_bar
+
+log = logging.getLogger("ranking.data")
+
+
+# ── Stage 1: prompts ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class PromptList(BaseModel):
+    """What the prompt writer answers with."""
+
+    model_config = ConfigDict(extra="ignore")
+    prompts: list[str]
+
+
+MAX_BARREN_REQUESTS = 5
+
+
+def generate_prompts(setting: Setting) -> list[Prompt]:
+    """``num_prompts`` distinct prompts of the persona. Raises MissingError where the writer can't find as many."""
+    with setting.store(config.PROMPTS_FILE, "prompts") as store:
+        write = _write_embedded_prompts if setting.llm.weighs_options else _write_prompts
+        return write(setting, store)
+
+
+def _prompt_id(setting: Setting, number: int) -> str:
+    return f"{setting.name}-{number + 1:03d}"
+
+
+def cached_prompts(setting: Setting, store: Store) -> list[str]:
+    """The prompts that need not be asked for again, at most ``num_prompts``, in order and without a gap."""
+    known: list[str] = []
+    while len(known) < setting.config.num_prompts:
+        item = store.get(*_prompt_item(setting, len(known)))
+        if item is None:
+            break
+        known.append(item["text"])
+    return known
+
+
+def _prompt_item(setting: Setting, number: int) -> tuple[str, str]:
+    """Cache key and hash of one prompt. The earlier prompts that a writer is shown only steer: they are left out."""
+    question = _embedded_request(setting, number)[0] if setting.llm.weighs_options else _basis(setting)
+    task = make_task(setting, _prompt_id(setting, number), question)
+    return task.key, task.made_from
+
+
+def _basis(setting: Setting) -> Request:
+    """What all requests for prompts share: the template and the persona."""
+    persona = setting.persona
+    return Request(
+        model=setting.judge,
+        prompt=load_template(setting.prompts_dir, "prompt_generation.txt"),
+        system=f"{persona.title}. {persona.description} {'; '.join(persona.topics)}",
+        temperature=setting.config.prompt_temperature,
+        seed=setting.config.random_seed,
+    )
+
+
+def _write_prompts(setting: Setting, store: Store) -> list[Prompt]:
+    """Asked for in batches, each shown the earlier ones, until there are enough."""
+    wanted, texts = setting.config.num_prompts, cached_prompts(setting, store)
+    if len(texts) == wanted:
+        log.info("Using cached prompts for persona: %s", setting.name)
+    barren = 0
+    while len(texts) < wanted:
+        ((_, completion),) = setting.llm.complete([_prompt_request(setting, texts, attempt=barren)])
+        fresh = list(_fresh(completion.parsed.prompts, texts))[: wanted - len(texts)]  # type: ignore[union-attr]
+        barren = 0 if fresh else barren + 1
+        if barren == MAX_BARREN_REQUESTS:
+            raise MissingError(
+                f"{setting.judge} wrote only {len(texts)} of {wanted} distinct prompts; they are kept. "
+                f"Run again with --num_prompts {max(5, len(texts))}, or with another --judge."
+            )
+        items = {}
+        for i, text in enumerate(fresh):
+            key, made_from = _prompt_item(setting, len(texts) + i)
+            items[key] = (made_from, {"text": text})
+        store.put_many(items)
+        texts += fresh
+    return [Prompt(_prompt_id(setting, i), text) for i, text in enumerate(texts)]
+
+
+def _prompt_request(setting: Setting, texts: Sequence[str], attempt: int) -> Request:
+    persona, basis = setting.persona, _basis(setting)
+    count = min(setting.config.prompts_per_request, setting.config.num_prompts - len(texts))
+    topics = [persona.topics[(len(texts) + attempt + i) % len(persona.topics)] for i in range(count)]
+    prompt = fill(
+        basis.prompt,
+        title=persona.title,
+        description=persona.description,
+        count=count,
+        topics="\n".join(f"- {topic}" for topic in topics),
+        earlier="\n".join(f"- {text}" for text in texts[-40:]) or "- (none yet)",
+    )
+    return replace(
+        basis,
+        prompt=prompt,
+        system=None,
+        schema=PromptList,
+        num_predict=200 * count + 200,
+        seed=setting.seed("prompts", len(texts), attempt),
+        label=f"prompts {len(texts) + 1} to {len(texts) + count} of {setting.name}",
+    )
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.lower()))
+
+
+def _fresh(candidates: Iterable[str], known: Sequence[str]) -> Iterator[str]:
+    """Candidates that are no near-copy (Jaccard similarity of words above 0.7) of a known or earlier one."""
+    seen = [_words(text) for text in known]
+    for candidate in (" ".join(c.split()) for c in candidates):
+        words = _words(candidate)
+        if len(words) >= 3 and all(len(words & other) <= 0.7 * len(words | other) for other in seen):
+            seen.append(words)
+            yield candidate
+
+
+EMBEDDED_DRAFTS = 4  # of which the first usable one is kept
+EMBEDDED_AT_ONCE = 8  # prompts whose drafts are written side by side
+
+
+def _embedded_request(setting: Setting, number: int) -> tuple[Request, str]:
+    """The request for one prompt, and its topic."""
+    persona = setting.persona
+    topic = persona.topics[number % len(persona.topics)]
+    ask = persona.asks[(number + number // len(persona.topics)) % len(persona.asks)]
+    request = Request(
+        model=config.EMBEDDED_NAME,
+        prompt=f'Repeat this request in your own words, in one sentence: "{ask} … {topic}"',
+        opening=ask,
+        temperature=0.5,
+        num_predict=40,
+        seed=setting.seed("prompt", setting.name, number),
+        label=f"prompt {number + 1} of {setting.name}",
+    )
+    return request, topic
+
+
+def _write_embedded_prompts(setting: Setting, store: Store) -> list[Prompt]:
+    """One prompt a topic: the model completes the persona's way of asking, several drafts at once, and the first draft
+    that is one sentence, on its topic and unlike the others is taken."""
+    texts, wanted = cached_prompts(setting, store), setting.config.num_prompts
+    if len(texts) == wanted:
+        log.info("Using cached prompts for persona: %s", setting.name)
+    with progress_bar(wanted - len(texts), "prompts") as bar:
+        while len(texts) < wanted:
+            numbers = range(len(texts), min(len(texts) + EMBEDDED_AT_ONCE, wanted))
+            for number, drafts in zip(numbers, _drafts(setting, numbers, attempt=0), strict=True):
+                texts.append(_usable(setting, number, drafts, texts))
+                value = {"text": texts[-1], "topic": _embedded_request(setting, number)[1]}
+                store.put(*_prompt_item(setting, number), value)
+                bar.update()
+    return [Prompt(_prompt_id(setting, i), text) for i, text in enumerate(texts)]
+
+
+def _drafts(setting: Setting, numbers: Sequence[int], attempt: int) -> list[list[str]]:
+    """``EMBEDDED_DRAFTS`` first sentences for each prompt number, all written side by side."""
+    requests = [
+        replace(request, seed=setting.seed(request.seed, attempt, i))
+        for request in (_embedded_request(setting, number)[0] for number in numbers)
+        for i in range(EMBEDDED_DRAFTS)
+    ]
+    answers = dict(setting.llm.complete(requests))
+    sentences = [_first_sentence(answers[i].text) for i in range(len(requests))]
+    return [sentences[i : i + EMBEDDED_DRAFTS] for i in range(0, len(sentences), EMBEDDED_DRAFTS)]
+
+
+def _usable(setting: Setting, number: int, drafts: Sequence[str], known: Sequence[str]) -> str:
+    """The first draft on its topic that is unlike the earlier prompts; more drafts are asked for where there is none."""
+    topic = _embedded_request(setting, number)[1]
+    for attempt in range(1, MAX_BARREN_REQUESTS + 1):
+        for text in _fresh((draft for draft in drafts if _on_topic(draft, topic)), known):
+            return text
+        drafts = _drafts(setting, [number], attempt)[0]
+    raise MissingError(
+        f"The embedded model found no new request about {topic!r} (prompt {number + 1}); what it wrote is kept. "
+        f"Run again with --num_prompts {max(5, number)}."
+    )
+
+
+def _first_sentence(text: str) -> str:
+    match = re.match(r"[^.?!\n]{12,220}[.?!]", text)
+    return match.group(0) if match else ""
+
+
+def _on_topic(sentence: str, topic: str) -> bool:
+    """At least half of the topic's content words occur in it, compared by their first five letters."""
+    stems = {word[:5] for word in _words(topic) if len(word) > 3}
+    found = {word[:5] for word in _words(sentence)}
+    return bool(sentence) and len(stems & found) * 2 >= len(stems)
+
+
+# ── Stage 2: responses ───────────────────────────────────────────────────────────────────────────────────
+
+
+def response_tasks(setting: Setting, prompts: Sequence[Prompt]) -> list[Task]:
+    """All prompts of one contestant before the next contestant: a reload costs more than any answer."""
+    return [
+        make_task(
+            setting,
+            f"{prompt.id}/{model}",
+            Request(
+                model=contestant.ollama_tag or model,
+                prompt=prompt.text,
+                system=contestant.system or None,
+                opening=contestant.opening,
+                temperature=setting.config.response_temperature,
+                num_predict=setting.config.num_predict,
+                seed=setting.seed("response", prompt.id, model),
+                label=f"{prompt.id} answered by {model}",
+            ),
+        )
+        for model, contestant in setting.contestants.items()
+        for prompt in prompts
+    ]
+
+
+def collect_responses(setting: Setting, prompts: Sequence[Prompt]) -> list[Response]:
+    """Every contestant's response to every prompt."""
+
+    def value(task: Task, completion: Any) -> dict[str, Any]:
+        prompt_id, model = task.key.split("/", 1)
+        return {
+            "prompt_id": prompt_id,
+            "model": model,
+            "text": completion.text,
+            "tokens": completion.tokens,
+            "seconds": round(completion.seconds, 3),
+            "truncated": completion.truncated,
+        }
+
+    with setting.store(config.RESPONSES_FILE, "responses") as store:
+        return [Response(**v) for v in answer(setting, store, response_tasks(setting, prompts), value, "responses")]

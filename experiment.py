@@ -1,0 +1,457 @@
+"""One run for one persona: data, both systems, their scores, and the results that everything shown is made from."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import config
+import evaluation
+import hypotheses
+import report
+from baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking, bradley_terry
+from data_generation import collect_responses, generate_prompts
+from elo_system import EloSystem
+from evaluation import Metrics
+from features import Features, compute_features
+from intervals import mean_interval, prompts_needed_sentence, winner
+from judge_quality import agreement, judge_quality
+from judging import (
+    judge_pairs,
+    keep_truths,
+    preferences_from,
+    rank_listwise,
+    reader_preferences,
+    round_robin_truths,
+)
+from ranking import Ranker, TrainingSet
+from records import GroundTruth, Judgement, Preference, Prompt, Rating, Response
+from reward_model import RewardModel
+from stages import Setting
+
+log = logging.getLogger("ranking.experiment")
+
+CURVE_ORDERS = 3  # orders of the preferences that a learning curve is averaged over
+TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the language models were asked for."""
+
+    prompts: tuple[Prompt, ...]
+    responses: tuple[Response, ...]
+    judgements: tuple[Judgement, ...]
+    preferences: tuple[Preference, ...]
+    """One for each pair of each prompt, training or test."""
+    truths: tuple[GroundTruth, ...]
+    """Round-robin truth of every prompt."""
+    train_ids: tuple[str, ...]
+    test_ids: tuple[str, ...]
+    test_truths: tuple[GroundTruth, ...]
+    """Truth of the documented split's test prompts."""
+    listwise_agreement: float | None = None
+
+    @property
+    def training(self) -> TrainingSet:
+        """The documented split's preferences, in the order of the pairs."""
+        return TrainingSet.of(self.preferences, self.train_ids)
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what runs inside under this name."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+
+
+def make_data(setting: Setting, clock: Clock) -> Data:
+    """The four data stages, each reading the records of the stage before it."""
+    with clock.stage("prompts"):
+        prompts = generate_prompts(setting)
+    with clock.stage("responses"):
+        responses = collect_responses(setting, prompts)
+    with clock.stage("preferences"):
+        judgements = judge_pairs(setting, prompts, responses)
+    preferences = preferences_from(judgements)
+    truths = round_robin_truths(preferences)
+    settings = setting.config
+    train, test = evaluation.split([p.id for p in prompts], settings.train_prompts, settings.random_seed)
+    with clock.stage("ground_truth"):
+        test_truths = [t for t in truths if t.prompt_id in test]
+        keep_truths(setting, test_truths)
+        agreed = None
+        if settings.ground_truth != "round_robin":
+            listwise = rank_listwise(setting, [p for p in prompts if p.id in test], responses)
+            agreed = agreement(test_truths, listwise)
+            test_truths = listwise if settings.ground_truth == "listwise" else test_truths
+    return Data(
+        tuple(prompts), tuple(responses), tuple(judgements), tuple(preferences), tuple(truths), train, test,
+        tuple(test_truths), agreed,
+    )  # fmt: skip
+
+
+def estimated_ratings(setting: Setting, data: Data) -> dict[str, Rating]:
+    """Embedded contestants were never on the Arena: theirs is Bradley–Terry over the reference readers' preferences,
+    about 1000."""
+    readers = reader_preferences(setting, data.prompts, data.responses)
+    games = [(p.model_a, p.model_b, p.outcome) for p in readers] + [
+        (p.model_b, p.model_a, 1.0 - p.outcome) for p in readers
+    ]
+    source = f"estimated: Bradley-Terry over {len(config.REFERENCE_READERS)} reference readers, no Arena rating"
+    return {m: Rating(m, round(1000.0 + strength, 1), source) for m, strength in bradley_terry(games).items()}
+
+
+def make_rankers(
+    data: Data, features: Features, ratings: Mapping[str, float | None], settings: config.ExperimentConfig
+) -> list[Ranker]:
+    """Both systems and what they must beat. A new system is one line here."""
+    base_scores = {key: float(features.base_score[row]) for key, row in features.index.items()}
+    lengths = {(r.prompt_id, r.model): float(len(r.text)) for r in data.responses}
+    return [
+        EloSystem(ratings, settings.elo_k),
+        RewardModel(features, ratings, settings),
+        GlobalElo(ratings),
+        BaseReward(base_scores),
+        BradleyTerry(list(ratings)),
+        LongestResponse(lengths),
+        RandomRanking(list(ratings), settings.random_seed),
+    ]
+
+
+# ── Evaluation ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Both systems trained on the documented split, and what was measured on it."""
+
+    elo: EloSystem
+    reward: RewardModel
+    final: dict[str, dict[str, float | None]]
+    learning_curve: list[dict[str, Any]]
+
+
+def learn(data: Data, rankers: Sequence[Ranker], settings: config.ExperimentConfig) -> Fitted:
+    """Train on the documented split in an order drawn by the seed, evaluating every so many preferences."""
+    training = data.training
+    order = evaluation.shuffled(training.preferences, settings.random_seed)
+    report.print_training(len(order), settings.evaluation_frequency)
+    elo, reward = rankers[0], rankers[1]
+    every, truths = settings.evaluation_frequency, data.test_truths
+    curve_a = evaluation.learning_curve(elo, order, truths, every, data.train_ids)
+    curve_b = evaluation.learning_curve(reward, order, truths, every, data.train_ids, once=not settings.incremental)
+    curve = []
+    for index, (a, b) in enumerate(zip(curve_a, curve_b, strict=True)):
+        before = curve_a[index - 1].preferences if index else 0
+        if index:
+            report.print_point(index, before + 1, a.preferences, a.metrics.kendall_tau, b.metrics.kendall_tau)
+        curve.append(
+            {"preferences": a.preferences, "elo_offset": a.metrics.as_dict(), "reward_model": b.metrics.as_dict()}
+        )
+    fitted = [ranker.fit(order, prompt_ids=data.train_ids) for ranker in rankers]
+    final = {r.name: evaluation.evaluate(r, truths).mean.as_dict() for r in fitted}
+    assert isinstance(elo, EloSystem) and isinstance(reward, RewardModel)
+    return Fitted(elo, reward, final, curve)
+
+
+def _bands(curves: evaluation.Curves, parts: Sequence[Sequence[str]]) -> dict[str, dict[str, list[float | None]]]:
+    """Mean over orders and prompts at each point, with the 95 % interval over prompts."""
+    fold = hypotheses.fold_of(parts)
+    folds = [fold[p] for p in curves.prompt_ids]
+    bands: dict[str, dict[str, list[float | None]]] = {}
+    for metric, values in curves.values.items():
+        by_prompt = values.mean(0)  # [points, prompts]
+        intervals = [mean_interval(row.tolist(), *evaluation.BOUNDS[metric], folds) for row in by_prompt]
+        bands[metric] = {
+            "mean": by_prompt.mean(1).tolist() if curves.prompt_ids else [None] * len(by_prompt),
+            "lo": [i[0] if i else None for i in intervals],
+            "hi": [i[1] if i else None for i in intervals],
+        }
+    return bands
+
+
+def put_to_test(
+    data: Data, rankers: Sequence[Ranker], parts: Sequence[Sequence[str]], settings: config.ExperimentConfig
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """H1 and H2, and the cross-validated learning curves that H1 rests on."""
+    elo, reward = rankers[0], rankers[1]
+    curves_a, curves_b = (
+        evaluation.cross_validated_curves(
+            ranker, data.preferences, data.truths, parts, settings.evaluation_frequency, CURVE_ORDERS,
+            settings.random_seed, once=ranker is reward and not settings.incremental,
+        )
+        for ranker in (elo, reward)
+    )  # fmt: skip
+    h1 = (
+        hypotheses.sample_efficiency(curves_a, curves_b, settings.random_seed, parts)
+        if settings.incremental
+        else hypotheses.not_tested("Sample efficiency needs learning curves of both systems: run with --incremental.")
+    )
+    models = list(reward.scores(data.prompts[0].id))
+    placed = [
+        hypotheses.held_out_placements(ranker, data.preferences, data.truths, parts, models) for ranker in (elo, reward)
+    ]
+    curves = {
+        "points": list(curves_a.counts),
+        "trained_once": not settings.incremental,
+        "elo_offset": _bands(curves_a, parts),
+        "reward_model": _bands(curves_b, parts),
+    }
+    return {"sample_efficiency": h1, "generalization": hypotheses.generalization(*placed)}, curves
+
+
+def per_prompt(
+    results: Mapping[str, Mapping[str, Metrics]], parts: Sequence[Sequence[str]], prompts: Sequence[Prompt]
+) -> list[dict[str, Any]]:
+    """Cross-validated metrics of both systems, prompt by prompt."""
+    fold, text = hypotheses.fold_of(parts), {p.id: p.text for p in prompts}
+    a, b = results["elo_offset"], results["reward_model"]
+    return [
+        {
+            "prompt_id": p,
+            "prompt": text[p],
+            "fold": fold[p],
+            "difference": b[p].kendall_tau - a[p].kendall_tau,  # type: ignore[operator]
+            "elo_offset": a[p].as_dict(),
+            "reward_model": b[p].as_dict(),
+        }
+        for p in a
+    ]
+
+
+def examples(data: Data, fitted: Fitted, count: int = 3) -> list[dict[str, Any]]:
+    """Test prompts with their responses and the place that truth and both systems give each."""
+    texts, prompts = {(r.prompt_id, r.model): r.text for r in data.responses}, {p.id: p.text for p in data.prompts}
+    shown = []
+    for truth in data.test_truths[:count]:
+        orders = (truth.ranking, fitted.elo.ranking(truth.prompt_id), fitted.reward.ranking(truth.prompt_id))
+        places = [{model: i + 1 for i, model in enumerate(order)} for order in orders]
+        shown.append(
+            {
+                "prompt": prompts[truth.prompt_id],
+                "responses": [
+                    {
+                        "model": model,
+                        "text": texts[truth.prompt_id, model],
+                        "truth_place": places[0][model],
+                        "elo_place": places[1][model],
+                        "reward_place": places[2][model],
+                    }
+                    for model in truth.ranking
+                ],
+            }
+        )
+    return shown
+
+
+# ── Results ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run was asked for beyond its setting."""
+
+    base_model: str
+    device: str
+    label: str
+    command: str
+    notes: tuple[str, ...] = ()
+
+
+def run_persona(setting: Setting, run: Run, ratings: Mapping[str, Rating] | None) -> tuple[dict[str, Any], Fitted]:
+    """The whole experiment for one persona: its results dict, and both systems as learned on the documented split.
+
+    ``ratings`` None: they are estimated (embedded contestants).
+    """
+    clock, settings = Clock(), setting.config
+    report.print_generation(setting.name)
+    data = make_data(setting, clock)
+    rated = ratings if ratings is not None else estimated_ratings(setting, data)
+    counted = counts(setting, data)
+    report.print_counts(counted)
+    elo = {model: rating.elo for model, rating in rated.items()}
+    with clock.stage("features"):
+        features = compute_features(
+            run.base_model,
+            data.prompts,
+            data.responses,
+            cache_dir=setting.cache_dir,
+            name=setting.name,
+            device=run.device,
+        )
+    rankers = make_rankers(data, features, elo, settings)
+    with clock.stage("training"):
+        fitted = learn(data, rankers, settings)
+    parts = evaluation.folds([p.id for p in data.prompts], settings.folds, settings.random_seed)
+    with clock.stage("cross_validation"):
+        crossed = evaluation.cross_validate(rankers, data.preferences, data.truths, parts)
+    with clock.stage("hypotheses"):
+        tested, curves = put_to_test(data, [fitted.elo, fitted.reward], parts, settings)
+    results = {
+        **_about(setting, run, features, rated),
+        "counts": counted,
+        "judge_quality": judge_figures(setting, data),
+        "final": fitted.final,
+        **_verdict(crossed, parts, settings),
+        "learning_curve": fitted.learning_curve,
+        "curves": curves,
+        "hypotheses": tested,
+        "per_prompt": per_prompt(crossed, parts, data.prompts),
+        "examples": examples(data, fitted),
+        "training_history": {
+            "preference_loss": [epoch.preference for epoch in fitted.reward.history],
+            "regularization_loss": [epoch.regularization for epoch in fitted.reward.history],
+        },
+        "timings_s": clock.seconds,
+    }
+    return results, fitted
+
+
+def counts(setting: Setting, data: Data) -> dict[str, int]:
+    """How much of everything there is; ``preferences`` and ``ties`` are those that train."""
+    training = data.training.preferences
+    tie = TIE if setting.llm.weighs_options else 0.0
+    return {
+        "prompts": len(data.prompts),
+        "train_prompts": len(data.train_ids),
+        "test_prompts": len(data.test_ids),
+        "preferences": len(training),
+        "ties": sum(abs(p.outcome - 0.5) <= tie for p in training),
+        "ground_truth_rankings": len(data.test_truths),
+        "judge_calls": len(data.judgements),
+        "truncated_responses": sum(r.truncated for r in data.responses),
+    }
+
+
+def judge_figures(setting: Setting, data: Data) -> dict[str, Any]:
+    """How good the judge is, as far as its own judgements show it."""
+    judge = next((m for m, c in setting.contestants.items() if c.ollama_tag == setting.judge), None)
+    figures = judge_quality(data.judgements, data.responses, judge)
+    return {**figures, "listwise_agreement": data.listwise_agreement}
+
+
+def _verdict(
+    crossed: Mapping[str, Mapping[str, Metrics]], parts: Sequence[Sequence[str]], settings: config.ExperimentConfig
+) -> dict[str, Any]:
+    gains = hypotheses.improvement(crossed, parts, settings.random_seed)
+    tau = gains["kendall_tau"]
+    best = winner(tau)
+    stronger = hypotheses.stronger_baselines(crossed)
+    said = {
+        "reward_model": "The personalized reward model ranks this persona's contestants better than the Elo offset.",
+        "elo_offset": "The Elo offset ranks this persona's contestants better than the personalized reward model.",
+        "none": "Neither system can be called better: the difference is within what chance alone does.",
+    }
+    warning = "A baseline has a higher cross-validated τ than both systems: " + ", ".join(stronger) + "."
+    return {
+        "cross_validated": hypotheses.cross_validated(crossed, parts),
+        "improvement": hypotheses.improvement_json(gains),
+        "winner": best,
+        "verdict": {
+            "sentence": said[best],
+            "prompts_needed": prompts_needed_sentence(tau, len(parts)),
+            "warnings": [warning] if stronger else [],
+        },
+    }
+
+
+def _about(setting: Setting, run: Run, features: Features, ratings: Mapping[str, Rating]) -> dict[str, Any]:
+    is_reward = features.has_score
+    judge_plays = any(c.ollama_tag == setting.judge for c in setting.contestants.values())
+    notes = list(run.notes)
+    if judge_plays:
+        notes.append(f"The judge {setting.judge} is also a contestant: it may prefer its own answers.")
+    return {
+        "schema_version": config.SCHEMA_VERSION,
+        "persona": setting.name,
+        "backend": setting.llm.backend,
+        "label": run.label,
+        "judge": setting.judge,
+        "base_model": run.base_model,
+        "base_is_reward_model": is_reward,
+        "device": run.device,
+        "seed": setting.config.random_seed,
+        "config": dataclasses.asdict(setting.config),
+        "models": [
+            {
+                "name": model,
+                "ollama_tag": contestant.ollama_tag,
+                "arena_name": ratings[model].arena_name,
+                "elo": ratings[model].elo,
+                "elo_source": ratings[model].source,
+                "proxy": ratings[model].proxy,
+            }
+            for model, contestant in setting.contestants.items()
+        ],
+        "versions": versions(),
+        "command": run.command,
+        "notes": notes,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python's and the main libraries' versions, read without importing them."""
+    import platform
+    from importlib.metadata import version
+
+    names = ("torch", "transformers", "datasets", "ollama", "scipy", "numpy", "evalica")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+# ── Files ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_results(results: Mapping[str, Any], fitted: Fitted, results_dir: Path, cache_dir: Path) -> list[Path]:
+    """All result files of a run, those of an earlier run moved to ``previous/`` first; what was learned goes into the
+    cache. Returns the paths written."""
+    import json
+
+    import plots
+    from cache import write_atomically
+    from page import write_report
+
+    name = str(results["persona"])
+    names = [
+        config.RESULTS_FILE, config.HISTORY_FILE, config.CURVES_PLOT, config.COMPARISON_PLOT, config.HISTORY_PLOT,
+        config.REPORT_FILE,
+    ]  # fmt: skip
+    paths = [results_dir / pattern.format(name=name) for pattern in names]
+    keep_previous(paths)
+    write_atomically(paths[0], json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(paths[1], json.dumps(results["training_history"], indent=2) + "\n")
+    plots.plot_learning_curves(results, paths[2])
+    plots.plot_metric_comparison(results, paths[3])
+    plots.plot_training_history(results, paths[4])
+    write_report(results, paths[5])
+    fitted.elo.save(cache_dir / config.ELO_STATE_FILE.format(name=name))
+    fitted.reward.save(cache_dir / config.REWARD_HEAD_FILE.format(name=name))
+    return paths
+
+
+def keep_previous(paths: Sequence[Path]) -> None:
+    """Move what is there to ``previous/`` beside it, its own time in its name."""
+    for path in paths:
+        if path.exists():
+            when = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
+            folder = path.parent / "previous"
+            folder.mkdir(exist_ok=True)
+            target = folder / f"{path.stem}_{when}{path.suffix}"
+            number = 1
+            while target.exists():
+                number += 1
+                target = folder / f"{path.stem}_{when}_{number}{path.suffix}"
+            path.rename(target)

@@ -1,0 +1,151 @@
+"""Which of my models is best for me, and for this prompt?
+
+python main.py --persona coder                    the experiment, once
+python main.py --persona coder --incremental      with learning curves of both systems
+python main.py --check                            what is there, what is missing, what a run will cost
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import config
+from errors import SuiteError, UsageError
+
+if TYPE_CHECKING:
+    from preflight import Backend
+    from stages import Setting
+
+DEFAULTS = config.EXPERIMENT_CONFIG
+STAGES = ("prompts", "responses", "preferences", "ground_truth", "features")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every flag, with its default in --help."""
+    p = argparse.ArgumentParser(
+        prog="main.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit status: 0 done · 2 bad usage · 3 something needed is missing · 130 interrupted",
+        allow_abbrev=False,
+    )
+
+    def flag(name: str, about: str, **kind: object) -> None:
+        default = kind.get("default")
+        shown = f" (default: {default})" if default not in (None, False) else ""
+        p.add_argument(f"--{name}", help=about.replace("%", "%%") + shown, **kind)  # type: ignore[arg-type]
+
+    d = DEFAULTS
+    flag("persona", "whose preferences", choices=[*config.PERSONAS, "all"], default="coder")
+    flag("num_prompts", "prompts generated per persona, at least 5", type=int, default=d.num_prompts)
+    flag("eval_freq", "evaluate every N preferences", type=int, default=d.evaluation_frequency)
+    flag("lambda_reg", "weight of the rank regularization; 0 means none", type=float, default=d.lambda_reg)
+    flag("incremental", "retrain System B at every evaluation point on the preferences so far", action="store_true")
+    flag("backend", "auto takes Ollama where it answers", choices=["auto", "ollama", "embedded"], default="auto")
+    everyone = "a subset of the contestants, or other Ollama tags (default: all configured)"
+    flag("models", everyone, nargs="+", metavar="TAG")
+    flag("judge", f"the model that writes prompts and judges (default: {config.DEFAULT_JUDGE})", metavar="TAG")
+    flag("base_model", "hub id or folder of the reward base", default="auto")
+    truths = ["round_robin", "listwise", "both"]
+    flag("ground_truth", "how test prompts are truly ranked", choices=truths, default="round_robin")
+    flag("device", "where the reward base runs", choices=["auto", "cpu", "cuda"], default="auto")
+    flag("seed", "seeds everything that draws", type=int, default=d.random_seed)
+    flag("cache_dir", "where answers are kept", type=Path, default=Path("cache"))
+    flag("results_dir", "where results are written", type=Path, default=Path("results"))
+    flag("concurrency", "requests in flight to Ollama", type=int, default=d.concurrency)
+    flag("timeout", "seconds for one request to Ollama", type=float, default=d.timeout)
+    limits = f"tokens for one answer (default: {d.num_predict}; embedded: {config.EMBEDDED_NUM_PREDICT})"
+    flag("num_predict", limits, type=int)
+    flag("folds", "parts of the cross-validation by prompt", type=int, default=d.folds)
+    flag("batch_size", "preferences a training step", type=int, default=d.batch_size)
+    flag("check", "look only: what is there, what is missing, what the run will cost", action="store_true")
+    anew = f"make this stage and what follows anew: {', '.join(STAGES)} or all"
+    flag("refresh", anew, nargs="+", choices=[*STAGES, "all"], metavar="STAGE")
+    flag("log_level", "debug shows each call", choices=["debug", "info", "warning", "error"], default="info")
+    return p
+
+
+def configure(args: argparse.Namespace, backend: str) -> config.ExperimentConfig:
+    """The run's parameters. Raises UsageError naming the flag of an impossible value."""
+    default_tokens = config.EMBEDDED_NUM_PREDICT if backend == "embedded" else DEFAULTS.num_predict
+    flags = {
+        "num_prompts": "num_prompts", "evaluation_frequency": "eval_freq", "lambda_reg": "lambda_reg",
+        "batch_size": "batch_size", "random_seed": "seed", "folds": "folds", "incremental": "incremental",
+        "ground_truth": "ground_truth", "concurrency": "concurrency", "timeout": "timeout",
+    }  # fmt: skip
+    values = {key: getattr(args, flag) for key, flag in flags.items()}
+    values["num_predict"] = default_tokens if args.num_predict is None else args.num_predict
+    try:
+        return config.ExperimentConfig.from_dict(values)
+    except ValueError as error:
+        message = str(error)
+        for key, flag in flags.items():
+            if message.startswith(key + " "):
+                message = f"--{flag}: {message}"
+        raise UsageError(message) from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True)
+    logging.getLogger("ranking").setLevel(args.log_level.upper())
+    try:
+        return run(args, "python main.py " + " ".join(sys.argv[1:] if argv is None else argv))
+    except SuiteError as error:
+        sys.stdout.flush()
+        print(f"\n{error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        kept = f"Every answer so far is kept in {args.cache_dir}/; the same command goes on."
+        print(f"\nInterrupted. {kept}", file=sys.stderr)
+        return 130
+
+
+def run(args: argparse.Namespace, command: str) -> int:
+    """Choose who is asked, look whether all is there, and run the experiment for each persona."""
+    configure(args, "ollama")  # bad usage is said before any server is looked for
+    import preflight
+
+    backend = preflight.choose_backend(args, configure(args, "ollama"))
+    settings = configure(args, backend.name)
+    if args.check:
+        return preflight.check(args, backend, settings)
+    from cache import lock
+
+    with lock(args.cache_dir):
+        preflight.refresh(args)
+        for persona in personas(args):
+            run_persona(args, preflight.setting(args, backend, settings, persona), backend, command)
+    return 0
+
+
+def run_persona(args: argparse.Namespace, setting: Setting, backend: Backend, command: str) -> None:
+    """The five steps: data, features, both systems, evaluation, files."""
+    import experiment
+    import preflight
+    import report
+
+    report.print_header(setting.name, backend.label)
+    base, notes = preflight.choose_base(args, backend.name)
+    for note in (*backend.notes, *notes):
+        print(f"Note: {note}")
+    run = experiment.Run(base, args.device, backend.label, command, (*backend.notes, *notes))
+    results, fitted = experiment.run_persona(setting, run, backend.ratings)
+    report.print_final(results)
+    paths = experiment.write_results(results, fitted, args.results_dir, args.cache_dir)
+    print("\nWritten: " + ", ".join(str(path) for path in paths))
+
+
+def personas(args: argparse.Namespace) -> list[str]:
+    """The personas of this run."""
+    return list(config.PERSONAS) if args.persona == "all" else [args.persona]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
