@@ -1,11 +1,13 @@
-"""One small interface to a language model, and the one over HTTP: Ollama.
+"""One small interface to a language model, and what is true of texts for any of them.
 
-The other implementation, a small real model in this process, is ``embedded.EmbeddedModel``.
+Its implementations: ``ollama_client.OllamaModel`` over HTTP and ``embedded.EmbeddedModel``, a small real model in this
+process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -84,3 +86,39 @@ class LanguageModel(Protocol):
 
     def choose(self, choices: Sequence[Choice]) -> Iterator[tuple[int, Decision]]:
         """Yield (index, decision) as they finish. Choices by one model should stand together."""
+
+
+# ── Texts and tags ───────────────────────────────────────────────────────────────────────────────────────
+
+BYTES_PER_TOKEN = 3  # English has about 4.5, code 3 to 4, Chinese 3: an estimate that is rather too high than too low
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens ``text`` is for any model, rather too many than too few."""
+    return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
+
+
+def fit(text: str, budget_tokens: int) -> tuple[str, bool]:
+    """``text`` cut in the middle, with a visible mark, to at most ``budget_tokens`` by estimate, and whether so.
+
+    A budget too small even for the mark leaves the mark alone.
+    """
+    if estimate_tokens(text) <= budget_tokens:
+        return text, False
+    data = text.encode("utf-8", "replace")
+    room = max(0, budget_tokens * BYTES_PER_TOKEN - len(_cut_mark(len(text)).encode()))
+    head = data[: room - room // 2].decode("utf-8", "ignore")
+    tail = data[len(data) - room // 2 :].decode("utf-8", "ignore")
+    return head + _cut_mark(len(text) - len(head) - len(tail)) + tail, True
+
+
+def _cut_mark(characters: int) -> str:
+    return f"\n[… {characters} characters cut …]\n"
+
+
+def nearest_tags(tag: str, installed: Iterable[str]) -> list[str]:
+    """Up to three installed tags that ``tag`` may have been meant to be, nearest first."""
+    known = sorted(installed)
+    same_family = [name for name in known if name.split(":")[0] == tag.split(":")[0]]
+    similar = difflib.get_close_matches(tag, known, n=3, cutoff=0.6)
+    return list(dict.fromkeys([*difflib.get_close_matches(tag, same_family, n=3, cutoff=0.0), *similar]))[:3]
