@@ -190,7 +190,7 @@ def _drafts(setting: Setting, numbers: Sequence[int], attempt: int) -> list[list
 
 
 def _usable(setting: Setting, number: int, drafts: Sequence[str], known: Sequence[str]) -> str:
-    """The first draft on its topic that is unlike the earlier prompts; more drafts are asked for where there is none."""
+    """The first draft on its topic that is unlike the earlier prompts; where there is none, more are asked for."""
     topic = _embedded_request(setting, number)[1]
     for attempt in range(1, MAX_BARREN_REQUESTS + 1):
         for text in _fresh((draft for draft in drafts if _on_topic(draft, topic)), known):

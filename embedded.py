@@ -87,7 +87,7 @@ def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, Pr
     state["lm_head.weight"] = state["model.embed_tokens.weight"]
     model.load_state_dict(state, assign=True)
     model.tie_weights()
-    return model.eval(), _tokenizer(field)
+    return model.eval(), _tokenizer(field)  # type: ignore[no-untyped-call]
 
 
 def _tensors(tensors: Sequence[Any], heads: dict[str, int]) -> Iterator[tuple[str, Any]]:
@@ -125,7 +125,7 @@ def _tokenizer(field: dict[str, Any]) -> PreTrainedTokenizerFast:
     types = field["tokenizer.ggml.token_type"]()
     special = [token for token, kind in zip(tokens, types, strict=True) if kind == control]
     bpe.add_special_tokens([AddedToken(token, special=True) for token in special])
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=bpe, bos_token=tokens[1], eos_token=tokens[2], pad_token=tokens[2], padding_side="left"
     )
     tokenizer.chat_template = field["tokenizer.chat_template"]()
@@ -186,14 +186,14 @@ class EmbeddedModel:
         texts = [self._chat(r.system, r.prompt) + r.opening for r in requests]
         inputs = tokenizer(texts, return_tensors="pt", padding=True)
         start = time.perf_counter()
-        settings = GenerationConfig(
+        settings = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=limit,
             do_sample=False,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
         with torch.inference_mode():
-            output = model.generate(
+            output = model.generate(  # type: ignore[misc]
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
                 generation_config=settings,
@@ -206,7 +206,7 @@ class EmbeddedModel:
     def _completion(self, request: Request, tokens: list[int], limit: int, seconds: float) -> Completion:
         _, tokenizer = self._load()
         end = tokens.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in tokens else len(tokens)
-        text = (request.opening + tokenizer.decode(tokens[:end], skip_special_tokens=True)).strip()
+        text = (request.opening + str(tokenizer.decode(tokens[:end], skip_special_tokens=True))).strip()
         log.debug("%s: %d tokens in %.2f s", request.label, end, seconds)
         return Completion(text=text, tokens=end, seconds=seconds, truncated=end >= limit)
 
@@ -237,7 +237,7 @@ def _gumbel(requests: Sequence[Request]) -> Any:
     import torch
     from transformers import LogitsProcessor
 
-    class Gumbel(LogitsProcessor):  # type: ignore[misc]
+    class Gumbel(LogitsProcessor):
         def __init__(self) -> None:
             self.generators = [torch.Generator().manual_seed(r.seed) for r in requests]
 

@@ -130,7 +130,8 @@ def read_responses(
             value = {"prompt_id": prompt.id, "model": model, "log_likelihood": by_reader}
             key, made_from = keys[prompt.id, model]
             store.put(key, made_from, value)
-    return {key: store.get(*item)["log_likelihood"] for key, item in keys.items()}
+    read = {key: store.get(*item) for key, item in keys.items()}
+    return {key: value["log_likelihood"] for key, value in read.items() if value}
 
 
 def _reading_items(
@@ -203,13 +204,16 @@ def reader_preferences(setting: Setting, prompts: Sequence[Prompt], responses: S
     since over their own mean it would sum to zero. The embedded contestants' global ratings are estimated from it."""
     with setting.store(config.PREFERENCES_FILE, "preferences") as store:
         reading = read_responses(setting, store, prompts, texts_of(responses), reference_readers(), REFERENCE_GROUP)
-    return [
-        Preference(prompt.id, a, b, sigmoid((advantage(a) - advantage(b)) / config.EMBEDDED_JUDGE_TEMPERATURE), reader)
-        for prompt in prompts
-        for reader in config.REFERENCE_READERS
-        for advantage in [lambda m, p=prompt.id, r=reader: reading[p, m][r] - reading[p, m]["neutral"]]
-        for a, b in combinations(setting.contestants, 2)
-    ]
+    preferences = []
+    for prompt in prompts:
+        for reader in config.REFERENCE_READERS:
+            advantage = {
+                m: reading[prompt.id, m][reader] - reading[prompt.id, m]["neutral"] for m in setting.contestants
+            }
+            for a, b in combinations(setting.contestants, 2):
+                outcome = sigmoid((advantage[a] - advantage[b]) / config.EMBEDDED_JUDGE_TEMPERATURE)
+                preferences.append(Preference(prompt.id, a, b, outcome, reader))
+    return preferences
 
 
 # ── From judgements to preferences and truth ─────────────────────────────────────────────────────────────
@@ -253,7 +257,7 @@ def ranking_schema(labels: Sequence[str]) -> type[BaseModel]:
 
     return create_model(
         "Ranking",
-        ranking=(list[Literal[tuple(labels)]], ...),  # type: ignore[misc]
+        ranking=(list[Literal[tuple(labels)]], ...),  # type: ignore[arg-type,misc]
         __validators__={"complete": field_validator("ranking")(complete)},
     )
 

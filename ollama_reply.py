@@ -70,7 +70,7 @@ def without_thinking(text: str) -> str:
 
 
 def read_reply(request: Request, reply: ChatResponse, seconds: float) -> Completion:
-    """The answer in a reply, validated where the request has a schema. Raises FailedAttemptError where it can't be used."""
+    """The answer in a reply, validated where the request has a schema. Raises FailedAttemptError where it is no use."""
     if reply.done is False:
         raise FailedAttemptError("the answer broke off", redraw=True)
     text = without_thinking(reply.message.content or "")

@@ -9,9 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import config
 from cache import Store, fingerprint
-from config import Contestant, ExperimentConfig, Persona
+from config import PROMPTS_DIR, SAMPLES_DIR, Contestant, ExperimentConfig, Persona
 from errors import UsageError
 from llm import Choice, LanguageModel, Request
 
@@ -30,8 +29,8 @@ class Setting:
     llm: LanguageModel
     config: ExperimentConfig
     cache_dir: Path
-    samples_dir: Path | None = config.SAMPLES_DIR
-    prompts_dir: Path = config.PROMPTS_DIR
+    samples_dir: Path | None = SAMPLES_DIR
+    prompts_dir: Path = PROMPTS_DIR
 
     def store(self, file: str, stage: str, *, read_only: bool = False) -> Store:
         """The cache file of one stage, filled up from the recorded run."""
