@@ -7,7 +7,7 @@ One file is meant to be opened and read:
 While a store is open, each ``put`` is one line appended to ``<file>.journal``: what has been put survives ``kill -9``
 (not a power cut: only the main file is fsynced). On leaving, the main file is replaced as a whole and the journal
 removed; after a crash the next opening does that. Replaying a journal twice gives the same as once, so a kill between
-the two does no harm either. Nothing damaged is ever deleted: it is moved aside, and each item whose checksum fits is kept.
+the two does no harm either. Nothing damaged is ever deleted: it is moved aside, and whatever fits its checksum is kept.
 """
 
 from __future__ import annotations

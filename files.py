@@ -78,12 +78,15 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def refusal(path: Path, error: OSError, verb: str = "written") -> UsageError:
+    """What a user can do about it, by the reason."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         mend = "Free some space on that disk and run the same command again."
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        mend = f"Make it accessible (chmod -R u+rwX {path.parent}) or choose other folders with --cache_dir, --results_dir."
+        mend = (
+            f"Make it accessible (chmod -R u+rwX {path.parent}) or choose another folder (--cache_dir, --results_dir)."
+        )
     else:
-        mend = "Choose other folders with --cache_dir and --results_dir."
+        mend = "Choose another folder (--cache_dir, --results_dir)."
     return UsageError(f"{path} can't be {verb}: {error.strerror or error}. What it held before is unchanged. {mend}")
 
 
@@ -128,7 +131,6 @@ def lock(cache_dir: Path, *, timeout: float = -1) -> Iterator[None]:
         except Timeout:
             log.warning("another run is using %s; waiting for it", cache_dir)
             guard.acquire(timeout=timeout)
-        _remove_leftovers(cache_dir)
     except Timeout:
         raise UsageError(
             f"Another run is still using {cache_dir} after {timeout:g} s; nothing was changed. "
@@ -137,6 +139,7 @@ def lock(cache_dir: Path, *, timeout: float = -1) -> Iterator[None]:
     except OSError as error:
         raise refusal(path, error) from error
     try:
+        _remove_leftovers(cache_dir)
         yield
     finally:
         guard.release()
@@ -144,5 +147,6 @@ def lock(cache_dir: Path, *, timeout: float = -1) -> Iterator[None]:
 
 def _remove_leftovers(folder: Path) -> None:
     for leftover in folder.glob(".*.tmp"):
-        if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
-            leftover.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # whoever was writing it has just renamed it
+            if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
+                leftover.unlink()

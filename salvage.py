@@ -1,4 +1,4 @@
-"""Reads a store's files, whatever has happened to them: never an exception, never an item whose checksum doesn't fit."""
+"""Reads a store's files whatever has happened to them: no exception, and no item whose checksum does not fit."""
 
 from __future__ import annotations
 
