@@ -3,116 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import config
 import evaluation
 import hypotheses
 import report
-from baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking, bradley_terry
-from data_generation import collect_responses, generate_prompts
+from ablation import ablation_table
+from baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking
+from dataset import Clock, Data, estimated_ratings, make_data
 from elo_system import EloSystem
 from evaluation import Metrics
 from features import Features, compute_features
 from intervals import mean_interval, prompts_needed_sentence, winner
-from judge_quality import agreement, judge_quality
-from judging import (
-    judge_pairs,
-    keep_truths,
-    preferences_from,
-    rank_listwise,
-    reader_preferences,
-    round_robin_truths,
-)
-from ranking import Ranker, TrainingSet
-from records import GroundTruth, Judgement, Preference, Prompt, Rating, Response
+from judge_quality import judge_quality
+from ranking import Ranker
+from records import Prompt, Rating
 from reward_model import RewardModel
 from stages import Setting
 
-log = logging.getLogger("ranking.experiment")
-
 CURVE_ORDERS = 3  # orders of the preferences that a learning curve is averaged over
 TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees
-
-
-@dataclass(frozen=True)
-class Data:
-    """What the language models were asked for."""
-
-    prompts: tuple[Prompt, ...]
-    responses: tuple[Response, ...]
-    judgements: tuple[Judgement, ...]
-    preferences: tuple[Preference, ...]
-    """One for each pair of each prompt, training or test."""
-    truths: tuple[GroundTruth, ...]
-    """Round-robin truth of every prompt."""
-    train_ids: tuple[str, ...]
-    test_ids: tuple[str, ...]
-    test_truths: tuple[GroundTruth, ...]
-    """Truth of the documented split's test prompts."""
-    listwise_agreement: float | None = None
-
-    @property
-    def training(self) -> TrainingSet:
-        """The documented split's preferences, in the order of the pairs."""
-        return TrainingSet.of(self.preferences, self.train_ids)
-
-
-class Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what runs inside under this name."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
-
-
-def make_data(setting: Setting, clock: Clock) -> Data:
-    """The four data stages, each reading the records of the stage before it."""
-    with clock.stage("prompts"):
-        prompts = generate_prompts(setting)
-    with clock.stage("responses"):
-        responses = collect_responses(setting, prompts)
-    with clock.stage("preferences"):
-        judgements = judge_pairs(setting, prompts, responses)
-    preferences = preferences_from(judgements)
-    truths = round_robin_truths(preferences)
-    settings = setting.config
-    train, test = evaluation.split([p.id for p in prompts], settings.train_prompts, settings.random_seed)
-    with clock.stage("ground_truth"):
-        test_truths = [t for t in truths if t.prompt_id in test]
-        keep_truths(setting, test_truths)
-        agreed = None
-        if settings.ground_truth != "round_robin":
-            listwise = rank_listwise(setting, [p for p in prompts if p.id in test], responses)
-            agreed = agreement(test_truths, listwise)
-            test_truths = listwise if settings.ground_truth == "listwise" else test_truths
-    return Data(
-        tuple(prompts), tuple(responses), tuple(judgements), tuple(preferences), tuple(truths), train, test,
-        tuple(test_truths), agreed,
-    )  # fmt: skip
-
-
-def estimated_ratings(setting: Setting, data: Data) -> dict[str, Rating]:
-    """Embedded contestants were never on the Arena: theirs is Bradley–Terry over the reference readers' preferences,
-    about 1000."""
-    readers = reader_preferences(setting, data.prompts, data.responses)
-    games = [(p.model_a, p.model_b, p.outcome) for p in readers] + [
-        (p.model_b, p.model_a, 1.0 - p.outcome) for p in readers
-    ]
-    source = f"estimated: Bradley-Terry over {len(config.REFERENCE_READERS)} reference readers, no Arena rating"
-    return {m: Rating(m, round(1000.0 + strength, 1), source) for m, strength in bradley_terry(games).items()}
 
 
 def make_rankers(
@@ -270,6 +183,7 @@ class Run:
     label: str
     command: str
     notes: tuple[str, ...] = ()
+    ablate: bool = False
 
 
 def run_persona(setting: Setting, run: Run, ratings: Mapping[str, Rating] | None) -> tuple[dict[str, Any], Fitted]:
@@ -301,6 +215,8 @@ def run_persona(setting: Setting, run: Run, ratings: Mapping[str, Rating] | None
         crossed = evaluation.cross_validate(rankers, data.preferences, data.truths, parts)
     with clock.stage("hypotheses"):
         tested, curves = put_to_test(data, [fitted.elo, fitted.reward], parts, settings)
+    with clock.stage("ablation"):
+        rows = ablation_table(data, features, elo, settings, parts) if run.ablate else []
     results = {
         **_about(setting, run, features, rated),
         "counts": counted,
@@ -316,6 +232,7 @@ def run_persona(setting: Setting, run: Run, ratings: Mapping[str, Rating] | None
             "preference_loss": [epoch.preference for epoch in fitted.reward.history],
             "regularization_loss": [epoch.regularization for epoch in fitted.reward.history],
         },
+        "ablation": rows,
         "timings_s": clock.seconds,
     }
     return results, fitted
@@ -410,48 +327,3 @@ def versions() -> dict[str, str]:
 
     names = ("torch", "transformers", "datasets", "ollama", "scipy", "numpy", "evalica")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-# ── Files ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def write_results(results: Mapping[str, Any], fitted: Fitted, results_dir: Path, cache_dir: Path) -> list[Path]:
-    """All result files of a run, those of an earlier run moved to ``previous/`` first; what was learned goes into the
-    cache. Returns the paths written."""
-    import json
-
-    import plots
-    from cache import write_atomically
-    from page import write_report
-
-    name = str(results["persona"])
-    names = [
-        config.RESULTS_FILE, config.HISTORY_FILE, config.CURVES_PLOT, config.COMPARISON_PLOT, config.HISTORY_PLOT,
-        config.REPORT_FILE,
-    ]  # fmt: skip
-    paths = [results_dir / pattern.format(name=name) for pattern in names]
-    keep_previous(paths)
-    write_atomically(paths[0], json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    write_atomically(paths[1], json.dumps(results["training_history"], indent=2) + "\n")
-    plots.plot_learning_curves(results, paths[2])
-    plots.plot_metric_comparison(results, paths[3])
-    plots.plot_training_history(results, paths[4])
-    write_report(results, paths[5])
-    fitted.elo.save(cache_dir / config.ELO_STATE_FILE.format(name=name))
-    fitted.reward.save(cache_dir / config.REWARD_HEAD_FILE.format(name=name))
-    return paths
-
-
-def keep_previous(paths: Sequence[Path]) -> None:
-    """Move what is there to ``previous/`` beside it, its own time in its name."""
-    for path in paths:
-        if path.exists():
-            when = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
-            folder = path.parent / "previous"
-            folder.mkdir(exist_ok=True)
-            target = folder / f"{path.stem}_{when}{path.suffix}"
-            number = 1
-            while target.exists():
-                number += 1
-                target = folder / f"{path.stem}_{when}_{number}{path.suffix}"
-            path.rename(target)

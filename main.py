@@ -12,7 +12,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import config
 from errors import SuiteError, UsageError
@@ -53,6 +53,20 @@ def parser() -> argparse.ArgumentParser:
     flag("base_model", "hub id or folder of the reward base", default="auto")
     truths = ["round_robin", "listwise", "both"]
     flag("ground_truth", "how test prompts are truly ranked", choices=truths, default="round_robin")
+    flag(
+        "preferences",
+        "real human votes instead of generated data: JSON Lines, CSV, Parquet or a hub id",
+        metavar="FILE",
+    )
+    flag("skip_bad_rows", "with --preferences: leave wrong rows out, counted", action="store_true")
+    flag(
+        "rank",
+        "rank the contestants for this prompt with what was learned; - reads prompts from stdin",
+        metavar="PROMPT",
+    )
+    flag("json", "with --rank: one JSON line a prompt", action="store_true")
+    flag("vote", "give your own preferences in the terminal", action="store_true")
+    flag("ablate", "the table of baselines and ablations", action="store_true")
     flag("device", "where the reward base runs", choices=["auto", "cpu", "cuda"], default="auto")
     flag("seed", "seeds everything that draws", type=int, default=d.random_seed)
     flag("cache_dir", "where answers are kept", type=Path, default=Path("cache"))
@@ -108,11 +122,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace, command: str) -> int:
-    """Choose who is asked, look whether all is there, and run the experiment for each persona."""
-    configure(args, "ollama")  # bad usage is said before any server is looked for
+    """Choose who is asked, look whether all is there, and do what was asked for."""
+    settings = configure(args, "ollama")  # bad usage is said before any server is looked for
+    check_combination(args)
+    if args.preferences:
+        import people
+
+        return people.run(args, settings, command)
     import preflight
 
-    backend = preflight.choose_backend(args, configure(args, "ollama"))
+    backend = preflight.choose_backend(args, settings)
     settings = configure(args, backend.name)
     if args.check:
         return preflight.check(args, backend, settings)
@@ -120,26 +139,64 @@ def run(args: argparse.Namespace, command: str) -> int:
 
     with lock(args.cache_dir):
         preflight.refresh(args)
-        for persona in personas(args):
-            run_persona(args, preflight.setting(args, backend, settings, persona), backend, command)
+        if args.rank is not None:
+            import answer
+
+            return answer.rank(args, preflight.setting(args, backend, settings, args.persona), backend)
+        if args.vote:
+            import answer
+
+            return answer.vote(args, preflight.setting(args, backend, settings, args.persona))
+        return run_personas(args, backend, settings, command)
+
+
+def check_combination(args: argparse.Namespace) -> None:
+    """Raises UsageError for flags that do not go together."""
+    modes = [name for name in ("preferences", "rank", "vote", "check") if getattr(args, name) not in (None, False)]
+    if len(modes) > 1:
+        raise UsageError(f"--{modes[0]} and --{modes[1]} do not go together: take one of them.")
+    if args.persona == "all" and (args.rank is not None or args.vote):
+        raise UsageError("--persona all can't be ranked or voted as: name one persona.")
+    for needed, flag in (("rank", "json"), ("preferences", "skip_bad_rows")):
+        if getattr(args, flag) and getattr(args, needed) is None:
+            raise UsageError(f"--{flag} goes with --{needed} only.")
+    if args.backend == "embedded" and args.ground_truth != "round_robin":
+        raise UsageError("--ground_truth listwise and both need Ollama: the embedded model weighs texts one by one.")
+
+
+def run_personas(args: argparse.Namespace, backend: Backend, settings: config.ExperimentConfig, command: str) -> int:
+    """The experiment for each persona; with ``--persona all`` also what they have in common."""
+    import preflight
+
+    every = {
+        name: run_persona(args, preflight.setting(args, backend, settings, name), backend, command)
+        for name in personas(args)
+    }
+    if args.persona == "all":
+        import comparison
+
+        comparison.run(args, backend, settings, every)
     return 0
 
 
-def run_persona(args: argparse.Namespace, setting: Setting, backend: Backend, command: str) -> None:
-    """The five steps: data, features, both systems, evaluation, files."""
+def run_persona(args: argparse.Namespace, setting: Setting, backend: Backend, command: str) -> dict[str, Any]:
+    """The five steps: data, features, both systems, evaluation, files. Returns the results."""
     import experiment
     import preflight
     import report
+    import result_files
 
     report.print_header(setting.name, backend.label)
     base, notes = preflight.choose_base(args, backend.name)
     for note in (*backend.notes, *notes):
         print(f"Note: {note}")
-    run = experiment.Run(base, args.device, backend.label, command, (*backend.notes, *notes))
+    run = experiment.Run(base, args.device, backend.label, command, (*backend.notes, *notes), args.ablate)
     results, fitted = experiment.run_persona(setting, run, backend.ratings)
     report.print_final(results)
-    paths = experiment.write_results(results, fitted, args.results_dir, args.cache_dir)
+    report.print_ablation(results)
+    paths = result_files.write_results(results, fitted.elo, fitted.reward, args.results_dir, args.cache_dir)
     print("\nWritten: " + ", ".join(str(path) for path in paths))
+    return results
 
 
 def personas(args: argparse.Namespace) -> list[str]:

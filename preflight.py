@@ -89,7 +89,7 @@ def choose_backend(args: Namespace, settings: ExperimentConfig) -> Backend:
     if args.backend == "embedded":
         return _embedded(args)
     known = read_digests(args.cache_dir)
-    from llm import OllamaModel
+    from ollama_client import OllamaModel
 
     llm = OllamaModel(concurrency=args.concurrency, timeout=args.timeout, known_digests=known)
     answers = llm.available()
@@ -149,7 +149,8 @@ def _ollama(args: Namespace, llm: LanguageModel, answers: bool) -> Backend:
 
 
 def _check_tags(llm: LanguageModel, tags: Sequence[str]) -> None:
-    from llm import OllamaModel, nearest_tags
+    from llm import nearest_tags
+    from ollama_client import OllamaModel
 
     assert isinstance(llm, OllamaModel)
     installed = llm.installed()

@@ -1,0 +1,92 @@
+"""All that the language models were asked for, in the order of the stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import config
+import evaluation
+from baselines import bradley_terry
+from data_generation import collect_responses, generate_prompts
+from judge_quality import agreement
+from judging import judge_pairs, keep_truths, preferences_from, rank_listwise, reader_preferences, round_robin_truths
+from ranking import TrainingSet
+from records import GroundTruth, Judgement, Preference, Prompt, Rating, Response
+from stages import Setting
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the language models were asked for."""
+
+    prompts: tuple[Prompt, ...]
+    responses: tuple[Response, ...]
+    judgements: tuple[Judgement, ...]
+    preferences: tuple[Preference, ...]
+    """One for each pair of each prompt, training or test."""
+    truths: tuple[GroundTruth, ...]
+    """Round-robin truth of every prompt."""
+    train_ids: tuple[str, ...]
+    test_ids: tuple[str, ...]
+    test_truths: tuple[GroundTruth, ...]
+    """Truth of the documented split's test prompts."""
+    listwise_agreement: float | None = None
+
+    @property
+    def training(self) -> TrainingSet:
+        """The documented split's preferences, in the order of the pairs."""
+        return TrainingSet.of(self.preferences, self.train_ids)
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what runs inside under this name."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+
+
+def make_data(setting: Setting, clock: Clock) -> Data:
+    """The four data stages, each reading the records of the stage before it."""
+    with clock.stage("prompts"):
+        prompts = generate_prompts(setting)
+    with clock.stage("responses"):
+        responses = collect_responses(setting, prompts)
+    with clock.stage("preferences"):
+        judgements = judge_pairs(setting, prompts, responses)
+    preferences = preferences_from(judgements)
+    truths = round_robin_truths(preferences)
+    settings = setting.config
+    train, test = evaluation.split([p.id for p in prompts], settings.train_prompts, settings.random_seed)
+    with clock.stage("ground_truth"):
+        test_truths = [t for t in truths if t.prompt_id in test]
+        keep_truths(setting, test_truths)
+        agreed = None
+        if settings.ground_truth != "round_robin":
+            listwise = rank_listwise(setting, [p for p in prompts if p.id in test], responses)
+            agreed = agreement(test_truths, listwise)
+            test_truths = listwise if settings.ground_truth == "listwise" else test_truths
+    return Data(
+        tuple(prompts), tuple(responses), tuple(judgements), tuple(preferences), tuple(truths), train, test,
+        tuple(test_truths), agreed,
+    )  # fmt: skip
+
+
+def estimated_ratings(setting: Setting, data: Data) -> dict[str, Rating]:
+    """Embedded contestants were never on the Arena: theirs is Bradley–Terry over the reference readers' preferences,
+    about 1000."""
+    readers = reader_preferences(setting, data.prompts, data.responses)
+    games = [(p.model_a, p.model_b, p.outcome) for p in readers] + [
+        (p.model_b, p.model_a, 1.0 - p.outcome) for p in readers
+    ]
+    source = f"estimated: Bradley-Terry over {len(config.REFERENCE_READERS)} reference readers, no Arena rating"
+    return {m: Rating(m, round(1000.0 + strength, 1), source) for m, strength in bradley_terry(games).items()}
