@@ -11,6 +11,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ranking.llm")
 T = TypeVar("T")
 
-ATTEMPTS = 5
+ATTEMPTS = 7  # about a minute of waiting; where 13 % of all attempts fail, one question in a million is lost
 LONGEST_WAIT = 30.0  # seconds between two attempts
 PASSING = frozenset({200, 408, 429, 500, 502, 503, 504})  # HTTP statuses whose trouble may be gone at the next attempt
 
@@ -129,7 +130,7 @@ class Server:
     async def persist(self, about: str, attempt: Callable[[int], Awaitable[T]]) -> T:
         """``attempt(number of redraws so far)`` until it succeeds.
 
-        Capped in number and in time (two time limits, so that a server that hangs is asked twice, not five times);
+        Capped in number and in time (two time limits, so that a server that hangs is asked twice, not seven times);
         then MissingError, naming ``about``.
         """
         from tenacity import (
@@ -182,14 +183,15 @@ def parse_host(host: str) -> tuple[str, tuple[str, str] | None]:
     try:
         parts = urlsplit(f"{scheme}://{rest}")
         port = parts.port or ({"http": 80, "https": 443}[scheme] if divider else 11434)
-        if any(c in parts.path + parts.query + parts.fragment for c in "@?#") or "://" in scheme:
+        name = parts.hostname or "127.0.0.1"
+        odd = not re.fullmatch(r"[\w.:%-]+", name.encode("idna").decode()) or not rest.isprintable() or " " in rest
+        if odd or any(c in parts.path + parts.query + parts.fragment for c in "@?#") or "://" in scheme:
             raise ValueError
     except (ValueError, KeyError):
         raise UsageError(
             "OLLAMA_HOST is not an address such as 127.0.0.1:11434 or https://user:password@host:443. Special "
             "characters in a user's name or password must be percent-encoded."
         ) from None
-    name = parts.hostname or "127.0.0.1"
     url = f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}/{parts.path.strip('/')}".rstrip("/")
     return url, (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
 

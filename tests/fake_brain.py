@@ -1,0 +1,94 @@
+"""What a model of the fake Ollama server says, and how a brain of one's own reads what it was asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+from typing import Any
+
+Json = dict[str, Any]
+
+
+def key(request: Json) -> str:
+    """The hash of a request."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def last_text(request: Json) -> str:
+    """What the model was asked: the last message of a chat, or the prompt of /api/generate."""
+    messages = request.get("messages")
+    return str(messages[-1]["content"] if messages else request.get("prompt", ""))
+
+
+def shown(text: str) -> dict[str, str]:
+    """label → response, as ``prompts/preference_evaluation.txt`` and ``ground_truth_ranking.txt`` show them."""
+    block = re.compile(r"^--- response (\S+) begins (\S*)\n(.*?)\n--- response \1 ends \2$", re.DOTALL | re.MULTILINE)
+    return {label: response for label, _, response in block.findall(text)}
+
+
+# ── The default brain ────────────────────────────────────────────────────────────────────────────────────
+
+_STYLES = (
+    "```python\ndef solve(x):\n    return x\n```\nThe function above shows it for: {asked}",
+    "1. Look at the question: {asked}\n2. Take it apart.\n3. Answer each part.",
+    "The rain had just stopped when someone asked: {asked} Nobody slept that night.",
+    "In the literature, one distinguishes several hypotheses about this. The question was: {asked}",
+    "- Costs\n- Risks\n- A recommendation\n\nAll of it about: {asked}",
+    "Well, to put it simply, {asked} It is like baking a cake.",
+)
+_TASTES = {"developer": "```", "scien": "hypothes", "writer": "night", "student": "simply", "analyst": "Risks"}
+_ASKS = ("How do I deal with {}", "What should I know about {}", "Show me one example of {}", "What goes wrong with {}")
+
+
+def default_brain(request: Json) -> str:
+    """An answer that depends on model and prompt; where the request has a schema, JSON that obeys it. A judge prefers
+    what the person it is told of would, by a mark in the text, else the longer response."""
+    text = last_text(request)
+    schema = request.get("format")
+    if isinstance(schema, dict):
+        return json.dumps(_obey(schema, schema, text, "", _generator(request)))
+    style = _STYLES[int(hashlib.sha256(str(request.get("model")).encode()).hexdigest(), 16) % len(_STYLES)]
+    return style.format(asked=" ".join(text.split()[:40])) + f" ({key({'text': text})[:6]})"
+
+
+def _generator(request: Json) -> random.Random:
+    return random.Random(key(request))
+
+
+def _best_first(labels: list[Any], text: str) -> list[Any]:
+    responses = shown(text)
+    mark = next((m for word, m in _TASTES.items() if word in text.split("--- request")[0]), "\0")
+    return sorted(labels, key=lambda x: (mark in responses.get(x, ""), len(responses.get(x, ""))), reverse=True)
+
+
+def _obey(schema: Json, root: Json, text: str, name: str, rng: random.Random) -> Any:
+    """A value that the JSON schema allows."""
+    if "$ref" in schema:
+        return _obey(root["$defs"][schema["$ref"].rpartition("/")[2]], root, text, name, rng)
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return (
+            _best_first([x for x in schema["enum"] if x in shown(text)], text)[0]
+            if shown(text)
+            else rng.choice(schema["enum"])
+        )
+    kind = schema.get("type")
+    if kind == "object":
+        return {key: _obey(value, root, text, key, rng) for key, value in schema.get("properties", {}).items()}
+    if kind == "array":
+        return _obey_array(schema, root, text, name, rng)
+    samples = {"string": f"Because of {name or 'it'}.", "integer": 1, "number": 0.5, "boolean": True}
+    return samples.get(str(kind))
+
+
+def _obey_array(schema: Json, root: Json, text: str, name: str, rng: random.Random) -> list[Any]:
+    items = schema.get("items", {})
+    if "enum" in items:  # a ranking
+        return _best_first(rng.sample(items["enum"], len(items["enum"])), text)
+    if name == "prompts":  # on the topics listed, as prompts/prompt_generation.txt lists them
+        topics = re.findall(r"^- (?!\(none)(.*)$", text.split("Rules:")[0], re.MULTILINE)
+        return [f"{rng.choice(_ASKS).format(topic)}?" for topic in topics] or [f"What about number {rng.random()}?"]
+    return [_obey(items, root, text, name, rng) for _ in range(schema.get("minItems", 3))]

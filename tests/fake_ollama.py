@@ -1,0 +1,275 @@
+"""An HTTP server that speaks Ollama's API, for tests and for trying the suite without Ollama.
+
+By hand:  python tests/fake_ollama.py --port 11434          (then `python main.py --backend ollama` in another window)
+
+In a test:
+
+    with FakeOllama(brain=my_brain, latency=0.01) as server:      # listens on 127.0.0.1, a free port
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        ...
+        assert server.calls_by_model["gemma3:4b"] == 25 and server.switches <= 7
+
+It answers GET /api/version, GET /api/tags, POST /api/show, POST /api/chat and POST /api/generate (streamed as NDJSON,
+the default as with Ollama, or whole), and 404 with {"error": …} for a model it does not have.
+
+FakeOllama(...)
+    brain(request) -> str    what the model says; ``request`` is the whole JSON body of the call. Default:
+                             fake_brain.default_brain, which obeys any ``format`` schema. fake_brain.last_text(request)
+                             is what was asked, fake_brain.shown(text) the responses that a judge is shown, by label.
+    models                   tag → Model(context_length, capabilities, size, digest), or just tags
+    latency                  seconds for each answer, or a callable: request → seconds
+    load_seconds             seconds for loading another model; only one is loaded at a time, and a load waits until
+                             nothing of the loaded one is in flight
+    slots                    answers computed side by side; further ones wait (None: no limit)
+    faults                   callable (request, n) → name of a fault or None, n: how often exactly this request came
+                             before; or a Faults(rates={name: probability}, seed). Names: FAULTS below.
+    credentials              "user:password": everything else gets 401
+    prompt_tokens            callable: text → prompt_eval_count before the cut at num_ctx (default: characters / 4);
+                             beyond num_ctx the reply says num_ctx / 2 + 2, as newer servers do
+
+What it saw, all safe to read while it runs
+    calls                    a Call for each POST to /api/chat and /api/generate, in order of arrival
+    calls_by_model           answered or faulted calls by tag          max_in_flight    most calls at once
+    loads, switches          tags in the order in which they were loaded, and how many that were (the first counts)
+    requests                 every (method, path) with its headers
+start(), stop()              stop() also cuts what is in flight, as a killed server does; start() again: the same port
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from http.server import ThreadingHTTPServer
+from typing import Any, Self
+
+from fake_brain import default_brain, key
+from fake_ollama_http import Listener, cut, handler
+
+Json = dict[str, Any]
+DEFAULT_TAGS = ("llama3:8b", "llama3.1:8b", "gemma3:4b", "qwen3:8b", "phi4-mini:3.8b", "mistral:7b")
+FAULTS = (
+    "500", "503",  # with {"error": …}
+    "404",  # the model has vanished
+    "drop",  # the connection is closed without an answer
+    "hang",  # no answer until the client gives up
+    "not_json", "list_body",  # 200 with a body that is no JSON, or a list
+    "list_error", "text_error", "escape_error",  # 5xx with a body that is a list, HTML, or drives a terminal
+    "cut_body",  # the HTTP body ends in the middle
+    "cut_json", "fenced", "wrong_shape",  # the content is half, inside ```json, or JSON of another shape
+    "empty",  # the content is ""
+    "think", "think_unclosed", "think_orphan",  # <think> leaks into the content: before it, around it, only its end
+    "think_budget",  # thinking used up the whole budget: content "", done_reason "length"
+    "length",  # the content is cut, done_reason "length"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Model:
+    """An installed model."""
+
+    context_length: int = 32768
+    capabilities: tuple[str, ...] = ("completion",)
+    size: int = 4_700_000_000
+    digest: str = ""
+    parameter_size: str = "8.0B"
+    family: str = "llama"
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Faults by probability. Which request meets which is decided by its own content and how often it came before, so
+    that threads can't change it."""
+
+    rates: Mapping[str, float]
+    seed: int = 0
+
+    def __call__(self, request: Json, n: int) -> str | None:
+        draw = random.Random(f"{self.seed}/{n}/{key(request)}").random()
+        for name, rate in self.rates.items():
+            if draw < rate:
+                return name
+            draw -= rate
+        return None
+
+
+@dataclass
+class Call:
+    """One question. ``started`` and ``finished`` are seconds of ``time.monotonic``."""
+
+    path: str
+    model: str
+    request: Json
+    started: float
+    finished: float = 0.0
+    fault: str | None = None
+    content: str = ""
+
+
+# ── The server ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+class FakeOllama:
+    """See the head of this file."""
+
+    def __init__(
+        self,
+        brain: Callable[[Json], str] = default_brain,
+        *,
+        models: Mapping[str, Model] | Iterable[str] = DEFAULT_TAGS,
+        latency: float | Callable[[Json], float] = 0.0,
+        load_seconds: float = 0.0,
+        slots: int | None = None,
+        faults: Callable[[Json, int], str | None] | None = None,
+        credentials: str | None = None,
+        prompt_tokens: Callable[[str], int] = lambda text: len(text) // 4 + 1,
+        version: str = "0.12.0",
+        port: int = 0,
+    ) -> None:
+        self.brain, self.faults, self.version = brain, faults, version
+        self.models = dict(models) if isinstance(models, Mapping) else {tag: Model() for tag in models}
+        self.latency, self.load_seconds, self.prompt_tokens = latency, load_seconds, prompt_tokens
+        self.credentials = credentials
+        self.calls: list[Call] = []
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.calls_by_model: Counter[str] = Counter()
+        self.loads: list[str] = []
+        self.max_in_flight = 0
+        self.port = port
+        self.stopping = threading.Event()
+        self._slots = threading.Semaphore(slots) if slots else None
+        self._turn = threading.Condition()
+        self._in_flight = 0
+        self._repeats: Counter[str] = Counter()
+        self._sockets: set[socket.socket] = set()
+        self._server: ThreadingHTTPServer | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def switches(self) -> int:
+        return len(self.loads)
+
+    def start(self) -> Self:
+        self.stopping = threading.Event()
+        self._server = Listener(("127.0.0.1", self.port), handler(self))
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        if self._server is None:
+            return
+        self.stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._server = None
+        for connection in list(self._sockets):
+            cut(connection)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def answer(self, path: str, request: Json) -> tuple[Call, Json]:
+        """Compute one answer: (the call, the whole reply without its text), with queue, load, latency and faults."""
+        tag = str(request.get("model"))
+        with self._turn:
+            call = Call(path, tag, request, time.monotonic())
+            self.calls.append(call)
+            self.calls_by_model[tag] += 1
+            call.fault = self.faults(request, self._repeats[key(request)]) if self.faults else None
+            self._repeats[key(request)] += 1
+        assert call.fault is None or call.fault in FAULTS, f"no such fault: {call.fault}"
+        self._enter(tag)
+        try:
+            if self._slots:
+                self._slots.acquire()
+            seconds = self.latency(request) if callable(self.latency) else self.latency
+            time.sleep(seconds)
+            reply = self._reply(call)
+        finally:
+            if self._slots:
+                self._slots.release()
+            with self._turn:
+                self._in_flight -= 1
+                self._turn.notify_all()
+            call.finished = time.monotonic()
+        return call, reply
+
+    def _enter(self, tag: str) -> None:
+        """Wait until ``tag`` is the loaded model."""
+        with self._turn:
+            while self._in_flight and self.loads[-1] != tag:
+                self._turn.wait()
+            if not self.loads or self.loads[-1] != tag:
+                self.loads.append(tag)
+                time.sleep(self.load_seconds)
+            self._in_flight += 1
+            self.max_in_flight = max(self.max_in_flight, self._in_flight)
+
+    def _reply(self, call: Call) -> Json:
+        options = call.request.get("options") or {}
+        content = _spoil(self.brain(call.request), call.fault)
+        limit = options.get("num_predict", -1)
+        words = re.findall(r"\s*\S+", content)  # one token a word
+        cut = call.fault in ("length", "think_budget") or 0 <= limit < len(words)
+        call.content = "".join(words[:limit]) if 0 <= limit < len(words) else content
+        context = options.get("num_ctx", 4096)
+        text = "".join(str(m["content"]) for m in call.request.get("messages", [])) + str(
+            call.request.get("prompt", "")
+        )
+        read = self.prompt_tokens(text)
+        return {
+            "model": call.model,
+            "created_at": "2025-01-01T00:00:00Z",
+            "done": True,
+            "done_reason": "length" if cut else "stop",
+            "prompt_eval_count": read if read <= context else context // 2 + 2,
+            "eval_count": min(len(words), limit) if limit >= 0 else len(words),
+            "total_duration": 1000,
+        }
+
+
+def _spoil(content: str, fault: str | None) -> str:
+    half = content[: len(content) // 2]
+    return {
+        "cut_json": half,
+        "length": half,
+        "fenced": f"```json\n{content}\n```",
+        "wrong_shape": '{"something": ["else"]}',
+        "empty": "",
+        "think_budget": "",
+        "think": f"<think>\nLet me see. {half}\n</think>\n\n{content}",
+        "think_unclosed": f"<think>\nLet me see. {content}",
+        "think_orphan": f"Let me see.\n</think>\n{content}",
+    }.get(fault or "", content)
+
+
+def main() -> None:
+    """Serve until Ctrl-C."""
+    parser = argparse.ArgumentParser(description="A server that speaks Ollama's API and makes its answers up.")
+    parser.add_argument("--port", type=int, default=11434)
+    parser.add_argument("--latency", type=float, default=0.05, help="seconds for each answer")
+    parser.add_argument("--models", nargs="+", default=list(DEFAULT_TAGS), metavar="TAG")
+    args = parser.parse_args()
+    with FakeOllama(port=args.port, latency=args.latency, models=args.models) as server:
+        print(f"Made-up answers at {server.url}, models: {', '.join(server.models)}. Ctrl-C ends it.", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print(f"\n{len(server.calls)} calls answered")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Ollama's API over HTTP for ``fake_ollama.FakeOllama``, which computes the answers."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import socket
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fake_ollama import Call, FakeOllama, Model
+
+Json = dict[str, Any]
+
+
+class Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news."""
+
+
+def cut(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # already gone
+
+
+def handler(server: FakeOllama) -> type[BaseHTTPRequestHandler]:
+    return type("Handler", (_Handler,), {"fake": server})
+
+
+class _Handler(BaseHTTPRequestHandler):
+    fake: FakeOllama
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        self.fake._sockets.add(self.connection)
+
+    def finish(self) -> None:
+        self.fake._sockets.discard(self.connection)
+        super().finish()
+
+    def log_message(self, *args: object) -> None:
+        """Silent: ``calls`` has it all."""
+
+    def do_GET(self) -> None:
+        if self._admitted():
+            if self.path == "/api/version":
+                self._send(200, {"version": self.fake.version})
+            elif self.path == "/api/tags":
+                self._send(200, {"models": [_listed(tag, model) for tag, model in self.fake.models.items()]})
+            else:
+                self._send_raw(404, b"404 page not found", "text/plain")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if not self._admitted():
+            return
+        request = json.loads(body)
+        tag = request.get("model", request.get("name"))
+        if self.path not in ("/api/show", "/api/chat", "/api/generate"):
+            self._send_raw(404, b"404 page not found", "text/plain")
+        elif tag not in self.fake.models:
+            self._send(404, {"error": f"model '{tag}' not found"})
+        elif self.path == "/api/show":
+            self._send(200, _shown(self.fake.models[tag]))
+        elif "think" in request and "thinking" not in self.fake.models[tag].capabilities:
+            self._send(400, {"error": f'"{tag}" does not support thinking'})
+        else:
+            self._answer(request)
+
+    def _admitted(self) -> bool:
+        self.fake.requests.append((self.command, self.path, dict(self.headers)))
+        wanted = self.fake.credentials
+        sent = self.headers.get("Authorization", "")
+        if wanted is None or sent == "Basic " + base64.b64encode(wanted.encode()).decode():
+            return True
+        self._send(401, {"error": "unauthorized"})
+        return False
+
+    def _answer(self, request: Json) -> None:
+        call, reply = self.fake.answer(self.path, request)
+        if self._failed(call):
+            return
+        pieces = re.findall(r"\s*\S+\s*", call.content) if request.get("stream", True) else [call.content]
+        if not request.get("stream", True):
+            data = json.dumps(_with_text(reply, self.path, call.content)).encode()
+            self._send_raw(200, data[: len(data) // 2] if call.fault == "cut_body" else data, "application/json")
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        started = {"model": reply["model"], "created_at": reply["created_at"], "done": False}
+        lines = [_with_text(started, self.path, piece) for piece in pieces] + [_with_text(reply, self.path, "")]
+        for line in lines:
+            data = json.dumps(line).encode() + b"\n"
+            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _failed(self, call: Call) -> bool:
+        """Whether the fault has taken the place of an answer."""
+        if call.fault in ("drop", "hang"):
+            if call.fault == "hang":
+                self.fake.stopping.wait(60)
+            self.close_connection = True
+            cut(self.connection)
+            return True
+        failures: dict[str | None, tuple[int, bytes]] = {
+            "500": (500, b'{"error":"llama runner process has terminated"}'),
+            "503": (503, b'{"error":"server busy, please try again"}'),
+            "404": (404, json.dumps({"error": f"model '{call.model}' not found"}).encode()),
+            "not_json": (200, b"<html>gateway</html>"),
+            "list_body": (200, b"[]"),
+            "list_error": (500, b'["something", "went wrong"]'),
+            "escape_error": (500, b'{"error":"\\u001b[2Jgone"}'),
+            "text_error": (502, b"<html>502 Bad Gateway</html>"),
+        }
+        if call.fault not in failures:
+            return False
+        self._send_raw(*failures[call.fault], "application/json")
+        return True
+
+    def _send(self, status: int, body: Json) -> None:
+        self._send_raw(status, json.dumps(body).encode(), "application/json; charset=utf-8")
+
+    def _send_raw(self, status: int, data: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def _with_text(reply: Json, path: str, text: str) -> Json:
+    said = {"message": {"role": "assistant", "content": text}} if path == "/api/chat" else {"response": text}
+    return {**reply, **said}
+
+
+def _details(model: Model) -> Json:
+    return {
+        "family": model.family,
+        "parameter_size": model.parameter_size,
+        "quantization_level": "Q4_K_M",
+        "format": "gguf",
+    }
+
+
+def _listed(tag: str, model: Model) -> Json:
+    digest = model.digest or hashlib.sha256(tag.encode()).hexdigest()
+    return {"name": tag, "model": tag, "size": model.size, "digest": digest, "details": _details(model)}
+
+
+def _shown(model: Model) -> Json:
+    info = {"general.architecture": model.family, f"{model.family}.context_length": model.context_length}
+    return {"details": _details(model), "model_info": info, "capabilities": list(model.capabilities)}

@@ -1,0 +1,57 @@
+"""What the tests of Ollama share."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fake_brain import last_text
+from fake_ollama import FakeOllama
+from pydantic import BaseModel
+
+from llm import Request
+from ollama_client import OllamaModel
+
+ROOT = Path(__file__).parent.parent
+
+
+class PromptList(BaseModel):
+    prompts: list[str]
+
+
+def echo(request: dict[str, Any]) -> str:
+    return f"{request['model']} says: {last_text(request)}"
+
+
+def model_of(server: FakeOllama, **settings: Any) -> OllamaModel:
+    return OllamaModel(server.url, **{"retry_wait": 0.001, "timeout": 5.0, **settings})
+
+
+def requests_to(tags: tuple[str, ...], each: int, **settings: Any) -> list[Request]:
+    return [
+        Request(tag, f"question {i}", label=f"prompt-{i} answered by {tag}", **settings)
+        for tag in tags
+        for i in range(each)
+    ]
+
+
+def first_times(fault: str, times: int = 1) -> Callable[[dict[str, Any], int], str | None]:
+    """A fault for the first so many chat calls, whatever they ask."""
+    left = [fault] * times
+
+    def plan(request: dict[str, Any], n: int) -> str | None:
+        return left.pop() if left else None
+
+    return plan
+
+
+def always(fault: str) -> Callable[[dict[str, Any], int], str | None]:
+    return lambda request, n: fault
+
+
+def unused_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"

@@ -1,0 +1,267 @@
+"""What is known of an Ollama server: its models, its address, its context; and the fake server itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+import httpx
+import ollama
+import pytest
+from fake_brain import shown
+from fake_ollama import DEFAULT_TAGS, FakeOllama, Model
+from hypothesis import given
+from hypothesis import strategies as st
+from ollama_helpers import ROOT, always, echo, first_times, model_of, unused_address
+
+from errors import MissingError, UsageError
+from llm import Request, estimate_tokens, fit, nearest_tags
+from ollama_client import OllamaModel
+from ollama_http import parse_host
+
+# ── What is there ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_server_and_its_models_are_described() -> None:
+    models = {
+        "qwen3:8b": Model(40960, ("completion", "thinking"), 5_200_000_000, "abc", "8.2B", "qwen3"),
+        "gemma3:4b": Model(),
+    }
+    with FakeOllama(models=models, version="0.12.3") as server:
+        model = model_of(server)
+        assert model.available() and model.version() == "0.12.3"
+        listed, show = model.installed(), model.show("qwen3:8b")
+        assert model.identity("qwen3:8b") == {"backend": "ollama", "tag": "qwen3:8b", "digest": "abc"}
+        with pytest.raises(MissingError, match="ollama pull qwen3:7b"):
+            model.identity("qwen3:7b")
+    assert list(listed) == ["qwen3:8b", "gemma3:4b"]
+    qwen = listed["qwen3:8b"]
+    assert (qwen.digest, qwen.size_bytes, qwen.parameter_size, qwen.family) == ("abc", 5_200_000_000, "8.2B", "qwen3")
+    assert qwen.quantization == "Q4_K_M"
+    assert show.thinking and show.context_length == 40960
+
+
+def test_a_tag_without_a_size_means_the_latest() -> None:
+    with FakeOllama(models={"mistral:latest": Model(digest="d1")}) as server:
+        assert model_of(server).identity("mistral")["digest"] == "d1"
+
+
+def test_identities_are_looked_up_once() -> None:
+    with FakeOllama() as server:
+        model = model_of(server)
+        for tag in DEFAULT_TAGS * 50:
+            model.identity(tag)
+    assert [path for _, path, _ in server.requests] == ["/api/version", "/api/tags"]
+
+
+def test_with_the_server_off_recorded_digests_serve() -> None:
+    model = OllamaModel(unused_address(), known_digests={"gemma3:4b": "d2"})
+    assert not model.available()
+    assert model.identity("gemma3:4b") == {"backend": "ollama", "tag": "gemma3:4b", "digest": "d2"}
+    with pytest.raises(MissingError, match="ollama serve"):
+        model.identity("qwen3:8b")
+    with pytest.raises(MissingError, match="--backend embedded"):
+        model.version()
+
+
+def test_whether_a_server_answers_is_settled_within_five_seconds() -> None:
+    with socket.socket() as mute:  # takes connections and never says a word
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        start = time.perf_counter()
+        assert not OllamaModel(f"127.0.0.1:{mute.getsockname()[1]}").available()
+        assert time.perf_counter() - start < 5
+
+
+def test_something_else_on_the_port_is_not_ollama() -> None:
+    with FakeOllama() as server:
+        assert not OllamaModel(server.url + "/elsewhere").available()
+
+
+# ── Context ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("length", "read", "cut"),
+    [
+        (3000, 800, False),  # fits
+        (3000, 5, False),  # fits; the rest was in the prompt cache of an older server
+        (30000, 9000, True),  # cut to the half, as newer servers do
+        (30000, 8192, True),  # cut to the whole context, as older ones do
+        (30000, 7000, False),  # a cautious estimate above the context, yet all was read
+    ],
+)
+def test_a_prompt_that_the_server_cut_is_said(
+    length: int, read: int, cut: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FakeOllama(brain=echo, prompt_tokens=lambda _: read) as server, caplog.at_level("WARNING", "ranking.llm"):
+        model = model_of(server)
+        list(model.complete([Request("gemma3:4b", "x" * length, label="judge 1", num_predict=50)]))
+    assert (model.server_cuts == 1) is cut
+    assert ("judge 1: the server cut the prompt" in caplog.text) is cut
+
+
+@given(st.text(max_size=400), st.integers(16, 200))
+def test_a_fitted_text_is_within_its_budget_and_cut_in_the_middle_visibly(text: str, budget: int) -> None:
+    fitted, cut = fit(text, budget)
+    assert estimate_tokens(fitted) <= budget
+    if not cut:
+        assert fitted == text
+        return
+    head, mark, tail = fitted.partition("\n[… ")
+    number, _, rest = tail.partition(" characters cut …]\n")
+    assert mark and text.startswith(head) and text.endswith(rest)
+    assert int(number) == len(text) - len(head) - len(rest) > 0
+
+
+def test_estimates_are_cautious() -> None:
+    assert [estimate_tokens(text) for text in ("", "a", "abcd", "日本")] == [0, 1, 2, 2]
+    assert fit("word " * 1000, 0)[0].strip() == "[… 5000 characters cut …]"
+
+
+def test_near_tags_are_found() -> None:
+    installed = ["llama3:8b", "llama3.1:8b", "gemma3:4b", "qwen3:8b", "phi4-mini:3.8b"]
+    assert nearest_tags("qwen3:7b", installed)[0] == "qwen3:8b"
+    assert nearest_tags("gemma:4b", installed)[0] == "gemma3:4b"
+    assert nearest_tags("phi4:3.8b", installed)[0] == "phi4-mini:3.8b"
+    assert nearest_tags("qwen3:235b-a22b-instruct", installed)[0] == "qwen3:8b"
+    assert nearest_tags("zzz", installed) == []
+
+
+# ── Address and credentials ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "1.2.3.4", ":56789", "1.2.3.4:56789", "http://1.2.3.4", "https://1.2.3.4", "https://example.com:56789/path/",
+     "example.com/path", "[0001:002:003:0004::1]:56789", "https://[0001:002:003:0004::1]", "example.com:56789/", "HTTP://h"],
+)  # fmt: skip
+def test_addresses_are_read_as_the_official_client_reads_them(host: str) -> None:
+    url, auth = parse_host(host)
+    assert auth is None
+    assert ollama.Client(url)._client.base_url == ollama.Client(host.lower())._client.base_url
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["http://u:hunter2@h:port", "http://u:hunter2/x@h", "http://u:12/hunter2@h", "ftp://hunter2", "h:99999"]
+    + ["a b", "a\x1b", "a..b", "é" * 80],
+        "http://u:hunter2@h:port",
+        "http://u:hunter2/x@h",
+        "http://u:12/hunter2@h",
+        "ftp://hunter2",
+        "h:99999",
+        "a b",
+        "a\x1b",
+        "a..b",
+        "é" * 80,
+    ],
+)
+def test_an_address_that_is_none_is_refused_without_quoting_it(host: str) -> None:
+    with pytest.raises(UsageError, match="OLLAMA_HOST") as caught:
+        OllamaModel(host)
+    assert "hunter2" not in str(caught.value) and caught.value.__cause__ is None
+
+
+def test_the_host_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeOllama(version="9.9") as server:
+        monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.port}")
+        assert OllamaModel().version() == "9.9"
+    monkeypatch.delenv("OLLAMA_HOST")
+    assert OllamaModel().display_host == "http://127.0.0.1:11434"
+
+
+def test_a_proxy_does_not_stand_before_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://{unused_address()}")
+    with FakeOllama() as server:
+        assert model_of(server).available()
+
+
+def test_credentials_are_sent_and_never_told(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        FakeOllama(brain=echo, credentials="user:p@ss hunter2", faults=first_times("500")) as server,
+        caplog.at_level(logging.DEBUG),
+    ):
+        model = OllamaModel(f"http://user:p%40ss%20hunter2@127.0.0.1:{server.port}", retry_wait=0.001)
+        [(_, answer)] = model.complete([Request("gemma3:4b", "why?", label="prompt-1")])
+        assert model.available() and answer.text
+        server.faults = always("500")
+        with pytest.raises(MissingError) as lasting:
+            list(model.complete([Request("gemma3:4b", "again")]))
+        identity = model.identity("gemma3:4b")
+    assert "prompt-1: gemma3:4b took" in caplog.text
+    told = caplog.text + str(lasting.value) + repr(lasting.value.__cause__) + json.dumps(identity) + model.display_host
+    secrets = ("hunter2", "p%40ss", "dXNlcjpw")  # also as the header carries it
+    assert not [secret for secret in secrets if secret in told]
+
+
+def test_wrong_credentials_are_said_at_once() -> None:
+    with FakeOllama(credentials="user:right") as server:
+        model = OllamaModel(f"http://user:wrong@127.0.0.1:{server.port}")
+        with pytest.raises(MissingError, match="user and password in OLLAMA_HOST") as caught:
+            model.installed()
+    assert len(server.requests) == 1 and "wrong" not in str(caught.value)
+
+
+def test_a_servers_words_can_not_drive_the_terminal() -> None:
+    with FakeOllama(faults=always("escape_error")) as server, pytest.raises(MissingError, match="gone") as caught:
+        list(model_of(server).complete([Request("gemma3:4b", "x")]))
+    assert "\x1b" not in str(caught.value)
+
+
+# ── Weight ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_imports_are_light() -> None:
+    heavy = ("ollama", "httpx", "tenacity", "torch", "numpy")
+    code = f"import sys, llm, ollama_client; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# ── The fake itself ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("path", ["chat", "generate"])
+def test_the_fake_streams_and_answers_whole_alike(path: str) -> None:
+    with FakeOllama() as server:
+        client = ollama.Client(server.url)
+        asked: dict[str, Any] = (
+            {"messages": [{"role": "user", "content": "why?"}]} if path == "chat" else {"prompt": "why?"}
+        )
+        ask = getattr(client, path)
+        whole = ask("gemma3:4b", **asked)
+        parts = list(ask("gemma3:4b", **asked, stream=True))
+        client.close()
+
+    def text(reply: Any) -> str:
+        return str(reply.message.content if path == "chat" else reply.response)
+
+    assert "".join(map(text, parts)) == text(whole) and len(parts) > 5
+    assert [p.done for p in parts[-2:]] == [False, True] and parts[-1].eval_count == whole.eval_count
+
+
+def test_the_fake_reads_what_a_judge_is_shown() -> None:
+    template = (ROOT / "prompts" / "preference_evaluation.txt").read_text(encoding="utf-8")
+    values = {"response_a": "first\n--- response A ends x", "response_b": "second", "mark": "m1", "prompt": "p"}
+    text = template
+    for name, value in values.items():
+        text = text.replace("{" + name + "}", value)
+    assert shown(text) == {"A": values["response_a"], "B": "second"}
+
+
+def test_the_fake_serves_as_a_program() -> None:
+    port = unused_address().rpartition(":")[2]
+    command = [sys.executable, str(ROOT / "tests" / "fake_ollama.py"), "--port", port]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None and port in run.stdout.readline()
+    assert httpx.get(f"http://127.0.0.1:{port}/api/version", trust_env=False).json() == {"version": "0.12.0"}
+    run.send_signal(signal.SIGINT)
+    assert "0 calls" in run.communicate(timeout=10)[0] and run.returncode == 0
