@@ -148,21 +148,11 @@ def test_addresses_are_read_as_the_official_client_reads_them(host: str) -> None
     assert ollama.Client(url)._client.base_url == ollama.Client(host.lower())._client.base_url
 
 
-@pytest.mark.parametrize(
-    "host",
-    ["http://u:hunter2@h:port", "http://u:hunter2/x@h", "http://u:12/hunter2@h", "ftp://hunter2", "h:99999"]
-    + ["a b", "a\x1b", "a..b", "é" * 80],
-        "http://u:hunter2@h:port",
-        "http://u:hunter2/x@h",
-        "http://u:12/hunter2@h",
-        "ftp://hunter2",
-        "h:99999",
-        "a b",
-        "a\x1b",
-        "a..b",
-        "é" * 80,
-    ],
-)
+NO_ADDRESSES = ["http://u:hunter2@h:port", "http://u:hunter2/x@h", "http://u:12/hunter2@h", "ftp://hunter2"]
+NO_ADDRESSES += ["h:99999", "a b", "a\x1b", "a..b", "é" * 80]
+
+
+@pytest.mark.parametrize("host", NO_ADDRESSES)
 def test_an_address_that_is_none_is_refused_without_quoting_it(host: str) -> None:
     with pytest.raises(UsageError, match="OLLAMA_HOST") as caught:
         OllamaModel(host)
