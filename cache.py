@@ -12,6 +12,7 @@ the two does no harm either. Nothing damaged is ever deleted: it is moved aside,
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -49,19 +50,22 @@ class Store:
         self._path, self._stage, self._samples, self._read_only = path, stage, samples, read_only
         self._journal = path.with_name(path.name + ".journal")
         self._items: dict[str, Item] = {}
+        self._pending: dict[str, Item] = {}
+        """Not in the journal yet: what is being put, or could not be written."""
         self._sample_items: dict[str, Item] | None = None
         self._file: io.FileIO | None = None
+        self._torn_at: int | None = None
+        """Where the journal's last whole line ends, while a line is being written or after that failed."""
         self._changed = False
 
     def __enter__(self) -> Self:
         # The journal first: where a run beside a read-only store compacts in between, it is replayed on its own result.
         journal, data = read(self._journal), read(self._path)
-        self._items, self._changed = {}, journal is not None
-        if data is not None:
-            self._items, problem = read_items(data, self._stage)
-            if problem:
-                self._changed = True
-                self._say_damage(self._path, data, problem, len(self._items))
+        self._changed = journal is not None
+        self._items, problem = ({}, "") if data is None else read_items(data, self._stage)
+        if data is not None and problem:
+            self._changed = True
+            self._say_damage(self._path, data, problem, len(self._items))
         if journal is not None:
             self._replay(journal)
         if self._changed and not self._read_only:
@@ -116,13 +120,14 @@ class Store:
 
     def remove(self, keys: Iterable[str]) -> None:
         """Drop these items; keys that are not there are ignored. Rewrites the file."""
-        gone = [key for key in keys if key in self._items]
+        gone = [key for key in dict.fromkeys(keys) if key in self._items]
         if not gone:
             return
         checksum = fingerprint(SCHEMA_VERSION, self._stage, "remove", gone)
         self._append({"remove": gone, "checksum": checksum})
         for key in gone:
-            self._items.pop(key, None)
+            del self._items[key]
+            self._pending.pop(key, None)
         self._compact()  # a removal is always a journal's last line: replayed twice, it leaves the same order
 
     def _item(self, key: str, made_from: str, value: Any) -> Item:
@@ -137,9 +142,11 @@ class Store:
 
     def _keep(self, items: Mapping[str, Item]) -> None:
         fresh = {key: item for key, item in items.items() if self._items.get(key) != item}
-        if fresh:
-            self._items.update(fresh)  # first, so that an interrupt in between does not lose them on leaving
-            self._append({"put": {key: item._asdict() for key, item in fresh.items()}})
+        self._items.update(fresh)  # first, so that an interrupt in between does not lose them on leaving
+        self._pending.update(fresh)
+        if self._pending:
+            self._append({"put": {key: item._asdict() for key, item in self._pending.items()}})
+            self._pending.clear()
 
     def _sampled(self) -> dict[str, Item]:
         if self._sample_items is None:
@@ -164,15 +171,20 @@ class Store:
             if self._file is None:
                 self._journal.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self._journal.open("ab", buffering=0)
-            end = os.fstat(self._file.fileno()).st_size
-            try:
-                while line:  # a disk that becomes full writes less than it was given before it says so
-                    line = line[self._file.write(line) :]
-            except OSError:
-                self._file.truncate(end)
-                raise
+            self._cut_torn_line(self._file)
+            self._torn_at = os.fstat(self._file.fileno()).st_size
+            while line:  # a disk that becomes full writes less than it was given before it says so
+                line = line[self._file.write(line) :]
+            self._torn_at = None
         except OSError as error:
+            with contextlib.suppress(OSError):  # else the next line does it, or the next opening drops it
+                self._cut_torn_line(self._file)
             raise refusal(self._journal, error) from error
+
+    def _cut_torn_line(self, file: io.FileIO | None) -> None:
+        if file is not None and self._torn_at is not None:
+            file.truncate(self._torn_at)
+            self._torn_at = None
 
     def _replay(self, data: bytes) -> None:
         *lines, tail = data.split(b"\n")
@@ -204,10 +216,12 @@ class Store:
         }
         write_atomically(self._path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         self._close()
+        self._torn_at = None
         try:
             self._journal.unlink(missing_ok=True)
         except OSError as error:
             raise refusal(self._journal, error, "removed") from error
+        self._pending.clear()
         self._changed = False
 
     def _close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Mapping
@@ -50,7 +51,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _parse(data: bytes) -> Any:
     """Raises ValueError for anything that is not strict JSON in UTF-8."""
     try:
-        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique)
+        return json.loads(data.removeprefix(codecs.BOM_UTF8).decode(), object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("too deeply nested") from None
 
@@ -91,12 +92,12 @@ def _header_problem(document: object, stage: str) -> str:
     if not isinstance(document, dict):
         return "is no JSON object"
     if unknown := sorted(set(document) - set(_HEADER)):
-        return f"has unknown entries ({', '.join(unknown)})"
+        return f"has unknown entries ({str(unknown)[1:-1]:.100})"
     version = document.get("schema_version")
     if type(version) is not int or version != SCHEMA_VERSION:
-        return f"has schema_version {version!r} where this program reads {SCHEMA_VERSION}"
+        return f"has schema_version {version!r:.40} where this program reads {SCHEMA_VERSION}"
     if document.get("stage") != stage:
-        return f"belongs to stage {document.get('stage')!r}, not {stage!r}"
+        return f"belongs to stage {document.get('stage')!r:.40}, not {stage!r}"
     return "" if isinstance(document.get("items"), dict) else "has no items"
 
 
@@ -112,4 +113,4 @@ def parse_line(line: bytes, stage: str) -> tuple[Mapping[str, Item | None], bool
             return items, len(items) == len(entries)
         case {"remove": list(keys), "checksum": checksum} if _fits(checksum, SCHEMA_VERSION, stage, "remove", keys):
             return dict.fromkeys(keys), True
-    return {}, False
+    return _salvage(line, stage), False
