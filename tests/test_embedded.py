@@ -1,5 +1,5 @@
-"""The embedded model with its real weights: it speaks, weighs texts as a plain forward pass does, and its answers do not
-depend on what is asked beside them."""
+"""The embedded model with its real weights: it speaks, weighs texts as a plain forward pass does, and no answer depends
+on what is asked beside it."""
 
 from __future__ import annotations
 
