@@ -256,12 +256,14 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "response_temperature": (0.0, 5.0, "it is a sampling temperature"),
     "prompt_temperature": (0.0, 5.0, "it is a sampling temperature"),
     "judge_temperature": (0.0, 5.0, "it is a sampling temperature"),
+    "noise_temperature": (0.01, 5.0, "at temperature 0 a second round of judging only repeats the first"),
     "prompts_per_request": (1, 1000, "it counts prompts asked for at once"),
     "listwise_shuffles": (1, 1000, "it counts the orders in which responses are shown"),
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
     "ground_truth": ("round_robin", "listwise", "both"),
     "pooling": ("mean", "last", "both"),
+    "regularizer": ("elo_expectation", "ranknet", "listmle"),
 }
 
 
@@ -286,6 +288,8 @@ class ExperimentConfig:
     hidden_width: int = 64
     pooling: str = "mean"  # mean | last | both
     weight_decay: float = 0.0
+    regularizer: str = "elo_expectation"  # | ranknet | listmle: hard labels of the Arena order; see reward_model.py
+    base_score: bool = True  # False: the head alone, without the pre-trained reward beneath it
 
     num_predict: int = 512
     num_ctx: int = 8192  # one value for all: a change makes Ollama load the model anew
@@ -294,6 +298,7 @@ class ExperimentConfig:
     response_temperature: float = 0.7
     prompt_temperature: float = 0.9
     judge_temperature: float = 0.0  # a judge should not roll dice
+    noise_temperature: float = 0.7  # but for the noise ceiling: two rounds at 0 would be one and the same
     prompts_per_request: int = 10  # small models lose count in longer lists
     listwise_shuffles: int = 4
 
@@ -310,8 +315,9 @@ class ExperimentConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        if not isinstance(self.incremental, bool):
-            raise ValueError(f"incremental must be true or false, got {self.incremental!r}")
+        for name in ("incremental", "base_score"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
         if self.folds > self.num_prompts:
             raise ValueError(f"folds ({self.folds}) must not exceed num_prompts ({self.num_prompts})")
 
@@ -347,6 +353,7 @@ VOTES_FILE = "votes_{name}.jsonl"
 RESULTS_FILE = "evaluation_results_{name}.json"
 CURVES_PLOT = "learning_curves_{name}.png"
 COMPARISON_PLOT = "metric_comparison_{name}.png"
+PERSONAS_PLOT = "personas_{name}.png"
 HISTORY_FILE = "training_history_{name}.json"
 HISTORY_PLOT = "training_history_{name}.png"
 REPORT_FILE = "report_{name}.html"

@@ -110,8 +110,8 @@ def noise_ceiling(setting: Setting, prompts: Sequence[Prompt], responses: Sequen
     """
     calls = noise_calls(setting, prompts, responses)
     if calls:
-        about = f"two more rounds over {len(prompts)} test prompts at temperature {setting.config.noise_temperature:g}"
-        log.info("Noise ceiling: %d calls to %s, %s", calls, setting.judge, about)
+        what = f"two rounds over {len(prompts)} test prompts, temperature {setting.config.noise_temperature:g}"
+        log.info("Noise ceiling: %s, calls: %d to %s", what, calls, setting.judge)
     judged = (judge_pairs(setting, prompts, responses, round_) for round_ in NOISE_ROUNDS)
     return agreement(*(round_robin_truths(preferences_from(judgements)) for judgements in judged))
 

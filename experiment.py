@@ -59,9 +59,8 @@ class Fitted:
 
 
 def learn(data: Data, rankers: Sequence[Ranker], settings: config.ExperimentConfig) -> Fitted:
-    """Train on the documented split in an order drawn by the seed, evaluating every so many preferences."""
-    training = data.training
-    order = evaluation.shuffled(training.preferences, settings.random_seed)
+    """Train on the documented split, evaluating every so many preferences."""
+    order = data.training.preferences
     report.print_training(len(order), settings.evaluation_frequency)
     elo, reward = rankers[0], rankers[1]
     every, truths = settings.evaluation_frequency, data.test_truths
@@ -258,7 +257,7 @@ def judge_figures(setting: Setting, data: Data) -> dict[str, Any]:
     """How good the judge is, as far as its own judgements show it."""
     judge = next((m for m, c in setting.contestants.items() if c.ollama_tag == setting.judge), None)
     figures = judge_quality(data.judgements, data.responses, judge)
-    return {**figures, "listwise_agreement": data.listwise_agreement}
+    return {**figures, "listwise_agreement": data.listwise_agreement, "noise_ceiling": data.noise_ceiling}
 
 
 def _verdict(

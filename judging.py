@@ -35,28 +35,36 @@ def texts_of(responses: Sequence[Response]) -> dict[tuple[str, str], str]:
     return {(r.prompt_id, r.model): r.text for r in responses}
 
 
-def judge_pairs(setting: Setting, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Judgement]:
-    """Every pair of responses to every prompt, judged as the persona would: in both orders, or once by likelihood."""
+def judge_pairs(
+    setting: Setting, prompts: Sequence[Prompt], responses: Sequence[Response], round_: int = 0
+) -> list[Judgement]:
+    """Every pair of responses to every prompt, judged as the persona would: in both orders, or once by likelihood.
+
+    ``round_`` 1, 2, …: judged anew, at ``noise_temperature`` and with seeds of its own; only by a judge that is asked.
+    """
     with setting.store(config.PREFERENCES_FILE, "preferences") as store:
-        judge = _judge_by_likelihood if setting.llm.weighs_options else _judge_by_asking
-        return judge(setting, store, prompts, texts_of(responses))
+        if setting.llm.weighs_options:
+            return _judge_by_likelihood(setting, store, prompts, texts_of(responses))
+        return _judge_by_asking(setting, store, prompts, texts_of(responses), round_)
 
 
 # ── A judge that is asked ────────────────────────────────────────────────────────────────────────────────
 
 
-def pair_tasks(setting: Setting, prompts: Sequence[Prompt], texts: Texts) -> list[Task]:
-    """One task for each ordered pair of contestants and each prompt."""
+def pair_tasks(setting: Setting, prompts: Sequence[Prompt], texts: Texts, round_: int = 0) -> list[Task]:
+    """One task for each ordered pair of contestants and each prompt; ``round_``: see ``judge_pairs``."""
     template = load_template(setting.prompts_dir, "preference_evaluation.txt")
     return [
-        _pair_task(setting, template, prompt, first, second, texts)
+        _pair_task(setting, template, prompt, (first, second), texts, round_)
         for prompt in prompts
         for first, second in permutations(setting.contestants, 2)
     ]
 
 
-def _pair_task(setting: Setting, template: str, prompt: Prompt, first: str, second: str, texts: Texts) -> Task:
-    shown = [texts[prompt.id, model] for model in (first, second)]
+def _pair_task(
+    setting: Setting, template: str, prompt: Prompt, pair: tuple[str, str], texts: Texts, round_: int
+) -> Task:
+    shown = [texts[prompt.id, model] for model in pair]
     mark = fingerprint("mark", prompt.text, *shown)  # no text can hold a mark that is made from it
     shown = shorten(shown, setting.config.num_ctx - estimate_tokens(template + prompt.text) - JUDGE_NUM_PREDICT)
     question = Choice(
@@ -71,12 +79,13 @@ def _pair_task(setting: Setting, template: str, prompt: Prompt, first: str, seco
             mark=mark,
         ),
         options=("A", "B", "tie"),
-        temperature=setting.config.judge_temperature,
+        temperature=setting.config.noise_temperature if round_ else setting.config.judge_temperature,
         num_predict=JUDGE_NUM_PREDICT,
-        seed=setting.seed("judge", prompt.id, first, second),
-        label=f"{prompt.id}: {first} against {second}",
+        seed=setting.seed("judge", prompt.id, *pair, *([round_] if round_ else [])),
+        label=f"{prompt.id}: {pair[0]} against {pair[1]}",
     )
-    return make_task(setting, f"{prompt.id}/{first} vs {second}", question)
+    key = f"{prompt.id}/{pair[0]} vs {pair[1]}"
+    return make_task(setting, f"{key}{ROUND}{round_}" if round_ else key, question)
 
 
 def shorten(texts: Sequence[str], tokens: int) -> list[str]:
@@ -85,12 +94,15 @@ def shorten(texts: Sequence[str], tokens: int) -> list[str]:
     return [fit(text, share)[0] for text in texts]
 
 
+ROUND = " in round "  # ends the key of what was judged anew
 _OUTCOMES = {"A": 1.0, "B": 0.0, "tie": 0.5}
 
 
-def _judge_by_asking(setting: Setting, store: Store, prompts: Sequence[Prompt], texts: Texts) -> list[Judgement]:
+def _judge_by_asking(
+    setting: Setting, store: Store, prompts: Sequence[Prompt], texts: Texts, round_: int
+) -> list[Judgement]:
     def value(task: Task, decision: Any) -> dict[str, Any]:
-        prompt_id, pair = task.key.split("/", 1)
+        prompt_id, pair = task.key.removesuffix(f"{ROUND}{round_}").split("/", 1)
         first, second = pair.split(" vs ")
         return {
             "prompt_id": prompt_id,
@@ -101,7 +113,8 @@ def _judge_by_asking(setting: Setting, store: Store, prompts: Sequence[Prompt], 
             "seconds": round(decision.seconds, 3),
         }
 
-    answers = answer(setting, store, pair_tasks(setting, prompts, texts), value, "preferences")
+    what = f"preferences{ROUND}{round_}" if round_ else "preferences"
+    answers = answer(setting, store, pair_tasks(setting, prompts, texts, round_), value, what)
     return [Judgement(a["prompt_id"], a["first"], a["second"], _OUTCOMES[a["winner"]], a["reason"]) for a in answers]
 
 
@@ -154,10 +167,12 @@ def reference_readers() -> dict[str, str]:
     return {**config.REFERENCE_READERS, "neutral": config.NEUTRAL_READER}
 
 
-def unread(setting: Setting, store: Store, prompts: Sequence[Prompt], texts: Texts) -> int:
-    """Responses that still have to be read by the reference readers or by the persona."""
-    own = {setting.name: setting.persona.answerer}
-    groups = {REFERENCE_GROUP: reference_readers(), setting.name: own}
+def unread(
+    setting: Setting, store: Store, prompts: Sequence[Prompt], texts: Texts, reader: Setting | None = None
+) -> int:
+    """Responses that still have to be read by the reference readers or by the persona (or that of ``reader``)."""
+    reader = reader or setting
+    groups = {REFERENCE_GROUP: reference_readers(), reader.name: {reader.name: reader.persona.answerer}}
     items = [_reading_items(setting, prompts, texts, readers, group) for group, readers in groups.items()]
     return len({key for group in items for key, item in group.items() if store.get(*item) is None})
 
@@ -179,7 +194,8 @@ def sigmoid(x: float) -> float:
 
 
 def _judge_by_likelihood(setting: Setting, store: Store, prompts: Sequence[Prompt], texts: Texts) -> list[Judgement]:
-    before = len(store)
+    if not unread(setting, store, prompts, texts):
+        log.info("Using cached preferences for persona: %s", setting.name)
     reference = read_responses(setting, store, prompts, texts, reference_readers(), REFERENCE_GROUP)
     persona = read_responses(setting, store, prompts, texts, {setting.name: setting.persona.answerer}, setting.name)
     advantage = likelihood_advantages(persona, reference)
@@ -194,8 +210,6 @@ def _judge_by_likelihood(setting: Setting, store: Store, prompts: Sequence[Promp
             key, made_from = f"{prompt.id}/{first} vs {second}", fingerprint(value)
             if store.get(key, made_from) is None:
                 store.put(key, made_from, value)
-    if len(store) == before:
-        log.info("Using cached preferences for persona: %s", setting.name)
     return judgements
 
 
@@ -324,13 +338,3 @@ def rank_listwise(setting: Setting, prompts: Sequence[Prompt], responses: Sequen
         for place, model in enumerate(r["ranking"]):
             points[r["prompt_id"]][model] += (len(r["ranking"]) - 1 - place) / setting.config.listwise_shuffles
     return [GroundTruth(prompt_id, dict(by_model), "listwise") for prompt_id, by_model in points.items()]
-
-
-def keep_truths(setting: Setting, truths: Sequence[GroundTruth]) -> None:
-    """Round-robin truths follow from the preferences; they are written down for people to read."""
-    with setting.store(config.GROUND_TRUTH_FILE, "ground_truth") as store:
-        for truth in truths:
-            value = {"prompt_id": truth.prompt_id, "ranking": list(truth.ranking), "scores": dict(truth.scores)}
-            key, made_from = f"{truth.prompt_id}/{truth.method}", fingerprint(value)
-            if store.get(key, made_from) is None:
-                store.put(key, made_from, value)

@@ -10,11 +10,12 @@ import config
 import evaluation
 from cache import Store
 from data_generation import cached_prompts, response_tasks
-from judging import listwise_tasks, pair_tasks, unread
-from records import Prompt
+from judging import listwise_tasks, pair_tasks, texts_of, unread
+from records import Prompt, Response
 from stages import Setting, missing_tasks
 
 Texts = dict[tuple[str, str], str]
+NOISE_ROUNDS = (1, 2)
 
 
 def outstanding(setting: Setting) -> Counter[str]:
@@ -31,16 +32,26 @@ def outstanding(setting: Setting) -> Counter[str]:
     for contestant in setting.contestants.values():
         calls[contestant.ollama_tag or setting.judge] += unwritten
     answered = [p for p in prompts if all((p.id, model) in known for model in setting.contestants)]
-    pairs = len(setting.contestants) * (len(setting.contestants) - 1)
     unseen = setting.config.num_prompts - len(answered)
     with setting.store(config.PREFERENCES_FILE, "preferences", read_only=True) as store:
         if setting.llm.weighs_options:
-            calls[setting.judge] += unread(setting, store, answered, known) + unseen * len(setting.contestants)
+            calls[setting.judge] += unread(setting, store, answered, known)
         else:
-            calls[setting.judge] += len(missing_tasks(store, pair_tasks(setting, answered, known))) + unseen * pairs
+            calls[setting.judge] += len(missing_tasks(store, pair_tasks(setting, answered, known)))
+    calls[setting.judge] += unseen * _judgements(setting)
     if setting.config.ground_truth != "round_robin":
-        calls[setting.judge] += _listwise(setting, answered, known)
+        calls[setting.judge] += _on_test_prompts(setting, answered, known)
     return +calls
+
+
+def noise_calls(setting: Setting, prompts: Sequence[Prompt], responses: Sequence[Response]) -> int:
+    """Calls that the noise ceiling still needs on these prompts."""
+    with setting.store(config.PREFERENCES_FILE, "preferences", read_only=True) as store:
+        return _noise(setting, store, prompts, texts_of(responses))
+
+
+def _noise(setting: Setting, store: Store, prompts: Sequence[Prompt], texts: Texts) -> int:
+    return sum(len(missing_tasks(store, pair_tasks(setting, prompts, texts, round_))) for round_ in NOISE_ROUNDS)
 
 
 def _known_responses(setting: Setting, store: Store, prompts: Sequence[Prompt], calls: Counter[str]) -> Texts:
@@ -54,11 +65,55 @@ def _known_responses(setting: Setting, store: Store, prompts: Sequence[Prompt], 
     return known
 
 
-def _listwise(setting: Setting, answered: Sequence[Prompt], known: Texts) -> int:
+def comparison_calls(settings: Sequence[Setting]) -> Counter[str]:
+    """Calls that are still to make for every persona to judge the others' test prompts, by model; texts to read where
+    the judge weighs them."""
+    calls: Counter[str] = Counter()
+    for setting in settings:
+        ready, known = test_prompts(setting)
+        unseen = (len(test_ids(setting)) - len(ready)) * _judgements(setting)
+        for reader in (other for other in settings if other.name != setting.name):
+            keeper = setting if setting.llm.weighs_options else reader
+            with keeper.store(config.PREFERENCES_FILE, "preferences", read_only=True) as store:
+                if setting.llm.weighs_options:
+                    calls[setting.judge] += unseen + unread(setting, store, ready, known, reader)
+                else:
+                    calls[setting.judge] += unseen + len(missing_tasks(store, pair_tasks(reader, ready, known)))
+    return +calls
+
+
+def test_prompts(setting: Setting) -> tuple[list[Prompt], Texts]:
+    """The documented split's test prompts that all contestants have answered, and all known responses."""
+    with setting.store(config.PROMPTS_FILE, "prompts", read_only=True) as store:
+        prompts = [Prompt(f"{setting.name}-{i + 1:03d}", text) for i, text in enumerate(cached_prompts(setting, store))]
+    with setting.store(config.RESPONSES_FILE, "responses", read_only=True) as store:
+        known = _known_responses(setting, store, prompts, Counter())
+    test = test_ids(setting)
+    return [p for p in prompts if p.id in test and all((p.id, m) in known for m in setting.contestants)], known
+
+
+def _judgements(setting: Setting) -> int:
+    """Calls that judging one prompt takes."""
+    contestants = len(setting.contestants)
+    return contestants if setting.llm.weighs_options else contestants * (contestants - 1)
+
+
+def test_ids(setting: Setting) -> tuple[str, ...]:
+    """The documented split's test prompts, whether they are written yet or not."""
     settings = setting.config
     ids = [f"{setting.name}-{i + 1:03d}" for i in range(settings.num_prompts)]
-    _, test = evaluation.split(ids, settings.train_prompts, settings.random_seed)
+    return evaluation.split(ids, settings.train_prompts, settings.random_seed)[1]
+
+
+def _on_test_prompts(setting: Setting, answered: Sequence[Prompt], known: Texts) -> int:
+    """Listwise rankings of the test prompts and, where both truths are wanted, two more rounds of judging them."""
+    settings, test = setting.config, test_ids(setting)
     ready = [p for p in answered if p.id in test]
     with setting.store(config.GROUND_TRUTH_FILE, "ground_truth", read_only=True) as store:
-        missing = len(missing_tasks(store, listwise_tasks(setting, ready, known)))
-    return missing + (len(test) - len(ready)) * settings.listwise_shuffles
+        calls = len(missing_tasks(store, listwise_tasks(setting, ready, known)))
+    calls += (len(test) - len(ready)) * settings.listwise_shuffles
+    if settings.ground_truth == "both":
+        with setting.store(config.PREFERENCES_FILE, "preferences", read_only=True) as store:
+            calls += _noise(setting, store, ready, known)
+        calls += len(NOISE_ROUNDS) * (len(test) - len(ready)) * _judgements(setting)
+    return calls

@@ -201,12 +201,13 @@ def remember_digests(cache_dir: Path, llm: LanguageModel, tags: Sequence[str]) -
 
 def _all_cached(args: Namespace, settings: ExperimentConfig, llm: LanguageModel) -> bool:
     """Whether this run needs no answer of any model any more."""
-    from plan import outstanding
+    from plan import comparison_calls, outstanding
 
     try:
         backend = _ollama(args, llm, answers=False)
         names = list(config.PERSONAS) if args.persona == "all" else [args.persona]
-        return not any(sum(outstanding(setting(args, backend, settings, name)).values()) for name in names)
+        own = [setting(args, backend, settings, name) for name in names]
+        return not any(map(outstanding, own)) and not comparison_calls(own)
     except MissingError:
         return False
 
@@ -259,7 +260,7 @@ def refresh(args: Namespace) -> None:
 
 def check(args: Namespace, backend: Backend, settings: ExperimentConfig) -> int:
     """Print what is there and what the run would still cost; asks no model and writes nothing."""
-    from plan import outstanding
+    from plan import comparison_calls, outstanding
 
     print(f"Backend: {backend.label}")
     for name, contestant in backend.contestants.items():
@@ -273,8 +274,12 @@ def check(args: Namespace, backend: Backend, settings: ExperimentConfig) -> int:
     print("GPU: none found by nvidia-smi" if memory is None else f"GPU: {memory:.0f} GiB")
     for note in (*backend.notes, *notes):
         print(f"Note: {note}")
-    for name in list(config.PERSONAS) if args.persona == "all" else [args.persona]:
-        calls = outstanding(setting(args, backend, settings, name))
-        todo = ", ".join(f"{count} to {model}" for model, count in calls.items()) or "none: everything is cached"
-        print(f"Calls still to make for {name}: {todo}")
+    names = list(config.PERSONAS) if args.persona == "all" else [args.persona]
+    own = [setting(args, backend, settings, name) for name in names]
+    todo = {name: outstanding(one) for name, one in zip(names, own, strict=True)}
+    if args.persona == "all":
+        todo["the comparison of the personas"] = comparison_calls(own)
+    for name, calls in todo.items():
+        said = ", ".join(f"{count} to {model}" for model, count in calls.items()) or "none: everything is cached"
+        print(f"Calls still to make for {name}: {said}")
     return 0
