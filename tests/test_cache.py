@@ -251,6 +251,17 @@ def test_what_an_exception_interrupts_is_kept(tmp_path: Path) -> None:
     assert kept(path, {"a": ("h", [1])}) == ({"a"}, [])
 
 
+def test_where_the_file_can_not_be_written_on_leaving_the_journal_stays(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    with pytest.raises(KeyboardInterrupt), Store(path, stage="answers") as store:
+        store.put("a", "h", [1])
+        path.mkdir()
+        raise KeyboardInterrupt  # is what the user did, and is not replaced by the other trouble
+    assert "can't be written: Is a directory" in store.notices[0]
+    path.rmdir()
+    assert kept(path, {"a": ("h", [1])}) == ({"a"}, [])
+
+
 def test_an_item_is_given_only_for_what_it_was_made_from(tmp_path: Path) -> None:
     with Store(tmp_path / "x.json", stage="answers") as store:
         store.put("a", "old", 1)
@@ -341,6 +352,7 @@ WRONG: dict[str, tuple[Callable[[bytes], bytes], set[str], str]] = {
     "one brace": (lambda data: b"{", set(), "damaged or cut short"),
     "binary": (lambda data: bytes(range(256)), set(), "damaged or cut short"),
     "deeply nested": (lambda data: b"[" * 100_000, set(), "too deeply nested"),
+    "deeply nested item": (lambda data: b'{"p-000": {"made_from": ' + b"[" * 100_000, set(), "too deeply nested"),
     "a list": (lambda data: b"[1, 2]", set(), "no JSON object"),
     "null": (lambda data: b"null", set(), "no JSON object"),
     "text after it": (lambda data: data + b"x", ALL, "damaged or cut short"),
@@ -414,6 +426,18 @@ def test_the_layout_is_free_and_a_byte_order_mark_does_no_harm(tmp_path: Path) -
     assert kept(path, pairs) == (ALL, [])
     path.write_bytes(path.read_bytes() + b"}")
     assert kept(path, pairs)[0] == ALL
+
+
+def test_an_item_within_an_item_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    pairs = filled(path, 1)
+    inner = json.loads(path.read_bytes())["items"]
+    with Store(path, stage="answers") as store:
+        store.remove(pairs)
+        store.put("outer", "h", inner)
+    path.write_bytes(path.read_bytes() + b"x")
+    with Store(path, stage="answers") as store:
+        assert contents(store) == [("outer", "h", inner)]
 
 
 def test_a_file_of_another_stage_gives_nothing(tmp_path: Path) -> None:

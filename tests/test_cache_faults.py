@@ -268,7 +268,9 @@ def test_a_disk_that_becomes_full_ends_the_run_and_keeps_every_put(tmp_path: Pat
     assert "File too large" in lines[-1] and "Free some space" in lines[-1]
     acknowledged = len(lines) - 1
     assert acknowledged > 10
-    assert not list(tmp_path.glob(".*.tmp"))
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json.journal"]
+    assert (tmp_path / "x.json.journal").read_bytes().count(b"\n") == acknowledged
+    assert (tmp_path / "x.json.journal").read_bytes().endswith(b"}\n")
     with Store(tmp_path / "x.json", stage="s") as store:
         assert [key for key, *_ in store.items()] == [f"new{i}" for i in range(acknowledged)]
         assert store.notices == []
