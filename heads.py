@@ -16,8 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 # Adam (Kingma & Ba 2015, algorithm 1) with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
-CHUNK_FLOATS = 1 << 17  # parameters of the heads computed at once: with Adam's two moments they stay in the cache
+BETA_1, BETA_2 = 0.9, 0.999
+EPSILON = 1e-6  # above the rounding of a float32 gradient, which Adam would magnify where the true one is zero
+FIRST_LAYER = 0.1  # the direct way learns first, the hidden layer what is left: see docs/head_choice.md
+CHUNK_FLOATS = 1 << 16  # parameters of the heads computed at once: with Adam's two moments they stay in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +40,28 @@ class Plan:
     weight: np.ndarray
     """[steps, pairs]."""
     inputs: np.ndarray
-    """[texts, width] what the head sees of each text; plans that see the same share it."""
+    """[texts, width] what the head sees of each text, the last column constant; plans that see the same share it."""
 
 
 def parameter_count(inputs: int, hidden: int) -> int:
-    """Of a head: one hidden layer (its bias is the weight of a constant input), or a linear head where hidden is 0."""
-    return inputs * hidden + hidden if hidden else inputs
+    """Of a head: a hidden layer (its bias is the weight of a constant input), its output weights, and the weights of
+    the direct way from the inputs past the hidden layer. Where ``hidden`` is 0 the direct way is all: a linear head."""
+    return inputs * hidden + hidden + inputs
 
 
 def initial(inputs: int, hidden: int, rng: np.random.Generator) -> np.ndarray:
-    """[parameters] drawn as He et al. (2015) for ReLU; the last layer is zero, so that a new head adds nothing."""
+    """[parameters]: the hidden layer drawn as by He et al. (2015) for ReLU but small, and all that leads to the output
+    zero, so that a new head adds nothing."""
     drawn = np.zeros(parameter_count(inputs, hidden), np.float32)
-    drawn[: inputs * hidden] = rng.normal(0.0, np.sqrt(2.0 / inputs), inputs * hidden)
+    drawn[: inputs * hidden] = rng.normal(0.0, FIRST_LAYER * np.sqrt(2.0 / inputs), inputs * hidden)
     return drawn
 
 
 def outputs(parameters: np.ndarray, inputs: np.ndarray, hidden: int) -> np.ndarray:
     """What one head adds to the base's reward of each text: [texts]."""
     split = inputs.shape[1] * hidden
-    layer = np.maximum(inputs @ parameters[:split].reshape(-1, hidden), 0.0) if hidden else inputs
-    return np.asarray(layer @ parameters[split:])
+    layer = np.maximum(inputs @ parameters[:split].reshape(inputs.shape[1], hidden), 0.0)
+    return np.asarray(layer @ parameters[split : split + hidden] + inputs @ parameters[split + hidden :])
 
 
 def train(
@@ -130,21 +134,22 @@ def _gradient(
     """∂loss/∂parameters of one step into ``gradient``, r_a − r_b into ``delta`` [heads, pairs]."""
     heads, rows, width = x.shape
     pairs, split = rows // 2, width * hidden
+    first, last, direct = state[:, :split], state[:, split : split + hidden], state[:, split + hidden :]
+    reward = (x @ direct[:, :, None])[:, :, 0]
     if hidden:
-        first = state[:, :split].reshape(heads, width, hidden)
-        layer = x @ first
+        layer = x @ first.reshape(heads, width, hidden)
         np.maximum(layer, 0.0, out=layer)
-    else:
-        layer = x
-    last = state[:, split:]
-    reward = (layer @ last[:, :, None])[:, :, 0]
+        reward += (layer @ last[:, :, None])[:, :, 0]
     np.subtract(reward[:, :pairs], reward[:, pairs:], out=delta)
     delta += draws.margin[step, :heads]
     # ∂/∂δ of −t·ln σ(δ) − (1 − t)·ln σ(−δ) is σ(δ) − t; σ through tanh cannot overflow.
     slope = (0.5 + 0.5 * np.tanh(0.5 * delta) - draws.target[step, :heads]) * draws.weight[step, :heads]
     slope = np.concatenate([slope, -slope], axis=1)
-    gradient[:, split:] = (slope[:, None, :] @ layer)[:, 0]
+    gradient[:, split + hidden :] = (slope[:, None, :] @ x)[:, 0]
+    # The direct way's constant cancels in r_a − r_b: its gradient is rounding alone, which Adam would magnify.
+    gradient[:, -1] = 0.0
     if hidden:
+        gradient[:, split : split + hidden] = (slope[:, None, :] @ layer)[:, 0]
         back = np.multiply(layer > 0.0, last[:, None, :])
         back *= slope[:, :, None]
         np.matmul(x.swapaxes(1, 2), back, out=gradient[:, :split].reshape(heads, width, hidden))
@@ -159,19 +164,21 @@ def _adam(
     learning_rate: float,
     weight_decay: float,
 ) -> None:
-    """One step of AdamW in place; all arrays [heads, parameters]."""
+    """One step of AdamW in place; all arrays [heads, parameters], ``gradient`` is used up.
+
+    The moments are kept without the factors 1 − β, which go into the step and into ε: fewer passes over memory.
+    """
     first *= BETA_1
+    first += gradient
     second *= BETA_2
-    scratch = (1.0 - BETA_1) * gradient
-    first += scratch
-    np.multiply(gradient, gradient, out=scratch)
-    scratch *= 1.0 - BETA_2
-    second += scratch
-    np.sqrt(second, out=scratch)
-    scratch *= 1.0 / math.sqrt(1.0 - BETA_2**step)
-    scratch += EPSILON
-    np.divide(first, scratch, out=scratch)
-    scratch *= learning_rate / (1.0 - BETA_1**step)
+    np.multiply(gradient, gradient, out=gradient)
+    second += gradient
+    mean_scale = (1.0 - BETA_1) / (1.0 - BETA_1**step)
+    root_scale = math.sqrt((1.0 - BETA_2) / (1.0 - BETA_2**step))
+    np.sqrt(second, out=gradient)
+    gradient += EPSILON / root_scale
+    np.divide(first, gradient, out=gradient)
+    gradient *= learning_rate * mean_scale / root_scale
     if weight_decay:
         state *= 1.0 - learning_rate * weight_decay
-    state -= scratch
+    state -= gradient

@@ -2,9 +2,10 @@
 
     reward(x, y) = base score / its standard deviation + MLP(standardized features of x, y)
 
-The MLP's last layer starts at zero: before any preference System B *is* the base, and it moves from there. The loss
-is the cross-entropy of σ(r_a − r_b) against the outcome over the preferences, + λ × the same against the Elo
-expectation over all rated pairs of responses to the training prompts (``elo_expectation``).
+The MLP has one hidden layer and a direct way past it (docs/head_choice.md). All that leads to its output starts at
+zero: before any preference System B *is* the base, and it moves from there. The loss is the cross-entropy of
+σ(r_a − r_b) against the outcome over the preferences, + λ × the same against the Elo expectation over all rated pairs
+of responses to the training prompts (``elo_expectation``).
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ from records import Preference
 
 FORMAT = 1  # of a saved head
 MEND = "Train a new one: run the experiment again (python main.py --persona …)."
-RANK_PAIRS = 8  # rated pairs drawn each step for the regularization: it is weighed lightly, so a few suffice
+RANK_PAIRS = 4  # rated pairs drawn each step for the regularization: it is weighed lightly, so a few suffice
 
-COMPONENTS = 64  # directions of the standardized features that the MLP sees; see docs/head_choice.md
+# See docs/head_choice.md for both. Training texts fewer than components leave the rest empty.
+COMPONENTS = 128  # directions of the standardized features that the head sees
+INPUT_SCALE = 6.0  # standard deviation of its inputs: at 1, ten epochs of steps of 1e-4 end before the taste is found
 
 
 class EpochLoss(NamedTuple):
@@ -63,26 +66,32 @@ Projector = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """(training features [n, d], number of each one's prompt [n]) → (centre [d], projection [d, components])."""
 
 
-def principal_components(features: np.ndarray, _prompts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Standardize, then keep the ``COMPONENTS`` directions along which the training texts vary most.
+def principal_components(
+    features: np.ndarray, _prompts: np.ndarray, components: int = COMPONENTS, scale: float = INPUT_SCALE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Standardize, then keep the directions along which the training texts vary most; together ``scale`` wide.
 
     n texts span at most n − 1 of the d ≫ n dimensions: in the others there is nothing to learn, only parameters.
-    Scaled to unit mean variance. Missing directions (fewer texts than components) are zero.
     """
+    width = features.shape[1]
+    projection = np.zeros((width, components))
+    if not len(features):
+        return np.zeros(width), projection
     centre = features.mean(axis=0, dtype=np.float64)
     deviations = features - centre
-    scale = deviations.std(axis=0)
-    scale[scale < 1e-6] = np.inf  # a feature that never varies says nothing
-    standard = deviations / scale
+    spread = deviations.std(axis=0)
+    spread[spread < 1e-6] = np.inf  # a feature that never varies says nothing
+    standard = deviations / spread
     # Eigenvectors of the n × n products: n is the small side, and a tenth of the time of a singular decomposition.
     squares, mixtures = np.linalg.eigh(standard @ standard.T)
-    keep = np.arange(len(squares))[::-1][:COMPONENTS]
+    keep = np.arange(len(squares))[::-1][:components]
     keep = keep[squares[keep] > 1e-9 * max(float(squares[-1]), 1e-30)]
+    if not len(keep):
+        return centre, projection
     axes = standard.T @ (mixtures[:, keep] / np.sqrt(squares[keep]))
     axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(keep))])  # the sign is free: fix it
-    unit = np.sqrt(squares[keep].sum() / len(features) / max(1, len(keep)))
-    projection = np.zeros((features.shape[1], COMPONENTS))
-    projection[:, : len(keep)] = axes / scale[:, None] / max(unit, 1e-30)
+    unit = np.sqrt(squares[keep].mean() / len(features))
+    projection[:, : len(keep)] = axes / spread[:, None] * (scale / unit)
     return centre, projection
 
 
@@ -196,10 +205,8 @@ class RewardModel(Ranker):
         )
 
     def _view_of(self, rows: np.ndarray, prompts: np.ndarray) -> View:
-        if not len(rows):
-            return View(np.zeros(self._pooled.shape[1]), np.zeros((self._pooled.shape[1], COMPONENTS)), 1.0)
         centre, projection = self._projector(self._pooled[rows], prompts)
-        spread = float(self._features.base_score[rows].std())
+        spread = float(self._features.base_score[rows].std()) if len(rows) else 0.0
         return View(centre, projection, spread if spread > 1e-6 else 1.0)
 
     def _elo(self, model: str) -> float:
