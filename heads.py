@@ -11,9 +11,11 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+import listmle
 
 # Adam (Kingma & Ba 2015, algorithm 1) with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
 BETA_1, BETA_2 = 0.9, 0.999
@@ -24,9 +26,10 @@ CHUNK_FLOATS = 1 << 16  # parameters of the heads computed at once: with Adam's 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One training, every draw made: ``steps`` of ``pairs`` comparisons each.
+    """One training, every draw made: ``steps`` of ``pairs`` comparisons each, and of one list where there are lists.
 
-    A comparison's loss is its weight × the cross-entropy of σ(r_a − r_b) against its target; weight 0 fills up.
+    A comparison's loss is its weight × the cross-entropy of σ(r_a − r_b) against its target; weight 0 fills up. A
+    list's is ``list_weight`` × ListMLE of its order.
     """
 
     rows_a: np.ndarray
@@ -41,6 +44,13 @@ class Plan:
     """[steps, pairs]."""
     inputs: np.ndarray
     """[texts, width] what the head sees of each text, the last column constant; plans that see the same share it."""
+    listed: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.intp))
+    """[steps, places] rows of ``inputs``, best first; places is 0 where there are no lists."""
+    listed_base: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    """[steps, places] what the base says of each."""
+    listed_count: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
+    """[steps] how many of the places are filled."""
+    list_weight: float = 0.0
 
 
 def parameter_count(inputs: int, hidden: int) -> int:
@@ -69,7 +79,8 @@ def train(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Train one head a plan from ``start``: (parameters [parameters], cross-entropies [steps, pairs]) of each.
 
-    Plans must agree in ``pairs`` and in the width of their inputs, not in their number of steps.
+    Plans must agree in ``pairs``, ``places`` and the width of their inputs, not in their number of steps. Where there
+    are lists, their losses are one more column of the cross-entropies.
     """
     order = sorted(range(len(plans)), key=lambda j: -len(plans[j].target))
     size = max(1, CHUNK_FLOATS // max(1, len(start[0]))) if plans else 1
@@ -104,6 +115,8 @@ def _train_chunk(
         _gradient(x, draws, step, hidden, state[active], gradient[active], delta)
         _adam(state[active], gradient[active], first[active], second[active], step + 1, learning_rate, weight_decay)
     losses = np.logaddexp(np.float32(0.0), losses) - draws.target * losses
+    if draws.places:
+        losses = np.concatenate([losses, draws.list_losses], axis=2)
     return [losses[: len(p.target), j] for j, p in enumerate(plans)]
 
 
@@ -117,12 +130,19 @@ class _Draws:
             offsets[key], total = total, total + len(inputs)
         self.inputs = np.concatenate(list(distinct.values())) if len(distinct) > 1 else plans[0].inputs
         steps, pairs = plans[0].target.shape
-        self.rows = np.zeros((steps, len(plans), 2 * pairs), np.intp)
+        self.pairs, self.places = pairs, plans[0].listed.shape[1]
+        self.rows = np.zeros((steps, len(plans), 2 * pairs + self.places), np.intp)
         self.margin, self.target, self.weight = (np.zeros((steps, len(plans), pairs), np.float32) for _ in range(3))
+        self.base, self.list_losses = (np.zeros((steps, len(plans), n), np.float32) for n in (self.places, 1))
+        self.count = np.zeros((steps, len(plans)), np.intp)
+        self.list_weight = np.array([[plan.list_weight] for plan in plans], np.float32)
         for j, plan in enumerate(plans):
             own = len(plan.target)
             self.rows[:own, j, :pairs] = plan.rows_a + offsets[id(plan.inputs)]
-            self.rows[:own, j, pairs:] = plan.rows_b + offsets[id(plan.inputs)]
+            self.rows[:own, j, pairs : 2 * pairs] = plan.rows_b + offsets[id(plan.inputs)]
+            if self.places:
+                self.rows[:own, j, 2 * pairs :] = plan.listed + offsets[id(plan.inputs)]
+                self.base[:own, j], self.count[:own, j] = plan.listed_base, plan.listed_count
             self.margin[:own, j], self.target[:own, j], self.weight[:own, j] = plan.margin, plan.target, plan.weight
         lengths = [len(p.target) for p in plans]
         self.running = [sum(length > step for length in lengths) for step in range(steps)]
@@ -132,27 +152,37 @@ def _gradient(
     x: np.ndarray, draws: _Draws, step: int, hidden: int, state: np.ndarray, gradient: np.ndarray, delta: np.ndarray
 ) -> None:
     """∂loss/∂parameters of one step into ``gradient``, r_a − r_b into ``delta`` [heads, pairs]."""
-    heads, rows, width = x.shape
-    pairs, split = rows // 2, width * hidden
+    heads, _, width = x.shape
+    pairs, split = draws.pairs, width * hidden
     first, last, direct = state[:, :split], state[:, split : split + hidden], state[:, split + hidden :]
     reward = (x @ direct[:, :, None])[:, :, 0]
     if hidden:
         layer = x @ first.reshape(heads, width, hidden)
         np.maximum(layer, 0.0, out=layer)
         reward += (layer @ last[:, :, None])[:, :, 0]
-    np.subtract(reward[:, :pairs], reward[:, pairs:], out=delta)
+    np.subtract(reward[:, :pairs], reward[:, pairs : 2 * pairs], out=delta)
     delta += draws.margin[step, :heads]
     # ∂/∂δ of −t·ln σ(δ) − (1 − t)·ln σ(−δ) is σ(δ) − t; σ through tanh cannot overflow.
     slope = (0.5 + 0.5 * np.tanh(0.5 * delta) - draws.target[step, :heads]) * draws.weight[step, :heads]
-    slope = np.concatenate([slope, -slope], axis=1)
+    slope = np.concatenate([slope, -slope, *_list_slopes(reward[:, 2 * pairs :], draws, step)], axis=1)
     gradient[:, split + hidden :] = (slope[:, None, :] @ x)[:, 0]
-    # The direct way's constant cancels in r_a − r_b: its gradient is rounding alone, which Adam would magnify.
+    # The direct way's constant cancels in r_a − r_b and in a list: its gradient is rounding, which Adam would magnify.
     gradient[:, -1] = 0.0
     if hidden:
         gradient[:, split : split + hidden] = (slope[:, None, :] @ layer)[:, 0]
         back = np.multiply(layer > 0.0, last[:, None, :])
         back *= slope[:, :, None]
         np.matmul(x.swapaxes(1, 2), back, out=gradient[:, :split].reshape(heads, width, hidden))
+
+
+def _list_slopes(added: np.ndarray, draws: _Draws, step: int) -> list[np.ndarray]:
+    """∂loss/∂reward of one step's lists [heads, places], their losses noted; none where there are no lists."""
+    if not draws.places:
+        return []
+    heads = len(added)
+    loss, slope = listmle.loss_and_slope(added + draws.base[step, :heads], draws.count[step, :heads])
+    draws.list_losses[step, :heads, 0] = loss
+    return [slope * draws.list_weight[:heads]]
 
 
 def _adam(

@@ -5,7 +5,9 @@
 The MLP has one hidden layer and a direct way past it (docs/head_choice.md). All that leads to its output starts at
 zero: before any preference System B *is* the base, and it moves from there. The loss is the cross-entropy of
 σ(r_a − r_b) against the outcome over the preferences, + λ × the same against the Elo expectation over all rated pairs
-of responses to the training prompts (``elo_expectation``).
+of responses to the training prompts (``elo_expectation``). Other regularizers, for comparison, take the Arena's order
+for certain, whatever the distance: ``ranknet`` (the same with targets 1 and 0; Burges et al., ICML 2005) and
+``listmle`` (over whole prompts, see listmle.py).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import heads
 from config import ExperimentConfig
 from errors import MissingError, UsageError
 from features import Features
+from listmle import Lists
 from ranking import Ranker, TrainingSet
 from records import Preference
 
@@ -113,6 +116,8 @@ class _Material:
     """[pairs, 2] rows of all rated pairs of responses to the training prompts."""
     expectation: np.ndarray
     """[pairs] that the first is preferred."""
+    lists: Lists
+    """The same responses by prompt, for ``listmle``."""
 
 
 class RewardModel(Ranker):
@@ -132,9 +137,11 @@ class RewardModel(Ranker):
         self.history: tuple[EpochLoss, ...] = ()
         self._features, self._ratings, self._config, self._projector = features, ratings, config, projector
         self._pooled = pool(features.mean, features.last, config.pooling)
+        self._base_score = features.base_score if config.base_score else np.zeros_like(features.base_score)
         self._responses: dict[str, dict[str, int]] = defaultdict(dict)
         for (prompt_id, model), row in features.index.items():
             self._responses[prompt_id][model] = row
+        self._places = max(map(len, self._responses.values()), default=0)
         self._view = View(np.zeros(self._pooled.shape[1]), np.zeros((self._pooled.shape[1], 0)), 1.0)
         self._head = np.zeros(heads.parameter_count(1, config.hidden_width), np.float32)
         self._rewards: np.ndarray | None = None
@@ -176,12 +183,12 @@ class RewardModel(Ranker):
     def scores(self, prompt_id: str) -> dict[str, float]:
         """The reward of every contestant's response to this prompt."""
         if self._rewards is None:
-            self._rewards = self._reward(self._pooled, self._features.base_score)
+            self._rewards = self._reward(self._pooled, self._base_score)
         return {model: float(self._rewards[row]) for model, row in self._responses[prompt_id].items()}
 
     def score_features(self, mean: np.ndarray, last: np.ndarray, base_score: np.ndarray) -> np.ndarray:
         """Rewards [n] of new texts from their vectors: ``mean`` and ``last`` [n, d], ``base_score`` [n]."""
-        return self._reward(pool(mean, last, self._config.pooling), base_score)
+        return self._reward(pool(mean, last, self._config.pooling), base_score * float(self._config.base_score))
 
     # ── Training ──
 
@@ -199,14 +206,18 @@ class RewardModel(Ranker):
         return _Material(
             view,
             view.inputs(self._pooled),
-            self._features.base_score / view.base_scale,
+            self._base_score / view.base_scale,
             np.array([(a[0], b[0]) for a, b in pairs], np.intp).reshape(-1, 2),
-            np.array([elo_expectation(self._elo(a[2]), self._elo(b[2])) for a, b in pairs]),
+            np.array([self._expected(self._elo(a[2]), self._elo(b[2])) for a, b in pairs]),
+            Lists.of([(number, row, self._elo(model)) for row, number, model in rated], self._places),
         )
+
+    def _expected(self, a: float, b: float) -> float:
+        return float(0.5 + 0.5 * np.sign(a - b)) if self._config.regularizer == "ranknet" else elo_expectation(a, b)
 
     def _view_of(self, rows: np.ndarray, prompts: np.ndarray) -> View:
         centre, projection = self._projector(self._pooled[rows], prompts)
-        spread = float(self._features.base_score[rows].std()) if len(rows) else 0.0
+        spread = float(self._base_score[rows].std()) if len(rows) else 0.0
         return View(centre, projection, spread if spread > 1e-6 else 1.0)
 
     def _elo(self, model: str) -> float:
@@ -228,7 +239,7 @@ class RewardModel(Ranker):
         columns = [pairs[order], outcomes[order], seen / np.maximum(1, seen.sum(axis=1, keepdims=True))] if n else [
             np.zeros((0, c.batch_size, 2), np.intp), np.zeros((0, c.batch_size)), np.zeros((0, c.batch_size))
         ]  # fmt: skip
-        if c.lambda_reg > 0:
+        if c.lambda_reg > 0 and c.regularizer != "listmle":
             weight = c.lambda_reg / RANK_PAIRS if len(material.rated) else 0.0
             drawn = rng.integers(max(1, len(material.rated)), size=(len(order), RANK_PAIRS))
             rated, expected = material.rated, material.expectation
@@ -238,7 +249,13 @@ class RewardModel(Ranker):
             columns = [np.concatenate(both, axis=1) for both in zip(columns, extra, strict=True)]
         rows, target, weights = columns
         margin = material.base[rows[..., 0]] - material.base[rows[..., 1]]
-        return heads.Plan(rows[..., 0], rows[..., 1], margin, target, weights, material.inputs)
+        plan = heads.Plan(rows[..., 0], rows[..., 1], margin, target, weights, material.inputs)
+        if c.lambda_reg > 0 and c.regularizer == "listmle":
+            listed, count = material.lists.draw(len(order), rng)
+            plan = dataclasses.replace(
+                plan, listed=listed, listed_base=material.base[listed], listed_count=count, list_weight=c.lambda_reg
+            )
+        return plan
 
     def _rows(self, p: Preference) -> tuple[int, int]:
         index = self._features.index
