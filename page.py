@@ -19,6 +19,7 @@ Results = Mapping[str, Any]
 
 TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
 TEMPLATE = "report.html.j2"
+SHOWN_PEOPLE = 100  # a page of a thousand rows is read by nobody; the JSON has all
 QUALITY = {
     "flip_rate": "Pairs whose winner changes with the order shown (flip rate)",
     "inconsistent_rate": "Pairs judged differently in the two orders, ties counted",
@@ -57,6 +58,8 @@ def render_report(results: Results) -> str:
         shown_systems=[name for name in SYSTEMS if dig(results, "cross_validated", name)],
         curve_remark=plots.curve_remark(results),
         trained_once=plots.trained_once(results),
+        main_metric=wording.main_metric(results),
+        people=_people(results),
         SYSTEMS=SYSTEMS,
         METRICS=METRICS,
         QUALITY=QUALITY,
@@ -83,6 +86,8 @@ def _environment() -> Environment:
         split_words=wording.split,
         prompts_needed=wording.prompts_needed,
         because=wording.because,
+        evidence=wording.evidence,
+        personal_gains=wording.personal_gains,
     )
     return environment
 
@@ -118,10 +123,10 @@ def _charts(results: Results) -> dict[str, Any]:
     if dig(results, "curves", "points") or results.get("learning_curve"):
         for metrics in (plots.CORRELATIONS, plots.ACCURACIES):
             limits = plots.curve_limits(results, metrics)
-            for metric in metrics:
+            for metric in filter(lambda metric: plots.has_curve(results, metric), metrics):
                 charts["curves"][metric] = _chart(f"curve-{metric}", plots.curve_panel, results, metric, limits)
     if results.get("cross_validated"):
-        charts["comparison"] = _chart("comparison", plots.comparison_panel, results, "kendall_tau")
+        charts["comparison"] = _chart("comparison", plots.comparison_panel, results, wording.main_metric(results))
     if dig(results, "training_history", "preference_loss"):
         charts["history"] = _chart("history", plots.history_panel, results)
     return charts
@@ -151,6 +156,12 @@ def _by_difference(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         width = 50 * abs(row["difference"]) / widest
         bars.append({**row, "start": 50 - width if row["difference"] < 0 else 50, "width": width})
     return bars + [{**row, "start": 50, "width": 0} for row in unknown]
+
+
+def _people(results: Results) -> list[Mapping[str, Any]]:
+    """The people with the most votes."""
+    rows = dig(results, "people", "by_person") or ()
+    return sorted(rows, key=lambda row: -int(row.get("votes") or 0))[:SHOWN_PEOPLE]
 
 
 def _held_out(results: Results) -> list[tuple[str, Mapping[str, Any]]]:

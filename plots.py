@@ -66,9 +66,12 @@ def build_learning_curves(results: Results) -> Figure:
         for column, metric in enumerate(metrics):
             axes = figure.add_subplot(grid[row, column])
             curve_panel(axes, results, metric, limits)
+            if not has_curve(results, metric):
+                axes.text(0.5, 0.5, "not defined for these data", transform=axes.transAxes, ha="center", **TEXT)
     key = figure.add_subplot(grid[0, 2])
     key.set_axis_off()
-    _legend(key, figure.axes[0], curve_remark(results))
+    drawn = next((axes for axes in figure.axes if axes.get_legend_handles_labels()[0]), key)
+    _legend(key, drawn, curve_remark(results))
     return figure
 
 
@@ -87,7 +90,7 @@ def curve_panel(axes: Axes, results: Results, metric: str, limits: tuple[float, 
         axes.axhline(level, label=SYSTEMS["global_elo"], **line("global_elo", marker=""))
     axes.set_ylim(*limits)
     whole_ticks(axes)
-    dress(axes, METRICS[metric], "Preferences used")
+    dress(axes, METRICS[metric], "Own votes used per person" if results.get("people") else "Preferences used")
 
 
 def learning_curve(results: Results, system: str, metric: str) -> Curve:
@@ -106,6 +109,11 @@ def learning_curve(results: Results, system: str, metric: str) -> Curve:
         x = curve.x or learning_curve(results, "elo_offset", metric).x
         return Curve(x, [float(level)] * len(x), [], [])
     return curve
+
+
+def has_curve(results: Results, metric: str) -> bool:
+    """False where nothing of this metric can be drawn: votes that rank no whole prompt give no τ."""
+    return any(not math.isnan(v) for system in CONTENDERS for v in learning_curve(results, system, metric).mean)
 
 
 def trained_once(results: Results) -> bool:
@@ -144,6 +152,11 @@ def curve_remark(results: Results) -> str:
     """What the curves were measured on."""
     if not dig(results, "curves", "points"):
         return f"Documented split: {split(results)}."
+    if results.get("people"):
+        return (
+            "Cross-validated: every prompt a test prompt once; whoever has fewer votes keeps all. Bands: 95 % interval "
+            "of the mean over people, clustered by person and prompt."
+        )
     return "Cross-validated: every prompt a test prompt once. Bands: 95 % interval of the mean over prompts."
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import wording
-from wording import BASELINES, CONTENDERS, METRICS, MISSING, SYSTEMS, dig, estimate, interval, number, p_value, plain
+from wording import BASELINES, CONTENDERS, METRICS, MISSING, SYSTEMS, dig, estimate, number, plain
 
 Results = Mapping[str, Any]
 
@@ -40,7 +40,7 @@ def counts_lines(counts: Mapping[str, Any]) -> list[str]:
     figures = {key: number(value, 0) for key, value in counts.items()}
     return [
         "",
-        "Data Generation Complete:",
+        "Data Generation Complete:" if "users" not in counts else f"Votes of {figures['users']} people:",
         f"- Prompts: {figures.get('prompts', MISSING)}",
         f"- Preferences: {figures.get('preferences', MISSING)} (of which ties: {figures.get('ties', MISSING)})",
         f"- Test prompts: {figures.get('test_prompts', MISSING)}",
@@ -66,6 +66,21 @@ def point_lines(index: int, first: int, last: int, elo_tau: float | None, reward
     ]
 
 
+def people_point_lines(results: Results) -> list[str]:
+    """Every point of the learning curve of people's votes: in numbers of each person's own."""
+    lines = []
+    for index, row in enumerate(results.get("learning_curve") or ()):
+        elo, reward = (number(dig(row, system, "ranking_accuracy"), 4) for system in CONTENDERS)
+        used = number(row.get("preferences"), 0)
+        lines += [
+            f"With up to {used} own votes each..." if index else "Before any vote of one's own...",
+            f"Evaluation {index}:",
+            f"  Elo Ranking Accuracy: {elo}",
+            f"  Reward Ranking Accuracy: {reward}",
+        ]
+    return lines
+
+
 def _banner(title: str) -> list[str]:
     return ["=" * NARROW, title, "=" * NARROW]
 
@@ -82,6 +97,7 @@ def final_lines(results: Results) -> list[str]:
         _verdict(results),
         _cross_validated_table(results),
         _systems_table(results, BASELINES, "Baselines, cross-validated"),
+        [line for sentence in wording.personal_gains(results) for line in _wrapped(sentence)],
         _hypotheses(results),
         _said("Note", results.get("notes")) + _said("Warning", results.get("warnings")),
     ]
@@ -154,14 +170,7 @@ def _verdict(results: Results) -> list[str]:
 
 
 def _winner_line(results: Results) -> str:
-    gain = dig(results, "improvement", "kendall_tau") or {}
-    prompts = number(dig(results, "counts", "prompts"), 0)
-    evidence = (
-        f"cross-validated difference in τ {number(gain.get('difference'), signed=True)}, "
-        f"95 % interval {interval(gain.get('ci95'), signed=True)}, "
-        f"permutation {p_value(gain.get('p_value'))}, {prompts} prompts"
-    )
-    return f"Winner: {WINNERS.get(str(results.get('winner')), 'none')} ({evidence})"
+    return f"Winner: {WINNERS.get(str(results.get('winner')), 'none')} ({wording.evidence(results)})"
 
 
 def _cross_validated_table(results: Results) -> list[str]:
@@ -259,6 +268,10 @@ def print_training(preferences: int, eval_freq: int) -> None:
 
 def print_point(index: int, first: int, last: int, elo_tau: float | None, reward_tau: float | None) -> None:
     _show(point_lines(index, first, last, elo_tau, reward_tau))
+
+
+def print_people_points(results: Results) -> None:
+    _show(people_point_lines(results))
 
 
 def print_final(results: Results) -> None:

@@ -12,6 +12,7 @@ SYSTEMS = {
     "elo_offset": "Elo offset",
     "reward_model": "Reward model",
     "global_elo": "Global Elo",
+    "shared_reward": "Shared reward model",
     "base_reward": "Untouched base",
     "bradley_terry": "Bradley–Terry",
     "longest_response": "Longest response",
@@ -96,6 +97,38 @@ def difference(results: Mapping[str, Any], metric: str) -> Any:
     """Reward model minus Elo offset on the documented split; None where either is missing."""
     elo, reward = (dig(results, "final", system, metric) for system in CONTENDERS)
     return reward - elo if is_number(elo) and is_number(reward) else None
+
+
+def main_metric(results: Mapping[str, Any]) -> str:
+    """The metric that the verdict rests on: τ, or what votes that rank no whole prompt can give."""
+    said = results.get("main_metric")
+    return said if said in METRICS else "kendall_tau"
+
+
+def evidence(results: Mapping[str, Any]) -> str:
+    """What the winner rests on: the difference in the main metric, its interval, p-value and size of the sample."""
+    metric = main_metric(results)
+    gain = dig(results, "improvement", metric) or {}
+    size = f"{number(dig(results, 'counts', 'prompts'), 0)} prompts"
+    name, tested = "τ", "permutation "
+    if metric != "kendall_tau":
+        name, tested = METRICS[metric].lower(), "by person and prompt "
+        size = f"{number(dig(results, 'counts', 'users'), 0)} people, {size}"
+    return (
+        f"cross-validated difference in {name} {number(gain.get('difference'), signed=True)}, "
+        f"95 % interval {interval(gain.get('ci95'), signed=True)}, {tested}{p_value(gain.get('p_value'))}, {size}"
+    )
+
+
+def personal_gains(results: Mapping[str, Any]) -> list[str]:
+    """What people's own votes add to what each system knows of them before, in a sentence for each system."""
+    gains = dig(results, "people", "personal_gain") or {}
+    return [
+        f"{SYSTEMS[system]}: a person's own votes change its ranking accuracy by {_tested(gains[system])} "
+        f"(over {SYSTEMS.get(gains[system].get('over'), MISSING)}, which has none of them)."
+        for system in CONTENDERS
+        if gains.get(system)
+    ]
 
 
 def split(results: Mapping[str, Any]) -> str:
