@@ -10,6 +10,7 @@ from typing import Any
 import config
 import evaluation
 import hypotheses
+import learned
 import report
 from ablation import ablation_table
 from baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking
@@ -234,6 +235,7 @@ def run_persona(setting: Setting, run: Run, ratings: Mapping[str, Rating] | None
         "ablation": rows,
         "timings_s": clock.seconds,
     }
+    learned.keep(setting, run.base_model, data, (fitted.elo, fitted.reward), parts, results)
     return results, fitted
 
 
