@@ -21,6 +21,7 @@ from features import Features
 from hypotheses import cross_validated
 from judging import preferences_from, round_robin_truths
 from listmle import Lists, loss_and_slope
+from page import render_report
 from ranking import TrainingSet
 from records import Judgement, Preference, Prompt, Response
 from reward_model import RewardModel
@@ -263,6 +264,9 @@ def test_the_table_has_every_variant_on_the_same_folds() -> None:
     assert gain["difference"] == pytest.approx(1.0 - tau["Reward model, λ = 0.1"])
     assert gain["ci95"][0] <= gain["difference"] <= gain["ci95"][1]
     assert tau["Elo offset, judged in one order"] == tau["Elo offset"], "this judge has no position bias"
+    page = render_report({"ablation": rows})
+    assert page.count("Bradley–Terry with the Arena prior") == 1
+    assert f"<td>{gain['difference']:+.2f} <span" in page
 
 
 def test_rows_that_would_repeat_another_are_left_out() -> None:
