@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
+from tqdm import tqdm
 
 import listmle
 
@@ -92,8 +93,13 @@ def train(
         state = np.stack([start[j] for j in chunk]).astype(np.float32)
         return state, _train_chunk([plans[j] for j in chunk], state, hidden, learning_rate, weight_decay)
 
-    with ThreadPoolExecutor(workers) as pool:
-        done = list(pool.map(run, chunks))
+    # a bar only where there is time to see it, and a terminal to see it in
+    bar = tqdm(total=len(plans), desc="training", disable=None, leave=False, delay=0.5)
+    done = []
+    with bar, ThreadPoolExecutor(workers) as pool:
+        for chunk, result in zip(chunks, pool.map(run, chunks), strict=True):
+            done.append(result)
+            bar.update(len(chunk))
     parameters, losses = [np.empty(0)] * len(plans), [np.empty(0)] * len(plans)
     for chunk, (state, chunk_losses) in zip(chunks, done, strict=True):
         for j, row, loss in zip(chunk, state, chunk_losses, strict=True):
