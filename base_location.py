@@ -26,7 +26,7 @@ def find_local(name: str) -> Path | None:
     """The folder of a base that needs no network: a folder itself, or a complete copy in the hub's cache."""
     if Path(name).expanduser().is_dir():
         return Path(name).expanduser()
-    if not _is_hub_id(name):
+    if not is_hub_id(name):
         return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -53,7 +53,7 @@ def identity(name: str) -> str | None:
     return f"{name} {digest.hexdigest()[:16]}"
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None
 
 
@@ -90,7 +90,7 @@ def fetch(name: str) -> Path:
                 f"{name} has no *.safetensors: pickled weights are never loaded. Choose another --base_model."
             )
         return folder
-    if not _is_hub_id(name):
+    if not is_hub_id(name):
         raise MissingError(f"There is no base model at {name}. Give a folder, a hub id or --base_model {EMBEDDED}.")
     status = hub_status(name)
     if status != "there":

@@ -14,6 +14,7 @@ import learned
 import report
 from ablation import ablation_table
 from baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking
+from context import shortened
 from dataset import Clock, Data, estimated_ratings, make_data
 from elo_system import EloSystem
 from evaluation import Metrics
@@ -243,6 +244,7 @@ def counts(setting: Setting, data: Data) -> dict[str, int]:
     """How much of everything there is; ``preferences`` and ``ties`` are those that train."""
     training = data.training.preferences
     tie = TIE if setting.llm.weighs_options else 0.0
+    listed = data.test_ids if setting.config.ground_truth != "round_robin" else ()
     return {
         "prompts": len(data.prompts),
         "train_prompts": len(data.train_ids),
@@ -252,6 +254,8 @@ def counts(setting: Setting, data: Data) -> dict[str, int]:
         "ground_truth_rankings": len(data.test_truths),
         "judge_calls": len(data.judgements),
         "truncated_responses": sum(r.truncated for r in data.responses),
+        "shortened_responses": shortened(setting, data.prompts, data.responses, listed),
+        "server_cuts": getattr(setting.llm, "server_cuts", 0),
     }
 
 

@@ -19,13 +19,13 @@ from pydantic import BaseModel, create_model, field_validator
 
 import config
 from cache import Store, fingerprint
-from llm import Choice, Request, estimate_tokens, fit
+from context import JUDGE_NUM_PREDICT, share, shorten
+from llm import Choice, Request
 from records import GroundTruth, Judgement, Preference, Prompt, Response
 from stages import Setting, Task, answer, fill, load_template, make_task, progress
 
 log = logging.getLogger("ranking.data")
 
-JUDGE_NUM_PREDICT = 256  # one word and one short sentence
 Texts = Mapping[tuple[str, str], str]
 """(prompt id, model) → response."""
 
@@ -66,7 +66,7 @@ def _pair_task(
 ) -> Task:
     shown = [texts[prompt.id, model] for model in pair]
     mark = fingerprint("mark", prompt.text, *shown)  # no text can hold a mark that is made from it
-    shown = shorten(shown, setting.config.num_ctx - estimate_tokens(template + prompt.text) - JUDGE_NUM_PREDICT)
+    shown = shorten(shown, share(setting, template, prompt, len(shown)))
     question = Choice(
         model=setting.judge,
         prompt=fill(
@@ -86,12 +86,6 @@ def _pair_task(
     )
     key = f"{prompt.id}/{pair[0]} vs {pair[1]}"
     return make_task(setting, f"{key}{ROUND}{round_}" if round_ else key, question)
-
-
-def shorten(texts: Sequence[str], tokens: int) -> list[str]:
-    """Texts cut visibly in the middle so that together they take at most ``tokens`` by estimate."""
-    share = max(64, tokens // len(texts))
-    return [fit(text, share)[0] for text in texts]
 
 
 ROUND = " in round "  # ends the key of what was judged anew
@@ -296,7 +290,7 @@ def _listwise_task(setting: Setting, template: str, prompt: Prompt, texts: Texts
     order = _order(setting, prompt.id, shuffle, round_)
     shown = [texts[prompt.id, model] for model in order]
     mark = fingerprint("mark", prompt.text, *shown)
-    shown = shorten(shown, setting.config.num_ctx - estimate_tokens(template + prompt.text) - JUDGE_NUM_PREDICT)
+    shown = shorten(shown, share(setting, template, prompt, len(shown)))
     blocks = [
         f"--- response {label} begins {mark}\n{text}\n--- response {label} ends {mark}"
         for label, text in zip(LABELS, shown, strict=False)

@@ -133,12 +133,15 @@ def run(args: argparse.Namespace, command: str) -> int:
 
     backend = preflight.choose_backend(args, settings)
     settings = configure(args, backend.name)
+    import checks
+
     if args.check:
-        return preflight.check(args, backend, settings)
+        return checks.check(args, backend, settings)
+    checks.require(args, backend, settings)
     from cache import lock
 
     with lock(args.cache_dir):
-        preflight.refresh(args)
+        backend = preflight.begin(args, backend, settings)
         if args.rank is not None:
             import answer
 

@@ -21,27 +21,39 @@ NOISE_ROUNDS = (1, 2)
 def outstanding(setting: Setting) -> Counter[str]:
     """Calls that this run still has to make, by model; texts to read where the judge weighs them."""
     calls: Counter[str] = Counter()
+    for (_, model), count in outstanding_by_stage(setting).items():
+        calls[model] += count
+    return calls
+
+
+def outstanding_by_stage(setting: Setting) -> Counter[tuple[str, str]]:
+    """The same by (stage, model)."""
     with setting.store(config.PROMPTS_FILE, "prompts", read_only=True) as store:
         texts = cached_prompts(setting, store)
     unwritten = setting.config.num_prompts - len(texts)
     batch = 1 if setting.llm.weighs_options else setting.config.prompts_per_request
-    calls[setting.judge] += math.ceil(unwritten / batch)
     prompts = [Prompt(f"{setting.name}-{i + 1:03d}", text) for i, text in enumerate(texts)]
+    answers: Counter[str] = Counter()
     with setting.store(config.RESPONSES_FILE, "responses", read_only=True) as store:
-        known = _known_responses(setting, store, prompts, calls)
+        known = _known_responses(setting, store, prompts, answers)
     for contestant in setting.contestants.values():
-        calls[contestant.ollama_tag or setting.judge] += unwritten
+        answers[contestant.ollama_tag or setting.judge] += unwritten
     answered = [p for p in prompts if all((p.id, model) in known for model in setting.contestants)]
-    unseen = setting.config.num_prompts - len(answered)
+    judgements = (setting.config.num_prompts - len(answered)) * _judgements(setting)
     with setting.store(config.PREFERENCES_FILE, "preferences", read_only=True) as store:
         if setting.llm.weighs_options:
-            calls[setting.judge] += unread(setting, store, answered, known)
+            judgements += unread(setting, store, answered, known)
         else:
-            calls[setting.judge] += len(missing_tasks(store, pair_tasks(setting, answered, known)))
-    calls[setting.judge] += unseen * _judgements(setting)
-    if setting.config.ground_truth != "round_robin":
-        calls[setting.judge] += _on_test_prompts(setting, answered, known)
-    return +calls
+            judgements += len(missing_tasks(store, pair_tasks(setting, answered, known)))
+    listed = setting.config.ground_truth != "round_robin"
+    return +Counter(
+        {
+            ("prompts", setting.judge): math.ceil(unwritten / batch),
+            **{("responses", model): count for model, count in answers.items()},
+            ("preferences", setting.judge): judgements,
+            ("ground_truth", setting.judge): _on_test_prompts(setting, answered, known) if listed else 0,
+        }
+    )
 
 
 def noise_calls(setting: Setting, prompts: Sequence[Prompt], responses: Sequence[Response]) -> int:

@@ -1,8 +1,10 @@
-"""What is looked at before anything is asked: which backend, who takes part, which base, what is still to be done."""
+"""What is settled before anything is asked: which backend, who takes part, which base. Chooses only; writes nothing
+until ``begin``.
+"""
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
 import shutil
 import subprocess
@@ -10,6 +12,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import config
 from config import Contestant, ExperimentConfig
@@ -18,10 +21,15 @@ from llm import LanguageModel
 from records import Rating
 from stages import Setting
 
+if TYPE_CHECKING:
+    from arena import ArenaTable
+    from known_models import Known
+    from ollama_client import OllamaModel
+
 log = logging.getLogger("ranking.preflight")
 
-DIGESTS_FILE = "model_digests.json"
 EMBEDDED_LABEL = "embedded (SmolLM2-135M: shows how the suite works, not how good real models are)"
+OFF_LABEL = "ollama (its server does not answer: everything comes from the cache)"
 # Skywork-Reward-V2 by GPU memory in GiB, largest first; RewardBench 93.7, 93.4, 85.2; all Apache-2.0.
 SKYWORK = (
     (24.0, "Skywork/Skywork-Reward-V2-Qwen3-8B"),
@@ -39,9 +47,18 @@ class Backend:
     judge: str
     contestants: Mapping[str, Contestant]
     ratings: Mapping[str, Rating] | None
-    """None: estimated from the data (embedded contestants)."""
+    """None: estimated from the data (embedded contestants). Ollama's are empty until ``begin``."""
     label: str
     notes: tuple[str, ...] = ()
+    answers: bool = True
+    """False: an Ollama server that does not answer."""
+    judge_context: int | None = None
+    """Tokens that the judge can be shown at most; None: as configured."""
+    known: Mapping[str, Known] = dataclasses.field(default_factory=dict)
+    """Ollama's models as an earlier run saw them."""
+
+
+# ── Reward base and device ───────────────────────────────────────────────────────────────────────────────
 
 
 def gpu_memory() -> float | None:
@@ -50,7 +67,11 @@ def gpu_memory() -> float | None:
     if program is None:
         return None
     query = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.debug("nvidia-smi: %s", error)
+        return None
     sizes = [float(line) for line in done.stdout.split("\n") if line.strip().replace(".", "").isdigit()]
     return max(sizes) / 1024 if sizes and done.returncode == 0 else None
 
@@ -85,23 +106,15 @@ def hub_cache_has(name: str) -> bool:
 
 def choose_backend(args: Namespace, settings: ExperimentConfig) -> Backend:
     """The backend that ``--backend`` asks for; ``auto``: Ollama where it answers, or where it did and its answers to
-    this very run are all cached, else the embedded model, said loudly."""
+    this very run are all cached, or where its models are named; else the embedded model, said loudly."""
     if args.backend == "embedded":
         return _embedded(args)
-    known = read_digests(args.cache_dir)
-    from ollama_client import OllamaModel
-
-    llm = OllamaModel(concurrency=args.concurrency, timeout=args.timeout, known_digests=known)
-    answers = llm.available()
-    if args.backend == "ollama" or answers or (known and _all_cached(args, settings, llm)):
-        return _ollama(args, llm, answers)
-    note = f"NO OLLAMA SERVER ANSWERS AT {llm.display_host}: the embedded model stands in for it."
-    if args.models or args.judge:
-        raise MissingError(
-            f"No Ollama server answers at {llm.display_host}, so --models and --judge can't be had. Start it with "
-            "`ollama serve`, or leave these flags out to use the embedded model."
-        )
-    return _embedded(args, (note,))
+    ollama = _ollama(args, settings)
+    named = args.models or args.judge
+    if args.backend == "ollama" or ollama.answers or named or (ollama.known and all_cached(args, ollama, settings)):
+        return ollama
+    where = ollama.llm.display_host  # type: ignore[attr-defined]
+    return _embedded(args, (f"NO OLLAMA SERVER ANSWERS AT {where}: the embedded model stands in for it.",))
 
 
 def _embedded(args: Namespace, notes: tuple[str, ...] = ()) -> Backend:
@@ -111,7 +124,7 @@ def _embedded(args: Namespace, notes: tuple[str, ...] = ()) -> Backend:
         raise UsageError(f"--judge {args.judge}: the embedded backend has one model, {config.EMBEDDED_NAME}.")
     contestants = dict(config.EMBEDDED_MODELS)
     if args.models:
-        contestants = {name: _style(name) for name in _at_least_two(args.models)}
+        contestants = {name: _style(name) for name in at_least_two(args.models)}
     return Backend("embedded", EmbeddedModel(), config.EMBEDDED_NAME, contestants, None, EMBEDDED_LABEL, notes)
 
 
@@ -121,95 +134,76 @@ def _style(name: str) -> Contestant:
     return config.EMBEDDED_MODELS[name]
 
 
-def _at_least_two(names: Sequence[str]) -> list[str]:
+def at_least_two(names: Sequence[str]) -> list[str]:
+    """The names without repeats. Raises UsageError where they are no contest."""
     unique = list(dict.fromkeys(names))
     if len(unique) < 2:
         raise UsageError(f"--models {' '.join(names)}: a ranking needs at least two different contestants.")
     return unique
 
 
-def _ollama(args: Namespace, llm: LanguageModel, answers: bool) -> Backend:
-    import arena
-
-    tags = _at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
-    table = arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ()))
-    contestants, matches = arena.contestants_for(tags, table)
-    ratings = arena.ratings_for(contestants, table, matches)
-    for tag in tags:
-        if tag not in config.DEFAULT_MODELS:
-            log.info("%s: %s", tag, ratings[tag].source)
-    judge = args.judge or config.DEFAULT_JUDGE
-    if answers:
-        _check_tags(llm, [*tags, judge])
-        remember_digests(args.cache_dir, llm, [*tags, judge])
-        label = "ollama"
-    else:
-        label = "ollama (its server does not answer: everything comes from the cache)"
-    return Backend("ollama", llm, judge, contestants, ratings, label, tuple(table.notes))
-
-
-def _check_tags(llm: LanguageModel, tags: Sequence[str]) -> None:
-    from llm import nearest_tags
+def _ollama(args: Namespace, settings: ExperimentConfig) -> Backend:
+    from known_models import read_known
     from ollama_client import OllamaModel
 
-    assert isinstance(llm, OllamaModel)
-    installed = llm.installed()
-    lines = []
-    for tag in dict.fromkeys(tags):
-        if tag not in installed:
-            near = nearest_tags(tag, installed)
-            similar = f"        (installed and similar: {', '.join(near)})" if near else ""
-            lines.append(f"  ollama pull {tag}{similar}")
-    if lines:
-        raise MissingError(
-            f"Ollama at {llm.display_host} lacks {len(lines)} of the models of this run. Get them with:\n"
-            + "\n".join(lines)
-            + "\nor take installed ones with --models and --judge. Nothing was asked; the cache is as it was."
-        )
+    tags = at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
+    judge = args.judge or config.DEFAULT_JUDGE
+    for flag, names in (("models", tags), ("judge", [judge])):
+        if odd := [name for name in names if not _is_tag(name)]:
+            raise UsageError(f"--{flag} {odd[0]!r} is no Ollama tag such as gemma3:4b; `ollama list` shows them.")
+    known = read_known(args.cache_dir)
+    llm = OllamaModel(
+        concurrency=settings.concurrency,
+        timeout=settings.timeout,
+        num_ctx=dict.fromkeys([*tags, judge], settings.num_ctx),
+        known_digests={tag: model.digest for tag, model in known.items()},
+    )
+    answers = llm.available()
+    contestants = {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
+    label = "ollama" if answers else OFF_LABEL
+    context = _judge_context(llm, judge, answers, known)
+    return Backend("ollama", llm, judge, contestants, {}, label, (), answers, context, known)
 
 
-# ── Digests: which model exactly gave the cached answers ─────────────────────────────────────────────────
+def _is_tag(name: str) -> bool:
+    return bool(name) and name.isprintable() and not any(c.isspace() for c in name) and not name.startswith("-")
 
 
-def read_digests(cache_dir: Path) -> dict[str, str]:
-    """Tag → digest as of the last run that saw the server; empty where there is none or the file can't be read."""
-    try:
-        found = json.loads((cache_dir / DIGESTS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+def _judge_context(llm: OllamaModel, judge: str, answers: bool, known: Mapping[str, Known]) -> int | None:
+    if answers:
+        try:
+            return llm.show(judge).context_length
+        except MissingError as error:  # said later, with all else that is missing
+            log.debug("%s", error)
+    return known[judge].context if judge in known else None
 
 
-def remember_digests(cache_dir: Path, llm: LanguageModel, tags: Sequence[str]) -> None:
-    """Write the digests down, so that a run on full caches needs no server; a change is said before all else."""
-    from cache import write_atomically
-
-    known = read_digests(cache_dir)
-    now = {tag: str(llm.identity(tag)["digest"]) for tag in dict.fromkeys(tags)}
-    for tag, digest in now.items():
-        if known.get(tag, digest) != digest:
-            log.warning(
-                "%s has changed since its cached answers were made (it was pulled again): what it answered is asked "
-                "again. Interrupt now and copy %s/ to keep the old answers.",
-                tag,
-                cache_dir,
-            )
-    if known | now != known:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        write_atomically(cache_dir / DIGESTS_FILE, json.dumps(known | now, indent=1) + "\n")
+def every_setting(args: Namespace, backend: Backend, settings: ExperimentConfig) -> list[Setting]:
+    """A setting for each persona of this run."""
+    names = list(config.PERSONAS) if args.persona == "all" else [args.persona]
+    return [setting(args, backend, settings, name) for name in names]
 
 
-def _all_cached(args: Namespace, settings: ExperimentConfig, llm: LanguageModel) -> bool:
+def all_cached(args: Namespace, backend: Backend, settings: ExperimentConfig) -> bool:
     """Whether this run needs no answer of any model any more."""
+    return not args.refresh and not sum(calls_to_make(args, backend, settings).values())
+
+
+def calls_to_make(args: Namespace, backend: Backend, settings: ExperimentConfig) -> Mapping[str, int]:
+    """Calls by model, also where the models themselves are missing."""
+    from collections import Counter
+
+    from known_models import Recorded
     from plan import comparison_calls, outstanding
 
-    try:
-        backend = _ollama(args, llm, answers=False)
-        names = list(config.PERSONAS) if args.persona == "all" else [args.persona]
-        own = [setting(args, backend, settings, name) for name in names]
-        return not any(map(outstanding, own)) and not comparison_calls(own)
-    except MissingError:
-        return False
+    counted = [
+        one if one.llm.weighs_options else dataclasses.replace(one, llm=Recorded(one.llm, {}))
+        for one in every_setting(args, backend, settings)
+    ]
+    calls: Counter[str] = Counter()
+    for one in counted:
+        calls += outstanding(one)
+    return calls + comparison_calls(counted)
 
 
 def setting(args: Namespace, backend: Backend, settings: ExperimentConfig, persona: str) -> Setting:
@@ -223,7 +217,55 @@ def setting(args: Namespace, backend: Backend, settings: ExperimentConfig, perso
         config=settings,
         cache_dir=args.cache_dir,
         samples_dir=None if args.refresh else config.SAMPLES_DIR,
+        prompts_dir=config.PROMPTS_DIR,
+        judge_context=backend.judge_context,
     )
+
+
+# ── The beginning of a run ───────────────────────────────────────────────────────────────────────────────
+
+
+def begin(args: Namespace, backend: Backend, settings: ExperimentConfig) -> Backend:
+    """The first steps of a run that has the cache folder to itself: caches to be made anew are set aside, the ratings
+    fetched, the models written down, what changed since the last run said with what it costs."""
+    _make_folder(args.results_dir)  # before hours of asking, not after
+    refresh(args)
+    if backend.name == "embedded":
+        return backend
+    import arena
+    import known_models
+
+    if backend.answers:
+        now = known_models.seen(backend.llm, [*backend.contestants, backend.judge])  # type: ignore[arg-type]
+        if tags := known_models.changed(backend.known, now):
+            cost = known_models.cost_of_change(every_setting(args, backend, settings), backend.known)
+            log.warning("%s", known_models.change_sentence(tags, cost, args.cache_dir))
+        known_models.remember(args.cache_dir, backend.known, now)
+    table = arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ()))
+    backend = rated(backend, table)
+    for tag, rating in (backend.ratings or {}).items():
+        if tag not in config.DEFAULT_MODELS:
+            log.info("%s: %s", tag, rating.source)
+    return backend
+
+
+def _make_folder(folder: Path) -> None:
+    from files import refusal
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refusal(folder, error, "made a folder") from error
+
+
+def rated(backend: Backend, table: ArenaTable) -> Backend:
+    """The backend with its contestants' ratings from one table."""
+    import arena
+
+    contestants, matches = arena.contestants_for(backend.contestants, table)
+    ratings = arena.ratings_for(contestants, table, matches)
+    notes = (*backend.notes, *table.notes)
+    return dataclasses.replace(backend, contestants=contestants, ratings=ratings, notes=notes)
 
 
 # ── Refresh ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -253,33 +295,3 @@ def refresh(args: Namespace) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             path.rename(folder / path.name)
             log.info("%s set aside in %s/", path.name, folder)
-
-
-# ── --check ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def check(args: Namespace, backend: Backend, settings: ExperimentConfig) -> int:
-    """Print what is there and what the run would still cost; asks no model and writes nothing."""
-    from plan import comparison_calls, outstanding
-
-    print(f"Backend: {backend.label}")
-    for name, contestant in backend.contestants.items():
-        rating = backend.ratings[name] if backend.ratings else None
-        shown = "rating estimated from the data" if rating is None else f"{rating.elo or 'unrated'} · {rating.source}"
-        print(f"  {contestant.ollama_tag or name}: {shown}")
-    print(f"Judge and prompt writer: {backend.judge}")
-    base, notes = choose_base(args, backend.name)
-    print(f"Reward base: {base}")
-    memory = gpu_memory()
-    print("GPU: none found by nvidia-smi" if memory is None else f"GPU: {memory:.0f} GiB")
-    for note in (*backend.notes, *notes):
-        print(f"Note: {note}")
-    names = list(config.PERSONAS) if args.persona == "all" else [args.persona]
-    own = [setting(args, backend, settings, name) for name in names]
-    todo = {name: outstanding(one) for name, one in zip(names, own, strict=True)}
-    if args.persona == "all":
-        todo["the comparison of the personas"] = comparison_calls(own)
-    for name, calls in todo.items():
-        said = ", ".join(f"{count} to {model}" for model, count in calls.items()) or "none: everything is cached"
-        print(f"Calls still to make for {name}: {said}")
-    return 0

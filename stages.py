@@ -31,6 +31,13 @@ class Setting:
     cache_dir: Path
     samples_dir: Path | None = SAMPLES_DIR
     prompts_dir: Path = PROMPTS_DIR
+    judge_context: int | None = None
+    """Tokens that the judge itself can be shown at most, where that is known."""
+
+    @property
+    def judge_tokens(self) -> int:
+        """Tokens of a judge's whole context: as configured, but never more than the judge has."""
+        return min(self.config.num_ctx, self.judge_context or self.config.num_ctx)
 
     def store(self, file: str, stage: str, *, read_only: bool = False) -> Store:
         """The cache file of one stage, filled up from the recorded run."""

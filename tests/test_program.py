@@ -94,6 +94,8 @@ def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
             "ground_truth_rankings": 5,
             "judge_calls": 750,
             "truncated_responses": 0,
+            "shortened_responses": 0,
+            "server_cuts": 0,
         }
         assert [point["preferences"] for point in first["learning_curve"]] == list(range(0, 301, 5))
         assert server.switches <= 7
