@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,7 @@ def made_from(setting: Setting, base: str) -> dict[str, Any]:
     }
     return {
         "backend": setting.llm.backend,
+        "num_prompts": setting.config.num_prompts,
         "persona": fingerprint(setting.persona),
         "contestants": contestants,
         "base": base,
@@ -152,46 +154,62 @@ def _digest(path: Path) -> str:
 def load(setting: Setting, base: str | None, command: str) -> Learned:
     """What the last run of this persona learned. ``base``: the one asked for, None for whichever the run used.
 
-    Raises MissingError where a file is missing and UsageError where one is damaged or outdated, both with ``command``,
-    which makes them.
+    Raises MissingError where a file is missing and UsageError where one is damaged or outdated, both with the command
+    that makes them: ``command``, and what the last run had beyond it.
     """
-    with _mended_by(command):
-        return _load(setting, base, command)
-
-
-def _load(setting: Setting, base: str | None, command: str) -> Learned:
     folder, name = setting.cache_dir, setting.name
-    paths = [folder / f.format(name=name) for f in (LEARNED_FILE, config.ELO_STATE_FILE, config.REWARD_HEAD_FILE)]
-    for path in paths:
-        if not path.exists():
-            raise MissingError(f"Nothing to rank with: {path} is missing.")
+    with _mended_by(command):
+        document = _read(folder / LEARNED_FILE.format(name=name))
+    command = _like_before(command, document["made_from"])
+    with _mended_by(command):
+        reasons = _outdated(setting, document["made_from"], base)
+        if reasons:
+            raise UsageError(f"What was learned for {name} is outdated: {'; '.join(reasons)}.")
+        return _systems(folder, name, document, command)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What ``keep`` wrote, whole and of this version."""
+    if not path.exists():
+        raise MissingError(f"Nothing to rank with: {path} is missing.")
     try:
-        document = json.loads(paths[0].read_bytes())
+        document: dict[str, Any] = json.loads(path.read_bytes())
         if document.pop("checksum") != _checksum(document):
             raise ValueError("its checksum does not fit")
         if document["format"] != FORMAT:
             raise ValueError(f"it has format {document['format']}, this version reads {FORMAT}")
-        known = document["made_from"]
-        heads = tuple(folder / file for file in document["fold_heads"])
-        learned = Learned(
-            EloSystem.load(paths[1]), tuple(document["fold_ratings"]), known["base"], document["evidence"],
-            document["history"], (paths[2], *heads), command,
-        )  # fmt: skip
-        offsets, digests = document["elo_offsets"], dict(document["fold_heads"])
-        reasons = _outdated(setting, known, base)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise UsageError(f"{paths[0]} can't be read ({error}); it was left as it is.") from error
-    if reasons:
-        raise UsageError(f"What was learned for {name} is outdated: {'; '.join(reasons)}.")
-    if learned.elo.offsets != offsets:
-        raise UsageError(f"{paths[1]} is of another run than {paths[0]}.")
-    _check_readable(paths[2])
-    for path in heads:
+        raise UsageError(f"{path} can't be read ({error}); it was left as it is.") from error
+    return document
+
+
+def _like_before(command: str, known: Mapping[str, Any]) -> str:
+    """The command with the number of prompts and the base that the last run had, where it names none itself."""
+    extra = []
+    if known["num_prompts"] != config.EXPERIMENT_CONFIG.num_prompts:
+        extra += ["--num_prompts", str(known["num_prompts"])]
+    usual = (known["backend"], known["base"]) == ("embedded", base_location.EMBEDDED)
+    if "--base_model" not in command and not usual:
+        extra += ["--base_model", known["base"]]
+    return " ".join([command, shlex.join(extra)]) if extra else command
+
+
+def _systems(folder: Path, name: str, document: Mapping[str, Any], command: str) -> Learned:
+    elo_path, head = (folder / f.format(name=name) for f in (config.ELO_STATE_FILE, config.REWARD_HEAD_FILE))
+    digests = document["fold_heads"]
+    for path in (elo_path, head, *(folder / file for file in digests)):
         if not path.exists():
-            raise MissingError(f"Nothing to tell how sure a ranking is: {path} is missing.")
-        if _digest(path) != digests[path.name]:
-            raise UsageError(f"{path} is damaged or of another run.")
-    return learned
+            raise MissingError(f"Nothing to rank with: {path} is missing.")
+    _check_readable(head)
+    for file, digest in digests.items():
+        if _digest(folder / file) != digest:
+            raise UsageError(f"{folder / file} is damaged or of another run.")
+    elo = EloSystem.load(elo_path)
+    if elo.offsets != document["elo_offsets"]:
+        raise UsageError(f"{elo_path} is of another run than {folder / LEARNED_FILE.format(name=name)}.")
+    heads = (head, *(folder / file for file in digests))
+    base, history = document["made_from"]["base"], document["history"]
+    return Learned(elo, tuple(document["fold_ratings"]), base, document["evidence"], history, heads, command)
 
 
 def _check_readable(head: Path) -> None:

@@ -192,7 +192,7 @@ def test_a_subset_of_what_was_learned_can_be_ranked(
 )  # fmt: skip
 @pytest.mark.parametrize("damage", ["missing", "cut", "emptied", "changed"])
 def test_a_missing_or_damaged_file_names_the_command_that_makes_it(
-    cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str], file: str, damage: str
+    cache: Path, learned_run: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str], file: str, damage: str
 ) -> None:
     path = cache / file
     data = path.read_bytes()  # "changed" is also what a run leaves that is killed between its last two files
@@ -209,6 +209,8 @@ def test_a_missing_or_damaged_file_names_the_command_that_makes_it(
     assert status == (3 if damage == "missing" else 2), out.err
     assert file in out.err or damage == "changed"
     assert MAKES_IT in out.err and f"--cache_dir {cache}" in out.err
+    if file != "learned_coder.json":
+        assert f"--num_prompts 5 --base_model {learned_run / 'base'}" in out.err, "as that run was"
     assert "Traceback" not in out.err and "1." not in out.out
     if (file, damage) != ("reward_head_coder.safetensors", "changed"):
         assert not server.calls, "it is said before anything is asked"
