@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from config import ExperimentConfig
+from crowd import win_counts
+from features import Features
 from records import Preference
 from votes import Votes
 
@@ -52,9 +55,48 @@ class Ballots:
         wanted = set(prompt_ids)
         return np.array([p in wanted for p in self.prompts], dtype=np.bool_)
 
+    def wins(self, votes: Ints) -> Array:
+        """[u, m, m] how often each user preferred which model to which in these votes."""
+        user, a, b = (column[votes] for column in (self.user, self.a, self.b))
+        return win_counts(user, a, b, self.outcome[votes], len(self.users), len(self.models))
+
     def cells_of(self, chosen: Mask) -> list[Ints]:
         """The cells of each user, [u] arrays, on the prompts that are ``chosen`` [p]."""
         return split_by(self.cell_user, np.flatnonzero(chosen[self.cell_prompt]), len(self.users))
+
+
+Ratings = Mapping[str, float | None]
+GROUPS = 10  # of people: a head shared by a tenth of them is trained on the other nine tenths
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Who votes on what, and all that training is done with."""
+
+    ballots: Ballots
+    features: Features
+    lengths: Array
+    """[texts] of the responses, in characters."""
+    settings: ExperimentConfig
+    given: Ratings
+    """Global ratings for a person alone, who has nobody else to start from."""
+
+    @property
+    def order(self) -> Ints:
+        """[n] votes in the order, drawn by the seed, in which everyone's are used."""
+        rng = np.random.default_rng(self.settings.random_seed)
+        return np.asarray(rng.permutation(len(self.ballots.preferences)), dtype=np.intp)
+
+    @property
+    def groups(self) -> list[Ints]:
+        """People by the shared head that they start from: a draw by the seed."""
+        people = len(self.ballots.users)
+        drawn = np.random.default_rng([self.settings.random_seed, 1]).permutation(people)
+        return np.array_split(drawn, min(GROUPS, people))
+
+    def chosen(self, votes: Ints) -> tuple[Preference, ...]:
+        """These votes as records."""
+        return tuple(self.ballots.preferences[i] for i in votes)
 
 
 def tabulate(votes: Votes, rows: Mapping[tuple[str, str], int]) -> Ballots:

@@ -21,13 +21,14 @@ import config
 import evaluation
 import people_scores as ps
 import report
-from ballots import Ballots, Mask, tabulate
+from ballots import Ballots, Crowd, Mask, Ratings, tabulate
 from dataset import Clock
 from elo_system import EloSystem
 from errors import UsageError
 from features import Features, compute_features
+from people_heads import crowd_ratings, fit_shared
 from people_results import Tested, about_run, measured
-from people_training import Crowd, Predicted, Ratings, crowd_ratings, curve_counts, fit_shared, train_part
+from people_training import Predicted, curve_counts, train_part
 from records import GroundTruth
 from reward_model import RewardModel
 from votes import Votes, load_votes
@@ -153,8 +154,7 @@ def experiment(crowd: Crowd, about: Mapping[str, Any], clock: Clock) -> tuple[di
         elo, reward = learned(crowd, tested, train)
     with clock.stage("cross_validation"):
         crossed = Predicted.empty(crowd, len(counts))
-        for part in parts:
-            train_part(crowd, part, counts, crossed)
+        strengths = [train_part(crowd, part, counts, crossed) for part in parts]
     with clock.stage("evaluation"):
         results = {
             **about_run(crowd, about, elo),
@@ -165,6 +165,7 @@ def experiment(crowd: Crowd, about: Mapping[str, Any], clock: Clock) -> tuple[di
                 "regularization_loss": [epoch.regularization for epoch in reward.history],
             },
         }
+    results["people"]["strengths"] = strengths
     report.print_people_points(results)
     return {**results, "timings_s": clock.seconds}, elo, reward
 

@@ -11,13 +11,13 @@ import numpy as np
 
 import config
 import people_scores as ps
-from ballots import Array, Ballots, Mask
+from ballots import Array, Ballots, Crowd, Mask
 from elo_system import EloSystem
 from experiment import versions
 from hypotheses import difference_json, not_tested
 from intervals import winner
 from people_scores import ACCURACY, Scored
-from people_training import Crowd, Predicted
+from people_training import Predicted
 from records import GroundTruth
 from wording import SYSTEMS as TITLES
 

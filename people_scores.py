@@ -18,6 +18,7 @@ from evaluation import BOUNDS, METRICS, prompt_metrics
 from hypotheses import difference_json, not_tested, verdict
 from intervals import Difference, clustered_difference
 from records import GroundTruth
+from wording import p_value
 
 ACCURACY = "ranking_accuracy"
 
@@ -174,7 +175,7 @@ def sample_efficiency(counts: Sequence[int], elo: Sequence[Values], reward: Sequ
         "reward_model_final": b,
         "sentence": (
             f"Area between the learning curves in ranking accuracy, reward model minus Elo offset: "
-            f"{found['difference']:+.3f}, 95 % interval [{low:+.3f}, {high:+.3f}], p = {found['p_value']:.3f}; "
+            f"{found['difference']:+.3f}, 95 % interval [{low:+.3f}, {high:+.3f}], {p_value(found['p_value'])}; "
             f"in the end {b:.3f} against {a:.3f}."
         ),
     }

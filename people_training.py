@@ -7,60 +7,20 @@ and nothing that a person starts from has seen a vote of theirs.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ballots import Array, Ballots, Ints, Mask, split_by
+from ballots import Array, Crowd, Ints, Mask, split_by
 from baselines import RandomRanking
-from config import ExperimentConfig
-from crowd import leave_one_out, strengths, win_counts
+from crowd import leave_one_out, strengths
 from elo_system import UNRATED_START, EloSystem, starting_ratings
-from features import Features
-from ranking import TrainingSet
-from records import Preference
-from reward_model import RewardModel
+from people_heads import choose_strength, crowd_ratings, fit_personal, fit_shared, rewards
 
-GROUPS = 10  # of people: a head shared by a tenth of them is trained on the other nine tenths
-SHARED_VISITS = 100_000  # a shared head meets at most so many votes, each up to max_epochs times …
-SHARED_STEPS = 4_000  # … in at most so many steps: more votes make larger batches, not a longer run
 CURVE_POINTS = 25
-
-Ratings = Mapping[str, float | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Crowd:
-    """Who votes on what, and all that training is done with."""
-
-    ballots: Ballots
-    features: Features
-    lengths: Array
-    """[texts] of the responses, in characters."""
-    settings: ExperimentConfig
-    given: Ratings
-    """Global ratings for a person alone, who has nobody else to start from."""
-
-    @property
-    def order(self) -> Ints:
-        """[n] votes in the order, drawn by the seed, in which everyone's are used."""
-        rng = np.random.default_rng(self.settings.random_seed)
-        return np.asarray(rng.permutation(len(self.ballots.preferences)), dtype=np.intp)
-
-    @property
-    def groups(self) -> list[Ints]:
-        """People by the shared head that they start from: a draw by the seed."""
-        people = len(self.ballots.users)
-        drawn = np.random.default_rng([self.settings.random_seed, 1]).permutation(people)
-        return np.array_split(drawn, min(GROUPS, people))
-
-    def chosen(self, votes: Ints) -> tuple[Preference, ...]:
-        """These votes as records."""
-        return tuple(self.ballots.preferences[i] for i in votes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +60,18 @@ def curve_counts(crowd: Crowd, parts: Sequence[Mask]) -> tuple[int, ...]:
 # ── One part ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def train_part(crowd: Crowd, test: Mask, counts: Sequence[int], into: Predicted) -> None:
-    """Train on all prompts but ``test`` [p] and fill in every system's scores of the test cells."""
+def train_part(crowd: Crowd, test: Mask, counts: Sequence[int], into: Predicted) -> float:
+    """Train on all prompts but ``test`` [p] and fill in every system's scores of the test cells.
+
+    Returns how strongly own votes moved the heads (``people_heads.choose_strength``).
+    """
     ballots = crowd.ballots
     training = crowd.order[~test[ballots.prompt[crowd.order]]]
     own = split_by(ballots.user, training, len(ballots.users))
     cells = ballots.cells_of(test)
     tested = np.concatenate(cells)
     owner = ballots.cell_user[tested]
-    wins = _wins(ballots, training)
+    wins = ballots.wins(training)
     everyone_else = others_ratings(crowd, wins)
     rows = ballots.text[ballots.cell_prompt[tested]]
     into.systems["global_elo"][tested] = everyone_else[owner]
@@ -117,15 +80,11 @@ def train_part(crowd: Crowd, test: Mask, counts: Sequence[int], into: Predicted)
     into.systems["longest_response"][tested] = crowd.lengths[rows]
     into.systems["random"][tested] = _random(crowd)[ballots.cell_prompt[tested]]
     into.curves["elo_offset"][:, tested] = elo_offsets(crowd, everyone_else, own, counts)[:, owner]
-    _train_heads(crowd, test, training, own, counts, cells, into)
-    for scores in (*into.systems.values(), *into.curves.values()):
-        scores[..., tested, :] = np.where(rows < 0, np.nan, scores[..., tested, :])
-
-
-def _wins(ballots: Ballots, votes: Ints) -> Array:
-    """[users, models, models] how often each user preferred which."""
-    user, a, b = (column[votes] for column in (ballots.user, ballots.a, ballots.b))
-    return win_counts(user, a, b, ballots.outcome[votes], len(ballots.users), len(ballots.models))
+    strength = _train_heads(crowd, test, training, own, counts, cells, into)
+    for found in (into.systems, into.curves):
+        for scores in found.values():
+            scores[..., tested, :] = np.where(rows < 0, np.nan, scores[..., tested, :])
+    return strength
 
 
 def others_ratings(crowd: Crowd, wins: Array) -> Array:
@@ -158,48 +117,6 @@ def _random(crowd: Crowd) -> Array:
     return np.array([list(ranker.scores(prompt).values()) for prompt in crowd.ballots.prompts])
 
 
-# ── System B ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def shared_settings(settings: ExperimentConfig, votes: int) -> ExperimentConfig:
-    """Those of a head that learns from many people: the same, within ``SHARED_VISITS`` and ``SHARED_STEPS``."""
-    epochs = max(1, min(settings.max_epochs, SHARED_VISITS // max(1, votes)))
-    batch = max(settings.batch_size, math.ceil(epochs * votes / SHARED_STEPS))
-    return dataclasses.replace(settings, max_epochs=epochs, batch_size=batch)
-
-
-def crowd_ratings(crowd: Crowd, votes: Ints) -> Ratings:
-    """{model: Bradley–Terry of these votes} for the rank regularization, None for whom they leave unjudged; the
-    given ratings where there are no votes."""
-    if not len(votes):
-        return crowd.given
-    wins = _wins(crowd.ballots, votes).sum(axis=0)
-    judged = (wins + wins.T).sum(axis=1) > 0.0
-    ratings = UNRATED_START + strengths(wins)
-    return {m: float(r) if known else None for m, r, known in zip(crowd.ballots.models, ratings, judged, strict=True)}
-
-
-def fit_shared(crowd: Crowd, votes: Ints, prompt_ids: Sequence[str]) -> RewardModel:
-    """A head of all these votes; without any it is the untouched base."""
-    settings = shared_settings(crowd.settings, len(votes))
-    model = RewardModel(crowd.features, crowd_ratings(crowd, votes), settings)
-    return model.fit(crowd.chosen(votes), prompt_ids=prompt_ids)
-
-
-def fit_personal(
-    crowd: Crowd, shared: RewardModel, ratings: Ratings, votes: Sequence[Ints], prompt_ids: Sequence[str]
-) -> list[RewardModel]:
-    """A head for each list of own votes, all trained side by side from ``shared``; without votes it is ``shared``."""
-    found = [shared] * len(votes)
-    some = [i for i, own in enumerate(votes) if len(own)]
-    sets = [TrainingSet(crowd.chosen(votes[i]), tuple(prompt_ids)) for i in some]
-    if sets:
-        model = RewardModel(crowd.features, ratings, crowd.settings)
-        for i, fitted in zip(some, model.fit_many(sets, start=shared), strict=True):
-            found[i] = fitted
-    return found
-
-
 def _train_heads(
     crowd: Crowd,
     test: Mask,
@@ -208,10 +125,11 @@ def _train_heads(
     counts: Sequence[int],
     cells: Sequence[Ints],
     into: Predicted,
-) -> None:
+) -> float:
     """Group by group: the shared head of everybody outside it, then a head of their own for all in it."""
     ballots = crowd.ballots
     train_ids = [p for p, out in zip(ballots.prompts, test, strict=True) if not out]
+    strength = choose_strength(crowd, training, train_ids)
     points = counts if crowd.settings.incremental else counts[-1:]
     for group in crowd.groups:
         outside = training[~np.isin(ballots.user[training], group)]
@@ -219,18 +137,12 @@ def _train_heads(
         people = [int(user) for user in group if len(cells[user])]
         wanted = list(dict.fromkeys((user, min(n, len(own[user]))) for user in people for n in points))
         votes = [own[user][:n] for user, n in wanted]
-        fitted = fit_personal(crowd, shared, crowd_ratings(crowd, outside), votes, train_ids)
+        fitted = fit_personal(crowd, shared, crowd_ratings(crowd, outside), votes, train_ids, strength)
         heads = dict(zip(wanted, fitted, strict=True))
         for user in people:
             rows = ballots.text[ballots.cell_prompt[cells[user]]]
-            into.systems["shared_reward"][cells[user]] = _rewards(shared, crowd.features, rows)
+            into.systems["shared_reward"][cells[user]] = rewards(shared, crowd.features, rows)
             for point, n in enumerate(points):
                 head = heads[user, min(n, len(own[user]))]
-                into.curves["reward_model"][point, cells[user]] = _rewards(head, crowd.features, rows)
-
-
-def _rewards(model: RewardModel, features: Features, rows: Ints) -> Array:
-    """Rewards of the texts in ``rows`` [cells, models]; those of row −1 mean nothing."""
-    flat = rows.ravel()
-    rewards = model.score_features(features.mean[flat], features.last[flat], features.base_score[flat])
-    return rewards.reshape(rows.shape)
+                into.curves["reward_model"][point, cells[user]] = rewards(head, crowd.features, rows)
+    return strength

@@ -1,0 +1,100 @@
+"""Human votes at scale, and two controls without which a personal gain means little.
+
+    python benchmarks/people.py [--people 1000] [--votes_each 100] [--personal 0.5]     simulated people
+    python benchmarks/people.py --file votes.jsonl [--shuffles 5] [--cache_dir cache]   real ones, names shuffled
+
+``--file`` runs the votes as they are, then with people's names shuffled within each prompt: everybody then has the same
+mixture of tastes, so whatever personal gain is left comes from the method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import resource
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from people_worlds import World
+
+import evaluation
+import people
+import people_scores as ps
+from config import EXPERIMENT_CONFIG
+from features import Features, compute_features
+from intervals import Difference
+from people_results import STARTS
+from people_training import Predicted, curve_counts, train_part
+from votes import Votes, load_votes
+
+
+def personal_gains(votes: Votes, features: Features, cache_dir: Path) -> dict[str, Difference | None]:
+    """Cross-validated change of ranking accuracy through own votes, by system; prints every system's accuracy."""
+    crowd = people.assemble(votes, features, people.fitting(EXPERIMENT_CONFIG, len(votes.prompts)), cache_dir)
+    ballots, settings = crowd.ballots, crowd.settings
+    parts = [ballots.mask(p) for p in evaluation.folds(ballots.prompts, settings.folds, settings.random_seed)]
+    counts = curve_counts(crowd, parts)
+    predicted = Predicted.empty(crowd, len(counts))
+    strengths = [train_part(crowd, part, counts, predicted) for part in parts]
+    everywhere = np.ones(len(ballots.prompts), dtype=np.bool_)
+    values = {n: ps.scored(s, ballots, {}, everywhere)[ps.ACCURACY] for n, s in predicted.final().items()}
+    print("  " + ", ".join(f"{name} {ps.people_mean(v):.3f}" for name, v in values.items()), f"strengths {strengths}")
+    return {name: ps.difference(values[name], values[start]) for name, start in STARTS.items()}
+
+
+def shuffled(votes: Votes, seed: int) -> Votes:
+    """The same votes with the names of those who voted on a prompt dealt anew among them."""
+    rng = np.random.default_rng(seed)
+    rows: dict[str, list[int]] = defaultdict(list)
+    for i, vote in enumerate(votes.preferences):
+        rows[vote.prompt_id].append(i)
+    names = [vote.user for vote in votes.preferences]
+    for own in rows.values():
+        for i, j in zip(own, rng.permutation(own), strict=True):
+            names[i] = votes.preferences[j].user
+    changed = (dataclasses.replace(v, user=name) for v, name in zip(votes.preferences, names, strict=True))
+    return dataclasses.replace(votes, preferences=tuple(changed))
+
+
+def report(title: str, votes: Votes, features: Features, cache_dir: Path) -> None:
+    start = time.perf_counter()
+    print(title, flush=True)
+    for name, gain in personal_gains(votes, features, cache_dir).items():
+        if gain is not None:
+            low, high = gain.ci95
+            print(f"  {name}: own votes {gain.difference:+.3f} [{low:+.3f}, {high:+.3f}], p = {gain.p_value:.3f}")
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"  {time.perf_counter() - start:.1f} s, at most {memory:.2f} GiB", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--people", type=int, default=1000)
+    parser.add_argument("--votes_each", type=int, default=100)
+    parser.add_argument("--personal", type=float, default=0.5)
+    parser.add_argument("--file")
+    parser.add_argument("--base_model", default="embedded")
+    parser.add_argument("--shuffles", type=int, default=5)
+    parser.add_argument("--cache_dir", type=Path, default=Path("cache"))
+    args = parser.parse_args()
+    if not args.file:
+        world = World(args.people, args.votes_each, prompts=80, models=6, width=64, personal=args.personal)
+        report(f"{args.people} people x {args.votes_each} votes", *world.draw(), args.cache_dir)
+        return
+    votes = load_votes(args.file)
+    features = compute_features(
+        args.base_model, votes.prompts, votes.responses, cache_dir=args.cache_dir, name=people.run_name(args.file)
+    )
+    report("as they are", votes, features, args.cache_dir)
+    for seed in range(args.shuffles):
+        report(f"names shuffled within each prompt, {seed}", shuffled(votes, seed), features, args.cache_dir)
+
+
+if __name__ == "__main__":
+    main()
