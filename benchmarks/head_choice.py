@@ -76,7 +76,7 @@ def words(text: str) -> int:
 
 TASTES: dict[str, Callable[[str], float]] = {
     "short": lambda t: -float(words(t)),
-    "formal": lambda t: float(np.mean([len(w) for w in re.findall(r"[A-Za-z]+", t)] or [0.0])),
+    "formal": lambda t: float(np.mean([len(w) for w in re.findall(r"[A-Za-z]+", t)] or [0])),
     "concrete": lambda t: len(re.findall(r"[0-9]", t)) / words(t),
     "lists": lambda t: len(re.findall(r"^\s*(?:[-*]|\d+[.)])", t, re.MULTILINE)) / words(t) ** 0.5,
     "personal": lambda t: len(re.findall(r"\b(?:you|your|I|we|my)\b", t)) / words(t),
