@@ -40,11 +40,9 @@ EMBEDDED_SIZE = "135M"
 def rank(args: Namespace, setting: Setting, backend: Backend) -> int:
     """Rank the contestants for ``args.rank`` (``-``: for each line of standard input) by what was learned.
 
-    Raises UsageError for an empty prompt, and what ``learned.load`` raises; both before anything is asked.
+    Raises what ``learned.load`` raises before anything is asked, and UsageError for an empty standard input.
     """
     base = None if args.base_model == "auto" else args.base_model
-    if args.rank != "-" and not args.rank.strip():
-        raise UsageError('--rank "": there is no prompt. Write one between the quotes, or - to read standard input.')
     if args.json:
         _notes_to_stderr()
     known = learned.load(setting, base, learn_command(args))

@@ -252,7 +252,8 @@ def test_an_empty_prompt_is_bad_usage(
     cache: Path, server: FakeOllama, prompt: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert rank(cache, prompt) == 2
-    assert "no prompt" in capsys.readouterr().err
+    assert "--rank is empty" in capsys.readouterr().err
+    assert not server.calls
 
 
 def test_an_empty_standard_input_is_bad_usage(
