@@ -69,8 +69,8 @@ def parser() -> argparse.ArgumentParser:
     flag("ablate", "the table of baselines and ablations", action="store_true")
     flag("device", "where the reward base runs", choices=["auto", "cpu", "cuda"], default="auto")
     flag("seed", "seeds everything that draws", type=int, default=d.random_seed)
-    flag("cache_dir", "where answers are kept", type=Path, default=Path("cache"))
-    flag("results_dir", "where results are written", type=Path, default=Path("results"))
+    flag("cache_dir", "where answers are kept", type=_folder, default=Path("cache"))
+    flag("results_dir", "where results are written", type=_folder, default=Path("results"))
     flag("concurrency", "requests in flight to Ollama", type=int, default=d.concurrency)
     flag("timeout", "seconds for one request to Ollama", type=float, default=d.timeout)
     limits = f"tokens for one answer (default: {d.num_predict}; embedded: {config.EMBEDDED_NUM_PREDICT})"
@@ -82,6 +82,12 @@ def parser() -> argparse.ArgumentParser:
     flag("refresh", anew, nargs="+", choices=[*STAGES, "all"], metavar="STAGE")
     flag("log_level", "debug shows each call", choices=["debug", "info", "warning", "error"], default="info")
     return p
+
+
+def _folder(text: str) -> Path:
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError("a folder's name must not be empty")
+    return Path(text)
 
 
 def configure(args: argparse.Namespace, backend: str) -> config.ExperimentConfig:
@@ -107,7 +113,8 @@ def configure(args: argparse.Namespace, backend: str) -> config.ExperimentConfig
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     args = parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True)
+    stream = sys.stderr if args.json else sys.stdout  # with --json nothing else may stand on standard output
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=stream, force=True)
     logging.getLogger("ranking").setLevel(args.log_level.upper())
     try:
         return run(args, "python main.py " + " ".join(sys.argv[1:] if argv is None else argv))
@@ -155,6 +162,9 @@ def run(args: argparse.Namespace, command: str) -> int:
 
 def check_combination(args: argparse.Namespace) -> None:
     """Raises UsageError for flags that do not go together."""
+    for flag in ("judge", "base_model", "preferences", "rank"):
+        if getattr(args, flag) is not None and not getattr(args, flag).strip():
+            raise UsageError(f"--{flag} is empty: give it a value or leave it out.")
     modes = [name for name in ("preferences", "rank", "vote", "check") if getattr(args, name) not in (None, False)]
     if len(modes) > 1:
         raise UsageError(f"--{modes[0]} and --{modes[1]} do not go together: take one of them.")
