@@ -64,10 +64,14 @@ def require(args: Namespace, backend: Backend, settings: ExperimentConfig) -> No
     """
     _require_usable(args)
     calls = preflight.calls_to_make(args, backend, settings)
-    other = args.rank is not None or args.vote  # these say themselves what they still need
-    needed = sum(calls.values()) > 0 or bool(args.refresh)
-    found = [] if other or not needed else list(missing_or_there(args, backend, settings))
-    missing = [finding for finding in (*found, *_device(args)) if finding.mend]
+    found = list(_device(args))
+    if args.rank is not None or args.vote:  # these say themselves what they still need
+        pass
+    elif sum(calls.values()) > 0 or args.refresh:
+        found += missing_or_there(args, backend, settings)
+    elif not any(args.cache_dir.glob("features_*")):
+        found.append(_base(args, backend))
+    missing = [finding for finding in found if finding.mend]
     if missing:
         raise MissingError(_sentence(missing))
 

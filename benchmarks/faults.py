@@ -1,0 +1,101 @@
+"""What the suite withstands, as a table: kill -9, a server that misbehaves, two runs at once, and how fast it asks.
+
+python benchmarks/faults.py                 all rows (about ten minutes on two cores)
+python benchmarks/faults.py kill speed      some of them
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "tests")]
+
+from fake_ollama import FakeOllama  # noqa: E402
+from whole_run import CALLS, SMALL, faulty, kept, kill_and_go_on, results, run, start, steady_brain  # noqa: E402
+
+KILLS, PAIRS = 20, 10
+LATENCY = 0.1  # seconds an answer takes, for the speed
+
+
+def kill(folder: Path, base: str) -> str:
+    """kill -9 at random moments; the later run asks only what was not answered and ends with the same data."""
+    rng = random.Random(0)
+    with FakeOllama(latency=0.05) as server:
+        run(server, folder / "whole", base, *SMALL)
+        found = []
+        for i in range(KILLS):
+            found.append(kill_and_go_on(server, folder / f"killed-{i}", base, rng))
+            assert kept(folder / f"killed-{i}") == kept(folder / "whole")
+            assert results(folder / f"killed-{i}") == results(folder / "whole")
+    moments = f"{min(found)} to {max(found)} of {CALLS} answers were kept at the kill"
+    return f"{KILLS} of {KILLS} runs went on: {moments}, none was asked again, same cache and results at the end"
+
+
+def misbehave(folder: Path, base: str) -> str:
+    """A whole run at the default size against a server of which 13 % of all answers fail."""
+    with FakeOllama(brain=steady_brain) as server:
+        run(server, folder / "clean", base)
+    with FakeOllama(brain=steady_brain, faults=faulty) as server:
+        start_time = time.perf_counter()
+        run(server, folder / "faulty", base)
+        seconds = time.perf_counter() - start_time
+        failed = sum(call.fault is not None for call in server.calls)
+    assert kept(folder / "faulty") == kept(folder / "clean")
+    assert results(folder / "faulty") == results(folder / "clean")
+    return f"{failed} of {len(server.calls)} calls failed, same cache and results as without, {seconds:.0f} s"
+
+
+def twice(folder: Path, base: str) -> str:
+    """Two runs started together on one cache folder."""
+    waited = 0
+    for i in range(PAIRS):
+        with FakeOllama(latency=0.02) as server:
+            both = [start(server, folder / str(i), base, *SMALL) for _ in range(2)]
+            said = [process.communicate(timeout=600) for process in both]
+            assert [process.returncode for process in both] == [0, 0], said
+            assert len(server.calls) == CALLS, "what one has asked the other does not"
+            waited += any("waiting for it" in out + errors for out, errors in said)
+            kept(folder / str(i))
+    said_so = f"{waited} times one said that it waits"
+    return f"{PAIRS} of {PAIRS} times both ended right and every question was asked once; {said_so}"
+
+
+def speed(folder: Path, base: str) -> str:
+    """Wall time of the responses of a default run over calls × latency / slots."""
+    with FakeOllama(latency=LATENCY) as server:
+        run(server, folder / "fast", base)
+        calls = [call for call in server.calls if "format" not in call.request]
+    wall = max(call.finished for call in calls) - min(call.started for call in calls)
+    ideal = len(calls) * LATENCY / 4
+    return f"{wall / ideal:.2f} ({len(calls)} calls in {wall:.2f} s; {LATENCY:g} s each, 4 at once: {ideal:.2f} s)"
+
+
+ROWS: dict[str, tuple[str, Callable[[Path, str], str]]] = {
+    "kill": (f"kill -9 at {KILLS} random moments", kill),
+    "misbehave": ("5 % HTTP 500, 3 % dropped connections, 5 % cut JSON, a default run", misbehave),
+    "twice": (f"two runs at once on one cache, {PAIRS} times", twice),
+    "speed": ("wall time of the responses / (calls × latency / slots)", speed),
+}
+
+
+def main() -> None:
+    """Print the rows that are asked for."""
+    from tiny_models import save_model
+
+    for name in sys.argv[1:] or ROWS:
+        with tempfile.TemporaryDirectory() as scratch:
+            with contextlib.redirect_stderr(io.StringIO()):  # a progress bar about three tensors
+                base = str(save_model(Path(scratch, "base"), "llama"))
+            said, measure = ROWS[name]
+            print(f"| {said} | {measure(Path(scratch), base)} | `python benchmarks/faults.py {name}` |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

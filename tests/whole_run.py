@@ -1,0 +1,120 @@
+"""The whole program as a process of its own, for tests and benchmarks that kill, interrupt and double it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fake_brain import default_brain
+from fake_ollama import FakeOllama, Faults
+
+import config
+from cache import Store
+
+ROOT = Path(__file__).parent.parent
+TAGS = ("llama3:8b", "gemma3:4b", "mistral:7b")
+SMALL = ("--num_prompts", "5", "--models", *TAGS, "--eval_freq", "100")
+CALLS = 1 + 5 * 3 + 5 * 6  # prompts, responses, pairs in both orders
+STAGES = {
+    "prompts": config.PROMPTS_FILE,
+    "responses": config.RESPONSES_FILE,
+    "preferences": config.PREFERENCES_FILE,
+    "ground_truth": config.GROUND_TRUTH_FILE,
+}
+Json = dict[str, Any]
+
+
+def steady_brain(request: Json) -> str:
+    """The same answer whatever the seed: what is drawn anew after a fault is then what was meant at first."""
+    return default_brain({**{k: v for k, v in request.items() if k != "options"}, "options": {}})
+
+
+FAULTS = Faults({"500": 0.05, "drop": 0.03, "cut_json": 0.05})
+
+
+def faulty(request: Json, n: int) -> str | None:
+    """5 % HTTP 500, 3 % dropped connections, 5 % cut JSON: of the answer where it is JSON, else of the HTTP body."""
+    fault = FAULTS(request, n)
+    return "cut_body" if fault == "cut_json" and "format" not in request else fault
+
+
+def start(server: FakeOllama, folder: Path, base: str, *flags: str) -> subprocess.Popen[str]:
+    """``python main.py --backend ollama`` on this server, with a cache and results of its own in ``folder``."""
+    folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
+    return subprocess.Popen(
+        [sys.executable, "main.py", "--backend", "ollama", "--base_model", base, *folders, *flags],
+        cwd=ROOT,
+        env={**os.environ, "OLLAMA_HOST": server.url, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(server: FakeOllama, folder: Path, base: str, *flags: str) -> str:
+    """Run it to its good end; what it printed."""
+    out, errors = start(server, folder, base, *flags).communicate(timeout=600)
+    assert (folder / "results" / config.REPORT_FILE.format(name="coder")).exists(), out + errors
+    return out
+
+
+def stop_after(process: subprocess.Popen[str], server: FakeOllama, calls: int, delay: float, sign: int) -> None:
+    """Send the signal ``delay`` seconds after the server was asked so many times."""
+    until = time.monotonic() + 120
+    while len(server.calls) < calls and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+    time.sleep(delay)
+    process.send_signal(sign)
+
+
+def kept(folder: Path) -> dict[str, dict[str, Any]]:
+    """stage → key → (hash, value without measured seconds), as the next run would find it."""
+    found = {}
+    for stage, file in STAGES.items():
+        with Store(folder / "cache" / file.format(name="coder"), stage=stage, read_only=True) as store:
+            assert not store.notices
+            found[stage] = {key: (made_from, _timeless(value)) for key, made_from, value in store.items()}
+    return found
+
+
+def _timeless(value: Json) -> Json:
+    return {k: v for k, v in value.items() if k != "seconds"}
+
+
+def results(folder: Path) -> Json:
+    """The results without what the clock and the command line put into them."""
+    path = folder / "results" / config.RESULTS_FILE.format(name="coder")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {k: v for k, v in found.items() if k not in ("timings_s", "command", "notes")}
+
+
+def answered_calls(found: dict[str, dict[str, Any]]) -> int:
+    """Calls of a small run that need not be made again."""
+    return bool(found["prompts"]) + len(found["responses"]) + len(found["preferences"])
+
+
+def kill_and_go_on(
+    server: FakeOllama, folder: Path, base: str, rng: random.Random, go_on: Callable[..., object] = run
+) -> int:
+    """kill -9 at a random moment, then a run to the end by ``go_on``. Returns how many answers were kept at the kill.
+
+    Raises AssertionError where an answer that was kept is asked again.
+    """
+    before = len(server.calls)
+    process = start(server, folder, base, *SMALL)
+    stop_after(process, server, before + rng.randrange(CALLS + 1), rng.uniform(0, 0.3), signal.SIGKILL)
+    process.communicate()
+    found = answered_calls(kept(folder)) if (folder / "cache").exists() else 0
+    asked = len(server.calls)
+    assert asked - before <= found + 4, "no more than was in flight is lost"
+    go_on(server, folder, base, *SMALL)
+    assert len(server.calls) - asked == CALLS - found, "only what was not answered is asked"
+    return found
