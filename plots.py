@@ -58,20 +58,23 @@ def plot_learning_curves(results: Results, path: Path) -> None:
 
 
 def build_learning_curves(results: Results) -> Figure:
-    """Five panels: the correlations above, the accuracies below, each row on one y-axis."""
-    figure = titled_figure(10.0, 6.6, f"Learning curves, persona {_persona(results)}", results.get("label"))
-    grid = figure.add_gridspec(2, 3)
-    for row, metrics in enumerate((CORRELATIONS, ACCURACIES)):
+    """Five panels: the correlations above, the accuracies below, each row on one y-axis. Fewer where a metric is
+    nowhere defined: votes that rank no whole prompt give neither τ nor top-k."""
+    rows = [[m for m in row if has_curve(results, m)] for row in (CORRELATIONS, ACCURACIES)]
+    rows = [row for row in rows if row] or [["ranking_accuracy"]]
+    columns = max(3 if len(rows) > 1 else 2, *map(len, rows))
+    figure = titled_figure(
+        10.0 / 3.0 * columns, 3.3 * len(rows), f"Learning curves, persona {_persona(results)}", results.get("label")
+    )
+    grid = figure.add_gridspec(len(rows), columns)
+    for row, metrics in enumerate(rows):
         limits = curve_limits(results, metrics)
         for column, metric in enumerate(metrics):
             axes = figure.add_subplot(grid[row, column])
             curve_panel(axes, results, metric, limits)
-            if not has_curve(results, metric):
-                axes.text(0.5, 0.5, "not defined for these data", transform=axes.transAxes, ha="center", **TEXT)
-    key = figure.add_subplot(grid[0, 2])
+    key = figure.add_subplot(grid[0, columns - 1])
     key.set_axis_off()
-    drawn = next((axes for axes in figure.axes if axes.get_legend_handles_labels()[0]), key)
-    _legend(key, drawn, curve_remark(results))
+    _legend(key, figure.axes[0], curve_remark(results))
     return figure
 
 
@@ -169,17 +172,31 @@ def plot_metric_comparison(results: Results, path: Path) -> None:
 
 
 def build_metric_comparison(results: Results) -> Figure:
-    """Five panels with one row a system: cross-validated mean, its interval, and the documented split."""
-    figure = titled_figure(11.0, 4.1, f"Metrics, persona {_persona(results)}", results.get("label"))
-    panels: Sequence[Axes] = figure.subplots(1, len(METRICS), sharey=True)
-    for axes, metric in zip(panels, METRICS, strict=True):
+    """A panel for each metric that is defined, with one row a system: cross-validated mean, its interval, and the
+    documented split."""
+    shown = [metric for metric in METRICS if _is_compared(results, metric)] or ["ranking_accuracy"]
+    width = 11.0 if len(shown) > 2 else 7.2
+    figure = titled_figure(width, 4.1, f"Metrics, persona {_persona(results)}", results.get("label"))
+    panels: Sequence[Axes] = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, metric in zip(panels, shown, strict=True):
         comparison_panel(axes, results, metric)
-    for first, last in ((0, 2), (2, 5)):
-        ranges = [axes.get_xlim() for axes in panels[first:last]]
-        for axes in panels[first:last]:
+    for scale in (CORRELATIONS, ACCURACIES):
+        alike = [axes for axes, metric in zip(panels, shown, strict=True) if metric in scale]
+        ranges = [axes.get_xlim() for axes in alike]
+        for axes in alike:
             axes.set_xlim(min(low for low, _ in ranges), max(high for _, high in ranges))
     legend_below(figure, 2)
     return figure
+
+
+def _is_compared(results: Results, metric: str) -> bool:
+    """True where any system has a figure of this metric."""
+    figures = (
+        figure
+        for system in SYSTEMS
+        for figure in (dig(results, "final", system, metric), dig(results, "cross_validated", system, metric, "mean"))
+    )
+    return any(map(is_number, figures))
 
 
 def comparison_panel(axes: Axes, results: Results, metric: str) -> None:
