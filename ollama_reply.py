@@ -59,6 +59,7 @@ _THOUGHTS = (
     re.compile(r"(?:\A|\n)\s*<think>.*\Z", re.DOTALL),  # never closed: all the rest is thinking
     re.compile(r"\A.*?</think>", re.DOTALL),  # some templates open it before the answer begins
 )
+_HALVES = re.compile("[\ud800-\udfff]")  # half an emoji can't be sent on to a judge: it has no UTF-8
 _FENCED = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?\s*```\Z", re.DOTALL | re.IGNORECASE)
 
 
@@ -73,7 +74,7 @@ def read_reply(request: Request, reply: ChatResponse, seconds: float) -> Complet
     """The answer in a reply, validated where the request has a schema. Raises FailedAttemptError where it is no use."""
     if reply.done is False:
         raise FailedAttemptError("the answer broke off", redraw=True)
-    text = without_thinking(reply.message.content or "")
+    text = without_thinking(_HALVES.sub("\ufffd", reply.message.content or ""))
     at_limit = reply.done_reason == "length"
     if not text:
         spent = (
