@@ -285,8 +285,8 @@ class ExperimentConfig:
 
     elo_k: float = 32.0  # FIDE's and the early Arena's largest step
 
-    hidden_width: int = 64
-    pooling: str = "mean"  # mean | last | both
+    hidden_width: int = 8  # docs/head_choice.md
+    pooling: str = "both"  # mean | last | both; see docs/head_choice.md
     weight_decay: float = 0.0
     regularizer: str = "elo_expectation"  # | ranknet | listmle: hard labels of the Arena order; see reward_model.py
     base_score: bool = True  # False: the head alone, without the pre-trained reward beneath it

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +114,8 @@ def configure(args: argparse.Namespace, backend: str) -> config.ExperimentConfig
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     args = parser().parse_args(argv)
+    # the heads' matrices are small: threads of the matrix library cost them more than they give
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     stream = sys.stderr if args.json else sys.stdout  # with --json nothing else may stand on standard output
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=stream, force=True)
     logging.getLogger("ranking").setLevel(args.log_level.upper())

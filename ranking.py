@@ -35,9 +35,7 @@ class TrainingSet:
     ) -> TrainingSet:
         """Preferences on ``prompt_ids`` (None: all of theirs) in which ``held_out`` takes no part."""
         allowed = dict.fromkeys(p.prompt_id for p in preferences) if prompt_ids is None else dict.fromkeys(prompt_ids)
-        kept = tuple(
-            p for p in preferences if p.prompt_id in allowed and held_out not in (p.model_a, p.model_b)
-        )
+        kept = tuple(p for p in preferences if p.prompt_id in allowed and held_out not in (p.model_a, p.model_b))
         return cls(kept, tuple(allowed), held_out)
 
 
@@ -74,6 +72,4 @@ class Ranker(ABC):
 
         Subclasses override it where many trainings side by side are cheaper than one after the other.
         """
-        return [
-            copy.copy(self).fit(s.preferences, prompt_ids=s.prompt_ids, held_out=s.held_out) for s in sets
-        ]
+        return [copy.copy(self).fit(s.preferences, prompt_ids=s.prompt_ids, held_out=s.held_out) for s in sets]
