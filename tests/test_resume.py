@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from fake_ollama import FakeOllama, Model
 from tiny_models import save_model
 from whole_run import (
     CALLS,
+    ROOT,
     SMALL,
     TAGS,
     answered_calls,
@@ -192,3 +196,15 @@ def test_a_small_judges_context_cuts_visibly_and_is_counted_also_with_the_server
     assert counts == first["counts"]
     assert (counts["shortened_responses"], counts["server_cuts"]) == (15, 0)
     assert json.loads((tmp_path / "cache" / "model_digests.json").read_text())[TAGS[0]]["context"] == 1400
+
+
+@pytest.mark.parametrize("backend", ["ollama", "embedded"])
+def test_check_imports_nothing_heavy(tmp_path: Path, base: str, backend: str) -> None:
+    flags = ["--check", "--backend", backend, "--base_model", base, "--cache_dir", str(tmp_path / "cache")]
+    heavy = "{'torch', 'transformers', 'datasets'}"
+    code = f"import sys, main; main.main({flags!r}); print(sorted({heavy} & set(sys.modules)))"
+    with FakeOllama() as server:
+        environment = {**os.environ, "OLLAMA_HOST": server.url, "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+    assert not list(tmp_path.iterdir())
