@@ -428,6 +428,20 @@ def test_one_person_can_be_their_own_persona(tmp_path: Path, word_base: type[Wor
     assert offsets["updates"] == found["counts"]["preferences"]
 
 
+def test_votes_that_are_all_ties_end_in_no_figure_and_no_winner(tmp_path: Path, word_base: type[WordBase]) -> None:
+    ties = [row | {"outcome": 0.5} for row in rows(["ann", "bob"])]
+    assert run(tmp_path, write(tmp_path / "ties.jsonl", ties), "--incremental") == 0
+    found = results(tmp_path, "ties")
+    assert found["winner"] == "none"
+    assert found["verdict"]["sentence"].startswith("No vote was decided")
+    assert found["cross_validated"]["reward_model"]["ranking_accuracy"] == {"mean": None, "ci95": None}
+    assert found["hypotheses"]["sample_efficiency"]["verdict"] == "not tested"
+    assert (
+        "nan"
+        not in (tmp_path / "results" / "report_ties.html").read_text(encoding="utf-8").split("</style>")[1].lower()
+    )
+
+
 def test_scores_of_whole_prompts_give_tau_too(tmp_path: Path, word_base: type[WordBase], no_pictures: None) -> None:
     draw = random.Random(3)
     data = [
