@@ -1,7 +1,7 @@
 """Human votes at scale, and two controls without which a personal gain means little.
 
     python benchmarks/people_controls.py [--people 1000] [--votes_each 100] [--personal 0.5]     simulated people
-    python benchmarks/people_controls.py --file votes.jsonl [--shuffles 5] [--cache_dir cache]   real ones, names shuffled
+    python benchmarks/people_controls.py --file votes.jsonl [--shuffles 5] [--cache_dir cache]   real ones, shuffled
 
 ``--file`` runs the votes as they are, then with people's names shuffled within each prompt: everybody then has the same
 mixture of tastes, so whatever personal gain is left comes from the method.
