@@ -25,6 +25,7 @@ from ranking import Ranker
 from records import Prompt, Rating
 from reward_model import RewardModel
 from stages import Setting
+from wording import SYSTEMS
 
 CURVE_ORDERS = 3  # orders of the preferences that a learning curve is averaged over
 TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees
@@ -278,15 +279,22 @@ def _verdict(
         "elo_offset": "The Elo offset ranks this persona's contestants better than the personalized reward model.",
         "none": "Neither system can be called better: the difference is within what chance alone does.",
     }
-    warning = "A baseline has a higher cross-validated τ than both systems: " + ", ".join(stronger) + "."
+    names = ", ".join(SYSTEMS[name] for name in stronger)
+    warnings = [f"A baseline has a higher cross-validated τ than both systems: {names}."] if stronger else []
+    table = hypotheses.cross_validated(crossed, parts)
+    global_tau = table["global_elo"]["kendall_tau"]["ci95"]
+    if global_tau and global_tau[1] < 0.0:
+        warnings.append(
+            "The global Elo orders these contestants worse than chance: System A starts from it, and H2 has a weak rival."
+        )
     return {
-        "cross_validated": hypotheses.cross_validated(crossed, parts),
+        "cross_validated": table,
         "improvement": hypotheses.improvement_json(gains),
         "winner": best,
         "verdict": {
             "sentence": said[best],
             "prompts_needed": prompts_needed_sentence(tau, len(parts)),
-            "warnings": [warning] if stronger else [],
+            "warnings": warnings,
         },
     }
 

@@ -100,6 +100,8 @@ def configure(args: argparse.Namespace, backend: str) -> config.ExperimentConfig
         "ground_truth": "ground_truth", "concurrency": "concurrency", "timeout": "timeout",
     }  # fmt: skip
     values = {key: getattr(args, flag) for key, flag in flags.items()}
+    if args.preferences:  # human votes bring their own prompts
+        values["num_prompts"] = max(args.num_prompts, args.folds)
     values["num_predict"] = default_tokens if args.num_predict is None else args.num_predict
     try:
         return config.ExperimentConfig.from_dict(values)

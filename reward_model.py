@@ -18,7 +18,8 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -85,13 +86,14 @@ def principal_components(
     spread = deviations.std(axis=0)
     spread[spread < 1e-6] = np.inf  # a feature that never varies says nothing
     standard = deviations / spread
-    # Eigenvectors of the n × n products: n is the small side, and a tenth of the time of a singular decomposition.
-    squares, mixtures = np.linalg.eigh(standard @ standard.T)
+    # Eigenvectors of the products on the smaller side, n × n or d × d: a tenth of the time of a singular decomposition.
+    few = len(standard) <= width
+    squares, vectors = np.linalg.eigh(standard @ standard.T if few else standard.T @ standard)
     keep = np.arange(len(squares))[::-1][:components]
     keep = keep[squares[keep] > 1e-9 * max(float(squares[-1]), 1e-30)]
     if not len(keep):
         return centre, projection
-    axes = standard.T @ (mixtures[:, keep] / np.sqrt(squares[keep]))
+    axes = standard.T @ (vectors[:, keep] / np.sqrt(squares[keep])) if few else vectors[:, keep]
     axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(keep))])  # the sign is free: fix it
     unit = np.sqrt(squares[keep].mean() / len(features))
     projection[:, : len(keep)] = axes / spread[:, None] * (scale / unit)
@@ -202,7 +204,8 @@ class RewardModel(Ranker):
         rows = np.array([row for row, _, _ in texts], np.intp)
         view = view or self._view_of(rows, np.array([number for _, number, _ in texts], np.intp))
         rated = [t for t in texts if self._ratings.get(t[2]) is not None]
-        pairs = [(a, b) for a, b in combinations(rated, 2) if a[1] == b[1]]
+        by_prompt = [list(same) for _, same in groupby(rated, key=itemgetter(1))]
+        pairs = [pair for same in by_prompt for pair in combinations(same, 2)]
         return _Material(
             view,
             view.inputs(self._pooled),
