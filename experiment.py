@@ -285,8 +285,8 @@ def _verdict(
     global_tau = table["global_elo"]["kendall_tau"]["ci95"]
     if global_tau and global_tau[1] < 0.0:
         warnings.append(
-            "The global Elo orders these contestants worse than chance: System A starts from it, and in H2 it is a weak "
-            "rival to beat."
+            "The global Elo orders these contestants worse than chance: System A starts from it, and H2 has a weak "
+            "rival."
         )
     return {
         "cross_validated": table,
