@@ -142,7 +142,8 @@ def test_near_tags_are_found() -> None:
     ["", "1.2.3.4", ":56789", "1.2.3.4:56789", "http://1.2.3.4", "https://1.2.3.4", "https://example.com:56789/path/",
      "example.com/path", "[0001:002:003:0004::1]:56789", "https://[0001:002:003:0004::1]", "example.com:56789/", "HTTP://h"],
 )  # fmt: skip
-def test_addresses_are_read_as_the_official_client_reads_them(host: str) -> None:
+def test_addresses_are_read_as_the_official_client_reads_them(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OLLAMA_HOST", raising=False)
     url, auth = parse_host(host)
     assert auth is None
     assert ollama.Client(url)._client.base_url == ollama.Client(host.lower())._client.base_url

@@ -1,0 +1,29 @@
+"""What every test starts from: no Ollama, hub or logging set-up of the machine or of an earlier test."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as main.py does: the heads' matrices are small
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """``main.main`` sets the root logger up; what it set ends with the test."""
+    root, suite = logging.getLogger(), logging.getLogger("ranking")
+    handlers, levels = list(root.handlers), (root.level, suite.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    suite.setLevel(levels[1])
+
+
+@pytest.fixture(autouse=True)
+def _no_server_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that wants Ollama starts a server of its own and sets the variable itself."""
+    monkeypatch.setenv("OLLAMA_HOST", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
