@@ -8,7 +8,6 @@ python main.py --check                            what is there, what is missing
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -119,6 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # the heads' matrices are small: threads of the matrix library cost them more than they give
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     stream = sys.stderr if args.json else sys.stdout  # with --json nothing else may stand on standard output
+    import logging  # after the flags: --help answers at once
+
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=stream, force=True)
     logging.getLogger("ranking").setLevel(args.log_level.upper())
     try:

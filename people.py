@@ -43,10 +43,10 @@ def run(args: argparse.Namespace, settings: config.ExperimentConfig, command: st
     name = run_name(args.preferences)
     _check_flags(args)
     clock = Clock()
+    with clock.stage("votes"):  # before the lock: a file that can't be read leaves nothing behind
+        votes = load_votes(args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir)
+    settings = fitting(settings, len(votes.prompts))
     with lock(args.cache_dir):
-        with clock.stage("votes"):
-            votes = load_votes(args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir)
-        settings = fitting(settings, len(votes.prompts))
         base, notes = preflight.choose_base(args, args.backend)
         label = _label(votes, base)
         report.print_header(name, label)

@@ -41,7 +41,7 @@ def rows(quick: bool) -> list[Row]:
         compare("main.py --help / python -c pass, s", lambda: seconds(lambda: python("main.py", "--help")),
                 lambda: seconds(lambda: python("-c", "pass")), pairs, "<= 5")
     ]  # fmt: skip
-    if not (ROOT / "samples" / "ground_truth_coder.json").exists():
+    if not (ROOT / "samples" / "preference_data_coder.json").exists():
         print("no recorded run in samples/: the rows that need one are left out")
         return found
     with tempfile.TemporaryDirectory() as folder:
