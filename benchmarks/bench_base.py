@@ -29,7 +29,8 @@ def rows(quick: bool) -> list[Row]:
     base = open_base("embedded", "cpu")
     some = texts(60 if quick else 120)
     list(base.embed(some[:6]))
-    return [bare(base, some, 2 if quick else 5), naive(base, some, 1 if quick else 3), rounding(base, some[:24])]
+    found = [bare(base, some, 2 if quick else 5), naive(base, some, 1 if quick else 3), *rounding(base, some[:60])]
+    return [*found, longer(base, 2 if quick else 5)]
 
 
 def bare(base: FrozenBase, some: list[tuple[str, str]], pairs: int) -> Row:
@@ -80,26 +81,77 @@ def naive(base: FrozenBase, some: list[tuple[str, str]], pairs: int) -> Row:
     return compare("the naive way, s / ours, s", naively, ours, pairs, ">= 30", f"{sampled} of {steps} steps, scaled")
 
 
-def rounding(base: FrozenBase, some: list[tuple[str, str]]) -> Row:
-    """Least cosine between the features as computed here and those in float32, over mean and last states."""
+def longer(base: FrozenBase, pairs: int) -> Row:
+    """How the cost of a token grows with the length of the response."""
+    short, long = ([(p, " ".join([r] * times)) for p, r in texts(24 // times * 4)] for times in (1, 8))
+
+    def per_token(some: list[tuple[str, str]]) -> float:
+        tokens = sum(len(t.ids) for t in base._encode(some))
+        return seconds(lambda: list(base.embed(some))) / tokens * 1000
+
+    return compare("embedding, responses 8 times as long / short, s per 1,000 tokens", lambda: per_token(long),
+                   lambda: per_token(short), pairs, "about 1", "attention grows with length², up to 2,048 tokens")  # fmt: skip
+
+
+def rounding(base: FrozenBase, some: list[tuple[str, str]]) -> list[Row]:
+    """bfloat16 against float32: the least cosine of the vectors, and whether they rank the same."""
     import torch
 
+    name = "least cosine of bfloat16 to float32"
     if next(base._backbone.parameters()).dtype == torch.float32:
-        return Row("least cosine to float32", 1.0, 1.0, 1.0, (1.0, 1.0), 1, ">= 0.999", "float32 is used here")
+        return [Row(name, 1.0, 1.0, 1.0, (1.0, 1.0), 1, ">= 0.999", "float32 is used here")]
     import frozen_base
     from embedded import load_smollm2
 
     model, tokenizer = load_smollm2()
     exact = frozen_base.FrozenBase("embedded", model.base_model, tokenizer)
-    cosines = []
     stored = [dict(_by_text(b, some)) for b in (base, exact)]
-    for i in range(len(some)):
-        for a, b in zip(stored[0][i], stored[1][i], strict=True):
-            cosines.append(float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)))
-    least = min(cosines)
-    return Row(
-        "least cosine of bfloat16 to float32", least, 1.0, least, (least, max(cosines)), len(cosines), ">= 0.999"
-    )
+    cosines = [
+        float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+        for i in range(len(some))
+        for a, b in zip(stored[0][i], stored[1][i], strict=True)
+    ]
+    taus, swaps = _rankings(*([rows[i] for i in range(len(some))] for rows in stored))
+    return [
+        Row(name, min(cosines), 1.0, min(cosines), (min(cosines), max(cosines)), len(cosines), ">= 0.999"),
+        Row(
+            "τ between rankings by either, after training", float(np.mean(taus)), 1.0, float(np.mean(taus)),
+            (min(taus), max(taus)), len(taus), "1 but for near-ties",
+            f"the widest swapped pair is {swaps:.3f} standard deviations of the rewards apart",
+        ),
+    ]  # fmt: skip
+
+
+def _rankings(rounded: list[tuple[np.ndarray, ...]], exact: list[tuple[np.ndarray, ...]]) -> tuple[list[float], float]:
+    """τ prompt by prompt between two heads, each trained on its own vectors by the same planted taste; and how far apart
+    the widest pair is that they order differently."""
+    from bench_heads import RATINGS
+
+    from config import ExperimentConfig
+    from evaluation import kendall_tau
+    from features import Features
+    from records import Preference
+    from reward_model import RewardModel
+
+    models = list(RATINGS)
+    index = {(f"p{i // 6}", models[i % 6]): i for i in range(len(exact))}
+    taste = np.stack([v[0] for v in exact]) @ np.random.default_rng(0).normal(size=len(exact[0][0]))
+    preferences = [
+        Preference(f"p{p}", models[a], models[b], float(taste[6 * p + a] > taste[6 * p + b]))
+        for p in range(len(exact) // 6)
+        for a in range(6)
+        for b in range(a + 1, 6)
+    ]
+    rewards = []
+    for rows in (rounded, exact):
+        mean, last = (np.stack([v[k] for v in rows]) for k in (0, 1))
+        features = Features(index, mean, last, np.zeros(len(rows), np.float32), False, "embedded")
+        head = RewardModel(features, RATINGS, ExperimentConfig()).fit(preferences)
+        rewards.append(np.array([list(head.scores(f"p{p}").values()) for p in range(len(rows) // 6)]))
+    gaps = [r[:, :, None] - r[:, None, :] for r in rewards]
+    swapped = np.abs(gaps[1][np.sign(gaps[0]) != np.sign(gaps[1])])
+    widest = float(swapped.max() / rewards[1].std()) if swapped.size else 0.0
+    return [float(t) for t in kendall_tau(*rewards)], widest
 
 
 def _by_text(base: FrozenBase, some: list[tuple[str, str]]) -> list[tuple[int, tuple[np.ndarray, np.ndarray]]]:
