@@ -89,8 +89,9 @@ def longer(base: FrozenBase, pairs: int) -> Row:
         tokens = sum(len(t.ids) for t in base._encode(some))
         return seconds(lambda: list(base.embed(some))) / tokens * 1000
 
-    return compare("embedding, responses 8 times as long / short, s per 1,000 tokens", lambda: per_token(long),
-                   lambda: per_token(short), pairs, "about 1", "attention grows with length², up to 2,048 tokens")  # fmt: skip
+    name = "embedding, responses 8 times as long / short, s per 1,000 tokens"
+    limit = "attention grows with length², up to 2,048 tokens"
+    return compare(name, lambda: per_token(long), lambda: per_token(short), pairs, "about 1", limit)
 
 
 def rounding(base: FrozenBase, some: list[tuple[str, str]]) -> list[Row]:
@@ -123,8 +124,8 @@ def rounding(base: FrozenBase, some: list[tuple[str, str]]) -> list[Row]:
 
 
 def _rankings(rounded: list[tuple[np.ndarray, ...]], exact: list[tuple[np.ndarray, ...]]) -> tuple[list[float], float]:
-    """τ prompt by prompt between two heads, each trained on its own vectors by the same planted taste; and how far apart
-    the widest pair is that they order differently."""
+    """τ prompt by prompt between two heads, each trained on its own vectors by the same planted taste; and how far
+    apart the widest pair is that they order differently."""
     from bench_heads import RATINGS
 
     from config import ExperimentConfig
