@@ -9,7 +9,8 @@ from bench import ROOT, Row, compare, seconds
 
 from frozen_base import FrozenBase, open_base
 
-SAMPLE = ROOT / "samples" / "model_responses_coder.json"
+Vectors = list[tuple[np.ndarray, np.ndarray]]
+"""(mean state, last state) of each text."""
 
 
 def texts(count: int) -> list[tuple[str, str]]:
@@ -112,7 +113,8 @@ def rounding(base: FrozenBase, some: list[tuple[str, str]]) -> list[Row]:
         for i in range(len(some))
         for a, b in zip(stored[0][i], stored[1][i], strict=True)
     ]
-    taus, swaps = _rankings(*([rows[i] for i in range(len(some))] for rows in stored))
+    rounded, plain = ([rows[i] for i in range(len(some))] for rows in stored)
+    taus, swaps = _rankings(rounded, plain)
     return [
         Row(name, min(cosines), 1.0, min(cosines), (min(cosines), max(cosines)), len(cosines), ">= 0.999"),
         Row(
@@ -123,7 +125,7 @@ def rounding(base: FrozenBase, some: list[tuple[str, str]]) -> list[Row]:
     ]  # fmt: skip
 
 
-def _rankings(rounded: list[tuple[np.ndarray, ...]], exact: list[tuple[np.ndarray, ...]]) -> tuple[list[float], float]:
+def _rankings(rounded: Vectors, exact: Vectors) -> tuple[list[float], float]:
     """τ prompt by prompt between two heads, each trained on its own vectors by the same planted taste; and how far
     apart the widest pair is that they order differently."""
     from bench_heads import RATINGS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -120,11 +121,11 @@ def growth_rows(quick: bool) -> list[Row]:
         return seconds(lambda: model.fit(many)) / count * 1000
 
     for small, large in sizes:
-        found.append(
-            compare(f"one epoch, {large:,} preferences / {small:,}, s per 1,000", lambda n=large: one_epoch(n),
-                    lambda n=small: one_epoch(n), 1 if large > 100_000 or quick else 3, "about 1",
-                    "the step, once a batch; at the start the span of the texts")
-        )  # fmt: skip
+        pairs = 1 if large > 100_000 or quick else 3
+        name = f"one epoch, {large:,} preferences / {small:,}, s per 1,000"
+        limit = "the step, once a batch; at the start the span of the texts"
+        ours, reference = partial(one_epoch, large), partial(one_epoch, small)
+        found.append(compare(name, ours, reference, pairs, "about 1", limit))
     features, preferences = synthetic(20)
     model = RewardModel(features, RATINGS, ExperimentConfig())
     prompts = tuple(f"p{i}" for i in range(20))
