@@ -116,8 +116,9 @@ def _server(args: Namespace, backend: Backend, calls: Mapping[str, int]) -> Iter
     llm: OllamaModel = backend.llm  # type: ignore[assignment]
     if not backend.answers:
         left = sum(calls.values())
-        instead = "leave --models and --judge out and" if args.models or args.judge else "or"
-        mend = f"`ollama serve`; OLLAMA_HOST=… where it runs elsewhere; {instead} --backend embedded without it"
+        flags = " and ".join(preflight.ollama_flags(args))
+        instead = f"without {flags}" if flags else "without it"
+        mend = f"`ollama serve`; OLLAMA_HOST=… where it runs elsewhere; or --backend embedded {instead}"
         said = f"no server answers at {llm.display_host}"
         yield Finding("Ollama", said if left else f"{said}, and everything is cached", mend if left else "")
         return

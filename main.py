@@ -123,11 +123,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=stream, force=True)
     logging.getLogger("ranking").setLevel(args.log_level.upper())
     try:
-        return run(args, "python main.py " + " ".join(sys.argv[1:] if argv is None else argv))
+        status = run(args, "python main.py " + " ".join(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return status
     except SuiteError as error:
         sys.stdout.flush()
         print(f"\n{error}", file=sys.stderr)
         return error.exit_status
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         kept = f"Every answer so far is kept in {args.cache_dir}/; the same command goes on."
         print(f"\nInterrupted. {kept}", file=sys.stderr)

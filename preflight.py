@@ -110,11 +110,22 @@ def choose_backend(args: Namespace, settings: ExperimentConfig) -> Backend:
     if args.backend == "embedded":
         return _embedded(args)
     ollama = _ollama(args, settings)
-    named = args.models or args.judge
+    named = ollama_flags(args)
     if args.backend == "ollama" or ollama.answers or named or (ollama.known and all_cached(args, ollama, settings)):
         return ollama
     where = ollama.llm.display_host  # type: ignore[attr-defined]
     return _embedded(args, (f"NO OLLAMA SERVER ANSWERS AT {where}: the embedded model stands in for it.",))
+
+
+def ollama_flags(args: Namespace) -> list[str]:
+    """The flags of this run that only Ollama can meet."""
+    styles = args.models and all(name in config.EMBEDDED_MODELS for name in args.models)
+    asked = {
+        "--models": args.models and not styles,
+        "--judge": args.judge,
+        "--ground_truth": args.ground_truth != "round_robin",
+    }
+    return [flag for flag, used in asked.items() if used]
 
 
 def _embedded(args: Namespace, notes: tuple[str, ...] = ()) -> Backend:

@@ -15,11 +15,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as main.py does: the heads
 def _own_logging() -> Iterator[None]:
     """``main.main`` sets the root logger up; what it set ends with the test."""
     root, suite = logging.getLogger(), logging.getLogger("ranking")
-    handlers, levels = list(root.handlers), (root.level, suite.level)
+    suite.setLevel(logging.NOTSET)  # a fixture of a whole module may have run the program
+    handlers, level = list(root.handlers), root.level
     yield
     root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    suite.setLevel(levels[1])
+    root.setLevel(level)
+    suite.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)

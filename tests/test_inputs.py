@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,7 +132,8 @@ def test_votes_that_can_not_be_read_are_named(workplace: Path, capsys: pytest.Ca
 
 MISSING = [
     (("--backend", "ollama"), "ollama serve"),
-    (("--models", *TWO), "leave --models and --judge out"),
+    (("--models", *TWO), "--backend embedded without --models"),
+    (("--ground_truth", "both"), "--backend embedded without --ground_truth"),
     (("--judge", "llama3:8b"), "ollama serve"),
     (("--backend", "embedded", "--base_model", "nowhere/at/all"), "there is no folder nowhere/at/all"),
     (("--backend", "embedded", "--base_model", "no-one/no-model"), "hf download no-one/no-model"),
@@ -228,3 +231,12 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
 def test_a_wrong_setting_is_named(values: dict[str, Any], names: str) -> None:
     with pytest.raises(ValueError, match=names):
         ExperimentConfig.from_dict(values)
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    command = (
+        f"{sys.executable} main.py --check --backend embedded --cache_dir {tmp_path} | true; echo ${{PIPESTATUS[0]}}"
+    )
+    folder = Path(main.__file__).parent
+    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0\n", "")
