@@ -76,6 +76,7 @@ def as_json(answer: Answer, setting: Setting, known: Learned) -> str:
 
 
 def lines(answer: Answer, known: Learned) -> list[str]:
+    """The page for one prompt: both rankings, speed and size, how far to trust them, and the best response in full."""
     folds, width = len(known.fold_ratings), max(map(len, answer.costs))
     titles = {
         "reward_model": ("Reward model: for this prompt, from what each model answered", "reward", 2),

@@ -85,8 +85,8 @@ REFERENCE_READERS: dict[str, str] = {
 }
 NEUTRAL_READER = "You are a helpful assistant."
 
-# Median absolute difference of two responses' advantages on the pilot prompts (nats per token): it makes a typical
-# outcome σ(±1), so that judgements are graded and neither all ties nor all certain.
+# About the median absolute difference of two responses' advantages on the pilot prompts (benchmarks/pilot.py), nats per
+# token: it makes a typical outcome σ(±1), so that judgements are graded and neither all ties nor all certain.
 EMBEDDED_JUDGE_TEMPERATURE = 0.05
 
 

@@ -61,12 +61,19 @@ def pair_tasks(setting: Setting, prompts: Sequence[Prompt], texts: Texts, round_
     ]
 
 
+def _shown(
+    setting: Setting, template: str, prompt: Prompt, models: Sequence[str], texts: Texts
+) -> tuple[list[str], str]:
+    """The responses as a judge is shown them, cut where they do not fit, and the mark that delimits them: no text can
+    hold a mark that is made from it."""
+    whole = [texts[prompt.id, model] for model in models]
+    return shorten(whole, share(setting, template, prompt, len(whole))), fingerprint("mark", prompt.text, *whole)
+
+
 def _pair_task(
     setting: Setting, template: str, prompt: Prompt, pair: tuple[str, str], texts: Texts, round_: int
 ) -> Task:
-    shown = [texts[prompt.id, model] for model in pair]
-    mark = fingerprint("mark", prompt.text, *shown)  # no text can hold a mark that is made from it
-    shown = shorten(shown, share(setting, template, prompt, len(shown)))
+    shown, mark = _shown(setting, template, prompt, pair, texts)
     question = Choice(
         model=setting.judge,
         prompt=fill(
@@ -288,9 +295,7 @@ def _order(setting: Setting, prompt_id: str, shuffle: int, round_: str) -> list[
 
 def _listwise_task(setting: Setting, template: str, prompt: Prompt, texts: Texts, shuffle: int, round_: str) -> Task:
     order = _order(setting, prompt.id, shuffle, round_)
-    shown = [texts[prompt.id, model] for model in order]
-    mark = fingerprint("mark", prompt.text, *shown)
-    shown = shorten(shown, share(setting, template, prompt, len(shown)))
+    shown, mark = _shown(setting, template, prompt, order, texts)
     blocks = [
         f"--- response {label} begins {mark}\n{text}\n--- response {label} ends {mark}"
         for label, text in zip(LABELS, shown, strict=False)

@@ -68,6 +68,7 @@ def show(row: Row) -> None:
 
 
 def main() -> None:
+    """Measure what the flags ask for, print the table and write it down."""
     import bench_base
     import bench_heads
     import bench_program

@@ -225,6 +225,7 @@ def vote_accuracy(variant: Variant, data: Votes, count: int, draws: int) -> floa
 
 
 def main() -> None:
+    """Measure what the flags ask for, print the table and write it down."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--votes", type=Path, help="real votes, JSON Lines")
     parser.add_argument("--cache_dir", type=Path, default=config.ROOT / "cache")

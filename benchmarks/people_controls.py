@@ -74,6 +74,7 @@ def report(title: str, votes: Votes, features: Features, cache_dir: Path) -> Non
 
 
 def main() -> None:
+    """Measure what the flags ask for, print the table and write it down."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=1000)
     parser.add_argument("--votes_each", type=int, default=100)

@@ -228,6 +228,7 @@ def coverage_rows(simulations: int, rng: Rng) -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    """Measure what the flags ask for, print the table and write it down."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=2000, help="experiments of each kind, without training")
     parser.add_argument("--training", type=int, default=0, help="experiments of each kind through the whole training")
