@@ -182,6 +182,9 @@ class Run:
 
     base_model: str
     device: str
+    """As asked for: ``auto`` may fall back to the processor."""
+    place: str
+    """What that comes to on this machine, for the results."""
     label: str
     command: str
     notes: tuple[str, ...] = ()
@@ -314,7 +317,7 @@ def _about(setting: Setting, run: Run, features: Features, ratings: Mapping[str,
         "judge": setting.judge,
         "base_model": run.base_model,
         "base_is_reward_model": is_reward,
-        "device": run.device,
+        "device": run.place,
         "seed": setting.config.random_seed,
         "config": dataclasses.asdict(setting.config),
         "models": [

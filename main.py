@@ -214,7 +214,9 @@ def run_persona(args: argparse.Namespace, setting: Setting, backend: Backend, co
     base, notes = preflight.choose_base(args, backend.name)
     for note in (*backend.notes, *notes):
         print(f"Note: {note}")
-    run = experiment.Run(base, args.device, backend.label, command, (*backend.notes, *notes), args.ablate)
+    run = experiment.Run(
+        base, args.device, preflight.device(args), backend.label, command, (*backend.notes, *notes), args.ablate
+    )
     results, fitted = experiment.run_persona(setting, run, backend.ratings)
     report.print_final(results)
     report.print_ablation(results)

@@ -64,7 +64,13 @@ def run(args: argparse.Namespace, settings: config.ExperimentConfig, command: st
                 refresh=bool(args.refresh),
             )
         crowd = assemble(votes, features, settings, args.cache_dir)
-        about = {"persona": name, "label": label, "base_model": base, "device": args.device, "command": command}
+        about = {
+            "persona": name,
+            "label": label,
+            "base_model": base,
+            "device": preflight.device(args),
+            "command": command,
+        }
         results, elo, reward = experiment(crowd, {**about, "notes": list(notes)}, clock)
         report.print_final(results)
         paths = result_files.write_results(results, elo, reward, args.results_dir, args.cache_dir)

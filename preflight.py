@@ -76,6 +76,11 @@ def gpu_memory() -> float | None:
     return max(sizes) / 1024 if sizes and done.returncode == 0 else None
 
 
+def device(args: Namespace) -> str:
+    """Where the reward base runs: what ``--device auto`` comes to on this machine."""
+    return "cuda" if args.device == "cuda" or (args.device == "auto" and gpu_memory() is not None) else "cpu"
+
+
 def choose_base(args: Namespace, backend: str) -> tuple[str, tuple[str, ...]]:
     """The reward base and what is to be said of the choice."""
     if args.base_model != "auto":

@@ -97,6 +97,7 @@ def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
             "shortened_responses": 0,
             "server_cuts": 0,
         }
+        assert first["device"] in ("cpu", "cuda"), "what auto came to, not what was asked for"
         assert [point["preferences"] for point in first["learning_curve"]] == list(range(0, 301, 5))
         assert server.switches <= 7
         assert server.max_in_flight > 1
