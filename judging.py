@@ -20,6 +20,7 @@ from pydantic import BaseModel, create_model, field_validator
 import config
 from cache import Store, fingerprint
 from context import JUDGE_NUM_PREDICT, share, shorten
+from errors import UsageError
 from llm import Choice, Request
 from records import GroundTruth, Judgement, Preference, Prompt, Response
 from stages import Setting, Task, answer, fill, load_template, make_task, progress
@@ -70,21 +71,19 @@ def _shown(
     return shorten(whole, share(setting, template, prompt, len(whole))), fingerprint("mark", prompt.text, *whole)
 
 
+def _filled(setting: Setting, template: str, prompt: Prompt, **shown: object) -> str:
+    """What a judge is asked: whose taste counts, the request, and what is shown of the responses."""
+    persona = setting.persona
+    return fill(template, title=persona.title, description=persona.description, prompt=prompt.text, **shown)
+
+
 def _pair_task(
     setting: Setting, template: str, prompt: Prompt, pair: tuple[str, str], texts: Texts, round_: int
 ) -> Task:
     shown, mark = _shown(setting, template, prompt, pair, texts)
     question = Choice(
         model=setting.judge,
-        prompt=fill(
-            template,
-            title=setting.persona.title,
-            description=setting.persona.description,
-            prompt=prompt.text,
-            response_a=shown[0],
-            response_b=shown[1],
-            mark=mark,
-        ),
+        prompt=_filled(setting, template, prompt, response_a=shown[0], response_b=shown[1], mark=mark),
         options=("A", "B", "tie"),
         temperature=setting.config.noise_temperature if round_ else setting.config.judge_temperature,
         num_predict=JUDGE_NUM_PREDICT,
@@ -277,24 +276,32 @@ def ranking_schema(labels: Sequence[str]) -> type[BaseModel]:
     )
 
 
-def listwise_tasks(setting: Setting, prompts: Sequence[Prompt], texts: Texts, round_: str = "") -> list[Task]:
-    """``listwise_shuffles`` tasks a prompt, each showing all responses in another order under neutral labels."""
+def listwise_tasks(setting: Setting, prompts: Sequence[Prompt], texts: Texts) -> list[Task]:
+    """``listwise_shuffles`` tasks a prompt, each showing all responses in another order under neutral labels.
+
+    Raises UsageError where there are more contestants than labels.
+    """
+    if len(setting.contestants) > len(LABELS):
+        raise UsageError(
+            f"--ground_truth {setting.config.ground_truth}: a list holds at most {len(LABELS)} responses, not "
+            f"{len(setting.contestants)}. Use --ground_truth round_robin, or fewer --models."
+        )
     template = load_template(setting.prompts_dir, "ground_truth_ranking.txt")
     return [
-        _listwise_task(setting, template, prompt, texts, shuffle, round_)
+        _listwise_task(setting, template, prompt, texts, shuffle)
         for prompt in prompts
         for shuffle in range(setting.config.listwise_shuffles)
     ]
 
 
-def _order(setting: Setting, prompt_id: str, shuffle: int, round_: str) -> list[str]:
+def _order(setting: Setting, prompt_id: str, shuffle: int) -> list[str]:
     models = list(setting.contestants)
-    random.Random(setting.seed("shuffle", prompt_id, shuffle, round_)).shuffle(models)  # noqa: S311
+    random.Random(setting.seed("shuffle", prompt_id, shuffle)).shuffle(models)  # noqa: S311
     return models
 
 
-def _listwise_task(setting: Setting, template: str, prompt: Prompt, texts: Texts, shuffle: int, round_: str) -> Task:
-    order = _order(setting, prompt.id, shuffle, round_)
+def _listwise_task(setting: Setting, template: str, prompt: Prompt, texts: Texts, shuffle: int) -> Task:
+    order = _order(setting, prompt.id, shuffle)
     shown, mark = _shown(setting, template, prompt, order, texts)
     blocks = [
         f"--- response {label} begins {mark}\n{text}\n--- response {label} ends {mark}"
@@ -302,22 +309,14 @@ def _listwise_task(setting: Setting, template: str, prompt: Prompt, texts: Texts
     ]
     question = Request(
         model=setting.judge,
-        prompt=fill(
-            template,
-            title=setting.persona.title,
-            description=setting.persona.description,
-            prompt=prompt.text,
-            responses="\n\n".join(blocks),
-            count=len(order),
-            mark=mark,
-        ),
+        prompt=_filled(setting, template, prompt, responses="\n\n".join(blocks), count=len(order), mark=mark),
         schema=ranking_schema(LABELS[: len(order)]),
         temperature=setting.config.judge_temperature,
         num_predict=JUDGE_NUM_PREDICT,
-        seed=setting.seed("listwise", prompt.id, shuffle, round_),
+        seed=setting.seed("listwise", prompt.id, shuffle),
         label=f"{prompt.id}: ranking {shuffle + 1}",
     )
-    return make_task(setting, f"{prompt.id}/shuffle {shuffle + 1}{round_}", question)
+    return make_task(setting, f"{prompt.id}/shuffle {shuffle + 1}", question)
 
 
 def rank_listwise(setting: Setting, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[GroundTruth]:
@@ -325,7 +324,7 @@ def rank_listwise(setting: Setting, prompts: Sequence[Prompt], responses: Sequen
 
     def value(task: Task, completion: Any) -> dict[str, Any]:
         prompt_id, shuffle = task.key.split("/shuffle ")
-        order = _order(setting, prompt_id, int(shuffle) - 1, "")
+        order = _order(setting, prompt_id, int(shuffle) - 1)
         models = [order[LABELS.index(label)] for label in completion.parsed.ranking]
         return {"prompt_id": prompt_id, "shown": order, "ranking": models}
 

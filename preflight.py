@@ -292,7 +292,7 @@ _STAGE_FILES = {
     "responses": config.RESPONSES_FILE,
     "preferences": config.PREFERENCES_FILE,
     "ground_truth": config.GROUND_TRUTH_FILE,
-    "features": "features_{name}_*.safetensors",
+    "features": config.FEATURES_FILES,
 }
 
 

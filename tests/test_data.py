@@ -249,6 +249,13 @@ def test_listwise_truth_maps_labels_back_through_every_shuffle(setting: Setting)
     assert len(shown) > len(prompts), "more than one order was shown"
 
 
+def test_more_responses_than_labels_are_refused_and_none_is_dropped(setting: Setting) -> None:
+    many = replace(setting, contestants={f"m{i}": Contestant(None, None, f"m{i}") for i in range(27)})
+    prompt = Prompt("coder-001", "p")
+    with pytest.raises(UsageError, match="at most 26 responses, not 27"):
+        rank_listwise(many, [prompt], [Response(prompt.id, model, "text") for model in many.contestants])
+
+
 @pytest.mark.parametrize("ranking", [["A", "B"], ["A", "B", "B"], ["A", "B", "D"]])
 def test_a_ranking_names_every_label_once(ranking: list[str]) -> None:
     with pytest.raises(ValueError, match="ranking"):
