@@ -15,11 +15,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 import config
-from cache import Store
-from errors import MissingError
-from llm import Request
-from records import Prompt, Response
-from stages import Setting, Task, answer, fill, load_template, make_task, progress_bar
+from core.errors import MissingError
+from core.records import Prompt, Response
+from core.store import Store
+from llm.interface import Request
+from stages.tasks import Setting, Task, answer, fill, load_template, make_task, progress_bar
 
 log = logging.getLogger("ranking.data")
 

@@ -13,9 +13,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from errors import MissingError, UsageError
-from ranking import Ranker
-from records import Preference
+from core.errors import MissingError, UsageError
+from core.ranking import Ranker
+from core.records import Preference
 
 SCALE = 400.0
 UNRATED_START = 1000.0  # only where nobody is rated: then no figure means anything but the differences
@@ -95,7 +95,7 @@ class EloSystem(Ranker):
 
     def save(self, path: Path, info: Mapping[str, Any] | None = None) -> None:
         """Write the state as readable JSON, all of it or nothing; ``info`` is kept beside it for the reader."""
-        from cache import write_atomically
+        from core.store import write_atomically
 
         ratings = self.ratings
         models = {

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking import Ranker, TrainingSet
-from records import GroundTruth, Preference
+from core.ranking import Ranker, TrainingSet
+from core.records import GroundTruth, Preference
 
 Array = NDArray[np.float64]
 TOP_K = 3

@@ -9,23 +9,23 @@ from typing import Any
 
 import config
 import evaluation
-import hypotheses
-import learned
-import report
-from ablation import ablation_table
-from baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking
-from context import shortened
-from dataset import Clock, Data, estimated_ratings, make_data
+from base.features import Features, compute_features
+from cli import learned
+from core.ranking import Ranker
+from core.records import Prompt, Rating
 from elo_system import EloSystem
 from evaluation import Metrics
-from features import Features, compute_features
-from intervals import mean_interval, prompts_needed_sentence, winner
-from judge_quality import judge_quality
-from ranking import Ranker
-from records import Prompt, Rating
+from evidence import hypotheses
+from evidence.ablation import ablation_table
+from evidence.baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking
+from evidence.intervals import mean_interval, prompts_needed_sentence, winner
+from evidence.judge_quality import judge_quality
+from report import console as report
+from report.words import SYSTEMS
 from reward_model import RewardModel
-from stages import Setting
-from wording import SYSTEMS
+from stages.context import shortened
+from stages.dataset import Clock, Data, estimated_ratings, make_data
+from stages.tasks import Setting
 
 CURVE_ORDERS = 3  # orders of the preferences that a learning curve is averaged over
 TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees

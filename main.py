@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import config
-from errors import SuiteError, UsageError
+from core.errors import SuiteError, UsageError
 
 if TYPE_CHECKING:
-    from preflight import Backend
-    from stages import Setting
+    from cli.preflight import Backend
+    from stages.tasks import Setting
 
 DEFAULTS = config.EXPERIMENT_CONFIG
 STAGES = ("prompts", "responses", "preferences", "ground_truth", "features")
@@ -144,28 +144,28 @@ def run(args: argparse.Namespace, command: str) -> int:
     settings = configure(args, "ollama")  # bad usage is said before any server is looked for
     check_combination(args)
     if args.preferences:
-        import people
+        from people import run as people
 
         return people.run(args, settings, command)
-    import preflight
+    from cli import preflight
 
     backend = preflight.choose_backend(args, settings)
     settings = configure(args, backend.name)
-    import checks
+    from cli import checks
 
     if args.check:
         return checks.check(args, backend, settings)
     checks.require(args, backend, settings)
-    from cache import lock
+    from core.store import lock
 
     with lock(args.cache_dir):
         backend = preflight.begin(args, backend, settings)
         if args.rank is not None:
-            import answer
+            from cli import rank as answer
 
             return answer.rank(args, preflight.setting(args, backend, settings, args.persona), backend)
         if args.vote:
-            import answer
+            from cli import rank as answer
 
             return answer.vote(args, preflight.setting(args, backend, settings, args.persona))
         return run_personas(args, backend, settings, command)
@@ -190,14 +190,14 @@ def check_combination(args: argparse.Namespace) -> None:
 
 def run_personas(args: argparse.Namespace, backend: Backend, settings: config.ExperimentConfig, command: str) -> int:
     """The experiment for each persona; with ``--persona all`` also what they have in common."""
-    import preflight
+    from cli import preflight
 
     every = {
         name: run_persona(args, preflight.setting(args, backend, settings, name), backend, command)
         for name in personas(args)
     }
     if args.persona == "all":
-        import comparison
+        from cli import compare as comparison
 
         comparison.run(args, backend, settings, every)
     return 0
@@ -206,9 +206,9 @@ def run_personas(args: argparse.Namespace, backend: Backend, settings: config.Ex
 def run_persona(args: argparse.Namespace, setting: Setting, backend: Backend, command: str) -> dict[str, Any]:
     """The five steps: data, features, both systems, evaluation, files. Returns the results."""
     import experiment
-    import preflight
-    import report
-    import result_files
+    from cli import preflight
+    from report import console as report
+    from report import files as result_files
 
     report.print_header(setting.name, backend.label)
     base, notes = preflight.choose_base(args, backend.name)

@@ -26,12 +26,12 @@ from typing import NamedTuple, Self
 import numpy as np
 
 import heads
+from base.features import Features
 from config import ExperimentConfig
-from errors import MissingError, UsageError
-from features import Features
+from core.errors import MissingError, UsageError
+from core.ranking import Ranker, TrainingSet
+from core.records import Preference
 from listmle import Lists
-from ranking import Ranker, TrainingSet
-from records import Preference
 
 FORMAT = 1  # of a saved head
 MEND = "Train a new one: run the experiment again (python main.py --persona …)."

@@ -7,7 +7,7 @@ import time
 import numpy as np
 from bench import ROOT, Row, compare, seconds
 
-from frozen_base import FrozenBase, open_base
+from base.frozen import FrozenBase, open_base
 
 Vectors = list[tuple[np.ndarray, np.ndarray]]
 """(mean state, last state) of each text."""
@@ -102,8 +102,8 @@ def rounding(base: FrozenBase, some: list[tuple[str, str]]) -> list[Row]:
     name = "least cosine of bfloat16 to float32"
     if next(base._backbone.parameters()).dtype == torch.float32:
         return [Row(name, 1.0, 1.0, 1.0, (1.0, 1.0), 1, ">= 0.999", "float32 is used here")]
-    import frozen_base
-    from embedded import load_smollm2
+    from base import frozen as frozen_base
+    from llm.embedded import load_smollm2
 
     model, tokenizer = load_smollm2()
     exact = frozen_base.FrozenBase("embedded", model.base_model, tokenizer)
@@ -130,10 +130,10 @@ def _rankings(rounded: Vectors, exact: Vectors) -> tuple[list[float], float]:
     apart the widest pair is that they order differently."""
     from bench_heads import RATINGS
 
+    from base.features import Features
     from config import ExperimentConfig
+    from core.records import Preference
     from evaluation import kendall_tau
-    from features import Features
-    from records import Preference
     from reward_model import RewardModel
 
     models = list(RATINGS)

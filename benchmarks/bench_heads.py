@@ -9,11 +9,11 @@ from itertools import combinations
 import numpy as np
 from bench import Row, compare, seconds
 
+from base.features import Features
 from config import ExperimentConfig
+from core.ranking import TrainingSet
+from core.records import Preference
 from elo_system import EloSystem
-from features import Features
-from ranking import TrainingSet
-from records import Preference
 from reward_model import COMPONENTS, RANK_PAIRS, RewardModel
 
 MODELS = tuple(f"model {i}" for i in range(6))

@@ -14,7 +14,8 @@ from bench import ROOT, Row, compare, seconds
 RUN = ("--persona", "coder", "--backend", "embedded")
 COUNTING = """
 import sys
-import frozen_base, main
+import main
+from base import frozen as frozen_base
 count, inner = [0], frozen_base.FrozenBase._forward
 def counting(self, texts):
     count[0] += len(texts)

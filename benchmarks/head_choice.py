@@ -29,10 +29,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import config
+from base.features import Features, compute_features
 from config import ExperimentConfig
-from features import Features, compute_features
-from ranking import TrainingSet
-from records import Preference, Prompt, Response
+from core.ranking import TrainingSet
+from core.records import Preference, Prompt, Response
 from reward_model import COMPONENTS, INPUT_SCALE, RewardModel, principal_components
 
 TOPICS_PER_PERSONA = 20
@@ -93,8 +93,8 @@ def styled_texts(kept: Path) -> list[dict[str, str]]:
     if kept.exists():
         found: list[dict[str, str]] = json.loads(kept.read_text(encoding="utf-8"))
         return found
-    from embedded import EmbeddedModel
-    from llm import Request
+    from llm.embedded import EmbeddedModel
+    from llm.interface import Request
 
     topics = [topic for persona in config.PERSONAS.values() for topic in persona.topics[:TOPICS_PER_PERSONA]]
     requests = [

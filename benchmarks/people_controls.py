@@ -24,14 +24,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from people_worlds import World
 
 import evaluation
-import people
-import people_scores as ps
+from base.features import Features, compute_features
 from config import EXPERIMENT_CONFIG
-from features import Features, compute_features
-from intervals import Difference
-from people_results import STARTS
-from people_training import Predicted, curve_counts, train_part
-from votes import Votes, load_votes
+from evidence.intervals import Difference
+from people import run as people
+from people import scores as ps
+from people.results import STARTS
+from people.training import Predicted, curve_counts, train_part
+from people.votes import Votes, load_votes
 
 
 def personal_gains(votes: Votes, features: Features, cache_dir: Path) -> dict[str, Difference | None]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features import Features
-from records import Preference, Prompt, Response
-from votes import Votes
+from base.features import Features
+from core.records import Preference, Prompt, Response
+from people.votes import Votes
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import config
-from embedded import EmbeddedModel
-from llm import Choice, Request
+from llm.embedded import EmbeddedModel
+from llm.interface import Choice, Request
 
 READERS = {**config.REFERENCE_READERS, "neutral": config.NEUTRAL_READER}
 

@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from verdict_worlds import ADVANTAGES, FOLDS, MODELS, NULLS, Rng, World, folds_of, tau_of_quality, trained_means
 
+from core.records import GroundTruth
 from evaluation import Array, kendall_tau
-from hypotheses import generalization, placement, verdict
-from intervals import Difference, mean_interval, paired_difference, winner
-from records import GroundTruth
+from evidence.hypotheses import generalization, placement, verdict
+from evidence.intervals import Difference, mean_interval, paired_difference, winner
 
 SIGN_PATTERNS = 1_999
 

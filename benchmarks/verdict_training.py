@@ -14,14 +14,14 @@ import numpy as np
 from verdict import counted, rate, shown
 from verdict_worlds import MODELS
 
+from base.features import Features
 from config import ExperimentConfig
+from core.ranking import Ranker
+from core.records import GroundTruth, Preference
 from elo_system import EloSystem
 from evaluation import Array, cross_validate, cross_validated_curves, folds
-from features import Features
-from hypotheses import generalization, held_out_placements, improvement, sample_efficiency
-from intervals import paired_difference, winner
-from ranking import Ranker
-from records import GroundTruth, Preference
+from evidence.hypotheses import generalization, held_out_placements, improvement, sample_efficiency
+from evidence.intervals import paired_difference, winner
 from reward_model import RewardModel
 
 WIDTH = 48  # of the synthetic features; some tens of directions carry most of what a small base knows

@@ -11,8 +11,8 @@ from fake_brain import last_text
 from fake_ollama import FakeOllama
 from pydantic import BaseModel
 
-from llm import Request
-from ollama_client import OllamaModel
+from llm.interface import Request
+from llm.ollama import OllamaModel
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 
 import evaluation
 import heads
-from ablation import ablation_table, one_order
+from base.features import Features
 from config import ExperimentConfig
-from dataset import Data
+from core.ranking import TrainingSet
+from core.records import Judgement, Preference, Prompt, Response
 from elo_system import EloSystem
-from features import Features
-from hypotheses import cross_validated
-from judging import preferences_from, round_robin_truths
+from evidence.ablation import ablation_table, one_order
+from evidence.hypotheses import cross_validated
 from listmle import Lists, loss_and_slope
-from page import render_report
-from ranking import TrainingSet
-from records import Judgement, Preference, Prompt, Response
+from report.page import render_report
 from reward_model import RewardModel
+from stages.dataset import Data
+from stages.judging import preferences_from, round_robin_truths
 
 MODELS = tuple("abcd")
 RATINGS: dict[str, float | None] = {"a": 1300.0, "b": 1200.0, "c": 1100.0, "d": 1000.0}

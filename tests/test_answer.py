@@ -18,13 +18,13 @@ from tiny_models import save_model
 
 import config
 import main
-from answer import places
+from base.features import compute_features
+from cli.rank import places
+from core.ranking import TrainingSet
+from core.records import Preference, Prompt
 from elo_system import EloSystem
-from features import compute_features
-from ranking import TrainingSet
-from records import Preference, Prompt
 from reward_model import RewardModel
-from stages import Setting
+from stages.tasks import Setting
 
 ASKED = "How do I sort a list of words by their length?"
 RUN = ["--backend", "ollama", "--num_prompts", "5"]
@@ -128,10 +128,10 @@ def test_scores_and_spreads_are_those_of_trainings_made_one_by_one(
 
 def _everything(cache: Path, server: FakeOllama, asked: str) -> tuple[Setting, Any, list[Prompt], list[Any]]:
     """The run's data and the asked prompt's, through the stages themselves."""
-    import dataset
-    import preflight
+    from cli import preflight
+    from core.files import fingerprint
     from data_generation import collect_responses
-    from files import fingerprint
+    from stages import dataset
 
     args = main.parser().parse_args([*RUN, "--cache_dir", str(cache)])
     settings = main.configure(args, "ollama")
@@ -306,7 +306,7 @@ def vote(cache: Path, keys: str, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_votes_are_kept_in_the_format_that_preferences_reads(
     cache: Path, server: FakeOllama, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from votes import load_votes
+    from people.votes import load_votes
 
     path = cache / "votes_coder.jsonl"
     assert vote(cache, "a\nb\nx\nt\nu\nA\nq\n", monkeypatch) == 0

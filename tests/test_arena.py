@@ -20,11 +20,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import arena
-import hub
-from arena import ARENA_SNAPSHOT, ArenaSource, contestants_for, load_ratings, load_table, match_arena_name, ratings_for
-from arena_names import parse_name
 from config import ARENA_DATE, ARENA_FILE, ARENA_SOURCE, DEFAULT_MODELS, EMBEDDED_MODELS, ROOT, Contestant
+from core import hub
+from stages import arena
+from stages.arena import (
+    ARENA_SNAPSHOT,
+    ArenaSource,
+    contestants_for,
+    load_ratings,
+    load_table,
+    match_arena_name,
+    ratings_for,
+)
+from stages.arena_names import parse_name
 
 # As the hub writes them, and others that the Arena lists.
 HUB_NAMES = (

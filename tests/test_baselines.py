@@ -7,7 +7,9 @@ import math
 
 import pytest
 
-from baselines import (
+from core.records import Preference
+from elo_system import expectation
+from evidence.baselines import (
     BaseReward,
     BradleyTerry,
     BradleyTerryArenaPrior,
@@ -16,8 +18,6 @@ from baselines import (
     RandomRanking,
     bradley_terry,
 )
-from elo_system import expectation
-from records import Preference
 
 MODELS = ("a", "b", "c", "d")
 

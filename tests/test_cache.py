@@ -31,8 +31,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from cache import Store, fingerprint, write_atomically
-from errors import UsageError
+from core.errors import UsageError
+from core.store import Store, fingerprint, write_atomically
 
 MACHINES, STEPS = 80, 25  # histories of random operations and crashes, and the operations in each
 

@@ -22,8 +22,8 @@ from typing import Any
 
 import pytest
 
-from cache import Store, lock
-from errors import UsageError
+from core.errors import UsageError
+from core.store import Store, lock
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = 20  # random moments
@@ -65,7 +65,7 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
 PUTTING = """
 import sys
 from pathlib import Path
-from cache import Store
+from core.store import Store
 number = int(sys.argv[2])
 while True:
     with Store(Path(sys.argv[1]), stage="kill") as store:
@@ -247,8 +247,8 @@ def test_flipped_bits_and_noise_cost_only_the_items_they_hit(
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from cache import Store
-from errors import UsageError
+from core.store import Store
+from core.errors import UsageError
 path, limit, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
@@ -342,8 +342,8 @@ AS_NOBODY = """
 import os, sys
 from pathlib import Path
 import filelock
-from cache import Store, lock, write_atomically
-from errors import UsageError
+from core.store import Store, lock, write_atomically
+from core.errors import UsageError
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
@@ -395,7 +395,7 @@ def test_a_read_only_folder_can_be_read_and_is_refused_for_writing() -> None:
 MEETING = """
 import logging, os, sys
 from pathlib import Path
-from cache import Store, lock
+from core.store import Store, lock
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 folder, me = Path(sys.argv[1]), sys.argv[2]
 

@@ -14,11 +14,11 @@ from fake_ollama import FakeOllama
 
 import config
 import main
-from comparison import rankings_by, similarity
+from cli.compare import rankings_by, similarity
 from config import Contestant, ExperimentConfig
-from llm import Choice, Decision
-from records import GroundTruth, Prompt
-from stages import Setting
+from core.records import GroundTruth, Prompt
+from llm.interface import Choice, Decision
+from stages.tasks import Setting
 
 TAGS = ("llama3:8b", "gemma3:4b", "mistral:7b")
 PAIRS = 6  # ordered pairs of three contestants
@@ -122,7 +122,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """A persona's own figures take most of the time, and test_report draws them."""
     for name in ("plots.plot_learning_curves", "plots.plot_metric_comparison", "plots.plot_training_history"):
         monkeypatch.setattr(name, lambda _results, path: path.touch())
-    monkeypatch.setattr("result_files.write_report", lambda _results, path: path.touch())
+    monkeypatch.setattr("report.files.write_report", lambda _results, path: path.touch())
 
 
 def run(tmp_path: Path, base: str, *flags: str) -> int:

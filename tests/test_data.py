@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 import config
 from config import Contestant, ExperimentConfig
+from core.errors import MissingError, UsageError
+from core.records import Judgement, Preference, Prompt, Response
 from data_generation import PromptList, collect_responses, generate_prompts
-from errors import MissingError, UsageError
-from judging import (
+from llm.interface import Choice, Completion, Decision, Request
+from stages.judging import (
     judge_pairs,
     likelihood_advantages,
     preferences_from,
@@ -24,9 +26,7 @@ from judging import (
     ranking_schema,
     round_robin_truths,
 )
-from llm import Choice, Completion, Decision, Request
-from records import Judgement, Preference, Prompt, Response
-from stages import Setting, fill, load_template
+from stages.tasks import Setting, fill, load_template
 
 MODELS = ("a", "b", "c")
 

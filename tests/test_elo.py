@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.errors import MissingError, UsageError
+from core.ranking import TrainingSet
+from core.records import Preference
 from elo_system import EloSystem, expectation
-from errors import MissingError, UsageError
-from ranking import TrainingSet
-from records import Preference
 
 MODELS = ("a", "b", "c", "d")
 RATINGS = {"a": 1200.0, "b": 1100.0, "c": None, "d": 1000.0}

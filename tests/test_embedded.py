@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import config
-import embedded
-from embedded import EmbeddedModel, load_smollm2
-from errors import MissingError
-from llm import Choice, Request
+from core.errors import MissingError
+from llm import embedded
+from llm.embedded import EmbeddedModel, load_smollm2
+from llm.interface import Choice, Request
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
 
+from core.ranking import Ranker
+from core.records import GroundTruth, Preference
 from elo_system import EloSystem
 from evaluation import (
     METRICS,
@@ -32,8 +34,6 @@ from evaluation import (
     shuffled,
     split,
 )
-from ranking import Ranker
-from records import GroundTruth, Preference
 
 NAMES = "abcdefghij"
 scores_of = st.integers(2, 5).flatmap(

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from tiny_models import save_model
 
-import base_location
-from errors import UsageError
-from features import compute_features
-from frozen_base import Vectors
-from records import Prompt, Response
+from base import location as base_location
+from base.features import compute_features
+from base.frozen import Vectors
+from core.errors import UsageError
+from core.records import Prompt, Response
 
 # ── The store ──
 
@@ -170,8 +170,8 @@ def test_full_features_import_neither_torch_nor_transformers(tmp_path: Path) -> 
     program = f"""
 import sys
 from pathlib import Path
-from features import compute_features
-from records import Prompt, Response
+from base.features import compute_features
+from core.records import Prompt, Response
 found = compute_features("embedded", [Prompt("p1", "What is 1?")], [Response("p1", "a", "a says p1")],
                          cache_dir=Path({str(tmp_path)!r}), name="t")
 assert found.mean.shape == (1, 4)

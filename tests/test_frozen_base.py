@@ -14,10 +14,10 @@ import pytest
 import torch
 from tiny_models import save_model
 
-import base_location
-import frozen_base
-from errors import MissingError, UsageError
-from frozen_base import FrozenBase, Vectors, open_base
+from base import frozen as frozen_base
+from base import location as base_location
+from base.frozen import FrozenBase, Vectors, open_base
+from core.errors import MissingError, UsageError
 
 # (class, padding token): the usual, the same as the closing token, and none
 BASES = [("llama", "<|pad|>"), ("llama", "<|eot|>"), ("llama", None), ("qwen", "<|im_end|>")]

@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, t, ttest_1samp
 
+from core.ranking import Ranker
+from core.records import GroundTruth, Judgement, Preference, Response
 from elo_system import EloSystem
 from evaluation import Curves, Metrics, cross_validate, cross_validated_curves, folds
-from hypotheses import (
+from evidence.hypotheses import (
     cross_validated,
     generalization,
     held_out_placements,
@@ -29,7 +31,7 @@ from hypotheses import (
     stronger_baselines,
     verdict,
 )
-from intervals import (
+from evidence.intervals import (
     Difference,
     clustered_difference,
     mean_interval,
@@ -39,9 +41,7 @@ from intervals import (
     sign_flip_p_value,
     winner,
 )
-from judge_quality import agreement, judge_quality
-from ranking import Ranker
-from records import GroundTruth, Judgement, Preference, Response
+from evidence.judge_quality import agreement, judge_quality
 
 MODELS = ("a", "b", "c", "d", "e", "f")
 FOLDS_OF_25 = [i % 5 for i in range(25)]

@@ -15,9 +15,9 @@ from fake_brain import last_text
 from fake_ollama import DEFAULT_TAGS, FakeOllama, Model
 from ollama_helpers import ROOT, echo, model_of, requests_to
 
-import judging
-from llm import Choice, Request
-from ollama_client import OllamaModel
+from llm.interface import Choice, Request
+from llm.ollama import OllamaModel
+from stages import judging
 
 # ── What is asked ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,9 +12,9 @@ from fake_brain import last_text
 from fake_ollama import FakeOllama, Faults
 from ollama_helpers import PromptList, always, echo, first_times, model_of, requests_to
 
-from errors import MissingError
-from llm import Choice, Completion, Request
-from ollama_http import ATTEMPTS
+from core.errors import MissingError
+from llm.interface import Choice, Completion, Request
+from llm.ollama_http import ATTEMPTS
 
 # ── Faults ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ollama_helpers import ROOT, always, echo, first_times, model_of, unused_address
 
-from errors import MissingError, UsageError
-from llm import Request, estimate_tokens, fit, nearest_tags
-from ollama_client import OllamaModel
-from ollama_http import parse_host
+from core.errors import MissingError, UsageError
+from llm.interface import Request, estimate_tokens, fit, nearest_tags
+from llm.ollama import OllamaModel
+from llm.ollama_http import parse_host
 
 # ── What is there ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -15,23 +15,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ballots
-import crowd
 import evaluation
-import features
 import main
-import people
-import people_scores as ps
-import people_training
-from baselines import BradleyTerry
+from base import features
+from base.frozen import Vectors
 from benchmarks.people_worlds import World
 from config import EXPERIMENT_CONFIG
+from core.records import Preference
 from elo_system import EloSystem
-from frozen_base import Vectors
-from intervals import Difference
-from people_results import STARTS
-from records import Preference
-from votes import SCORE_COLUMNS, Votes
+from evidence.baselines import BradleyTerry
+from evidence.intervals import Difference
+from people import ballots, crowd
+from people import run as people
+from people import scores as ps
+from people import training as people_training
+from people.results import STARTS
+from people.votes import SCORE_COLUMNS, Votes
 
 QUICK = dataclasses.replace(EXPERIMENT_CONFIG, hidden_width=4, folds=3, max_epochs=4)
 COLUMNS = ("user", "prompt_id", "prompt", "model_a", "response_a", "model_b", "response_b", "outcome")
@@ -199,7 +198,7 @@ def test_a_mean_over_people_counts_a_busy_voter_once() -> None:
 
 
 def test_with_equally_many_votes_the_interval_is_the_plain_clustered_one() -> None:
-    from intervals import clustered_difference
+    from evidence.intervals import clustered_difference
 
     rng = np.random.default_rng(0)
     x, user, prompt = rng.normal(size=30), np.repeat(np.arange(6), 5), rng.integers(10, size=30)
@@ -292,7 +291,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes most of a run this small; test_votes_become… looks at all files."""
     for name in ("plots.plot_learning_curves", "plots.plot_metric_comparison", "plots.plot_training_history"):
         monkeypatch.setattr(name, lambda results, path: None)
-    monkeypatch.setattr("result_files.write_report", lambda results, path: None)
+    monkeypatch.setattr("report.files.write_report", lambda results, path: None)
 
 
 def rows(users: Sequence[str], prompts: int = 10, votes_each: int = 24) -> list[dict[str, Any]]:

@@ -16,11 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_results import LABEL, METRICS, MODELS, sample_personas, sample_results
 
-import page
-import plots
-import report
-import wording
-from drawing import panel_figure, to_svg
+from report import console as report
+from report import page, plots
+from report import words as wording
+from report.drawing import panel_figure, to_svg
 
 ROOT = Path(report.__file__).resolve().parent
 HOSTILE = "<script>alert(1)</script>\x1b[31m\x07\u202egnp\u2066.exe\"'&{{ 7*7 }}$x_1$"

@@ -15,11 +15,11 @@ from scipy.stats import kendalltau
 
 import heads
 import reward_model
+from base.features import Features
 from config import ExperimentConfig
-from errors import MissingError, UsageError
-from features import Features
-from ranking import TrainingSet
-from records import Preference
+from core.errors import MissingError, UsageError
+from core.ranking import TrainingSet
+from core.records import Preference
 from reward_model import RewardModel, elo_expectation
 
 MODELS = tuple("abcdef")

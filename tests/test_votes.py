@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import hub
-import votes
-from errors import MissingError, UsageError
-from votes import VOTE_COLUMNS, Votes, load_votes
-from voting import Pair, append_vote, read_own_votes, undo_vote, vote_session
+from cli.vote import Pair, append_vote, read_own_votes, undo_vote, vote_session
+from core import hub
+from core.errors import MissingError, UsageError
+from people import votes
+from people.votes import VOTE_COLUMNS, Votes, load_votes
 
 Row = dict[str, Any]
 

@@ -17,7 +17,7 @@ from fake_brain import default_brain
 from fake_ollama import FakeOllama, Faults
 
 import config
-from cache import Store
+from core.store import Store
 
 ROOT = Path(__file__).parent.parent
 TAGS = ("llama3:8b", "gemma3:4b", "mistral:7b")

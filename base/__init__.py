@@ -1,0 +1,1 @@
+"""The frozen base: a text once ever → its vectors (``features.compute_features``, ``features.Features``)."""

@@ -1,0 +1,287 @@
+"""The frozen base: the embedded model, a folder or a hub id, opened once and run over (prompt, response) texts.
+
+Nothing here trains: a text goes in, its hidden states (pooled) and the pre-trained head's score come out. Only
+safetensors are read, and code from a hub is never run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from base.location import EMBEDDED, fetch
+from core.errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger("ranking.base")
+
+MAX_LENGTH = 2048  # tokens of prompt and response together; longer texts are cut, counted and said
+CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS = 2048, 32768
+# Stands where the response goes while the template's own words around it are found.
+_SLOT = "\ue000response\ue000"
+
+
+class Vectors(NamedTuple):
+    """Of one batch: ``mean`` and ``last`` [texts, width], ``base_score`` [texts]; all float32."""
+
+    mean: np.ndarray
+    last: np.ndarray
+    base_score: np.ndarray
+
+
+class _Text(NamedTuple):
+    ids: list[int]
+    first: int
+    """Position of the response's first token."""
+    end: int
+    """One past its last; ``first`` == ``end`` for an empty response."""
+
+
+class FrozenBase:
+    """A backbone, its tokenizer with chat template, and its score head where it has one."""
+
+    def __init__(
+        self,
+        name: str,
+        backbone: torch.nn.Module,
+        tokenizer: Any,
+        score: torch.Tensor | None = None,
+        *,
+        max_length: int = MAX_LENGTH,
+        batch_tokens: int | None = None,
+        fall_back: bool = False,
+    ) -> None:
+        """``score``: the pre-trained head's weights [1, width]; ``fall_back``: a text too large for the GPU alone
+        moves everything to the processor instead of ending the run."""
+        if not getattr(tokenizer, "is_fast", False) or not tokenizer.chat_template:
+            raise UsageError(f"{name} needs a fast tokenizer with a chat template to serve as a base model.")
+        self.name, self.has_score = name, score is not None
+        self.max_length, self.cut = max_length, 0
+        self._backbone, self._tokenizer, self._score, self._fall_back = backbone.eval(), tokenizer, score, fall_back
+        self._device = next(backbone.parameters()).device
+        self._batch_tokens = batch_tokens or (CPU_BATCH_TOKENS if self._device.type == "cpu" else CUDA_BATCH_TOKENS)
+        special = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
+        self._special = re.compile("|".join(map(re.escape, sorted(special)))) if special else None
+        self._adds_bos = tokenizer.bos_token_id is not None and tokenizer("")["input_ids"][:1] == [
+            tokenizer.bos_token_id
+        ]
+
+    def embed(
+        self, texts: Sequence[tuple[str, str]], progress: Callable[[int], object] | None = None
+    ) -> Iterator[tuple[list[int], Vectors]]:
+        """(positions in ``texts``, their vectors), batch by batch, longest texts first.
+
+        ``progress`` is told how many texts were done. Raises torch.OutOfMemoryError where one text alone does not
+        fit and falling back to the processor was not asked for.
+        """
+        encoded = self._encode(texts)
+        waiting = self._batches(encoded)
+        while waiting:
+            rows = waiting.pop()
+            try:
+                vectors = self._forward([encoded[i] for i in rows])
+            except self._out_of_memory() as error:
+                waiting.extend(reversed(self._smaller(rows, error)))
+                continue
+            yield rows, vectors
+            if progress is not None:
+                progress(len(rows))
+        if self.cut:
+            log.warning("%d of %d texts were longer than %d tokens and were cut", self.cut, len(texts), self.max_length)
+
+    def _batches(self, encoded: Sequence[_Text]) -> list[list[int]]:
+        """Texts of like length together, at most ``_batch_tokens`` with padding; shortest first (it is a stack)."""
+        batches: list[list[int]] = []
+        for i in sorted(range(len(encoded)), key=lambda i: -len(encoded[i].ids)):
+            if batches and (len(batches[-1]) + 1) * len(encoded[batches[-1][0]].ids) <= self._batch_tokens:
+                batches[-1].append(i)
+            else:
+                batches.append([i])
+        return batches[::-1]
+
+    @staticmethod
+    def _out_of_memory() -> type[BaseException]:
+        import torch
+
+        return torch.OutOfMemoryError
+
+    def _smaller(self, rows: list[int], error: BaseException) -> list[list[int]]:
+        """The batch in two halves; a single text only on the processor, and only where that was asked for."""
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(rows) > 1:
+            log.warning("out of memory with %d texts at once: going on with half as many", len(rows))
+            return [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        if not self._fall_back or self._device.type == "cpu":
+            raise error
+        log.warning("out of memory with a single text: going on on the processor")
+        self._device = torch.device("cpu")
+        self._backbone.to(self._device)
+        self._score = None if self._score is None else self._score.to(self._device)
+        return [rows]
+
+    # ── Text to tokens ──
+
+    def _encode(self, texts: Sequence[tuple[str, str]]) -> list[_Text]:
+        self.cut = 0
+        return [self._encode_one(prompt, response) for prompt, response in texts]
+
+    def _encode_one(self, prompt: str, response: str) -> _Text:
+        prompt, response = self._harmless(prompt), self._harmless(response)
+        text = self._tokenize(prompt, response)
+        if len(text.ids) > self.max_length:
+            self.cut += 1
+            text = self._tokenize(*self._shorten(prompt, response, len(text.ids) - (text.end - text.first)))
+        return text
+
+    def _tokenize(self, prompt: str, response: str) -> _Text:
+        before, after = self._render(prompt, _SLOT).split(_SLOT)
+        rendered = self._render(prompt, response)
+        if rendered != before + response.strip() + after:  # some templates trim, others cut thoughts out of an answer
+            rendered = before + response + after
+        start, stop = len(before), len(rendered) - len(after)
+        tokens = self._tokenizer(rendered, return_offsets_mapping=True)
+        spans = tokens["offset_mapping"]
+        inside = [i for i, (a, b) in enumerate(spans) if a < b and b > start and a < stop]
+        ids = tokens["input_ids"]
+        return _Text(ids, inside[0], inside[-1] + 1) if inside else _Text(ids, len(ids), len(ids))
+
+    def _render(self, prompt: str, response: str) -> str:
+        """The base's own template; without the BOS that the tokenizer itself will add."""
+        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        rendered = str(self._tokenizer.apply_chat_template(turns, tokenize=False))
+        return rendered.removeprefix(self._tokenizer.bos_token) if self._adds_bos else rendered
+
+    def _harmless(self, text: str) -> str:
+        """Control tokens that stand in a text lose their power (and what stands for the response must not occur)."""
+        text = text.replace(_SLOT[0], "")
+        return self._special.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text) if self._special else text
+
+    def _shorten(self, prompt: str, response: str, around: int) -> tuple[str, str]:
+        """Both texts keep their beginning: the prompt up to half of the room, or what the response leaves of it.
+
+        ``around``: tokens of everything but the response. The template's closing words always stay, for the score is
+        read there.
+        """
+        counts = [len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (prompt, response)]
+        room = max(2, self.max_length - 8 - (around - counts[0]))  # 8: tokens may join differently at a cut
+        kept = min(counts[0], max(room // 2, room - counts[1]))
+        return self._head(prompt, kept), self._head(response, room - kept)
+
+    def _head(self, text: str, tokens: int) -> str:
+        spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return text if len(spans) <= tokens else text[: spans[tokens - 1][1]]
+
+    # ── Tokens to vectors ──
+
+    def _forward(self, texts: Sequence[_Text]) -> Vectors:
+        """One pass through the backbone. Padding stands right of every text and attention looks left only, so no
+        mask is needed; positions come from lengths, never from the padding token's id."""
+        import torch
+
+        lengths = torch.tensor([len(t.ids) for t in texts])
+        ids = torch.zeros(len(texts), int(lengths.max()), dtype=torch.long)
+        inside = torch.zeros(ids.shape)
+        for i, text in enumerate(texts):
+            ids[i, : len(text.ids)] = torch.tensor(text.ids)
+            inside[i, min(text.first, len(text.ids) - 1) : max(text.end, text.first + 1)] = 1.0
+        inside[torch.arange(ids.shape[1]) >= lengths[:, None]] = 0.0
+        with torch.inference_mode():
+            hidden = self._backbone(input_ids=ids.to(self._device), use_cache=False).last_hidden_state
+            share = (inside / inside.sum(dim=1, keepdim=True)).to(self._device)
+            mean = torch.bmm(share[:, None, :], hidden.float())[:, 0]
+            last = hidden[torch.arange(len(texts)), lengths.to(self._device) - 1].float()
+            score = torch.zeros(len(texts)) if self._score is None else (last @ self._score.float().T)[:, 0]
+        return Vectors(*(t.cpu().numpy().astype(np.float32) for t in (mean, last, score)))
+
+
+def open_base(name: str, device: str = "auto", *, max_length: int = MAX_LENGTH) -> FrozenBase:
+    """The base called ``name``: ``embedded``, a folder or a hub id.
+
+    Raises MissingError where it, or the GPU asked for, is not there; UsageError where it cannot serve as a base.
+    With ``device`` "auto" a text too large for the GPU goes to the processor; with "cuda" it ends the run.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise MissingError("No CUDA device can be used. Run on the processor: --device cpu")
+    place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if native_bfloat16(place.type) else torch.float32
+    if name == EMBEDDED:
+        from llm.embedded import load_smollm2
+
+        model, tokenizer = load_smollm2(dtype)
+        score = None
+    else:
+        model, tokenizer, score = _load(name, dtype, place.type)
+    log.info("Base model %s on %s in %s", name, place.type, str(dtype).removeprefix("torch."))
+    weights = None if score is None else score.to(place)
+    return FrozenBase(
+        name, model.base_model.to(place), tokenizer, weights, max_length=max_length, fall_back=device == "auto"
+    )
+
+
+def native_bfloat16(kind: str) -> bool:
+    """True where the device multiplies bfloat16 itself: elsewhere it is emulated and slower than float32."""
+    import torch
+
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
+
+
+def _load(name: str, dtype: torch.dtype, kind: str) -> tuple[Any, Any, torch.Tensor | None]:
+    """(model, tokenizer, score weights or None) of a sequence classifier with one output, or of a plain model."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = fetch(name)
+    flash = kind == "cuda" and importlib.util.find_spec("flash_attn") is not None
+    settings = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, **settings)
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                num_labels=1,
+                dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+                attn_implementation="flash_attention_2" if flash else "sdpa",
+                **settings,
+            )
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        raise UsageError(f"{name} cannot serve as a base model: {error}") from error
+    if not hasattr(model, "score"):
+        raise UsageError(f"{name} ({type(model).__name__}) has no score head read at the last token.")
+    missing = set(loading["missing_keys"])
+    if missing - {"score.weight"}:
+        raise UsageError(f"{name} lacks weights: {', '.join(sorted(missing)[:3])}")
+    return model, tokenizer, None if missing else model.score.weight.detach()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Transformers' own notes (no pad token, a new head) are not the user's business: what matters is checked."""
+    from transformers.utils import logging as hf
+
+    level, bars = hf.get_verbosity(), hf.is_progress_bar_enabled()
+    hf.set_verbosity_error()  # type: ignore[no-untyped-call]
+    hf.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        hf.set_verbosity(level)
+        if bars:
+            hf.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,1 @@
+"""What a command asks for: flags, preflight, --rank, --vote, --check, the comparison of all personas."""

@@ -1,0 +1,224 @@
+"""The question a person came with: which of my models should I use for this? And votes of one's own.
+
+python main.py --persona coder --rank "How do I …?"      python main.py --rank - --json < prompts.txt
+python main.py --persona coder --vote
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import shlex
+import statistics
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import config
+from cli import learned
+from cli.answer_page import Answer, Cost, Place, as_json, lines
+from core.errors import UsageError
+from core.files import fingerprint
+from core.records import Prompt, Response
+from report import words as wording
+
+if TYPE_CHECKING:
+    from cli.preflight import Backend
+    from core.ranking import Ranker
+    from stages.tasks import Setting
+
+USER = "me"  # the name under which own votes are kept
+EMBEDDED_SIZE = "135M"
+
+
+# ── --rank ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def rank(args: Namespace, setting: Setting, backend: Backend) -> int:
+    """Rank the contestants for ``args.rank`` (``-``: for each line of standard input) by what was learned.
+
+    Raises what ``learned.load`` raises before anything is asked, and UsageError for an empty standard input.
+    """
+    base = None if args.base_model == "auto" else args.base_model
+    if args.json:
+        _notes_to_stderr()
+    known = learned.load(setting, base, learn_command(args))
+    if not args.json:
+        print(f"Answered by: {backend.label}")
+    answered = 0
+    for texts in _batches(args.rank):
+        answers = _answers(args, setting, known, texts)
+        for text in texts:
+            print(as_json(answers[text], setting, known) if args.json else "\n".join(lines(answers[text], known)))
+        sys.stdout.flush()
+        answered += len(texts)
+    if not answered:
+        raise UsageError("--rank -: standard input held no prompt. Give one prompt a line.")
+    return 0
+
+
+def _notes_to_stderr() -> None:
+    """Standard output is for the lines of JSON alone."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            handler.setStream(sys.stderr)
+
+
+def _batches(asked: str) -> Iterator[list[str]]:
+    """The prompts in groups that are asked together: typed ones one by one, else all, so that each model loads once."""
+    if asked != "-":
+        yield [_clean(asked)]
+        return
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    texts = (_clean(line) for line in sys.stdin)
+    if sys.stdin.isatty():
+        print("One prompt a line; Ctrl-D ends it.", file=sys.stderr)
+        yield from ([text] for text in texts if text)
+        return
+    given = [text for text in texts if text]
+    if given:
+        yield given
+
+
+def _clean(text: str) -> str:
+    """Without white space around it and without halves of characters, which no server takes."""
+    return text.encode("utf-8", "replace").decode().strip()
+
+
+def _answers(args: Namespace, setting: Setting, known: learned.Learned, texts: Sequence[str]) -> dict[str, Answer]:
+    """Each prompt's answer; responses and features are kept like all others of this persona."""
+    from base.features import compute_features
+    from data_generation import collect_responses
+
+    # The id follows from the text, and the seeds of the answers from the id: the same prompt is asked once ever.
+    ids = {text: f"asked-{fingerprint(text)}" for text in texts}
+    prompts = [Prompt(prompt_id, text) for text, prompt_id in ids.items()]
+    responses = collect_responses(setting, prompts)
+    features = compute_features(
+        known.base, prompts, responses, cache_dir=setting.cache_dir, name=setting.name, device=args.device
+    )
+    reward, folds = known.rewards(features)
+    costs = _costs(setting)
+    found = {}
+    for prompt in prompts:
+        of = {r.model: r for r in responses if r.prompt_id == prompt.id}
+        ratings = [{model: ratings[model] for model in of} for ratings in (known.elo.ratings, *known.fold_ratings)]
+        rewards = [_above_mean(ranker, prompt.id) for ranker in (reward, *folds)]
+        rankings = {"elo_offset": places(ratings[0], ratings[1:]), "reward_model": places(rewards[0], rewards[1:])}
+        by = _better(known.evidence)
+        found[prompt.text] = Answer(prompt.text, rankings, by, of[rankings[by][0].model], costs)
+    return found
+
+
+def _above_mean(ranker: Ranker, prompt_id: str) -> dict[str, float]:
+    """Only differences of rewards mean anything: each training may lift all of them by as much."""
+    scores = ranker.scores(prompt_id)
+    mean = statistics.fmean(scores.values())
+    return {model: score - mean for model, score in scores.items()}
+
+
+def places(scores: Mapping[str, float], folds: Sequence[Mapping[str, float]]) -> list[Place]:
+    """Contestants best first (equal ones by name), with how far ``folds`` (at least two) agree."""
+    return [
+        Place(
+            model,
+            scores[model],
+            statistics.stdev(fold[model] for fold in folds),
+            sum(fold[model] == max(fold.values()) for fold in folds),
+        )
+        for model in sorted(scores, key=lambda model: (-scores[model], model))
+    ]
+
+
+def _better(evidence: Mapping[str, Any]) -> str:
+    """The system that ranked unseen prompts better; the reward model, which reads the responses, where none did."""
+    tau = {system: evidence["kendall_tau"][system]["mean"] for system in wording.CONTENDERS}
+    known = {system: value for system, value in tau.items() if wording.is_number(value)}
+    return max(known, key=lambda system: (known[system], system == "reward_model"), default="reward_model")
+
+
+# ── Speed and size ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _costs(setting: Setting) -> dict[str, Cost]:
+    """Tokens a second over all kept responses of the persona, and what the server says of each model's size."""
+    tokens, seconds = dict.fromkeys(setting.contestants, 0), dict.fromkeys(setting.contestants, 0.0)
+    with setting.store(config.RESPONSES_FILE, "responses", read_only=True) as store:
+        for _, _, value in store.items():
+            if value["model"] in tokens:
+                tokens[value["model"]] += value["tokens"]
+                seconds[value["model"]] += value["seconds"]
+    sizes = _sizes(setting)
+    return {
+        model: Cost(tokens[model] / seconds[model] if seconds[model] > 0 else None, *sizes[model])
+        for model in setting.contestants
+    }
+
+
+def _sizes(setting: Setting) -> dict[str, tuple[int | None, str | None]]:
+    """Bytes and parameters of each contestant; unknown while its server is off."""
+    from llm.ollama import OllamaModel
+
+    if not isinstance(setting.llm, OllamaModel):
+        return dict.fromkeys(setting.contestants, (None, EMBEDDED_SIZE))
+    installed = {}
+    if setting.llm.available():
+        installed = setting.llm.installed()
+    found: dict[str, tuple[int | None, str | None]] = {}
+    for model, contestant in setting.contestants.items():
+        tag = contestant.ollama_tag or model
+        info = installed.get(tag) or installed.get(f"{tag}:latest")
+        found[model] = (info.size_bytes, info.parameter_size or None) if info else (None, None)
+    return found
+
+
+def learn_command(args: Namespace) -> str:
+    """The run that makes what ``--rank`` needs, with those flags of this call that matter to it."""
+    return _command(["--persona", args.persona], args, ("backend", "models", "judge", "base_model", "cache_dir"))
+
+
+def _command(start: Sequence[str], args: Namespace, names: Sequence[str]) -> str:
+    usual = {"backend": "auto", "base_model": "auto", "cache_dir": Path("cache"), "models": None, "judge": None}
+    words = ["python", "main.py", *start]
+    for name in names:
+        value = getattr(args, name)
+        if value != usual[name]:
+            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return shlex.join(words)
+
+
+# ── --vote ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def vote(args: Namespace, setting: Setting) -> int:
+    """Votes on pairs of this persona's responses, each kept at once; then how many there are and what learns from them.
+
+    Responses that read the same are no choice and left out.
+    """
+    from cli import vote as voting
+    from data_generation import collect_responses, generate_prompts
+
+    prompts = generate_prompts(setting)
+    of: dict[str, list[Response]] = {p.id: [] for p in prompts}
+    for response in collect_responses(setting, prompts):
+        of[response.prompt_id].append(response)
+    pairs = [
+        voting.Pair(prompt.id, prompt.text, a.model, a.text, b.model, b.text)
+        for prompt in prompts
+        for a, b in combinations(of[prompt.id], 2)
+        if a.text.strip() != b.text.strip()
+    ]
+    path = args.cache_dir / config.VOTES_FILE.format(name=setting.name)
+    voting.vote_session(pairs, path, user=USER, seed=setting.config.random_seed)
+    votes = voting.read_own_votes(path)
+    if votes is None:
+        print("No votes yet.")
+        return 0
+    about = f"{len(votes.preferences)} votes on {len(votes.prompts)} prompts in all."
+    print(f"{about} Both systems learn from them with:")
+    print("  " + _command(["--preferences", str(path)], args, ("base_model", "cache_dir")))
+    return 0

@@ -1,0 +1,209 @@
+"""Own votes in the terminal: two anonymous responses, a letter, saved at once in the format of ``votes``."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from core.errors import UsageError
+from people.vote_files import read_lines
+from people.votes import Votes, to_votes
+
+_OUTCOMES = {"a": 1.0, "b": 0.0, "t": 0.5, "tie": 0.5}
+_QUESTION = "Better: A or B? t: tie, u: undo, q: quit > "
+# Escape sequences; then all control characters but line ends and tabs, and the marks that turn text around.
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.?")
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two models' responses to one prompt."""
+
+    prompt_id: str
+    prompt: str
+    model_a: str
+    response_a: str
+    model_b: str
+    response_b: str
+
+    def turned(self) -> Pair:
+        """The same with the sides changed."""
+        return Pair(self.prompt_id, self.prompt, self.model_b, self.response_b, self.model_a, self.response_a)
+
+    @property
+    def _sides(self) -> frozenset[tuple[str, str]]:
+        return frozenset({(self.model_a, self.response_a), (self.model_b, self.response_b)})
+
+
+def append_vote(path: Path, pair: Pair, *, user: str, outcome: float) -> None:
+    """Add one vote (``outcome`` 1: a preferred, 0: b, 0.5: tie) and bring it to the disk before returning.
+
+    What an interrupted run left of a last line is cut off first.
+    """
+    row = {"user": user, **asdict(pair), "outcome": outcome}
+    line = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _mend(path)
+    with path.open("ab") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def undo_vote(path: Path) -> bool:
+    """Remove the last vote; False where there is none."""
+    end = _mend(path)
+    if end == 0:
+        return False
+    with path.open("r+b") as file:
+        data = file.read()
+        file.truncate(data.rfind(b"\n", 0, end - 1) + 1)
+        file.flush()
+        os.fsync(file.fileno())
+    return True
+
+
+def read_own_votes(path: Path) -> Votes | None:
+    """The votes of a file by ``append_vote``, None where there is none yet.
+
+    Lines that do not parse (a torn last one) and votes on a response that has changed since are left out and
+    stand in ``skipped``. Raises UsageError where no line is left.
+    """
+    if not path.exists():
+        return None
+    table, bad = read_lines(path)
+    torn = len(bad) == 1 and not path.read_bytes().endswith(b"\n")
+    if len(table) == 0 and (not bad or torn):
+        return None
+    return to_votes(table, bad, str(path), skip_bad_rows=True, keep="last")
+
+
+def vote_session(
+    pairs: Iterable[Pair], path: Path, *, user: str, ask: Callable[[str], str] = input,
+    show: Callable[[str], None] = print, seed: int = 0,
+) -> int:  # fmt: skip
+    """Ask for a vote on each pair this user has not voted on; the number of votes given and kept.
+
+    Pairs and sides come in an order drawn from ``seed``; model names are never shown. End of input and Ctrl-C
+    mean quit: every vote given before is kept. Raises UsageError where another session holds the file.
+    """
+    import filelock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(f"{path}.lock", timeout=0):
+            return _session(pairs, path, user, ask, show, random.Random(seed))  # noqa: S311 - no secret
+    except filelock.Timeout as error:
+        raise UsageError(f"another session is voting into {path}; end it first. Nothing was changed") from error
+
+
+def _session(
+    pairs: Iterable[Pair], path: Path, user: str, ask: Callable[[str], str], show: Callable[[str], None],
+    draw: random.Random,
+) -> int:  # fmt: skip
+    known = _voted(path, user)
+    todo = [
+        pair.turned() if draw.random() < 0.5 else pair for pair in pairs if (pair.prompt_id, pair._sides) not in known
+    ]
+    draw.shuffle(todo)
+    given = 0
+    try:
+        while given < len(todo):
+            show(_page(todo[given], given + 1, len(todo)))
+            answer = _answer(ask, show)
+            if answer == "q":
+                break
+            if answer == "u":
+                given -= _undo(path, given, show)
+            else:
+                append_vote(path, todo[given], user=user, outcome=_OUTCOMES[answer])
+                given += 1
+    except (EOFError, KeyboardInterrupt):
+        show("")  # the question's line has no end yet
+    show(f"{given} vote{'' if given == 1 else 's'} saved in {path}; {len(todo) - given} left")
+    return given
+
+
+def _voted(path: Path, user: str) -> set[tuple[str, frozenset[tuple[str, str]]]]:
+    """Prompts and pairs of responses that this user has voted on; a changed response is a new pair."""
+    votes = read_own_votes(path)
+    if votes is None:
+        return set()
+    text = {(r.prompt_id, r.model): r.text for r in votes.responses}
+    return {
+        (p.prompt_id, frozenset((m, text[p.prompt_id, m]) for m in (p.model_a, p.model_b)))
+        for p in votes.preferences
+        if p.user == user
+    }
+
+
+def _answer(ask: Callable[[str], str], show: Callable[[str], None]) -> str:
+    """One of a, b, t, tie, u, q."""
+    while True:
+        answer = ask(_QUESTION).strip().lower()
+        answer = {"undo": "u", "quit": "q"}.get(answer, answer)
+        if answer in _OUTCOMES or answer in {"u", "q"}:
+            return answer
+        show("Please answer a, b, t, u or q.")
+
+
+def _undo(path: Path, given: int, show: Callable[[str], None]) -> int:
+    """Take the last vote of this session back: 1, or 0 where there is none."""
+    if given == 0:
+        show("Nothing to undo in this session.")
+        return 0
+    undo_vote(path)
+    show("The last vote is taken back; here is its pair again.")
+    return 1
+
+
+def _mend(path: Path) -> int:
+    """End the file with a whole line: a torn last one is cut off, a good one gets its end. The size in bytes."""
+    data = path.read_bytes() if path.exists() else b""
+    start = data.rfind(b"\n") + 1
+    if start == len(data):
+        return start
+    with path.open("r+b") as file:
+        if _parses(data[start:]):
+            file.seek(len(data))
+            file.write(b"\n")
+        else:
+            file.truncate(start)
+        return file.seek(0, os.SEEK_END)
+
+
+def _parses(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _page(pair: Pair, number: int, total: int) -> str:
+    width = min(100, max(20, shutil.get_terminal_size().columns))
+    parts = [_rule(f"Prompt {number} of {total}", width), _readable(pair.prompt, width)]
+    for label, text in (("A", pair.response_a), ("B", pair.response_b)):
+        parts += [_rule(f"Response {label}", width), _readable(text, width) or "(no answer)"]
+    return "\n".join(("", *parts, "─" * width))
+
+
+def _rule(title: str, width: int) -> str:
+    return f"── {title} ".ljust(width, "─")
+
+
+def _readable(text: str, width: int) -> str:
+    """Text that does nothing to the terminal but to be read, long lines wrapped, indentation kept."""
+    plain = _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))).expandtabs(4)
+    lines = (
+        textwrap.wrap(line, width, replace_whitespace=False, drop_whitespace=False) or [""]
+        for line in plain.split("\n")
+    )
+    return "\n".join(piece for line in lines for piece in line).strip("\n")

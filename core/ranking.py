@@ -1,0 +1,75 @@
+"""What everything that ranks offers: ``fit(preferences)`` and ``scores(prompt_id)``.
+
+A new system or baseline is one subclass and one line where systems are listed; evaluation loops over them
+without asking which is which.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from core.records import Preference
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """What one training may see."""
+
+    preferences: tuple[Preference, ...]
+    """In the order in which they were given."""
+    prompt_ids: tuple[str, ...]
+    """The training prompts. Their responses may be read without a label (standardization, regularization)."""
+    held_out: str | None = None
+    """A contestant whose preferences *and* responses must not be seen in training."""
+
+    @classmethod
+    def of(
+        cls,
+        preferences: Sequence[Preference],
+        prompt_ids: Collection[str] | None = None,
+        held_out: str | None = None,
+    ) -> TrainingSet:
+        """Preferences on ``prompt_ids`` (None: all of theirs) in which ``held_out`` takes no part."""
+        allowed = dict.fromkeys(p.prompt_id for p in preferences) if prompt_ids is None else dict.fromkeys(prompt_ids)
+        kept = tuple(p for p in preferences if p.prompt_id in allowed and held_out not in (p.model_a, p.model_b))
+        return cls(kept, tuple(allowed), held_out)
+
+
+class Ranker(ABC):
+    """Scores the contestants for a prompt; higher is better. Before ``fit`` it knows no preference."""
+
+    name: str
+
+    @abstractmethod
+    def fit(
+        self,
+        preferences: Sequence[Preference],
+        *,
+        prompt_ids: Collection[str] | None = None,
+        held_out: str | None = None,
+    ) -> Self:
+        """Forget what was learned, learn from ``preferences`` and return self.
+
+        ``prompt_ids`` are the training prompts, judged yet or not (None: those of the preferences);
+        ``held_out`` names a contestant that training must not see.
+        """
+
+    @abstractmethod
+    def scores(self, prompt_id: str) -> dict[str, float]:
+        """Every contestant's score for this prompt."""
+
+    def ranking(self, prompt_id: str) -> tuple[str, ...]:
+        """Contestants for this prompt, best first."""
+        scores = self.scores(prompt_id)
+        return tuple(sorted(scores, key=lambda model: (-scores[model], model)))
+
+    def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
+        """One independently fitted ranker for each set; self stays as it is.
+
+        Subclasses override it where many trainings side by side are cheaper than one after the other.
+        """
+        return [copy.copy(self).fit(s.preferences, prompt_ids=s.prompt_ids, held_out=s.held_out) for s in sets]

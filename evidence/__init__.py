@@ -1,0 +1,1 @@
+"""What the data can carry: baselines, ablation, intervals, hypotheses, judge quality."""

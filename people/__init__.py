@@ -1,0 +1,1 @@
+"""Human votes: reading them, training and scoring many people (``run``)."""

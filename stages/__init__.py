@@ -1,0 +1,1 @@
+"""How a task is asked and kept (``tasks``); judging by asking and by weighing; Arena ratings."""

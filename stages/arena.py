@@ -1,0 +1,306 @@
+"""Global ratings from the Chatbot Arena: one table, of one date and one scale, for a whole run.
+
+table = load_table(Path("cache"))                 # cache, else hub, else the shipped snapshot
+contestants, matches = contestants_for(["gemma2:9b"], table)
+ratings = ratings_for(contestants, table, matches)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from config import ARENA_DATE, ARENA_FILE, DEFAULT_MODELS, Contestant
+from core import hub
+from core.records import Rating
+from stages.arena_names import Match, match_arena_name, same_model
+
+__all__ = [
+    "ARENA_SNAPSHOT", "DEFAULT_SOURCES", "SNAPSHOT_TABLE_ORIGIN", "ArenaSource", "ArenaTable", "Match",
+    "contestants_for", "load_ratings", "load_table", "match_arena_name", "ratings_for", "snapshot_table",
+]  # fmt: skip
+
+SCALE = "Chatbot Arena text leaderboard, overall, without style control"
+SNAPSHOT_TABLE_ORIGIN = "shipped snapshot"
+
+# Published ratings of small open models on ``SCALE``, all of ARENA_DATE.
+# github.com/fboulnois/llm-leaderboard-csv at e964e252a171, csv/lmarena_text.csv.
+ARENA_SNAPSHOT: Mapping[str, float] = MappingProxyType({
+    "Qwen3-32B": 1341.0, "Gemma-3-12B-it": 1335.0, "Qwen3-30B-A3B": 1320.0, "Gemma-3n-e4b-it": 1305.0,
+    "Gemma-3-4B-it": 1293.0, "Qwen2.5-72B-Instruct": 1272.0, "Phi-4": 1222.0, "Gemma-2-9B-it": 1212.0,
+    "Ministral-8B-2410": 1198.0, "Meta-Llama-3.1-8B-Instruct": 1193.0, "Llama-3-8B-Instruct": 1171.0,
+    "Gemma-2-2b-it": 1163.0, "Meta-Llama-3.2-3B-Instruct": 1117.0, "Mistral-7B-Instruct-v0.2": 1097.0,
+    "Qwen1.5-7B-Chat": 1090.0, "Phi-3-Mini-4K-Instruct-June-24": 1087.0, "Phi-3-Mini-4k-Instruct": 1081.0,
+    "Meta-Llama-3.2-1B-Instruct": 1067.0, "SmolLM2-1.7B-Instruct": 1062.0, "Phi-3-Mini-128k-Instruct": 1061.0,
+    "Llama-2-7B-chat": 1060.0, "Vicuna-7B": 1038.0, "Mistral-7B-Instruct-v0.1": 1031.0,
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ArenaSource:
+    """A published table: a data set on the hub, or a folder laid out like one."""
+
+    name: str
+    config: str | None
+    split: str
+    scale: str
+
+
+DEFAULT_SOURCES = (
+    ArenaSource("lmarena-ai/leaderboard-dataset", "text", "latest", SCALE),
+    # Copied day by day from the leaderboard's own page, whose default score it holds.
+    ArenaSource("mathewhe/chatbot-arena-elo", None, "train", "Chatbot Arena leaderboard, Arena Score as published"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ArenaTable:
+    """Ratings of one date and one scale. ``notes`` are to be said to the user."""
+
+    scores: Mapping[str, float]
+    origin: str
+    revision: str | None
+    date: str
+    scale: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What a figure from this table is: its scale and date."""
+        return f"{self.scale}, {self.date}"
+
+
+def snapshot_table(*notes: str) -> ArenaTable:
+    """The shipped figures, those of the configured contestants among them."""
+    configured = {c.arena_name: c.elo for c in DEFAULT_MODELS.values() if c.arena_name and c.elo is not None}
+    return ArenaTable({**ARENA_SNAPSHOT, **configured}, SNAPSHOT_TABLE_ORIGIN, None, ARENA_DATE, SCALE, notes)
+
+
+def load_ratings(
+    contestants: Mapping[str, Contestant], *, cache_dir: Path, revision: str | None = None,
+    sources: Sequence[ArenaSource] = DEFAULT_SOURCES, refresh: bool = False, offline: bool = False,
+) -> tuple[dict[str, Rating], ArenaTable]:  # fmt: skip
+    """Each contestant's rating and the one table that all are from; see ``load_table``.
+
+    Contestants that were never on the Arena (answering styles) need no table: the hub is not asked.
+    """
+    asked = any(c.arena_name for c in contestants.values())
+    table = (
+        load_table(cache_dir, revision=revision, sources=sources, refresh=refresh, offline=offline)
+        if asked else snapshot_table()
+    )  # fmt: skip
+    return ratings_for(contestants, table), table
+
+
+def load_table(
+    cache_dir: Path, *, revision: str | None = None, sources: Sequence[ArenaSource] = DEFAULT_SOURCES,
+    refresh: bool = False, offline: bool = False,
+) -> ArenaTable:  # fmt: skip
+    """The cached table; else (or with ``refresh``) the first source that answers; else the shipped snapshot.
+
+    ``revision`` pins a tag or commit: a cached table of another one is not used, and neither is the snapshot
+    put into the cache in its place. ``offline`` asks no hub. A damaged cache file is moved aside; ``notes`` say
+    so, and say which source was out of reach.
+    """
+    path = cache_dir / ARENA_FILE
+    kept, notes = _read_cache(path)
+    if kept is not None and revision is not None and kept.revision != revision:
+        kept = None
+    if kept is not None and not refresh:
+        return dataclasses.replace(kept, notes=(*notes, *_snapshot_notes(kept)))
+    found = None if offline else _from_sources(sources, revision, notes)
+    if found is None and kept is not None:
+        return dataclasses.replace(kept, notes=(*notes, f"ratings stay as they were cached: {kept.label}"))
+    table = found or snapshot_table()
+    if found is not None or revision is None:
+        _write_cache(path, table)
+    if found is None and revision is not None:
+        notes.append(f"revision {revision} was asked for and not found")
+    return dataclasses.replace(table, notes=(*notes, *table.notes, *_snapshot_notes(table)))
+
+
+def ratings_for(
+    contestants: Mapping[str, Contestant], table: ArenaTable, matches: Mapping[str, Match] | None = None
+) -> dict[str, Rating]:
+    """Each contestant's rating from this table and no other; one that is not in it is unrated and says so."""
+    return {name: _rating(name, c, table, (matches or {}).get(name)) for name, c in contestants.items()}
+
+
+def contestants_for(tags: Iterable[str], table: ArenaTable) -> tuple[dict[str, Contestant], dict[str, Match]]:
+    """Contestants for Ollama tags, and how each got its Arena name; configured tags keep what is configured."""
+    contestants: dict[str, Contestant] = {}
+    matches: dict[str, Match] = {}
+    for tag in dict.fromkeys(tags):
+        if tag in DEFAULT_MODELS:
+            contestants[tag] = DEFAULT_MODELS[tag]
+            what = "configured, as a proxy" if DEFAULT_MODELS[tag].proxy else "configured"
+            matches[tag] = Match(DEFAULT_MODELS[tag].arena_name, 1.0, what)
+            continue
+        matches[tag] = match_arena_name(tag, table.scores)
+        contestants[tag] = Contestant(matches[tag].arena_name, None, tag)
+    return contestants, matches
+
+
+def _rating(name: str, contestant: Contestant, table: ArenaTable, match: Match | None) -> Rating:
+    tag = contestant.ollama_tag
+    if contestant.arena_name is None:
+        why = match.reason if match else "the Arena never listed it"
+        return Rating(name, None, f"no rating: {why}", None, tag)
+    listed = same_model(contestant.arena_name, table.scores)
+    kind = "proxy: " if contestant.proxy else ""
+    if listed is None:
+        why = f"no rating: {kind}{contestant.arena_name} is not in the one table used ({table.label})"
+        return Rating(name, None, why, contestant.arena_name, tag, contestant.proxy)
+    source = f"{kind}{listed} ({table.label})"
+    if match is not None and name not in DEFAULT_MODELS:
+        source += f"; name matched with confidence {match.confidence:.2f}: {match.reason}"
+    return Rating(name, table.scores[listed], source, listed, tag, contestant.proxy)
+
+
+def _snapshot_notes(table: ArenaTable) -> tuple[str, ...]:
+    if table.origin != SNAPSHOT_TABLE_ORIGIN:
+        return ()
+    return (f"ratings are the SHIPPED SNAPSHOT of {table.date}, not today's; --refresh all asks the hub again",)
+
+
+# ── Sources ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _from_sources(sources: Sequence[ArenaSource], revision: str | None, notes: list[str]) -> ArenaTable | None:
+    """The first source that gives a usable table; why the others did not goes to ``notes``."""
+    reachable: bool | None = None
+    for source in sources:
+        if not Path(source.name).is_dir():
+            if reachable is None:
+                reachable = hub.reachable()
+                if not reachable:
+                    why = "HF_HUB_OFFLINE is set" if hub.offline() else f"no answer from {hub.endpoint()}"
+                    notes.append(f"the model hub is out of reach: {why}")
+            if not reachable:
+                continue
+        try:
+            return hub.within(hub.LOAD_SECONDS, lambda source=source: _load(source, revision))  # type: ignore[misc]
+        except Exception as error:  # whatever a source's client raises, the next source is asked
+            said = (str(error).splitlines() or [""])[0]
+            notes.append(f"{source.name} gave no ratings: {type(error).__name__}: {said}")
+    return None
+
+
+def _load(source: ArenaSource, revision: str | None) -> ArenaTable:
+    import tempfile
+
+    import datasets
+
+    with tempfile.TemporaryDirectory() as scratch, hub.quiet_datasets():
+        data = datasets.load_dataset(
+            source.name, source.config, split=source.split, revision=revision, cache_dir=scratch, keep_in_memory=True
+        )
+        columns = {name: list(data[name]) for name in data.column_names}
+    found = None if Path(source.name).is_dir() else _revision(source.name, revision)
+    return _table(columns, source, revision or (found and found[0]), found[1] if found else None)
+
+
+def _revision(name: str, revision: str | None) -> tuple[str | None, str | None]:
+    """Commit and date of a data set on the hub."""
+    from huggingface_hub import HfApi
+
+    info = HfApi(endpoint=hub.endpoint()).dataset_info(name, revision=revision, timeout=hub.REACH_SECONDS)
+    return info.sha, info.last_modified.date().isoformat() if info.last_modified else None
+
+
+def _table(
+    columns: Mapping[str, Sequence[Any]], source: ArenaSource, revision: str | None, changed: str | None
+) -> ArenaTable:
+    """Rows of category overall and of the newest date, whatever the columns are exactly called."""
+    models = _column(columns, "modelname", "model", "name", "key")
+    scores = _column(columns, "rating", "arenascore", "score", "arenaelo", "elo", "elorating")
+    if models is None or scores is None:
+        raise ValueError(f"no columns of names and ratings among {', '.join(columns)}")
+    kinds = _column(columns, "category") or ["overall"] * len(models)
+    dates = [
+        str(d)[:10] for d in _column(columns, "leaderboardpublishdate", "publishdate", "date") or [""] * len(models)
+    ]
+    newest = max((d for d, kind in zip(dates, kinds, strict=True) if kind == "overall"), default="")
+    rated: dict[str, float] = {}
+    for model, score, kind, date in zip(models, scores, kinds, dates, strict=True):
+        number = _number(score)
+        if model and number is not None and kind == "overall" and date == newest:
+            rated.setdefault(str(model).strip(), number)
+    if not rated:
+        raise ValueError("no rated model of category overall")
+    date = newest or _date_of(revision) or changed or "date not given"
+    left_out = len({d for d, kind in zip(dates, kinds, strict=True) if kind == "overall"}) - 1
+    notes = (f"{source.name} holds {left_out + 1} dates: only {newest} is used",) if left_out else ()
+    return ArenaTable(rated, source.name, revision, date, source.scale, notes)
+
+
+def _column(columns: Mapping[str, Sequence[Any]], *wanted: str) -> Sequence[Any] | None:
+    """The first of ``wanted`` that is there, letters and digits compared only."""
+    plain = {re.sub(r"[^a-z0-9]", "", name.lower()): values for name, values in columns.items()}
+    return next((plain[name] for name in wanted if name in plain), None)
+
+
+def _number(value: Any) -> float | None:
+    """1338, "1,338" or "1338.2"; None for what is no plausible rating."""
+    try:
+        number = float(str(value).replace(",", ""))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _date_of(revision: str | None) -> str | None:
+    """Tags like 20241105 are dates."""
+    try:
+        return datetime.datetime.strptime(revision or "", "%Y%m%d").date().isoformat()
+    except ValueError:
+        return None
+
+
+# ── Cache ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _held(table: ArenaTable) -> dict[str, Any]:
+    return {
+        "source": table.origin, "revision": table.revision, "date": table.date, "scale": table.scale,
+        "scores": dict(sorted(table.scores.items(), key=lambda item: (-item[1], item[0]))),
+    }  # fmt: skip
+
+
+def _write_cache(path: Path, table: ArenaTable) -> None:
+    from core.store import fingerprint, write_atomically
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = _held(table)
+    write_atomically(path, json.dumps({**held, "checksum": fingerprint(held)}, indent=1, ensure_ascii=False) + "\n")
+
+
+def _read_cache(path: Path) -> tuple[ArenaTable | None, list[str]]:
+    """The cached table, or None and what to say. A snapshot that this version does not ship is not used."""
+    from core.store import fingerprint
+
+    if not path.exists():
+        return None, []
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        checksum = held.pop("checksum")
+        scores = {str(name): float(score) for name, score in held["scores"].items()}
+        table = ArenaTable(scores, held["source"], held["revision"], held["date"], held["scale"])
+        if fingerprint(_held(table)) != checksum:
+            raise ValueError("its checksum does not agree")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+        aside = path.with_name(f"{path.name}.damaged-{stamp}")
+        path.rename(aside)
+        return None, [f"{path} was damaged ({error}); it was moved to {aside.name} and is made anew"]
+    if table.origin == SNAPSHOT_TABLE_ORIGIN and _held(table) != _held(snapshot_table()):
+        return None, []
+    return table, []
