@@ -19,7 +19,7 @@ from core.errors import MissingError
 from core.records import Prompt, Response
 from core.store import Store
 from llm.interface import Request
-from stages.tasks import Setting, Task, answer, fill, load_template, make_task, progress_bar
+from stages.tasks import Job, Task, answer, fill, load_template, make_task, progress_bar
 
 log = logging.getLogger("ranking.data")
 
@@ -37,74 +37,74 @@ class PromptList(BaseModel):
 MAX_BARREN_REQUESTS = 5
 
 
-def generate_prompts(setting: Setting) -> list[Prompt]:
+def generate_prompts(job: Job) -> list[Prompt]:
     """``num_prompts`` distinct prompts of the persona. Raises MissingError where the writer can't find as many."""
-    with setting.store(config.PROMPTS_FILE, "prompts") as store:
-        write = _write_embedded_prompts if setting.llm.weighs_options else _write_prompts
-        return write(setting, store)
+    with job.store(config.PROMPTS_FILE, "prompts") as store:
+        write = _write_embedded_prompts if job.llm.weighs_options else _write_prompts
+        return write(job, store)
 
 
-def _prompt_id(setting: Setting, number: int) -> str:
-    return f"{setting.name}-{number + 1:03d}"
+def _prompt_id(job: Job, number: int) -> str:
+    return f"{job.name}-{number + 1:03d}"
 
 
-def cached_prompts(setting: Setting, store: Store) -> list[str]:
+def cached_prompts(job: Job, store: Store) -> list[str]:
     """The prompts that need not be asked for again, at most ``num_prompts``, in order and without a gap."""
     known: list[str] = []
-    while len(known) < setting.config.num_prompts:
-        item = store.get(*_prompt_item(setting, len(known)))
+    while len(known) < job.params.num_prompts:
+        item = store.get(*_prompt_item(job, len(known)))
         if item is None:
             break
         known.append(item["text"])
     return known
 
 
-def _prompt_item(setting: Setting, number: int) -> tuple[str, str]:
+def _prompt_item(job: Job, number: int) -> tuple[str, str]:
     """Cache key and hash of one prompt. The earlier prompts that a writer is shown only steer: they are left out."""
-    question = _embedded_request(setting, number)[0] if setting.llm.weighs_options else _basis(setting)
-    task = make_task(setting, _prompt_id(setting, number), question)
+    question = _embedded_request(job, number)[0] if job.llm.weighs_options else _basis(job)
+    task = make_task(job, _prompt_id(job, number), question)
     return task.key, task.made_from
 
 
-def _basis(setting: Setting) -> Request:
+def _basis(job: Job) -> Request:
     """What all requests for prompts share: the template and the persona."""
-    persona = setting.persona
+    persona = job.persona
     return Request(
-        model=setting.judge,
-        prompt=load_template(setting.prompts_dir, "prompt_generation.txt"),
+        model=job.judge,
+        prompt=load_template(job.prompts_dir, "prompt_generation.txt"),
         system=f"{persona.title}. {persona.description} {'; '.join(persona.topics)}",
-        temperature=setting.config.prompt_temperature,
-        seed=setting.config.random_seed,
+        temperature=job.params.prompt_temperature,
+        seed=job.params.random_seed,
     )
 
 
-def _write_prompts(setting: Setting, store: Store) -> list[Prompt]:
+def _write_prompts(job: Job, store: Store) -> list[Prompt]:
     """Asked for in batches, each shown the earlier ones, until there are enough."""
-    wanted, texts = setting.config.num_prompts, cached_prompts(setting, store)
+    wanted, texts = job.params.num_prompts, cached_prompts(job, store)
     if len(texts) == wanted:
-        log.info("Using cached prompts for persona: %s", setting.name)
+        log.info("Using cached prompts for persona: %s", job.name)
     barren = 0
     while len(texts) < wanted:
-        ((_, completion),) = setting.llm.complete([_prompt_request(setting, texts, attempt=barren)])
+        ((_, completion),) = job.llm.complete([_prompt_request(job, texts, attempt=barren)])
         fresh = list(_fresh(completion.parsed.prompts, texts))[: wanted - len(texts)]  # type: ignore[union-attr]
         barren = 0 if fresh else barren + 1
         if barren == MAX_BARREN_REQUESTS:
             raise MissingError(
-                f"{setting.judge} wrote only {len(texts)} of {wanted} distinct prompts; they are kept. "
+                f"{job.judge} wrote only {len(texts)} of {wanted} distinct prompts; they are kept. "
                 f"Run again with --num_prompts {max(5, len(texts))}, or with another --judge."
             )
         items = {}
         for i, text in enumerate(fresh):
-            key, made_from = _prompt_item(setting, len(texts) + i)
+            key, made_from = _prompt_item(job, len(texts) + i)
             items[key] = (made_from, {"text": text})
         store.put_many(items)
         texts += fresh
-    return [Prompt(_prompt_id(setting, i), text) for i, text in enumerate(texts)]
+    return [Prompt(_prompt_id(job, i), text) for i, text in enumerate(texts)]
 
 
-def _prompt_request(setting: Setting, texts: Sequence[str], attempt: int) -> Request:
-    persona, basis = setting.persona, _basis(setting)
-    count = min(setting.config.prompts_per_request, setting.config.num_prompts - len(texts))
+def _prompt_request(job: Job, texts: Sequence[str], attempt: int) -> Request:
+    persona, basis = job.persona, _basis(job)
+    count = min(job.params.prompts_per_request, job.params.num_prompts - len(texts))
     topics = [persona.topics[(len(texts) + attempt + i) % len(persona.topics)] for i in range(count)]
     prompt = fill(
         basis.prompt,
@@ -120,8 +120,8 @@ def _prompt_request(setting: Setting, texts: Sequence[str], attempt: int) -> Req
         system=None,
         schema=PromptList,
         num_predict=200 * count + 200,
-        seed=setting.seed("prompts", len(texts), attempt),
-        label=f"prompts {len(texts) + 1} to {len(texts) + count} of {setting.name}",
+        seed=job.seed("prompts", len(texts), attempt),
+        label=f"prompts {len(texts) + 1} to {len(texts) + count} of {job.name}",
     )
 
 
@@ -143,9 +143,9 @@ EMBEDDED_DRAFTS = 4  # of which the first usable one is kept
 EMBEDDED_AT_ONCE = 8  # prompts whose drafts are written side by side
 
 
-def _embedded_request(setting: Setting, number: int) -> tuple[Request, str]:
+def _embedded_request(job: Job, number: int) -> tuple[Request, str]:
     """The request for one prompt, and its topic."""
-    persona = setting.persona
+    persona = job.persona
     topic = persona.topics[number % len(persona.topics)]
     ask = persona.asks[(number + number // len(persona.topics)) % len(persona.asks)]
     request = Request(
@@ -154,48 +154,48 @@ def _embedded_request(setting: Setting, number: int) -> tuple[Request, str]:
         opening=ask,
         temperature=0.5,
         num_predict=40,
-        seed=setting.seed("prompt", setting.name, number),
-        label=f"prompt {number + 1} of {setting.name}",
+        seed=job.seed("prompt", job.name, number),
+        label=f"prompt {number + 1} of {job.name}",
     )
     return request, topic
 
 
-def _write_embedded_prompts(setting: Setting, store: Store) -> list[Prompt]:
+def _write_embedded_prompts(job: Job, store: Store) -> list[Prompt]:
     """One prompt a topic: the model completes the persona's way of asking, several drafts at once, and the first draft
     that is one sentence, on its topic and unlike the others is taken."""
-    texts, wanted = cached_prompts(setting, store), setting.config.num_prompts
+    texts, wanted = cached_prompts(job, store), job.params.num_prompts
     if len(texts) == wanted:
-        log.info("Using cached prompts for persona: %s", setting.name)
+        log.info("Using cached prompts for persona: %s", job.name)
     with progress_bar(wanted - len(texts), "prompts") as bar:
         while len(texts) < wanted:
             numbers = range(len(texts), min(len(texts) + EMBEDDED_AT_ONCE, wanted))
-            for number, drafts in zip(numbers, _drafts(setting, numbers, attempt=0), strict=True):
-                texts.append(_usable(setting, number, drafts, texts))
-                value = {"text": texts[-1], "topic": _embedded_request(setting, number)[1]}
-                store.put(*_prompt_item(setting, number), value)
+            for number, drafts in zip(numbers, _drafts(job, numbers, attempt=0), strict=True):
+                texts.append(_usable(job, number, drafts, texts))
+                value = {"text": texts[-1], "topic": _embedded_request(job, number)[1]}
+                store.put(*_prompt_item(job, number), value)
                 bar.update()
-    return [Prompt(_prompt_id(setting, i), text) for i, text in enumerate(texts)]
+    return [Prompt(_prompt_id(job, i), text) for i, text in enumerate(texts)]
 
 
-def _drafts(setting: Setting, numbers: Sequence[int], attempt: int) -> list[list[str]]:
+def _drafts(job: Job, numbers: Sequence[int], attempt: int) -> list[list[str]]:
     """``EMBEDDED_DRAFTS`` first sentences for each prompt number, all written side by side."""
     requests = [
-        replace(request, seed=setting.seed(request.seed, attempt, i))
-        for request in (_embedded_request(setting, number)[0] for number in numbers)
+        replace(request, seed=job.seed(request.seed, attempt, i))
+        for request in (_embedded_request(job, number)[0] for number in numbers)
         for i in range(EMBEDDED_DRAFTS)
     ]
-    answers = dict(setting.llm.complete(requests))
+    answers = dict(job.llm.complete(requests))
     sentences = [_first_sentence(answers[i].text) for i in range(len(requests))]
     return [sentences[i : i + EMBEDDED_DRAFTS] for i in range(0, len(sentences), EMBEDDED_DRAFTS)]
 
 
-def _usable(setting: Setting, number: int, drafts: Sequence[str], known: Sequence[str]) -> str:
+def _usable(job: Job, number: int, drafts: Sequence[str], known: Sequence[str]) -> str:
     """The first draft on its topic that is unlike the earlier prompts; where there is none, more are asked for."""
-    topic = _embedded_request(setting, number)[1]
+    topic = _embedded_request(job, number)[1]
     for attempt in range(1, MAX_BARREN_REQUESTS + 1):
         for text in _fresh((draft for draft in drafts if _on_topic(draft, topic)), known):
             return text
-        drafts = _drafts(setting, [number], attempt)[0]
+        drafts = _drafts(job, [number], attempt)[0]
     raise MissingError(
         f"The embedded model found no new request about {topic!r} (prompt {number + 1}); what it wrote is kept. "
         f"Run again with --num_prompts {max(5, number)}."
@@ -217,29 +217,29 @@ def _on_topic(sentence: str, topic: str) -> bool:
 # ── Stage 2: responses ───────────────────────────────────────────────────────────────────────────────────
 
 
-def response_tasks(setting: Setting, prompts: Sequence[Prompt]) -> list[Task]:
+def response_tasks(job: Job, prompts: Sequence[Prompt]) -> list[Task]:
     """All prompts of one contestant before the next contestant: a reload costs more than any answer."""
     return [
         make_task(
-            setting,
+            job,
             f"{prompt.id}/{model}",
             Request(
                 model=contestant.ollama_tag or model,
                 prompt=prompt.text,
                 system=contestant.system or None,
                 opening=contestant.opening,
-                temperature=setting.config.response_temperature,
-                num_predict=setting.config.num_predict,
-                seed=setting.seed("response", prompt.id, model),
+                temperature=job.params.response_temperature,
+                num_predict=job.params.num_predict,
+                seed=job.seed("response", prompt.id, model),
                 label=f"{prompt.id} answered by {model}",
             ),
         )
-        for model, contestant in setting.contestants.items()
+        for model, contestant in job.contestants.items()
         for prompt in prompts
     ]
 
 
-def collect_responses(setting: Setting, prompts: Sequence[Prompt]) -> list[Response]:
+def collect_responses(job: Job, prompts: Sequence[Prompt]) -> list[Response]:
     """Every contestant's response to every prompt."""
 
     def value(task: Task, completion: Any) -> dict[str, Any]:
@@ -253,5 +253,5 @@ def collect_responses(setting: Setting, prompts: Sequence[Prompt]) -> list[Respo
             "truncated": completion.truncated,
         }
 
-    with setting.store(config.RESPONSES_FILE, "responses") as store:
-        return [Response(**v) for v in answer(setting, store, response_tasks(setting, prompts), value, "responses")]
+    with job.store(config.RESPONSES_FILE, "responses") as store:
+        return [Response(**v) for v in answer(job, store, response_tasks(job, prompts), value, "responses")]

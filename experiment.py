@@ -25,26 +25,26 @@ from report.words import SYSTEMS
 from reward_model import RewardModel
 from stages.context import shortened
 from stages.dataset import Clock, Data, estimated_ratings, make_data
-from stages.tasks import Setting
+from stages.tasks import Job
 
 CURVE_ORDERS = 3  # orders of the preferences that a learning curve is averaged over
 TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees
 
 
 def make_rankers(
-    data: Data, features: Features, ratings: Mapping[str, float | None], settings: config.ExperimentConfig
+    data: Data, features: Features, ratings: Mapping[str, float | None], params: config.ExperimentConfig
 ) -> list[Ranker]:
     """Both systems and what they must beat. A new system is one line here."""
     base_scores = {key: float(features.base_score[row]) for key, row in features.index.items()}
     lengths = {(r.prompt_id, r.model): float(len(r.text)) for r in data.responses}
     return [
-        EloSystem(ratings, settings.elo_k),
-        RewardModel(features, ratings, settings),
+        EloSystem(ratings, params.elo_k),
+        RewardModel(features, ratings, params),
         GlobalElo(ratings),
         BaseReward(base_scores),
         BradleyTerry(list(ratings)),
         LongestResponse(lengths),
-        RandomRanking(list(ratings), settings.random_seed),
+        RandomRanking(list(ratings), params.random_seed),
     ]
 
 
@@ -61,14 +61,14 @@ class Fitted:
     learning_curve: list[dict[str, Any]]
 
 
-def learn(data: Data, rankers: Sequence[Ranker], settings: config.ExperimentConfig) -> Fitted:
+def learn(data: Data, rankers: Sequence[Ranker], params: config.ExperimentConfig) -> Fitted:
     """Train on the documented split, evaluating every so many preferences."""
     order = data.training.preferences
-    report.print_training(len(order), settings.evaluation_frequency)
+    report.print_training(len(order), params.evaluation_frequency)
     elo, reward = rankers[0], rankers[1]
-    every, truths = settings.evaluation_frequency, data.test_truths
+    every, truths = params.evaluation_frequency, data.test_truths
     curve_a = evaluation.learning_curve(elo, order, truths, every, data.train_ids)
-    curve_b = evaluation.learning_curve(reward, order, truths, every, data.train_ids, once=not settings.incremental)
+    curve_b = evaluation.learning_curve(reward, order, truths, every, data.train_ids, once=not params.incremental)
     curve = []
     for index, (a, b) in enumerate(zip(curve_a, curve_b, strict=True)):
         before = curve_a[index - 1].preferences if index else 0
@@ -100,20 +100,20 @@ def _bands(curves: evaluation.Curves, parts: Sequence[Sequence[str]]) -> dict[st
 
 
 def put_to_test(
-    data: Data, rankers: Sequence[Ranker], parts: Sequence[Sequence[str]], settings: config.ExperimentConfig
+    data: Data, rankers: Sequence[Ranker], parts: Sequence[Sequence[str]], params: config.ExperimentConfig
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """H1 and H2, and the cross-validated learning curves that H1 rests on."""
     elo, reward = rankers[0], rankers[1]
     curves_a, curves_b = (
         evaluation.cross_validated_curves(
-            ranker, data.preferences, data.truths, parts, settings.evaluation_frequency, CURVE_ORDERS,
-            settings.random_seed, once=ranker is reward and not settings.incremental,
+            ranker, data.preferences, data.truths, parts, params.evaluation_frequency, CURVE_ORDERS,
+            params.random_seed, once=ranker is reward and not params.incremental,
         )
         for ranker in (elo, reward)
     )  # fmt: skip
     h1 = (
-        hypotheses.sample_efficiency(curves_a, curves_b, settings.random_seed, parts)
-        if settings.incremental
+        hypotheses.sample_efficiency(curves_a, curves_b, params.random_seed, parts)
+        if params.incremental
         else hypotheses.not_tested("Sample efficiency needs learning curves of both systems: run with --incremental.")
     )
     models = list(reward.scores(data.prompts[0].id))
@@ -122,7 +122,7 @@ def put_to_test(
     ]
     curves = {
         "points": list(curves_a.counts),
-        "trained_once": not settings.incremental,
+        "trained_once": not params.incremental,
         "elo_offset": _bands(curves_a, parts),
         "reward_model": _bands(curves_b, parts),
     }
@@ -178,7 +178,7 @@ def examples(data: Data, fitted: Fitted, count: int = 3) -> list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Run:
-    """What a run was asked for beyond its setting."""
+    """What a run was asked for beyond its job."""
 
     base_model: str
     device: str
@@ -191,16 +191,16 @@ class Run:
     ablate: bool = False
 
 
-def run_persona(setting: Setting, run: Run, ratings: Mapping[str, Rating] | None) -> tuple[dict[str, Any], Fitted]:
+def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tuple[dict[str, Any], Fitted]:
     """The whole experiment for one persona: its results dict, and both systems as learned on the documented split.
 
     ``ratings`` None: they are estimated (embedded contestants).
     """
-    clock, settings = Clock(), setting.config
-    report.print_generation(setting.name)
-    data = make_data(setting, clock)
-    rated = ratings if ratings is not None else estimated_ratings(setting, data)
-    counted = counts(setting, data)
+    clock, params = Clock(), job.params
+    report.print_generation(job.name)
+    data = make_data(job, clock)
+    rated = ratings if ratings is not None else estimated_ratings(job, data)
+    counted = counts(job, data)
     report.print_counts(counted)
     elo = {model: rating.elo for model, rating in rated.items()}
     with clock.stage("features"):
@@ -208,26 +208,26 @@ def run_persona(setting: Setting, run: Run, ratings: Mapping[str, Rating] | None
             run.base_model,
             data.prompts,
             data.responses,
-            cache_dir=setting.cache_dir,
-            name=setting.name,
+            cache_dir=job.cache_dir,
+            name=job.name,
             device=run.device,
         )
-    rankers = make_rankers(data, features, elo, settings)
+    rankers = make_rankers(data, features, elo, params)
     with clock.stage("training"):
-        fitted = learn(data, rankers, settings)
-    parts = evaluation.folds([p.id for p in data.prompts], settings.folds, settings.random_seed)
+        fitted = learn(data, rankers, params)
+    parts = evaluation.folds([p.id for p in data.prompts], params.folds, params.random_seed)
     with clock.stage("cross_validation"):
         crossed = evaluation.cross_validate(rankers, data.preferences, data.truths, parts)
     with clock.stage("hypotheses"):
-        tested, curves = put_to_test(data, [fitted.elo, fitted.reward], parts, settings)
+        tested, curves = put_to_test(data, [fitted.elo, fitted.reward], parts, params)
     with clock.stage("ablation"):
-        rows = ablation_table(data, features, elo, settings, parts) if run.ablate else []
+        rows = ablation_table(data, features, elo, params, parts) if run.ablate else []
     results = {
-        **_about(setting, run, features, rated),
+        **_about(job, run, features, rated),
         "counts": counted,
-        "judge_quality": judge_figures(setting, data),
+        "judge_quality": judge_figures(job, data),
         "final": fitted.final,
-        **_verdict(crossed, parts, settings),
+        **_verdict(crossed, parts, params),
         "learning_curve": fitted.learning_curve,
         "curves": curves,
         "hypotheses": tested,
@@ -240,15 +240,15 @@ def run_persona(setting: Setting, run: Run, ratings: Mapping[str, Rating] | None
         "ablation": rows,
         "timings_s": clock.seconds,
     }
-    learned.keep(setting, run.base_model, data, (fitted.elo, fitted.reward), parts, results)
+    learned.keep(job, run.base_model, data, (fitted.elo, fitted.reward), parts, results)
     return results, fitted
 
 
-def counts(setting: Setting, data: Data) -> dict[str, int]:
+def counts(job: Job, data: Data) -> dict[str, int]:
     """How much of everything there is; ``preferences`` and ``ties`` are those that train."""
     training = data.training.preferences
-    tie = TIE if setting.llm.weighs_options else 0.0
-    listed = data.test_ids if setting.config.ground_truth != "round_robin" else ()
+    tie = TIE if job.llm.weighs_options else 0.0
+    listed = data.test_ids if job.params.ground_truth != "round_robin" else ()
     return {
         "prompts": len(data.prompts),
         "train_prompts": len(data.train_ids),
@@ -258,22 +258,22 @@ def counts(setting: Setting, data: Data) -> dict[str, int]:
         "ground_truth_rankings": len(data.test_truths),
         "judge_calls": len(data.judgements),
         "truncated_responses": sum(r.truncated for r in data.responses),
-        "shortened_responses": shortened(setting, data.prompts, data.responses, listed),
-        "server_cuts": getattr(setting.llm, "server_cuts", 0),
+        "shortened_responses": shortened(job, data.prompts, data.responses, listed),
+        "server_cuts": getattr(job.llm, "server_cuts", 0),
     }
 
 
-def judge_figures(setting: Setting, data: Data) -> dict[str, Any]:
+def judge_figures(job: Job, data: Data) -> dict[str, Any]:
     """How good the judge is, as far as its own judgements show it."""
-    judge = next((m for m, c in setting.contestants.items() if c.ollama_tag == setting.judge), None)
+    judge = next((m for m, c in job.contestants.items() if c.ollama_tag == job.judge), None)
     figures = judge_quality(data.judgements, data.responses, judge)
     return {**figures, "listwise_agreement": data.listwise_agreement, "noise_ceiling": data.noise_ceiling}
 
 
 def _verdict(
-    crossed: Mapping[str, Mapping[str, Metrics]], parts: Sequence[Sequence[str]], settings: config.ExperimentConfig
+    crossed: Mapping[str, Mapping[str, Metrics]], parts: Sequence[Sequence[str]], params: config.ExperimentConfig
 ) -> dict[str, Any]:
-    gains = hypotheses.improvement(crossed, parts, settings.random_seed)
+    gains = hypotheses.improvement(crossed, parts, params.random_seed)
     tau = gains["kendall_tau"]
     best = winner(tau)
     stronger = hypotheses.stronger_baselines(crossed)
@@ -303,23 +303,23 @@ def _verdict(
     }
 
 
-def _about(setting: Setting, run: Run, features: Features, ratings: Mapping[str, Rating]) -> dict[str, Any]:
+def _about(job: Job, run: Run, features: Features, ratings: Mapping[str, Rating]) -> dict[str, Any]:
     is_reward = features.has_score
-    judge_plays = any(c.ollama_tag == setting.judge for c in setting.contestants.values())
+    judge_plays = any(c.ollama_tag == job.judge for c in job.contestants.values())
     notes = list(run.notes)
     if judge_plays:
-        notes.append(f"The judge {setting.judge} is also a contestant: it may prefer its own answers.")
+        notes.append(f"The judge {job.judge} is also a contestant: it may prefer its own answers.")
     return {
         "schema_version": config.SCHEMA_VERSION,
-        "persona": setting.name,
-        "backend": setting.llm.backend,
+        "persona": job.name,
+        "backend": job.llm.backend,
         "label": run.label,
-        "judge": setting.judge,
+        "judge": job.judge,
         "base_model": run.base_model,
         "base_is_reward_model": is_reward,
         "device": run.place,
-        "seed": setting.config.random_seed,
-        "config": dataclasses.asdict(setting.config),
+        "seed": job.params.random_seed,
+        "config": dataclasses.asdict(job.params),
         "models": [
             {
                 "name": model,
@@ -329,7 +329,7 @@ def _about(setting: Setting, run: Run, features: Features, ratings: Mapping[str,
                 "elo_source": ratings[model].source,
                 "proxy": ratings[model].proxy,
             }
-            for model, contestant in setting.contestants.items()
+            for model, contestant in job.contestants.items()
         ],
         "versions": versions(),
         "command": run.command,

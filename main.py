@@ -19,7 +19,7 @@ from core.errors import SuiteError, UsageError
 
 if TYPE_CHECKING:
     from cli.preflight import Backend
-    from stages.tasks import Setting
+    from stages.tasks import Job
 
 DEFAULTS = config.EXPERIMENT_CONFIG
 STAGES = ("prompts", "responses", "preferences", "ground_truth", "features")
@@ -141,34 +141,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, command: str) -> int:
     """Choose who is asked, look whether all is there, and do what was asked for."""
-    settings = configure(args, "ollama")  # bad usage is said before any server is looked for
+    params = configure(args, "ollama")  # bad usage is said before any server is looked for
     check_combination(args)
     if args.preferences:
         from people import run as people
 
-        return people.run(args, settings, command)
+        return people.run(args, params, command)
     from cli import preflight
 
-    backend = preflight.choose_backend(args, settings)
-    settings = configure(args, backend.name)
+    backend = preflight.choose_backend(args, params)
+    params = configure(args, backend.name)
     from cli import checks
 
     if args.check:
-        return checks.check(args, backend, settings)
-    checks.require(args, backend, settings)
+        return checks.check(args, backend, params)
+    checks.require(args, backend, params)
     from core.store import lock
 
     with lock(args.cache_dir):
-        backend = preflight.begin(args, backend, settings)
+        backend = preflight.begin(args, backend, params)
         if args.rank is not None:
             from cli import rank as answer
 
-            return answer.rank(args, preflight.setting(args, backend, settings, args.persona), backend)
+            return answer.rank(args, preflight.job(args, backend, params, args.persona), backend)
         if args.vote:
             from cli import rank as answer
 
-            return answer.vote(args, preflight.setting(args, backend, settings, args.persona))
-        return run_personas(args, backend, settings, command)
+            return answer.vote(args, preflight.job(args, backend, params, args.persona))
+        return run_personas(args, backend, params, command)
 
 
 def check_combination(args: argparse.Namespace) -> None:
@@ -188,36 +188,35 @@ def check_combination(args: argparse.Namespace) -> None:
         raise UsageError("--ground_truth listwise and both need Ollama: the embedded model weighs texts one by one.")
 
 
-def run_personas(args: argparse.Namespace, backend: Backend, settings: config.ExperimentConfig, command: str) -> int:
+def run_personas(args: argparse.Namespace, backend: Backend, params: config.ExperimentConfig, command: str) -> int:
     """The experiment for each persona; with ``--persona all`` also what they have in common."""
     from cli import preflight
 
     every = {
-        name: run_persona(args, preflight.setting(args, backend, settings, name), backend, command)
-        for name in personas(args)
+        name: run_persona(args, preflight.job(args, backend, params, name), backend, command) for name in personas(args)
     }
     if args.persona == "all":
         from cli import compare as comparison
 
-        comparison.run(args, backend, settings, every)
+        comparison.run(args, backend, params, every)
     return 0
 
 
-def run_persona(args: argparse.Namespace, setting: Setting, backend: Backend, command: str) -> dict[str, Any]:
+def run_persona(args: argparse.Namespace, job: Job, backend: Backend, command: str) -> dict[str, Any]:
     """The five steps: data, features, both systems, evaluation, files. Returns the results."""
     import experiment
     from cli import preflight
     from report import console as report
     from report import files as result_files
 
-    report.print_header(setting.name, backend.label)
+    report.print_header(job.name, backend.label)
     base, notes = preflight.choose_base(args, backend.name)
     for note in (*backend.notes, *notes):
         print(f"Note: {note}")
     run = experiment.Run(
         base, args.device, preflight.device(args), backend.label, command, (*backend.notes, *notes), args.ablate
     )
-    results, fitted = experiment.run_persona(setting, run, backend.ratings)
+    results, fitted = experiment.run_persona(job, run, backend.ratings)
     report.print_final(results)
     report.print_ablation(results)
     paths = result_files.write_results(results, fitted.elo, fitted.reward, args.results_dir, args.cache_dir)

@@ -290,7 +290,7 @@ class RewardModel(Ranker):
     # ── Saving ──
 
     def save(self, path: Path) -> None:
-        """The head, its view of texts and all its settings, as safetensors; atomic."""
+        """The head, its view of texts and all its parameters, as safetensors; atomic."""
         from safetensors.numpy import save_file
 
         about = {
@@ -311,7 +311,7 @@ class RewardModel(Ranker):
 
     @classmethod
     def load(cls, path: Path, features: Features, ratings: Mapping[str, float | None]) -> Self:
-        """A saved head over ``features``, with the settings with which it was trained.
+        """A saved head over ``features``, with the parameters with which it was trained.
 
         Raises MissingError where there is none, UsageError where it is damaged or belongs to another base or version.
         """

@@ -41,8 +41,8 @@ def rows(quick: bool) -> list[Row]:
     pairs = 3 if quick else 9
     features, preferences = synthetic(20)
     prompts = tuple(f"p{i}" for i in range(20))
-    settings = ExperimentConfig()
-    model = RewardModel(features, RATINGS, settings)
+    params = ExperimentConfig()
+    model = RewardModel(features, RATINGS, params)
     points = [TrainingSet.of(preferences[:count], prompts) for count in range(5, 301, 5)]
     model.fit_many(points)
 
@@ -52,7 +52,7 @@ def rows(quick: bool) -> list[Row]:
     curve = compare(
         "incremental run, 60 points / one training, s",
         lambda: seconds(lambda: model.fit_many(points)), one, pairs, "<= 6",
-        f"the arithmetic alone: {floor(points, settings):.3f} s",
+        f"the arithmetic alone: {floor(points, params):.3f} s",
     )  # fmt: skip
     people = [
         TrainingSet.of([preferences[i] for i in np.random.default_rng(person).permutation(300)[:40]], prompts)
@@ -71,10 +71,10 @@ def rows(quick: bool) -> list[Row]:
     return [curve, crowd]
 
 
-def floor(sets: list[TrainingSet], settings: ExperimentConfig) -> float:
+def floor(sets: list[TrainingSet], params: ExperimentConfig) -> float:
     """Seconds of the matrix products alone, at the rate measured for products of their size on one core."""
-    texts, width, hidden = 2 * (settings.batch_size + RANK_PAIRS), COMPONENTS + 1, settings.hidden_width
-    steps = sum(settings.max_epochs * -(-len(s.preferences) // settings.batch_size) for s in sets)
+    texts, width, hidden = 2 * (params.batch_size + RANK_PAIRS), COMPONENTS + 1, params.hidden_width
+    steps = sum(params.max_epochs * -(-len(s.preferences) // params.batch_size) for s in sets)
     work = steps * 2.0 * 2.0 * texts * width * (hidden + 1)  # forward and gradient, a multiply and an add each
     a = np.ones((64, texts, width), np.float32)
     b = np.ones((64, width, max(hidden, 1)), np.float32)
@@ -112,11 +112,11 @@ def growth_rows(quick: bool) -> list[Row]:
     """Seconds a thousand preferences (or people) cost at sizes ten times apart: 1 is growth in proportion."""
     found = []
     sizes = [(1_000, 10_000)] if quick else [(10_000, 100_000), (100_000, 1_000_000)]
-    settings = ExperimentConfig(max_epochs=1, batch_size=4)
+    params = ExperimentConfig(max_epochs=1, batch_size=4)
 
     def one_epoch(count: int) -> float:
         features, preferences = synthetic(max(20, count // 150))
-        model = RewardModel(features, RATINGS, settings)
+        model = RewardModel(features, RATINGS, params)
         many = (preferences * (count // len(preferences) + 1))[:count]
         return seconds(lambda: model.fit(many)) / count * 1000
 

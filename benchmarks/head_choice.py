@@ -52,11 +52,11 @@ class Variant(NamedTuple):
     lambda_reg: float = 0.1
 
     def model(self, features: Features, ratings: Mapping[str, float | None]) -> RewardModel:
-        settings = ExperimentConfig(
+        params = ExperimentConfig(
             pooling=self.pooling, hidden_width=self.hidden, weight_decay=self.decay, lambda_reg=self.lambda_reg
         )
         return RewardModel(
-            features, ratings, settings, partial(principal_components, components=self.components, scale=self.scale)
+            features, ratings, params, partial(principal_components, components=self.components, scale=self.scale)
         )
 
 

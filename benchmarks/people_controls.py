@@ -37,8 +37,8 @@ from people.votes import Votes, load_votes
 def personal_gains(votes: Votes, features: Features, cache_dir: Path) -> dict[str, Difference | None]:
     """Cross-validated change of ranking accuracy through own votes, by system; prints every system's accuracy."""
     crowd = people.assemble(votes, features, people.fitting(EXPERIMENT_CONFIG, len(votes.prompts)), cache_dir)
-    ballots, settings = crowd.ballots, crowd.settings
-    parts = [ballots.mask(p) for p in evaluation.folds(ballots.prompts, settings.folds, settings.random_seed)]
+    ballots, params = crowd.ballots, crowd.params
+    parts = [ballots.mask(p) for p in evaluation.folds(ballots.prompts, params.folds, params.random_seed)]
     counts = curve_counts(crowd, parts)
     predicted = Predicted.empty(crowd, len(counts))
     strengths = [train_part(crowd, part, counts, predicted) for part in parts]

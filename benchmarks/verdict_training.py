@@ -117,7 +117,7 @@ def whole_training(experiments: int, seed: int) -> dict[str, Any]:
     """``experiments`` of each kind; prints a line a kind."""
     config = ExperimentConfig()
     table: dict[str, Any] = {}
-    print(f"\nWhole training, {experiments} experiments of each kind, default settings")
+    print(f"\nWhole training, {experiments} experiments of each kind, default parameters")
     for kind in KINDS:
         rows = [one_experiment(kind, config, seed + i) for i in range(experiments)]
         named = [row["winner"] for row in rows]

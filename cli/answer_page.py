@@ -14,7 +14,7 @@ from report import words as wording
 
 if TYPE_CHECKING:
     from cli.learned import Learned
-    from stages.tasks import Setting
+    from stages.tasks import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ class Answer:
     costs: Mapping[str, Cost]
 
 
-def as_json(answer: Answer, setting: Setting, known: Learned) -> str:
+def as_json(answer: Answer, job: Job, known: Learned) -> str:
     """One line of JSON, ASCII throughout so that no terminal or pipe can spoil it."""
     document = {
         "schema_version": config.SCHEMA_VERSION,
         "prompt": answer.prompt,
-        "persona": setting.name,
-        "backend": setting.llm.backend,
+        "persona": job.name,
+        "backend": job.llm.backend,
         "base_model": known.base,
         **{system: [asdict(place) for place in ranking] for system, ranking in answer.rankings.items()},
         "folds": len(known.fold_ratings),
@@ -70,7 +70,7 @@ def as_json(answer: Answer, setting: Setting, known: Learned) -> str:
         },
         "models": {model: asdict(cost) for model, cost in answer.costs.items()},
         "evidence": dict(known.evidence),
-        "shows_only_how_the_suite_works": setting.llm.backend == "embedded",
+        "shows_only_how_the_suite_works": job.llm.backend == "embedded",
     }
     return json.dumps(document, allow_nan=False)
 

@@ -36,18 +36,18 @@ class Finding:
     mend: str = ""
 
 
-def check(args: Namespace, backend: Backend, settings: ExperimentConfig) -> int:
+def check(args: Namespace, backend: Backend, params: ExperimentConfig) -> int:
     """Print all findings and what the run would cost. The exit status: 3 where something is missing, else 0."""
     from cli import costs
 
     _require_usable(args)
-    found = [*missing_or_there(args, backend, settings), *_ratings(args, backend), *_machine(args)]
+    found = [*missing_or_there(args, backend, params), *_ratings(args, backend), *_machine(args)]
     for finding in found:
         print(f"{'MISSING  ' if finding.mend else 'ok       '}{finding.about}: {finding.said}")
     for note in backend.notes:
         print(f"Note: {note}")
     print()
-    for line in costs.lines(args, backend, settings):
+    for line in costs.lines(args, backend, params):
         print(line)
     missing = [finding for finding in found if finding.mend]
     if not missing:
@@ -57,18 +57,18 @@ def check(args: Namespace, backend: Backend, settings: ExperimentConfig) -> int:
     return MissingError.exit_status
 
 
-def require(args: Namespace, backend: Backend, settings: ExperimentConfig) -> None:
+def require(args: Namespace, backend: Backend, params: ExperimentConfig) -> None:
     """Raises UsageError for a folder or template that can't be used, MissingError naming all that the run lacks.
 
     What is missing but not needed any more (everything it would be asked is cached) is left alone.
     """
     _require_usable(args)
-    calls = preflight.calls_to_make(args, backend, settings)
+    calls = preflight.calls_to_make(args, backend, params)
     found = list(_device(args))
     if args.rank is not None or args.vote:  # these say themselves what they still need
         pass
     elif sum(calls.values()) > 0 or args.refresh:
-        found += missing_or_there(args, backend, settings)
+        found += missing_or_there(args, backend, params)
     elif not any(args.cache_dir.glob("features_*")):
         found.append(_base(args, backend))
     missing = [finding for finding in found if finding.mend]
@@ -102,9 +102,9 @@ def _require_usable(args: Namespace) -> None:
 # ── Models and base ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def missing_or_there(args: Namespace, backend: Backend, settings: ExperimentConfig) -> Iterator[Finding]:
+def missing_or_there(args: Namespace, backend: Backend, params: ExperimentConfig) -> Iterator[Finding]:
     """The server, each model and the reward base."""
-    calls = preflight.calls_to_make(args, backend, settings)
+    calls = preflight.calls_to_make(args, backend, params)
     if backend.name == "ollama":
         yield from _server(args, backend, calls)
     else:

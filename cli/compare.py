@@ -35,7 +35,7 @@ from stages.judging import (
     reference_readers,
     round_robin_truths,
 )
-from stages.tasks import Setting
+from stages.tasks import Job
 
 log = logging.getLogger("ranking.data")
 
@@ -48,15 +48,15 @@ Rankings = Mapping[str, Mapping[str, GroundTruth]]
 def run(
     args: Namespace,
     backend: preflight.Backend,
-    settings: config.ExperimentConfig,
+    params: config.ExperimentConfig,
     every: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Compare the personas of ``every`` ({persona: its results}) and write the file, the figure and the table of all.
 
     What was not judged yet is judged now; the number of calls is said first.
     """
-    own = [preflight.setting(args, backend, settings, name) for name in every]
-    tests = {setting.name: test_prompts(setting) for setting in own}
+    own = [preflight.job(args, backend, params, name) for name in every]
+    tests = {job.name: test_prompts(job) for job in own}
     calls = ", ".join(f"{count} to {model}" for model, count in comparison_calls(own).items())
     if calls:
         log.info("How alike are the personas? Each judges the test prompts of the others, calls: %s", calls)
@@ -67,7 +67,7 @@ def run(
         "backend": backend.name,
         "label": backend.label,
         "judge": backend.judge,
-        "seed": settings.random_seed,
+        "seed": params.random_seed,
         **similarity(rankings, owner),
         "personas": dict(every),
     }
@@ -82,7 +82,7 @@ def run(
 # ── Judging as somebody else ─────────────────────────────────────────────────────────────────────────────
 
 
-def rankings_by(reader: Setting, owners: Sequence[Setting], tests: Tests) -> list[GroundTruth]:
+def rankings_by(reader: Job, owners: Sequence[Job], tests: Tests) -> list[GroundTruth]:
     """How ``reader``'s persona ranks the responses to the test prompts of each of ``owners``.
 
     A judge that is asked judges every pair in both orders, as it does its own; kept among ``reader``'s preferences.
@@ -97,7 +97,7 @@ def rankings_by(reader: Setting, owners: Sequence[Setting], tests: Tests) -> lis
     return round_robin_truths(preferences_from(judge_pairs(reader, prompts, responses)))
 
 
-def _weighed(reader: Setting, owner: Setting, prompts: Sequence[Prompt], texts: Texts) -> list[GroundTruth]:
+def _weighed(reader: Job, owner: Job, prompts: Sequence[Prompt], texts: Texts) -> list[GroundTruth]:
     """By one more reading of each response, kept beside the reference readers' readings of it among ``owner``'s.
 
     The advantages are the scores themselves: a round robin between them has the same order.

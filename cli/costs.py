@@ -14,15 +14,15 @@ from cli.known_models import Recorded
 from cli.plan import comparison_calls, outstanding_by_stage
 from cli.preflight import Backend
 from config import ExperimentConfig
-from stages.tasks import Setting
+from stages.tasks import Job
 
 Calls = Mapping[tuple[str, str], int]
 """(stage, model) → calls."""
 
 
-def lines(args: Namespace, backend: Backend, settings: ExperimentConfig) -> Iterator[str]:
+def lines(args: Namespace, backend: Backend, params: ExperimentConfig) -> Iterator[str]:
     """What is cached, what is left to do and about how long it takes, persona by persona."""
-    own = [_counted(one) for one in preflight.every_setting(args, backend, settings)]
+    own = [_counted(one) for one in preflight.every_job(args, backend, params)]
     if backend.name == "ollama" and backend.answers:
         now = known_models.seen(backend.llm, [*backend.contestants, backend.judge])  # type: ignore[arg-type]
         if tags := known_models.changed(backend.known, now):
@@ -40,21 +40,21 @@ def lines(args: Namespace, backend: Backend, settings: ExperimentConfig) -> Iter
         yield f"Calls still to make for the comparison of the personas: {_by_model(between)}"
         total += Counter({("preferences", model): count for model, count in between.items()})
     if total:
-        yield _estimate(total, seconds, 1 if own[0].llm.weighs_options else settings.concurrency)
+        yield _estimate(total, seconds, 1 if own[0].llm.weighs_options else params.concurrency)
 
 
-def _counted(setting: Setting) -> Setting:
+def _counted(job: Job) -> Job:
     """Counts also where a model is missing."""
-    return setting if setting.llm.weighs_options else dataclasses.replace(setting, llm=Recorded(setting.llm, {}))
+    return job if job.llm.weighs_options else dataclasses.replace(job, llm=Recorded(job.llm, {}))
 
 
-def _cached(setting: Setting) -> str:
+def _cached(job: Job) -> str:
     kept = []
     for stage, file in _STAGES.items():
-        with setting.store(file, stage, read_only=True) as store:
+        with job.store(file, stage, read_only=True) as store:
             kept.append(f"{len(store)} {stage.replace('_', ' ')}")
-    recorded = setting.samples_dir and (setting.samples_dir / config.RESPONSES_FILE.format(name=setting.name)).exists()
-    return ", ".join(kept) + (", and the recorded run" if recorded and setting.llm.weighs_options else "")
+    recorded = job.samples_dir and (job.samples_dir / config.RESPONSES_FILE.format(name=job.name)).exists()
+    return ", ".join(kept) + (", and the recorded run" if recorded and job.llm.weighs_options else "")
 
 
 _STAGES = {
@@ -84,23 +84,23 @@ def _by_model(calls: Mapping[str, int]) -> str:
 # ── Time ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def timings(settings: Sequence[Setting]) -> dict[tuple[str, str], float]:
+def timings(params: Sequence[Job]) -> dict[tuple[str, str], float]:
     """(stage, model) → mean seconds of one call, over what is cached; (stage, "") over all models."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for setting in settings:
+    for job in params:
         for stage in ("responses", "preferences"):
-            with setting.store(_STAGES[stage], stage, read_only=True) as store:
+            with job.store(_STAGES[stage], stage, read_only=True) as store:
                 for _, _, value in store.items():
                     if isinstance(value, dict) and isinstance(value.get("seconds"), int | float):
                         found[stage, ""].append(value["seconds"])
-                        found[stage, _asked(setting, stage, value)].append(value["seconds"])
+                        found[stage, _asked(job, stage, value)].append(value["seconds"])
     return {key: fmean(values) for key, values in found.items()}
 
 
-def _asked(setting: Setting, stage: str, value: Mapping[str, object]) -> str:
-    contestant = setting.contestants.get(str(value.get("model")))
-    if stage == "preferences" or setting.llm.weighs_options:
-        return setting.judge
+def _asked(job: Job, stage: str, value: Mapping[str, object]) -> str:
+    contestant = job.contestants.get(str(value.get("model")))
+    if stage == "preferences" or job.llm.weighs_options:
+        return job.judge
     return str((contestant and contestant.ollama_tag) or value.get("model"))
 
 

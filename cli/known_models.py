@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.plan import outstanding
 from core.errors import MissingError
-from stages.tasks import Setting
+from stages.tasks import Job
 
 if TYPE_CHECKING:
     from llm.ollama import OllamaModel
@@ -93,12 +93,12 @@ def changed(known: Mapping[str, Known], now: Mapping[str, Known]) -> list[str]:
     return [tag for tag, model in now.items() if tag in known and known[tag].digest != model.digest]
 
 
-def cost_of_change(settings: Iterable[Setting], known: Mapping[str, Known]) -> Counter[str]:
+def cost_of_change(params: Iterable[Job], known: Mapping[str, Known]) -> Counter[str]:
     """Calls, by model, that these runs need only because digests are no longer those of ``known``."""
     more: Counter[str] = Counter()
-    for setting in settings:
-        before = dataclasses.replace(setting, llm=Recorded(setting.llm, known))
-        more += outstanding(setting) - outstanding(before)
+    for job in params:
+        before = dataclasses.replace(job, llm=Recorded(job.llm, known))
+        more += outstanding(job) - outstanding(before)
     return more
 
 

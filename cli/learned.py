@@ -26,7 +26,7 @@ from reward_model import RewardModel
 if TYPE_CHECKING:
     from base.features import Features
     from stages.dataset import Data
-    from stages.tasks import Setting
+    from stages.tasks import Job
 
 LEARNED_FILE = "learned_{name}.json"
 FOLD_HEAD_FILE = "reward_head_{name}_fold{fold}.safetensors"
@@ -78,7 +78,7 @@ def _mended_by(command: str) -> Iterator[None]:
 
 
 def keep(
-    setting: Setting,
+    job: Job,
     base: str,
     data: Data,
     systems: tuple[EloSystem, RewardModel],
@@ -89,7 +89,7 @@ def keep(
 
     ``systems`` themselves are saved with the results of the run.
     """
-    folder, name, (elo, reward) = setting.cache_dir, setting.name, systems
+    folder, name, (elo, reward) = job.cache_dir, job.name, systems
     every = [p.id for p in data.prompts]
     sets = [TrainingSet.of(data.preferences, [i for i in every if i not in part]) for part in parts]
     for old in folder.glob(FOLD_HEAD_FILE.format(name=name, fold="*")):
@@ -101,7 +101,7 @@ def keep(
         heads[path.name] = _digest(path)
     body = {
         "format": FORMAT,
-        "made_from": made_from(setting, base),
+        "made_from": made_from(job, base),
         "evidence": _evidence(results),
         "elo_offsets": elo.offsets,
         "fold_ratings": [fold.ratings for fold in elo.fit_many(sets)],
@@ -112,16 +112,16 @@ def keep(
     write_atomically(folder / LEARNED_FILE.format(name=name), json.dumps(document, indent=2) + "\n")
 
 
-def made_from(setting: Setting, base: str) -> dict[str, Any]:
+def made_from(job: Job, base: str) -> dict[str, Any]:
     """What must still be so for what was learned to be of use."""
     contestants = {
-        name: fingerprint(setting.llm.identity(c.ollama_tag or name), c.system, c.opening)
-        for name, c in setting.contestants.items()
+        name: fingerprint(job.llm.identity(c.ollama_tag or name), c.system, c.opening)
+        for name, c in job.contestants.items()
     }
     return {
-        "backend": setting.llm.backend,
-        "num_prompts": setting.config.num_prompts,
-        "persona": fingerprint(setting.persona),
+        "backend": job.llm.backend,
+        "num_prompts": job.params.num_prompts,
+        "persona": fingerprint(job.persona),
         "contestants": contestants,
         "base": base,
         "base_identity": base_location.identity(base),
@@ -151,18 +151,18 @@ def _digest(path: Path) -> str:
 # ── Taking up again ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def load(setting: Setting, base: str | None, command: str) -> Learned:
+def load(job: Job, base: str | None, command: str) -> Learned:
     """What the last run of this persona learned. ``base``: the one asked for, None for whichever the run used.
 
     Raises MissingError where a file is missing and UsageError where one is damaged or outdated, both with the command
     that makes them: ``command``, and what the last run had beyond it.
     """
-    folder, name = setting.cache_dir, setting.name
+    folder, name = job.cache_dir, job.name
     with _mended_by(command):
         document = _read(folder / LEARNED_FILE.format(name=name))
     command = _like_before(command, document["made_from"])
     with _mended_by(command):
-        reasons = _outdated(setting, document["made_from"], base)
+        reasons = _outdated(job, document["made_from"], base)
         if reasons:
             raise UsageError(f"What was learned for {name} is outdated: {'; '.join(reasons)}.")
         return _systems(folder, name, document, command)
@@ -223,9 +223,9 @@ def _check_readable(head: Path) -> None:
         raise UsageError(f"{head} can't be read ({error}); it was left as it is.") from error
 
 
-def _outdated(setting: Setting, known: Mapping[str, Any], base: str | None) -> list[str]:
+def _outdated(job: Job, known: Mapping[str, Any], base: str | None) -> list[str]:
     """Why it is of no use any more. A subset of the contestants is fine: what was learned about them holds."""
-    now, then = made_from(setting, base or known["base"]), known["contestants"]
+    now, then = made_from(job, base or known["base"]), known["contestants"]
     unknown = [name for name in now["contestants"] if name not in then]
     changed = [name for name, mark in now["contestants"].items() if then.get(name, mark) != mark]
     reasons = []
@@ -235,7 +235,7 @@ def _outdated(setting: Setting, known: Mapping[str, Any], base: str | None) -> l
     if changed:
         reasons.append(f"{', '.join(changed)} changed since (pulled again, or another entry in config.py)")
     if now["persona"] != known["persona"]:
-        reasons.append(f"the persona {setting.name} in config.py changed since")
+        reasons.append(f"the persona {job.name} in config.py changed since")
     if base not in (None, known["base"]):
         reasons.append(f"it was learned on the base {known['base']}, not {base}")
     elif now["base_identity"] not in (None, known["base_identity"]):

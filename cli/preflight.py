@@ -19,7 +19,7 @@ from config import Contestant, ExperimentConfig
 from core.errors import MissingError, UsageError
 from core.records import Rating
 from llm.interface import LanguageModel
-from stages.tasks import Setting
+from stages.tasks import Job
 
 if TYPE_CHECKING:
     from cli.known_models import Known
@@ -109,14 +109,14 @@ def hub_cache_has(name: str) -> bool:
 # ── Backend ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def choose_backend(args: Namespace, settings: ExperimentConfig) -> Backend:
+def choose_backend(args: Namespace, params: ExperimentConfig) -> Backend:
     """The backend that ``--backend`` asks for; ``auto``: Ollama where it answers, or where it did and its answers to
     this very run are all cached, or where its models are named; else the embedded model, said loudly."""
     if args.backend == "embedded":
         return _embedded(args)
-    ollama = _ollama(args, settings)
+    ollama = _ollama(args, params)
     named = ollama_flags(args)
-    if args.backend == "ollama" or ollama.answers or named or (ollama.known and all_cached(args, ollama, settings)):
+    if args.backend == "ollama" or ollama.answers or named or (ollama.known and all_cached(args, ollama, params)):
         return ollama
     where = ollama.llm.display_host  # type: ignore[attr-defined]
     return _embedded(args, (f"NO OLLAMA SERVER ANSWERS AT {where}: the embedded model stands in for it.",))
@@ -158,7 +158,7 @@ def at_least_two(names: Sequence[str]) -> list[str]:
     return unique
 
 
-def _ollama(args: Namespace, settings: ExperimentConfig) -> Backend:
+def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
     from cli.known_models import read_known
     from llm.ollama import OllamaModel
 
@@ -169,9 +169,9 @@ def _ollama(args: Namespace, settings: ExperimentConfig) -> Backend:
             raise UsageError(f"--{flag} {odd[0]!r} is no Ollama tag such as gemma3:4b; `ollama list` shows them.")
     known = read_known(args.cache_dir)
     llm = OllamaModel(
-        concurrency=settings.concurrency,
-        timeout=settings.timeout,
-        num_ctx=dict.fromkeys([*tags, judge], settings.num_ctx),
+        concurrency=params.concurrency,
+        timeout=params.timeout,
+        num_ctx=dict.fromkeys([*tags, judge], params.num_ctx),
         known_digests={tag: model.digest for tag, model in known.items()},
     )
     answers = llm.available()
@@ -194,18 +194,18 @@ def _judge_context(llm: OllamaModel, judge: str, answers: bool, known: Mapping[s
     return known[judge].context if judge in known else None
 
 
-def every_setting(args: Namespace, backend: Backend, settings: ExperimentConfig) -> list[Setting]:
-    """A setting for each persona of this run."""
+def every_job(args: Namespace, backend: Backend, params: ExperimentConfig) -> list[Job]:
+    """A job for each persona of this run."""
     names = list(config.PERSONAS) if args.persona == "all" else [args.persona]
-    return [setting(args, backend, settings, name) for name in names]
+    return [job(args, backend, params, name) for name in names]
 
 
-def all_cached(args: Namespace, backend: Backend, settings: ExperimentConfig) -> bool:
+def all_cached(args: Namespace, backend: Backend, params: ExperimentConfig) -> bool:
     """Whether this run needs no answer of any model any more."""
-    return not args.refresh and not sum(calls_to_make(args, backend, settings).values())
+    return not args.refresh and not sum(calls_to_make(args, backend, params).values())
 
 
-def calls_to_make(args: Namespace, backend: Backend, settings: ExperimentConfig) -> Mapping[str, int]:
+def calls_to_make(args: Namespace, backend: Backend, params: ExperimentConfig) -> Mapping[str, int]:
     """Calls by model, also where the models themselves are missing."""
     from collections import Counter
 
@@ -214,7 +214,7 @@ def calls_to_make(args: Namespace, backend: Backend, settings: ExperimentConfig)
 
     counted = [
         one if one.llm.weighs_options else dataclasses.replace(one, llm=Recorded(one.llm, {}))
-        for one in every_setting(args, backend, settings)
+        for one in every_job(args, backend, params)
     ]
     calls: Counter[str] = Counter()
     for one in counted:
@@ -222,15 +222,15 @@ def calls_to_make(args: Namespace, backend: Backend, settings: ExperimentConfig)
     return calls + comparison_calls(counted)
 
 
-def setting(args: Namespace, backend: Backend, settings: ExperimentConfig, persona: str) -> Setting:
+def job(args: Namespace, backend: Backend, params: ExperimentConfig, persona: str) -> Job:
     """All that the data stages need for one persona."""
-    return Setting(
+    return Job(
         name=persona,
         persona=config.PERSONAS[persona],
         contestants=backend.contestants,
         judge=backend.judge,
         llm=backend.llm,
-        config=settings,
+        params=params,
         cache_dir=args.cache_dir,
         samples_dir=None if args.refresh else config.SAMPLES_DIR,
         prompts_dir=config.PROMPTS_DIR,
@@ -241,7 +241,7 @@ def setting(args: Namespace, backend: Backend, settings: ExperimentConfig, perso
 # ── The beginning of a run ───────────────────────────────────────────────────────────────────────────────
 
 
-def begin(args: Namespace, backend: Backend, settings: ExperimentConfig) -> Backend:
+def begin(args: Namespace, backend: Backend, params: ExperimentConfig) -> Backend:
     """The first steps of a run that has the cache folder to itself: caches to be made anew are set aside, the ratings
     fetched, the models written down, what changed since the last run said with what it costs."""
     _make_folder(args.results_dir)  # before hours of asking, not after
@@ -254,7 +254,7 @@ def begin(args: Namespace, backend: Backend, settings: ExperimentConfig) -> Back
     if backend.answers:
         now = known_models.seen(backend.llm, [*backend.contestants, backend.judge])  # type: ignore[arg-type]
         if tags := known_models.changed(backend.known, now):
-            cost = known_models.cost_of_change(every_setting(args, backend, settings), backend.known)
+            cost = known_models.cost_of_change(every_job(args, backend, params), backend.known)
             log.warning("%s", known_models.change_sentence(tags, cost, args.cache_dir))
         known_models.remember(args.cache_dir, backend.known, now)
     table = arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ()))

@@ -28,7 +28,7 @@ from report import words as wording
 if TYPE_CHECKING:
     from cli.preflight import Backend
     from core.ranking import Ranker
-    from stages.tasks import Setting
+    from stages.tasks import Job
 
 USER = "me"  # the name under which own votes are kept
 EMBEDDED_SIZE = "135M"
@@ -37,7 +37,7 @@ EMBEDDED_SIZE = "135M"
 # ── --rank ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def rank(args: Namespace, setting: Setting, backend: Backend) -> int:
+def rank(args: Namespace, job: Job, backend: Backend) -> int:
     """Rank the contestants for ``args.rank`` (``-``: for each line of standard input) by what was learned.
 
     Raises what ``learned.load`` raises before anything is asked, and UsageError for an empty standard input.
@@ -45,14 +45,14 @@ def rank(args: Namespace, setting: Setting, backend: Backend) -> int:
     base = None if args.base_model == "auto" else args.base_model
     if args.json:
         _notes_to_stderr()
-    known = learned.load(setting, base, learn_command(args))
+    known = learned.load(job, base, learn_command(args))
     if not args.json:
         print(f"Answered by: {backend.label}")
     answered = 0
     for texts in _batches(args.rank):
-        answers = _answers(args, setting, known, texts)
+        answers = _answers(args, job, known, texts)
         for text in texts:
-            print(as_json(answers[text], setting, known) if args.json else "\n".join(lines(answers[text], known)))
+            print(as_json(answers[text], job, known) if args.json else "\n".join(lines(answers[text], known)))
         sys.stdout.flush()
         answered += len(texts)
     if not answered:
@@ -89,7 +89,7 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode().strip()
 
 
-def _answers(args: Namespace, setting: Setting, known: learned.Learned, texts: Sequence[str]) -> dict[str, Answer]:
+def _answers(args: Namespace, job: Job, known: learned.Learned, texts: Sequence[str]) -> dict[str, Answer]:
     """Each prompt's answer; responses and features are kept like all others of this persona."""
     from base.features import compute_features
     from data_generation import collect_responses
@@ -97,12 +97,12 @@ def _answers(args: Namespace, setting: Setting, known: learned.Learned, texts: S
     # The id follows from the text, and the seeds of the answers from the id: the same prompt is asked once ever.
     ids = {text: f"asked-{fingerprint(text)}" for text in texts}
     prompts = [Prompt(prompt_id, text) for text, prompt_id in ids.items()]
-    responses = collect_responses(setting, prompts)
+    responses = collect_responses(job, prompts)
     features = compute_features(
-        known.base, prompts, responses, cache_dir=setting.cache_dir, name=setting.name, device=args.device
+        known.base, prompts, responses, cache_dir=job.cache_dir, name=job.name, device=args.device
     )
     reward, folds = known.rewards(features)
-    costs = _costs(setting)
+    costs = _costs(job)
     found = {}
     for prompt in prompts:
         of = {r.model: r for r in responses if r.prompt_id == prompt.id}
@@ -144,32 +144,32 @@ def _better(evidence: Mapping[str, Any]) -> str:
 # ── Speed and size ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _costs(setting: Setting) -> dict[str, Cost]:
+def _costs(job: Job) -> dict[str, Cost]:
     """Tokens a second over all kept responses of the persona, and what the server says of each model's size."""
-    tokens, seconds = dict.fromkeys(setting.contestants, 0), dict.fromkeys(setting.contestants, 0.0)
-    with setting.store(config.RESPONSES_FILE, "responses", read_only=True) as store:
+    tokens, seconds = dict.fromkeys(job.contestants, 0), dict.fromkeys(job.contestants, 0.0)
+    with job.store(config.RESPONSES_FILE, "responses", read_only=True) as store:
         for _, _, value in store.items():
             if value["model"] in tokens:
                 tokens[value["model"]] += value["tokens"]
                 seconds[value["model"]] += value["seconds"]
-    sizes = _sizes(setting)
+    sizes = _sizes(job)
     return {
         model: Cost(tokens[model] / seconds[model] if seconds[model] > 0 else None, *sizes[model])
-        for model in setting.contestants
+        for model in job.contestants
     }
 
 
-def _sizes(setting: Setting) -> dict[str, tuple[int | None, str | None]]:
+def _sizes(job: Job) -> dict[str, tuple[int | None, str | None]]:
     """Bytes and parameters of each contestant; unknown while its server is off."""
     from llm.ollama import OllamaModel
 
-    if not isinstance(setting.llm, OllamaModel):
-        return dict.fromkeys(setting.contestants, (None, EMBEDDED_SIZE))
+    if not isinstance(job.llm, OllamaModel):
+        return dict.fromkeys(job.contestants, (None, EMBEDDED_SIZE))
     installed = {}
-    if setting.llm.available():
-        installed = setting.llm.installed()
+    if job.llm.available():
+        installed = job.llm.installed()
     found: dict[str, tuple[int | None, str | None]] = {}
-    for model, contestant in setting.contestants.items():
+    for model, contestant in job.contestants.items():
         tag = contestant.ollama_tag or model
         info = installed.get(tag) or installed.get(f"{tag}:latest")
         found[model] = (info.size_bytes, info.parameter_size or None) if info else (None, None)
@@ -194,7 +194,7 @@ def _command(start: Sequence[str], args: Namespace, names: Sequence[str]) -> str
 # ── --vote ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def vote(args: Namespace, setting: Setting) -> int:
+def vote(args: Namespace, job: Job) -> int:
     """Votes on pairs of this persona's responses, each kept at once; then how many there are and what learns from them.
 
     Responses that read the same are no choice and left out.
@@ -202,9 +202,9 @@ def vote(args: Namespace, setting: Setting) -> int:
     from cli import vote as voting
     from data_generation import collect_responses, generate_prompts
 
-    prompts = generate_prompts(setting)
+    prompts = generate_prompts(job)
     of: dict[str, list[Response]] = {p.id: [] for p in prompts}
-    for response in collect_responses(setting, prompts):
+    for response in collect_responses(job, prompts):
         of[response.prompt_id].append(response)
     pairs = [
         voting.Pair(prompt.id, prompt.text, a.model, a.text, b.model, b.text)
@@ -212,8 +212,8 @@ def vote(args: Namespace, setting: Setting) -> int:
         for a, b in combinations(of[prompt.id], 2)
         if a.text.strip() != b.text.strip()
     ]
-    path = args.cache_dir / config.VOTES_FILE.format(name=setting.name)
-    voting.vote_session(pairs, path, user=USER, seed=setting.config.random_seed)
+    path = args.cache_dir / config.VOTES_FILE.format(name=job.name)
+    voting.vote_session(pairs, path, user=USER, seed=job.params.random_seed)
     votes = voting.read_own_votes(path)
     if votes is None:
         print("No votes yet.")

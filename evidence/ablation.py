@@ -44,7 +44,7 @@ class Variant:
 
 
 def ablation_table(
-    data: Data, features: Features, ratings: Ratings, settings: ExperimentConfig, parts: Sequence[Sequence[str]]
+    data: Data, features: Features, ratings: Ratings, params: ExperimentConfig, parts: Sequence[Sequence[str]]
 ) -> list[dict[str, Any]]:
     """[{name, METRIC: {mean, ci95}, difference: {difference, ci95, p_value}}], one row a variant.
 
@@ -52,51 +52,49 @@ def ablation_table(
     reward model as configured, paired by prompt; it is not in that row. The truth is the same for all.
     """
     crossed = {}
-    for variant in variants(data, features, ratings, settings):
+    for variant in variants(data, features, ratings, params):
         found = evaluation.cross_validate([variant.ranker], variant.preferences, data.truths, parts)
         crossed[variant.name] = found[variant.ranker.name]
     table = hypotheses.cross_validated(crossed, parts)
     rows: list[dict[str, Any]] = [{"name": name, **metrics} for name, metrics in table.items()]
     for row in rows[1:]:
-        gain = hypotheses.improvement(crossed, parts, settings.random_seed, better=row["name"], worse=rows[0]["name"])
+        gain = hypotheses.improvement(crossed, parts, params.random_seed, better=row["name"], worse=rows[0]["name"])
         row["difference"] = hypotheses.difference_json(gain["kendall_tau"])
     return rows
 
 
-def variants(data: Data, features: Features, ratings: Ratings, settings: ExperimentConfig) -> Iterator[Variant]:
+def variants(data: Data, features: Features, ratings: Ratings, params: ExperimentConfig) -> Iterator[Variant]:
     """All rows of the table, the reward model as configured first. Names have at most 38 characters."""
-    yield Variant(
-        f"{REFERENCE}, λ = {settings.lambda_reg:g}", RewardModel(features, ratings, settings), data.preferences
-    )
-    for name, ranker in _baselines(data, features, ratings, settings):
+    yield Variant(f"{REFERENCE}, λ = {params.lambda_reg:g}", RewardModel(features, ratings, params), data.preferences)
+    for name, ranker in _baselines(data, features, ratings, params):
         yield Variant(name, ranker, data.preferences)
-    for name, changes in _changes(features, settings):
-        changed = dataclasses.replace(settings, **changes)
+    for name, changes in _changes(features, params):
+        changed = dataclasses.replace(params, **changes)
         yield Variant(f"{REFERENCE}, {name}", RewardModel(features, ratings, changed), data.preferences)
-    once = one_order(data.preferences, data.judgements, settings.random_seed)
+    once = one_order(data.preferences, data.judgements, params.random_seed)
     if once:
-        yield Variant(f"{REFERENCE}, judged in one order", RewardModel(features, ratings, settings), once)
-        yield Variant("Elo offset, judged in one order", EloSystem(ratings, settings.elo_k), once)
+        yield Variant(f"{REFERENCE}, judged in one order", RewardModel(features, ratings, params), once)
+        yield Variant("Elo offset, judged in one order", EloSystem(ratings, params.elo_k), once)
 
 
 def _baselines(
-    data: Data, features: Features, ratings: Ratings, settings: ExperimentConfig
+    data: Data, features: Features, ratings: Ratings, params: ExperimentConfig
 ) -> Iterator[tuple[str, Ranker]]:
-    yield "Elo offset", EloSystem(ratings, settings.elo_k)
+    yield "Elo offset", EloSystem(ratings, params.elo_k)
     yield "Global Elo", GlobalElo(ratings)
     yield "Untouched base", BaseReward({key: float(features.base_score[row]) for key, row in features.index.items()})
     yield "Bradley–Terry, own preferences", BradleyTerry(list(ratings))
     yield "Bradley–Terry with the Arena prior", BradleyTerryArenaPrior(ratings)
     yield "Longest response", LongestResponse({(r.prompt_id, r.model): float(len(r.text)) for r in data.responses})
-    yield "Random", RandomRanking(list(ratings), settings.random_seed)
+    yield "Random", RandomRanking(list(ratings), params.random_seed)
 
 
-def _changes(features: Features, settings: ExperimentConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+def _changes(features: Features, params: ExperimentConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     """What is changed of the configured reward model, one thing at a time."""
     for weight in LAMBDAS:
-        if weight != settings.lambda_reg:
+        if weight != params.lambda_reg:
             yield f"λ = {weight:g}", {"lambda_reg": weight}
-    weight = settings.lambda_reg or EXPERIMENT_CONFIG.lambda_reg  # without a weight there is no regularizer to change
+    weight = params.lambda_reg or EXPERIMENT_CONFIG.lambda_reg  # without a weight there is no regularizer to change
     for regularizer, title in (("ranknet", "RankNet"), ("listmle", "ListMLE")):
         yield f"{title}, λ = {weight:g}", {"lambda_reg": weight, "regularizer": regularizer}
     yield "linear head", {"hidden_width": 0}

@@ -77,21 +77,21 @@ class Crowd:
     features: Features
     lengths: Array
     """[texts] of the responses, in characters."""
-    settings: ExperimentConfig
+    params: ExperimentConfig
     given: Ratings
     """Global ratings for a person alone, who has nobody else to start from."""
 
     @property
     def order(self) -> Ints:
         """[n] votes in the order, drawn by the seed, in which everyone's are used."""
-        rng = np.random.default_rng(self.settings.random_seed)
+        rng = np.random.default_rng(self.params.random_seed)
         return np.asarray(rng.permutation(len(self.ballots.preferences)), dtype=np.intp)
 
     @property
     def groups(self) -> list[Ints]:
         """People by the shared head that they start from: a draw by the seed."""
         people = len(self.ballots.users)
-        drawn = np.random.default_rng([self.settings.random_seed, 1]).permutation(people)
+        drawn = np.random.default_rng([self.params.random_seed, 1]).permutation(people)
         return np.array_split(drawn, min(GROUPS, people))
 
     def chosen(self, votes: Ints) -> tuple[Preference, ...]:

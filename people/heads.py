@@ -31,11 +31,11 @@ INNER_PEOPLE = 100  # on at most so many people
 ONE_ERROR = 0.32  # p of a difference of one standard error
 
 
-def shared_settings(settings: ExperimentConfig, votes: int) -> ExperimentConfig:
+def shared_settings(params: ExperimentConfig, votes: int) -> ExperimentConfig:
     """Those of a head that learns from many people: the same, within ``SHARED_VISITS`` and ``SHARED_STEPS``."""
-    epochs = max(1, min(settings.max_epochs, SHARED_VISITS // max(1, votes)))
-    batch = max(settings.batch_size, math.ceil(epochs * votes / SHARED_STEPS))
-    return dataclasses.replace(settings, max_epochs=epochs, batch_size=batch)
+    epochs = max(1, min(params.max_epochs, SHARED_VISITS // max(1, votes)))
+    batch = max(params.batch_size, math.ceil(epochs * votes / SHARED_STEPS))
+    return dataclasses.replace(params, max_epochs=epochs, batch_size=batch)
 
 
 def crowd_ratings(crowd: Crowd, votes: Ints) -> Ratings:
@@ -51,8 +51,8 @@ def crowd_ratings(crowd: Crowd, votes: Ints) -> Ratings:
 
 def fit_shared(crowd: Crowd, votes: Ints, prompt_ids: Sequence[str]) -> RewardModel:
     """A head of all these votes; without any it is the untouched base."""
-    settings = shared_settings(crowd.settings, len(votes))
-    model = RewardModel(crowd.features, crowd_ratings(crowd, votes), settings)
+    params = shared_settings(crowd.params, len(votes))
+    model = RewardModel(crowd.features, crowd_ratings(crowd, votes), params)
     return model.fit(crowd.chosen(votes), prompt_ids=prompt_ids)
 
 
@@ -68,12 +68,12 @@ def fit_personal(
 
     ``strength`` multiplies the learning rate.
     """
-    settings = dataclasses.replace(crowd.settings, learning_rate=strength * crowd.settings.learning_rate)
+    params = dataclasses.replace(crowd.params, learning_rate=strength * crowd.params.learning_rate)
     found = [shared] * len(votes)
     some = [i for i, own in enumerate(votes) if len(own)]
     sets = [TrainingSet(crowd.chosen(votes[i]), tuple(prompt_ids)) for i in some]
     if sets:
-        model = RewardModel(crowd.features, ratings, settings)
+        model = RewardModel(crowd.features, ratings, params)
         for i, fitted in zip(some, model.fit_many(sets, start=shared), strict=True):
             found[i] = fitted
     return found
@@ -97,7 +97,7 @@ def choose_strength(crowd: Crowd, training: Ints, prompt_ids: Sequence[str]) -> 
     """
     if len(prompt_ids) < INNER_FOLDS:
         return STRENGTHS[0]
-    parts = evaluation.folds(prompt_ids, INNER_FOLDS, crowd.settings.random_seed)[:INNER_TESTS]
+    parts = evaluation.folds(prompt_ids, INNER_FOLDS, crowd.params.random_seed)[:INNER_TESTS]
     right = np.full((len(STRENGTHS), len(crowd.ballots.preferences)), np.nan)
     for part in parts:
         _try_strengths(crowd, training, [p for p in prompt_ids if p not in set(part)], part, right)
@@ -116,7 +116,7 @@ def _try_strengths(crowd: Crowd, training: Ints, train: Sequence[str], test: Seq
         split_by(ballots.user, training[ballots.mask(prompts)[ballots.prompt[training]]], len(ballots.users))
         for prompts in (train, test)
     )
-    everyone = np.random.default_rng([crowd.settings.random_seed, 2]).permutation(len(ballots.users))
+    everyone = np.random.default_rng([crowd.params.random_seed, 2]).permutation(len(ballots.users))
     for group in np.array_split(everyone[:INNER_PEOPLE], min(INNER_GROUPS, len(everyone))):
         outside = np.concatenate([np.zeros(0, np.intp), *(own[u] for u in everyone if u not in set(group.tolist()))])
         shared, ratings = fit_shared(crowd, outside, train), crowd_ratings(crowd, outside)

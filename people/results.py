@@ -51,8 +51,8 @@ def about_run(crowd: Crowd, about: Mapping[str, Any], elo: EloSystem) -> dict[st
         "backend": "votes",
         "judge": "the people themselves",
         "base_is_reward_model": crowd.features.has_score,
-        "seed": crowd.settings.random_seed,
-        "config": dataclasses.asdict(crowd.settings),
+        "seed": crowd.params.random_seed,
+        "config": dataclasses.asdict(crowd.params),
         "models": [
             {
                 "name": model,
@@ -129,7 +129,7 @@ def _verdict(values: Mapping[str, Scored]) -> dict[str, Any]:
 def _curves(crowd: Crowd, counts: Sequence[int], once: Tested, crossed: Tested) -> dict[str, Any]:
     """``learning_curve`` on the documented split, ``curves`` and H1 over all prompts cross-validated; the number of
     preferences is that of a person's own training votes."""
-    incremental, ballots = crowd.settings.incremental, crowd.ballots
+    incremental, ballots = crowd.params.incremental, crowd.ballots
     split = {name: _points(once, name, ballots, counts) for name in CONTENDERS}
     points = {name: _points(crossed, name, ballots, counts) for name in CONTENDERS}
     h1 = ps.sample_efficiency(counts, *points.values()) if incremental else not_tested(NEEDS_CURVES)

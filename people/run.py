@@ -34,7 +34,7 @@ from reward_model import RewardModel
 from stages.dataset import Clock
 
 
-def run(args: argparse.Namespace, settings: config.ExperimentConfig, command: str) -> int:
+def run(args: argparse.Namespace, params: config.ExperimentConfig, command: str) -> int:
     """What ``--preferences FILE`` asks for; the exit status. Raises UsageError and MissingError."""
     from cli import preflight
     from core.store import lock
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, settings: config.ExperimentConfig, command: st
     clock = Clock()
     with clock.stage("votes"):  # before the lock: a file that can't be read leaves nothing behind
         votes = load_votes(args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir)
-    settings = fitting(settings, len(votes.prompts))
+    params = fitting(params, len(votes.prompts))
     with lock(args.cache_dir):
         base, notes = preflight.choose_base(args, args.backend)
         label = _label(votes, base)
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace, settings: config.ExperimentConfig, command: st
                 device=args.device,
                 refresh=bool(args.refresh),
             )
-        crowd = assemble(votes, features, settings, args.cache_dir)
+        crowd = assemble(votes, features, params, args.cache_dir)
         about = {
             "persona": name,
             "label": label,
@@ -96,10 +96,10 @@ def run_name(source: str) -> str:
     return name
 
 
-def fitting(settings: config.ExperimentConfig, prompts: int) -> config.ExperimentConfig:
-    """The settings for so many prompts. Raises UsageError where they are too few."""
+def fitting(params: config.ExperimentConfig, prompts: int) -> config.ExperimentConfig:
+    """The parameters for so many prompts. Raises UsageError where they are too few."""
     try:
-        return dataclasses.replace(settings, num_prompts=prompts)
+        return dataclasses.replace(params, num_prompts=prompts)
     except ValueError as error:
         raise UsageError(
             f"The votes are on {prompts} prompts: {error}. Prompts are split for training and testing, so votes on "
@@ -125,7 +125,7 @@ def _skipped(votes: Votes) -> tuple[str, ...]:
     return (f"{len(votes.skipped)} wrong rows were left out",) if votes.skipped else ()
 
 
-def assemble(votes: Votes, features: Features, settings: config.ExperimentConfig, cache_dir: Path) -> Crowd:
+def assemble(votes: Votes, features: Features, params: config.ExperimentConfig, cache_dir: Path) -> Crowd:
     """All that training is done with. Arena ratings are looked up only for a person alone."""
     lengths = np.zeros(len(features.index))
     for response in votes.responses:
@@ -137,7 +137,7 @@ def assemble(votes: Votes, features: Features, settings: config.ExperimentConfig
         table = arena.load_table(cache_dir)
         contestants, matches = arena.contestants_for(votes.models, table)
         given = {model: rating.elo for model, rating in arena.ratings_for(contestants, table, matches).items()}
-    return Crowd(tabulate(votes, features.index), features, lengths, settings, given)
+    return Crowd(tabulate(votes, features.index), features, lengths, params, given)
 
 
 # ── The experiment ───────────────────────────────────────────────────────────────────────────────────────
@@ -145,15 +145,15 @@ def assemble(votes: Votes, features: Features, settings: config.ExperimentConfig
 
 def experiment(crowd: Crowd, about: Mapping[str, Any], clock: Clock) -> tuple[dict[str, Any], EloSystem, RewardModel]:
     """The results dict, and what a new person starts from (one person alone: what was learned of them)."""
-    ballots, settings = crowd.ballots, crowd.settings
-    train, test = evaluation.split(ballots.prompts, settings.train_prompts, settings.random_seed)
-    parts = [ballots.mask(p) for p in evaluation.folds(ballots.prompts, settings.folds, settings.random_seed)]
+    ballots, params = crowd.ballots, crowd.params
+    train, test = evaluation.split(ballots.prompts, params.train_prompts, params.random_seed)
+    parts = [ballots.mask(p) for p in evaluation.folds(ballots.prompts, params.folds, params.random_seed)]
     tested = ballots.mask(test)
     counts = curve_counts(crowd, [tested, *parts])
     rankings = ps.whole_rankings(ballots)
     counted = count(ballots, tested, rankings)
     report.print_counts(counted)
-    report.print_training(counted["preferences"], settings.evaluation_frequency)
+    report.print_training(counted["preferences"], params.evaluation_frequency)
     with clock.stage("training"):
         once = Predicted.empty(crowd, len(counts))
         train_part(crowd, tested, counts, once)
@@ -200,5 +200,5 @@ def learned(crowd: Crowd, tested: Mask, train: Sequence[str]) -> tuple[EloSystem
     votes = crowd.order[~tested[crowd.ballots.prompt[crowd.order]]]
     reward = fit_shared(crowd, votes, train)
     if len(crowd.ballots.users) > 1:
-        return EloSystem(crowd_ratings(crowd, votes), crowd.settings.elo_k), reward
-    return EloSystem(crowd.given, crowd.settings.elo_k).fit(crowd.chosen(votes)), reward
+        return EloSystem(crowd_ratings(crowd, votes), crowd.params.elo_k), reward
+    return EloSystem(crowd.given, crowd.params.elo_k).fit(crowd.chosen(votes)), reward

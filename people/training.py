@@ -36,7 +36,7 @@ class Predicted:
     def empty(cls, crowd: Crowd, points: int) -> Predicted:
         shape = len(crowd.ballots.cell_user), len(crowd.ballots.models)
         names = ("global_elo", "shared_reward", "base_reward", "bradley_terry", "longest_response", "random")
-        counts = {"elo_offset": points, "reward_model": points if crowd.settings.incremental else 1}
+        counts = {"elo_offset": points, "reward_model": points if crowd.params.incremental else 1}
         curves = {name: np.full((n, *shape), np.nan, dtype=np.float32) for name, n in counts.items()}
         return cls({name: np.full(shape, np.nan) for name in names}, curves)
 
@@ -50,7 +50,7 @@ def curve_counts(crowd: Crowd, parts: Sequence[Mask]) -> tuple[int, ...]:
 
     Where that makes more than ``CURVE_POINTS`` points, every is doubled until it does not.
     """
-    ballots, every = crowd.ballots, crowd.settings.evaluation_frequency
+    ballots, every = crowd.ballots, crowd.params.evaluation_frequency
     most = max(int(np.bincount(ballots.user[~test[ballots.prompt]]).max(initial=0)) for test in parts)
     while math.ceil(most / every) + 1 > CURVE_POINTS:
         every *= 2
@@ -101,7 +101,7 @@ def elo_offsets(crowd: Crowd, start: Array, own: Sequence[Ints], counts: Sequenc
     models = crowd.ballots.models
     ratings = np.empty((len(counts), *start.shape))
     for user, votes in enumerate(own):
-        system = EloSystem(dict(zip(models, start[user].tolist(), strict=True)), crowd.settings.elo_k)
+        system = EloSystem(dict(zip(models, start[user].tolist(), strict=True)), crowd.params.elo_k)
         used = 0
         for point, count in enumerate(counts):
             for preference in crowd.chosen(votes[used:count]):
@@ -113,7 +113,7 @@ def elo_offsets(crowd: Crowd, start: Array, own: Sequence[Ints], counts: Sequenc
 
 def _random(crowd: Crowd) -> Array:
     """[prompts, models]."""
-    ranker = RandomRanking(crowd.ballots.models, crowd.settings.random_seed)
+    ranker = RandomRanking(crowd.ballots.models, crowd.params.random_seed)
     return np.array([list(ranker.scores(prompt).values()) for prompt in crowd.ballots.prompts])
 
 
@@ -130,7 +130,7 @@ def _train_heads(
     ballots = crowd.ballots
     train_ids = [p for p, out in zip(ballots.prompts, test, strict=True) if not out]
     strength = choose_strength(crowd, training, train_ids)
-    points = counts if crowd.settings.incremental else counts[-1:]
+    points = counts if crowd.params.incremental else counts[-1:]
     for group in crowd.groups:
         outside = training[~np.isin(ballots.user[training], group)]
         shared = fit_shared(crowd, outside, train_ids)

@@ -1,4 +1,4 @@
-"""What all data stages share: the setting, one way to ask a model and keep its answers, the templates."""
+"""What all data stages share: the job, one way to ask a model and keep its answers, the templates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("ranking.data")
 
 
 @dataclass(frozen=True)
-class Setting:
+class Job:
     """Who is asked what: all that the stages need to know."""
 
     name: str
@@ -27,7 +27,7 @@ class Setting:
     contestants: Mapping[str, Contestant]
     judge: str
     llm: LanguageModel
-    config: ExperimentConfig
+    params: ExperimentConfig
     cache_dir: Path
     samples_dir: Path | None = SAMPLES_DIR
     prompts_dir: Path = PROMPTS_DIR
@@ -37,7 +37,7 @@ class Setting:
     @property
     def judge_tokens(self) -> int:
         """Tokens of a judge's whole context: as configured, but never more than the judge has."""
-        return min(self.config.num_ctx, self.judge_context or self.config.num_ctx)
+        return min(self.params.num_ctx, self.judge_context or self.params.num_ctx)
 
     def store(self, file: str, stage: str, *, read_only: bool = False) -> Store:
         """The cache file of one stage, filled up from the recorded run."""
@@ -47,7 +47,7 @@ class Setting:
 
     def seed(self, *about: object) -> int:
         """A seed of 31 bits for one question: the same whatever is asked before, after or beside it."""
-        return int(fingerprint(self.config.random_seed, *about)[:8], 16) & 0x7FFFFFFF
+        return int(fingerprint(self.params.random_seed, *about)[:8], 16) & 0x7FFFFFFF
 
 
 # ── One way to ask ───────────────────────────────────────────────────────────────────────────────────────
@@ -62,12 +62,12 @@ class Task:
     question: Request | Choice
 
 
-def make_task(setting: Setting, key: str, question: Request | Choice) -> Task:
+def make_task(job: Job, key: str, question: Request | Choice) -> Task:
     """The hash covers the model's identity and the whole question, but not the label that messages show."""
     made_from = {f.name: getattr(question, f.name) for f in fields(question) if f.name != "label"}
     if made_from.get("schema"):
         made_from["schema"] = made_from["schema"].model_json_schema()
-    return Task(key, fingerprint(setting.llm.identity(question.model), made_from), question)
+    return Task(key, fingerprint(job.llm.identity(question.model), made_from), question)
 
 
 def missing_tasks(store: Store, tasks: Iterable[Task]) -> list[Task]:
@@ -76,18 +76,18 @@ def missing_tasks(store: Store, tasks: Iterable[Task]) -> list[Task]:
 
 
 def answer(
-    setting: Setting, store: Store, tasks: Sequence[Task], value: Callable[[Task, Any], dict[str, Any]], what: str
+    job: Job, store: Store, tasks: Sequence[Task], value: Callable[[Task, Any], dict[str, Any]], what: str
 ) -> list[Any]:
     """The cached value of every task, in order; what is missing is asked and kept at once, item by item."""
     missing = missing_tasks(store, tasks)
     if missing:
         questions = [task.question for task in missing]
-        ask = setting.llm.choose if isinstance(questions[0], Choice) else setting.llm.complete
+        ask = job.llm.choose if isinstance(questions[0], Choice) else job.llm.complete
         for index, answer in progress(ask(questions), len(missing), what):  # type: ignore[arg-type]
             task = missing[index]
             store.put(task.key, task.made_from, value(task, answer))
     else:
-        log.info("Using cached %s for persona: %s", what, setting.name)
+        log.info("Using cached %s for persona: %s", what, job.name)
     return [store.get(task.key, task.made_from) for task in tasks]
 
 

@@ -25,13 +25,13 @@ def echo(request: dict[str, Any]) -> str:
     return f"{request['model']} says: {last_text(request)}"
 
 
-def model_of(server: FakeOllama, **settings: Any) -> OllamaModel:
-    return OllamaModel(server.url, **{"retry_wait": 0.001, "timeout": 5.0, **settings})
+def model_of(server: FakeOllama, **params: Any) -> OllamaModel:
+    return OllamaModel(server.url, **{"retry_wait": 0.001, "timeout": 5.0, **params})
 
 
-def requests_to(tags: tuple[str, ...], each: int, **settings: Any) -> list[Request]:
+def requests_to(tags: tuple[str, ...], each: int, **params: Any) -> list[Request]:
     return [
-        Request(tag, f"question {i}", label=f"prompt-{i} answered by {tag}", **settings)
+        Request(tag, f"question {i}", label=f"prompt-{i} answered by {tag}", **params)
         for tag in tags
         for i in range(each)
     ]

@@ -24,7 +24,7 @@ from core.ranking import TrainingSet
 from core.records import Preference, Prompt
 from elo_system import EloSystem
 from reward_model import RewardModel
-from stages.tasks import Setting
+from stages.tasks import Job
 
 ASKED = "How do I sort a list of words by their length?"
 RUN = ["--backend", "ollama", "--num_prompts", "5"]
@@ -99,19 +99,19 @@ def test_scores_and_spreads_are_those_of_trainings_made_one_by_one(
     cache: Path, learned_run: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (line,) = ranked(cache, ASKED, capsys)
-    setting, data, prompts, responses = _everything(cache, server, ASKED)
+    job, data, prompts, responses = _everything(cache, server, ASKED)
     base = str(learned_run / "base")
     features = compute_features(base, prompts, responses, cache_dir=cache, name="coder")
-    ratings = {m: c.elo for m, c in setting.contestants.items()}
+    ratings = {m: c.elo for m, c in job.contestants.items()}
     import evaluation
 
     ids = [p.id for p in data.prompts]
-    parts = evaluation.folds(ids, setting.config.folds, setting.config.random_seed)
+    parts = evaluation.folds(ids, job.params.folds, job.params.random_seed)
     outer = data.training
     sets = [TrainingSet.of(data.preferences, [i for i in ids if i not in part]) for part in parts]
     for name, new in (
-        ("elo_offset", lambda: EloSystem(ratings, setting.config.elo_k)),
-        ("reward_model", lambda: RewardModel(features, ratings, setting.config)),
+        ("elo_offset", lambda: EloSystem(ratings, job.params.elo_k)),
+        ("reward_model", lambda: RewardModel(features, ratings, job.params)),
     ):
         fits = [new().fit(s.preferences, prompt_ids=s.prompt_ids).scores(prompts[-1].id) for s in (outer, *sets)]
         if name == "reward_model":
@@ -126,7 +126,7 @@ def test_scores_and_spreads_are_those_of_trainings_made_one_by_one(
         assert any(place["spread"] > 0 for place in line[name])
 
 
-def _everything(cache: Path, server: FakeOllama, asked: str) -> tuple[Setting, Any, list[Prompt], list[Any]]:
+def _everything(cache: Path, server: FakeOllama, asked: str) -> tuple[Job, Any, list[Prompt], list[Any]]:
     """The run's data and the asked prompt's, through the stages themselves."""
     from cli import preflight
     from core.files import fingerprint
@@ -134,15 +134,15 @@ def _everything(cache: Path, server: FakeOllama, asked: str) -> tuple[Setting, A
     from stages import dataset
 
     args = main.parser().parse_args([*RUN, "--cache_dir", str(cache)])
-    settings = main.configure(args, "ollama")
-    backend = preflight.choose_backend(args, settings)
-    setting = preflight.setting(args, backend, settings, "coder")
+    params = main.configure(args, "ollama")
+    backend = preflight.choose_backend(args, params)
+    job = preflight.job(args, backend, params, "coder")
     calls = len(server.calls)
-    data = dataset.make_data(setting, dataset.Clock())
+    data = dataset.make_data(job, dataset.Clock())
     prompt = Prompt(f"asked-{fingerprint(asked)}", asked)
-    responses = [*data.responses, *collect_responses(setting, [prompt])]
+    responses = [*data.responses, *collect_responses(job, [prompt])]
     assert len(server.calls) == calls, "all of it is kept"
-    return setting, data, [*data.prompts, prompt], responses
+    return job, data, [*data.prompts, prompt], responses
 
 
 def test_json_lines_of_standard_input_and_nothing_else(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, params
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -190,9 +190,7 @@ class Histories(RuleBasedStateMachine):
 
 
 def test_random_operations_and_crashes_leave_what_a_dictionary_holds() -> None:
-    run_state_machine_as_test(
-        Histories, settings=settings(max_examples=MACHINES, stateful_step_count=STEPS, deadline=None)
-    )
+    run_state_machine_as_test(Histories, params=params(max_examples=MACHINES, stateful_step_count=STEPS, deadline=None))
 
 
 # ── What is kept, and how it looks ───────────────────────────────────────────────────────────────────────
@@ -483,7 +481,7 @@ def test_a_bad_line_of_the_journal_is_said_and_the_others_are_kept(
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
-@settings(max_examples=150, deadline=None)
+@params(max_examples=150, deadline=None)
 def test_any_bytes_at_all_are_no_exception(main: bytes, journal: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "x.json")

@@ -18,7 +18,7 @@ from cli.compare import rankings_by, similarity
 from config import Contestant, ExperimentConfig
 from core.records import GroundTruth, Prompt
 from llm.interface import Choice, Decision
-from stages.tasks import Setting
+from stages.tasks import Job
 
 TAGS = ("llama3:8b", "gemma3:4b", "mistral:7b")
 PAIRS = 6  # ordered pairs of three contestants
@@ -71,9 +71,9 @@ def test_a_judge_that_weighs_reads_the_others_texts_once_and_the_reference_readi
     llm, persona = Weigher(), config.PERSONAS["coder"]
     texts = {"m1": "xx", "m2": "xyy", "m3": "yyyz"}
     contestants = dict.fromkeys(texts, Contestant(None, None, None))
-    settings = ExperimentConfig(num_prompts=5)
+    params = ExperimentConfig(num_prompts=5)
     owner, like, unlike = (
-        Setting(name, dataclasses.replace(persona, answerer=you), contestants, "judge", llm, settings, tmp_path, None)  # type: ignore[arg-type]
+        Job(name, dataclasses.replace(persona, answerer=you), contestants, "judge", llm, params, tmp_path, None)  # type: ignore[arg-type]
         for name, you in (("one", "You like x"), ("two", "You like x"), ("three", "You like y"))
     )
     prompts = [Prompt("one-001", "What?"), Prompt("one-002", "Who?")]

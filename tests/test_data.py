@@ -26,7 +26,7 @@ from stages.judging import (
     ranking_schema,
     round_robin_truths,
 )
-from stages.tasks import Setting, fill, load_template
+from stages.tasks import Job, fill, load_template
 
 MODELS = ("a", "b", "c")
 
@@ -79,29 +79,29 @@ class Scripted:
 
 
 @pytest.fixture
-def setting(tmp_path: Path) -> Setting:
-    return Setting(
+def job(tmp_path: Path) -> Job:
+    return Job(
         name="coder",
         persona=config.PERSONAS["coder"],
         contestants={name: Contestant(None, None, name) for name in MODELS},
         judge="judge",
         llm=Scripted(),
-        config=ExperimentConfig(num_prompts=6, prompts_per_request=4),
+        params=ExperimentConfig(num_prompts=6, prompts_per_request=4),
         cache_dir=tmp_path,
         samples_dir=None,
     )
 
 
-def whole(setting: Setting) -> tuple[list[Prompt], list[Response], list[Judgement]]:
-    prompts = generate_prompts(setting)
-    responses = collect_responses(setting, prompts)
-    return prompts, responses, judge_pairs(setting, prompts, responses)
+def whole(job: Job) -> tuple[list[Prompt], list[Response], list[Judgement]]:
+    prompts = generate_prompts(job)
+    responses = collect_responses(job, prompts)
+    return prompts, responses, judge_pairs(job, prompts, responses)
 
 
-def asked(setting: Setting, change: dict[str, Any]) -> tuple[int, int, int]:
+def asked(job: Job, change: dict[str, Any]) -> tuple[int, int, int]:
     """(prompt requests, response requests, judge questions) of a run with ``change``, after a run without."""
-    whole(setting)
-    again = replace(setting, llm=Scripted(), **change)
+    whole(job)
+    again = replace(job, llm=Scripted(), **change)
     again.llm.written = 100  # type: ignore[attr-defined]
     whole(again)
     requests = again.llm.requests  # type: ignore[attr-defined]
@@ -109,8 +109,8 @@ def asked(setting: Setting, change: dict[str, Any]) -> tuple[int, int, int]:
     return prompts, len(requests) - prompts, len(again.llm.choices)  # type: ignore[attr-defined]
 
 
-def test_every_contestant_answers_every_prompt_and_every_pair_is_judged_in_both_orders(setting: Setting) -> None:
-    prompts, responses, judgements = whole(setting)
+def test_every_contestant_answers_every_prompt_and_every_pair_is_judged_in_both_orders(job: Job) -> None:
+    prompts, responses, judgements = whole(job)
     assert [p.id for p in prompts] == [f"coder-{i:03d}" for i in range(1, 7)]
     assert len({p.text for p in prompts}) == 6
     assert [(r.model, r.prompt_id) for r in responses] == [(m, p.id) for m in MODELS for p in prompts]
@@ -124,55 +124,55 @@ def test_every_contestant_answers_every_prompt_and_every_pair_is_judged_in_both_
     ("change", "expected"),
     [
         ({}, (0, 0, 0)),
-        ({"config": ExperimentConfig(num_prompts=6, prompts_per_request=4, lambda_reg=5.0)}, (0, 0, 0)),
-        ({"config": ExperimentConfig(num_prompts=8, prompts_per_request=4)}, (1, 2 * 3, 2 * 6)),
-        ({"config": ExperimentConfig(num_prompts=5, prompts_per_request=4)}, (0, 0, 0)),
+        ({"params": ExperimentConfig(num_prompts=6, prompts_per_request=4, lambda_reg=5.0)}, (0, 0, 0)),
+        ({"params": ExperimentConfig(num_prompts=8, prompts_per_request=4)}, (1, 2 * 3, 2 * 6)),
+        ({"params": ExperimentConfig(num_prompts=5, prompts_per_request=4)}, (0, 0, 0)),
         ({"contestants": {n: Contestant(None, None, n) for n in (*MODELS, "d")}}, (0, 6, 6 * 6)),
-        ({"config": ExperimentConfig(num_prompts=6, prompts_per_request=4, num_predict=9)}, (0, 18, 36)),
+        ({"params": ExperimentConfig(num_prompts=6, prompts_per_request=4, num_predict=9)}, (0, 18, 36)),
         ({"judge": "other"}, (2, 18, 36)),
-        ({"config": ExperimentConfig(num_prompts=6, prompts_per_request=4, random_seed=1)}, (2, 18, 36)),
+        ({"params": ExperimentConfig(num_prompts=6, prompts_per_request=4, random_seed=1)}, (2, 18, 36)),
     ],
     ids=["nothing", "lambda", "two more prompts", "one fewer", "a contestant", "longer answers", "a judge", "a seed"],
 )  # fmt: skip
 def test_an_item_is_asked_again_only_where_what_it_was_made_from_changed(
-    setting: Setting, change: dict[str, Any], expected: tuple[int, int, int]
+    job: Job, change: dict[str, Any], expected: tuple[int, int, int]
 ) -> None:
-    got = asked(setting, change)
+    got = asked(job, change)
     if "num_predict" in str(change) and change["config"].num_predict == 9:
         # the scripted answers do not change with the limit, so their judgements stand
         expected = (0, 18, 0)
     assert got == expected
 
 
-def test_an_edited_judge_template_judges_anew_and_keeps_the_responses(setting: Setting, tmp_path: Path) -> None:
+def test_an_edited_judge_template_judges_anew_and_keeps_the_responses(job: Job, tmp_path: Path) -> None:
     folder = tmp_path / "templates"
     shutil.copytree(config.PROMPTS_DIR, folder)
     path = folder / "preference_evaluation.txt"
     path.write_text(path.read_text(encoding="utf-8") + "\nBe kind.\n", encoding="utf-8")
-    assert asked(setting, {"prompts_dir": folder}) == (0, 0, 36)
+    assert asked(job, {"prompts_dir": folder}) == (0, 0, 36)
 
 
-def test_a_model_that_was_pulled_again_answers_again(setting: Setting) -> None:
-    whole(setting)
-    again = replace(setting, llm=Scripted())
+def test_a_model_that_was_pulled_again_answers_again(job: Job) -> None:
+    whole(job)
+    again = replace(job, llm=Scripted())
     again.llm.digests["b"] = "2"  # type: ignore[attr-defined]
     whole(again)
     assert {r.model for r in again.llm.requests} == {"b"}  # type: ignore[attr-defined]
 
 
-def test_a_writer_that_repeats_itself_is_asked_again_and_then_refused(setting: Setting) -> None:
+def test_a_writer_that_repeats_itself_is_asked_again_and_then_refused(job: Job) -> None:
     class Repeats(Scripted):
         def prompt(self) -> str:
             return "always the same old request, please"
 
     with pytest.raises(MissingError, match=r"only 1 of 6 distinct prompts.*--num_prompts 5"):
-        generate_prompts(replace(setting, llm=Repeats()))
+        generate_prompts(replace(job, llm=Repeats()))
 
 
-def test_the_judge_sees_both_texts_and_no_names(setting: Setting) -> None:
-    _, responses, _ = whole(setting)
+def test_the_judge_sees_both_texts_and_no_names(job: Job) -> None:
+    _, responses, _ = whole(job)
     text = {(r.prompt_id, r.model): r.text for r in responses}
-    for choice in setting.llm.choices:  # type: ignore[attr-defined]
+    for choice in job.llm.choices:  # type: ignore[attr-defined]
         prompt_id, _, pair = choice.label.partition(": ")
         first, second = pair.split(" against ")
         assert choice.options == ("A", "B", "tie")
@@ -190,9 +190,9 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_a_hostile_response_changes_nothing_of_what_is_shown_of_the_other(setting: Setting, hostile: str) -> None:
+def test_a_hostile_response_changes_nothing_of_what_is_shown_of_the_other(job: Job, hostile: str) -> None:
     prompt = Prompt("coder-001", "What is a list?")
-    two = replace(setting, contestants={n: Contestant(None, None, n) for n in ("a", "b")})
+    two = replace(job, contestants={n: Contestant(None, None, n) for n in ("a", "b")})
     other = "A list is a sequence."
     judge_pairs(two, [prompt], [Response(prompt.id, "a", hostile), Response(prompt.id, "b", other)])
     for choice in two.llm.choices:  # type: ignore[attr-defined]
@@ -204,9 +204,9 @@ def test_a_hostile_response_changes_nothing_of_what_is_shown_of_the_other(settin
         assert sorted(blocks) == sorted([hostile, other])
 
 
-def test_likelihood_readings_make_graded_outcomes_and_no_order(setting: Setting) -> None:
+def test_likelihood_readings_make_graded_outcomes_and_no_order(job: Job) -> None:
     persona = replace(config.PERSONAS["coder"], answerer="taste")
-    weighing = replace(setting, llm=Scripted(weighs_options=True), persona=persona)
+    weighing = replace(job, llm=Scripted(weighs_options=True), persona=persona)
     prompts = [Prompt("coder-001", "p")]
     responses = [Response("coder-001", m, "x" * n) for m, n in zip(MODELS, (2, 4, 9), strict=True)]
     judgements = judge_pairs(weighing, prompts, responses)
@@ -240,17 +240,17 @@ def test_round_robin_orders_by_mean_outcome() -> None:
     assert truth.ranking == ("a", "c", "b")
 
 
-def test_listwise_truth_maps_labels_back_through_every_shuffle(setting: Setting) -> None:
-    prompts, responses, _ = whole(setting)
-    for truth in rank_listwise(setting, prompts, responses):
+def test_listwise_truth_maps_labels_back_through_every_shuffle(job: Job) -> None:
+    prompts, responses, _ = whole(job)
+    for truth in rank_listwise(job, prompts, responses):
         assert truth.ranking == ("c", "b", "a"), "the longest response is c's, whatever label it had"
         assert dict(truth.scores) == {"c": 2.0, "b": 1.0, "a": 0.0}
-    shown = {tuple(r.prompt.split("--- response ")[1::2]) for r in setting.llm.requests if r.schema}  # type: ignore[attr-defined]
+    shown = {tuple(r.prompt.split("--- response ")[1::2]) for r in job.llm.requests if r.schema}  # type: ignore[attr-defined]
     assert len(shown) > len(prompts), "more than one order was shown"
 
 
-def test_more_responses_than_labels_are_refused_and_none_is_dropped(setting: Setting) -> None:
-    many = replace(setting, contestants={f"m{i}": Contestant(None, None, f"m{i}") for i in range(27)})
+def test_more_responses_than_labels_are_refused_and_none_is_dropped(job: Job) -> None:
+    many = replace(job, contestants={f"m{i}": Contestant(None, None, f"m{i}") for i in range(27)})
     prompt = Prompt("coder-001", "p")
     with pytest.raises(UsageError, match="at most 26 responses, not 27"):
         rank_listwise(many, [prompt], [Response(prompt.id, model, "text") for model in many.contestants])

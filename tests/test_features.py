@@ -57,8 +57,8 @@ PROMPTS = [Prompt("p1", "What is 1?"), Prompt("p2", "What is 2?")]
 RESPONSES = [Response(p, m, f"{m} says {p}") for p in ("p1", "p2") for m in ("a", "b", "c")]
 
 
-def compute(tmp_path: Path, base: FakeBase, responses: Sequence[Response] = RESPONSES, **settings: Any) -> Any:
-    return compute_features("embedded", PROMPTS, responses, cache_dir=tmp_path, name="t", open_base=base, **settings)
+def compute(tmp_path: Path, base: FakeBase, responses: Sequence[Response] = RESPONSES, **params: Any) -> Any:
+    return compute_features("embedded", PROMPTS, responses, cache_dir=tmp_path, name="t", open_base=base, **params)
 
 
 def names(tmp_path: Path) -> list[str]:

@@ -118,9 +118,9 @@ def test_opening_is_silent(folder: Path, capfd: pytest.CaptureFixture[str], recw
 # ── Text to tokens ──
 
 
-def tokens_of(folder: Path, prompt: str, response: str, **settings: Any) -> tuple[str, str, FrozenBase]:
+def tokens_of(folder: Path, prompt: str, response: str, **params: Any) -> tuple[str, str, FrozenBase]:
     """(all that the base reads, the response's part of it)."""
-    base = open_base(str(folder), "cpu", **settings)
+    base = open_base(str(folder), "cpu", **params)
     (text,) = base._encode([(prompt, response)])
     decode: Callable[[list[int]], str] = base._tokenizer.decode
     return decode(text.ids), decode(text.ids[text.first : text.end]), base
@@ -183,11 +183,11 @@ class Cramped(torch.nn.Module):
         super().__init__()
         self.inner, self.limit, self.calls = inner, limit, [0]
 
-    def forward(self, input_ids: torch.Tensor, **settings: Any) -> Any:
+    def forward(self, input_ids: torch.Tensor, **params: Any) -> Any:
         self.calls.append(len(input_ids))
         if len(input_ids) > self.limit:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return self.inner(input_ids=input_ids, **settings)
+        return self.inner(input_ids=input_ids, **params)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from llm.ollama import OllamaModel
 from report.page import write_report
 from report.words import plain
 from stages.judging import judge_pairs, rank_listwise
-from stages.tasks import Setting
+from stages.tasks import Job
 
 ROOT = Path(__file__).parent.parent
 GOOD = "A plain and honest answer, with its own words."
@@ -45,10 +45,10 @@ HOSTILE = {
 }
 
 
-def setting_of(llm: OllamaModel, folder: Path) -> Setting:
+def setting_of(llm: OllamaModel, folder: Path) -> Job:
     two = {tag: config.Contestant(None, None, tag) for tag in ("llama3:8b", "gemma3:4b")}
-    settings = ExperimentConfig(num_prompts=5)
-    return Setting("coder", config.PERSONAS["coder"], two, "llama3:8b", llm, settings, folder, None)
+    params = ExperimentConfig(num_prompts=5)
+    return Job("coder", config.PERSONAS["coder"], two, "llama3:8b", llm, params, folder, None)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -62,17 +62,17 @@ def test_a_hostile_response_changes_nothing_of_what_the_judge_is_shown_of_the_ot
         return hostile if request["model"] == "gemma3:4b" else GOOD
 
     with FakeOllama(brain=brain, models={"llama3:8b": Model(), "gemma3:4b": Model()}) as server:
-        setting = setting_of(OllamaModel(server.url, timeout=5.0, retry_wait=0.001), tmp_path)
-        prompts = generate_prompts(setting)[:1]
-        responses = collect_responses(setting, prompts)
-        judgements = judge_pairs(setting, prompts, responses)
-        rank_listwise(setting, prompts, responses)
+        job = setting_of(OllamaModel(server.url, timeout=5.0, retry_wait=0.001), tmp_path)
+        prompts = generate_prompts(job)[:1]
+        responses = collect_responses(job, prompts)
+        judgements = judge_pairs(job, prompts, responses)
+        rank_listwise(job, prompts, responses)
         asked = [last_text(call.request) for call in server.calls if "person" in last_text(call.request)][1:]
     kept = {r.model: r.text for r in responses}
     whole = hostile.replace("\ud83d", "\ufffd").strip()
     assert kept["gemma3:4b"] == whole
     assert len(judgements) == 2
-    assert len(asked) == 2 + setting.config.listwise_shuffles
+    assert len(asked) == 2 + job.params.listwise_shuffles
     for text in asked:
         mark = re.findall(r"--- request begins (\w{16})\n", text)[0]
         assert mark not in hostile
@@ -139,11 +139,11 @@ def test_credentials_are_in_no_file_and_no_line(
         from cli import preflight
 
         args = main.parser().parse_args([*flags, *folders, "--base_model", "embedded"])
-        settings = main.configure(args, "ollama")
-        backend = preflight.begin(args, preflight.choose_backend(args, settings), settings)
-        setting = preflight.setting(args, backend, settings, "coder")
-        prompts = generate_prompts(setting)
-        judge_pairs(setting, prompts, collect_responses(setting, prompts))
+        params = main.configure(args, "ollama")
+        backend = preflight.begin(args, preflight.choose_backend(args, params), params)
+        job = preflight.job(args, backend, params, "coder")
+        prompts = generate_prompts(job)
+        judge_pairs(job, prompts, collect_responses(job, prompts))
         assert server.calls
     out, errors = capsys.readouterr()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, params
 from hypothesis import strategies as st
 from scipy.stats import binomtest, t, ttest_1samp
 
@@ -58,7 +58,7 @@ def difference(values: Sequence[float], groups: Sequence[int] | None = None) -> 
 
 
 @given(few_numbers)
-@settings(deadline=None)
+@params(deadline=None)
 def test_the_permutation_test_tries_every_sign_pattern(values: list[float]) -> None:
     patterns = [abs(math.fsum(s * v for s, v in zip(signs, values, strict=True)))
                 for signs in itertools.product((1, -1), repeat=len(values))]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, params
 from hypothesis import strategies as st
 
 import evaluation
@@ -50,7 +50,7 @@ def crowd_of(
 
 def folds_of(c: people_training.Crowd) -> list[np.ndarray]:
     b = c.ballots
-    return [b.mask(p) for p in evaluation.folds(b.prompts, c.settings.folds, c.settings.random_seed)]
+    return [b.mask(p) for p in evaluation.folds(b.prompts, c.params.folds, c.params.random_seed)]
 
 
 def cross_validated(c: people_training.Crowd) -> people_training.Predicted:
@@ -81,7 +81,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 VOTE = st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 3), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 
 
-@settings(max_examples=30, deadline=None)
+@params(max_examples=30, deadline=None)
 @given(st.lists(VOTE.filter(lambda v: v[1] != v[2]), max_size=40))
 def test_everyone_elses_bradley_terry_is_evalicas_over_everyone_elses_votes(
     rows: list[tuple[int, int, int, float]],

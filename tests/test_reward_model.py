@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, params
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
@@ -188,7 +188,7 @@ def test_written_gradients_and_steps_equal_autograd_and_torchs_adamw(hidden: int
 # ── Side by side ──
 
 
-@settings(max_examples=12, deadline=None)
+@params(max_examples=12, deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 60), min_size=1, max_size=6),
     held_out=st.sampled_from([None, "b"]),

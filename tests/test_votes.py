@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, params
 from hypothesis import strategies as st
 
 from cli.vote import Pair, append_vote, read_own_votes, undo_vote, vote_session
@@ -157,14 +157,14 @@ def as_rows(found: Votes) -> list[Row]:
 
 
 @given(rows=vote_rows())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@params(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_comes_back_as_it_was(rows: list[Row], tmp_path: Path) -> None:
     for suffix in ("jsonl", "csv", "parquet"):
         assert as_rows(load_votes(write(tmp_path / f"v.{suffix}", rows))) == rows
 
 
 @given(rows=vote_rows())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@params(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_own_votes_come_back_as_they_were_given(rows: list[Row], tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
     path.unlink(missing_ok=True)

@@ -1,0 +1,82 @@
+"""What a run was and what it measured: the two records that the report reads, whoever filled them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from config import ExperimentConfig
+from core.records import Rating
+
+Figures = Mapping[str, float | None]
+"""{metric: value}, None where it is nowhere defined."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run is done: what was asked for beyond whose preferences are learned."""
+
+    base_model: str
+    """Hub id, folder or ``embedded``."""
+    device: str
+    """As asked for: ``auto`` may fall back to the processor."""
+    label: str
+    """Who answers and judges, as said in every output."""
+    command: str
+    cache_dir: Path
+    results_dir: Path
+    notes: tuple[str, ...] = ()
+    ablate: bool = False
+
+
+@dataclass(frozen=True)
+class About:
+    """What a run was: everything in the results document that is no measurement."""
+
+    persona: str
+    backend: str
+    judge: str
+    run: Run
+    params: ExperimentConfig
+    base_is_reward_model: bool
+    device: str
+    """Where the reward base runs, as it turned out."""
+    models: tuple[Rating, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run measured, ready for JSON: keys and units as DESIGN's contract has them."""
+
+    main_metric: str
+    """The metric that the winner is decided in: ``kendall_tau``, for votes ``ranking_accuracy``."""
+    counts: Mapping[str, int]
+    judge_quality: Figures
+    final: Mapping[str, Figures]
+    """{system: {metric: mean on the documented split}}."""
+    cross_validated: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    """{system: {metric: {mean, ci95}}}, every prompt a test prompt once."""
+    improvement: Mapping[str, Mapping[str, Any]]
+    """{metric: {difference, ci95, p_value}}, reward_model minus elo_offset."""
+    winner: str
+    """reward_model, elo_offset or none."""
+    stronger_baselines: tuple[str, ...]
+    """Systems that are no contender and stand above both in the main metric."""
+    prompts_needed: int | None
+    """Prompts that would tell a difference of the size seen from chance; None where that can't be said."""
+    learning_curve: Sequence[Mapping[str, Any]]
+    """[{preferences, elo_offset{metric: value}, reward_model{…}}] on the documented split."""
+    curves: Mapping[str, Any]
+    """{points, trained_once, SYSTEM: {metric: {mean, lo, hi}}}, cross-validated."""
+    hypotheses: Mapping[str, Mapping[str, Any]]
+    per_prompt: Sequence[Mapping[str, Any]]
+    training_history: Mapping[str, Sequence[float]]
+    """{preference_loss, regularization_loss} by epoch."""
+    examples: Sequence[Mapping[str, Any]] = ()
+    ablation: Sequence[Mapping[str, Any]] = ()
+    people: Mapping[str, Any] | None = None
+    """{personal_gain, by_person, strengths}; None for a persona."""
+    timings_s: Mapping[str, float] = field(default_factory=dict)
