@@ -20,8 +20,8 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
 from core.errors import UsageError
@@ -66,13 +66,10 @@ class Store:
         """What was set aside or ignored: sentences for the user."""
         self._path, self._stage, self._samples, self._read_only = path, stage, samples, read_only
         self._journal = path.with_name(path.name + ".journal")
-        self._items: Items = {}
-        self._print_outs: dict[str, Any] = {}
-        self._comments: dict[str, Any] = {}
-        """What else a person wrote at the head of the file."""
+        self._held = _Contents()
         self._pending: list[Item] = []
         """Not in the journal yet: what is being put, or could not be written."""
-        self._sample_items: Items | None = None
+        self._recorded: _Contents | None = None
         self._file: io.FileIO | None = None
         self._changed = False
 
@@ -80,7 +77,10 @@ class Store:
         # The journal first: where a run beside a read-only store compacts in between, it is replayed on its own result.
         journal, data = read(self._journal), read(self._path)
         if data is not None:
-            self._load(data)
+            self._held = _contents(data, self._stage)
+            if self._held.problem:
+                self._changed = bool(self._held.items)  # else the file is gone, and there is nothing to write anew
+                self._say_damage(self._path, self._held.problem, copy=self._changed)
         if journal is not None:
             self._changed = True
             self._replay(journal)
@@ -88,9 +88,7 @@ class Store:
             self._compact()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if self._read_only or not self._changed:
             return
         try:
@@ -104,11 +102,11 @@ class Store:
             self._close()
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._held.items)
 
     def items(self) -> Iterator[Item]:
         """Copies of all items in the order in which they were first put; print-outs are not among them."""
-        for item in self._items.values():
+        for item in self._held.items.values():
             yield item._replace(value=_copy(item.value))
 
     def get(self, key: str, made_from: str) -> Any | None:
@@ -116,7 +114,7 @@ class Store:
 
         An item of the samples is taken over as if it had been put.
         """
-        item = self._items.get((key, made_from))
+        item = self._held.items.get((key, made_from))
         if item is None:
             item = self._sampled().get((key, made_from))
             if item is None:
@@ -148,16 +146,16 @@ class Store:
         """
         fresh: dict[str, Any] = _copy(dict(rows))
         # Version 1 kept print-outs as items made from nothing but their own value.
-        old = [id for id, item in self._items.items() if item.key in fresh and id[1] == fingerprint(item.value)]
+        old = [id for id, item in self._held.items.items() if item.key in fresh and id[1] == fingerprint(item.value)]
         for id in old:
-            del self._items[id]
-        self._changed |= bool(old) or fresh != self._print_outs
-        self._print_outs = fresh
+            del self._held.items[id]
+        self._changed |= bool(old) or fresh != self._held.print_outs
+        self._held.print_outs = fresh
 
     def _keep(self, items: Iterable[Item]) -> None:
         fresh = {(item.key, item.made_from): item for item in items}
-        fresh = {id: item for id, item in fresh.items() if self._items.get(id) != item}
-        self._items.update(fresh)  # first, so that an interrupt in between does not lose them on leaving
+        fresh = {id: item for id, item in fresh.items() if self._held.items.get(id) != item}
+        self._held.items.update(fresh)  # first, so that an interrupt in between does not lose them on leaving
         if self._read_only:
             return
         self._pending += fresh.values()
@@ -168,36 +166,15 @@ class Store:
             self._pending.clear()
 
     def _sampled(self) -> Items:
-        if self._sample_items is None:
-            self._sample_items = {}
+        if self._recorded is None:
             data = read(self._samples) if self._samples else None
-            if data is not None:
-                try:
-                    self._sample_items, _, wrong = _items_of(_document(data, self._stage)["items"])
-                    problem = f"has {wrong} items that can't be read" if wrong else ""
-                except ValueError as error:
-                    problem = str(error)
-                if problem:
-                    kept = f"{len(self._sample_items)} of its items are used"
-                    self._notice(f"{self._samples} {problem}; {kept}. `git checkout {self._samples}` brings it back.")
-        return self._sample_items
+            self._recorded = _Contents() if data is None else _contents(data, self._stage)
+            if problem := self._recorded.problem:
+                used = f"{len(self._recorded.items)} of its items are used"
+                self._notice(f"{self._samples} {problem}: {used}. `git checkout {self._samples}` brings it back.")
+        return self._recorded.items
 
     # ── Its files ──
-
-    def _load(self, data: bytes) -> None:
-        """Take in the main file; what can't be used is set aside and said."""
-        try:
-            document = _document(data, self._stage)
-        except ValueError as error:
-            self._say_damage(self._path, str(error), "what it held is asked for again", copy=False)
-            return
-        self._items, self._print_outs, wrong = _items_of(document.pop("items"))
-        self._comments = document
-        if wrong:
-            self._changed = True
-            of = wrong + len(self._items) + len(self._print_outs)
-            problem = f"has {wrong} of {of} items that are no {{key, made_from, value}} or stand there twice"
-            self._say_damage(self._path, problem, "all others are kept, those are asked for again", copy=True)
 
     def _replay(self, data: bytes) -> None:
         """Take in the journal; lines that can't be read are said."""
@@ -206,40 +183,40 @@ class Store:
         for line in filter(None, [*lines, tail]):
             try:
                 items, _, wrong = _items_of(_line(line))
-                self._items.update(items)
+                self._held.items.update(items)
             except ValueError:
                 wrong = line is not tail  # a kill cut it while it was written, so its put never returned
             bad += bool(wrong)
         if bad:
-            problem = f"has {bad} of {len(lines)} lines that can't be read"
-            self._say_damage(self._journal, problem, "all others are kept, those are asked for again", copy=True)
+            self._say_damage(self._journal, f"has {bad} of {len(lines)} lines that can't be read", copy=True)
 
     def _append(self, record: object) -> None:
         """One line at the end of the journal, or the journal as it was and a UsageError."""
         line = memoryview(encode(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"))
-        whole = None
         try:
             if self._file is None:
                 self._journal.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self._journal.open("ab", buffering=0)
-            whole = os.fstat(self._file.fileno()).st_size
-            while line:  # a disk that becomes full writes less than it was given before it says so
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            if self._file is not None and whole is not None:
+            size = os.fstat(self._file.fileno()).st_size
+            try:
+                while line:  # a disk that becomes full writes less than it was given before it says so
+                    line = line[self._file.write(line) :]
+            except OSError:
                 with contextlib.suppress(OSError):  # else the next opening leaves the torn line out
-                    self._file.truncate(whole)
+                    self._file.truncate(size)
+                raise
+        except OSError as error:
             raise refusal(self._journal, error) from error
 
     def _compact(self) -> None:
         """The main file anew from what is in memory, then no journal."""
-        print_outs = [{"key": key, "print_out": True, "value": value} for key, value in self._print_outs.items()]
+        print_outs = [{"key": key, "print_out": True, "value": value} for key, value in self._held.print_outs.items()]
         document = {
             "schema_version": SCHEMA_VERSION,
             "stage": self._stage,
             "about": ABOUT,
-            **self._comments,
-            "items": [*map(_entry, self._items.values()), *print_outs],
+            **self._held.comments,
+            "items": [*map(_entry, self._held.items.values()), *print_outs],
         }
         write_json(self._path, document)
         self._close()
@@ -255,13 +232,11 @@ class Store:
             self._file.close()
             self._file = None
 
-    def _say_damage(self, path: Path, problem: str, rest: str, *, copy: bool) -> None:
-        if self._read_only:
-            where = "it stays as it is"
-        else:
-            aside = set_aside(path, copy=copy)
-            where = f"{'a copy of it is' if copy else 'it is'} now {aside.name}"
-        self._notice(f"{path} {problem}: {where}, {rest}.")
+    def _say_damage(self, path: Path, problem: str, *, copy: bool) -> None:
+        """``copy``: a part of the file is still used."""
+        where = "it stays as it is" if self._read_only else f"as it was it is kept as {set_aside(path, copy=copy).name}"
+        kept = f"{len(self._held.items)} items are used, whatever else it held is asked for again"
+        self._notice(f"{path} {problem}: {where}; {kept}.")
 
     def _notice(self, text: str) -> None:
         self.notices.append(text)
@@ -271,48 +246,53 @@ class Store:
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _document(data: bytes, stage: str) -> dict[str, Any]:
-    """A main file's "items", a list, and what a person wrote beside our own entries. Raises ValueError with what is
-    wrong with it, to be read after its name."""
+@dataclass
+class _Contents:
+    """What a main file holds."""
+
+    items: Items = field(default_factory=dict)
+    print_outs: dict[str, Any] = field(default_factory=dict)
+    comments: dict[str, Any] = field(default_factory=dict)
+    """What a person wrote beside our own entries."""
+    problem: str = ""
+    """What is wrong with it, to be read after its name."""
+
+
+def _contents(data: bytes, stage: str) -> _Contents:
+    """Whatever can be used of a main file of version 1 or 2."""
     try:
         document = _parse(data)
     except ValueError as error:
-        raise ValueError(f"is damaged or cut short ({error})") from None
+        return _Contents(problem=f"is damaged or cut short ({error})")
     if not isinstance(document, dict):
-        raise ValueError("is no JSON object")
-    version, found = document.pop("schema_version", None), document.pop("stage", None)
+        return _Contents(problem="is no JSON object")
+    version, found, entries = (document.pop(name, None) for name in ("schema_version", "stage", "items"))
     if version not in (1, SCHEMA_VERSION):
-        raise ValueError(f"has schema_version {version!r:.40} where this program reads 1 and {SCHEMA_VERSION}")
+        problem = f"has schema_version {version!r:.40} where this program reads 1 and {SCHEMA_VERSION}"
+        return _Contents(problem=problem)
     if found != stage:
-        raise ValueError(f"belongs to stage {found!r:.40}, not {stage!r}")
-    items = document.get("items")
-    if isinstance(items, dict):
-        items = _version_1(items)
-    if not isinstance(items, list):
-        raise ValueError("has no items")
+        return _Contents(problem=f"belongs to stage {found!r:.40}, not {stage!r}")
+    if isinstance(entries, dict):
+        entries = _version_1(entries)
+    if not isinstance(entries, list):
+        return _Contents(problem="has no items")
     document.pop("about", None)
-    return {**document, "items": items}
+    items, print_outs, wrong = _items_of(entries)
+    problem = f"has {wrong} of {len(entries)} items that are no {{key, made_from, value}} or stand there twice"
+    return _Contents(items, print_outs, document, problem if wrong else "")
 
 
 def _line(data: bytes) -> list[Any]:
     """The entries of one line of a journal. Raises ValueError where it is not JSON."""
     record = _parse(data)
-    match record:
-        case {"put": dict(items)}:
-            return _version_1(items)
-        case list():
-            return record
-    return [record]
+    if isinstance(record, dict) and isinstance(record.get("put"), dict):
+        return _version_1(record["put"])
+    return record if isinstance(record, list) else [record]
 
 
 def _version_1(items: Mapping[str, Any]) -> list[Any]:
-    """Entries as version 2 has them: version 1 had them by their keys, with a checksum each."""
-    return [
-        {"key": key, **{name: value for name, value in entry.items() if name != "checksum"}}
-        if isinstance(entry, dict)
-        else entry
-        for key, entry in items.items()
-    ]
+    """Entries in a list, where version 1 had them by their keys."""
+    return [{"key": key, **entry} if isinstance(entry, dict) else entry for key, entry in items.items()]
 
 
 def _items_of(entries: Iterable[object]) -> tuple[Items, dict[str, Any], int]:
@@ -325,6 +305,7 @@ def _items_of(entries: Iterable[object]) -> tuple[Items, dict[str, Any], int]:
             case {"key": str(key), "print_out": True, "value": value}:
                 print_outs[key] = value
             case {"key": str(key), "made_from": str(made_from), "value": value, **names} if value is not None:
+                names.pop("checksum", None)  # version 1 had one
                 wrong += (key, made_from) in items
                 items[key, made_from] = Item(key, made_from, cast("dict[str, str]", names), value)
             case _:
