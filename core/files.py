@@ -272,7 +272,7 @@ def lock(folder: Path, timeout: float = -1) -> Iterator[None]:
             guard.acquire(timeout=timeout)
     except Timeout:
         raise UsageError(
-            f"Another run is still using {folder} after {timeout:g} s; nothing was changed. "
+            f"Another run is still using {folder}{f' after {timeout:g} s' if timeout else ''}; nothing was changed. "
             "Run the same command again when it is done."
         ) from None
     except OSError as error:
