@@ -11,7 +11,7 @@ import config
 import evaluation
 from base.features import Features, compute_features
 from cli import learned
-from cli.counting import test_ids
+from cli.counting import ids_for_testing
 from core.clock import Clock
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference, Prompt, Rating
@@ -234,7 +234,7 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
     """
     clock, params = Clock(), job.params
     report.print_generation(job.name)
-    data = with_split(make_data(job, clock, test_ids(job)), params)
+    data = with_split(make_data(job, clock, ids_for_testing(job)), params)
     rated = ratings if ratings is not None else estimated_ratings(data.readers, list(job.contestants))
     counted = counts(job, data)
     report.print_counts(counted)

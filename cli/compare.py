@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import config
-from cli.counting import by_model, count_comparison, test_ids
+from cli.counting import by_model, count_comparison, ids_for_testing
 from core.files import keep_previous, write_json
 from core.records import GroundTruth
 from data_generation import Data, rankings_by
@@ -48,7 +48,7 @@ def run(
     if calls:
         said = ", ".join(f"{count} to {model}" for model, count in calls.items())
         log.info("How alike are the personas? Each judges the test prompts of the others, calls: %s", said)
-    owner = {prompt_id: job.name for job in jobs for prompt_id in test_ids(job)}
+    owner = {prompt_id: job.name for job in jobs for prompt_id in ids_for_testing(job)}
     rankings = {job.name: {t.prompt_id: t for t in rankings_by(job, jobs, data, owner)} for job in jobs}
     together = {
         "schema_version": config.SCHEMA_VERSION,

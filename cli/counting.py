@@ -57,7 +57,7 @@ def _summed(calls: Calls, part: int) -> Counter[str]:
     return found
 
 
-def test_ids(job: Job) -> tuple[str, ...]:
+def ids_for_testing(job: Job) -> tuple[str, ...]:
     """The documented split's test prompts, whether they are written yet or not."""
     return evaluation.split(job.prompt_ids, job.params.train_prompts, job.params.random_seed)[1]
 
@@ -72,7 +72,7 @@ def count(jobs: Sequence[Job], digests: Mapping[str, str]) -> Costs:
     looking = [replace(job, llm=llm, read_only=True) for job in jobs]
     personas, data = {}, []
     for job in looking:
-        data.append(make_data(job, clock, test_ids(job)))
+        data.append(make_data(job, clock, ids_for_testing(job)))
         personas[job.name] = llm.taken()
     return Costs(personas, _compared(looking, data, llm, clock))
 
@@ -85,7 +85,7 @@ def count_comparison(jobs: Sequence[Job], data: Sequence[Data]) -> Calls:
 
 
 def _compared(jobs: Sequence[Job], data: Sequence[Data], llm: Counting, clock: Clock) -> Calls:
-    listed = {prompt_id for job in jobs for prompt_id in test_ids(job)}
+    listed = {prompt_id for job in jobs for prompt_id in ids_for_testing(job)}
     with clock.stage("preferences"):
         for job in jobs if len(jobs) > 1 else ():
             rankings_by(job, jobs, data, listed)
