@@ -8,8 +8,6 @@ ratings = ratings_for(contestants, table, matches)
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,16 +16,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import BaseModel, FiniteFloat, ValidationError
+
 from config import ARENA_DATE, ARENA_FILE, DEFAULT_MODELS, Contestant
 from core import hub
 from core.files import read, set_aside, write_json
 from core.records import Rating
 from stages.arena_names import Match, match_arena_name, same_model
-
-__all__ = [
-    "ARENA_SNAPSHOT", "DEFAULT_SOURCES", "SNAPSHOT_TABLE_ORIGIN", "ArenaSource", "ArenaTable", "Match",
-    "contestants_for", "load_ratings", "load_table", "match_arena_name", "ratings_for", "snapshot_table",
-]  # fmt: skip
 
 SCALE = "Chatbot Arena text leaderboard, overall, without style control"
 SNAPSHOT_TABLE_ORIGIN = "shipped snapshot"
@@ -85,46 +80,22 @@ def snapshot_table(*notes: str) -> ArenaTable:
     return ArenaTable({**ARENA_SNAPSHOT, **configured}, SNAPSHOT_TABLE_ORIGIN, None, ARENA_DATE, SCALE, notes)
 
 
-def load_ratings(
-    contestants: Mapping[str, Contestant], *, cache_dir: Path, revision: str | None = None,
-    sources: Sequence[ArenaSource] = DEFAULT_SOURCES, refresh: bool = False, offline: bool = False,
-) -> tuple[dict[str, Rating], ArenaTable]:  # fmt: skip
-    """Each contestant's rating and the one table that all are from; see ``load_table``.
-
-    Contestants that were never on the Arena (answering styles) need no table: the hub is not asked.
-    """
-    asked = any(c.arena_name for c in contestants.values())
-    table = (
-        load_table(cache_dir, revision=revision, sources=sources, refresh=refresh, offline=offline)
-        if asked else snapshot_table()
-    )  # fmt: skip
-    return ratings_for(contestants, table), table
-
-
 def load_table(
-    cache_dir: Path, *, revision: str | None = None, sources: Sequence[ArenaSource] = DEFAULT_SOURCES,
-    refresh: bool = False, offline: bool = False,
-) -> ArenaTable:  # fmt: skip
+    cache_dir: Path, *, sources: Sequence[ArenaSource] = DEFAULT_SOURCES, refresh: bool = False, offline: bool = False
+) -> ArenaTable:
     """The cached table; else (or with ``refresh``) the first source that answers; else the shipped snapshot.
 
-    ``revision`` pins a tag or commit: a cached table of another one is not used, and neither is the snapshot
-    put into the cache in its place. ``offline`` asks no hub. A damaged cache file is moved aside; ``notes`` say
-    so, and say which source was out of reach.
+    ``offline`` asks no hub. A damaged cache file is set aside; ``notes`` say so, and which source was out of reach.
     """
     path = cache_dir / ARENA_FILE
     kept, notes = _read_cache(path)
-    if kept is not None and revision is not None and kept.revision != revision:
-        kept = None
     if kept is not None and not refresh:
         return dataclasses.replace(kept, notes=(*notes, *_snapshot_notes(kept)))
-    found = None if offline else _from_sources(sources, revision, notes)
+    found = None if offline else _from_sources(sources, notes)
     if found is None and kept is not None:
         return dataclasses.replace(kept, notes=(*notes, f"ratings stay as they were cached: {kept.label}"))
     table = found or snapshot_table()
-    if found is not None or revision is None:
-        _write_cache(path, table)
-    if found is None and revision is not None:
-        notes.append(f"revision {revision} was asked for and not found")
+    _write_cache(path, table)
     return dataclasses.replace(table, notes=(*notes, *table.notes, *_snapshot_notes(table)))
 
 
@@ -175,7 +146,7 @@ def _snapshot_notes(table: ArenaTable) -> tuple[str, ...]:
 # ── Sources ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _from_sources(sources: Sequence[ArenaSource], revision: str | None, notes: list[str]) -> ArenaTable | None:
+def _from_sources(sources: Sequence[ArenaSource], notes: list[str]) -> ArenaTable | None:
     """The first source that gives a usable table; why the others did not goes to ``notes``."""
     reachable: bool | None = None
     for source in sources:
@@ -188,59 +159,63 @@ def _from_sources(sources: Sequence[ArenaSource], revision: str | None, notes: l
             if not reachable:
                 continue
         try:
-            return hub.within(hub.LOAD_SECONDS, lambda source=source: _load(source, revision))  # type: ignore[misc]
+            return hub.within(hub.LOAD_SECONDS, lambda source=source: _load(source))  # type: ignore[misc]
         except Exception as error:  # whatever a source's client raises, the next source is asked
             said = (str(error).splitlines() or [""])[0]
             notes.append(f"{source.name} gave no ratings: {type(error).__name__}: {said}")
     return None
 
 
-def _load(source: ArenaSource, revision: str | None) -> ArenaTable:
+def _load(source: ArenaSource) -> ArenaTable:
     import tempfile
 
     import datasets
 
     with tempfile.TemporaryDirectory() as scratch, hub.quiet_datasets():
         data = datasets.load_dataset(
-            source.name, source.config, split=source.split, revision=revision, cache_dir=scratch, keep_in_memory=True
+            source.name, source.config, split=source.split, cache_dir=scratch, keep_in_memory=True
         )
         columns = {name: list(data[name]) for name in data.column_names}
-    found = None if Path(source.name).is_dir() else _revision(source.name, revision)
-    return _table(columns, source, revision or (found and found[0]), found[1] if found else None)
-
-
-def _revision(name: str, revision: str | None) -> tuple[str | None, str | None]:
-    """Commit and date of a data set on the hub."""
+    if Path(source.name).is_dir():
+        return _table(columns, source)
     from huggingface_hub import HfApi
 
-    info = HfApi(endpoint=hub.endpoint()).dataset_info(name, revision=revision, timeout=hub.REACH_SECONDS)
-    return info.sha, info.last_modified.date().isoformat() if info.last_modified else None
+    info = HfApi(endpoint=hub.endpoint()).dataset_info(source.name, timeout=hub.REACH_SECONDS)
+    return _table(columns, source, info.sha, info.last_modified.date().isoformat() if info.last_modified else None)
 
 
 def _table(
-    columns: Mapping[str, Sequence[Any]], source: ArenaSource, revision: str | None, changed: str | None
+    columns: Mapping[str, Sequence[Any]],
+    source: ArenaSource,
+    revision: str | None = None,
+    changed: str | None = None,
 ) -> ArenaTable:
-    """Rows of category overall and of the newest date, whatever the columns are exactly called."""
+    """Rows of category overall and of the newest date, whatever the columns are exactly called.
+
+    ``changed``: the day of the data set's last change, for a table that holds no dates.
+    """
     models = _column(columns, "modelname", "model", "name", "key")
     scores = _column(columns, "rating", "arenascore", "score", "arenaelo", "elo", "elorating")
     if models is None or scores is None:
         raise ValueError(f"no columns of names and ratings among {', '.join(columns)}")
     kinds = _column(columns, "category") or ["overall"] * len(models)
-    dates = [
-        str(d)[:10] for d in _column(columns, "leaderboardpublishdate", "publishdate", "date") or [""] * len(models)
+    days = _column(columns, "leaderboardpublishdate", "publishdate", "date") or [""] * len(models)
+    rows = [
+        (str(day)[:10], model, score)
+        for model, score, kind, day in zip(models, scores, kinds, days, strict=True)
+        if kind == "overall"
     ]
-    newest = max((d for d, kind in zip(dates, kinds, strict=True) if kind == "overall"), default="")
+    dates = {date for date, _, _ in rows}
+    newest = max(dates, default="")
     rated: dict[str, float] = {}
-    for model, score, kind, date in zip(models, scores, kinds, dates, strict=True):
+    for date, model, score in rows:
         number = _number(score)
-        if model and number is not None and kind == "overall" and date == newest:
+        if model and number is not None and date == newest:
             rated.setdefault(str(model).strip(), number)
     if not rated:
         raise ValueError("no rated model of category overall")
-    date = newest or _date_of(revision) or changed or "date not given"
-    left_out = len({d for d, kind in zip(dates, kinds, strict=True) if kind == "overall"}) - 1
-    notes = (f"{source.name} holds {left_out + 1} dates: only {newest} is used",) if left_out else ()
-    return ArenaTable(rated, source.name, revision, date, source.scale, notes)
+    notes = (f"{source.name} holds {len(dates)} dates: only {newest} is used",) if len(dates) > 1 else ()
+    return ArenaTable(rated, source.name, revision, newest or changed or "date not given", source.scale, notes)
 
 
 def _column(columns: Mapping[str, Sequence[Any]], *wanted: str) -> Sequence[Any] | None:
@@ -258,26 +233,23 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _date_of(revision: str | None) -> str | None:
-    """Tags like 20241105 are dates."""
-    try:
-        return datetime.datetime.strptime(revision or "", "%Y%m%d").date().isoformat()
-    except ValueError:
-        return None
-
-
 # ── Cache ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _held(table: ArenaTable) -> dict[str, Any]:
-    return {
-        "source": table.origin, "revision": table.revision, "date": table.date, "scale": table.scale,
-        "scores": dict(sorted(table.scores.items(), key=lambda item: (-item[1], item[0]))),
-    }  # fmt: skip
+class _Held(BaseModel):
+    """What is kept of a table; a figure that somebody edits is taken as it stands."""
+
+    source: str
+    revision: str | None
+    date: str
+    scale: str
+    scores: dict[str, FiniteFloat]
 
 
 def _write_cache(path: Path, table: ArenaTable) -> None:
-    write_json(path, _held(table))
+    scores = dict(sorted(table.scores.items(), key=lambda item: (-item[1], item[0])))
+    held = _Held(source=table.origin, revision=table.revision, date=table.date, scale=table.scale, scores=scores)
+    write_json(path, held.model_dump())
 
 
 def _read_cache(path: Path) -> tuple[ArenaTable | None, list[str]]:
@@ -286,14 +258,12 @@ def _read_cache(path: Path) -> tuple[ArenaTable | None, list[str]]:
     if data is None:
         return None, []
     try:
-        held = json.loads(data)
-        scores = {str(name): float(score) for name, score in held["scores"].items()}
-        if not all(map(math.isfinite, scores.values())):
-            raise ValueError("a rating that is no figure")
-        table = ArenaTable(scores, held["source"], held["revision"], held["date"], held["scale"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        aside = set_aside(path)
-        return None, [f"{path} was damaged ({error}); it was moved to {aside.name} and is made anew"]
-    if table.origin == SNAPSHOT_TABLE_ORIGIN and _held(table) != _held(snapshot_table()):
+        held = _Held.model_validate_json(data)
+    except ValidationError as error:
+        why, aside = error.errors()[0]["msg"], set_aside(path).name
+        return None, [f"{path} was damaged ({why}); it was moved to {aside} and is made anew"]
+    shipped = snapshot_table()
+    lacking = held.date != shipped.date or shipped.scores.keys() - held.scores.keys()
+    if held.source == shipped.origin and lacking:
         return None, []
-    return table, []
+    return ArenaTable(held.scores, held.source, held.revision, held.date, held.scale), []

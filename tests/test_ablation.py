@@ -17,13 +17,13 @@ from base.features import Features
 from config import ExperimentConfig
 from core.ranking import TrainingSet
 from core.records import Judgement, Preference, Prompt, Response
+from data_generation import Data
 from elo_system import EloSystem
 from evidence.ablation import ablation_table, one_order
 from evidence.hypotheses import cross_validated
 from listmle import Lists, loss_and_slope
 from report.page import render_report
 from reward_model import RewardModel
-from stages.dataset import Data
 from stages.judging import preferences_from, round_robin_truths
 
 MODELS = tuple("abcd")
@@ -238,7 +238,7 @@ def make_data(*, ordered: bool = True) -> Data:
     truths = tuple(round_robin_truths(preferences))
     responses = tuple(Response(p, m, "x" * (ord(m) - 90)) for p in PROMPTS for m in MODELS)
     prompts = tuple(Prompt(p, p) for p in PROMPTS)
-    return Data(prompts, responses, tuple(judgements), tuple(preferences), truths, PROMPTS[:8], PROMPTS[8:], truths[8:])
+    return Data(prompts, responses, tuple(judgements), tuple(preferences), truths)
 
 
 def test_the_table_has_every_variant_on_the_same_folds() -> None:

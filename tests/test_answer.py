@@ -19,6 +19,7 @@ from tiny_models import save_model
 import config
 import main
 from base.features import compute_features
+from cli.flags import configure, parser
 from cli.rank import places
 from core.ranking import TrainingSet
 from core.records import Preference, Prompt
@@ -129,16 +130,17 @@ def test_scores_and_spreads_are_those_of_trainings_made_one_by_one(
 def _everything(cache: Path, server: FakeOllama, asked: str) -> tuple[Job, Any, list[Prompt], list[Any]]:
     """The run's data and the asked prompt's, through the stages themselves."""
     from cli import preflight
+    from core.clock import Clock
     from core.files import fingerprint
-    from data_generation import collect_responses
-    from stages import dataset
+    from data_generation import collect_responses, make_data
+    from experiment import with_split
 
-    args = main.parser().parse_args([*RUN, "--cache_dir", str(cache)])
-    params = main.configure(args, "ollama")
+    args = parser().parse_args([*RUN, "--cache_dir", str(cache)])
+    params = configure(args, "ollama")
     backend = preflight.choose_backend(args, params)
     job = preflight.job(args, backend, params, "coder")
     calls = len(server.calls)
-    data = dataset.make_data(job, dataset.Clock())
+    data = with_split(make_data(job, Clock()), params)
     prompt = Prompt(f"asked-{fingerprint(asked)}", asked)
     responses = [*data.responses, *collect_responses(job, [prompt])]
     assert len(server.calls) == calls, "all of it is kept"

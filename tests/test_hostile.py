@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from fake_ollama import FakeOllama, Model
 from sample_results import sample_results
 
 import config
+from cli.flags import configure, parser
 from config import ExperimentConfig
-from data_generation import collect_responses, generate_prompts
+from core.clock import Clock
+from data_generation import collect_responses, generate_prompts, make_data
 from llm.ollama import OllamaModel
 from report.page import write_report
 from report.words import plain
@@ -45,7 +49,7 @@ HOSTILE = {
 }
 
 
-def setting_of(llm: OllamaModel, folder: Path) -> Job:
+def job_of(llm: OllamaModel, folder: Path) -> Job:
     two = {tag: config.Contestant(None, None, tag) for tag in ("llama3:8b", "gemma3:4b")}
     params = ExperimentConfig(num_prompts=5)
     return Job("coder", config.PERSONAS["coder"], two, "llama3:8b", llm, params, folder, None)
@@ -62,7 +66,7 @@ def test_a_hostile_response_changes_nothing_of_what_the_judge_is_shown_of_the_ot
         return hostile if request["model"] == "gemma3:4b" else GOOD
 
     with FakeOllama(brain=brain, models={"llama3:8b": Model(), "gemma3:4b": Model()}) as server:
-        job = setting_of(OllamaModel(server.url, timeout=5.0, retry_wait=0.001), tmp_path)
+        job = job_of(OllamaModel(server.url, timeout=5.0, retry_wait=0.001), tmp_path)
         prompts = generate_prompts(job)[:1]
         responses = collect_responses(job, prompts)
         judgements = judge_pairs(job, prompts, responses)
@@ -86,32 +90,33 @@ def test_a_hostile_response_changes_nothing_of_what_the_judge_is_shown_of_the_ot
         assert text.rindex("Answer with JSON: ") > text.rindex(f"ends {mark}")
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_text_is_only_text_on_the_page_and_in_the_terminal(tmp_path: Path, name: str) -> None:
+def test_hostile_text_is_only_text_on_the_page_and_in_the_terminal(tmp_path: Path) -> None:
     found = json.loads(json.dumps(sample_results()))
-    hostile = HOSTILE[name]
-    replaced = _replace_texts(found, f"MARKED {hostile}")
+    texts = [f"MARKED {hostile}" for hostile in HOSTILE.values()]
+    replaced = _replace_texts(found, itertools.cycle(texts))
     assert replaced >= 2
-    write_report(found, tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text(encoding="utf-8", errors="surrogatepass")
-    assert "MARKED" in page
-    assert "<script" not in page
-    assert "<img src=x" not in page
-    assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
-    assert not re.search(
-        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", plain(hostile, lines=True)
-    )
+    for first in range(0, len(texts), replaced):  # a few pages, until each text has stood in one
+        _replace_texts(found, itertools.cycle(texts[first:] + texts))
+        write_report(found, tmp_path / "report.html")
+        page = (tmp_path / "report.html").read_text(encoding="utf-8", errors="surrogatepass")
+        assert "MARKED" in page
+        assert "<script" not in page
+        assert "<img src=x" not in page
+        assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
+    for hostile in HOSTILE.values():
+        shown = plain(hostile, lines=True)
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", shown)
 
 
-def _replace_texts(value: Any, text: str) -> int:
-    """Put ``text`` in place of every prompt, response and reason in the results; how many there were."""
+def _replace_texts(value: Any, texts: Iterator[str]) -> int:
+    """Put the next of ``texts`` in place of every prompt, response and reason in the results; how many there were."""
     count = 0
     for key, child in list(value.items()) if isinstance(value, dict) else list(enumerate(value)):
         if key in ("prompt", "text", "response", "reason", "best_response", "excerpt") and isinstance(child, str):
-            value[key] = text
+            value[key] = next(texts)
             count += 1
         elif isinstance(child, dict | list):
-            count += _replace_texts(child, text)
+            count += _replace_texts(child, texts)
     return count
 
 
@@ -123,27 +128,17 @@ def test_credentials_are_in_no_file_and_no_line(
     with FakeOllama(credentials="anna:s3cret-word") as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url.replace("http://", "http://anna:s3cret-word@"))
         folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
-        flags = [
-            "--backend",
-            "ollama",
-            "--num_prompts",
-            "5",
-            "--log_level",
-            "debug",
-            "--models",
-            "llama3:8b",
-            "gemma3:4b",
-        ]
-        assert main.main([*flags, *folders, "--base_model", "embedded", "--check"]) == 0
+        small = ["--num_prompts", "5", "--models", "llama3:8b", "gemma3:4b"]
+        flags = ["--backend", "ollama", "--log_level", "debug", "--base_model", "embedded", *small]
+        assert main.main([*flags, *folders, "--check"]) == 0
         # the data stages are enough: nothing after them knows the address
         from cli import preflight
 
-        args = main.parser().parse_args([*flags, *folders, "--base_model", "embedded"])
-        params = main.configure(args, "ollama")
+        args = parser().parse_args([*flags, *folders])
+        params = configure(args, "ollama")
         backend = preflight.begin(args, preflight.choose_backend(args, params), params)
         job = preflight.job(args, backend, params, "coder")
-        prompts = generate_prompts(job)
-        judge_pairs(job, prompts, collect_responses(job, prompts))
+        make_data(job, Clock())
         assert server.calls
     out, errors = capsys.readouterr()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
