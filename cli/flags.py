@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import config
@@ -123,3 +125,14 @@ def check_combination(args: argparse.Namespace) -> None:
 def personas(args: argparse.Namespace) -> list[str]:
     """The personas of this run."""
     return list(config.PERSONAS) if args.persona == "all" else [args.persona]
+
+
+def command_like(start: Sequence[str], args: argparse.Namespace, names: Sequence[str]) -> str:
+    """``python main.py`` with the flags ``start``, and those of ``names`` that this call has beyond their defaults."""
+    usual = {"backend": "auto", "base_model": "auto", "cache_dir": Path("cache"), "models": None, "judge": None}
+    words = ["python", "main.py", *start]
+    for name in names:
+        value = getattr(args, name)
+        if value != usual[name]:
+            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return shlex.join(words)

@@ -22,6 +22,8 @@ class Run:
     """Hub id, folder or ``embedded``."""
     device: str
     """As asked for: ``auto`` may fall back to the processor."""
+    device_used: str
+    """What that comes to on this machine: ``cpu`` or ``cuda``."""
     label: str
     """Who answers and judges, as said in every output."""
     command: str
@@ -41,8 +43,6 @@ class About:
     run: Run
     params: ExperimentConfig
     base_is_reward_model: bool
-    device: str
-    """Where the reward base runs, as it turned out."""
     models: tuple[Rating, ...]
     notes: tuple[str, ...] = ()
 
