@@ -213,7 +213,7 @@ def vote(args: Namespace, job: Job) -> int:
         for a, b in combinations(of[prompt.id], 2)
         if a.text.strip() != b.text.strip()
     ]
-    path = args.cache_dir / config.VOTES_FILE.format(name=job.name)
+    path = voting.own_votes_file(job.name, args.cache_dir)
     voting.vote_session(pairs, path, user=USER, seed=job.params.random_seed)
     votes = voting.read_own_votes(path)
     if votes is None:

@@ -211,7 +211,7 @@ def append_line(path: Path, row: Mapping[str, object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
-            _mend_last_line(file)
+            _whole_lines(file)
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
@@ -223,7 +223,7 @@ def drop_last_line(path: Path) -> bool:
     """Remove the last line (and a torn one after it); False where there is none. Raises UsageError."""
     try:
         with path.open("rb+") as file:
-            lines = _mend_last_line(file)
+            lines = _whole_lines(file)
             file.truncate(sum(map(len, lines[:-1])))
             os.fsync(file.fileno())
     except FileNotFoundError:
@@ -233,7 +233,7 @@ def drop_last_line(path: Path) -> bool:
     return bool(lines)
 
 
-def _mend_last_line(file: BinaryIO) -> list[bytes]:
+def _whole_lines(file: BinaryIO) -> list[bytes]:
     """End the file with a whole line and return its lines: one that a kill cut is removed, a good one gets its end."""
     file.seek(0)
     lines = file.readlines()
@@ -272,7 +272,7 @@ def lock(folder: Path, timeout: float = -1) -> Iterator[None]:
             guard.acquire(timeout=timeout)
     except Timeout:
         raise UsageError(
-            f"Another run is still using {folder} after {timeout:g} s; nothing was changed. "
+            f"Another run is still using {folder}{f' after {timeout:g} s' if timeout else ''}; nothing was changed. "
             "Run the same command again when it is done."
         ) from None
     except OSError as error:
