@@ -11,12 +11,18 @@ from typing import Any
 import pytest
 from fake_brain import default_brain, last_text, shown
 from fake_ollama import FakeOllama
+from sample_results import sample_results
 
 import config
 import main
-from cli.compare import rankings_by, similarity
+from cli import compare, preflight
+from cli.compare import similarity
+from cli.counting import count_comparison, ids_for_testing
+from cli.flags import configure, parser
 from config import Contestant, ExperimentConfig
-from core.records import GroundTruth, Prompt
+from core.clock import Clock
+from core.records import GroundTruth, Prompt, Response
+from data_generation import Data, make_data, rankings_by
 from llm.interface import Choice, Decision
 from stages.tasks import Job
 
@@ -71,20 +77,29 @@ def test_a_judge_that_weighs_reads_the_others_texts_once_and_the_reference_readi
     llm, persona = Weigher(), config.PERSONAS["coder"]
     texts = {"m1": "xx", "m2": "xyy", "m3": "yyyz"}
     contestants = dict.fromkeys(texts, Contestant(None, None, None))
-    params = ExperimentConfig(num_prompts=5)
-    owner, like, unlike = (
+    params = ExperimentConfig(num_prompts=10)
+    jobs = [
         Job(name, dataclasses.replace(persona, answerer=you), contestants, "judge", llm, params, tmp_path, None)  # type: ignore[arg-type]
         for name, you in (("one", "You like x"), ("two", "You like x"), ("three", "You like y"))
-    )
-    prompts = [Prompt("one-001", "What?"), Prompt("one-002", "Who?")]
-    tests = {"one": (prompts, {(p.id, m): t for p in prompts for m, t in texts.items()})}
-    ranked = {s.name: rankings_by(s, [owner], tests)[1].ranking for s in (owner, like, unlike)}
-    assert ranked == {"one": ("m1", "m2", "m3"), "two": ("m1", "m2", "m3"), "three": ("m3", "m2", "m1")}
+    ]
+    data = []
+    for job in jobs:
+        prompts = [Prompt(prompt_id, f"What is {prompt_id}?") for prompt_id in job.prompt_ids]
+        responses = [Response(p.id, m, t) for p in prompts for m, t in texts.items()]
+        data.append(Data(tuple(prompts), tuple(responses), (), (), ()))
+    foreseen = count_comparison(jobs, data)
+    assert not llm.read
+    tested = [prompt_id for job in jobs for prompt_id in ids_for_testing(job)]
+    ranked = {job.name: rankings_by(job, jobs, data, tested) for job in jobs}
+    for name, best_first in (("one", ("m1", "m2", "m3")), ("two", ("m1", "m2", "m3")), ("three", ("m3", "m2", "m1"))):
+        assert [t.prompt_id for t in ranked[name]] == tested
+        assert {t.ranking for t in ranked[name]} == {best_first}
     readers = len(config.REFERENCE_READERS) + 1
-    assert len(llm.read) == 2 * (readers + 3), "each prompt by the reference readers once and by each persona once"
-    for s in (owner, like, unlike):
-        rankings_by(s, [owner], tests)
-    assert len(llm.read) == 2 * (readers + 3), "everything is cached"
+    assert len(llm.read) == len(tested) * (readers + 3), "each by the reference readers once and by each persona once"
+    assert foreseen == {("preferences", "judge"): 3 * len(llm.read)}, "a call is one text read by one reader"
+    assert {job.name: rankings_by(job, jobs, data, tested) for job in jobs} == ranked
+    assert len(llm.read) == len(tested) * (readers + 3), "everything is cached"
+    assert not count_comparison(jobs, data)
 
 
 # ── The program over HTTP ──
@@ -110,30 +125,25 @@ class Tastes:
         return json.dumps({"winner": best[0], "reason": "its length"})
 
 
-@pytest.fixture
-def tiny_base(tmp_path: Path) -> str:
-    from tiny_models import save_model
-
-    return str(save_model(tmp_path / "base", "llama"))
+FLAGS = ("--backend", "ollama", "--num_prompts", "5", "--models", *TAGS, "--base_model", "embedded")
 
 
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A persona's own figures take most of the time, and test_report draws them."""
-    for name in ("plots.plot_learning_curves", "plots.plot_metric_comparison", "plots.plot_training_history"):
-        monkeypatch.setattr(name, lambda _results, path: path.touch())
-    monkeypatch.setattr("report.files.write_report", lambda _results, path: path.touch())
+def flags_of(tmp_path: Path, *flags: str) -> list[str]:
+    return [*FLAGS, "--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results"), *flags]
 
 
-def run(tmp_path: Path, base: str, *flags: str) -> int:
-    folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
-    small = ["--num_prompts", "5", "--models", *TAGS, "--eval_freq", "100", "--base_model", base]
-    return main.main(["--backend", "ollama", *folders, *small, *flags])
+def jobs_of(tmp_path: Path, *flags: str) -> list[Job]:
+    """The jobs of a run of all personas that has begun."""
+    args = parser().parse_args(flags_of(tmp_path, "--persona", "all", *flags))
+    params = configure(args, "ollama")
+    backend = preflight.begin(args, preflight.choose_backend(args, params), params)
+    return preflight.every_job(args, backend, params)
 
 
-def results(tmp_path: Path, name: str) -> dict[str, Any]:
-    path = tmp_path / "results" / f"evaluation_results_{name}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda n: pytest.fail(f"{n} is not JSON")))
+def checked(tmp_path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    """What --check says; what a run logs is captured from then on."""
+    assert main.main(flags_of(tmp_path, "--check", *flags)) == 0
+    return capsys.readouterr().out
 
 
 def calls_said(out: str, about: str) -> int:
@@ -142,60 +152,64 @@ def calls_said(out: str, about: str) -> int:
     return int(line.split(" to llama3:8b")[0].split()[-1])
 
 
-def test_all_personas_are_run_and_compared_and_a_second_time_without_a_server(
-    tmp_path: Path, tiny_base: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def made(jobs: list[Job]) -> list[Data]:
+    return [make_data(job, Clock(), ids_for_testing(job)) for job in jobs]
+
+
+def compared(tmp_path: Path, jobs: list[Job], data: list[Data]) -> dict[str, Any]:
+    documents = {job.name: {**sample_results(), "persona": job.name} for job in jobs}
+    compare.run(jobs, data, documents, label="ollama", results_dir=tmp_path / "results")
+    found: dict[str, Any] = json.loads((tmp_path / "results" / "evaluation_results_all.json").read_bytes())
+    assert found["personas"] == json.loads(json.dumps(documents))
+    return found
+
+
+def test_all_personas_are_compared_at_the_cost_that_was_said_and_a_second_time_without_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(config, "PERSONAS", {name: config.PERSONAS[name] for name in THREE})
     with FakeOllama(brain=Tastes(), models=TAGS) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
-        assert run(tmp_path, tiny_base, "--persona", "all", "--check") == 0
-        out = capsys.readouterr().out
+        out = checked(tmp_path, capsys, "--persona", "all")
         said = [calls_said(out, f"make for {name}:") for name in (*THREE, "the comparison of the personas")]
         assert not server.calls
-        assert run(tmp_path, tiny_base, "--persona", "all") == 0
-        out = capsys.readouterr().out
+        jobs = jobs_of(tmp_path)
+        data = made(jobs)
+        found = compared(tmp_path, jobs, data)
         assert sum(said) == server.calls_by_model["llama3:8b"]
+    out = capsys.readouterr().out
     tests = 3 * 1  # personas × test prompts
     assert said[-1] == tests * 2 * PAIRS == calls_said(out, "How alike are the personas?")
-    found = results(tmp_path, "all")
-    assert found["schema_version"] == config.SCHEMA_VERSION
-    assert found["label"] == "ollama"
     assert found["similarity_prompts"] == tests
     assert found["similarity"]["coder"] == pytest.approx({"coder": 1.0, "academic": -1.0, "student": 1.0})
     assert found["similarity"]["academic"]["student"] == pytest.approx(-1.0)
-    assert {name: results(tmp_path, name) for name in THREE} == found["personas"]
     assert (tmp_path / "results" / "personas_all.png").read_bytes().startswith(b"\x89PNG")
-    assert "ALL PERSONAS" in out
     assert "How alike the preferences are" in out
-    assert run(tmp_path, tiny_base, "--persona", "all") == 0, "the server is off now"
-    assert results(tmp_path, "all")["similarity"] == found["similarity"]
+    jobs = jobs_of(tmp_path)
+    assert made(jobs) == data, "the server is off now"
+    assert compared(tmp_path, jobs, data)["similarity"] == found["similarity"]
     assert "How alike are the personas?" not in capsys.readouterr().out, "nothing is asked, so no cost is said"
     kept = {path.name.split("_all_")[0] for path in (tmp_path / "results" / "previous").glob("*_all_*")}
     assert kept == {"evaluation_results", "personas"}
 
 
 def test_both_truths_ask_for_two_more_rounds_and_say_so_first(
-    tmp_path: Path, tiny_base: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(config, "PERSONAS", {"coder": config.PERSONAS["coder"]})
     with FakeOllama(brain=Tastes(), models=TAGS) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
-        assert run(tmp_path, tiny_base) == 0
-        assert results(tmp_path, "coder")["judge_quality"]["noise_ceiling"] is None
+        assert not made(jobs_of(tmp_path))[0].rounds
         alone = len(server.calls)
-        capsys.readouterr()
-        assert run(tmp_path, tiny_base, "--ground_truth", "both", "--check") == 0
-        foreseen = calls_said(capsys.readouterr().out, "Calls still to make for coder")
-        assert run(tmp_path, tiny_base, "--ground_truth", "both") == 0
-        out = capsys.readouterr().out
+        foreseen = calls_said(checked(tmp_path, capsys, "--ground_truth", "both"), "Calls still to make for coder")
+        (data,) = made(jobs_of(tmp_path, "--ground_truth", "both"))
         new = server.calls[alone:]
     shuffles = ExperimentConfig().listwise_shuffles
-    assert calls_said(out, "Noise ceiling:") == 2 * PAIRS
+    assert calls_said(capsys.readouterr().out, "Noise ceiling:") == 2 * PAIRS
     assert len(new) == 2 * PAIRS + shuffles == foreseen
     rounds = [call.request for call in new if "ranking" not in json.dumps(call.request["format"])]
     assert {request["options"]["temperature"] for request in rounds} == {ExperimentConfig().noise_temperature}
     assert len({request["options"]["seed"] for request in rounds}) == 2 * PAIRS
-    quality = results(tmp_path, "coder")["judge_quality"]
-    assert quality["listwise_agreement"] == pytest.approx(1.0)
-    assert -1.0 <= quality["noise_ceiling"] <= 1.0
-    assert run(tmp_path, tiny_base, "--ground_truth", "both") == 0, "the server is off now"
-    assert results(tmp_path, "coder")["judge_quality"] == quality
+    robin = {t.prompt_id: t.ranking for t in data.truths}
+    assert [t.ranking for t in data.listwise] == [robin[t.prompt_id] for t in data.listwise]
+    assert data.rounds[0] != data.rounds[1], "the judge is noisy at this temperature"
