@@ -8,7 +8,7 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, params
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import evaluation
@@ -49,7 +49,7 @@ def test_a_list_of_two_is_the_cross_entropy_of_the_pair() -> None:
     assert slope[0] == pytest.approx([-1 / (1 + math.exp(-0.8)), 1 / (1 + math.exp(-0.8))], rel=1e-5)
 
 
-@params(deadline=None)
+@settings(deadline=None)
 @given(st.lists(st.lists(st.floats(-30, 30, width=32), max_size=6), min_size=1, max_size=4))
 def test_loss_and_slope_equal_the_formula_and_autograd(lists: list[list[float]]) -> None:
     padded = np.full((len(lists), 6), 123.0, np.float32)  # what stands in places not filled must not matter
