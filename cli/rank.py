@@ -148,7 +148,8 @@ def _costs(job: Job) -> dict[str, Cost]:
     """Tokens a second over all kept responses of the persona, and what the server says of each model's size."""
     tokens, seconds = dict.fromkeys(job.contestants, 0), dict.fromkeys(job.contestants, 0.0)
     with job.store(config.RESPONSES_FILE, "responses", read_only=True) as store:
-        for _, _, value in store.items():
+        for item in store.items():
+            value = item.value
             if value["model"] in tokens:
                 tokens[value["model"]] += value["tokens"]
                 seconds[value["model"]] += value["seconds"]
