@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from core.errors import MissingError, UsageError
-from core.files import write_atomically
+from core.files import read, write_json
 from core.ranking import Ranker
 from core.records import Preference
 
@@ -109,23 +109,23 @@ class EloSystem(Ranker):
             for model, elo in self._elo.items()
         }
         state = {"system": self.name, "k": self.k, "scale": SCALE, "updates": self.updates, "models": models}
-        text = json.dumps({**(info or {}), **state}, indent=2, ensure_ascii=False, allow_nan=False)
-        write_atomically(path, text + "\n")
+        write_json(path, {**(info or {}), **state})
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """The system that ``save`` wrote. Raises MissingError without a file, UsageError for one that is damaged."""
-        if not path.exists():
+        data = read(path)
+        if data is None:
             raise MissingError(f"{path} is not there: nothing was learned yet. Run: python main.py --persona …")
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
+            state = json.loads(data)
             models = state["models"]
             system = cls({m: None if v["elo"] is None else float(v["elo"]) for m, v in models.items()}, state["k"])
             system._offsets = {m: float(v["offset"]) for m, v in models.items()}
             system.updates = int(state["updates"])
             if not all(map(math.isfinite, (system.k, *system._offsets.values()))):
                 raise ValueError("a number in it is not finite")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UsageError(
                 f"{path} cannot be read as saved ratings ({error!r}); it was left as it is. "
                 "Move it away and run python main.py for this persona again: preferences are kept apart from it."

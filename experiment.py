@@ -18,7 +18,7 @@ from evaluation import Metrics
 from evidence import hypotheses
 from evidence.ablation import ablation_table
 from evidence.baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking
-from evidence.intervals import mean_interval, prompts_needed_sentence, winner
+from evidence.intervals import Difference, mean_interval, prompts_needed, winner
 from evidence.judge_quality import judge_quality
 from report import console as report
 from report.words import SYSTEMS
@@ -221,7 +221,7 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
     with clock.stage("hypotheses"):
         tested, curves = put_to_test(data, [fitted.elo, fitted.reward], parts, params)
     with clock.stage("ablation"):
-        rows = ablation_table(data, features, elo, params, parts) if run.ablate else []
+        rows = ablation_table(data, data.preferences, features, elo, params, parts) if run.ablate else []
     results = {
         **_about(job, run, features, rated),
         "counts": counted,
@@ -297,10 +297,21 @@ def _verdict(
         "winner": best,
         "verdict": {
             "sentence": said[best],
-            "prompts_needed": prompts_needed_sentence(tau, len(parts)),
+            "prompts_needed": _needed(tau, len(parts)),
             "warnings": warnings,
         },
     }
+
+
+def _needed(difference: Difference | None, folds: int) -> str:
+    inflation = 1.0 + folds / (folds - 1.0)
+    needed = prompts_needed(difference.difference, difference.sd, inflation=inflation) if difference else None
+    if difference is None or needed is None:
+        return "No difference was seen, so no number of prompts can be given."
+    return (
+        f"To tell a difference of {difference.difference:+.2f} from chance (p < 0.05, power 80 %) "
+        f"about {needed} prompts are needed; there are {difference.n}."
+    )
 
 
 def _about(job: Job, run: Run, features: Features, ratings: Mapping[str, Rating]) -> dict[str, Any]:

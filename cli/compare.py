@@ -13,8 +13,6 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 import config
 from cli import preflight
 from cli.plan import comparison_calls, test_prompts
@@ -121,11 +119,7 @@ def similarity(rankings: Rankings, owner: Mapping[str, str]) -> dict[str, Any]:
     alike: dict[str, dict[str, float]] = {p: dict.fromkeys(rankings, 1.0) for p in rankings}
     bounds: dict[str, dict[str, Interval | None]] = {p: dict.fromkeys(rankings) for p in rankings}
     for p, q in combinations(rankings, 2):
-        taus = [_tau(rankings[p][prompt_id], rankings[q][prompt_id]) for prompt_id in owner]
+        taus = [kendall_tau(rankings[p][prompt_id].scores, rankings[q][prompt_id].scores) for prompt_id in owner]
         alike[p][q] = alike[q][p] = fmean(taus)
         bounds[p][q] = bounds[q][p] = mean_interval(taus, groups=list(owner.values()))
     return {"similarity": alike, "similarity_ci95": bounds, "similarity_prompts": len(owner)}
-
-
-def _tau(a: GroundTruth, b: GroundTruth) -> float:
-    return float(kendall_tau(np.array(list(a.scores.values())), np.array([b.scores[model] for model in a.scores])))

@@ -128,8 +128,8 @@ def sample_efficiency(
         raise ValueError("both curves must have the same points and prompts")
     fold = fold_of(parts)
     groups = [fold[p] for p in elo_offset.prompt_ids]
-    areas = [area_per_prompt(curves).tolist() for curves in (reward_model, elo_offset)]
-    advantage = paired_difference(*areas, seed, groups)
+    a, b = area_per_prompt(elo_offset), area_per_prompt(reward_model)
+    advantage = paired_difference(b.tolist(), a.tolist(), seed, groups)
     elo_final, reward_final = (c.points[-1].metrics.kendall_tau for c in (elo_offset, reward_model))
     return {
         "verdict": verdict(advantage),
