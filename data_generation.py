@@ -1,30 +1,101 @@
-"""The stages that call language models: prompts, responses, and (in ``judging``) judgements and ground truth.
+"""The data: prompts → responses → judgements → truths, each stage reading the records of the stage before it.
 
-Each stage turns what it wants to know into tasks, looks every task up in the cache by the hash of exactly what it
-would be made from, asks the model for the rest, and keeps each answer at once.
+data = make_data(job, Clock())
+
+A stage turns what it wants to know into tasks, looks each up in the cache by the hash of exactly what it would be made
+from, asks a language model for the rest, and keeps every answer at once (``stages.tasks``).
 """
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 import config
+from core.clock import Clock
 from core.errors import MissingError
-from core.records import Prompt, Response
-from core.store import Item, Store
+from core.records import GroundTruth, Judgement, Preference, Prompt, Response
+from core.store import Item
 from llm.interface import Request
-from stages.tasks import Job, Task, answer, fill, load_template, make_task, progress_bar
+from stages import weighing
+from stages.judging import (
+    judge_pairs,
+    judge_rounds,
+    preferences_from,
+    rank_listwise,
+    round_robin_truths,
+    shortened,
+)
+from stages.tasks import Job, Task, answer, ask, fill, load_template, make_task, progress_bar, read_value, unlike
 
-log = logging.getLogger("ranking.data")
+
+@dataclass(frozen=True)
+class Data:
+    """What the language models were asked for. Splits and orders are none of its business."""
+
+    prompts: tuple[Prompt, ...]
+    responses: tuple[Response, ...]
+    judgements: tuple[Judgement, ...]
+    preferences: tuple[Preference, ...]
+    """One for each pair of each prompt, in the order of the prompts."""
+    truths: tuple[GroundTruth, ...]
+    """Round-robin truth of every prompt."""
+    listwise: tuple[GroundTruth, ...] = ()
+    """Truth of the prompts ``listed``, ranked as lists."""
+    rounds: tuple[tuple[GroundTruth, ...], ...] = ()
+    """Their round-robin truths in two more rounds of judging, for the noise ceiling."""
+    readers: tuple[Preference, ...] = ()
+    """What the reference readers prefer, where the judge weighs texts by their likelihood."""
+    shortened: int = 0
+    """Responses that the judge was not shown in full."""
+    server_cuts: int = 0
+    """Questions that the server cut itself."""
 
 
-# ── Stage 1: prompts ─────────────────────────────────────────────────────────────────────────────────────
+def make_data(job: Job, clock: Clock, listed: Collection[str] = ()) -> Data:
+    """Everything that is asked for one persona.
+
+    ``listed``: ids of the prompts that are also ranked as a list (``params.ground_truth`` listwise or both) and judged
+    in two more rounds (both).
+    """
+    truth_by = job.params.ground_truth
+    with clock.stage("prompts"):
+        prompts = generate_prompts(job)
+    with clock.stage("responses"):
+        responses = collect_responses(job, prompts)
+    readers: list[Preference] = []
+    with clock.stage("preferences"):
+        if job.llm.weighs_options:
+            readings = weighing.read_responses(job, prompts, responses)
+            judgements = weighing.judge_by_likelihood(job, prompts, readings)
+            readers = weighing.reader_preferences(job, prompts, readings)
+        else:
+            judgements = judge_pairs(job, prompts, responses)
+    preferences = preferences_from(judgements)
+    truths = round_robin_truths(preferences)
+    chosen = [p for p in prompts if p.id in listed and truth_by != "round_robin"]
+    with clock.stage("ground_truth"):
+        _print_truths(job, truths)
+        listwise = rank_listwise(job, chosen, responses) if chosen else []
+        rounds = judge_rounds(job, chosen, responses) if chosen and truth_by == "both" else []
+    return Data(
+        prompts=tuple(prompts),
+        responses=tuple(responses),
+        judgements=tuple(judgements),
+        preferences=tuple(preferences),
+        truths=tuple(truths),
+        listwise=tuple(listwise),
+        rounds=tuple(tuple(round_robin_truths(preferences_from(judged))) for judged in rounds),
+        readers=tuple(readers),
+        shortened=0 if job.llm.weighs_options else shortened(job, prompts, responses, {p.id for p in chosen}),
+        server_cuts=getattr(job.llm, "server_cuts", 0),  # only a server cuts
+    )
+
+
+# ── Prompts ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class PromptList(BaseModel):
@@ -34,36 +105,44 @@ class PromptList(BaseModel):
     prompts: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenPrompt:
+    """What is kept of a prompt."""
+
+    text: str
+
+
 MAX_BARREN_REQUESTS = 5
 
 
 def generate_prompts(job: Job) -> list[Prompt]:
     """``num_prompts`` distinct prompts of the persona. Raises MissingError where the writer can't find as many."""
+    tasks = [_prompt_task(job, number) for number in range(job.params.num_prompts)]
+    write = weighing.write_prompts if job.llm.weighs_options else _write_prompts
     with job.store(config.PROMPTS_FILE, "prompts") as store:
-        write = _write_embedded_prompts if job.llm.weighs_options else _write_prompts
-        return write(job, store)
+        kept = [store.get(task.key, task.made_from) for task in tasks]
+        texts = {n: read_value(store, tasks[n].key, v, WrittenPrompt).text for n, v in enumerate(kept) if v is not None}
+        missing = [number for number in range(len(tasks)) if number not in texts]
+        if not missing:
+            job.say("Using cached prompts for persona: %s", job.name)
+        with progress_bar(job, len(missing), "prompts") as bar:
+            for written in write(job, missing, list(texts.values())):
+                numbers, missing = missing[: len(written)], missing[len(written) :]
+                texts.update(zip(numbers, written, strict=True))
+                store.put_many(
+                    Item(tasks[n].key, tasks[n].made_from, tasks[n].names, {"text": texts[n]}) for n in numbers
+                )
+                bar.update(len(written))
+    return [Prompt(task.key, texts[number]) for number, task in enumerate(tasks)]
 
 
-def _prompt_id(job: Job, number: int) -> str:
-    return f"{job.name}-{number + 1:03d}"
-
-
-def cached_prompts(job: Job, store: Store) -> list[str]:
-    """The prompts that need not be asked for again, at most ``num_prompts``, in order and without a gap."""
-    known: list[str] = []
-    while len(known) < job.params.num_prompts:
-        item = store.get(*_prompt_item(job, len(known)))
-        if item is None:
-            break
-        known.append(item["text"])
-    return known
-
-
-def _prompt_item(job: Job, number: int) -> tuple[str, str]:
-    """Cache key and hash of one prompt. The earlier prompts that a writer is shown only steer: they are left out."""
-    question = _embedded_request(job, number)[0] if job.llm.weighs_options else _basis(job)
-    task = make_task(job, _prompt_id(job, number), question)
-    return task.key, task.made_from
+def _prompt_task(job: Job, number: int) -> Task:
+    """The item of one prompt. The earlier prompts that a writer is shown only steer: they are not in its hash."""
+    if job.llm.weighs_options:
+        question, names = weighing.prompt_request(job, number), {"topic": weighing.topic_of(job, number)}
+    else:
+        question, names = _basis(job), {"judge": job.judge}
+    return make_task(job, job.prompt_ids[number], question, names=names)
 
 
 def _basis(job: Job) -> Request:
@@ -78,37 +157,33 @@ def _basis(job: Job) -> Request:
     )
 
 
-def _write_prompts(job: Job, store: Store) -> list[Prompt]:
-    """Asked for in batches, each shown the earlier ones, until there are enough."""
-    wanted, texts = job.params.num_prompts, cached_prompts(job, store)
-    if len(texts) == wanted:
-        log.info("Using cached prompts for persona: %s", job.name)
-    barren = 0
-    while len(texts) < wanted:
-        ((_, completion),) = job.llm.complete([_prompt_request(job, texts, attempt=barren)])
-        fresh = list(_fresh(completion.parsed.prompts, texts))[: wanted - len(texts)]  # type: ignore[union-attr]
+def _write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[list[str]]:
+    """The texts of these prompts, asked for in batches, each shown the ``known`` ones."""
+    barren = 0  # requests in a row that brought nothing new
+    while numbers:
+        request = _prompt_request(job, numbers[: job.params.prompts_per_request], known, attempt=barren)
+        ((_, completion),) = ask(job, [request], "prompts")
+        fresh = list(unlike(completion.parsed.prompts, known))[: len(numbers)]
         barren = 0 if fresh else barren + 1
         if barren == MAX_BARREN_REQUESTS:
             raise MissingError(
-                f"{job.judge} wrote only {len(texts)} of {wanted} distinct prompts; they are kept. "
-                f"Run again with --num_prompts {max(5, len(texts))}, or with another --judge."
+                f"{job.judge} wrote only {len(known)} of {job.params.num_prompts} distinct prompts; they are kept. "
+                f"Run again with --num_prompts {max(5, len(known))}, or with another --judge."
             )
-        store.put_many(Item(*_prompt_item(job, len(texts) + i), {}, {"text": text}) for i, text in enumerate(fresh))
-        texts += fresh
-    return [Prompt(_prompt_id(job, i), text) for i, text in enumerate(texts)]
+        yield fresh
+        numbers, known = numbers[len(fresh) :], [*known, *fresh]
 
 
-def _prompt_request(job: Job, texts: Sequence[str], attempt: int) -> Request:
-    persona, basis = job.persona, _basis(job)
-    count = min(job.params.prompts_per_request, job.params.num_prompts - len(texts))
-    topics = [persona.topics[(len(texts) + attempt + i) % len(persona.topics)] for i in range(count)]
+def _prompt_request(job: Job, numbers: Sequence[int], known: Sequence[str], attempt: int) -> Request:
+    persona, basis, count = job.persona, _basis(job), len(numbers)
+    topics = [persona.topics[(numbers[0] + attempt + i) % len(persona.topics)] for i in range(count)]
     prompt = fill(
         basis.prompt,
         title=persona.title,
         description=persona.description,
         count=count,
         topics="\n".join(f"- {topic}" for topic in topics),
-        earlier="\n".join(f"- {text}" for text in texts[-40:]) or "- (none yet)",
+        earlier="\n".join(f"- {text}" for text in known[-40:]) or "- (none yet)",
     )
     return replace(
         basis,
@@ -116,110 +191,22 @@ def _prompt_request(job: Job, texts: Sequence[str], attempt: int) -> Request:
         system=None,
         schema=PromptList,
         num_predict=200 * count + 200,
-        seed=job.seed("prompts", len(texts), attempt),
-        label=f"prompts {len(texts) + 1} to {len(texts) + count} of {job.name}",
+        seed=job.seed("prompts", numbers[0], attempt),
+        label=f"prompts {numbers[0] + 1} to {numbers[0] + count} of {job.name}",
     )
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(re.findall(r"\w+", text.lower()))
+# ── Responses ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _fresh(candidates: Iterable[str], known: Sequence[str]) -> Iterator[str]:
-    """Candidates that are no near-copy (Jaccard similarity of words above 0.7) of a known or earlier one."""
-    seen = [_words(text) for text in known]
-    for candidate in (" ".join(c.split()) for c in candidates):
-        words = _words(candidate)
-        if len(words) >= 3 and all(len(words & other) <= 0.7 * len(words | other) for other in seen):
-            seen.append(words)
-            yield candidate
-
-
-EMBEDDED_DRAFTS = 4  # of which the first usable one is kept
-EMBEDDED_AT_ONCE = 8  # prompts whose drafts are written side by side
-
-
-def _embedded_request(job: Job, number: int) -> tuple[Request, str]:
-    """The request for one prompt, and its topic."""
-    persona = job.persona
-    topic = persona.topics[number % len(persona.topics)]
-    ask = persona.asks[(number + number // len(persona.topics)) % len(persona.asks)]
-    request = Request(
-        model=config.EMBEDDED_NAME,
-        prompt=f'Repeat this request in your own words, in one sentence: "{ask} … {topic}"',
-        opening=ask,
-        temperature=0.5,
-        num_predict=40,
-        seed=job.seed("prompt", job.name, number),
-        label=f"prompt {number + 1} of {job.name}",
-    )
-    return request, topic
-
-
-def _write_embedded_prompts(job: Job, store: Store) -> list[Prompt]:
-    """One prompt a topic: the model completes the persona's way of asking, several drafts at once, and the first draft
-    that is one sentence, on its topic and unlike the others is taken."""
-    texts, wanted = cached_prompts(job, store), job.params.num_prompts
-    if len(texts) == wanted:
-        log.info("Using cached prompts for persona: %s", job.name)
-    with progress_bar(wanted - len(texts), "prompts") as bar:
-        while len(texts) < wanted:
-            numbers = range(len(texts), min(len(texts) + EMBEDDED_AT_ONCE, wanted))
-            for number, drafts in zip(numbers, _drafts(job, numbers, attempt=0), strict=True):
-                texts.append(_usable(job, number, drafts, texts))
-                value = {"text": texts[-1], "topic": _embedded_request(job, number)[1]}
-                store.put(*_prompt_item(job, number), value)
-                bar.update()
-    return [Prompt(_prompt_id(job, i), text) for i, text in enumerate(texts)]
-
-
-def _drafts(job: Job, numbers: Sequence[int], attempt: int) -> list[list[str]]:
-    """``EMBEDDED_DRAFTS`` first sentences for each prompt number, all written side by side."""
-    requests = [
-        replace(request, seed=job.seed(request.seed, attempt, i))
-        for request in (_embedded_request(job, number)[0] for number in numbers)
-        for i in range(EMBEDDED_DRAFTS)
-    ]
-    answers = dict(job.llm.complete(requests))
-    sentences = [_first_sentence(answers[i].text) for i in range(len(requests))]
-    return [sentences[i : i + EMBEDDED_DRAFTS] for i in range(0, len(sentences), EMBEDDED_DRAFTS)]
-
-
-def _usable(job: Job, number: int, drafts: Sequence[str], known: Sequence[str]) -> str:
-    """The first draft on its topic that is unlike the earlier prompts; where there is none, more are asked for."""
-    topic = _embedded_request(job, number)[1]
-    for attempt in range(1, MAX_BARREN_REQUESTS + 1):
-        for text in _fresh((draft for draft in drafts if _on_topic(draft, topic)), known):
-            return text
-        drafts = _drafts(job, [number], attempt)[0]
-    raise MissingError(
-        f"The embedded model found no new request about {topic!r} (prompt {number + 1}); what it wrote is kept. "
-        f"Run again with --num_prompts {max(5, number)}."
-    )
-
-
-def _first_sentence(text: str) -> str:
-    match = re.match(r"[^.?!\n]{12,220}[.?!]", text)
-    return match.group(0) if match else ""
-
-
-def _on_topic(sentence: str, topic: str) -> bool:
-    """At least half of the topic's content words occur in it, compared by their first five letters."""
-    stems = {word[:5] for word in _words(topic) if len(word) > 3}
-    found = {word[:5] for word in _words(sentence)}
-    return bool(sentence) and len(stems & found) * 2 >= len(stems)
-
-
-# ── Stage 2: responses ───────────────────────────────────────────────────────────────────────────────────
-
-
-def response_tasks(job: Job, prompts: Sequence[Prompt]) -> list[Task]:
-    """All prompts of one contestant before the next contestant: a reload costs more than any answer."""
-    return [
-        make_task(
-            job,
-            f"{prompt.id}/{model}",
-            Request(
+def collect_responses(job: Job, prompts: Sequence[Prompt]) -> list[Response]:
+    """Every contestant's response to every prompt: all prompts of one contestant before the next contestant, since a
+    reload costs more than any answer."""
+    own = set(job.prompt_ids)
+    tasks = []
+    for model, contestant in job.contestants.items():
+        for prompt in prompts:
+            question = Request(
                 model=contestant.ollama_tag or model,
                 prompt=prompt.text,
                 system=contestant.system or None,
@@ -228,21 +215,13 @@ def response_tasks(job: Job, prompts: Sequence[Prompt]) -> list[Task]:
                 num_predict=job.params.num_predict,
                 seed=job.seed("response", prompt.id, model),
                 label=f"{prompt.id} answered by {model}",
-            ),
-        )
-        for model, contestant in job.contestants.items()
-        for prompt in prompts
-    ]
+            )
+            names = {} if prompt.id in own else {"question": prompt.text}  # it stands in no file of prompts
+            about = {"prompt_id": prompt.id, "model": model}
+            tasks.append(make_task(job, f"{prompt.id}/{model}", question, about=about, names=names))
 
-
-def collect_responses(job: Job, prompts: Sequence[Prompt]) -> list[Response]:
-    """Every contestant's response to every prompt."""
-
-    def value(task: Task, completion: Any) -> dict[str, Any]:
-        prompt_id, model = task.key.split("/", 1)
+    def value(_: Task, completion: Any) -> dict[str, Any]:
         return {
-            "prompt_id": prompt_id,
-            "model": model,
             "text": completion.text,
             "tokens": completion.tokens,
             "seconds": round(completion.seconds, 3),
@@ -250,4 +229,42 @@ def collect_responses(job: Job, prompts: Sequence[Prompt]) -> list[Response]:
         }
 
     with job.store(config.RESPONSES_FILE, "responses") as store:
-        return [Response(**v) for v in answer(job, store, response_tasks(job, prompts), value, "responses")]
+        return answer(job, store, tasks, value, Response, "responses")
+
+
+# ── Truths ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _print_truths(job: Job, truths: Sequence[GroundTruth]) -> None:
+    """Round-robin truths follow from the preferences; they are printed out for people to read."""
+    rows = {
+        f"{t.prompt_id}/{t.method}": {
+            "prompt_id": t.prompt_id,
+            "ranking": list(t.ranking),
+            "scores": dict(t.scores),
+        }
+        for t in truths
+    }
+    with job.store(config.GROUND_TRUTH_FILE, "ground_truth") as store:
+        store.print_out(rows)
+
+
+def rankings_by(
+    reader: Job, jobs: Sequence[Job], data: Sequence[Data], prompt_ids: Collection[str]
+) -> list[GroundTruth]:
+    """How ``reader``'s persona ranks the responses to these prompts of all personas; ``data`` has one for each job.
+
+    A judge that is asked judges every pair in both orders, as it does its own; kept among the reader's preferences.
+    One that weighs reads each response once more; kept beside the reference readers' readings of it. The advantages
+    are then the scores themselves: a round robin between them has the same order.
+    """
+    asked = [[p for p in one.prompts if p.id in prompt_ids] for one in data]
+    if not reader.llm.weighs_options:
+        responses = [response for one in data for response in one.responses]
+        judgements = judge_pairs(reader, [p for prompts in asked for p in prompts], responses)
+        return round_robin_truths(preferences_from(judgements))
+    truths = []
+    for job, one, prompts in zip(jobs, data, asked, strict=True):
+        advantage = weighing.advantages(weighing.read_responses(job, prompts, one.responses, persona=reader))
+        truths += [GroundTruth(p.id, {m: advantage[p.id, m] for m in job.contestants}, "likelihood") for p in prompts]
+    return truths

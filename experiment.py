@@ -11,24 +11,56 @@ import config
 import evaluation
 from base.features import Features, compute_features
 from cli import learned
-from core.ranking import Ranker
-from core.records import Prompt, Rating
+from cli.counting import test_ids
+from core.clock import Clock
+from core.ranking import Ranker, TrainingSet
+from core.records import GroundTruth, Prompt, Rating
+from data_generation import Data as Made
+from data_generation import make_data
 from elo_system import EloSystem
 from evaluation import Metrics
 from evidence import hypotheses
 from evidence.ablation import ablation_table
-from evidence.baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking
+from evidence.baselines import (
+    BaseReward,
+    BradleyTerry,
+    GlobalElo,
+    LongestResponse,
+    RandomRanking,
+    estimated_ratings,
+)
 from evidence.intervals import Difference, mean_interval, prompts_needed, winner
-from evidence.judge_quality import judge_quality
+from evidence.judge_quality import agreement, judge_quality
 from report import console as report
 from report.words import SYSTEMS
 from reward_model import RewardModel
-from stages.context import shortened
-from stages.dataset import Clock, Data, estimated_ratings, make_data
 from stages.tasks import Job
 
 CURVE_ORDERS = 3  # orders of the preferences that a learning curve is averaged over
 TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees
+
+
+@dataclass(frozen=True)
+class Data(Made):
+    """The data with the documented split, the preferences in an order drawn by the seed."""
+
+    train_ids: tuple[str, ...] = ()
+    test_ids: tuple[str, ...] = ()
+    test_truths: tuple[GroundTruth, ...] = ()
+
+    @property
+    def training(self) -> TrainingSet:
+        """The documented split's preferences."""
+        return TrainingSet.of(self.preferences, self.train_ids)
+
+
+def with_split(made: Made, params: config.ExperimentConfig) -> Data:
+    """The data split as documented."""
+    train, test = evaluation.split([p.id for p in made.prompts], params.train_prompts, params.random_seed)
+    truths = made.listwise if params.ground_truth == "listwise" else [t for t in made.truths if t.prompt_id in test]
+    fields = {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}
+    fields["preferences"] = tuple(evaluation.shuffled(list(made.preferences), params.random_seed))
+    return Data(**fields, train_ids=train, test_ids=test, test_truths=tuple(truths))
 
 
 def make_rankers(
@@ -191,15 +223,15 @@ class Run:
     ablate: bool = False
 
 
-def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tuple[dict[str, Any], Fitted]:
+def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tuple[dict[str, Any], Fitted, Data]:
     """The whole experiment for one persona: its results dict, and both systems as learned on the documented split.
 
     ``ratings`` None: they are estimated (embedded contestants).
     """
     clock, params = Clock(), job.params
     report.print_generation(job.name)
-    data = make_data(job, clock)
-    rated = ratings if ratings is not None else estimated_ratings(job, data)
+    data = with_split(make_data(job, clock, test_ids(job)), params)
+    rated = ratings if ratings is not None else estimated_ratings(data.readers, list(job.contestants))
     counted = counts(job, data)
     report.print_counts(counted)
     elo = {model: rating.elo for model, rating in rated.items()}
@@ -241,14 +273,13 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
         "timings_s": clock.seconds,
     }
     learned.keep(job, run.base_model, data, (fitted.elo, fitted.reward), parts, results)
-    return results, fitted
+    return results, fitted, data
 
 
 def counts(job: Job, data: Data) -> dict[str, int]:
     """How much of everything there is; ``preferences`` and ``ties`` are those that train."""
     training = data.training.preferences
     tie = TIE if job.llm.weighs_options else 0.0
-    listed = data.test_ids if job.params.ground_truth != "round_robin" else ()
     return {
         "prompts": len(data.prompts),
         "train_prompts": len(data.train_ids),
@@ -258,8 +289,8 @@ def counts(job: Job, data: Data) -> dict[str, int]:
         "ground_truth_rankings": len(data.test_truths),
         "judge_calls": len(data.judgements),
         "truncated_responses": sum(r.truncated for r in data.responses),
-        "shortened_responses": shortened(job, data.prompts, data.responses, listed),
-        "server_cuts": getattr(job.llm, "server_cuts", 0),
+        "shortened_responses": data.shortened,
+        "server_cuts": data.server_cuts,
     }
 
 
@@ -267,7 +298,13 @@ def judge_figures(job: Job, data: Data) -> dict[str, Any]:
     """How good the judge is, as far as its own judgements show it."""
     judge = next((m for m, c in job.contestants.items() if c.ollama_tag == job.judge), None)
     figures = judge_quality(data.judgements, data.responses, judge)
-    return {**figures, "listwise_agreement": data.listwise_agreement, "noise_ceiling": data.noise_ceiling}
+    robin = [t for t in data.truths if t.prompt_id in data.test_ids]
+    listwise = agreement(robin, data.listwise) if data.listwise else None
+    return {
+        **figures,
+        "listwise_agreement": listwise,
+        "noise_ceiling": agreement(*data.rounds) if data.rounds else None,
+    }
 
 
 def _verdict(

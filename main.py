@@ -11,105 +11,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import config
-from core.errors import SuiteError, UsageError
+from cli.flags import check_combination, configure, parser
+from core.errors import SuiteError
 
 if TYPE_CHECKING:
     from cli.preflight import Backend
+    from experiment import Data
     from stages.tasks import Job
-
-DEFAULTS = config.EXPERIMENT_CONFIG
-STAGES = ("prompts", "responses", "preferences", "ground_truth", "features")
-
-
-def parser() -> argparse.ArgumentParser:
-    """Every flag, with its default in --help."""
-    p = argparse.ArgumentParser(
-        prog="main.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Exit status: 0 done · 2 bad usage · 3 something needed is missing · 130 interrupted",
-        allow_abbrev=False,
-    )
-
-    def flag(name: str, about: str, **kind: object) -> None:
-        default = kind.get("default")
-        shown = f" (default: {default})" if default not in (None, False) else ""
-        p.add_argument(f"--{name}", help=about.replace("%", "%%") + shown, **kind)  # type: ignore[arg-type]
-
-    d = DEFAULTS
-    flag("persona", "whose preferences", choices=[*config.PERSONAS, "all"], default="coder")
-    flag("num_prompts", "prompts generated per persona, at least 5", type=int, default=d.num_prompts)
-    flag("eval_freq", "evaluate every N preferences", type=int, default=d.evaluation_frequency)
-    flag("lambda_reg", "weight of the rank regularization; 0 means none", type=float, default=d.lambda_reg)
-    flag("incremental", "retrain System B at every evaluation point on the preferences so far", action="store_true")
-    flag("backend", "auto takes Ollama where it answers", choices=["auto", "ollama", "embedded"], default="auto")
-    everyone = "a subset of the contestants, or other Ollama tags (default: all configured)"
-    flag("models", everyone, nargs="+", metavar="TAG")
-    flag("judge", f"the model that writes prompts and judges (default: {config.DEFAULT_JUDGE})", metavar="TAG")
-    flag("base_model", "hub id or folder of the reward base", default="auto")
-    truths = ["round_robin", "listwise", "both"]
-    flag("ground_truth", "how test prompts are truly ranked", choices=truths, default="round_robin")
-    flag(
-        "preferences",
-        "real human votes instead of generated data: JSON Lines, CSV, Parquet or a hub id",
-        metavar="FILE",
-    )
-    flag("skip_bad_rows", "with --preferences: leave wrong rows out, counted", action="store_true")
-    flag(
-        "rank",
-        "rank the contestants for this prompt with what was learned; - reads prompts from stdin",
-        metavar="PROMPT",
-    )
-    flag("json", "with --rank: one JSON line a prompt", action="store_true")
-    flag("vote", "give your own preferences in the terminal", action="store_true")
-    flag("ablate", "the table of baselines and ablations", action="store_true")
-    flag("device", "where the reward base runs", choices=["auto", "cpu", "cuda"], default="auto")
-    flag("seed", "seeds everything that draws", type=int, default=d.random_seed)
-    flag("cache_dir", "where answers are kept", type=_folder, default=Path("cache"))
-    flag("results_dir", "where results are written", type=_folder, default=Path("results"))
-    flag("concurrency", "requests in flight to Ollama", type=int, default=d.concurrency)
-    flag("timeout", "seconds for one request to Ollama", type=float, default=d.timeout)
-    limits = f"tokens for one answer (default: {d.num_predict}; embedded: {config.EMBEDDED_NUM_PREDICT})"
-    flag("num_predict", limits, type=int)
-    flag("folds", "parts of the cross-validation by prompt", type=int, default=d.folds)
-    flag("batch_size", "preferences a training step", type=int, default=d.batch_size)
-    flag("check", "look only: what is there, what is missing, what the run will cost", action="store_true")
-    anew = f"make this stage and what follows anew: {', '.join(STAGES)} or all"
-    flag("refresh", anew, nargs="+", choices=[*STAGES, "all"], metavar="STAGE")
-    flag("log_level", "debug shows each call", choices=["debug", "info", "warning", "error"], default="info")
-    return p
-
-
-def _folder(text: str) -> Path:
-    if not text.strip() or "\0" in text:
-        raise argparse.ArgumentTypeError("a folder's name must not be empty")
-    return Path(text)
-
-
-def configure(args: argparse.Namespace, backend: str) -> config.ExperimentConfig:
-    """The run's parameters. Raises UsageError naming the flag of an impossible value."""
-    default_tokens = config.EMBEDDED_NUM_PREDICT if backend == "embedded" else DEFAULTS.num_predict
-    flags = {
-        "num_prompts": "num_prompts", "evaluation_frequency": "eval_freq", "lambda_reg": "lambda_reg",
-        "batch_size": "batch_size", "random_seed": "seed", "folds": "folds", "incremental": "incremental",
-        "ground_truth": "ground_truth", "concurrency": "concurrency", "timeout": "timeout",
-    }  # fmt: skip
-    values = {key: getattr(args, flag) for key, flag in flags.items()}
-    if args.preferences:  # human votes bring their own prompts
-        values["num_prompts"] = max(args.num_prompts, args.folds)
-    values["num_predict"] = default_tokens if args.num_predict is None else args.num_predict
-    try:
-        return config.ExperimentConfig.from_dict(values)
-    except ValueError as error:
-        message = str(error)
-        for key, flag in flags.items():
-            if message.startswith(key + " "):
-                message = f"--{flag}: {message}"
-        raise UsageError(message) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -151,7 +62,7 @@ def run(args: argparse.Namespace, command: str) -> int:
 
     backend = preflight.choose_backend(args, params)
     params = configure(args, backend.name)
-    from cli import checks
+    from cli import check as checks
 
     if args.check:
         return checks.check(args, backend, params)
@@ -171,38 +82,21 @@ def run(args: argparse.Namespace, command: str) -> int:
         return run_personas(args, backend, params, command)
 
 
-def check_combination(args: argparse.Namespace) -> None:
-    """Raises UsageError for flags that do not go together."""
-    for flag in ("judge", "base_model", "preferences", "rank"):
-        if getattr(args, flag) is not None and not getattr(args, flag).strip():
-            raise UsageError(f"--{flag} is empty: give it a value or leave it out.")
-    modes = [name for name in ("preferences", "rank", "vote", "check") if getattr(args, name) not in (None, False)]
-    if len(modes) > 1:
-        raise UsageError(f"--{modes[0]} and --{modes[1]} do not go together: take one of them.")
-    if args.persona == "all" and (args.rank is not None or args.vote):
-        raise UsageError("--persona all can't be ranked or voted as: name one persona.")
-    for needed, flag in (("rank", "json"), ("preferences", "skip_bad_rows")):
-        if getattr(args, flag) and getattr(args, needed) is None:
-            raise UsageError(f"--{flag} goes with --{needed} only.")
-    if args.backend == "embedded" and args.ground_truth != "round_robin":
-        raise UsageError("--ground_truth listwise and both need Ollama: the embedded model weighs texts one by one.")
-
-
 def run_personas(args: argparse.Namespace, backend: Backend, params: config.ExperimentConfig, command: str) -> int:
     """The experiment for each persona; with ``--persona all`` also what they have in common."""
     from cli import preflight
 
-    every = {
-        name: run_persona(args, preflight.job(args, backend, params, name), backend, command) for name in personas(args)
-    }
+    jobs = preflight.every_job(args, backend, params)
+    every = [run_persona(args, job, backend, command) for job in jobs]
     if args.persona == "all":
-        from cli import compare as comparison
+        from cli import compare
 
-        comparison.run(args, backend, params, every)
+        documents = {job.name: results for job, (results, _) in zip(jobs, every, strict=True)}
+        compare.run(jobs, [data for _, data in every], documents, label=backend.label, results_dir=args.results_dir)
     return 0
 
 
-def run_persona(args: argparse.Namespace, job: Job, backend: Backend, command: str) -> dict[str, Any]:
+def run_persona(args: argparse.Namespace, job: Job, backend: Backend, command: str) -> tuple[dict[str, Any], Data]:
     """The five steps: data, features, both systems, evaluation, files. Returns the results."""
     import experiment
     from cli import preflight
@@ -210,23 +104,24 @@ def run_persona(args: argparse.Namespace, job: Job, backend: Backend, command: s
     from report import files as result_files
 
     report.print_header(job.name, backend.label)
-    base, notes = preflight.choose_base(args, backend.name)
+    base, notes = preflight.choose_base(args.base_model, backend.name, args.device)
     for note in (*backend.notes, *notes):
         print(f"Note: {note}")
     run = experiment.Run(
-        base, args.device, preflight.device(args), backend.label, command, (*backend.notes, *notes), args.ablate
+        base,
+        args.device,
+        preflight.choose_device(args.device),
+        backend.label,
+        command,
+        (*backend.notes, *notes),
+        args.ablate,
     )
-    results, fitted = experiment.run_persona(job, run, backend.ratings)
+    results, fitted, data = experiment.run_persona(job, run, backend.ratings)
     report.print_final(results)
     report.print_ablation(results)
     paths = result_files.write_results(results, fitted.elo, fitted.reward, args.results_dir, args.cache_dir)
     print("\nWritten: " + ", ".join(str(path) for path in paths))
-    return results
-
-
-def personas(args: argparse.Namespace) -> list[str]:
-    """The personas of this run."""
-    return list(config.PERSONAS) if args.persona == "all" else [args.persona]
+    return results, data
 
 
 if __name__ == "__main__":

@@ -5,109 +5,64 @@ Called for ``--persona all``, when each persona's own run is done.
 
 from __future__ import annotations
 
-import json
 import logging
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import config
-from cli import preflight
-from cli.plan import comparison_calls, test_prompts
-from core.files import keep_previous, write_atomically
-from core.records import GroundTruth, Prompt, Response
+from cli.counting import by_model, count_comparison, test_ids
+from core.files import keep_previous, write_json
+from core.records import GroundTruth
+from data_generation import Data, rankings_by
 from evaluation import kendall_tau
 from evidence.intervals import Interval, mean_interval
-from report import console as report
-from report import plots
-from stages.judging import (
-    REFERENCE_GROUP,
-    Texts,
-    judge_pairs,
-    likelihood_advantages,
-    preferences_from,
-    read_responses,
-    reference_readers,
-    round_robin_truths,
-)
 from stages.tasks import Job
 
 log = logging.getLogger("ranking.data")
 
-Tests = Mapping[str, tuple[Sequence[Prompt], Texts]]
-"""{persona: (its test prompts, its responses)}."""
 Rankings = Mapping[str, Mapping[str, GroundTruth]]
 """{who ranked: {prompt id: its ranking}}."""
 
 
 def run(
-    args: Namespace,
-    backend: preflight.Backend,
-    params: config.ExperimentConfig,
-    every: Mapping[str, Mapping[str, Any]],
+    jobs: Sequence[Job],
+    data: Sequence[Data],
+    documents: Mapping[str, Mapping[str, Any]],
+    *,
+    label: str,
+    results_dir: Path,
 ) -> None:
-    """Compare the personas of ``every`` ({persona: its results}) and write the file, the figure and the table of all.
+    """Compare the personas of ``jobs`` and write the file, the figure and the table of all.
 
-    What was not judged yet is judged now; the number of calls is said first.
+    ``data`` and ``documents`` (by name) are what each persona's own run left. What was not judged yet is judged now;
+    the number of calls is said first.
     """
-    own = [preflight.job(args, backend, params, name) for name in every]
-    tests = {job.name: test_prompts(job) for job in own}
-    calls = ", ".join(f"{count} to {model}" for model, count in comparison_calls(own).items())
+    from report import console, plots
+
+    calls = by_model(count_comparison(jobs, data))
     if calls:
-        log.info("How alike are the personas? Each judges the test prompts of the others, calls: %s", calls)
-    rankings = {reader.name: {t.prompt_id: t for t in rankings_by(reader, own, tests)} for reader in own}
-    owner = {p.id: name for name, (prompts, _) in tests.items() for p in prompts}
+        said = ", ".join(f"{count} to {model}" for model, count in calls.items())
+        log.info("How alike are the personas? Each judges the test prompts of the others, calls: %s", said)
+    owner = {prompt_id: job.name for job in jobs for prompt_id in test_ids(job)}
+    rankings = {job.name: {t.prompt_id: t for t in rankings_by(job, jobs, data, owner)} for job in jobs}
     together = {
         "schema_version": config.SCHEMA_VERSION,
-        "backend": backend.name,
-        "label": backend.label,
-        "judge": backend.judge,
-        "seed": params.random_seed,
+        "backend": jobs[0].llm.backend,
+        "label": label,
+        "judge": jobs[0].judge,
+        "seed": jobs[0].params.random_seed,
         **similarity(rankings, owner),
-        "personas": dict(every),
+        "personas": dict(documents),
     }
-    paths = [args.results_dir / pattern.format(name="all") for pattern in (config.RESULTS_FILE, config.PERSONAS_PLOT)]
+    paths = [results_dir / pattern.format(name="all") for pattern in (config.RESULTS_FILE, config.PERSONAS_PLOT)]
     keep_previous(paths)
-    write_atomically(paths[0], json.dumps(together, indent=2, ensure_ascii=False) + "\n")
+    write_json(paths[0], together)
     plots.plot_personas(together, paths[1])
-    report.print_personas(together)
+    console.print_personas(together)
     print("\nWritten: " + ", ".join(str(path) for path in paths))
-
-
-# ── Judging as somebody else ─────────────────────────────────────────────────────────────────────────────
-
-
-def rankings_by(reader: Job, owners: Sequence[Job], tests: Tests) -> list[GroundTruth]:
-    """How ``reader``'s persona ranks the responses to the test prompts of each of ``owners``.
-
-    A judge that is asked judges every pair in both orders, as it does its own; kept among ``reader``'s preferences.
-    """
-    if reader.llm.weighs_options:
-        return [truth for owner in owners for truth in _weighed(reader, owner, *tests[owner.name])]
-    prompts = [prompt for owner in owners for prompt in tests[owner.name][0]]
-    texts = {key: text for owner in owners for key, text in tests[owner.name][1].items()}
-    responses = [
-        Response(prompt.id, model, texts[prompt.id, model]) for prompt in prompts for model in reader.contestants
-    ]
-    return round_robin_truths(preferences_from(judge_pairs(reader, prompts, responses)))
-
-
-def _weighed(reader: Job, owner: Job, prompts: Sequence[Prompt], texts: Texts) -> list[GroundTruth]:
-    """By one more reading of each response, kept beside the reference readers' readings of it among ``owner``'s.
-
-    The advantages are the scores themselves: a round robin between them has the same order.
-    """
-    answerer = {reader.name: reader.persona.answerer}
-    with owner.store(config.PREFERENCES_FILE, "preferences") as store:
-        reference = read_responses(owner, store, prompts, texts, reference_readers(), REFERENCE_GROUP)
-        own = read_responses(owner, store, prompts, texts, answerer, reader.name)
-    advantage = likelihood_advantages(own, reference)
-    return [GroundTruth(p.id, {m: advantage[p.id, m] for m in owner.contestants}, "likelihood") for p in prompts]
-
-
-# ── How alike ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def similarity(rankings: Rankings, owner: Mapping[str, str]) -> dict[str, Any]:

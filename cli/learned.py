@@ -25,7 +25,7 @@ from reward_model import RewardModel
 
 if TYPE_CHECKING:
     from base.features import Features
-    from stages.dataset import Data
+    from data_generation import Data
     from stages.tasks import Job
 
 LEARNED_FILE = "learned_{name}.json"

@@ -1,28 +1,33 @@
-"""What is settled before anything is asked: which backend, who takes part, which base. Chooses only; writes nothing
-until ``begin``.
+"""Choose backend, contestants, reward base and device from the flags, and make the cache ready for a run.
+
+Looks only, and writes nothing until ``begin``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import shutil
 import subprocess
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import config
+from cli.counting import Costs, by_model, count
+from cli.flags import STAGE_FILES, personas
 from config import Contestant, ExperimentConfig
 from core.errors import MissingError, UsageError
+from core.files import keep_previous, refusal, write_json
 from core.records import Rating
 from llm.interface import LanguageModel
 from stages.tasks import Job
 
 if TYPE_CHECKING:
-    from cli.known_models import Known
     from llm.ollama import OllamaModel
     from stages.arena import ArenaTable
 
@@ -36,6 +41,14 @@ SKYWORK = (
     (12.0, "Skywork/Skywork-Reward-V2-Qwen3-4B"),
     (0.0, "Skywork/Skywork-Reward-V2-Qwen3-0.6B"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an earlier run saw of a model; ``context`` in tokens, None where the server did not say."""
+
+    digest: str
+    context: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,22 +89,22 @@ def gpu_memory() -> float | None:
     return max(sizes) / 1024 if sizes and done.returncode == 0 else None
 
 
-def device(args: Namespace) -> str:
+def choose_device(asked: str) -> str:
     """Where the reward base runs: what ``--device auto`` comes to on this machine."""
-    return "cuda" if args.device == "cuda" or (args.device == "auto" and gpu_memory() is not None) else "cpu"
+    return "cuda" if asked == "cuda" or (asked == "auto" and gpu_memory() is not None) else "cpu"
 
 
-def choose_base(args: Namespace, backend: str) -> tuple[str, tuple[str, ...]]:
-    """The reward base and what is to be said of the choice."""
-    if args.base_model != "auto":
-        return args.base_model, ()
+def choose_base(asked: str, backend: str, device: str) -> tuple[str, tuple[str, ...]]:
+    """The reward base for what ``--base_model`` and ``--device`` ask for, and what is to be said of the choice."""
+    if asked != "auto":
+        return asked, ()
     if backend == "embedded":
         return "embedded", ()
     from core import hub
 
-    memory = gpu_memory() if args.device != "cpu" else None
+    memory = gpu_memory() if device != "cpu" else None
     wanted = next(name for least, name in SKYWORK if (memory or 0.0) >= least)
-    if hub_cache_has(wanted) or hub.reachable():
+    if _hub_cache_has(wanted) or hub.reachable():
         return wanted, ()
     return "embedded", (
         f"THE REWARD BASE IS {config.EMBEDDED_NAME}, WHICH IS NO REWARD MODEL: {wanted} is not in the hub's cache "
@@ -99,7 +112,7 @@ def choose_base(args: Namespace, backend: str) -> tuple[str, tuple[str, ...]]:
     )
 
 
-def hub_cache_has(name: str) -> bool:
+def _hub_cache_has(name: str) -> bool:
     """True where the hub's cache on this machine holds a snapshot of the model."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -115,8 +128,9 @@ def choose_backend(args: Namespace, params: ExperimentConfig) -> Backend:
     if args.backend == "embedded":
         return _embedded(args)
     ollama = _ollama(args, params)
-    named = ollama_flags(args)
-    if args.backend == "ollama" or ollama.answers or named or (ollama.known and all_cached(args, ollama, params)):
+    if args.backend == "ollama" or ollama.answers or ollama_flags(args):
+        return ollama
+    if ollama.known and not args.refresh and not costs(args, ollama, params).total():
         return ollama
     where = ollama.llm.display_host  # type: ignore[attr-defined]
     return _embedded(args, (f"NO OLLAMA SERVER ANSWERS AT {where}: the embedded model stands in for it.",))
@@ -136,21 +150,17 @@ def ollama_flags(args: Namespace) -> list[str]:
 def _embedded(args: Namespace, notes: tuple[str, ...] = ()) -> Backend:
     from llm.embedded import EmbeddedModel
 
+    styles = config.EMBEDDED_MODELS
     if args.judge not in (None, config.EMBEDDED_NAME):
         raise UsageError(f"--judge {args.judge}: the embedded backend has one model, {config.EMBEDDED_NAME}.")
-    contestants = dict(config.EMBEDDED_MODELS)
-    if args.models:
-        contestants = {name: _style(name) for name in at_least_two(args.models)}
+    names = _at_least_two(args.models) if args.models else list(styles)
+    if odd := [name for name in names if name not in styles]:
+        raise UsageError(f"--models {odd[0]}: the embedded contestants are {', '.join(styles)}.")
+    contestants = {name: styles[name] for name in names}
     return Backend("embedded", EmbeddedModel(), config.EMBEDDED_NAME, contestants, None, EMBEDDED_LABEL, notes)
 
 
-def _style(name: str) -> Contestant:
-    if name not in config.EMBEDDED_MODELS:
-        raise UsageError(f"--models {name}: the embedded contestants are {', '.join(config.EMBEDDED_MODELS)}.")
-    return config.EMBEDDED_MODELS[name]
-
-
-def at_least_two(names: Sequence[str]) -> list[str]:
+def _at_least_two(names: Sequence[str]) -> list[str]:
     """The names without repeats. Raises UsageError where they are no contest."""
     unique = list(dict.fromkeys(names))
     if len(unique) < 2:
@@ -159,25 +169,29 @@ def at_least_two(names: Sequence[str]) -> list[str]:
 
 
 def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
-    from cli.known_models import read_known
     from llm.ollama import OllamaModel
 
-    tags = at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
+    tags = _at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
     judge = args.judge or config.DEFAULT_JUDGE
     for flag, names in (("models", tags), ("judge", [judge])):
         if odd := [name for name in names if not _is_tag(name)]:
             raise UsageError(f"--{flag} {odd[0]!r} is no Ollama tag such as gemma3:4b; `ollama list` shows them.")
-    known = read_known(args.cache_dir)
+    known = _read_known(args.cache_dir)
     llm = OllamaModel(
         concurrency=params.concurrency,
         timeout=params.timeout,
         num_ctx=dict.fromkeys([*tags, judge], params.num_ctx),
-        known_digests={tag: model.digest for tag, model in known.items()},
+        known_digests=_digests(known),
     )
     answers = llm.available()
     contestants = {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
     label = "ollama" if answers else OFF_LABEL
-    context = _judge_context(llm, judge, answers, known)
+    context = known[judge].context if judge in known else None
+    if answers:
+        try:
+            context = llm.show(judge).context_length
+        except MissingError as error:  # said later, with all else that is missing
+            log.debug("%s", error)
     return Backend("ollama", llm, judge, contestants, {}, label, (), answers, context, known)
 
 
@@ -185,41 +199,7 @@ def _is_tag(name: str) -> bool:
     return bool(name) and name.isprintable() and not any(c.isspace() for c in name) and not name.startswith("-")
 
 
-def _judge_context(llm: OllamaModel, judge: str, answers: bool, known: Mapping[str, Known]) -> int | None:
-    if answers:
-        try:
-            return llm.show(judge).context_length
-        except MissingError as error:  # said later, with all else that is missing
-            log.debug("%s", error)
-    return known[judge].context if judge in known else None
-
-
-def every_job(args: Namespace, backend: Backend, params: ExperimentConfig) -> list[Job]:
-    """A job for each persona of this run."""
-    names = list(config.PERSONAS) if args.persona == "all" else [args.persona]
-    return [job(args, backend, params, name) for name in names]
-
-
-def all_cached(args: Namespace, backend: Backend, params: ExperimentConfig) -> bool:
-    """Whether this run needs no answer of any model any more."""
-    return not args.refresh and not sum(calls_to_make(args, backend, params).values())
-
-
-def calls_to_make(args: Namespace, backend: Backend, params: ExperimentConfig) -> Mapping[str, int]:
-    """Calls by model, also where the models themselves are missing."""
-    from collections import Counter
-
-    from cli.known_models import Recorded
-    from cli.plan import comparison_calls, outstanding
-
-    counted = [
-        one if one.llm.weighs_options else dataclasses.replace(one, llm=Recorded(one.llm, {}))
-        for one in every_job(args, backend, params)
-    ]
-    calls: Counter[str] = Counter()
-    for one in counted:
-        calls += outstanding(one)
-    return calls + comparison_calls(counted)
+# ── Jobs and what they cost ──────────────────────────────────────────────────────────────────────────────
 
 
 def job(args: Namespace, backend: Backend, params: ExperimentConfig, persona: str) -> Job:
@@ -238,40 +218,98 @@ def job(args: Namespace, backend: Backend, params: ExperimentConfig, persona: st
     )
 
 
+def every_job(args: Namespace, backend: Backend, params: ExperimentConfig) -> list[Job]:
+    """A job for each persona of this run."""
+    return [job(args, backend, params, name) for name in personas(args)]
+
+
+def costs(args: Namespace, backend: Backend, params: ExperimentConfig) -> Costs:
+    """The calls that this run still has to make, also where the models themselves are missing."""
+    return count(every_job(args, backend, params), {})
+
+
+# ── Models that changed ──────────────────────────────────────────────────────────────────────────────────
+
+# The digests and contexts of Ollama's models as of the last run that saw the server. With them a run on full caches
+# needs no server, and a model that was pulled anew is noticed before it is asked again.
+MODELS_FILE = "model_digests.json"
+
+
+def _read_known(cache_dir: Path) -> dict[str, Known]:
+    """By tag; empty where there is no such file, and without the entries that can't be read."""
+    try:
+        found = json.loads((cache_dir / MODELS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    known = {}
+    for tag, entry in found.items() if isinstance(found, dict) else ():
+        match entry:
+            case {"digest": str(digest), "context": int() | None as context}:
+                known[tag] = Known(digest, context)
+    return known
+
+
+def _digests(known: Mapping[str, Known]) -> dict[str, str]:
+    return {tag: model.digest for tag, model in known.items()}
+
+
+def seen_now(backend: Backend) -> dict[str, Known]:
+    """What the server has of this run's models; those that it lacks are left out, and all where it does not answer."""
+    if backend.name != "ollama" or not backend.answers:
+        return {}
+    llm: OllamaModel = backend.llm  # type: ignore[assignment]
+    installed, tags = llm.installed(), dict.fromkeys([*backend.contestants, backend.judge])
+    here = [tag for tag in tags if tag in installed or f"{tag}:latest" in installed]
+    return {tag: Known(str(llm.identity(tag)["digest"]), llm.show(tag).context_length) for tag in here}
+
+
+def change_of_models(
+    args: Namespace, backend: Backend, params: ExperimentConfig, now: Mapping[str, Known]
+) -> str | None:
+    """What is said before anything is asked where another model answers to a tag than when it was last seen."""
+    tags = [tag for tag, model in now.items() if tag in backend.known and backend.known[tag].digest != model.digest]
+    if not tags:
+        return None
+    jobs = every_job(args, backend, params)
+    more = by_model(count(jobs, {}).total() - count(jobs, _digests(backend.known)).total())
+    what = "nothing is asked again"
+    if more:
+        what = f"their answers and what was judged of them are asked again: {listed(more)}"
+    keep = f" Interrupt now and copy {args.cache_dir}/ to keep the old answers." if more else ""
+    return f"{', '.join(tags)} changed since the cache was filled (pulled again?); {what}.{keep}"
+
+
+def listed(calls: Counter[str]) -> str:
+    """Calls by model in words: 25 to gemma3:4b, 750 to llama3:8b."""
+    return ", ".join(f"{number} to {model}" for model, number in calls.items())
+
+
 # ── The beginning of a run ───────────────────────────────────────────────────────────────────────────────
 
 
 def begin(args: Namespace, backend: Backend, params: ExperimentConfig) -> Backend:
     """The first steps of a run that has the cache folder to itself: caches to be made anew are set aside, the ratings
     fetched, the models written down, what changed since the last run said with what it costs."""
-    _make_folder(args.results_dir)  # before hours of asking, not after
-    refresh(args)
+    try:
+        args.results_dir.mkdir(parents=True, exist_ok=True)  # before hours of asking, not after
+    except OSError as error:
+        raise refusal(args.results_dir, error, "made a folder") from error
+    _refresh(args.refresh or (), args.cache_dir, personas(args))
     if backend.name == "embedded":
         return backend
-    from cli import known_models
     from stages import arena
 
-    if backend.answers:
-        now = known_models.seen(backend.llm, [*backend.contestants, backend.judge])  # type: ignore[arg-type]
-        if tags := known_models.changed(backend.known, now):
-            cost = known_models.cost_of_change(every_job(args, backend, params), backend.known)
-            log.warning("%s", known_models.change_sentence(tags, cost, args.cache_dir))
-        known_models.remember(args.cache_dir, backend.known, now)
-    table = arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ()))
-    backend = rated(backend, table)
+    now = seen_now(backend)
+    if change := change_of_models(args, backend, params, now):
+        log.warning("%s", change)
+    if {**backend.known, **now} != backend.known:
+        entries = {tag: dataclasses.asdict(model) for tag, model in {**backend.known, **now}.items()}
+        write_json(args.cache_dir / MODELS_FILE, entries)
+    backend = rated(backend, arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ())))
     for tag, rating in (backend.ratings or {}).items():
         if tag not in config.DEFAULT_MODELS:
             log.info("%s: %s", tag, rating.source)
     return backend
-
-
-def _make_folder(folder: Path) -> None:
-    from core.files import refusal
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise refusal(folder, error, "made a folder") from error
 
 
 def rated(backend: Backend, table: ArenaTable) -> Backend:
@@ -284,30 +322,13 @@ def rated(backend: Backend, table: ArenaTable) -> Backend:
     return dataclasses.replace(backend, contestants=contestants, ratings=ratings, notes=notes)
 
 
-# ── Refresh ──────────────────────────────────────────────────────────────────────────────────────────────
-
-# Each stage's files, in the order of the stages: what follows from a stage is made anew with it.
-_STAGE_FILES = {
-    "prompts": config.PROMPTS_FILE,
-    "responses": config.RESPONSES_FILE,
-    "preferences": config.PREFERENCES_FILE,
-    "ground_truth": config.GROUND_TRUTH_FILE,
-    "features": config.FEATURES_FILES,
-}
-
-
-def refresh(args: Namespace) -> None:
-    """Set the caches of the stages in ``--refresh``, and of those that follow, aside in ``previous/``: what comes back
-    from a model that answers the same is the same, and nothing that was paid for is deleted."""
-    if not args.refresh:
-        return
-    import time
-
-    first = 0 if "all" in args.refresh else min(list(_STAGE_FILES).index(stage) for stage in args.refresh)
-    folder = args.cache_dir / "previous" / time.strftime("%Y%m%d-%H%M%S")
-    names = list(config.PERSONAS) if args.persona == "all" else [args.persona]
-    for pattern in list(_STAGE_FILES.values())[first:]:
-        for path in (path for name in names for path in args.cache_dir.glob(pattern.format(name=name) + "*")):
-            folder.mkdir(parents=True, exist_ok=True)
-            path.rename(folder / path.name)
-            log.info("%s set aside in %s/", path.name, folder)
+def _refresh(stages: Iterable[str], cache_dir: Path, names: Sequence[str]) -> None:
+    """Set the caches of these stages, and of those that follow, aside in ``previous/``: what comes back from a model
+    that answers the same is the same, and nothing that was paid for is deleted."""
+    order = list(STAGE_FILES)
+    firsts = [0 if stage == "all" else order.index(stage) for stage in stages]
+    for stage in order[min(firsts, default=len(order)) :]:
+        paths = [path for name in names for path in cache_dir.glob(STAGE_FILES[stage].format(name=name) + "*")]
+        keep_previous(paths)
+        for path in paths:
+            log.info("%s set aside in %s/", path.name, cache_dir / "previous")

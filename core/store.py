@@ -101,6 +101,11 @@ class Store:
         finally:
             self._close()
 
+    @property
+    def path(self) -> Path:
+        """The main file, for messages."""
+        return self._path
+
     def __len__(self) -> int:
         return len(self._held.items)
 

@@ -13,6 +13,7 @@ from base.features import Features
 from config import EXPERIMENT_CONFIG, ExperimentConfig
 from core.ranking import Ranker
 from core.records import Judgement, Preference
+from data_generation import Data
 from elo_system import EloSystem
 from evidence import hypotheses
 from evidence.baselines import (
@@ -24,7 +25,6 @@ from evidence.baselines import (
     RandomRanking,
 )
 from reward_model import RewardModel
-from stages.dataset import Data
 
 LAMBDAS = (0.0, 0.01, 0.1, 0.3, 1.0, 3.0)
 REGULARIZERS = {"ranknet": "RankNet", "listmle": "ListMLE"}  # besides the Elo expectation

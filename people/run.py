@@ -20,6 +20,7 @@ import numpy as np
 import config
 import evaluation
 from base.features import Features, compute_features
+from core.clock import Clock
 from core.errors import UsageError
 from core.records import GroundTruth
 from elo_system import EloSystem
@@ -31,7 +32,6 @@ from people.training import Predicted, curve_counts, train_part
 from people.votes import Votes, load_votes
 from report import console as report
 from reward_model import RewardModel
-from stages.dataset import Clock
 
 
 def run(args: argparse.Namespace, params: config.ExperimentConfig, command: str) -> int:
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, params: config.ExperimentConfig, command: str)
         votes = load_votes(args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir)
     params = fitting(params, len(votes.prompts))
     with lock(args.cache_dir):
-        base, notes = preflight.choose_base(args, args.backend)
+        base, notes = preflight.choose_base(args.base_model, args.backend, args.device)
         label = _label(votes, base)
         report.print_header(name, label)
         notes = (*notes, *votes.notes, *_skipped(votes))
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, params: config.ExperimentConfig, command: str)
             "persona": name,
             "label": label,
             "base_model": base,
-            "device": preflight.device(args),
+            "device": preflight.choose_device(args.device),
             "command": command,
         }
         results, elo, reward = experiment(crowd, {**about, "notes": list(notes)}, clock)

@@ -5,16 +5,22 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from config import PROMPTS_DIR, SAMPLES_DIR, Contestant, ExperimentConfig, Persona
 from core.errors import UsageError
-from core.store import Store, fingerprint
+from core.files import fingerprint
+from core.store import Store
 from llm.interface import Choice, LanguageModel, Request
 
 log = logging.getLogger("ranking.data")
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,13 @@ class Job:
     prompts_dir: Path = PROMPTS_DIR
     judge_context: int | None = None
     """Tokens that the judge itself can be shown at most, where that is known."""
+    read_only: bool = False
+    """True: nothing is written and nothing said. What the stages would ask can then be counted."""
+
+    @property
+    def prompt_ids(self) -> tuple[str, ...]:
+        """The ids of all prompts, written yet or not."""
+        return tuple(f"{self.name}-{number:03d}" for number in range(1, self.params.num_prompts + 1))
 
     @property
     def judge_tokens(self) -> int:
@@ -43,11 +56,16 @@ class Job:
         """The cache file of one stage, filled up from the recorded run."""
         filename = file.format(name=self.name)
         samples = self.samples_dir / filename if self.samples_dir else None
-        return Store(self.cache_dir / filename, stage=stage, samples=samples, read_only=read_only)
+        return Store(self.cache_dir / filename, stage=stage, samples=samples, read_only=read_only or self.read_only)
 
     def seed(self, *about: object) -> int:
         """A seed of 31 bits for one question: the same whatever is asked before, after or beside it."""
         return int(fingerprint(self.params.random_seed, *about)[:8], 16) & 0x7FFFFFFF
+
+    def say(self, message: str, *values: object) -> None:
+        """Tell the user where the run is."""
+        if not self.read_only:
+            log.info(message, *values)
 
 
 # ── One way to ask ───────────────────────────────────────────────────────────────────────────────────────
@@ -60,14 +78,25 @@ class Task:
     key: str
     made_from: str
     question: Request | Choice
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What the kept value begins with: of which prompt and models it is."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What the item says beside its hash, for whoever opens the file."""
 
 
-def make_task(job: Job, key: str, question: Request | Choice) -> Task:
+def make_task(
+    job: Job,
+    key: str,
+    question: Request | Choice,
+    *,
+    about: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Task:
     """The hash covers the model's identity and the whole question, but not the label that messages show."""
     made_from = {f.name: getattr(question, f.name) for f in fields(question) if f.name != "label"}
     if made_from.get("schema"):
         made_from["schema"] = made_from["schema"].model_json_schema()
-    return Task(key, fingerprint(job.llm.identity(question.model), made_from), question)
+    return Task(key, fingerprint(job.llm.identity(question.model), made_from), question, about or {}, names or {})
 
 
 def missing_tasks(store: Store, tasks: Iterable[Task]) -> list[Task]:
@@ -76,37 +105,70 @@ def missing_tasks(store: Store, tasks: Iterable[Task]) -> list[Task]:
 
 
 def answer(
-    job: Job, store: Store, tasks: Sequence[Task], value: Callable[[Task, Any], dict[str, Any]], what: str
-) -> list[Any]:
-    """The cached value of every task, in order; what is missing is asked and kept at once, item by item."""
+    job: Job,
+    store: Store,
+    tasks: Sequence[Task],
+    value: Callable[[Task, Any], Mapping[str, Any]],
+    shape: type[Record],
+    what: str,
+) -> list[Record]:
+    """The record of every task, in order; what is missing is asked and kept at once, item by item.
+
+    ``value`` makes what is kept of an answer, beside what the task is about; ``shape`` is the record it is read as.
+    """
     missing = missing_tasks(store, tasks)
-    if missing:
-        questions = [task.question for task in missing]
-        ask = job.llm.choose if isinstance(questions[0], Choice) else job.llm.complete
-        for index, answer in progress(ask(questions), len(missing), what):  # type: ignore[arg-type]
-            task = missing[index]
-            store.put(task.key, task.made_from, value(task, answer))
-    else:
-        log.info("Using cached %s for persona: %s", what, job.name)
-    return [store.get(task.key, task.made_from) for task in tasks]
+    if not missing:
+        job.say("Using cached %s for persona: %s", what, job.name)
+    for index, answered in ask(job, [task.question for task in missing], what):
+        task = missing[index]
+        store.put(task.key, task.made_from, {**task.about, **value(task, answered)}, **task.names)
+    return [read_value(store, task.key, store.get(task.key, task.made_from), shape) for task in tasks]
 
 
-def progress_bar(total: int, what: str) -> Any:
-    """A tqdm bar, quiet where the output is no terminal."""
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc=what, disable=None, leave=False)
-
-
-def progress(iterable: Iterable[Any], total: int, what: str) -> Iterator[Any]:
-    """What comes out of ``iterable``, counted by a bar."""
-    with progress_bar(total, what) as bar:
-        for item in iterable:
-            yield item
+def ask(job: Job, questions: Sequence[Any], what: str) -> Iterator[tuple[int, Any]]:
+    """Yield (index, answer) as they come. ``questions`` are all requests or all choices."""
+    if not questions:
+        return
+    answers = job.llm.choose(questions) if isinstance(questions[0], Choice) else job.llm.complete(questions)
+    with progress_bar(job, len(questions), what) as bar:
+        for index, answered in answers:
+            yield index, answered
             bar.update()
 
 
-# ── Templates ────────────────────────────────────────────────────────────────────────────────────────────
+def progress_bar(job: Job, total: int, what: str) -> Any:
+    """A tqdm bar, quiet where the output is no terminal."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=what, disable=True if job.read_only else None, leave=False)
+
+
+# ── From cached values to records ────────────────────────────────────────────────────────────────────────
+
+
+def read_value(store: Store, key: str, value: Any, shape: type[Record]) -> Record:
+    """The record that a cached value holds. Raises UsageError where somebody's edit left something out."""
+    try:
+        return _adapter(shape).validate_python(value)  # type: ignore[no-any-return,arg-type]
+    except ValidationError as error:
+        wrong = (".".join(map(str, e["loc"])) + ": " + e["msg"] for e in error.errors())
+        raise unreadable(store, key, "; ".join(wrong).removeprefix(": ")) from None
+
+
+def unreadable(store: Store, key: str, wrong: str) -> UsageError:
+    """What to do about a cached value that lacks something."""
+    return UsageError(
+        f"{store.path}: the item {key!r} can't be used ({wrong}). Nothing was changed. Put it right, or delete the "
+        "whole item and the next run asks it again."
+    )
+
+
+@cache
+def _adapter(shape: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(shape)
+
+
+# ── Texts ────────────────────────────────────────────────────────────────────────────────────────────────
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 TEMPLATES: dict[str, frozenset[str]] = {
@@ -136,3 +198,18 @@ def load_template(folder: Path, name: str) -> str:
 def fill(template: str, **values: object) -> str:
     """Every placeholder replaced in one pass, so that a value is never read as a template."""
     return _PLACEHOLDER.sub(lambda match: str(values[match.group(1)]), template)
+
+
+def words(text: str) -> frozenset[str]:
+    """The different words of a text, in lower case."""
+    return frozenset(re.findall(r"\w+", text.lower()))
+
+
+def unlike(candidates: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+    """Candidates that are no near-copy (Jaccard similarity of words above 0.7) of a known or an earlier one."""
+    seen = [words(text) for text in known]
+    for candidate in (" ".join(c.split()) for c in candidates):
+        own = words(candidate)
+        if len(own) >= 3 and all(len(own & other) <= 0.7 * len(own | other) for other in seen):
+            seen.append(own)
+            yield candidate

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stages.dataset import Data
 
 import evaluation
 import heads
@@ -23,7 +24,6 @@ from evidence.hypotheses import cross_validated
 from listmle import Lists, loss_and_slope
 from report.page import render_report
 from reward_model import RewardModel
-from stages.dataset import Data
 from stages.judging import preferences_from, round_robin_truths
 
 MODELS = tuple("abcd")

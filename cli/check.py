@@ -1,4 +1,5 @@
-"""What is there, what is missing and how to get it: all of it with ``--check``, what is missing before every run.
+"""Say what is there, what is missing and how to get it, and what a run costs: all of it with ``--check``, what is
+missing before every run.
 
 Looks only: no model is asked, nothing is written, neither torch nor transformers is imported.
 """
@@ -9,16 +10,21 @@ import os
 import shutil
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import config
 from cli import preflight
+from cli.counting import Calls, Costs, by_model, by_stage
+from cli.flags import STAGE_FILES
 from cli.preflight import Backend
 from config import ExperimentConfig
 from core.errors import MissingError, UsageError
+from stages.tasks import TEMPLATES, Job, load_template
 
 if TYPE_CHECKING:
     from llm.ollama import OllamaModel
@@ -29,27 +35,27 @@ GIB = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. ``mend``: the command that gets it, where it is missing."""
+    """One thing that was looked at. ``fix``: the command that gets it, where it is missing."""
 
     about: str
     said: str
-    mend: str = ""
+    fix: str = ""
 
 
 def check(args: Namespace, backend: Backend, params: ExperimentConfig) -> int:
     """Print all findings and what the run would cost. The exit status: 3 where something is missing, else 0."""
-    from cli import costs
-
     _require_usable(args)
-    found = [*missing_or_there(args, backend, params), *_ratings(args, backend), *_machine(args)]
+    costs = preflight.costs(args, backend, params)
+    found = [*_needed(args, backend, costs), *_ratings(args, backend), *_machine(args)]
     for finding in found:
-        print(f"{'MISSING  ' if finding.mend else 'ok       '}{finding.about}: {finding.said}")
-    for note in backend.notes:
+        print(f"{'MISSING  ' if finding.fix else 'ok       '}{finding.about}: {finding.said}")
+    change = preflight.change_of_models(args, backend, params, preflight.seen_now(backend))
+    for note in (*backend.notes, *filter(None, [change])):
         print(f"Note: {note}")
     print()
-    for line in costs.lines(args, backend, params):
+    for line in _cost_lines(preflight.every_job(args, backend, params), costs):
         print(line)
-    missing = [finding for finding in found if finding.mend]
+    missing = [finding for finding in found if finding.fix]
     if not missing:
         print("\nAll that this run needs is there.")
         return 0
@@ -63,34 +69,28 @@ def require(args: Namespace, backend: Backend, params: ExperimentConfig) -> None
     What is missing but not needed any more (everything it would be asked is cached) is left alone.
     """
     _require_usable(args)
-    calls = preflight.calls_to_make(args, backend, params)
-    found = list(_device(args))
-    if args.rank is not None or args.vote:  # these say themselves what they still need
-        pass
-    elif sum(calls.values()) > 0 or args.refresh:
-        found += missing_or_there(args, backend, params)
-    elif not any(args.cache_dir.glob("features_*")):
-        found.append(_base(args, backend))
-    missing = [finding for finding in found if finding.mend]
+    found = list(_gpu(args))
+    if args.rank is None and not args.vote:  # these say themselves what they still need
+        costs = preflight.costs(args, backend, params)
+        if costs.total() or args.refresh:
+            found += _needed(args, backend, costs)
+        elif not any(args.cache_dir.glob("features_*")):
+            found.append(_base(args, backend))
+    missing = [finding for finding in found if finding.fix]
     if missing:
         raise MissingError(_sentence(missing))
 
 
 def _sentence(missing: list[Finding]) -> str:
-    lines = [f"- {finding.about}: {finding.said}\n    {finding.mend}" for finding in missing]
+    lines = [f"- {finding.about}: {finding.said}\n    {finding.fix}" for finding in missing]
     what = "One thing is missing" if len(missing) == 1 else f"{len(missing)} things are missing"
     return "\n".join([f"{what}; nothing was asked, all that is cached is kept:", *lines])
 
 
-# ── Folders and templates ────────────────────────────────────────────────────────────────────────────────
-
-
 def _require_usable(args: Namespace) -> None:
-    from stages.tasks import TEMPLATES, load_template
-
     for flag in ("cache_dir", "results_dir"):
         folder = getattr(args, flag)
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        there = _existing(folder)
         if not there.is_dir():
             raise UsageError(f"--{flag} {folder}: {there} is a file, not a folder. Choose another --{flag}.")
         if not os.access(there, os.W_OK | os.X_OK):
@@ -99,38 +99,37 @@ def _require_usable(args: Namespace) -> None:
         load_template(config.PROMPTS_DIR, name)
 
 
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
 # ── Models and base ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def missing_or_there(args: Namespace, backend: Backend, params: ExperimentConfig) -> Iterator[Finding]:
+def _needed(args: Namespace, backend: Backend, costs: Costs) -> Iterator[Finding]:
     """The server, each model and the reward base."""
-    calls = preflight.calls_to_make(args, backend, params)
     if backend.name == "ollama":
-        yield from _server(args, backend, calls)
+        yield from _server(args, backend, costs.by_model())
     else:
-        yield _embedded("Embedded model", needed=sum(calls.values()) > 0)
+        yield _embedded("Embedded model", needed=bool(costs.total()))
     yield _base(args, backend)
 
 
 def _server(args: Namespace, backend: Backend, calls: Mapping[str, int]) -> Iterator[Finding]:
     llm: OllamaModel = backend.llm  # type: ignore[assignment]
     if not backend.answers:
-        left = sum(calls.values())
         flags = " and ".join(preflight.ollama_flags(args))
         instead = f"without {flags}" if flags else "without it"
-        mend = f"`ollama serve`; OLLAMA_HOST=… where it runs elsewhere; or --backend embedded {instead}"
+        fix = f"`ollama serve`; OLLAMA_HOST=… where it runs elsewhere; or --backend embedded {instead}"
         said = f"no server answers at {llm.display_host}"
-        yield Finding("Ollama", said if left else f"{said}, and everything is cached", mend if left else "")
+        yield Finding("Ollama", said, fix) if calls else Finding("Ollama", f"{said}, and everything is cached")
         return
     yield Finding("Ollama", f"version {llm.version()} answers at {llm.display_host}")
     installed = llm.installed()
     for tag in dict.fromkeys([*backend.contestants, backend.judge]):
-        roles = [
-            role
-            for role, is_it in (("contestant", tag in backend.contestants), ("judge", tag == backend.judge))
-            if is_it
-        ]
-        yield _model(llm, tag, " and ".join(roles), installed, calls[tag])
+        roles = ["contestant"] * (tag in backend.contestants) + ["judge"] * (tag == backend.judge)
+        yield _model(llm, tag, " and ".join(roles), installed, calls.get(tag, 0))
 
 
 def _model(llm: OllamaModel, tag: str, role: str, installed: Mapping[str, ModelInfo], calls: int) -> Finding:
@@ -160,21 +159,21 @@ def _embedded(about: str, *, needed: bool) -> Finding:
 
 
 def _base(args: Namespace, backend: Backend) -> Finding:
-    from base import location as base_location
+    from base import location
     from core import hub
 
-    name, notes = preflight.choose_base(args, backend.name)
-    if name == base_location.EMBEDDED:
+    name, notes = preflight.choose_base(args.base_model, backend.name, args.device)
+    if name == location.EMBEDDED:
         base = _embedded("Reward base", needed=True)
-        return Finding(base.about, "; ".join([base.said, "no reward model", *notes]), base.mend)
-    folder = base_location.find_local(name)
+        return replace(base, said="; ".join([base.said, "no reward model", *notes]))
+    folder = location.find_local(name)
     if folder is not None:
         size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         return Finding("Reward base", f"{name}, {size / 1e9:.1f} GB in {folder}")
-    embedded = f"or --base_model {base_location.EMBEDDED}"
-    if not base_location.is_hub_id(name):
+    embedded = f"or --base_model {location.EMBEDDED}"
+    if not location.is_hub_id(name):
         return Finding("Reward base", f"there is no folder {name}", f"give a folder or a hub id, {embedded}")
-    status = base_location.hub_status(name)
+    status = location.hub_status(name)
     if status == "there":
         return Finding("Reward base", f"{name}, fetched from the hub at its first use")
     why = {
@@ -200,23 +199,95 @@ def _ratings(args: Namespace, backend: Backend) -> Iterator[Finding]:
         table = arena.load_table(Path(scratch), offline=True)
     later = "" if kept.is_file() else "; none cached yet, the run asks the hub first"
     yield Finding("Arena ratings", f"{table.origin}, {table.label}{later}")
-    for tag, rating in preflight.rated(backend, table).ratings.items():  # type: ignore[union-attr]
+    for tag, rating in (preflight.rated(backend, table).ratings or {}).items():
         yield Finding(f"  {tag}", f"{'unrated' if rating.elo is None else f'{rating.elo:.0f}'} · {rating.source}")
 
 
-def _device(args: Namespace) -> Iterator[Finding]:
+def _gpu(args: Namespace) -> Iterator[Finding]:
+    """Says something only where ``--device cuda`` finds no GPU."""
     if args.device == "cuda" and preflight.gpu_memory() is None and not Path("/dev/nvidia0").exists():
         yield Finding("Device", "nvidia-smi finds no GPU for --device cuda", "--device cpu")
 
 
 def _machine(args: Namespace) -> Iterator[Finding]:
     memory = preflight.gpu_memory()
-    yield from _device(args)
+    yield from _gpu(args)
     yield Finding("GPU", "none found by nvidia-smi" if memory is None else f"{memory:.0f} GiB")
     try:
         ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
         yield Finding("Processor", f"{os.cpu_count()} cores, {ram:.0f} GiB of memory")
     except (ValueError, OSError, AttributeError):  # not every system tells
         yield Finding("Processor", f"{os.cpu_count()} cores")
-    disk = next(path for path in (args.cache_dir.absolute(), *args.cache_dir.absolute().parents) if path.exists())
+    disk = _existing(args.cache_dir.absolute())
     yield Finding("Disk", f"{shutil.disk_usage(disk).free / GIB:.0f} GiB free at {disk}")
+
+
+# ── Costs ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _cost_lines(jobs: Sequence[Job], costs: Costs) -> Iterator[str]:
+    """What is cached, what is left to do and about how long it takes, persona by persona."""
+    weighs = jobs[0].llm.weighs_options
+    for job in jobs:
+        calls = costs.personas[job.name]
+        stages = ", ".join(f"{count} for {stage.replace('_', ' ')}" for stage, count in by_stage(calls).items())
+        said = f"{preflight.listed(by_model(calls))} ({stages})" if calls else "none, everything is cached"
+        yield f"Cached for {job.name}: {_cached(job)}"
+        yield f"Calls still to make for {job.name}: {said}"
+    if costs.comparison:
+        said = preflight.listed(by_model(costs.comparison))
+        yield f"Calls still to make for the comparison of the personas: {said}"
+    total = costs.total()
+    if total and weighs:
+        yield "A call is one text: a draft of a prompt, an answer, or an answer read by one reader."
+    if total:
+        yield _estimate(total, _timings(jobs), 1 if weighs else jobs[0].params.concurrency)
+
+
+def _cached(job: Job) -> str:
+    kept = []
+    for stage in ("prompts", "responses", "preferences", "ground_truth"):
+        with job.store(STAGE_FILES[stage], stage, read_only=True) as store:
+            kept.append(f"{len(store)} {stage.replace('_', ' ')}")
+    recorded = job.samples_dir and (job.samples_dir / config.RESPONSES_FILE.format(name=job.name)).exists()
+    return ", ".join(kept) + (", and the recorded run" if recorded and job.llm.weighs_options else "")
+
+
+def _timings(jobs: Sequence[Job]) -> dict[tuple[str, str], float]:
+    """(stage, model) → mean seconds of one call, over what is cached; (stage, "") over all models."""
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for job in jobs:
+        for stage in ("responses", "preferences"):
+            with job.store(STAGE_FILES[stage], stage, read_only=True) as store:
+                for item in store.items():
+                    if isinstance(item.value, dict) and isinstance(item.value.get("seconds"), int | float):
+                        model = str(item.value.get("model", item.names.get("judge", job.judge)))
+                        asked = job.contestants.get(model)
+                        tag = job.judge if job.llm.weighs_options else (asked and asked.ollama_tag) or model
+                        for key in {(stage, tag), (stage, "")}:
+                            found[key].append(item.value["seconds"])
+    return {key: fmean(values) for key, values in found.items()}
+
+
+def _estimate(calls: Calls, seconds: Mapping[tuple[str, str], float], at_once: int) -> str:
+    """Seconds were measured with as many calls in flight, so the wall time is their sum over that number."""
+    time, untimed = 0.0, 0
+    for (stage, model), number in calls.items():
+        like = {"prompts": "responses", "ground_truth": "preferences"}.get(stage, stage)
+        each = seconds.get((like, model), seconds.get((like, "")))
+        if each is None:
+            untimed += number
+        else:
+            time += number * each / at_once
+    if untimed == calls.total():
+        return f"{calls.total()} calls in all; how long they take can be said once some answers are cached."
+    rest = f", and {untimed} calls of a kind that was never timed" if untimed else ""
+    return f"{calls.total()} calls in all: about {duration(time)} by the timings in the cache{rest}."
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: 45 s, 12 min, 3 h 05 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

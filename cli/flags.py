@@ -1,0 +1,125 @@
+"""The command line: every flag, what goes together, and the parameters that come of it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import config
+from core.errors import UsageError
+
+ABOUT = """Which of my models is best for me, and for this prompt?
+
+python main.py --persona coder                    the experiment, once
+python main.py --persona coder --incremental      with learning curves of both systems
+python main.py --check                            what is there, what is missing, what a run will cost
+"""
+# What --refresh makes anew, in the order of the stages, and the files of each.
+STAGE_FILES = {
+    "prompts": config.PROMPTS_FILE,
+    "responses": config.RESPONSES_FILE,
+    "preferences": config.PREFERENCES_FILE,
+    "ground_truth": config.GROUND_TRUTH_FILE,
+    "features": config.FEATURES_FILES,
+}
+# Parameters that have a flag of another or the same name; num_predict has two defaults and is set apart.
+PARAMETERS = {
+    "num_prompts": "num_prompts", "evaluation_frequency": "eval_freq", "lambda_reg": "lambda_reg",
+    "batch_size": "batch_size", "random_seed": "seed", "folds": "folds", "incremental": "incremental",
+    "ground_truth": "ground_truth", "concurrency": "concurrency", "timeout": "timeout",
+}  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every flag, with its default in --help."""
+    p = argparse.ArgumentParser(
+        prog="main.py",
+        description=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit status: 0 done · 2 bad usage · 3 something needed is missing · 130 interrupted",
+        allow_abbrev=False,
+    )
+
+    def flag(name: str, about: str, **kind: object) -> None:
+        default = kind.get("default")
+        shown = f" (default: {default})" if default not in (None, False) else ""
+        p.add_argument(f"--{name}", help=about.replace("%", "%%") + shown, **kind)  # type: ignore[arg-type]
+
+    d = config.EXPERIMENT_CONFIG
+    flag("persona", "whose preferences", choices=[*config.PERSONAS, "all"], default="coder")
+    flag("num_prompts", "prompts generated per persona, at least 5", type=int, default=d.num_prompts)
+    flag("eval_freq", "evaluate every N preferences", type=int, default=d.evaluation_frequency)
+    flag("lambda_reg", "weight of the rank regularization; 0 means none", type=float, default=d.lambda_reg)
+    flag("incremental", "retrain System B at every evaluation point on the preferences so far", action="store_true")
+    flag("backend", "auto takes Ollama where it answers", choices=["auto", "ollama", "embedded"], default="auto")
+    everyone = "a subset of the contestants, or other Ollama tags (default: all configured)"
+    flag("models", everyone, nargs="+", metavar="TAG")
+    flag("judge", f"the model that writes prompts and judges (default: {config.DEFAULT_JUDGE})", metavar="TAG")
+    flag("base_model", "hub id or folder of the reward base", default="auto")
+    truths = ["round_robin", "listwise", "both"]
+    flag("ground_truth", "how test prompts are truly ranked", choices=truths, default="round_robin")
+    votes = "real human votes instead of generated data: JSON Lines, CSV, Parquet or a hub id"
+    flag("preferences", votes, metavar="FILE")
+    flag("skip_bad_rows", "with --preferences: leave wrong rows out, counted", action="store_true")
+    rank = "rank the contestants for this prompt with what was learned; - reads prompts from stdin"
+    flag("rank", rank, metavar="PROMPT")
+    flag("json", "with --rank: one JSON line a prompt", action="store_true")
+    flag("vote", "give your own preferences in the terminal", action="store_true")
+    flag("ablate", "the table of baselines and ablations", action="store_true")
+    flag("device", "where the reward base runs", choices=["auto", "cpu", "cuda"], default="auto")
+    flag("seed", "seeds everything that draws", type=int, default=d.random_seed)
+    flag("cache_dir", "where answers are kept", type=_folder, default=Path("cache"))
+    flag("results_dir", "where results are written", type=_folder, default=Path("results"))
+    flag("concurrency", "requests in flight to Ollama", type=int, default=d.concurrency)
+    flag("timeout", "seconds for one request to Ollama", type=float, default=d.timeout)
+    limits = f"tokens for one answer (default: {d.num_predict}; embedded: {config.EMBEDDED_NUM_PREDICT})"
+    flag("num_predict", limits, type=int)
+    flag("folds", "parts of the cross-validation by prompt", type=int, default=d.folds)
+    flag("batch_size", "preferences a training step", type=int, default=d.batch_size)
+    flag("check", "look only: what is there, what is missing, what the run will cost", action="store_true")
+    anew = f"make this stage and what follows anew: {', '.join(STAGE_FILES)} or all"
+    flag("refresh", anew, nargs="+", choices=[*STAGE_FILES, "all"], metavar="STAGE")
+    flag("log_level", "debug shows each call", choices=["debug", "info", "warning", "error"], default="info")
+    return p
+
+
+def _folder(text: str) -> Path:
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError("a folder's name must not be empty")
+    return Path(text)
+
+
+def configure(args: argparse.Namespace, backend: str) -> config.ExperimentConfig:
+    """The run's parameters. Raises UsageError naming the flag of an impossible value."""
+    values = {key: getattr(args, flag) for key, flag in PARAMETERS.items()}
+    if args.preferences:  # human votes bring their own prompts
+        values["num_prompts"] = max(args.num_prompts, args.folds)
+    usual = config.EMBEDDED_NUM_PREDICT if backend == "embedded" else config.EXPERIMENT_CONFIG.num_predict
+    values["num_predict"] = usual if args.num_predict is None else args.num_predict
+    try:
+        return config.ExperimentConfig.from_dict(values)
+    except ValueError as error:
+        flag = PARAMETERS.get(str(error).split(" ")[0])  # its message begins with the parameter's name
+        raise UsageError(f"--{flag}: {error}" if flag else str(error)) from None
+
+
+def check_combination(args: argparse.Namespace) -> None:
+    """Raises UsageError for flags that do not go together."""
+    for flag in ("judge", "base_model", "preferences", "rank"):
+        if getattr(args, flag) is not None and not getattr(args, flag).strip():
+            raise UsageError(f"--{flag} is empty: give it a value or leave it out.")
+    modes = [name for name in ("preferences", "rank", "vote", "check") if getattr(args, name) not in (None, False)]
+    if len(modes) > 1:
+        raise UsageError(f"--{modes[0]} and --{modes[1]} do not go together: take one of them.")
+    if args.persona == "all" and (args.rank is not None or args.vote):
+        raise UsageError("--persona all can't be ranked or voted as: name one persona.")
+    for needed, flag in (("rank", "json"), ("preferences", "skip_bad_rows")):
+        if getattr(args, flag) and getattr(args, needed) is None:
+            raise UsageError(f"--{flag} goes with --{needed} only.")
+    if args.backend == "embedded" and args.ground_truth != "round_robin":
+        raise UsageError("--ground_truth listwise and both need Ollama: the embedded model weighs texts one by one.")
+
+
+def personas(args: argparse.Namespace) -> list[str]:
+    """The personas of this run."""
+    return list(config.PERSONAS) if args.persona == "all" else [args.persona]

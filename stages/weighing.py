@@ -1,0 +1,230 @@
+"""Judging by weighing, for the embedded model: how likely each reader would have written a response.
+
+Such a judge has no order of showing. A model this small can't be asked "A or B?", and for the same reason its prompts
+are not asked for as a list: it continues the persona's way of asking, once a topic.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from statistics import fmean
+from typing import NamedTuple
+
+import config
+from core.errors import MissingError
+from core.files import fingerprint
+from core.records import Judgement, Preference, Prompt, Response
+from core.store import Store
+from llm.interface import Choice, Request
+from stages.judging import texts_of
+from stages.tasks import Job, ask, progress_bar, read_value, unlike, unreadable, words
+
+# ── Reading responses ────────────────────────────────────────────────────────────────────────────────────
+
+Likelihoods = Mapping[tuple[str, str], Mapping[str, float]]
+"""(prompt id, model) → {reader: mean log p(response | reader, prompt) per token, in nats}."""
+REFERENCE_GROUP = "reference readers"
+
+
+class Readings(NamedTuple):
+    """Each response as read by the reference readers and the neutral assistant, and by the persona."""
+
+    reference: Likelihoods
+    persona: Likelihoods
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is kept of one response's readings."""
+
+    prompt_id: str
+    model: str
+    log_likelihood: dict[str, float]
+
+
+def read_responses(
+    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], persona: Job | None = None
+) -> Readings:
+    """Every response read by the reference readers and by the job's persona (or by that of ``persona``); all readings
+    are kept among the job's preferences."""
+    reader = persona or job
+    reference = {**config.REFERENCE_READERS, "neutral": config.NEUTRAL_READER}
+    with job.store(config.PREFERENCES_FILE, "preferences") as store:
+        return Readings(
+            _read(job, store, prompts, responses, reference, REFERENCE_GROUP),
+            _read(job, store, prompts, responses, {reader.name: reader.persona.answerer}, reader.name),
+        )
+
+
+def _read(
+    job: Job,
+    store: Store,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Response],
+    readers: Mapping[str, str],
+    group: str,
+) -> Likelihoods:
+    """Each response's likelihood under ``readers`` (name → system prompt), kept one item a response."""
+    texts, identity = texts_of(responses), job.llm.identity(config.EMBEDDED_NAME)
+    items = {
+        (p.id, m): (f"{p.id}/{m} read by {group}", fingerprint(identity, p.text, texts[p.id, m], dict(readers)))
+        for p in prompts
+        for m in job.contestants
+    }
+    missing = {p: [m for m in job.contestants if store.get(*items[p.id, m]) is None] for p in prompts}
+    missing = {prompt: models for prompt, models in missing.items() if models}
+    if not missing:
+        job.say("Using cached readings by %s for persona: %s", group, job.name)
+    with progress_bar(job, len(missing), f"prompts read by {group}") as bar:
+        for prompt, models in missing.items():
+            options = tuple(texts[prompt.id, model] for model in models)
+            choices = [
+                Choice(config.EMBEDDED_NAME, prompt.text, options, system=system, label=f"{prompt.id} read by {reader}")
+                for reader, system in readers.items()
+            ]
+            decisions = dict(job.llm.choose(choices))
+            for column, model in enumerate(models):
+                scores = {reader: round(decisions[row].scores[column], 6) for row, reader in enumerate(readers)}
+                key, made_from = items[prompt.id, model]
+                store.put(key, made_from, {"prompt_id": prompt.id, "model": model, "log_likelihood": scores})
+            bar.update()
+    return {pair: _likelihoods(store, key, made_from, readers) for pair, (key, made_from) in items.items()}
+
+
+def _likelihoods(store: Store, key: str, made_from: str, readers: Mapping[str, str]) -> Mapping[str, float]:
+    found = read_value(store, key, store.get(key, made_from), Reading).log_likelihood
+    if lacking := [reader for reader in readers if reader not in found]:
+        raise unreadable(store, key, f"log_likelihood lacks {', '.join(lacking)}")
+    return found
+
+
+# ── From readings to judgements ──────────────────────────────────────────────────────────────────────────
+
+
+def advantages(readings: Readings) -> dict[tuple[str, str], float]:
+    """s(y) = mean log p(y | persona, x) − the mean of the same over the reference readers, nats per token.
+
+    What everybody finds likely cancels out; what is left is likelier to this persona than to people in general.
+    """
+    return {
+        pair: round(sum(own.values()) - fmean(readings.reference[pair][r] for r in config.REFERENCE_READERS), 6)
+        for pair, own in readings.persona.items()
+    }
+
+
+def sigmoid(x: float) -> float:
+    """1 / (1 + e^−x), also far from zero."""
+    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else 1.0 - 1.0 / (1.0 + math.exp(x))
+
+
+def judge_by_likelihood(job: Job, prompts: Sequence[Prompt], readings: Readings) -> list[Judgement]:
+    """Every pair once: the outcome is σ((s_a − s_b)/T), printed into the file of the readings."""
+    advantage, judgements, rows = advantages(readings), [], {}
+    for prompt in prompts:
+        for first, second in combinations(job.contestants, 2):
+            scores = [advantage[prompt.id, model] for model in (first, second)]
+            outcome = round(sigmoid((scores[0] - scores[1]) / config.EMBEDDED_JUDGE_TEMPERATURE), 4)
+            judgements.append(Judgement(prompt.id, first, second, outcome, ordered=False))
+            rows[f"{prompt.id}/{first} vs {second}"] = {
+                "prompt_id": prompt.id,
+                "model_a": first,
+                "model_b": second,
+                "outcome": outcome,
+                "advantages": scores,
+            }
+    with job.store(config.PREFERENCES_FILE, "preferences") as store:
+        store.print_out(rows)
+    return judgements
+
+
+def reader_preferences(job: Job, prompts: Sequence[Prompt], readings: Readings) -> list[Preference]:
+    """What the reference readers, "everyone else", prefer: each reader's advantage is taken over the neutral assistant,
+    since over their own mean it would sum to zero. The embedded contestants' global ratings are estimated from it."""
+    preferences = []
+    for prompt in prompts:
+        for reader in config.REFERENCE_READERS:
+            likelihood = {m: readings.reference[prompt.id, m] for m in job.contestants}
+            advantage = {m: by_reader[reader] - by_reader["neutral"] for m, by_reader in likelihood.items()}
+            for a, b in combinations(job.contestants, 2):
+                outcome = sigmoid((advantage[a] - advantage[b]) / config.EMBEDDED_JUDGE_TEMPERATURE)
+                preferences.append(Preference(prompt.id, a, b, outcome, reader))
+    return preferences
+
+
+# ── Writing prompts ──────────────────────────────────────────────────────────────────────────────────────
+
+DRAFTS = 4  # of which the first usable one is kept
+AT_ONCE = 8  # prompts whose drafts are written side by side
+ATTEMPTS = 5  # rounds of drafts before a topic is given up
+
+
+def topic_of(job: Job, number: int) -> str:
+    """What prompt ``number`` (from 0) is about: one prompt a topic before any topic comes again."""
+    return job.persona.topics[number % len(job.persona.topics)]
+
+
+def prompt_request(job: Job, number: int) -> Request:
+    """What prompt ``number`` (from 0) is made from: the persona's way of asking, to be continued on the topic."""
+    persona = job.persona
+    ask = persona.asks[(number + number // len(persona.topics)) % len(persona.asks)]
+    return Request(
+        model=config.EMBEDDED_NAME,
+        prompt=f'Repeat this request in your own words, in one sentence: "{ask} … {topic_of(job, number)}"',
+        opening=ask,
+        temperature=0.5,
+        num_predict=40,
+        seed=job.seed("prompt", job.name, number),
+        label=f"prompt {number + 1} of {job.name}",
+    )
+
+
+def write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[list[str]]:
+    """The texts of these prompts, one at a time: the first draft that is one sentence, on its topic and unlike the
+    ``known`` ones. Raises MissingError where the model writes none."""
+    for start in range(0, len(numbers), AT_ONCE):
+        batch = numbers[start : start + AT_ONCE]
+        for number, drafts in zip(batch, _drafts(job, batch, attempt=0), strict=True):
+            text = _usable(job, number, drafts, known)
+            known = [*known, text]
+            yield [text]
+
+
+def _drafts(job: Job, numbers: Sequence[int], attempt: int) -> list[list[str]]:
+    """``DRAFTS`` first sentences for each prompt number, all written side by side."""
+    requests = [
+        replace(request, seed=job.seed(request.seed, attempt, i))
+        for request in (prompt_request(job, number) for number in numbers)
+        for i in range(DRAFTS)
+    ]
+    answers = dict(ask(job, requests, "drafts of prompts"))
+    sentences = [_first_sentence(answers[i].text) for i in range(len(requests))]
+    return [sentences[i : i + DRAFTS] for i in range(0, len(sentences), DRAFTS)]
+
+
+def _usable(job: Job, number: int, drafts: Sequence[str], known: Sequence[str]) -> str:
+    """The first usable draft; where there is none, more are asked for."""
+    topic = topic_of(job, number)
+    for attempt in range(1, ATTEMPTS + 1):
+        for text in unlike((draft for draft in drafts if _on_topic(draft, topic)), known):
+            return text
+        drafts = _drafts(job, [number], attempt)[0]
+    raise MissingError(
+        f"The embedded model found no new request about {topic!r} (prompt {number + 1}); what it wrote is kept. "
+        f"Run again with --num_prompts {max(5, number)}."
+    )
+
+
+def _first_sentence(text: str) -> str:
+    match = re.match(r"[^.?!\n]{12,220}[.?!]", text)
+    return match.group(0) if match else ""
+
+
+def _on_topic(sentence: str, topic: str) -> bool:
+    """At least half of the topic's content words occur in it, compared by their first five letters."""
+    stems = {word[:5] for word in words(topic) if len(word) > 3}
+    found = {word[:5] for word in words(sentence)}
+    return bool(sentence) and len(stems & found) * 2 >= len(stems)
