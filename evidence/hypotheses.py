@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -207,52 +207,42 @@ def generalization(elo_offset: Sequence[Placement], reward_model: Sequence[Place
     unseen models needs more than many prompts, and six contestants leave five degrees of freedom. The interval
     by prompt alone, for these six and no other, stands beside it.
     """
-    a = {(p.prompt_id, p.model): p for p in elo_offset}
-    b = {(p.prompt_id, p.model): p for p in reward_model}
-    if a.keys() != b.keys():
+    if [(p.prompt_id, p.model) for p in elo_offset] != [(p.prompt_id, p.model) for p in reward_model]:
         raise ValueError("both systems must place the same contestants on the same prompts")
-    # a prompt whose truth orders no pair of the contestant's has no accuracy
-    accuracy = [
-        _Pair(*key, one, other)
-        for key in a
-        if (one := a[key].pair_accuracy) is not None and (other := b[key].pair_accuracy) is not None
-    ]
-    place = [_Pair(*key, a[key].place_error, b[key].place_error) for key in a]
-    by_contestant = {}
+    pairs = list(zip(elo_offset, reward_model, strict=True))
+    by_contestant: dict[str, Any] = {}
     for model in dict.fromkeys(p.model for p in elo_offset):
-        own = [pair for pair in accuracy if pair.model == model]
+        own = [pair for pair in pairs if pair[0].model == model]
+        means, difference = _compared(own, "pair_accuracy", by_model=False)
         by_contestant[model] = {
-            "pair_accuracy": _both(own) | difference_json(_clustered(own, by_model=False)),
-            "place_error": _both([pair for pair in place if pair.model == model]),
+            "pair_accuracy": means | difference_json(difference),
+            "place_error": _compared(own, "place_error")[0],
         }
-    advantage = _clustered(accuracy)
+    accuracy, advantage = _compared(pairs, "pair_accuracy")
+    _, among_these = _compared(pairs, "pair_accuracy", by_model=False)
+    place, nearer = _compared(pairs, "place_error", reach=float(len(by_contestant)))
     return {
         "verdict": verdict(advantage),
-        "pair_accuracy": _both(accuracy) | difference_json(advantage),
-        "pair_accuracy_these_contestants": difference_json(_clustered(accuracy, by_model=False)),
-        "place_error": _both(place) | difference_json(_clustered(place, float(len(by_contestant)))),
+        "pair_accuracy": accuracy | difference_json(advantage),
+        "pair_accuracy_these_contestants": difference_json(among_these),
+        "place_error": place | difference_json(nearer),
         "by_contestant": by_contestant,
     }
 
 
-class _Pair(NamedTuple):
-    """A figure of both systems for one held-out contestant on one prompt."""
+def _compared(
+    pairs: Sequence[tuple[Placement, Placement]], figure: str, *, reach: float = 1.0, by_model: bool = True
+) -> tuple[dict[str, float | None], Difference | None]:
+    """Both systems' means of a figure and their difference, clustered by prompt and, with ``by_model``, by contestant.
 
-    prompt_id: str
-    model: str
-    elo_offset: float
-    reward_model: float
-
-
-def _clustered(pairs: Sequence[_Pair], reach: float = 1.0, *, by_model: bool = True) -> Difference | None:
-    values = [pair.reward_model - pair.elo_offset for pair in pairs]
-    models = [pair.model if by_model else "" for pair in pairs]
-    return clustered_difference(values, [pair.prompt_id for pair in pairs], models, reach)
-
-
-def _both(pairs: Sequence[_Pair]) -> dict[str, float | None]:
-    """The mean of each system's figures."""
-    return {
-        "elo_offset": float(np.mean([pair.elo_offset for pair in pairs])) if pairs else None,
-        "reward_model": float(np.mean([pair.reward_model for pair in pairs])) if pairs else None,
+    Where the truth orders none of the contestant's pairs there is no accuracy: such prompts are left out.
+    """
+    known = [(a, b) for a, b in pairs if getattr(a, figure) is not None]
+    elo_offset, reward_model = ([getattr(pair[i], figure) for pair in known] for i in (0, 1))
+    means = {
+        "elo_offset": float(np.mean(elo_offset)) if known else None,
+        "reward_model": float(np.mean(reward_model)) if known else None,
     }
+    gains = [b - a for a, b in zip(elo_offset, reward_model, strict=True)]
+    models = [a.model if by_model else "" for a, _ in known]
+    return means, clustered_difference(gains, [a.prompt_id for a, _ in known], models, reach)

@@ -78,12 +78,6 @@ def _half_width(errors: Sequence[tuple[float, int]]) -> float:
     return max(float(t.ppf(1.0 - ALPHA / 2.0, df)) * se for se, df in errors)
 
 
-def _p_value(mean: float, errors: Sequence[tuple[float, int]]) -> float:
-    from scipy.stats import t
-
-    return max(2.0 * float(t.sf(abs(mean) / se, df)) if se > 0.0 else float(mean == 0.0) for se, df in errors)
-
-
 def _unseen(value: float, n: int, low: float, high: float) -> Interval:
     """The interval where n values are all the same and tell nothing of the spread.
 
@@ -94,19 +88,11 @@ def _unseen(value: float, n: int, low: float, high: float) -> Interval:
     return value - share * (value - low), value + share * (high - value)
 
 
-def _unseen_p_value(value: float, n: int, reach: float) -> float:
-    """The level at which ``_unseen`` begins to reach 0."""
-    return min(1.0, 2.0 * (reach / (abs(value) + reach)) ** n)
-
-
-def _around(mean: float, half: float, reach: float) -> Interval:
-    return max(mean - half, -reach), min(mean + half, reach)
-
-
-def _finite(values: Array) -> Array:
-    if not np.isfinite(values).all():
+def _finite(values: Sequence[float] | Array) -> Array:
+    found = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(found).all():
         raise ValueError("differences must be finite numbers")
-    return values
+    return found
 
 
 def mean_interval(
@@ -151,18 +137,29 @@ def paired_difference(
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} values cannot be paired")
-    d = _finite(np.asarray(a, dtype=np.float64)) - _finite(np.asarray(b, dtype=np.float64))
-    n = len(d)
-    if n == 0:
+    d = _finite(a) - _finite(b)
+    if not len(d):
         return None
-    mean, permutation = float(d.mean()), sign_flip_p_value(d, seed)
-    if np.ptp(d) < _ROUNDING:
-        p_value = max(permutation, _unseen_p_value(mean, n, reach))
-        return Difference(mean, _unseen(mean, n, -reach, reach), p_value, n, 0.0)
-    errors = _standard_errors(d, groups)
-    p_value = max(permutation, _p_value(mean, errors))
-    interval = _around(mean, _half_width(errors), reach)
-    return Difference(mean, interval, p_value, n, float(d.std(ddof=1)))
+    errors = _standard_errors(d, groups) if len(d) > 1 else []
+    return _difference(d, errors, len(d), reach, sign_flip_p_value(d, seed))
+
+
+def _difference(
+    values: Array, errors: Sequence[tuple[float, int]], clusters: int, reach: float, least_p: float = 0.0
+) -> Difference:
+    """The mean of ``values`` by its (standard error, degrees of freedom); without any error, of so many ``clusters``
+    that are all the same. ``least_p``: what another test says."""
+    from scipy.stats import t
+
+    mean, sd = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    if max((se for se, _ in errors), default=0.0) < _ROUNDING:
+        interval = _unseen(mean, clusters, -reach, reach)
+        p_value = min(1.0, 2.0 * (reach / (abs(mean) + reach)) ** clusters)  # the level at which it begins to reach 0
+    else:
+        half = _half_width(errors)
+        interval = max(mean - half, -reach), min(mean + half, reach)
+        p_value = max(2.0 * float(t.sf(abs(mean) / se, df)) for se, df in errors if se > 0.0)
+    return Difference(mean, interval, max(p_value, least_p), len(values), sd)
 
 
 def sign_flip_p_value(differences: Sequence[float] | Array, seed: int) -> float:
@@ -231,7 +228,7 @@ def clustered_difference(
     agree so well that no error is left, nothing is known of the spread. ``reach`` is the largest absolute value
     possible. Raises ValueError for labels that don't fit the values, NaN and infinities.
     """
-    x = _finite(np.asarray(values, dtype=np.float64))
+    x = _finite(values)
     if not len(x) == len(rows) == len(columns):
         raise ValueError(f"{len(x)} values need as many row and column labels, got {len(rows)} and {len(columns)}")
     if not len(x):
@@ -244,9 +241,4 @@ def clustered_difference(
         cells = np.unique(kinds[0] * (int(kinds[1].max()) + 1) + kinds[1], return_inverse=True)[1]
         variance = max(variance, sum(one_way) - _cluster_variance(x, cells))
     clusters = min((int(kind.max()) + 1 for kind in kinds), default=1)
-    mean, sd, error = float(x.mean()), float(x.std(ddof=1)) if len(x) > 1 else 0.0, math.sqrt(variance)
-    if error < _ROUNDING:
-        p_value = _unseen_p_value(mean, clusters, reach)
-        return Difference(mean, _unseen(mean, clusters, -reach, reach), p_value, len(x), sd)
-    errors = [(error, clusters - 1)]
-    return Difference(mean, _around(mean, _half_width(errors), reach), _p_value(mean, errors), len(x), sd)
+    return _difference(x, [(math.sqrt(variance), max(clusters - 1, 1))], clusters, reach)

@@ -94,10 +94,13 @@ def test_regularizers_leave_out_who_is_unrated_or_held_out(regularizer: str) -> 
     assert one.history[0].regularization == pytest.approx(math.log(2), abs=0.3), "only a and b have an order"
 
 
-def test_without_the_base_score_it_is_a_base_that_has_none() -> None:
+def test_without_the_base_score_it_is_a_base_that_has_none_and_other_choices_are_refused() -> None:
     without, none = fitted(base_score=False), fitted(features=make_features(has_score=False))
     assert all_scores(without) == pytest.approx(all_scores(none), abs=1e-5)
     assert not all_scores(RewardModel(make_features(), RATINGS, ExperimentConfig(base_score=False))).any()
+    for name, value in (("regularizer", "lambdarank"), ("base_score", 1), ("noise_temperature", 0.0)):
+        with pytest.raises(ValueError, match=name):
+            ExperimentConfig.from_dict({name: value})
 
 
 # ── One order ──
