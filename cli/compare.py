@@ -12,8 +12,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 import config
 from cli.counting import by_model, count_comparison, ids_for_testing
 from core.files import keep_previous, write_json
@@ -76,11 +74,7 @@ def similarity(rankings: Rankings, owner: Mapping[str, str]) -> dict[str, Any]:
     alike: dict[str, dict[str, float]] = {p: dict.fromkeys(rankings, 1.0) for p in rankings}
     bounds: dict[str, dict[str, Interval | None]] = {p: dict.fromkeys(rankings) for p in rankings}
     for p, q in combinations(rankings, 2):
-        taus = [_tau(rankings[p][prompt_id], rankings[q][prompt_id]) for prompt_id in owner]
+        taus = [kendall_tau(rankings[p][prompt_id].scores, rankings[q][prompt_id].scores) for prompt_id in owner]
         alike[p][q] = alike[q][p] = fmean(taus)
         bounds[p][q] = bounds[q][p] = mean_interval(taus, groups=list(owner.values()))
     return {"similarity": alike, "similarity_ci95": bounds, "similarity_prompts": len(owner)}
-
-
-def _tau(a: GroundTruth, b: GroundTruth) -> float:
-    return float(kendall_tau(np.array(list(a.scores.values())), np.array([b.scores[model] for model in a.scores])))
