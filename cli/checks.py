@@ -156,7 +156,7 @@ def _embedded(about: str, *, needed: bool) -> Finding:
     path = embedded.weights_path()
     if path is not None:
         return Finding(about, f"{config.EMBEDDED_NAME}, {path.stat().st_size / 1e6:.0f} MB")
-    return Finding(about, f"the weights of {config.EMBEDDED_NAME} are not installed", embedded.MEND if needed else "")
+    return Finding(about, f"the weights of {config.EMBEDDED_NAME} are not installed", embedded.FIX if needed else "")
 
 
 def _base(args: Namespace, backend: Backend) -> Finding:
