@@ -21,8 +21,7 @@ from config import ExperimentConfig
 from core.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
-    from llm.ollama import OllamaModel
-    from llm.replies import ModelInfo
+    from llm.ollama import ModelInfo, OllamaModel
 
 GIB = 1024**3
 
