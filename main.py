@@ -144,9 +144,7 @@ def run(args: argparse.Namespace, command: str) -> int:
     params = configure(args, "ollama")  # bad usage is said before any server is looked for
     check_combination(args)
     if args.preferences:
-        from people import run as people
-
-        return people.run(args, params, command)
+        return run_votes(args, params, command)
     from cli import preflight
 
     backend = preflight.choose_backend(args, params)
@@ -184,8 +182,33 @@ def check_combination(args: argparse.Namespace) -> None:
     for needed, flag in (("rank", "json"), ("preferences", "skip_bad_rows")):
         if getattr(args, flag) and getattr(args, needed) is None:
             raise UsageError(f"--{flag} goes with --{needed} only.")
+    for flag in ("models", "judge", "ablate") if args.preferences else ():
+        if getattr(args, flag):
+            raise UsageError(f"--{flag} does not go with --preferences: the votes name their models and judges.")
+    if args.preferences and args.ground_truth != "round_robin":
+        raise UsageError("--ground_truth does not go with --preferences: people's own votes are the truth.")
     if args.backend == "embedded" and args.ground_truth != "round_robin":
         raise UsageError("--ground_truth listwise and both need Ollama: the embedded model weighs texts one by one.")
+
+
+def run_votes(args: argparse.Namespace, params: config.ExperimentConfig, command: str) -> int:
+    """The experiment on people's votes."""
+    from cli import preflight
+    from core.findings import Run
+    from core.store import lock
+    from people import run as people
+
+    with lock(args.cache_dir):
+        base, notes = preflight.choose_base(args, args.backend)
+        people.run(
+            args.preferences,
+            params=params,
+            run=Run(base, args.device, "", command, args.cache_dir, args.results_dir, notes),
+            device=preflight.device(args),
+            skip_bad_rows=args.skip_bad_rows,
+            refresh=bool(args.refresh),
+        )
+    return 0
 
 
 def run_personas(args: argparse.Namespace, backend: Backend, params: config.ExperimentConfig, command: str) -> int:

@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from core.errors import UsageError
-from people.vote_files import read_lines
-from people.votes import Votes, to_votes
+from people.votes import Votes, read_lines, to_votes
 
 _OUTCOMES = {"a": 1.0, "b": 0.0, "t": 0.5, "tie": 0.5}
 _QUESTION = "Better: A or B? t: tie, u: undo, q: quit > "
