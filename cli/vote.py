@@ -18,8 +18,7 @@ import config
 from cli.flags import command_like
 from core.files import append_line, drop_last_line, lock, move, read
 from core.records import Response
-from people.vote_files import read_lines
-from people.votes import Votes, to_votes
+from people.votes import Votes, read_lines, to_votes
 
 if TYPE_CHECKING:
     from stages.tasks import Job
