@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-import config
-from core.records import GroundTruth
+from core.findings import About, Run
+from core.records import GroundTruth, Rating
 from elo_system import EloSystem
 from evidence.hypotheses import difference_json, not_tested
 from evidence.intervals import winner
-from experiment import versions
 from people import scores as ps
 from people.ballots import Array, Ballots, Crowd, Mask
 from people.scores import ACCURACY, Scored
 from people.training import Predicted
-from report.words import SYSTEMS as TITLES
 
 CONTENDERS = ("elo_offset", "reward_model")
 SYSTEMS = (
@@ -42,31 +39,20 @@ class Tested:
     prompts: Mask
 
 
-def about_run(crowd: Crowd, about: Mapping[str, Any], elo: EloSystem) -> dict[str, Any]:
+def about_run(crowd: Crowd, run: Run, name: str, device: str, elo: EloSystem) -> About:
     """What was run: everything in the contract that is no measurement."""
     alone = len(crowd.ballots.users) == 1
     ratings = crowd.given if alone else elo.ratings
-    return {
-        "schema_version": config.SCHEMA_VERSION,
-        "backend": "votes",
-        "judge": "the people themselves",
-        "base_is_reward_model": crowd.features.has_score,
-        "seed": crowd.params.random_seed,
-        "config": dataclasses.asdict(crowd.params),
-        "models": [
-            {
-                "name": model,
-                "ollama_tag": None,
-                "arena_name": None,
-                "elo": ratings[model],
-                "elo_source": GIVEN if alone else RATED,
-            }
-            for model in crowd.ballots.models
-        ],
-        "versions": versions(),
-        "main_metric": ACCURACY,
-        **about,
-    }
+    return About(
+        persona=name,
+        backend="votes",
+        judge="the people themselves",
+        run=run,
+        params=crowd.params,
+        base_is_reward_model=crowd.features.has_score,
+        device=device,
+        models=tuple(Rating(model, ratings[model], GIVEN if alone else RATED) for model in crowd.ballots.models),
+    )
 
 
 def measured(
@@ -99,27 +85,18 @@ def measured(
 def _verdict(values: Mapping[str, Scored]) -> dict[str, Any]:
     gains = ps.differences(values["reward_model"], values["elo_offset"])
     accuracy = {name: ps.people_mean(values[name][ACCURACY]) for name in SYSTEMS}
-    best = winner(gains[ACCURACY])
-    said = {
-        "reward_model": "The personalized reward model predicts these people's votes better than the Elo offset.",
-        "elo_offset": "The Elo offset predicts these people's votes better than the personalized reward model.",
-        "none": "Neither system can be called better on these votes: the difference is within what chance alone does.",
-    }
     known = [accuracy[name] for name in CONTENDERS if accuracy[name] is not None]
     stronger = [
-        TITLES[name]
+        name
         for name in SYSTEMS
         if name not in CONTENDERS and known and (accuracy[name] or 0.0) > max(a for a in known if a is not None)
     ]
-    warning = f"A baseline predicts more votes than both systems: {', '.join(stronger)}."
     return {
+        "main_metric": ACCURACY,
         "improvement": {metric: difference_json(gain) for metric, gain in gains.items()},
-        "winner": best,
-        "verdict": {
-            "sentence": said[best] if known else "No vote was decided: there is nothing to predict.",
-            "prompts_needed": None,
-            "warnings": [warning] if stronger else [],
-        },
+        "winner": winner(gains[ACCURACY]),
+        "stronger_baselines": tuple(stronger),
+        "prompts_needed": None,
     }
 
 

@@ -21,6 +21,7 @@ import config
 import evaluation
 from base.features import Features, compute_features
 from core.errors import UsageError
+from core.findings import Findings, Run
 from core.records import GroundTruth
 from elo_system import EloSystem
 from people import scores as ps
@@ -30,6 +31,7 @@ from people.results import Tested, about_run, measured
 from people.training import Predicted, curve_counts, train_part
 from people.votes import Votes, load_votes
 from report import console as report
+from report.results import document
 from reward_model import RewardModel
 from stages.dataset import Clock
 
@@ -64,16 +66,12 @@ def run(args: argparse.Namespace, params: config.ExperimentConfig, command: str)
                 refresh=bool(args.refresh),
             )
         crowd = assemble(votes, features, params, args.cache_dir)
-        about = {
-            "persona": name,
-            "label": label,
-            "base_model": base,
-            "device": preflight.device(args),
-            "command": command,
-        }
-        results, elo, reward = experiment(crowd, {**about, "notes": list(notes)}, clock)
+        asked = Run(base, args.device, label, command, args.cache_dir, args.results_dir, notes)
+        results, elo, reward = experiment(crowd, asked, name, preflight.device(args), clock)
         report.print_final(results)
-        paths = result_files.write_results(results, elo, reward, args.results_dir, args.cache_dir)
+        paths = result_files.write_results(results, args.results_dir)
+        elo.save(args.cache_dir / config.ELO_STATE_FILE.format(name=name))
+        reward.save(args.cache_dir / config.REWARD_HEAD_FILE.format(name=name))
     print("\nWritten: " + ", ".join(str(path) for path in paths))
     return 0
 
@@ -143,8 +141,10 @@ def assemble(votes: Votes, features: Features, params: config.ExperimentConfig, 
 # ── The experiment ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def experiment(crowd: Crowd, about: Mapping[str, Any], clock: Clock) -> tuple[dict[str, Any], EloSystem, RewardModel]:
-    """The results dict, and what a new person starts from (one person alone: what was learned of them)."""
+def experiment(
+    crowd: Crowd, asked: Run, name: str, device: str, clock: Clock
+) -> tuple[dict[str, Any], EloSystem, RewardModel]:
+    """The results document, and what a new person starts from (one person alone: what was learned of them)."""
     ballots, params = crowd.ballots, crowd.params
     train, test = evaluation.split(ballots.prompts, params.train_prompts, params.random_seed)
     parts = [ballots.mask(p) for p in evaluation.folds(ballots.prompts, params.folds, params.random_seed)]
@@ -162,18 +162,16 @@ def experiment(crowd: Crowd, about: Mapping[str, Any], clock: Clock) -> tuple[di
         crossed = Predicted.empty(crowd, len(counts))
         strengths = [train_part(crowd, part, counts, crossed) for part in parts]
     with clock.stage("evaluation"):
-        results = {
-            **about_run(crowd, about, elo),
-            "counts": counted,
-            **measured(crowd, Tested(once, tested), Tested(crossed, np.ones_like(tested)), counts, rankings, parts),
-            "training_history": {
-                "preference_loss": [epoch.preference for epoch in reward.history],
-                "regularization_loss": [epoch.regularization for epoch in reward.history],
-            },
-        }
-    results["people"]["strengths"] = strengths
-    report.print_people_points(results)
-    return {**results, "timings_s": clock.seconds}, elo, reward
+        found = measured(crowd, Tested(once, tested), Tested(crossed, np.ones_like(tested)), counts, rankings, parts)
+    found["people"]["strengths"] = strengths
+    history = {
+        "preference_loss": [epoch.preference for epoch in reward.history],
+        "regularization_loss": [epoch.regularization for epoch in reward.history],
+    }
+    findings = Findings(counts=counted, training_history=history, timings_s=clock.seconds, **found)
+    results = document(about_run(crowd, asked, name, device, elo), findings)
+    report.print_points(results)
+    return results, elo, reward
 
 
 def count(ballots: Ballots, tested: Mask, rankings: Mapping[int, GroundTruth]) -> dict[str, int]:
