@@ -11,15 +11,17 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cli.flags import check_combination, configure, parser
 from core.errors import SuiteError
 
 if TYPE_CHECKING:
+    from base.features import Features
     from cli.preflight import Backend
     from config import ExperimentConfig
-    from core.findings import Run
+    from core.findings import About, Run
     from core.records import Rating
     from data_generation import Data
     from stages.tasks import Job
@@ -46,12 +48,26 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
     findings = experiment.evaluate(systems, data, plan, params, clock, judge=job.judging_contestant)
     if run.ablate:
         findings = experiment.ablated(findings, data, features, ratings, plan, params, clock)
-    document = results.document(experiment.about(job, run, features, ratings), findings)
+    document = results.document(about(job, run, features, ratings), findings)
     paths = files.write_results(document, run.results_dir)  # what was measured is written before it is told
     learned.keep(job, run, data, systems, plan, document)
-    console.print_results(document)
-    console.print_written(paths)
+    console.print_points(document)
+    console.print_final(document)
+    console.print_ablation(document)
+    print("\nWritten: " + ", ".join(map(str, paths)))
     return data, document
+
+
+def about(job: Job, run: Run, features: Features, ratings: Mapping[str, Rating]) -> About:
+    """What was run, for the results."""
+    from core.findings import About
+
+    own = f"The judge {job.judge} is also a contestant: it may prefer its own answers."
+    models = tuple(replace(ratings[name], ollama_tag=c.ollama_tag) for name, c in job.contestants.items())
+    return About(
+        job.name, job.llm.backend, job.judge, run, job.params, features.has_score, models,
+        notes=(own,) if job.judging_contestant else (),
+    )  # fmt: skip
 
 
 def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, command: str) -> int:

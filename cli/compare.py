@@ -14,7 +14,7 @@ from typing import Any
 
 import config
 from cli.counting import by_model, count_comparison, ids_for_testing
-from core.files import keep_previous, write_json
+from core.files import keep_previous, write_atomically, write_json
 from core.records import GroundTruth
 from data_generation import Data, rankings_by
 from evaluation import kendall_tau
@@ -60,7 +60,7 @@ def run(
     paths = [results_dir / pattern.format(name="all") for pattern in (config.RESULTS_FILE, config.PERSONAS_PLOT)]
     keep_previous(paths)
     write_json(paths[0], together)
-    plots.plot_personas(together, paths[1])
+    write_atomically(paths[1], plots.png(plots.personas, together))
     console.print_personas(together)
     print("\nWritten: " + ", ".join(str(path) for path in paths))
 

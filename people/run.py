@@ -9,7 +9,6 @@ split within each person would show one person's test votes to another's trainin
 from __future__ import annotations
 
 import dataclasses
-import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -33,35 +32,26 @@ from report import console
 RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
 GIVEN = "the Arena's, where it lists the model: one person alone has nobody else to start from"
 
-log = logging.getLogger("ranking.people")
+
+def read(source: str, *, skip_bad_rows: bool, cache_dir: Path) -> tuple[str, Votes]:
+    """The name of a run on the votes in ``source`` (a file or a hub id), and the votes. Raises UsageError and
+    MissingError where they can't be used; nothing is written."""
+    return run_name(source), load_votes(source, skip_bad_rows=skip_bad_rows, cache_dir=cache_dir)
 
 
-def run(
-    source: str,
-    *,
-    params: ExperimentConfig,
-    run: Run,
-    device: str,
-    skip_bad_rows: bool = False,
-    refresh: bool = False,
-) -> dict[str, Any]:
-    """The experiment on the votes in ``source`` (a file or a hub id): write its files, then say what they hold.
+def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh: bool) -> dict[str, Any]:
+    """The experiment on votes: write its files, then say what they hold. Returns the results document.
 
-    ``run.label`` is made here, from the votes. ``device``: what ``run.device`` comes to on this machine. ``refresh``
-    computes all features anew. Returns the results document. Raises UsageError and MissingError.
+    ``run.label`` is made here, from the votes. ``refresh`` computes all features anew.
     """
     from report.files import write_results
     from report.results import document
 
-    name, clock = run_name(source), Clock()
-    with clock.stage("votes"):
-        votes = load_votes(source, skip_bad_rows=skip_bad_rows, cache_dir=run.cache_dir)
+    clock = Clock()
     params = fitting(params, len(votes.prompts))
     left_out = (f"{len(votes.skipped)} wrong rows were left out",) if votes.skipped else ()
     run = dataclasses.replace(run, label=_label(votes, run.base_model))
-    console.print_header(name, run.label)
-    for note in (*run.notes, *votes.notes, *left_out):
-        log.info("Note: %s", note)
+    console.print_header(name, run.label, (*run.notes, *votes.notes, *left_out))
     with clock.stage("features"):
         features = compute_features(
             run.base_model, votes.prompts, votes.responses,
@@ -87,7 +77,6 @@ def run(
         run=run,
         params=params,
         base_is_reward_model=features.has_score,
-        device=device,
         models=tuple(Rating(model, ratings[model], GIVEN if alone else RATED) for model in votes.models),
         notes=(*votes.notes, *left_out),
     )
@@ -99,7 +88,7 @@ def run(
     console.print_training(results["counts"]["preferences"], params.evaluation_frequency)
     console.print_points(results)
     console.print_final(results)
-    log.info("\nWritten: %s", ", ".join(map(str, paths)))
+    print("\nWritten: " + ", ".join(map(str, paths)))
     return results
 
 
