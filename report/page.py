@@ -38,23 +38,19 @@ def write_report(document: Document, path: Path) -> None:
 
 def render_report(document: Document) -> str:
     """The report's HTML."""
-    crossed = document["cross_validated"]
     by_person = document["people"]["by_person"] if document["people"] else []
-    return (
-        _environment()
-        .get_template(TEMPLATE)
-        .render(
-            document=document,
-            charts=_charts(document),
-            prompt_rows=_by_difference(document),
-            people=sorted(by_person, key=lambda row: -int(row["votes"]))[:SHOWN_PEOPLE],
-            held_out=_held_out(document),
-            shown_systems=[system for system in SYSTEMS if system in crossed],
-            curve_remark=plots.curve_remark(document),
-            words=words,
-            QUALITY=QUALITY,
-            PLACES=PLACES,
-        )
+    template = _environment().get_template(TEMPLATE)
+    return template.render(
+        document=document,
+        charts=_charts(document),
+        prompt_rows=_by_difference(document),
+        people=sorted(by_person, key=lambda row: -int(row["votes"]))[:SHOWN_PEOPLE],
+        held_out=_held_out(document),
+        shown_systems=[system for system in SYSTEMS if system in document["cross_validated"]],
+        curve_remark=plots.curve_remark(document),
+        words=words,
+        QUALITY=QUALITY,
+        PLACES=PLACES,
     )
 
 
