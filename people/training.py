@@ -61,7 +61,7 @@ def curve_counts(crowd: Crowd, parts: Sequence[Mask]) -> tuple[int, ...]:
     most = max(int(np.bincount(ballots.user[~test[ballots.prompt]]).max(initial=0)) for test in parts)
     while math.ceil(most / every) + 1 > CURVE_POINTS:
         every *= 2
-    return evaluation.counts(most, every)
+    return (*range(0, most, every), most)
 
 
 def _train_part(crowd: Crowd, test: Mask, into: Predicted) -> None:
