@@ -11,6 +11,7 @@ import config
 import evaluation
 from base.features import Features, compute_features
 from cli import learned
+from core.findings import About, Findings, Run
 from core.ranking import Ranker
 from core.records import Prompt, Rating
 from elo_system import EloSystem
@@ -18,10 +19,10 @@ from evaluation import Metrics
 from evidence import hypotheses
 from evidence.ablation import ablation_table
 from evidence.baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking
-from evidence.intervals import mean_interval, prompts_needed_sentence, winner
+from evidence.intervals import mean_interval, prompts_needed, winner
 from evidence.judge_quality import judge_quality
 from report import console as report
-from report.words import SYSTEMS
+from report.results import document
 from reward_model import RewardModel
 from stages.context import shortened
 from stages.dataset import Clock, Data, estimated_ratings, make_data
@@ -70,10 +71,7 @@ def learn(data: Data, rankers: Sequence[Ranker], params: config.ExperimentConfig
     curve_a = evaluation.learning_curve(elo, order, truths, every, data.train_ids)
     curve_b = evaluation.learning_curve(reward, order, truths, every, data.train_ids, once=not params.incremental)
     curve = []
-    for index, (a, b) in enumerate(zip(curve_a, curve_b, strict=True)):
-        before = curve_a[index - 1].preferences if index else 0
-        if index:
-            report.print_point(index, before + 1, a.preferences, a.metrics.kendall_tau, b.metrics.kendall_tau)
+    for a, b in zip(curve_a, curve_b, strict=True):
         curve.append(
             {"preferences": a.preferences, "elo_offset": a.metrics.as_dict(), "reward_model": b.metrics.as_dict()}
         )
@@ -176,22 +174,7 @@ def examples(data: Data, fitted: Fitted, count: int = 3) -> list[dict[str, Any]]
 # ── Results ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class Run:
-    """What a run was asked for beyond its job."""
-
-    base_model: str
-    device: str
-    """As asked for: ``auto`` may fall back to the processor."""
-    place: str
-    """What that comes to on this machine, for the results."""
-    label: str
-    command: str
-    notes: tuple[str, ...] = ()
-    ablate: bool = False
-
-
-def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tuple[dict[str, Any], Fitted]:
+def run_persona(job: Job, run: Run, device: str, ratings: Mapping[str, Rating] | None) -> tuple[dict[str, Any], Fitted]:
     """The whole experiment for one persona: its results dict, and both systems as learned on the documented split.
 
     ``ratings`` None: they are estimated (embedded contestants).
@@ -222,24 +205,25 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
         tested, curves = put_to_test(data, [fitted.elo, fitted.reward], parts, params)
     with clock.stage("ablation"):
         rows = ablation_table(data, features, elo, params, parts) if run.ablate else []
-    results = {
-        **_about(job, run, features, rated),
-        "counts": counted,
-        "judge_quality": judge_figures(job, data),
-        "final": fitted.final,
+    findings = Findings(
+        main_metric="kendall_tau",
+        counts=counted,
+        judge_quality=judge_figures(job, data),
+        final=fitted.final,
         **_verdict(crossed, parts, params),
-        "learning_curve": fitted.learning_curve,
-        "curves": curves,
-        "hypotheses": tested,
-        "per_prompt": per_prompt(crossed, parts, data.prompts),
-        "examples": examples(data, fitted),
-        "training_history": {
+        learning_curve=fitted.learning_curve,
+        curves=curves,
+        hypotheses=tested,
+        per_prompt=per_prompt(crossed, parts, data.prompts),
+        examples=examples(data, fitted),
+        training_history={
             "preference_loss": [epoch.preference for epoch in fitted.reward.history],
             "regularization_loss": [epoch.regularization for epoch in fitted.reward.history],
         },
-        "ablation": rows,
-        "timings_s": clock.seconds,
-    }
+        ablation=rows,
+        timings_s=clock.seconds,
+    )
+    results = document(_about(job, run, device, features, rated), findings)
     learned.keep(job, run.base_model, data, (fitted.elo, fitted.reward), parts, results)
     return results, fitted
 
@@ -275,72 +259,30 @@ def _verdict(
 ) -> dict[str, Any]:
     gains = hypotheses.improvement(crossed, parts, params.random_seed)
     tau = gains["kendall_tau"]
-    best = winner(tau)
-    stronger = hypotheses.stronger_baselines(crossed)
-    said = {
-        "reward_model": "The personalized reward model ranks this persona's contestants better than the Elo offset.",
-        "elo_offset": "The Elo offset ranks this persona's contestants better than the personalized reward model.",
-        "none": "Neither system can be called better: the difference is within what chance alone does.",
-    }
-    names = ", ".join(SYSTEMS[name] for name in stronger)
-    warnings = [f"A baseline has a higher cross-validated τ than both systems: {names}."] if stronger else []
-    table = hypotheses.cross_validated(crossed, parts)
-    global_tau = table["global_elo"]["kendall_tau"]["ci95"]
-    if global_tau and global_tau[1] < 0.0:
-        warnings.append(
-            "The global Elo orders these contestants worse than chance: System A starts from it, and H2 has a weak "
-            "rival."
-        )
+    inflation = 1.0 + len(parts) / (len(parts) - 1.0)
     return {
-        "cross_validated": table,
+        "cross_validated": hypotheses.cross_validated(crossed, parts),
         "improvement": hypotheses.improvement_json(gains),
-        "winner": best,
-        "verdict": {
-            "sentence": said[best],
-            "prompts_needed": prompts_needed_sentence(tau, len(parts)),
-            "warnings": warnings,
-        },
+        "winner": winner(tau),
+        "stronger_baselines": tuple(hypotheses.stronger_baselines(crossed)),
+        "prompts_needed": prompts_needed(tau.difference, tau.sd, inflation=inflation) if tau else None,
     }
 
 
-def _about(job: Job, run: Run, features: Features, ratings: Mapping[str, Rating]) -> dict[str, Any]:
-    is_reward = features.has_score
+def _about(job: Job, run: Run, device: str, features: Features, ratings: Mapping[str, Rating]) -> About:
     judge_plays = any(c.ollama_tag == job.judge for c in job.contestants.values())
-    notes = list(run.notes)
-    if judge_plays:
-        notes.append(f"The judge {job.judge} is also a contestant: it may prefer its own answers.")
-    return {
-        "schema_version": config.SCHEMA_VERSION,
-        "persona": job.name,
-        "backend": job.llm.backend,
-        "label": run.label,
-        "judge": job.judge,
-        "base_model": run.base_model,
-        "base_is_reward_model": is_reward,
-        "device": run.place,
-        "seed": job.params.random_seed,
-        "config": dataclasses.asdict(job.params),
-        "models": [
-            {
-                "name": model,
-                "ollama_tag": contestant.ollama_tag,
-                "arena_name": ratings[model].arena_name,
-                "elo": ratings[model].elo,
-                "elo_source": ratings[model].source,
-                "proxy": ratings[model].proxy,
-            }
+    note = f"The judge {job.judge} is also a contestant: it may prefer its own answers."
+    return About(
+        persona=job.name,
+        backend=job.llm.backend,
+        judge=job.judge,
+        run=run,
+        params=job.params,
+        base_is_reward_model=features.has_score,
+        device=device,
+        models=tuple(
+            dataclasses.replace(ratings[model], model=model, ollama_tag=contestant.ollama_tag)
             for model, contestant in job.contestants.items()
-        ],
-        "versions": versions(),
-        "command": run.command,
-        "notes": notes,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Python's and the main libraries' versions, read without importing them."""
-    import platform
-    from importlib.metadata import version
-
-    names = ("torch", "transformers", "datasets", "ollama", "scipy", "numpy", "evalica")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+        ),
+        notes=(note,) if judge_plays else (),
+    )

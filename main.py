@@ -229,6 +229,7 @@ def run_persona(args: argparse.Namespace, job: Job, backend: Backend, command: s
     """The five steps: data, features, both systems, evaluation, files. Returns the results."""
     import experiment
     from cli import preflight
+    from core.findings import Run
     from report import console as report
     from report import files as result_files
 
@@ -236,13 +237,15 @@ def run_persona(args: argparse.Namespace, job: Job, backend: Backend, command: s
     base, notes = preflight.choose_base(args, backend.name)
     for note in (*backend.notes, *notes):
         print(f"Note: {note}")
-    run = experiment.Run(
-        base, args.device, preflight.device(args), backend.label, command, (*backend.notes, *notes), args.ablate
-    )
-    results, fitted = experiment.run_persona(job, run, backend.ratings)
+    said = (*backend.notes, *notes)
+    run = Run(base, args.device, backend.label, command, args.cache_dir, args.results_dir, said, args.ablate)
+    results, fitted = experiment.run_persona(job, run, preflight.device(args), backend.ratings)
+    report.print_points(results)
     report.print_final(results)
     report.print_ablation(results)
-    paths = result_files.write_results(results, fitted.elo, fitted.reward, args.results_dir, args.cache_dir)
+    paths = result_files.write_results(results, args.results_dir)
+    fitted.elo.save(args.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
+    fitted.reward.save(args.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
     print("\nWritten: " + ", ".join(str(path) for path in paths))
     return results
 

@@ -5,7 +5,6 @@ Called for ``--persona all``, when each persona's own run is done.
 
 from __future__ import annotations
 
-import json
 import logging
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 import config
 from cli import preflight
 from cli.plan import comparison_calls, test_prompts
-from core.files import keep_previous, write_atomically
+from core.files import keep_previous, write_atomically, write_json
 from core.records import GroundTruth, Prompt, Response
 from evaluation import kendall_tau
 from evidence.intervals import Interval, mean_interval
@@ -72,8 +71,8 @@ def run(
     }
     paths = [args.results_dir / pattern.format(name="all") for pattern in (config.RESULTS_FILE, config.PERSONAS_PLOT)]
     keep_previous(paths)
-    write_atomically(paths[0], json.dumps(together, indent=2, ensure_ascii=False) + "\n")
-    plots.plot_personas(together, paths[1])
+    write_json(paths[0], together)
+    write_atomically(paths[1], plots.png(plots.personas, together))
     report.print_personas(together)
     print("\nWritten: " + ", ".join(str(path) for path in paths))
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, params
 from hypothesis import strategies as st
+from sample_results import persona
 
 import evaluation
 import heads
@@ -264,7 +265,7 @@ def test_the_table_has_every_variant_on_the_same_folds() -> None:
     assert gain["difference"] == pytest.approx(1.0 - tau["Reward model, λ = 0.1"])
     assert gain["ci95"][0] <= gain["difference"] <= gain["ci95"][1]
     assert tau["Elo offset, judged in one order"] == tau["Elo offset"], "this judge has no position bias"
-    page = render_report({"ablation": rows})
+    page = render_report(persona() | {"ablation": rows})
     assert page.count("Bradley–Terry with the Arena prior") == 1
     assert f"<td>{gain['difference']:+.2f} <span" in page
 
