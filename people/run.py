@@ -21,13 +21,15 @@ from base.features import Features, compute_features
 from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import UsageError
-from core.findings import About, Run
+from core.findings import About, Findings, Run
 from core.records import Rating
+from elo_system import EloSystem
 from people.ballots import Crowd, Ratings, tabulate
 from people.scores import findings
 from people.training import curve_counts, learned, predict
 from people.votes import Votes, load_votes
 from report import console
+from reward_model import RewardModel
 
 RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
 GIVEN = "the Arena's, where it lists the model: one person alone has nobody else to start from"
@@ -50,37 +52,18 @@ def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh:
     clock = Clock()
     params = fitting(params, len(votes.prompts))
     left_out = (f"{len(votes.skipped)} wrong rows were left out",) if votes.skipped else ()
-    run = dataclasses.replace(run, label=_label(votes, run.base_model))
-    console.print_header(name, run.label, (*run.notes, *votes.notes, *left_out))
+    run = dataclasses.replace(run, label=_label(votes, run.base_model), notes=(*run.notes, *votes.notes, *left_out))
+    console.print_header(name, run.label, run.notes)
     with clock.stage("features"):
         features = compute_features(
             run.base_model, votes.prompts, votes.responses,
             cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh,
         )  # fmt: skip
     crowd = assemble(votes, features, params, run.cache_dir)
-    _, test = evaluation.split(crowd.ballots.prompt_ids, params.train_prompts, params.random_seed)
-    tested = crowd.ballots.mask(test)
-    counts = curve_counts(crowd, [tested, *crowd.folds])
-    with clock.stage("training"):
-        once = predict(crowd, [tested], counts)
-        elo, reward = learned(crowd, tested)
-    with clock.stage("cross_validation"):
-        crossed = predict(crowd, crowd.folds, counts)
-    with clock.stage("evaluation"):
-        measured = findings(crowd, once, crossed, reward.history)
-    alone = len(votes.users) == 1
-    ratings = crowd.given if alone else elo.ratings
-    about = About(
-        persona=name,
-        backend="votes",
-        judge="the people themselves",
-        run=run,
-        params=params,
-        base_is_reward_model=features.has_score,
-        models=tuple(Rating(model, ratings[model], GIVEN if alone else RATED) for model in votes.models),
-        notes=(*votes.notes, *left_out),
-    )
-    results = document(about, dataclasses.replace(measured, timings_s=clock.seconds))
+    measured, elo, reward = experiment(crowd, clock)
+    models = _ratings(crowd, elo)
+    about = About(name, "votes", "the people themselves", run, params, features.has_score, models)
+    results = document(about, measured)
     paths = write_results(results, run.results_dir)
     elo.save(run.cache_dir / config.ELO_STATE_FILE.format(name=name))
     reward.save(run.cache_dir / config.REWARD_HEAD_FILE.format(name=name))
@@ -90,6 +73,29 @@ def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh:
     console.print_final(results)
     print("\nWritten: " + ", ".join(map(str, paths)))
     return results
+
+
+def experiment(crowd: Crowd, clock: Clock) -> tuple[Findings, EloSystem, RewardModel]:
+    """What is measured, and both systems as they are kept for later."""
+    ballots, params = crowd.ballots, crowd.params
+    _, test = evaluation.split(ballots.prompt_ids, params.train_prompts, params.random_seed)
+    tested = ballots.mask(test)
+    counts = curve_counts(crowd, [tested, *crowd.folds])
+    with clock.stage("training"):
+        once = predict(crowd, [tested], counts)
+        elo, reward = learned(crowd, tested)
+    with clock.stage("cross_validation"):
+        crossed = predict(crowd, crowd.folds, counts)
+    with clock.stage("evaluation"):
+        measured = findings(crowd, once, crossed, reward.history)
+    return dataclasses.replace(measured, timings_s=clock.seconds), elo, reward
+
+
+def _ratings(crowd: Crowd, elo: EloSystem) -> tuple[Rating, ...]:
+    """The models with what a new person, or the one person alone, starts from."""
+    if len(crowd.ballots.users) == 1:
+        return tuple(Rating(model, rating, GIVEN) for model, rating in crowd.given.items())
+    return tuple(Rating(model, rating, RATED) for model, rating in elo.ratings.items())
 
 
 def run_name(source: str) -> str:

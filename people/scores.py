@@ -114,11 +114,11 @@ def scored(scores: Float, ballots: Ballots, rankings: Mapping[int, GroundTruth],
         if test[ballots.cell_prompt[cell]]:
             metrics = prompt_metrics(dict(zip(ballots.models, scores[cell].tolist(), strict=True)), truth)
             if metrics is not None:
-                found[cell] = metrics.as_dict()
+                found[cell] = metrics
     cells = np.array(list(found), dtype=np.intp)
     values = {}
     for metric in METRICS:
-        column = np.array([row[metric] for row in found.values()], dtype=np.float64)
+        column = np.array([getattr(metrics, metric) for metrics in found.values()], dtype=np.float64)
         values[metric] = Values(column, ballots.cell_user[cells], ballots.cell_prompt[cells])
     return values | {ACCURACY: accuracies(scores[None], ballots, test)[0]}
 

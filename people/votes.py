@@ -108,8 +108,6 @@ def _read_file(path: Path) -> tuple[Table, BadRows]:
     if path.suffix.lower() not in _ENDINGS:
         raise UsageError(f"{path} has an unknown ending; known are {', '.join(_ENDINGS)}")
     try:
-        if path.stat().st_size == 0:
-            raise UsageError(f"{path} is empty")
         if path.suffix.lower() == ".csv":
             return _read_csv(path)
         if path.suffix.lower() == ".parquet":
@@ -117,8 +115,6 @@ def _read_file(path: Path) -> tuple[Table, BadRows]:
 
             return _arrow_rows(pyarrow.parquet.read_table(path)), {}
         return read_lines(path)
-    except PermissionError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, OSError, NotImplementedError, csv.Error) as error:  # pyarrow's are of the first three
         raise UsageError(f"{path} cannot be read as {path.suffix}: {_first_line(error)}") from error
 
@@ -299,14 +295,12 @@ def _clashes(rows: Mapping[int, _Said], keep: str) -> BadRows:
             right.setdefault(key, text)
     found: BadRows = {}
     for number, said in rows.items():
-        for key, text in said.claims():
-            if right[key] != text:
-                what = (
-                    f"{key[1]} answers prompt {key[0]} with another text"
-                    if key[1:]
-                    else (f"prompt_id {key[0]} stands for another prompt")
-                )
-                found.setdefault(number, f"{what} in the {keep} row with it; one text each")
+        wrong = [key for key, text in said.claims() if right[key] != text]
+        if wrong:
+            prompt_id, *model = wrong[0]
+            answer = f"{model[0]} answers prompt {prompt_id} with another text" if model else ""
+            what = answer or f"prompt_id {prompt_id} stands for another prompt"
+            found[number] = f"{what} in the {keep} row with it; one text each"
     return found
 
 

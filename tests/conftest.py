@@ -8,7 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # the matrices are small, and several tests run side by side
+for threads in (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+):  # the matrices are small, and several tests run side by side
     os.environ.setdefault(threads, "1")
 
 

@@ -122,10 +122,9 @@ def about(incremental: bool = True) -> About:
         persona="coder",
         backend="embedded",
         judge="SmolLM2-135M-Instruct",
-        run=Run("SmolLM2-135M-Instruct", "auto", LABEL, command, Path("cache"), Path("results"), notes),
+        run=Run("SmolLM2-135M-Instruct", "auto", "cpu", LABEL, command, Path("cache"), Path("results"), notes),
         params=ExperimentConfig(incremental=incremental),
         base_is_reward_model=False,
-        device="cpu",
         models=tuple(models),
     )
 

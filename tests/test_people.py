@@ -176,8 +176,8 @@ def test_where_all_people_are_the_same_no_personal_gain_is_claimed(tmp_path: Pat
 
 
 def test_personal_tastes_are_found(tmp_path: Path) -> None:
-    params = dataclasses.replace(QUICK, max_epochs=10)
-    world = World(people=12, votes_each=50, prompts=20, common=0.5, personal=2.0)
+    params = dataclasses.replace(QUICK, max_epochs=10, folds=2)
+    world = World(people=8, votes_each=50, prompts=20, common=0.5, personal=2.0)
     gain = personal_gains(world, tmp_path, params)["reward_model"]
     assert gain.ci95[0] > 0.0
     assert gain.difference > 0.08

@@ -299,18 +299,15 @@ def test_a_csv_with_a_column_twice_a_cell_too_many_or_an_open_quote(tmp_path: Pa
     assert "cannot be read as .csv" in refusal(str(path))
 
 
-@pytest.mark.parametrize("name", ["v.jsonl", "v.csv", "v.parquet"])
-def test_empty_and_broken_files(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(b"")
-    assert "is empty" in refusal(str(path))
-    path.write_bytes(b"\x00\xff\xfe broken \x80" * 20)
-    assert "cannot be" in refusal(str(path))
+def test_empty_and_broken_files(place: Path) -> None:
     frame = pd.DataFrame({name: pd.Series(dtype="str") for name in VOTE_COLUMNS})
-    {".csv": frame.to_csv, ".parquet": frame.to_parquet, ".jsonl": lambda path: path.write_text("\n\n")}[path.suffix](
-        path
-    )
-    assert "has no rows" in refusal(str(path))
+    place.write_bytes(b"\x00\xff\xfe broken \x80" * 20)
+    assert "cannot be" in refusal(str(place))
+    place.write_bytes(b"")
+    assert "cannot be" in refusal(str(place)) if place.suffix == ".parquet" else "has no rows" in refusal(str(place))
+    write_empty = {".csv": frame.to_csv, ".parquet": frame.to_parquet, ".jsonl": lambda path: path.write_text("\n\n")}
+    write_empty[place.suffix](place)
+    assert "has no rows" in refusal(str(place))
 
 
 def test_what_is_no_vote_file(tmp_path: Path) -> None:
