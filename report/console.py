@@ -20,7 +20,7 @@ WINNERS = {"reward_model": "REWARD SYSTEM", "elo_offset": "ELO SYSTEM", "none": 
 # ── While it runs ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def print_header(persona: str, label: str, notes: Sequence[str]) -> None:
+def print_header(persona: str, label: str, notes: Sequence[str] = ()) -> None:
     """The head of a run: whose preferences, who answers and judges, and what is to be known before it begins."""
     rule = "=" * WIDTH
     title = "STARTING PERSONALIZED LLM RANKING EXPERIMENT"
