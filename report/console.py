@@ -24,8 +24,8 @@ def print_header(persona: str, label: str, notes: Sequence[str] = ()) -> None:
     """The head of a run: whose preferences, who answers and judges, and what is to be known before it begins."""
     rule = "=" * WIDTH
     title = "STARTING PERSONALIZED LLM RANKING EXPERIMENT"
-    _show([rule, title, f"Persona: {plain(persona)} · backend: {plain(label)}", rule])
-    _show(f"Note: {plain(note)}" for note in notes)
+    said = [f"Note: {plain(note)}" for note in notes]
+    _show([rule, title, f"Persona: {plain(persona)} · backend: {plain(label)}", rule, *said])
 
 
 def print_generation(persona: str) -> None:
