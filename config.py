@@ -350,6 +350,7 @@ FEATURES_FILES = "features_{name}_*.safetensors"  # one a base
 ELO_STATE_FILE = "elo_state_{name}.json"
 REWARD_HEAD_FILE = "reward_head_{name}.safetensors"
 VOTES_FILE = "votes_{name}.jsonl"
+VOTES_DIR = Path("votes")  # not in the cache: nobody can ask for them again
 RESULTS_FILE = "evaluation_results_{name}.json"
 CURVES_PLOT = "learning_curves_{name}.png"
 COMPARISON_PLOT = "metric_comparison_{name}.png"

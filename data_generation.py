@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 import config
 from core.errors import MissingError
 from core.records import Prompt, Response
-from core.store import Store
+from core.store import Item, Store
 from llm.interface import Request
 from stages.tasks import Job, Task, answer, fill, load_template, make_task, progress_bar
 
@@ -93,11 +93,7 @@ def _write_prompts(job: Job, store: Store) -> list[Prompt]:
                 f"{job.judge} wrote only {len(texts)} of {wanted} distinct prompts; they are kept. "
                 f"Run again with --num_prompts {max(5, len(texts))}, or with another --judge."
             )
-        items = {}
-        for i, text in enumerate(fresh):
-            key, made_from = _prompt_item(job, len(texts) + i)
-            items[key] = (made_from, {"text": text})
-        store.put_many(items)
+        store.put_many(Item(*_prompt_item(job, len(texts) + i), {}, {"text": text}) for i, text in enumerate(fresh))
         texts += fresh
     return [Prompt(_prompt_id(job, i), text) for i, text in enumerate(texts)]
 

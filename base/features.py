@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from base import frozen as frozen_base
 from base import location as base_location
 from base.frozen import MAX_LENGTH, Vectors
 from core.errors import UsageError
+from core.files import encode, read_tensors, set_aside, write_tensors
 from core.records import Prompt, Response
 
 log = logging.getLogger("ranking.features")
@@ -72,26 +73,22 @@ def compute_features(
     """Features of ``responses``: from the cache, and from the base (opened only then) where a text is new.
 
     Kept in ``features_<name>_<base>.safetensors``, batch by batch as they are made: a kill loses one batch at most.
-    ``refresh`` leaves out what was kept. Raises MissingError where the base is needed and not there, UsageError
-    where it yields no finite numbers.
+    ``refresh`` leaves out what was kept. One process at a time (``files.lock``). Raises MissingError where the base is
+    needed and not there, UsageError where it yields no finite numbers or a file can't be written.
     """
-    from filelock import FileLock
-
     texts = {p.id: p.text for p in prompts}
     pairs = [(texts[r.prompt_id], r.text) for r in responses]
-    cache_dir.mkdir(parents=True, exist_ok=True)
     slug = re.sub(r"[^A-Za-z0-9.-]+", "-", base_name).strip("-.")[-60:]
-    with FileLock(cache_dir / f"features_{name}_{slug}.lock"):
-        store = _Store(cache_dir, f"features_{name}_{slug}", {} if refresh else None)
-        known = base_location.identity(base_name) or store.identity
+    store = _Store(cache_dir, f"features_{name}_{slug}", anew=refresh)
+    known = base_location.identity(base_name) or store.identity
+    keys = [_key(known, max_length, *pair) for pair in pairs]
+    if known is None or any(key not in store.rows for key in keys):
+        base = (open_base or _opener(max_length))(base_name, device)
+        known = base_location.identity(base_name) or base_name  # the hub may just have brought it
         keys = [_key(known, max_length, *pair) for pair in pairs]
-        if known is None or any(key not in store.rows for key in keys):
-            base = (open_base or _opener(max_length))(base_name, device)
-            known = base_location.identity(base_name) or base_name  # the hub may just have brought it
-            keys = [_key(known, max_length, *pair) for pair in pairs]
-            missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in store.rows}
-            _embed(base, missing, store, known)
-        rows = [store.rows[key] for key in keys]
+        missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in store.rows}
+        _embed(base, missing, store, known)
+    rows = [store.rows[key] for key in keys]
     index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
     columns = [np.stack([row[i] for row in rows]) if rows else np.zeros((0, 0), np.float32) for i in range(3)]
     return Features(index, columns[0], columns[1], columns[2].reshape(-1), store.has_score, base_name)
@@ -103,7 +100,7 @@ def _opener(max_length: int) -> Callable[[str, str], Base]:
 
 def _key(identity: str | None, max_length: int, prompt: str, response: str) -> str:
     made_from = [FORMAT, identity, max_length, prompt, response]  # the template is part of the base's identity
-    return hashlib.sha256(json.dumps(made_from, ensure_ascii=False).encode()).hexdigest()[:32]
+    return hashlib.sha256(encode(json.dumps(made_from, ensure_ascii=False))).hexdigest()[:32]
 
 
 def _embed(base: Base, missing: Mapping[str, tuple[str, str]], store: _Store, identity: str) -> None:
@@ -128,36 +125,29 @@ def _embed(base: Base, missing: Mapping[str, tuple[str, str]], store: _Store, id
 class _Store:
     """The safetensors file of one base and run name, and the parts a run in progress has added to it."""
 
-    def __init__(self, folder: Path, stem: str, rows: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, stem: str, *, anew: bool) -> None:
         self.rows: dict[str, tuple[np.ndarray, np.ndarray, np.float32]] = {}
         self.identity: str | None = None
         self.has_score = False
         self._whole = folder / f"{stem}.safetensors"
         self._parts = sorted(folder.glob(f"{stem}.part*.safetensors"))
         self._next = 0
-        if rows is None:
-            for path in [self._whole, *self._parts]:
-                self._read(path)
+        for path in () if anew else (self._whole, *self._parts):
+            self._read(path)
 
     def _read(self, path: Path) -> None:
-        """Take in a file; a damaged one is moved aside, a vanished one is none."""
-        from safetensors import SafetensorError, safe_open
-
-        if not path.exists():
-            return
+        """Take in a file; a damaged one is set aside, a missing one is none."""
         try:
-            with safe_open(path, framework="numpy") as file:
-                about = file.metadata() or {}
-                parts = Vectors(*(file.get_tensor(field) for field in Vectors._fields))
-                keys = json.loads(about["keys"])
-            if about["checksum"] != _checksum(keys, parts):
-                raise ValueError("its checksum does not fit")
-        except (SafetensorError, KeyError, ValueError, OSError) as error:
-            aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
-            path.rename(aside)
-            log.warning("%s is damaged (%s): moved to %s, its texts are computed anew", path.name, error, aside.name)
+            tensors, about = read_tensors(path)
+            parts = Vectors(*(tensors[field] for field in Vectors._fields))
+            keys, identity, has_score = json.loads(about["keys"]), about["identity"], about["has_score"] == "True"
+        except FileNotFoundError:
             return
-        self._of(about["identity"], about["has_score"] == "True")
+        except (KeyError, ValueError) as error:
+            aside = set_aside(path)
+            log.warning("%s is damaged (%s): it is now %s, its texts are computed anew", path, error, aside.name)
+            return
+        self._of(identity, has_score)
         self.rows.update(zip(keys, zip(*parts, strict=True), strict=True))
 
     def _of(self, identity: str, has_score: bool) -> None:
@@ -170,7 +160,7 @@ class _Store:
         self._of(identity, has_score)
         while (part := self._whole.with_name(f"{self._whole.stem}.part{self._next:05d}.safetensors")).exists():
             self._next += 1
-        self._write(part, list(keys), vectors)
+        self._write(part, keys, vectors)
         self._parts.append(part)
         self.rows.update(zip(keys, zip(*vectors, strict=True), strict=True))
 
@@ -184,22 +174,6 @@ class _Store:
             part.unlink(missing_ok=True)
         self._parts = []
 
-    def _write(self, path: Path, keys: list[str], vectors: Vectors) -> None:
-        from safetensors.numpy import save_file
-
-        about = {
-            "keys": json.dumps(keys),
-            "checksum": _checksum(keys, vectors),
-            "identity": str(self.identity),
-            "has_score": str(self.has_score),
-        }
-        temporary = path.with_name(f".{path.name}.new")
-        save_file({k: np.ascontiguousarray(v) for k, v in vectors._asdict().items()}, temporary, metadata=about)
-        temporary.replace(path)
-
-
-def _checksum(keys: Sequence[str], vectors: Vectors) -> str:
-    digest = hashlib.sha256("".join(keys).encode())
-    for part in vectors:
-        digest.update(np.ascontiguousarray(part).data)
-    return digest.hexdigest()
+    def _write(self, path: Path, keys: Sequence[str], vectors: Vectors) -> None:
+        about = {"keys": json.dumps(keys), "identity": str(self.identity), "has_score": str(self.has_score)}
+        write_tensors(path, vectors._asdict(), about)

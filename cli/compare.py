@@ -18,13 +18,12 @@ import numpy as np
 import config
 from cli import preflight
 from cli.plan import comparison_calls, test_prompts
+from core.files import keep_previous, write_atomically
 from core.records import GroundTruth, Prompt, Response
-from core.store import write_atomically
 from evaluation import kendall_tau
 from evidence.intervals import Interval, mean_interval
 from report import console as report
 from report import plots
-from report.files import keep_previous
 from stages.judging import (
     REFERENCE_GROUP,
     Texts,

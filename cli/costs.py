@@ -90,7 +90,8 @@ def timings(params: Sequence[Job]) -> dict[tuple[str, str], float]:
     for job in params:
         for stage in ("responses", "preferences"):
             with job.store(_STAGES[stage], stage, read_only=True) as store:
-                for _, _, value in store.items():
+                for item in store.items():
+                    value = item.value
                     if isinstance(value, dict) and isinstance(value.get("seconds"), int | float):
                         found[stage, ""].append(value["seconds"])
                         found[stage, _asked(job, stage, value)].append(value["seconds"])

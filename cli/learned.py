@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import config
 from base import location as base_location
 from core.errors import MissingError, SuiteError, UsageError
-from core.files import fingerprint, write_atomically
+from core.files import fingerprint, read, read_tensors, write_json
 from core.ranking import TrainingSet
 from elo_system import EloSystem
 from reward_model import RewardModel
@@ -108,8 +108,7 @@ def keep(
         "history": reward.history,
         "fold_heads": heads,
     }
-    document = {"checksum": _checksum(body), **body}
-    write_atomically(folder / LEARNED_FILE.format(name=name), json.dumps(document, indent=2) + "\n")
+    write_json(folder / LEARNED_FILE.format(name=name), {"checksum": _checksum(body), **body})
 
 
 def made_from(job: Job, base: str) -> dict[str, Any]:
@@ -170,15 +169,16 @@ def load(job: Job, base: str | None, command: str) -> Learned:
 
 def _read(path: Path) -> dict[str, Any]:
     """What ``keep`` wrote, whole and of this version."""
-    if not path.exists():
+    data = read(path)
+    if data is None:
         raise MissingError(f"Nothing to rank with: {path} is missing.")
     try:
-        document: dict[str, Any] = json.loads(path.read_bytes())
+        document: dict[str, Any] = json.loads(data)
         if document.pop("checksum") != _checksum(document):
             raise ValueError("its checksum does not fit")
         if document["format"] != FORMAT:
             raise ValueError(f"it has format {document['format']}, this version reads {FORMAT}")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} can't be read ({error}); it was left as it is.") from error
     return document
 
@@ -200,7 +200,10 @@ def _systems(folder: Path, name: str, document: Mapping[str, Any], command: str)
     for path in (elo_path, head, *(folder / file for file in digests)):
         if not path.exists():
             raise MissingError(f"Nothing to rank with: {path} is missing.")
-    _check_readable(head)
+    try:
+        read_tensors(head)  # a cut or emptied file is known without features, and so before anything is asked
+    except ValueError as error:
+        raise UsageError(f"{head} can't be read ({error}); it was left as it is.") from error
     for file, digest in digests.items():
         if _digest(folder / file) != digest:
             raise UsageError(f"{folder / file} is damaged or of another run.")
@@ -210,17 +213,6 @@ def _systems(folder: Path, name: str, document: Mapping[str, Any], command: str)
     heads = (head, *(folder / file for file in digests))
     base, history = document["made_from"]["base"], document["history"]
     return Learned(elo, tuple(document["fold_ratings"]), base, document["evidence"], history, heads, command)
-
-
-def _check_readable(head: Path) -> None:
-    """A cut or emptied file is known without features, and so before anything is asked."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(head, framework="numpy") as file:
-            file.metadata()
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"{head} can't be read ({error}); it was left as it is.") from error
 
 
 def _outdated(job: Job, known: Mapping[str, Any], base: str | None) -> list[str]:

@@ -148,7 +148,8 @@ def _costs(job: Job) -> dict[str, Cost]:
     """Tokens a second over all kept responses of the persona, and what the server says of each model's size."""
     tokens, seconds = dict.fromkeys(job.contestants, 0), dict.fromkeys(job.contestants, 0.0)
     with job.store(config.RESPONSES_FILE, "responses", read_only=True) as store:
-        for _, _, value in store.items():
+        for item in store.items():
+            value = item.value
             if value["model"] in tokens:
                 tokens[value["model"]] += value["tokens"]
                 seconds[value["model"]] += value["seconds"]
@@ -212,7 +213,7 @@ def vote(args: Namespace, job: Job) -> int:
         for a, b in combinations(of[prompt.id], 2)
         if a.text.strip() != b.text.strip()
     ]
-    path = args.cache_dir / config.VOTES_FILE.format(name=job.name)
+    path = voting.own_votes_file(job.name, args.cache_dir)
     voting.vote_session(pairs, path, user=USER, seed=job.params.random_seed)
     votes = voting.read_own_votes(path)
     if votes is None:

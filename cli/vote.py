@@ -1,18 +1,18 @@
-"""Own votes in the terminal: two anonymous responses, a letter, saved at once in the format of ``votes``."""
+"""Own votes in the terminal: two anonymous responses, a letter, kept at once in the format that --preferences reads."""
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import re
+import shlex
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core.errors import UsageError
+import config
+from core.files import append_line, drop_last_line, lock, move, read
 from people.vote_files import read_lines
 from people.votes import Votes, to_votes
 
@@ -43,36 +43,22 @@ class Pair:
         return frozenset({(self.model_a, self.response_a), (self.model_b, self.response_b)})
 
 
-def append_vote(path: Path, pair: Pair, *, user: str, outcome: float) -> None:
-    """Add one vote (``outcome`` 1: a preferred, 0: b, 0.5: tie) and bring it to the disk before returning.
-
-    What an interrupted run left of a last line is cut off first.
-    """
-    row = {"user": user, **asdict(pair), "outcome": outcome}
-    line = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _mend(path)
-    with path.open("ab") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def undo_vote(path: Path) -> bool:
-    """Remove the last vote; False where there is none."""
-    end = _mend(path)
-    if end == 0:
-        return False
-    with path.open("r+b") as file:
-        data = file.read()
-        file.truncate(data.rfind(b"\n", 0, end - 1) + 1)
-        file.flush()
-        os.fsync(file.fileno())
-    return True
+def own_votes_file(name: str, cache_dir: Path) -> Path:
+    """Where the own votes of a persona lie. Those that an earlier version kept in the cache are moved there, and that
+    is said."""
+    path, old = (folder / config.VOTES_FILE.format(name=name) for folder in (config.VOTES_DIR, cache_dir))
+    votes = read(old) if old.resolve() != path.resolve() else None
+    if votes is not None and read(path) in (None, votes):
+        move(old, path)
+        print(f"Your votes in {old} are now in {path}: the cache may be deleted, your votes may not.")
+    elif votes is not None:
+        here, there = shlex.quote(str(path)), shlex.quote(str(old))
+        print(f"{old} holds votes that are not in {path}. To add them: cat {there} >> {here} && rm {there}")
+    return path
 
 
 def read_own_votes(path: Path) -> Votes | None:
-    """The votes of a file by ``append_vote``, None where there is none yet.
+    """The votes that sessions have kept in a file, None where there is none yet.
 
     Lines that do not parse (a torn last one) and votes on a response that has changed since are left out and
     stand in ``skipped``. Raises UsageError where no line is left.
@@ -93,16 +79,10 @@ def vote_session(
     """Ask for a vote on each pair this user has not voted on; the number of votes given and kept.
 
     Pairs and sides come in an order drawn from ``seed``; model names are never shown. End of input and Ctrl-C
-    mean quit: every vote given before is kept. Raises UsageError where another session holds the file.
+    mean quit: every vote given before is kept. Raises UsageError where another session is going on.
     """
-    import filelock
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(f"{path}.lock", timeout=0):
-            return _session(pairs, path, user, ask, show, random.Random(seed))  # noqa: S311 - no secret
-    except filelock.Timeout as error:
-        raise UsageError(f"another session is voting into {path}; end it first. Nothing was changed") from error
+    with lock(path.parent, timeout=0):
+        return _session(pairs, path, user, ask, show, random.Random(seed))  # noqa: S311 - no secret
 
 
 def _session(
@@ -121,11 +101,15 @@ def _session(
             answer = _answer(ask, show)
             if answer == "q":
                 break
-            if answer == "u":
-                given -= _undo(path, given, show)
-            else:
-                append_vote(path, todo[given], user=user, outcome=_OUTCOMES[answer])
+            if answer in _OUTCOMES:  # 1: A preferred, 0: B, 0.5: tie
+                append_line(path, {"user": user, **asdict(todo[given]), "outcome": _OUTCOMES[answer]})
                 given += 1
+            elif given == 0:
+                show("Nothing to undo in this session.")
+            else:
+                drop_last_line(path)
+                given -= 1
+                show("The last vote is taken back; here is its pair again.")
     except (EOFError, KeyboardInterrupt):
         show("")  # the question's line has no end yet
     show(f"{given} vote{'' if given == 1 else 's'} saved in {path}; {len(todo) - given} left")
@@ -153,38 +137,6 @@ def _answer(ask: Callable[[str], str], show: Callable[[str], None]) -> str:
         if answer in _OUTCOMES or answer in {"u", "q"}:
             return answer
         show("Please answer a, b, t, u or q.")
-
-
-def _undo(path: Path, given: int, show: Callable[[str], None]) -> int:
-    """Take the last vote of this session back: 1, or 0 where there is none."""
-    if given == 0:
-        show("Nothing to undo in this session.")
-        return 0
-    undo_vote(path)
-    show("The last vote is taken back; here is its pair again.")
-    return 1
-
-
-def _mend(path: Path) -> int:
-    """End the file with a whole line: a torn last one is cut off, a good one gets its end. The size in bytes."""
-    data = path.read_bytes() if path.exists() else b""
-    start = data.rfind(b"\n") + 1
-    if start == len(data):
-        return start
-    with path.open("r+b") as file:
-        if _parses(data[start:]):
-            file.seek(len(data))
-            file.write(b"\n")
-        else:
-            file.truncate(start)
-        return file.seek(0, os.SEEK_END)
-
-
-def _parses(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
 
 
 def _page(pair: Pair, number: int, total: int) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import config
-from core.store import write_atomically
+from core.files import keep_previous, write_atomically
 from elo_system import EloSystem
 from report import plots
 from report.page import write_report
@@ -37,18 +36,3 @@ def write_results(
     elo.save(cache_dir / config.ELO_STATE_FILE.format(name=name))
     reward.save(cache_dir / config.REWARD_HEAD_FILE.format(name=name))
     return paths
-
-
-def keep_previous(paths: Sequence[Path]) -> None:
-    """Move what is there to ``previous/`` beside it, its own time in its name."""
-    for path in paths:
-        if path.exists():
-            when = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
-            folder = path.parent / "previous"
-            folder.mkdir(exist_ok=True)
-            target = folder / f"{path.stem}_{when}{path.suffix}"
-            number = 1
-            while target.exists():
-                number += 1
-                target = folder / f"{path.stem}_{when}_{number}{path.suffix}"
-            path.rename(target)

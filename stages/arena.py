@@ -20,6 +20,7 @@ from typing import Any
 
 from config import ARENA_DATE, ARENA_FILE, DEFAULT_MODELS, Contestant
 from core import hub
+from core.files import read, set_aside, write_json
 from core.records import Rating
 from stages.arena_names import Match, match_arena_name, same_model
 
@@ -276,30 +277,22 @@ def _held(table: ArenaTable) -> dict[str, Any]:
 
 
 def _write_cache(path: Path, table: ArenaTable) -> None:
-    from core.store import fingerprint, write_atomically
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    held = _held(table)
-    write_atomically(path, json.dumps({**held, "checksum": fingerprint(held)}, indent=1, ensure_ascii=False) + "\n")
+    write_json(path, _held(table))
 
 
 def _read_cache(path: Path) -> tuple[ArenaTable | None, list[str]]:
     """The cached table, or None and what to say. A snapshot that this version does not ship is not used."""
-    from core.store import fingerprint
-
-    if not path.exists():
+    data = read(path)
+    if data is None:
         return None, []
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        checksum = held.pop("checksum")
+        held = json.loads(data)
         scores = {str(name): float(score) for name, score in held["scores"].items()}
+        if not all(map(math.isfinite, scores.values())):
+            raise ValueError("a rating that is no figure")
         table = ArenaTable(scores, held["source"], held["revision"], held["date"], held["scale"])
-        if fingerprint(_held(table)) != checksum:
-            raise ValueError("its checksum does not agree")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-        aside = path.with_name(f"{path.name}.damaged-{stamp}")
-        path.rename(aside)
+        aside = set_aside(path)
         return None, [f"{path} was damaged ({error}); it was moved to {aside.name} and is made anew"]
     if table.origin == SNAPSHOT_TABLE_ORIGIN and _held(table) != _held(snapshot_table()):
         return None, []

@@ -211,7 +211,7 @@ def test_a_missing_or_damaged_file_names_the_command_that_makes_it(
     assert MAKES_IT in out.err and f"--cache_dir {cache}" in out.err
     if file != "learned_coder.json":
         assert f"--num_prompts 5 --base_model {learned_run / 'base'}" in out.err, "as that run was"
-    assert "Traceback" not in out.err and "1." not in out.out
+    assert "Traceback" not in out.err and "Prompt:" not in out.out
     if (file, damage) != ("reward_head_coder.safetensors", "changed"):
         assert not server.calls, "it is said before anything is asked"
 
@@ -300,6 +300,7 @@ def test_a_tie_for_the_first_place_counts_for_both() -> None:
 
 def vote(cache: Path, keys: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("sys.stdin", io.StringIO(keys))
+    monkeypatch.setattr(config, "VOTES_DIR", cache.parent / "votes")
     return main.main([*RUN, "--cache_dir", str(cache), "--vote"])
 
 
@@ -308,7 +309,7 @@ def test_votes_are_kept_in_the_format_that_preferences_reads(
 ) -> None:
     from people.votes import load_votes
 
-    path = cache / "votes_coder.jsonl"
+    path = cache.parent / "votes" / "votes_coder.jsonl"
     assert vote(cache, "a\nb\nx\nt\nu\nA\nq\n", monkeypatch) == 0
     out = capsys.readouterr().out
     assert not server.calls, "the persona's own prompts and responses, all kept"
@@ -332,7 +333,7 @@ def test_no_input_at_all_is_no_vote(
 ) -> None:
     assert vote(cache, "", monkeypatch) == 0
     assert "No votes yet." in capsys.readouterr().out
-    assert not (cache / "votes_coder.jsonl").exists()
+    assert not list((cache.parent / "votes").glob("*.jsonl"))
 
 
 def test_responses_that_read_the_same_are_no_choice(
@@ -346,6 +347,7 @@ def test_responses_that_read_the_same_are_no_choice(
     with FakeOllama(brain=brain) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         monkeypatch.setattr("sys.stdin", io.StringIO("q\n"))
+        monkeypatch.setattr(config, "VOTES_DIR", tmp_path / "votes")
         flags = ["--cache_dir", str(tmp_path), "--vote", "--models", *models]
         assert main.main([*RUN, *flags]) == 0
     assert "Prompt 1 of 10 " in capsys.readouterr().out, "2 of 3 pairs on each of 5 prompts"

@@ -138,7 +138,7 @@ def test_an_item_is_asked_again_only_where_what_it_was_made_from_changed(
     job: Job, change: dict[str, Any], expected: tuple[int, int, int]
 ) -> None:
     got = asked(job, change)
-    if "num_predict" in str(change) and change["config"].num_predict == 9:
+    if "num_predict" in str(change) and change["params"].num_predict == 9:
         # the scripted answers do not change with the limit, so their judgements stand
         expected = (0, 18, 0)
     assert got == expected

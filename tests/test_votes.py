@@ -10,12 +10,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, params
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cli.vote import Pair, append_vote, read_own_votes, undo_vote, vote_session
+import config
+from cli.vote import Pair, own_votes_file, read_own_votes, vote_session
 from core import hub
 from core.errors import MissingError, UsageError
+from core.files import append_line
 from people import votes
 from people.votes import VOTE_COLUMNS, Votes, load_votes
 
@@ -157,19 +159,19 @@ def as_rows(found: Votes) -> list[Row]:
 
 
 @given(rows=vote_rows())
-@params(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_comes_back_as_it_was(rows: list[Row], tmp_path: Path) -> None:
     for suffix in ("jsonl", "csv", "parquet"):
         assert as_rows(load_votes(write(tmp_path / f"v.{suffix}", rows))) == rows
 
 
 @given(rows=vote_rows())
-@params(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_own_votes_come_back_as_they_were_given(rows: list[Row], tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
     path.unlink(missing_ok=True)
     for row in rows:
-        append_vote(path, Pair(*(row[name] for name in VOTE_COLUMNS[1:7])), user=row["user"], outcome=row["outcome"])
+        append_line(path, row)
     found = read_own_votes(path)
     assert found is not None
     assert as_rows(found) == rows == as_rows(load_votes(str(path)))
@@ -523,35 +525,15 @@ def test_a_changed_response_is_a_new_pair_and_ends_the_old_vote(tmp_path: Path) 
     assert "a new answer" in {r.text for r in found.responses}
 
 
-@pytest.mark.parametrize("cut", [1, 2, 30, 200])
-def test_a_torn_last_line_costs_that_vote_only(tmp_path: Path, cut: int) -> None:
+@pytest.mark.parametrize(("left", "lost"), [(slice(None, -1), 0), (slice(None, -30), 1), (slice(None, 20), 2)])
+def test_a_torn_last_line_costs_that_vote_only(tmp_path: Path, left: slice, lost: int) -> None:
     path = tmp_path / "v.jsonl"
-    for pair in PAIRS[:3]:
-        append_vote(path, pair, user="me", outcome=1.0)
-    whole = path.read_bytes()
-    lost = 0 if cut == 1 else 1  # without its line end alone, the vote is whole
-    path.write_bytes(whole[:-cut] if cut < 200 else whole.splitlines(keepends=True)[0][:-20])
-    if cut == 200:
-        assert read_own_votes(path) is None
-    else:
-        assert len(own(path).preferences) == 3 - lost
-    append_vote(path, PAIRS[4], user="me", outcome=0.0)
-    found = load_votes(str(path))
-    assert found.preferences[-1].prompt_id == "p4"
-    assert len(found.preferences) == (1 if cut == 200 else 4 - lost)
-
-
-def test_undo_on_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "v.jsonl"
-    assert not undo_vote(path)
-    append_vote(path, PAIRS[0], user="me", outcome=1.0)
-    before = path.read_bytes()
-    append_vote(path, PAIRS[1], user="me", outcome=1.0)
-    assert undo_vote(path)
-    assert path.read_bytes() == before
-    assert undo_vote(path)
-    assert not undo_vote(path)
-    assert read_own_votes(path) is None
+    run(path, "a", "a", "q")
+    path.write_bytes(path.read_bytes()[left])
+    before = read_own_votes(path)
+    assert (len(before.preferences) if before else 0) == 2 - lost
+    run(path, "b", "q")
+    assert [p.outcome for p in load_votes(str(path)).preferences] == [1.0] * (2 - lost) + [0.0]
 
 
 def test_a_file_of_wrong_lines_is_not_taken_for_no_votes(tmp_path: Path) -> None:
@@ -564,9 +546,32 @@ def test_a_file_of_wrong_lines_is_not_taken_for_no_votes(tmp_path: Path) -> None
 
 def test_two_sessions_on_one_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "v.jsonl"
-    with pytest.raises(UsageError, match="another session"):
+    with pytest.raises(UsageError, match="Another run is still using"):
         run(path, lambda page: str(run(path, "a")))
     assert run(path, "a")[0] == 1
+
+
+def test_votes_in_the_cache_are_moved_once_and_never_over_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(config, "VOTES_DIR", tmp_path / "votes")
+    cache, path = tmp_path / "cache", tmp_path / "votes" / "votes_coder.jsonl"
+    old = cache / "votes_coder.jsonl"
+    run(old, "a", "b", "q")
+    given = old.read_bytes()
+    assert own_votes_file("coder", cache) == path
+    assert path.read_bytes() == given and not old.exists()
+    assert f"{old} are now in {path}" in capsys.readouterr().out
+    assert own_votes_file("coder", cache) == own_votes_file("coder", path.parent) == path
+    assert capsys.readouterr().out == "", "there is nothing to move any more"
+    old.write_bytes(given)  # as a kill in the middle of moving leaves it
+    own_votes_file("coder", cache)
+    assert path.read_bytes() == given and not old.exists()
+    run(old, "t", "q", user="another")
+    capsys.readouterr()
+    own_votes_file("coder", cache)
+    assert path.read_bytes() == given and old.exists()
+    assert f"cat {old} >> {path}" in capsys.readouterr().out
 
 
 def test_responses_cannot_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def kept(folder: Path) -> dict[str, dict[str, Any]]:
     for stage, file in STAGES.items():
         with Store(folder / "cache" / file.format(name="coder"), stage=stage, read_only=True) as store:
             assert not store.notices
-            found[stage] = {key: (made_from, _timeless(value)) for key, made_from, value in store.items()}
+            found[stage] = {item.key: (item.made_from, _timeless(item.value)) for item in store.items()}
     return found
 
 
