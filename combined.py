@@ -28,20 +28,21 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 import evaluation
 from base.features import Features
+from base.view import View, pool, view_of
 from config import ExperimentConfig
 from core import pairwise
 from core.errors import MissingError, UsageError
-from core.pairwise import Array, Belief, Ints, Pairs, Problem
+from core.files import read_tensors, write_tensors
+from core.pairwise import Array, Belief, Ints, Pairs, Posterior, Problem
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference
-
 
 FORMAT = 1  # of a saved fit
 FIX = "Learn it anew: run the experiment again (python main.py --persona …)."
@@ -62,76 +63,6 @@ class Spreads(NamedTuple):
 
 
 EXPECTED = Spreads(0.5, 1.0, 0.5, 1.0)
-
-
-class Posterior(NamedTuple):
-    """What is believed of the scores of m responses to one prompt: normal, the unseen residual of each included."""
-
-    models: tuple[str, ...]
-    mean: Array
-    """[m]."""
-    covariance: Array
-    """[m, m]."""
-
-    def draw(self, draws: int, seed: int) -> Array:
-        """[draws, m] scores."""
-        variances, axes = np.linalg.eigh(self.covariance)
-        noise = np.random.default_rng(seed).standard_normal((draws, len(self.mean)))
-        return np.asarray(self.mean + noise @ (axes * np.sqrt(np.maximum(variances, 0.0))).T)
-
-    def best_chances(self, draws: int = 2000, seed: int = 0) -> dict[str, float]:
-        """{model: the share of draws in which its score is the highest}."""
-        best = self.draw(draws, seed).argmax(axis=1)
-        return dict(zip(self.models, (np.bincount(best, minlength=len(self.models)) / draws).tolist(), strict=True))
-
-
-# ── How texts are seen ───────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Statistics of the training texts alone, by which any text is seen."""
-
-    centre: Array
-    """[width of the states]."""
-    projection: Array
-    """[width of the states, components]."""
-    base_scale: float
-    """Spread of the base's score within prompts; 1 where it does not vary."""
-
-
-def view_of(states: NDArray[np.floating], base_score: NDArray[np.floating], prompts: Ints) -> View:
-    """Scale and axes of n training texts from their deviations within ``prompts`` [n]: what lies between prompts
-    cancels in every pair."""
-    width = states.shape[1]
-    if not len(states):
-        return View(np.zeros(width), np.zeros((width, 0)), 1.0)
-    deviations = within(states, prompts)
-    spread = np.sqrt((deviations**2).mean(axis=0))
-    spread[spread < 1e-6] = np.inf  # a feature that never varies says nothing
-    standard = deviations / spread
-    # Eigenvectors of the products on the smaller side, n × n or width × width.
-    few = len(standard) <= width
-    squares, vectors = np.linalg.eigh(standard @ standard.T if few else standard.T @ standard)
-    keep = np.arange(len(squares))[::-1][:COMPONENTS]
-    keep = keep[squares[keep] > 1e-9 * max(float(squares[-1]), 1e-9)]
-    axes = standard.T @ (vectors[:, keep] / np.sqrt(squares[keep])) if few else vectors[:, keep]
-    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(keep))])  # the sign is free: fix it
-    length = math.sqrt(float((standard**2).sum()) / len(standard)) or 1.0
-    base_spread = float(np.sqrt((within(base_score[:, None], prompts) ** 2).mean()))
-    centre = states.mean(axis=0, dtype=np.float64)
-    return View(centre, axes / spread[:, None] / length, base_spread if base_spread > 1e-6 else 1.0)
-
-
-def within(values: NDArray[np.floating], groups: Ints) -> Array:
-    """Deviations [n, d] from the mean of each one's group [n]."""
-    _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(size), values.shape[1]))
-    np.add.at(sums, group, values)
-    return np.asarray(values - (sums / size[:, None])[group])
-
-
-# ── System C ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,20 +94,19 @@ class Combined(Ranker):
     ) -> None:
         """``ratings``: global Elo by contestant, None or absent: unrated. ``fixed``: parts (``Spreads``) that stay at
         their prior mean, for the ablation."""
-        self._features, self._ratings, self._params = features, ratings, params
+        self._features, self._params = features, params
         self._states = pool(features.mean, features.last, params.pooling)
         self._base_score = features.base_score * float(features.has_score and params.base_score)
         self._models = tuple(dict.fromkeys([*ratings, *(model for _, model in features.index)]))
         self._global = global_logits(self._models, ratings)
         self._expected = Spreads(*(0.0 if f in fixed else t for f, t in zip(Spreads._fields, EXPECTED, strict=True)))
         self._responses: dict[str, dict[str, int]] = {}
-        numbers = {model: i for i, model in enumerate(self._models)}
-        self._model_of = np.zeros(len(self._states), np.intp)
+        self._model_of = [""] * len(self._states)
         for (prompt_id, model), row in features.index.items():
             self._responses.setdefault(prompt_id, {})[model] = row
-            self._model_of[row] = numbers[model]
-        view = view_of(self._states[:0], self._base_score[:0], np.zeros(0, np.intp))
-        self._learned = self._unfitted(view)
+            self._model_of[row] = model
+        nothing = np.zeros(0, np.intp)
+        self._learned = self._unfitted(view_of(self._states[nothing], self._base_score[nothing], nothing, COMPONENTS))
         self._belief: Belief | None = None
 
     @property
@@ -204,17 +134,14 @@ class Combined(Ranker):
         ``start``: fits (of everyone else), one a set, whose θ, β and w are the prior means and whose α and view of
         texts stay. ``spreads``: τ that are given (``common_spreads``) instead of estimated from each set.
         """
-        fitted = []
-        for blank in self._problems(sets, start):
-            given = None if spreads is None else np.array(spreads)
-            fitted.append(self._with(*self._solved([blank], given)))
-        return fitted
+        blanks = self._problems(sets, start)
+        return [self._with(*self._solved([blank], start is not None, spreads)) for blank in blanks]
 
     def common_spreads(self, sets: Sequence[TrainingSet], start: Sequence[Self]) -> Spreads:
         """τ that people share around everyone else's fits, from at most ``SAMPLE`` of the sets."""
         chosen = np.linspace(0, len(sets) - 1, min(SAMPLE, len(sets))).astype(int)
         blanks = self._problems([sets[i] for i in chosen], [start[i] for i in chosen])
-        return self._solved(blanks)[0].spreads if blanks else self._expected
+        return self._solved(blanks, True, None)[0].spreads if blanks else self._expected
 
     def leaving_out(self, groups: Sequence[Sequence[Preference]]) -> list[Self]:
         """This fit without each group of its preferences (``pairwise.left_out``), for scores and as a ``start``.
@@ -256,7 +183,9 @@ class Combined(Ranker):
 
     def _inputs(self, view: View, models: Sequence[str], states: NDArray[Any], base_score: NDArray[Any]) -> Array:
         """[texts, p] of texts by their models."""
-        one_hot = np.array([[m == model for m in self._models] for model in models]).reshape(-1, len(self._models))
+        number = {model: i for i, model in enumerate(self._models)}
+        numbers = np.array([number.get(model, -1) for model in models], np.intp)
+        one_hot = np.equal.outer(numbers, np.arange(len(self._models))).astype(np.float64)
         phi = (states - view.centre) @ view.projection
         return np.column_stack([one_hot @ self._global, one_hot, base_score / view.base_scale, phi])
 
@@ -298,7 +227,7 @@ class Combined(Ranker):
                     rows.append(row)
                     prompts.append(number)
         at = np.array(rows, np.intp)
-        return view_of(self._states[at], self._base_score[at], np.array(prompts, np.intp))
+        return view_of(self._states[at], self._base_score[at], np.array(prompts, np.intp), COMPONENTS)
 
     def _pairs(self, preferences: Sequence[Preference], prompt_ids: Sequence[str]) -> Pairs:
         """Raises UsageError for a preference about a response without features."""
@@ -381,3 +310,33 @@ class Combined(Ranker):
         Raises MissingError where there is none, UsageError where it is damaged or belongs to another base, version or
         set of contestants.
         """
+        if not path.exists():
+            raise MissingError(f"Nothing learned by System C at {path}. {FIX}")
+        try:
+            tensors, described = read_tensors(path)
+            about = json.loads(described["about"])
+            if about["format"] != FORMAT:
+                raise ValueError(f"it has format {about['format']}, this version reads {FORMAT}")
+            params = ExperimentConfig.from_dict(about["params"])
+            system = cls(features, {model: ratings.get(model) for model in about["models"]}, params)
+            view = View(tensors["centre"], tensors["projection"], float(about["base_scale"]))
+            belief = Belief(tensors["covariance"], float(about["trust"]), float(about["residual"]))
+            coefficients, spreads = tensors["coefficients"], Spreads(*about["spreads"])
+        except (KeyError, ValueError, TypeError, OSError) as error:
+            raise UsageError(f"{path} cannot be read ({error}); it was left as it is. {FIX}") from error
+        if about["base"] != features.base or len(view.centre) != system._states.shape[1]:
+            raise UsageError(f"{path} was learned on the base {about['base']}, not {features.base}. {FIX}")
+        if list(system._models) != about["models"]:
+            new = ", ".join(set(system._models) - set(about["models"]))
+            raise UsageError(f"{path} was learned without {new}. {FIX}")
+        inputs = system._unfitted(view).inputs
+        system._learned, system._belief = Learned(view, inputs, coefficients, spreads), belief
+        return system
+
+
+def global_logits(models: Sequence[str], ratings: Mapping[str, float | None]) -> Array:
+    """[m] global ratings in logits, centred on the rated ones; 0 for an unrated one."""
+    rated = [r for r in ratings.values() if r is not None]
+    centre = sum(rated) / len(rated) if rated else 0.0
+    known = {model: LOGIT * (r - centre) for model, r in ratings.items() if r is not None}
+    return np.array([known.get(model, 0.0) for model in models])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ Ints = NDArray[np.intp]
 
 ROUNDS = 500  # of Newton's method; ten to thirty are used
 STEP = 1e-9  # the largest coordinate of the last Newton step, in prior standard deviations
-CHANGE = 1e-4  # of ln τ in the last of MacKay's updates
+CHANGE, NEAR = 1e-4, 0.01  # of ln τ in the last of MacKay's updates, and of v in the Newton step before it
 WITNESSES = 2.0  # how many coefficients' worth of evidence the expected τ have; see combined.py
 
 TRUST_SPREAD = 0.5  # prior standard deviation of a calibration slope around 1
@@ -50,10 +51,10 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fit's data: Σ cross-entropy + ½ ‖v‖² is minimized over v, with coefficients = prior mean + τ·v."""
+    """One fit's data."""
 
     differences: Array
-    """[n, p] of the two responses of each pair."""
+    """[n, p] of the two texts' inputs in each pair."""
     pairs: Pairs
     prior: Array
     """[p] prior mean of the coefficients."""
@@ -67,55 +68,83 @@ class Problem:
         """[p] v of these coefficients; 0 where τ is 0."""
         return np.divide(coefficients - self.prior, tau, out=np.zeros(len(tau)), where=tau > 0.0)
 
-    def curvature(self, margin: Array, scaled: Array) -> Curvature:
-        """The Hessian in v: ``margin`` [n], ``scaled`` the differences times τ."""
-        p = sigmoid(margin)
-        return Curvature(scaled * np.sqrt(self.pairs.count * p * (1.0 - p))[:, None])
 
-    def newton_step(self, v: Array, tau: Array) -> tuple[Array, float, Curvature]:
+class Objective:
+    """Σ cross-entropy + ½ ‖v‖² of a problem at given τ [p]: convex in v."""
+
+    def __init__(self, problem: Problem, tau: Array) -> None:
+        self.pairs = problem.pairs
+        self.slopes = problem.differences * tau
+        self._offset = problem.differences @ problem.prior
+        # with fewer pairs than coefficients their products suffice (Woodbury's identity): the dual form
+        few = len(self.slopes) < len(tau)
+        self._products = self.slopes @ self.slopes.T if few else None
+
+    def margin(self, v: Array) -> Array:
+        """[n] s_a − s_b."""
+        return np.asarray(self._offset + self.slopes @ v)
+
+    def curvature(self, margin: Array) -> Curvature:
+        """The Hessian where the pairs have this margin [n]."""
+        p = sigmoid(margin)
+        return Curvature(self.slopes, np.sqrt(self.pairs.count * p * (1.0 - p)), self._products)
+
+    def newton_step(self, v: Array) -> tuple[Array, float, Curvature]:
         """(v after one step, the step's largest coordinate, the curvature before it). The step is halved until the
         objective does not rise, which is rarely needed."""
-        pairs, scaled = self.pairs, self.differences * tau
-        margin = self.differences @ self.prior + scaled @ v
-        curvature = self.curvature(margin, scaled)
-        step = curvature.solve(scaled.T @ (pairs.count * sigmoid(margin) - pairs.wins) + v)
-        along, size = scaled @ step, 1.0
+        margin = self.margin(v)
+        curvature = self.curvature(margin)
+        step = curvature.solve(self.slopes.T @ (self.pairs.count * sigmoid(margin) - self.pairs.wins) + v)
+        along, size = self.slopes @ step, 1.0
         before = self._value(margin, v)
         while size > 1e-6 and self._value(margin - size * along, v - size * step) > before + 1e-9 * (1.0 + before):
             size *= 0.5
         return v - size * step, float(np.abs(step).max(initial=0.0)), curvature
+
+    def optimum(self, v: Array) -> Array:
+        """v at the minimum, from any start."""
+        for _ in range(ROUNDS):
+            v, step, _ = self.newton_step(v)
+            if step < STEP:
+                break
+        return v
 
     def _value(self, margin: Array, v: Array) -> float:
         return float((self.pairs.count * np.logaddexp(0.0, margin) - self.pairs.wins * margin).sum() + 0.5 * v @ v)
 
 
 class Curvature:
-    """H = I + XᵀX for X [n, p], factored on its smaller side: p × p, or n × n by Woodbury's identity."""
+    """H = I + Xᵀ X with X = root · slopes [n, p], factored on its smaller side: p × p, or n × n where ``products``
+    (slopes · slopesᵀ) are given."""
 
-    def __init__(self, x: Array) -> None:
-        from scipy.linalg import lapack, solve_triangular
+    def __init__(self, slopes: Array, root: Array, products: Array | None) -> None:
+        from scipy.linalg import lapack
 
-        self.dual = len(x) < x.shape[1]
-        square = x @ x.T if self.dual else x.T @ x
+        self._x, self._dual = slopes * root[:, None], products is not None
+        square = self._x.T @ self._x if products is None else root[:, None] * products * root
         square[np.diag_indices_from(square)] += 1.0
-        factor, _ = lapack.dpotrf(square, lower=1)
-        if self.dual:
-            self._half = solve_triangular(factor, x, lower=True, check_finite=False)  # H⁻¹ = I − halfᵀ half
-        else:
-            lower = np.tril(lapack.dpotri(factor, lower=1)[0])
-            self._inverse = lower + np.tril(lower, -1).T
+        self._factor, _ = lapack.dpotrf(square, lower=1)
 
-    def solve(self, vector: Array) -> Array:
-        """H⁻¹ of a vector [p]."""
-        return np.asarray(vector - self._half.T @ (self._half @ vector) if self.dual else self._inverse @ vector)
+    def solve(self, right: Array) -> Array:
+        """H⁻¹ · right, [p] or [p, k]."""
+        from scipy.linalg import cho_solve
+
+        inner = self._x @ right if self._dual else right
+        if not inner.size:
+            return right
+        solved = cho_solve((self._factor, True), inner, check_finite=False)
+        return np.asarray(right - self._x.T @ solved if self._dual else solved)
 
     def variances(self) -> Array:
         """[p] the diagonal of H⁻¹."""
-        return np.asarray(1.0 - (self._half**2).sum(axis=0) if self.dual else self._inverse.diagonal())
+        from scipy.linalg import lapack, solve_triangular
 
-    def inverse(self) -> Array:
-        """[p, p]."""
-        return np.asarray(np.eye(self._half.shape[1]) - self._half.T @ self._half if self.dual else self._inverse)
+        if not self._dual:
+            return np.asarray(lapack.dpotri(self._factor, lower=1)[0].diagonal())
+        if not len(self._x):
+            return np.ones(self._x.shape[1])
+        half = solve_triangular(self._factor, self._x, lower=True, check_finite=False)
+        return np.asarray(1.0 - (half**2).sum(axis=0))
 
 
 def sigmoid(x: Array) -> Array:
@@ -132,26 +161,25 @@ def maximum(
     τ² = (Σ (c − prior)² + WITNESSES · expected²) / (Σ γ + WITNESSES), where γ = 1 − posterior / prior variance, after
     every Newton step.
     """
-    settled = tau is not None
-    tau, parts = (expected if tau is None else tau), len(expected)
     vs = [np.zeros(len(part)) for _ in problems]
-    for _ in range(ROUNDS):
-        squares, known, largest = np.zeros(parts), np.zeros(parts), 0.0
-        for i, problem in enumerate(problems):
-            vs[i], step, curvature = problem.newton_step(vs[i], tau[part])
-            largest = max(largest, step)
-            if not settled:
-                squares += np.bincount(part, vs[i] ** 2, parts) * tau**2
-                known += np.bincount(part, 1.0 - curvature.variances(), parts)
-        if settled and largest < STEP:
-            break
-        if not settled:
+    if tau is None:
+        tau = expected
+        for _ in range(ROUNDS):
+            squares, known, largest = np.zeros(len(tau)), np.zeros(len(tau)), 0.0
+            for i, problem in enumerate(problems):
+                vs[i], step, curvature = Objective(problem, tau[part]).newton_step(vs[i])
+                squares += np.bincount(part, vs[i] ** 2, len(tau)) * tau**2
+                known += np.bincount(part, 1.0 - curvature.variances(), len(tau))
+                largest = max(largest, step)
             update = np.sqrt((squares + WITNESSES * expected**2) / (known + WITNESSES))
-            ratio = np.divide(tau, update, out=np.ones(parts), where=update > 0.0)
+            ratio = np.divide(tau, update, out=np.ones(len(tau)), where=update > 0.0)
             vs = [v * ratio[part] for v in vs]  # the coefficients stay where they are
             tau = update
-            settled = largest < 0.01 and bool(np.abs(np.log(ratio)).max() < CHANGE)
-    return [p.prior + tau[part] * v for p, v in zip(problems, vs, strict=True)], tau
+            if largest < NEAR and np.abs(np.log(ratio)).max() < CHANGE:
+                break
+    each = tau[part]
+    solved = [Objective(problem, each).optimum(v) for problem, v in zip(problems, vs, strict=True)]
+    return [p.prior + each * v for p, v in zip(problems, solved, strict=True)], tau
 
 
 def left_out(problem: Problem, coefficients: Array, tau: Array, groups: Sequence[Pairs]) -> list[Array]:
@@ -162,10 +190,10 @@ def left_out(problem: Problem, coefficients: Array, tau: Array, groups: Sequence
     """
     from scipy.linalg import solve
 
-    pairs, scaled, v = problem.pairs, problem.differences * tau, problem.in_spreads(coefficients, tau)
+    pairs, objective, v = problem.pairs, Objective(problem, tau), problem.in_spreads(coefficients, tau)
     position = {(int(a), int(b)): i for i, (a, b) in enumerate(zip(pairs.a, pairs.b, strict=True))}
-    p = sigmoid(problem.differences @ coefficients)
-    root = scaled * np.sqrt(pairs.count * p * (1.0 - p))[:, None]
+    p = sigmoid(objective.margin(v))
+    root = objective.slopes * np.sqrt(pairs.count * p * (1.0 - p))[:, None]
     hessian = np.eye(len(tau)) + root.T @ root
     found = []
     for group in groups:
@@ -174,26 +202,17 @@ def left_out(problem: Problem, coefficients: Array, tau: Array, groups: Sequence
         except KeyError as error:
             raise ValueError("a judgement cannot be left out of a fit that it was no part of") from error
         if group.count.sum() < 0.05 * pairs.count.sum():
-            own = scaled[at] * np.sqrt(group.count * p[at] * (1.0 - p[at]))[:, None]
-            pull = scaled[at].T @ (group.count * p[at] - group.wins)
+            own = objective.slopes[at] * np.sqrt(group.count * p[at] * (1.0 - p[at]))[:, None]
+            pull = objective.slopes[at].T @ (group.count * p[at] - group.wins)
             without = v + solve(hessian - own.T @ own, pull, assume_a="pos", check_finite=False)
         else:
             count, wins = pairs.count.copy(), pairs.wins.copy()
             count[at] -= group.count
             wins[at] -= group.wins
             rest = dataclasses.replace(pairs, count=count, wins=np.clip(wins, 0.0, count))  # rounding aside
-            without = optimum(dataclasses.replace(problem, pairs=rest), v, tau)
+            without = Objective(dataclasses.replace(problem, pairs=rest), tau).optimum(v)
         found.append(problem.prior + tau * without)
     return found
-
-
-def optimum(problem: Problem, v: Array, tau: Array) -> Array:
-    """v at the maximum a posteriori, from any start: the objective is convex."""
-    for _ in range(ROUNDS):
-        v, step, _ = problem.newton_step(v, tau)
-        if step < STEP:
-            break
-    return v
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +240,13 @@ def belief_of(problem: Problem, coefficients: Array, tau: Array, folds: Sequence
         trust = slope(margins, pairs)
         residual = residual_variance(trust * margins, pairs)
     errors = pairs.count * sigmoid(margins) - pairs.wins
+    objective = Objective(problem, tau)
     gradients = np.zeros((int(pairs.prompt.max(initial=-1)) + 1, len(tau)))
-    np.add.at(gradients, pairs.prompt, problem.differences * tau * errors[:, None])
-    inverse = problem.curvature(problem.differences @ coefficients, problem.differences * tau).inverse()
-    pulled = gradients @ inverse
-    return Belief((inverse @ inverse + pulled.T @ pulled) * np.outer(tau, tau), trust, residual)
+    np.add.at(gradients, pairs.prompt, objective.slopes * errors[:, None])
+    curvature = objective.curvature(problem.differences @ coefficients)
+    inverse = curvature.solve(np.eye(len(tau)))
+    pulled = curvature.solve(gradients.T)
+    return Belief((inverse @ inverse + pulled @ pulled.T) * np.outer(tau, tau), trust, residual)
 
 
 def held_out_margins(problem: Problem, coefficients: Array, tau: Array, folds: Sequence[Ints]) -> Array:
@@ -234,9 +255,9 @@ def held_out_margins(problem: Problem, coefficients: Array, tau: Array, folds: S
     start = problem.in_spreads(coefficients, tau)
     for fold in folds:
         out = np.isin(problem.pairs.prompt, fold)
-        rest = Problem(problem.differences[~out], problem.pairs.part(~out), problem.prior)
-        v, _, _ = rest.newton_step(start, tau)
-        v, _, _ = rest.newton_step(v, tau)
+        rest = Objective(Problem(problem.differences[~out], problem.pairs.part(~out), problem.prior), tau)
+        v, _, _ = rest.newton_step(start)
+        v, _, _ = rest.newton_step(v)
         margins[out] = problem.differences[out] @ (problem.prior + tau * v)
     return margins
 
@@ -262,3 +283,24 @@ def residual_variance(margins: Array, pairs: Pairs) -> float:
     alike = float((pull**2).sum() - 2.0 * (error**2).sum())  # products of different pairs only
     scale = float((reach**2).sum() - 2.0 * (steepness**2).sum())
     return max(0.0, alike + RESIDUAL_WEIGHT * RESIDUAL_EXPECTED) / (scale + RESIDUAL_WEIGHT)
+
+
+class Posterior(NamedTuple):
+    """What is believed of the scores of m responses to one prompt: normal, the unseen residual of each included."""
+
+    models: tuple[str, ...]
+    mean: Array
+    """[m]."""
+    covariance: Array
+    """[m, m]."""
+
+    def draw(self, draws: int, seed: int) -> Array:
+        """[draws, m] scores."""
+        variances, axes = np.linalg.eigh(self.covariance)
+        noise = np.random.default_rng(seed).standard_normal((draws, len(self.mean)))
+        return np.asarray(self.mean + noise @ (axes * np.sqrt(np.maximum(variances, 0.0))).T)
+
+    def best_chances(self, draws: int = 2000, seed: int = 0) -> dict[str, float]:
+        """{model: the share of draws in which its score is the highest}."""
+        best = self.draw(draws, seed).argmax(axis=1)
+        return dict(zip(self.models, (np.bincount(best, minlength=len(self.models)) / draws).tolist(), strict=True))
