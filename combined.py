@@ -96,7 +96,7 @@ class Combined(Ranker):
         their prior mean, for the ablation."""
         self._features, self._params = features, params
         self._states = pool(features.mean, features.last, params.pooling)
-        self._base_score = features.base_score * float(features.has_score and params.base_score)
+        self._base_score = features.base_score.astype(np.float64) * (features.has_score and params.base_score)
         self._models = tuple(dict.fromkeys([*ratings, *(model for _, model in features.index)]))
         self._global = global_logits(self._models, ratings)
         self._expected = Spreads(*(0.0 if f in fixed else t for f, t in zip(Spreads._fields, EXPECTED, strict=True)))
@@ -176,7 +176,7 @@ class Combined(Ranker):
         """What is believed of new responses to one prompt, from their vectors: ``mean`` and ``last`` [m, d],
         ``base_score`` [m]. A model that was no contestant counts as unrated, its θ as 0."""
         states = pool(mean, last, self._params.pooling)
-        used = base_score * float(self._features.has_score and self._params.base_score)
+        used = base_score.astype(np.float64) * (self._features.has_score and self._params.base_score)
         return self._believed(tuple(models), self._inputs(self._learned.view, models, states, used))
 
     # ── Fitting ──

@@ -24,6 +24,7 @@ ROUNDS = 500  # of Newton's method; ten to thirty are used
 STEP = 1e-9  # the largest coordinate of the last Newton step, in prior standard deviations
 CHANGE, NEAR = 1e-4, 0.01  # of ln τ in the last of MacKay's updates, and of v in the Newton step before it
 WITNESSES = 2.0  # how many coefficients' worth of evidence the expected τ have; see combined.py
+ONE_STEP = 0.01  # of the judgements can be left out by one Newton step
 
 TRUST_SPREAD = 0.5  # prior standard deviation of a calibration slope around 1
 SHARED = 2.0  # pairs that share a response are alike: that many count as one for the slope
@@ -185,8 +186,8 @@ def maximum(
 def left_out(problem: Problem, coefficients: Array, tau: Array, groups: Sequence[Pairs]) -> list[Array]:
     """Coefficients of the maximum without each group of judgements, ``tau`` [p] as it is.
 
-    One Newton step from the whole fit where a group is less than a twentieth of the judgements (exact but for second
-    order), as many as it takes where it is more. Raises ValueError for a judgement that is not in the problem.
+    One Newton step from the whole fit (exact but for second order), and as many more as it takes where a group is more
+    than ``ONE_STEP`` of the judgements. Raises ValueError for a judgement that is not in the problem.
     """
     from scipy.linalg import solve
 
@@ -201,16 +202,15 @@ def left_out(problem: Problem, coefficients: Array, tau: Array, groups: Sequence
             at = np.array([position[int(a), int(b)] for a, b in zip(group.a, group.b, strict=True)], np.intp)
         except KeyError as error:
             raise ValueError("a judgement cannot be left out of a fit that it was no part of") from error
-        if group.count.sum() < 0.05 * pairs.count.sum():
-            own = objective.slopes[at] * np.sqrt(group.count * p[at] * (1.0 - p[at]))[:, None]
-            pull = objective.slopes[at].T @ (group.count * p[at] - group.wins)
-            without = v + solve(hessian - own.T @ own, pull, assume_a="pos", check_finite=False)
-        else:
+        own = objective.slopes[at] * np.sqrt(group.count * p[at] * (1.0 - p[at]))[:, None]
+        pull = objective.slopes[at].T @ (group.count * p[at] - group.wins)
+        without = v + solve(hessian - own.T @ own, pull, assume_a="pos", check_finite=False)
+        if group.count.sum() > ONE_STEP * pairs.count.sum():
             count, wins = pairs.count.copy(), pairs.wins.copy()
             count[at] -= group.count
             wins[at] -= group.wins
             rest = dataclasses.replace(pairs, count=count, wins=np.clip(wins, 0.0, count))  # rounding aside
-            without = Objective(dataclasses.replace(problem, pairs=rest), tau).optimum(v)
+            without = Objective(dataclasses.replace(problem, pairs=rest), tau).optimum(without)
         found.append(problem.prior + tau * without)
     return found
 
