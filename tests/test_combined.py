@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted import MODELS, PROMPTS, RATINGS, TEST, TRAIN, WIDTH, Likes, make_features, planted_likes, preferences
 
 import evaluation
 from base.features import Features
+from base.view import view_of
 from combined import EXPECTED, Combined, Spreads
 from config import ExperimentConfig
 from core.errors import MissingError, UsageError
@@ -21,47 +23,11 @@ from core.pairwise import Posterior
 from core.ranking import TrainingSet
 from core.records import GroundTruth, Preference
 
-MODELS = tuple("abcdef")
-RATINGS: dict[str, float | None] = {"a": 1000.0, "b": 1040.0, "c": 1080.0, "d": 1120.0, "e": 1160.0, "f": None}
-PROMPTS = tuple(f"p{i:02d}" for i in range(30))
-TRAIN, TEST = PROMPTS[:20], PROMPTS[20:]
-WIDTH = 20
-Likes = dict[tuple[str, str], float]
-
-
-def make_features(*, has_score: bool = True) -> Features:
-    """30 prompts × 6 models; what lies between prompts is larger than what lies within them."""
-    rng = np.random.default_rng(0)
-    states = rng.normal(size=(180, WIDTH)) * np.linspace(3.0, 0.3, WIDTH)
-    states += 2.0 * np.repeat(rng.normal(size=(30, WIDTH)), 6, axis=0)
-    index = {(f"p{i // 6:02d}", MODELS[i % 6]): i for i in range(180)}
-    score = 7.0 * rng.normal(size=180) + 3.0 if has_score else np.zeros(180)
-    last = states[:, ::-1] + rng.normal(size=states.shape)
-    return Features(index, states.astype("f4"), last.astype("f4"), score.astype("f4"), has_score, "tiny")
-
-
 FEATURES, PLAIN = make_features(), make_features(has_score=False)
 
 
 def likes(models: float, texts: float, hidden: float = 0.0, seed: int = 1) -> Likes:
-    """What a person likes: a strength for each model, a direction of the states, and what nothing shows."""
-    rng = np.random.default_rng(seed)
-    states = FEATURES.mean.reshape(30, 6, WIDTH).astype(float)
-    states -= states.mean(axis=1, keepdims=True)
-    direction = states @ rng.normal(size=WIDTH)
-    liked = models * rng.normal(size=6) + texts * direction / direction.std() + hidden * rng.normal(size=(30, 6))
-    return {key: float(liked.ravel()[row]) for key, row in FEATURES.index.items()}
-
-
-def preferences(liked: Likes, prompts: tuple[str, ...] = TRAIN, seed: int = 5) -> list[Preference]:
-    """Every pair of every prompt, judged with logistic noise, in a drawn order."""
-    rng = np.random.default_rng(seed)
-    made = []
-    for p in prompts:
-        for a, b in combinations(MODELS, 2):
-            chance = 1.0 / (1.0 + math.exp(-3.0 * (liked[p, a] - liked[p, b])))
-            made.append(Preference(p, a, b, float(rng.random() < chance)))
-    return [made[i] for i in rng.permutation(len(made))]
+    return planted_likes(FEATURES, models, texts, hidden, seed)
 
 
 def make(features: Features = FEATURES, **changes: object) -> Combined:
@@ -83,9 +49,6 @@ LIKED = likes(1.0, 1.0)
 VOTES = preferences(LIKED)
 
 
-# ── The start ──
-
-
 def test_before_any_preference_it_is_exactly_the_arena_and_the_base() -> None:
     fitted = make().fit([], prompt_ids=TRAIN)
     base = FEATURES.base_score.astype(float).reshape(30, 6)
@@ -96,22 +59,20 @@ def test_before_any_preference_it_is_exactly_the_arena_and_the_base() -> None:
     assert all_scores(make(PLAIN)) == pytest.approx(np.tile(arena, (30, 1)))  # never fitted, no score
 
 
-@pytest.mark.parametrize("ratings", [{}, dict.fromkeys(MODELS)])
-def test_without_ratings_and_score_it_prefers_nobody(ratings: dict[str, float | None]) -> None:
-    system = Combined(PLAIN, ratings, ExperimentConfig()).fit([], prompt_ids=TRAIN)
-    assert not all_scores(system).any()
-    assert sum(system.best_chances("p00").values()) == pytest.approx(1.0)
+def test_without_ratings_and_score_it_prefers_nobody() -> None:
+    assert not all_scores(Combined(PLAIN, dict.fromkeys(MODELS), ExperimentConfig()).fit([], prompt_ids=TRAIN)).any()
 
 
 # ── The maximum ──
 
 
-def naive_scores(system: Combined, votes: list[Preference], spreads: Spreads) -> np.ndarray:
+def naive_scores(votes: list[Preference], spreads: Spreads) -> np.ndarray:
     """The objective of DESIGN §10 written out, one preference after the other, minimized by SciPy."""
     from scipy.optimize import minimize
 
-    view = system._learned.view
-    states = (np.concatenate([FEATURES.mean, FEATURES.last], axis=1) - view.centre) @ view.projection
+    both = np.concatenate([FEATURES.mean, FEATURES.last], axis=1)
+    view = view_of(both[:120], FEATURES.base_score[:120], np.repeat(np.arange(20), 6), 128)
+    states = (both - view.centre) @ view.projection
     base = FEATURES.base_score / view.base_scale
     rated = {m: (1080.0 if r is None else r) * math.log(10.0) / 400.0 for m, r in RATINGS.items()}
 
@@ -140,7 +101,7 @@ def test_newton_finds_the_maximum_of_the_written_out_objective(count: int) -> No
         dataclasses.replace(v, outcome=0.25 + 0.5 * v.outcome) if i % 3 else v for i, v in enumerate(VOTES[:count])
     ]
     fitted = make().fit_many([TrainingSet.of(votes, TRAIN)], spreads=spreads)[0]
-    scores, naive = all_scores(fitted), naive_scores(fitted, votes, spreads)
+    scores, naive = all_scores(fitted), naive_scores(votes, spreads)
     centred = scores - scores.mean(axis=1, keepdims=True)
     assert centred == pytest.approx(naive - naive.mean(axis=1, keepdims=True), abs=1e-4)
     assert fitted.spreads == spreads
@@ -164,7 +125,7 @@ def test_a_pair_that_is_judged_again_counts_again_and_either_way_round() -> None
     assert np.abs(all_scores(twice) - all_scores(given_[0])).max() > 0.05
 
 
-def test_what_is_held_out_is_not_seen() -> None:
+def test_a_held_out_contestant_is_not_seen_and_counts_as_rated() -> None:
     other = make_features()
     unseen = [row for (p, m), row in other.index.items() if p in TEST or m == "c"]
     for array in (other.mean, other.last, other.base_score):
@@ -174,22 +135,18 @@ def test_what_is_held_out_is_not_seen() -> None:
     seen = [m for m in MODELS if m != "c"]
     for p in TRAIN:
         assert [first.scores(p)[m] for m in seen] == [second.scores(p)[m] for m in seen]
+    still = Combined(PLAIN, RATINGS, ExperimentConfig(), fixed=["arena", "texts"])
+    held = still.fit(VOTES, prompt_ids=TRAIN, held_out="e")
+    assert held.scores("p25")["e"] == pytest.approx(80.0 * math.log(10.0) / 400.0)  # g alone, no strength of its own
 
 
-def test_a_held_out_contestant_counts_as_rated_and_has_no_strength_of_its_own() -> None:
-    fitted = Combined(PLAIN, RATINGS, ExperimentConfig(), fixed=["texts"]).fit(VOTES, prompt_ids=TRAIN, held_out="e")
-    alpha = fitted._learned.coefficients[0]
-    assert fitted.scores("p25")["e"] == pytest.approx(alpha * 80.0 * math.log(10.0) / 400.0)
-
-
-@pytest.mark.parametrize("part", Spreads._fields)
-def test_a_part_that_is_fixed_stays_at_its_prior_mean(part: str) -> None:
-    system = Combined(FEATURES, RATINGS, ExperimentConfig(), fixed=[part])
-    fitted = system.fit(VOTES, prompt_ids=TRAIN)
-    moved = np.abs(fitted._learned.coefficients - Combined(FEATURES, RATINGS, ExperimentConfig()).fit(
-        [], prompt_ids=TRAIN)._learned.coefficients)  # fmt: skip
-    by_part = dict(zip(Spreads._fields, np.split(moved, [1, 7, 8]), strict=True))
-    assert [name for name, change in by_part.items() if not change.any()] == [part]
+def test_parts_that_are_fixed_stay_at_their_prior_mean() -> None:
+    for part in Spreads._fields:
+        system = Combined(FEATURES, RATINGS, ExperimentConfig(), fixed=[part]).fit(VOTES, prompt_ids=TRAIN)
+        assert [name for name, t in system.spreads._asdict().items() if t == 0.0] == [part]
+    nothing_moves = Combined(FEATURES, RATINGS, ExperimentConfig(), fixed=Spreads._fields)
+    start = make().fit([], prompt_ids=TRAIN)
+    assert all_scores(nothing_moves.fit(VOTES, prompt_ids=TRAIN)) == pytest.approx(all_scores(start))
 
 
 # ── What it learns ──
@@ -247,12 +204,11 @@ def test_a_person_starts_from_everyone_else_and_moves_by_their_own_votes() -> No
     silent, *_ = everyone.fit_many([TrainingSet.of([], TRAIN)], others[:1])
     assert all_scores(silent) == pytest.approx(all_scores(others[0]))
     fitted = everyone.fit_many(sets, others, common)
-    own = [likes(0.7, 0.0, seed=100 + person) for person in range(25)]
-    gains = [
-        tau(f, liked) - tau(o, liked)
-        for f, o, personal in zip(fitted, others, own, strict=True)
-        for liked in [{key: LIKED[key] + personal[key] for key in LIKED}]
-    ]
+    gains = []
+    for person, (before, after) in enumerate(zip(others, fitted, strict=True)):
+        own = likes(0.7, 0.0, seed=100 + person)
+        liked = {key: LIKED[key] + own[key] for key in LIKED}
+        gains.append(tau(after, liked) - tau(before, liked))
     assert np.mean(gains) > 0.05
 
 
@@ -291,25 +247,22 @@ def test_more_votes_make_it_surer_and_new_texts_are_judged_like_old_ones() -> No
     assert many.best_chances("p25", 500, 1) == new.best_chances(500, 1)
 
 
-def test_chances_are_about_as_often_right_as_they_say() -> None:
-    said, true = [], []
-    for seed in range(12):
-        for hidden in (0.3, 1.0):
-            liked = likes(1.0, 1.0, hidden, seed)
-            fitted = make(PLAIN).fit(preferences(liked, seed=seed)[:150], prompt_ids=TRAIN)
-            for p in TEST:
-                chances = fitted.best_chances(p, 500)
-                said.append(max(chances.values()))
-                true.append(max(chances, key=chances.__getitem__) == max(MODELS, key=lambda m: liked[p, m]))
-    assert np.mean(said) == pytest.approx(np.mean(true), abs=0.1)
+def chances_of(liked: Likes, count: int, seed: int) -> list[tuple[float, bool]]:
+    """The highest chance said for each test prompt, and whether that model was the best."""
+    fitted = make(PLAIN).fit(preferences(liked, seed=seed)[:count], prompt_ids=TRAIN)
+    said = []
+    for p in TEST:
+        chances = fitted.best_chances(p, 500)
+        first = max(chances, key=chances.__getitem__)
+        said.append((chances[first], first == max(MODELS, key=lambda m: liked[p, m])))
+    return said
 
 
-def test_where_there_is_nothing_to_learn_it_is_sure_of_nothing() -> None:
-    tops = []
-    for seed in range(8):
-        fitted = make(PLAIN).fit(preferences(likes(0.0, 0.0, 1.0, seed), seed=seed), prompt_ids=TRAIN)
-        tops += [max(fitted.best_chances(p, 500).values()) for p in TEST]
-    assert np.mean(tops) < 0.35
+def test_chances_are_about_as_often_right_as_they_say_and_low_where_there_is_nothing_to_learn() -> None:
+    worlds = [likes(1.0, 1.0, hidden, seed) for seed in range(12) for hidden in (0.3, 1.0)]
+    said, true = np.array([c for i, liked in enumerate(worlds) for c in chances_of(liked, 150, i)]).T
+    assert said.mean() == pytest.approx(true.mean(), abs=0.1)
+    assert np.mean([c for i in range(8) for c, _ in chances_of(likes(0.0, 0.0, 1.0, i), 300, i)]) < 0.35
 
 
 # ── Degenerate data ──
@@ -360,13 +313,14 @@ def test_texts_that_are_all_alike_leave_the_models(same: float) -> None:
     alike = dataclasses.replace(FEATURES, mean=states, last=states, base_score=states[:, 0])
     fitted = make(alike).fit(preferences(likes(2.0, 0.0)), prompt_ids=TRAIN)
     assert tau(fitted, likes(2.0, 0.0)) > 0.8
+
+
+def test_without_texts_there_is_nothing_to_learn_and_a_preference_about_one_is_refused() -> None:
     empty = Features({}, np.zeros((0, 4), "f4"), np.zeros((0, 4), "f4"), np.zeros(0, "f4"), False, "tiny")
-    assert Combined(empty, RATINGS, ExperimentConfig()).fit([]).spreads == EXPECTED
-
-
-def test_a_preference_about_a_text_without_features_is_refused() -> None:
+    system = Combined(empty, RATINGS, ExperimentConfig())
+    assert system.fit([]).spreads == EXPECTED
     with pytest.raises(UsageError, match="without features"):
-        make().fit([Preference("p99", "a", "b", 1.0)])
+        system.fit(VOTES[:1])
 
 
 # ── Files ──
