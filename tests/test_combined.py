@@ -1,0 +1,350 @@
+"""System C: its start, its maximum against a naive twin, people, how sure it is, degenerate data, files."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planted import MODELS, PROMPTS, RATINGS, TEST, TRAIN, WIDTH, Likes, make_features, planted_likes, preferences
+
+import evaluation
+from base.features import Features
+from base.view import view_of
+from combined import EXPECTED, Combined, Spreads
+from config import ExperimentConfig
+from core.errors import MissingError, UsageError
+from core.pairwise import Posterior
+from core.ranking import TrainingSet
+from core.records import GroundTruth, Preference
+
+FEATURES, PLAIN = make_features(), make_features(has_score=False)
+
+
+def likes(models: float, texts: float, hidden: float = 0.0, seed: int = 1) -> Likes:
+    return planted_likes(FEATURES, models, texts, hidden, seed)
+
+
+def make(features: Features = FEATURES, **changes: object) -> Combined:
+    return Combined(features, RATINGS, ExperimentConfig.from_dict(changes))
+
+
+def all_scores(system: Combined) -> np.ndarray:
+    return np.array([[system.scores(p)[m] for m in MODELS] for p in PROMPTS])
+
+
+def tau(system: Combined, liked: Likes) -> float:
+    truths = [GroundTruth(p, {m: liked[p, m] for m in MODELS}) for p in TEST]
+    found = evaluation.evaluate(system, truths).mean.kendall_tau
+    assert found is not None
+    return found
+
+
+LIKED = likes(1.0, 1.0)
+VOTES = preferences(LIKED)
+
+
+def test_before_any_preference_it_is_exactly_the_arena_and_the_base() -> None:
+    fitted = make().fit([], prompt_ids=TRAIN)
+    base = FEATURES.base_score.astype(float).reshape(30, 6)
+    spread = np.sqrt(((base[:20] - base[:20].mean(axis=1, keepdims=True)) ** 2).mean())
+    arena = (np.array([1000.0, 1040.0, 1080.0, 1120.0, 1160.0, 1080.0]) - 1080.0) * math.log(10.0) / 400.0
+    assert all_scores(fitted) == pytest.approx(arena + base / spread, abs=1e-12)
+    assert fitted.spreads == EXPECTED
+    assert all_scores(make(PLAIN)) == pytest.approx(np.tile(arena, (30, 1)))  # never fitted, no score
+
+
+def test_without_ratings_and_score_it_prefers_nobody() -> None:
+    assert not all_scores(Combined(PLAIN, dict.fromkeys(MODELS), ExperimentConfig()).fit([], prompt_ids=TRAIN)).any()
+
+
+# ── The maximum ──
+
+
+def naive_scores(votes: list[Preference], spreads: Spreads) -> np.ndarray:
+    """The objective of DESIGN §10 written out, one preference after the other, minimized by SciPy."""
+    from scipy.optimize import minimize
+
+    both = np.concatenate([FEATURES.mean, FEATURES.last], axis=1)
+    view = view_of(both[:120], FEATURES.base_score[:120], np.repeat(np.arange(20), 6), 128)
+    states = (both - view.centre) @ view.projection
+    base = FEATURES.base_score / view.base_scale
+    rated = {m: (1080.0 if r is None else r) * math.log(10.0) / 400.0 for m, r in RATINGS.items()}
+
+    def score(x: np.ndarray, p: str, m: str) -> float:
+        row = FEATURES.index[p, m]
+        return float(x[0] * rated[m] + x[1 + MODELS.index(m)] + x[7] * base[row] + x[8:] @ states[row])
+
+    def objective(x: np.ndarray) -> float:
+        margins = np.array([score(x, v.prompt_id, v.model_a) - score(x, v.prompt_id, v.model_b) for v in votes])
+        outcomes = np.array([v.outcome for v in votes])
+        loss = (np.logaddexp(0.0, margins) - outcomes * margins).sum()
+        penalty = (x[0] - 1) ** 2 / spreads.arena**2 + (x[1:7] @ x[1:7]) / spreads.models**2
+        penalty += (x[7] - 1) ** 2 / spreads.base**2 + (x[8:] @ x[8:]) / spreads.texts**2
+        return float(loss + 0.5 * penalty)
+
+    start = np.zeros(8 + states.shape[1])
+    start[[0, 7]] = 1.0
+    found = minimize(objective, start, method="BFGS", options={"gtol": 1e-6}).x
+    return np.array([[score(found, p, m) for m in MODELS] for p in PROMPTS])
+
+
+@pytest.mark.parametrize("count", [8, 70], ids=["dual", "primal"])
+def test_newton_finds_the_maximum_of_the_written_out_objective(count: int) -> None:
+    spreads = Spreads(0.5, 1.0, 0.4, 1.2)
+    votes = [
+        dataclasses.replace(v, outcome=0.25 + 0.5 * v.outcome) if i % 3 else v for i, v in enumerate(VOTES[:count])
+    ]
+    fitted = make().fit_many([TrainingSet.of(votes, TRAIN)], spreads=spreads)[0]
+    scores, naive = all_scores(fitted), naive_scores(votes, spreads)
+    centred = scores - scores.mean(axis=1, keepdims=True)
+    assert centred == pytest.approx(naive - naive.mean(axis=1, keepdims=True), abs=1e-4)
+    assert fitted.spreads == spreads
+
+
+def test_sets_side_by_side_give_what_each_gives_alone_and_the_order_changes_nothing() -> None:
+    sets = [TrainingSet.of(VOTES[:n], TRAIN, out) for n in (0, 7, 120) for out in (None, "c")]
+    system = make()
+    for s, fitted in zip(sets, system.fit_many(sets), strict=True):
+        alone = make().fit(s.preferences[::-1], prompt_ids=s.prompt_ids, held_out=s.held_out)
+        assert np.array_equal(all_scores(fitted), all_scores(alone))
+    assert all_scores(system) == pytest.approx(all_scores(make()))  # self stays as it is
+
+
+def test_a_pair_that_is_judged_again_counts_again_and_either_way_round() -> None:
+    votes = VOTES[:40]
+    turned = [Preference(v.prompt_id, v.model_b, v.model_a, 1.0 - v.outcome) for v in votes]
+    given_ = make().fit_many([TrainingSet.of(votes, TRAIN), TrainingSet.of(turned, TRAIN)], spreads=EXPECTED)
+    assert all_scores(given_[0]) == pytest.approx(all_scores(given_[1]))
+    twice = make().fit_many([TrainingSet.of(votes + turned, TRAIN)], spreads=EXPECTED)[0]
+    assert np.abs(all_scores(twice) - all_scores(given_[0])).max() > 0.05
+
+
+def test_a_held_out_contestant_is_not_seen_and_counts_as_rated() -> None:
+    other = make_features()
+    unseen = [row for (p, m), row in other.index.items() if p in TEST or m == "c"]
+    for array in (other.mean, other.last, other.base_score):
+        array[unseen] = 1000.0
+    s = TrainingSet.of(VOTES, TRAIN, "c")
+    first, second = make().fit_many([s])[0], make(other).fit_many([s])[0]
+    seen = [m for m in MODELS if m != "c"]
+    for p in TRAIN:
+        assert [first.scores(p)[m] for m in seen] == [second.scores(p)[m] for m in seen]
+    still = Combined(PLAIN, RATINGS, ExperimentConfig(), fixed=["arena", "texts"])
+    held = still.fit(VOTES, prompt_ids=TRAIN, held_out="e")
+    assert held.scores("p25")["e"] == pytest.approx(80.0 * math.log(10.0) / 400.0)  # g alone, no strength of its own
+
+
+def test_parts_that_are_fixed_stay_at_their_prior_mean() -> None:
+    for part in Spreads._fields:
+        system = Combined(FEATURES, RATINGS, ExperimentConfig(), fixed=[part]).fit(VOTES, prompt_ids=TRAIN)
+        assert [name for name, t in system.spreads._asdict().items() if t == 0.0] == [part]
+    nothing_moves = Combined(FEATURES, RATINGS, ExperimentConfig(), fixed=Spreads._fields)
+    start = make().fit([], prompt_ids=TRAIN)
+    assert all_scores(nothing_moves.fit(VOTES, prompt_ids=TRAIN)) == pytest.approx(all_scores(start))
+
+
+# ── What it learns ──
+
+
+def test_it_finds_tastes_for_models_for_texts_and_for_both() -> None:
+    systems = {
+        world: make(PLAIN).fit(preferences(likes(*world)), prompt_ids=TRAIN) for world in ((2, 0), (0, 2), (1, 1))
+    }
+    for world, system in systems.items():
+        assert tau(system, likes(*world)) > 0.7, world
+    assert systems[2, 0].spreads.texts < systems[0, 2].spreads.texts
+    assert systems[0, 2].spreads.models < systems[2, 0].spreads.models
+
+
+def test_a_base_that_reads_the_taste_is_kept_and_one_that_reads_nothing_is_overcome() -> None:
+    reads = dataclasses.replace(FEATURES, base_score=np.array([LIKED[k] for k in FEATURES.index], np.float32))
+    assert tau(make(reads).fit([], prompt_ids=TRAIN), LIKED) > 0.6
+    assert tau(make(reads).fit(VOTES, prompt_ids=TRAIN), LIKED) > 0.85
+    assert tau(make().fit(VOTES, prompt_ids=TRAIN), LIKED) > tau(make().fit([], prompt_ids=TRAIN), LIKED) + 0.3
+
+
+# ── People ──
+
+
+def crowd() -> list[list[Preference]]:
+    """25 people who share a taste and have some of their own."""
+    people = []
+    for person in range(25):
+        own = likes(0.7, 0.0, seed=100 + person)
+        liked = {key: LIKED[key] + own[key] for key in LIKED}
+        people.append(preferences(liked, seed=person)[:40])
+    return people
+
+
+@pytest.mark.parametrize(("votes", "share"), [(9, 0.05), (200, 1e-6)], ids=["one step", "as many as it takes"])
+def test_leaving_out_is_the_refit_without_them(votes: int, share: float) -> None:
+    given_ = [v for person in crowd() for v in person]
+    everyone = make().fit(given_, prompt_ids=TRAIN)
+    left = everyone.leaving_out([given_[:votes], given_[-votes:]])
+    sets = [TrainingSet.of(rest, TRAIN) for rest in (given_[votes:], given_[:-votes])]
+    for one, refit in zip(left, make().fit_many(sets, spreads=everyone.spreads), strict=True):
+        change = np.abs(all_scores(refit) - all_scores(everyone)).max()
+        assert np.abs(all_scores(one) - all_scores(refit)).max() < share * change
+
+
+def test_a_person_starts_from_everyone_else_and_moves_by_their_own_votes() -> None:
+    people = crowd()
+    everyone = make().fit([v for votes in people for v in votes], prompt_ids=TRAIN)
+    others = everyone.leaving_out(people)
+    sets = [TrainingSet.of(votes, TRAIN) for votes in people]
+    common = everyone.common_spreads(sets, others)
+    assert common.arena == 0.0
+    assert common.models > common.texts  # what is their own is a liking of models
+    silent, *_ = everyone.fit_many([TrainingSet.of([], TRAIN)], others[:1])
+    assert all_scores(silent) == pytest.approx(all_scores(others[0]))
+    fitted = everyone.fit_many(sets, others, common)
+    gains = []
+    for person, (before, after) in enumerate(zip(others, fitted, strict=True)):
+        own = likes(0.7, 0.0, seed=100 + person)
+        liked = {key: LIKED[key] + own[key] for key in LIKED}
+        gains.append(tau(after, liked) - tau(before, liked))
+    assert np.mean(gains) > 0.05
+
+
+def test_leaving_out_what_was_no_part_is_refused() -> None:
+    fitted = make().fit(VOTES[:10], prompt_ids=TRAIN)
+    with pytest.raises(ValueError, match="no part"):
+        fitted.leaving_out([[v for v in VOTES if v not in VOTES[:10]][:1]])
+    left = fitted.leaving_out([VOTES[:2]])[0]
+    with pytest.raises(ValueError, match="without a group"):
+        left.posterior("p00")
+
+
+# ── How sure it is ──
+
+
+def test_chances_of_a_known_posterior_and_their_draws() -> None:
+    sure = Posterior(("a", "b"), np.array([1.0, 0.0]), np.zeros((2, 2)))
+    assert sure.best_chances() == {"a": 1.0, "b": 0.0}
+    even = Posterior(("a", "b", "c"), np.zeros(3), np.eye(3))
+    assert list(even.best_chances(20_000, 1).values()) == pytest.approx([1 / 3] * 3, abs=0.02)
+    ahead = Posterior(("a", "b"), np.array([1.0, 0.0]), np.array([[1.0, 0.5], [0.5, 1.0]]))
+    assert ahead.best_chances(20_000)["a"] == pytest.approx(0.841, abs=0.01)  # Φ(1)
+    assert np.array_equal(ahead.draw(5, 3), ahead.draw(5, 3))
+
+
+def test_more_votes_make_it_surer_and_new_texts_are_judged_like_old_ones() -> None:
+    few, many = make().fit_many([TrainingSet.of(VOTES[:n], TRAIN) for n in (20, 300)])
+    spread = [np.mean([np.trace(s.posterior(p).covariance) for p in TEST]) for s in (few, many)]
+    assert spread[1] < spread[0]
+    rows = [FEATURES.index["p25", m] for m in MODELS]
+    known = many.posterior("p25")
+    new = many.posterior_of(MODELS, FEATURES.mean[rows], FEATURES.last[rows], FEATURES.base_score[rows])
+    assert new.models == known.models
+    assert new.mean == pytest.approx(known.mean)
+    assert new.covariance == pytest.approx(known.covariance)
+    assert many.best_chances("p25", 500, 1) == new.best_chances(500, 1)
+
+
+def chances_of(liked: Likes, count: int, seed: int) -> list[tuple[float, bool]]:
+    """The highest chance said for each test prompt, and whether that model was the best."""
+    fitted = make(PLAIN).fit(preferences(liked, seed=seed)[:count], prompt_ids=TRAIN)
+    said = []
+    for p in TEST:
+        chances = fitted.best_chances(p, 500)
+        first = max(chances, key=chances.__getitem__)
+        said.append((chances[first], first == max(MODELS, key=lambda m: liked[p, m])))
+    return said
+
+
+def test_chances_are_about_as_often_right_as_they_say_and_low_where_there_is_nothing_to_learn() -> None:
+    worlds = [likes(1.0, 1.0, hidden, seed) for seed in range(12) for hidden in (0.3, 1.0)]
+    said, true = np.array([c for i, liked in enumerate(worlds) for c in chances_of(liked, 150, i)]).T
+    assert said.mean() == pytest.approx(true.mean(), abs=0.1)
+    assert np.mean([c for i in range(8) for c, _ in chances_of(likes(0.0, 0.0, 1.0, i), 300, i)]) < 0.35
+
+
+# ── Degenerate data ──
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(TRAIN[:3]), st.permutations(MODELS), st.sampled_from([0.0, 0.5, 1.0, 1e-12, 0.7])
+        ),
+        max_size=25,
+    ),
+    st.sampled_from([None, "a", "nobody"]),
+    st.booleans(),
+)  # fmt: skip
+def test_any_votes_give_finite_scores_and_chances(
+    rows: list[tuple[str, list[str], float]], held_out: str | None, scored: bool
+) -> None:
+    votes = [Preference(p, models[0], models[1], outcome) for p, models, outcome in rows]
+    fitted = make(FEATURES if scored else PLAIN).fit(votes, held_out=held_out)
+    assert np.isfinite(all_scores(fitted)).all()
+    assert all(np.isfinite(t) and t > 0.0 for t in fitted.spreads)
+    chances = fitted.best_chances("p29", 100)
+    assert sum(chances.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "votes",
+    [
+        [Preference(p, a, b, 0.5) for p in TRAIN for a, b in combinations(MODELS, 2)],
+        [Preference(p, "a", b, 1.0) for p in TRAIN for b in MODELS[1:]] * 30,
+        [Preference("p00", "a", "b", 1.0)] * 1000,
+    ],
+    ids=["all ties", "one model always wins", "one pair a thousand times"],
+)
+def test_one_sided_votes_give_finite_scores(votes: list[Preference]) -> None:
+    fitted = make(PLAIN).fit(votes, prompt_ids=TRAIN)
+    assert np.abs(all_scores(fitted)).max() < 100.0
+    if votes[0].outcome == 1.0:
+        assert fitted.ranking("p00")[0] == "a"
+    assert sum(fitted.best_chances("p00").values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("same", [0.0, 1e6], ids=["nothing", "a large constant"])
+def test_texts_that_are_all_alike_leave_the_models(same: float) -> None:
+    states = np.full((180, WIDTH), same, np.float32)
+    alike = dataclasses.replace(FEATURES, mean=states, last=states, base_score=states[:, 0])
+    fitted = make(alike).fit(preferences(likes(2.0, 0.0)), prompt_ids=TRAIN)
+    assert tau(fitted, likes(2.0, 0.0)) > 0.8
+
+
+def test_without_texts_there_is_nothing_to_learn_and_a_preference_about_one_is_refused() -> None:
+    empty = Features({}, np.zeros((0, 4), "f4"), np.zeros((0, 4), "f4"), np.zeros(0, "f4"), False, "tiny")
+    system = Combined(empty, RATINGS, ExperimentConfig())
+    assert system.fit([]).spreads == EXPECTED
+    with pytest.raises(UsageError, match="without features"):
+        system.fit(VOTES[:1])
+
+
+# ── Files ──
+
+
+def test_what_is_saved_ranks_and_is_as_sure_as_before(tmp_path: Path) -> None:
+    fitted = make(pooling="mean").fit(VOTES[:80], prompt_ids=TRAIN)
+    fitted.save(tmp_path / "combined.safetensors")
+    loaded = Combined.load(tmp_path / "combined.safetensors", FEATURES, RATINGS)
+    assert all_scores(loaded) == pytest.approx(all_scores(fitted))
+    assert loaded.spreads == fitted.spreads
+    assert loaded.best_chances("p25") == fitted.best_chances("p25")
+
+
+def test_a_file_that_does_not_fit_is_refused_with_the_command_that_makes_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "combined.safetensors"
+    with pytest.raises(MissingError, match=r"main\.py"):
+        Combined.load(path, FEATURES, RATINGS)
+    make().fit(VOTES[:20], prompt_ids=TRAIN).save(path)
+    with pytest.raises(UsageError, match="base"):
+        Combined.load(path, dataclasses.replace(FEATURES, base="another"), RATINGS)
+    newcomer = dataclasses.replace(FEATURES, index={**FEATURES.index, ("p00", "newcomer"): 0})
+    with pytest.raises(UsageError, match="newcomer"):
+        Combined.load(path, newcomer, RATINGS)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UsageError, match=r"main\.py"):
+        Combined.load(path, FEATURES, RATINGS)
