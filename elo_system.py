@@ -9,26 +9,34 @@ Formulas: A. E. Elo, *The Rating of Chessplayers, Past and Present* (Arco, 1978)
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from core.errors import MissingError, UsageError
+from core.files import read, write_json
 from core.ranking import Ranker
 from core.records import Preference
 
 SCALE = 400.0
 UNRATED_START = 1000.0  # only where nobody is rated: then no figure means anything but the differences
+FARTHEST = 300.0  # in scales: beyond it 10^x overflows, and the expectation is 0 anyway
 
 
 def expectation(rating_a: float, rating_b: float) -> float:
-    """Expected outcome of a against b, E = 1 / (1 + 10^((R_b − R_a) / 400)), in (0, 1)."""
-    return float(1.0 / (1.0 + 10.0 ** ((rating_b - rating_a) / SCALE)))
+    """Expected outcome of a against b, E = 1 / (1 + 10^((R_b − R_a) / 400)), in [0, 1]."""
+    return float(1.0 / (1.0 + 10.0 ** min((rating_b - rating_a) / SCALE, FARTHEST)))
 
 
 def starting_ratings(ratings: Mapping[str, float | None]) -> dict[str, float]:
-    """Global ratings with each unrated contestant at the mean of the rated ones (1000 where there are none)."""
+    """Global ratings with each unrated contestant at the mean of the rated ones (1000 where there are none).
+
+    Raises ValueError for a rating that is no finite number.
+    """
     rated = [r for r in ratings.values() if r is not None]
+    if not all(map(math.isfinite, rated)):
+        raise ValueError(f"a rating must be a finite number, got {rated}")
     mean = sum(rated) / len(rated) if rated else UNRATED_START
     return {model: mean if r is None else float(r) for model, r in ratings.items()}
 
@@ -95,28 +103,29 @@ class EloSystem(Ranker):
 
     def save(self, path: Path, info: Mapping[str, Any] | None = None) -> None:
         """Write the state as readable JSON, all of it or nothing; ``info`` is kept beside it for the reader."""
-        from core.store import write_atomically
-
         ratings = self.ratings
         models = {
             model: {"elo": elo, "start": self._start[model], "offset": self._offsets[model], "rating": ratings[model]}
             for model, elo in self._elo.items()
         }
         state = {"system": self.name, "k": self.k, "scale": SCALE, "updates": self.updates, "models": models}
-        write_atomically(path, json.dumps({**(info or {}), **state}, indent=2, ensure_ascii=False) + "\n")
+        write_json(path, {**(info or {}), **state})
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """The system that ``save`` wrote. Raises MissingError without a file, UsageError for one that is damaged."""
-        if not path.exists():
+        data = read(path)
+        if data is None:
             raise MissingError(f"{path} is not there: nothing was learned yet. Run: python main.py --persona …")
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
+            state = json.loads(data)
             models = state["models"]
             system = cls({m: None if v["elo"] is None else float(v["elo"]) for m, v in models.items()}, state["k"])
             system._offsets = {m: float(v["offset"]) for m, v in models.items()}
             system.updates = int(state["updates"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if not all(map(math.isfinite, (system.k, *system._offsets.values()))):
+                raise ValueError("a number in it is not finite")
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UsageError(
                 f"{path} cannot be read as saved ratings ({error!r}); it was left as it is. "
                 "Move it away and run python main.py for this persona again: preferences are kept apart from it."

@@ -1,14 +1,16 @@
 """How good rankings are: metrics per prompt, splits, cross-validation, learning curves.
 
-It loops over ``Ranker``s without asking which is which. Intervals and tests are in hypotheses.py.
+Everything loops over ``Ranker``s without asking which is which. Intervals and tests are in evidence/.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +19,14 @@ from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 
 Array = NDArray[np.float64]
+Places = tuple[tuple[int, int], ...]
+"""Each model's place in two rankings, 0 the lowest; equal scores share a place. Sorted: names don't matter."""
+
 TOP_K = 3
+CACHED_PAIRS = 2**14  # of rankings; without ties, n models have n! of them
 
 
-@dataclass(frozen=True, slots=True)
-class Metrics:
+class Metrics(NamedTuple):
     """One prompt's five metrics, or their mean over prompts (None: no prompt on which they are defined)."""
 
     kendall_tau: float | None
@@ -31,22 +36,20 @@ class Metrics:
     top_3_accuracy: float | None
 
     def as_dict(self) -> dict[str, float | None]:
-        return asdict(self)
+        return self._asdict()
 
 
-METRICS = tuple(field.name for field in fields(Metrics))
+METRICS = Metrics._fields
 # Lowest and highest possible value of each.
 BOUNDS = {name: (-1.0 if name in ("kendall_tau", "spearman_rho") else 0.0, 1.0) for name in METRICS}
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A ranker on a set of prompts."""
+    """A ranker on a set of prompts; those without any order in the truth are left out."""
 
     mean: Metrics
     per_prompt: dict[str, Metrics]
-    left_out: int
-    """Prompts without any order in the truth: no ranking can be right or wrong there."""
 
 
 class CurvePoint(NamedTuple):
@@ -59,100 +62,99 @@ class CurvePoint(NamedTuple):
 # ── Metrics ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _signs(x: Array) -> Array:
-    """sign(x_i − x_j) for every pair: [..., m] → [..., m, m]. By comparison, so that infinities order too."""
-    i, j = x[..., :, None], x[..., None, :]
-    return (i > j).astype(np.float64) - (i < j)
+def _places(x: Iterable[float], y: Iterable[float]) -> Places:
+    """All that a metric of two rankings depends on, so that rankings that repeat are recognized."""
+    x, y = list(x), list(y)
+    place_x, place_y = ({value: i for i, value in enumerate(sorted(set(values)))} for values in (x, y))
+    return tuple(sorted((place_x[a], place_y[b]) for a, b in zip(x, y, strict=True)))
 
 
-def _correlation(x: Array, y: Array) -> Array:
-    """Σxy / √(Σx² Σy²) over the last axis, 0 where either is all zero: abstaining earns nothing."""
-    scale = np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
-    return np.asarray((x * y).sum(-1) / np.where(scale == 0.0, 1.0, scale))
+@lru_cache(CACHED_PAIRS)
+def _correlations(places: Places) -> tuple[float, float]:
+    """Kendall's τ-b and Spearman's ρ; both 0 where either ranking is all tied: abstaining earns nothing."""
+    from scipy.stats import kendalltau, spearmanr
+
+    x, y = [a for a, _ in places], [b for _, b in places]
+    if len(set(x)) < 2 or len(set(y)) < 2:
+        return 0.0, 0.0
+    return float(kendalltau(x, y).statistic), float(spearmanr(x, y).statistic)
 
 
-def kendall_tau(x: Array, y: Array) -> Array:
-    """Kendall's τ-b of x and y, [..., m] → [...], 0 where either is all tied.
-
-    τ-b is the correlation of the pairs' signs (Kendall, *Rank Correlation Methods*, 1948): so it agrees with
-    SciPy's, and a whole stack of prompts takes one call.
-    """
-    flat = (*np.shape(x)[:-1], -1)
-    return _correlation(_signs(np.asarray(x)).reshape(flat), _signs(np.asarray(y)).reshape(flat))
+def kendall_tau(a: Mapping[str, float], b: Mapping[str, float]) -> float:
+    """Kendall's τ-b of two sets of scores over the models in both; 0 where either is all tied."""
+    models = [m for m in a if m in b]
+    return _correlations(_places((a[m] for m in models), (b[m] for m in models)))[0]
 
 
-def prompt_metrics(scores: Mapping[str, float], truth: GroundTruth, k: int = TOP_K) -> Metrics | None:
+def prompt_metrics(scores: Mapping[str, float], truth: GroundTruth) -> Metrics | None:
     """The five metrics of one prompt over the truth's models; None where the truth is all tied.
 
-    Ties in the prediction count at their expectation under random breaking. A tie in the truth that the best
-    ``k`` cut through is broken in the prediction's favour: either of two true seconds is a true second. With
-    fewer than ``k`` models k is their number. Raises ValueError where a model has no score or a score is NaN.
+    Ties in the prediction count at their expectation under random breaking. A tie in the truth that the best three
+    cut through is broken in the prediction's favour: either of two true thirds is a true third. Infinite scores are
+    scores. Raises ValueError where a model has no score or a score is NaN.
     """
-    models = list(truth.scores)
-    missing = [m for m in models if m not in scores or math.isnan(scores[m])]
+    missing = [m for m in truth.scores if m not in scores or math.isnan(scores[m])]
     if missing:
         raise ValueError(f"no score for {', '.join(missing)} on prompt {truth.prompt_id!r}")
-    x = np.array([scores[m] for m in models], dtype=np.float64)
-    y = np.array([truth.scores[m] for m in models], dtype=np.float64)
-    if np.isnan(y).any():
+    if any(map(math.isnan, truth.scores.values())):
         raise ValueError(f"a true score is NaN on prompt {truth.prompt_id!r}")
-    sx, sy = _signs(x), _signs(y)
-    ordered = float((sy * sy).sum())
-    if ordered == 0.0:
+    return _metrics(_places((scores[m] for m in truth.scores), truth.scores.values()))
+
+
+@lru_cache(CACHED_PAIRS)
+def _metrics(places: Places) -> Metrics | None:
+    """The metrics of (predicted, true) places."""
+    x, y = [a for a, _ in places], [b for _, b in places]
+    hits = [
+        0.5 if x[i] == x[j] else float((x[i] < x[j]) == (y[i] < y[j]))
+        for i, j in combinations(range(len(places)), 2)
+        if y[i] != y[j]
+    ]
+    if not hits:
         return None
-    return Metrics(
-        kendall_tau=float(_correlation(sx.ravel(), sy.ravel())),
-        # a row of signs sums to 2 · average rank − m − 1, and ρ is the correlation of average ranks
-        spearman_rho=float(_correlation(sx.sum(-1), sy.sum(-1))),
-        ranking_accuracy=0.5 + 0.5 * float((sx * sy).sum()) / ordered,
-        top_1_accuracy=_top_overlap(x.tolist(), y.tolist(), 1),
-        top_3_accuracy=_top_overlap(x.tolist(), y.tolist(), k),
-    )
+    return Metrics(*_correlations(places), sum(hits) / len(hits), _top_overlap(x, y, 1), _top_overlap(x, y, TOP_K))
 
 
-def _top(values: Sequence[float], k: int) -> tuple[set[int], set[int], int]:
-    """Who is surely among the best k, who is tied for the rest of the places, and how many places those are."""
-    cut = sorted(values, reverse=True)[k - 1]
-    sure = {i for i, value in enumerate(values) if value > cut}
-    tied = {i for i, value in enumerate(values) if value == cut}
-    return sure, tied, k - len(sure)
+def _top(places: Sequence[int], k: int) -> tuple[set[int], set[int]]:
+    """Who is surely among the best k, and who is tied for the rest of the seats."""
+    cut = sorted(places, reverse=True)[k - 1]
+    return {i for i, place in enumerate(places) if place > cut}, {i for i, place in enumerate(places) if place == cut}
 
 
-def _top_overlap(x: Sequence[float], y: Sequence[float], k: int) -> float:
-    """Expected share of the k best by x that are among the k best by y; k = 1: the chance that x's best is a best."""
+def _top_overlap(x: Sequence[int], y: Sequence[int], k: int) -> float:
+    """Expected share of the k best by x that are among the k best by y; k is at most the number of models.
+
+    For k = 1 it is the chance that x's best, drawn among equals, is one of y's bests.
+    """
     k = min(k, len(x))
-    sure_x, tied_x, places_x = _top(x, k)
-    sure_y, tied_y, places_y = _top(y, k)
-    expected = len(sure_x & sure_y) + places_x * len(tied_x & sure_y) / len(tied_x)
+    (sure_x, tied_x), (sure_y, tied_y) = _top(x, k), _top(y, k)
+    seats_x, seats_y = k - len(sure_x), k - len(sure_y)
+    expected = len(sure_x & sure_y) + seats_x * len(tied_x & sure_y) / len(tied_x)
+    # Those tied by y fill what seats y has left. x draws some of them: how many is hypergeometric.
     already, shared = len(sure_x & tied_y), len(tied_x & tied_y)
-    draws = math.comb(len(tied_x), places_x)
-    for h in range(min(shared, places_x) + 1):  # hypergeometric: h of the drawn are tied in the truth too
-        ways = math.comb(shared, h) * math.comb(len(tied_x) - shared, places_x - h)
-        expected += min(places_y, already + h) * ways / draws
+    draws = math.comb(len(tied_x), seats_x)
+    for drawn in range(min(shared, seats_x) + 1):
+        ways = math.comb(shared, drawn) * math.comb(len(tied_x) - shared, seats_x - drawn)
+        expected += min(seats_y, already + drawn) * ways / draws
     return expected / k
 
 
 def mean_metrics(values: Iterable[Metrics]) -> Metrics:
     """The mean of each metric over the prompts on which it is defined; None where there are none."""
     rows = list(values)
-    means: dict[str, float | None] = {}
-    for name in METRICS:
-        known = [v for v in (getattr(row, name) for row in rows) if v is not None]
-        means[name] = math.fsum(known) / len(known) if known else None
-    return Metrics(**means)
+    known = [[v for v in (row[i] for row in rows) if v is not None] for i in range(len(METRICS))]
+    return Metrics(*(math.fsum(column) / len(column) if column else None for column in known))
+
+
+def _per_prompt(ranker: Ranker, truths: Iterable[GroundTruth]) -> dict[str, Metrics]:
+    found = {truth.prompt_id: prompt_metrics(ranker.scores(truth.prompt_id), truth) for truth in truths}
+    return {prompt_id: metrics for prompt_id, metrics in found.items() if metrics is not None}
 
 
 def evaluate(ranker: Ranker, truths: Iterable[GroundTruth]) -> Evaluation:
-    """The metrics of ``ranker`` as it is now, on every prompt of ``truths``."""
-    per_prompt: dict[str, Metrics] = {}
-    left_out = 0
-    for truth in truths:
-        metrics = prompt_metrics(ranker.scores(truth.prompt_id), truth)
-        if metrics is None:
-            left_out += 1
-        else:
-            per_prompt[truth.prompt_id] = metrics
-    return Evaluation(mean_metrics(per_prompt.values()), per_prompt, left_out)
+    """The metrics of ``ranker`` as it is now, on every prompt of ``truths`` that orders anything."""
+    per_prompt = _per_prompt(ranker, truths)
+    return Evaluation(mean_metrics(per_prompt.values()), per_prompt)
 
 
 # ── Splits ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -178,16 +180,17 @@ def folds(prompt_ids: Sequence[str], n: int, seed: int) -> tuple[tuple[str, ...]
     return tuple(tuple(prompt_ids[i] for i in sorted(part)) for part in parts)
 
 
+def training_ids(parts: Sequence[Sequence[str]], test: int) -> tuple[str, ...]:
+    """The prompts that train while part ``test`` tests: those of all other parts."""
+    return tuple(prompt_id for i, part in enumerate(parts) if i != test for prompt_id in part)
+
+
 def shuffled(preferences: Sequence[Preference], seed: int | Sequence[int]) -> tuple[Preference, ...]:
     """The preferences in an order drawn by the seed: a point of a curve is then a sample and not a prompt."""
     return tuple(preferences[i] for i in np.random.default_rng(seed).permutation(len(preferences)))
 
 
-def _training_ids(parts: Sequence[Sequence[str]], test: int) -> tuple[str, ...]:
-    return tuple(prompt_id for i, part in enumerate(parts) if i != test for prompt_id in part)
-
-
-def _by_prompt(truths: Iterable[GroundTruth], parts: Sequence[Sequence[str]]) -> list[list[GroundTruth]]:
+def _truths_of(parts: Sequence[Sequence[str]], truths: Iterable[GroundTruth]) -> list[list[GroundTruth]]:
     known = {truth.prompt_id: truth for truth in truths}
     missing = [p for part in parts for p in part if p not in known]
     if missing:
@@ -206,16 +209,16 @@ def cross_validate(
 ) -> dict[str, dict[str, Metrics]]:
     """Each prompt's metrics under the training that did not see it: {ranker name: {prompt id: metrics}}.
 
-    ``parts`` are the test parts (see ``folds``). Prompts whose truth is all tied are missing from the result.
+    ``parts`` are the test parts (see ``folds``). Prompts whose truth is all tied are missing from the result. Raises
+    ValueError for a prompt without a truth.
     """
-    tests = _by_prompt(truths, parts)
-    sets = [TrainingSet.of(preferences, _training_ids(parts, i)) for i in range(len(parts))]
+    tests = _truths_of(parts, truths)
+    sets = [TrainingSet.of(preferences, training_ids(parts, i)) for i in range(len(parts))]
     result: dict[str, dict[str, Metrics]] = {}
     for ranker in rankers:
-        fitted = ranker.fit_many(sets)
         result[ranker.name] = {}
-        for one, test in zip(fitted, tests, strict=True):
-            result[ranker.name].update(evaluate(one, test).per_prompt)
+        for fitted, test in zip(ranker.fit_many(sets), tests, strict=True):
+            result[ranker.name].update(_per_prompt(fitted, test))
     return result
 
 
@@ -232,23 +235,23 @@ class Curves:
     """The test prompts whose truth orders anything."""
     values: Mapping[str, Array]
     """{metric: [orders, points, prompts]}"""
-    left_out: int = 0
 
     @property
     def points(self) -> list[CurvePoint]:
         """The mean over orders and prompts at each point."""
-        means = {
-            name: [float(v) for v in array.mean((0, 2))] if self.prompt_ids else [None] * len(self.counts)
-            for name, array in self.values.items()
-        }
-        return [CurvePoint(n, Metrics(**{name: means[name][i] for name in METRICS})) for i, n in enumerate(self.counts)]
+        if not self.prompt_ids:
+            return [CurvePoint(n, mean_metrics([])) for n in self.counts]
+        means = np.stack([self.values[name].mean((0, 2)) for name in METRICS], axis=1)
+        return [CurvePoint(n, Metrics(*row)) for n, row in zip(self.counts, means.tolist(), strict=True)]
 
 
-def counts(total: int, every: int) -> tuple[int, ...]:
-    """0, every, 2 · every, … and ``total``."""
-    if every < 1:
-        raise ValueError(f"a curve needs a point at least every preference, got every {every}")
-    return (*range(0, total, every), total)
+class _Fold(NamedTuple):
+    """What trains and what tests in one part of a cross-validation."""
+
+    train_ids: Collection[str]
+    orders: Sequence[Sequence[Preference]]
+    """The training preferences, once in each order."""
+    truths: Sequence[GroundTruth]
 
 
 def learning_curve(
@@ -265,23 +268,7 @@ def learning_curve(
     ``prompt_ids`` are the training prompts. ``once``: trained a single time on all of them, so that every point
     has that training's value. All points are one ``fit_many``.
     """
-    return _curves(ranker, [[preferences]], [list(truths)], [prompt_ids], every, once).points
-
-
-def curves(
-    ranker: Ranker,
-    preferences: Sequence[Preference],
-    truths: Iterable[GroundTruth],
-    every: int,
-    prompt_ids: Collection[str],
-    shuffles: int,
-    seed: int,
-    *,
-    once: bool = False,
-) -> Curves:
-    """``learning_curve`` over several orders drawn by the seed, the same for every ranker; one ``fit_many``."""
-    orders = [shuffled(preferences, [seed, i]) for i in range(shuffles)]
-    return _curves(ranker, [orders], [list(truths)], [prompt_ids], every, once)
+    return _curves(ranker, [_Fold(prompt_ids, [preferences], list(truths))], every, once).points
 
 
 def cross_validated_curves(
@@ -295,46 +282,43 @@ def cross_validated_curves(
     *,
     once: bool = False,
 ) -> Curves:
-    """``curves`` with every prompt a test prompt once. They end where the fold with the fewest preferences does."""
-    tests = _by_prompt(truths, parts)
-    ids = [_training_ids(parts, i) for i in range(len(parts))]
-    kept = [TrainingSet.of(preferences, train).preferences for train in ids]
-    orders = [[shuffled(own, [seed, i]) for i in range(shuffles)] for own in kept]
-    return _curves(ranker, orders, tests, ids, every, once)
+    """Learning curves with every prompt a test prompt once, over orders drawn by the seed, the same for every ranker.
+
+    They end where the fold with the fewest preferences does. ``once`` as in ``learning_curve``.
+    """
+    tested = []
+    for i, tests in enumerate(_truths_of(parts, truths)):
+        ids = training_ids(parts, i)
+        own = TrainingSet.of(preferences, ids).preferences
+        tested.append(_Fold(ids, [shuffled(own, [seed, j]) for j in range(shuffles)], tests))
+    return _curves(ranker, tested, every, once)
 
 
-def _curves(
-    ranker: Ranker,
-    orders: Sequence[Sequence[Sequence[Preference]]],
-    tests: Sequence[Sequence[GroundTruth]],
-    train_ids: Sequence[Collection[str]],
-    every: int,
-    once: bool,
-) -> Curves:
-    """``orders`` [folds][orders], ``tests`` [folds], ``train_ids`` [folds] → curves over all folds' prompts."""
-    at = counts(min(len(order) for fold in orders for order in fold), every)
-    trained_at = at[-1:] if once else at
-    sets = [
-        TrainingSet(tuple(order[:n]), tuple(ids))
-        for fold, ids in zip(orders, train_ids, strict=True)
-        for order in fold
-        for n in trained_at
-    ]
-    fitted = iter(ranker.fit_many(sets))
-    blocks: list[Any] = []  # [folds] of [orders, points, the fold's prompts, metrics]
+def _curves(ranker: Ranker, tested: Sequence[_Fold], every: int, once: bool) -> Curves:
+    """Curves over all folds' prompts, with one ``fit_many`` for all folds, orders and points."""
+    if every < 1:
+        raise ValueError(f"a curve needs a point at least every preference, got every {every}")
+    total = min(len(order) for fold in tested for order in fold.orders)
+    counts = (*range(0, total, every), total)
+    trained_at = counts[-1:] if once else counts
+    fitted = iter(
+        ranker.fit_many(
+            [
+                TrainingSet(tuple(order[:n]), tuple(fold.train_ids))
+                for fold in tested
+                for order in fold.orders
+                for n in trained_at
+            ]
+        )
+    )
+    blocks = []  # [orders, points, the fold's prompts, metrics]
     prompt_ids: list[str] = []
-    for fold, test in zip(orders, tests, strict=True):
-        block = [[evaluate(next(fitted), test).per_prompt for _ in trained_at] for _ in fold]
-        names = list(block[0][0])
-        prompt_ids += names
-        rows = [[[_row(point[name]) for name in names] for point in order] for order in block]
-        blocks.append(np.array(rows, dtype=np.float64).reshape(len(fold), len(trained_at), len(names), len(METRICS)))
+    for fold in tested:
+        found = [[_per_prompt(next(fitted), fold.truths) for _ in trained_at] for _ in fold.orders]
+        values = np.array([[list(point.values()) for point in order] for order in found], dtype=np.float64)
+        blocks.append(values.reshape(*values.shape[:2], -1, len(METRICS)))  # it has no last axis where no prompt is
+        prompt_ids += found[0][0]
     stacked = np.concatenate(blocks, axis=2)
     if once:
-        stacked = np.repeat(stacked, len(at), axis=1)
-    left_out = sum(map(len, tests)) - len(prompt_ids)
-    return Curves(at, tuple(prompt_ids), {name: stacked[..., i] for i, name in enumerate(METRICS)}, left_out)
-
-
-def _row(metrics: Metrics) -> list[float]:
-    return [getattr(metrics, name) for name in METRICS]
+        stacked = np.repeat(stacked, len(counts), axis=1)
+    return Curves(counts, tuple(prompt_ids), {name: stacked[..., i] for i, name in enumerate(METRICS)})

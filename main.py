@@ -7,26 +7,128 @@ python main.py --check                            what is there, what is missing
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import config
 from cli.flags import check_combination, configure, parser
 from core.errors import SuiteError
 
 if TYPE_CHECKING:
+    from base.features import Features
     from cli.preflight import Backend
-    from experiment import Data
+    from config import ExperimentConfig
+    from core.findings import About, Run
+    from core.records import Rating
+    from data_generation import Data
     from stages.tasks import Job
+
+
+def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tuple[Data, dict[str, Any]]:
+    """The experiment for one persona: its data, and the results document. ``ratings`` None: estimated from the data."""
+    from cli import learned
+    from core.clock import Clock
+    from data_generation import make_data
+    from evidence import experiment
+    from evidence.baselines import estimated_ratings
+    from report import console, files, results
+
+    clock, params = Clock(), job.params
+    console.print_generation(job.name)
+    data = make_data(job, clock, experiment.listed(job.prompt_ids, params))  # prompts → … → judgements → truths
+    plan = experiment.design(data, params)  # what trains and what tests
+    console.print_counts(experiment.counts(data, plan))
+    features = experiment.read_texts(data, run, job.name, clock)  # the frozen base reads each text once
+    ratings = ratings or estimated_ratings(data.readers, list(job.contestants))
+    console.print_training(len(plan.training.preferences), params.evaluation_frequency)
+    systems = experiment.fit(experiment.make_systems(data, features, ratings, params, run.device), plan, clock)
+    findings = experiment.evaluate(systems, data, plan, params, clock, judge=job.judging_contestant)
+    if run.ablate:
+        findings = experiment.ablated(findings, data, features, ratings, plan, params, clock)
+    document = results.document(about(job, run, features, ratings), findings)
+    paths = files.write_results(document, run.results_dir)  # what was measured is written before it is told
+    learned.keep(job, run, data, systems, plan, document)
+    console.print_points(document)
+    console.print_final(document)
+    console.print_ablation(document)
+    print("\nWritten: " + ", ".join(map(str, paths)))
+    return data, document
+
+
+def about(job: Job, run: Run, features: Features, ratings: Mapping[str, Rating]) -> About:
+    """What was run, for the results."""
+    from core.findings import About
+
+    own = f"The judge {job.judge} is also a contestant: it may prefer its own answers."
+    models = tuple(replace(ratings[name], ollama_tag=c.ollama_tag) for name, c in job.contestants.items())
+    return About(
+        job.name, job.llm.backend, job.judge, run, job.params, features.has_score, models,
+        notes=(own,) if job.judging_contestant else (),
+    )  # fmt: skip
+
+
+def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, command: str) -> int:
+    """The experiment for each persona; with ``--persona all`` also what they have in common."""
+    from cli import compare, preflight
+    from report import console
+
+    jobs, done = preflight.every_job(args, backend, params), []
+    for job in jobs:
+        run = preflight.how_to_run(args, backend, command)
+        console.print_header(job.name, run.label, run.notes)
+        done.append(run_persona(job, run, backend.ratings))
+    if args.persona == "all":
+        documents = {job.name: document for job, (_, document) in zip(jobs, done, strict=True)}
+        compare.run(jobs, [data for data, _ in done], documents, label=backend.label, results_dir=args.results_dir)
+    return 0
+
+
+def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
+    """The experiment on people's votes in the place of a simulated persona's."""
+    from cli import preflight
+    from core.files import lock
+    from people import run as people
+
+    name, votes = people.read(args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir)
+    with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
+        people.run(name, votes, params, preflight.how_to_read(args, command), refresh=bool(args.refresh))
+    return 0
+
+
+def run(args: Namespace, command: str) -> int:
+    """Choose who is asked, look whether all is there, and do what was asked for."""
+    params = configure(args, "ollama")  # bad usage is said before any server is looked for
+    check_combination(args)
+    if args.preferences:
+        return run_votes(args, params, command)
+    from cli import check, preflight
+    from core.files import lock
+
+    backend = preflight.choose_backend(args, params)
+    params = configure(args, backend.name)
+    if args.check:
+        return check.check(args, backend, params)
+    check.require(args, backend, params)
+    with lock(args.cache_dir):
+        backend = preflight.begin(args, backend, params)
+        if args.rank is not None:
+            from cli import rank
+
+            return rank.rank(args, preflight.job(args, backend, params, args.persona), backend)
+        if args.vote:
+            from cli import vote
+
+            return vote.vote(args, preflight.job(args, backend, params, args.persona))
+        return run_personas(args, backend, params, command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     args = parser().parse_args(argv)
-    # the heads' matrices are small: threads of the matrix library cost them more than they give
+    # the matrices are small: threads of the matrix library cost them more than they give
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     stream = sys.stderr if args.json else sys.stdout  # with --json nothing else may stand on standard output
     import logging  # after the flags: --help answers at once
@@ -48,80 +150,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         kept = f"Every answer so far is kept in {args.cache_dir}/; the same command goes on."
         print(f"\nInterrupted. {kept}", file=sys.stderr)
         return 130
-
-
-def run(args: argparse.Namespace, command: str) -> int:
-    """Choose who is asked, look whether all is there, and do what was asked for."""
-    params = configure(args, "ollama")  # bad usage is said before any server is looked for
-    check_combination(args)
-    if args.preferences:
-        from people import run as people
-
-        return people.run(args, params, command)
-    from cli import preflight
-
-    backend = preflight.choose_backend(args, params)
-    params = configure(args, backend.name)
-    from cli import check as checks
-
-    if args.check:
-        return checks.check(args, backend, params)
-    checks.require(args, backend, params)
-    from core.store import lock
-
-    with lock(args.cache_dir):
-        backend = preflight.begin(args, backend, params)
-        if args.rank is not None:
-            from cli import rank as answer
-
-            return answer.rank(args, preflight.job(args, backend, params, args.persona), backend)
-        if args.vote:
-            from cli import rank as answer
-
-            return answer.vote(args, preflight.job(args, backend, params, args.persona))
-        return run_personas(args, backend, params, command)
-
-
-def run_personas(args: argparse.Namespace, backend: Backend, params: config.ExperimentConfig, command: str) -> int:
-    """The experiment for each persona; with ``--persona all`` also what they have in common."""
-    from cli import preflight
-
-    jobs = preflight.every_job(args, backend, params)
-    every = [run_persona(args, job, backend, command) for job in jobs]
-    if args.persona == "all":
-        from cli import compare
-
-        documents = {job.name: results for job, (results, _) in zip(jobs, every, strict=True)}
-        compare.run(jobs, [data for _, data in every], documents, label=backend.label, results_dir=args.results_dir)
-    return 0
-
-
-def run_persona(args: argparse.Namespace, job: Job, backend: Backend, command: str) -> tuple[dict[str, Any], Data]:
-    """The five steps: data, features, both systems, evaluation, files. Returns the results."""
-    import experiment
-    from cli import preflight
-    from report import console as report
-    from report import files as result_files
-
-    report.print_header(job.name, backend.label)
-    base, notes = preflight.choose_base(args.base_model, backend.name, args.device)
-    for note in (*backend.notes, *notes):
-        print(f"Note: {note}")
-    run = experiment.Run(
-        base,
-        args.device,
-        preflight.choose_device(args.device),
-        backend.label,
-        command,
-        (*backend.notes, *notes),
-        args.ablate,
-    )
-    results, fitted, data = experiment.run_persona(job, run, backend.ratings)
-    report.print_final(results)
-    report.print_ablation(results)
-    paths = result_files.write_results(results, fitted.elo, fitted.reward, args.results_dir, args.cache_dir)
-    print("\nWritten: " + ", ".join(str(path) for path in paths))
-    return results, data
 
 
 if __name__ == "__main__":

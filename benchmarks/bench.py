@@ -13,49 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as main.py does: its threads only spin on matrices this small
 
-import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One figure. ``ours`` and ``reference`` are medians, ``spread`` the least and greatest ratio of a pair."""
-
-    name: str
-    ours: float
-    reference: float
-    ratio: float
-    spread: tuple[float, float]
-    pairs: int
-    target: str
-    note: str = ""
-
-
-def seconds(job: Callable[[], object]) -> float:
-    """How long one call took."""
-    start = time.perf_counter()
-    job()
-    return time.perf_counter() - start
-
-
-def compare(
-    name: str, ours: Callable[[], float], reference: Callable[[], float], pairs: int, target: str, note: str = ""
-) -> Row:
-    """ours / reference over pairs measured by turns; both return their figure."""
-    measured = [(ours(), reference()) for _ in range(pairs)]
-    ratios = [a / b for a, b in measured]
-    a, b = (float(np.median(column)) for column in zip(*measured, strict=True))
-    return Row(name, a, b, float(np.median(ratios)), (min(ratios), max(ratios)), pairs, target, note)
+import bench_base
+import bench_heads
+import bench_program
+from measuring import ROOT, Row
 
 
 def show(row: Row) -> None:
@@ -69,10 +36,6 @@ def show(row: Row) -> None:
 
 def main() -> None:
     """Measure what the flags ask for, print the table and write it down."""
-    import bench_base
-    import bench_heads
-    import bench_program
-
     groups: dict[str, Callable[[bool], list[Row]]] = {
         "program": bench_program.rows,
         "base": bench_base.rows,

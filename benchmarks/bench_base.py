@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from bench import ROOT, Row, compare, seconds
+from measuring import ROOT, Row, compare, seconds
 
 from base.frozen import FrozenBase, open_base
 
@@ -150,11 +150,12 @@ def _rankings(rounded: Vectors, exact: Vectors) -> tuple[list[float], float]:
         mean, last = (np.stack([v[k] for v in rows]) for k in (0, 1))
         features = Features(index, mean, last, np.zeros(len(rows), np.float32), False, "embedded")
         head = RewardModel(features, RATINGS, ExperimentConfig()).fit(preferences)
-        rewards.append(np.array([list(head.scores(f"p{p}").values()) for p in range(len(rows) // 6)]))
-    gaps = [r[:, :, None] - r[:, None, :] for r in rewards]
+        rewards.append([head.scores(f"p{p}") for p in range(len(rows) // 6)])
+    table = np.array([[list(scores.values()) for scores in by_head] for by_head in rewards])  # [heads, prompts, models]
+    gaps = table[..., :, None] - table[..., None, :]
     swapped = np.abs(gaps[1][np.sign(gaps[0]) != np.sign(gaps[1])])
-    widest = float(swapped.max() / rewards[1].std()) if swapped.size else 0.0
-    return [float(t) for t in kendall_tau(*rewards)], widest
+    widest = float(swapped.max() / table[1].std()) if swapped.size else 0.0
+    return [kendall_tau(a, b) for a, b in zip(*rewards, strict=True)], widest
 
 
 def _by_text(base: FrozenBase, some: list[tuple[str, str]]) -> list[tuple[int, tuple[np.ndarray, np.ndarray]]]:

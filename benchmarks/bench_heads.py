@@ -7,7 +7,7 @@ from functools import partial
 from itertools import combinations
 
 import numpy as np
-from bench import Row, compare, seconds
+from measuring import Row, compare, seconds
 
 from base.features import Features
 from config import ExperimentConfig

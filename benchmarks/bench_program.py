@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import ROOT, Row, compare, seconds
+from measuring import ROOT, Row, compare, seconds
 
 RUN = ("--persona", "coder", "--backend", "embedded")
 COUNTING = """

@@ -23,29 +23,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from people_worlds import World
 
-import evaluation
 from base.features import Features, compute_features
 from config import EXPERIMENT_CONFIG
 from evidence.intervals import Difference
 from people import run as people
 from people import scores as ps
-from people.results import STARTS
-from people.training import Predicted, curve_counts, train_part
+from people.training import curve_counts, predict
 from people.votes import Votes, load_votes
 
 
 def personal_gains(votes: Votes, features: Features, cache_dir: Path) -> dict[str, Difference | None]:
     """Cross-validated change of ranking accuracy through own votes, by system; prints every system's accuracy."""
     crowd = people.assemble(votes, features, people.fitting(EXPERIMENT_CONFIG, len(votes.prompts)), cache_dir)
-    ballots, params = crowd.ballots, crowd.params
-    parts = [ballots.mask(p) for p in evaluation.folds(ballots.prompts, params.folds, params.random_seed)]
-    counts = curve_counts(crowd, parts)
-    predicted = Predicted.empty(crowd, len(counts))
-    strengths = [train_part(crowd, part, counts, predicted) for part in parts]
-    everywhere = np.ones(len(ballots.prompts), dtype=np.bool_)
-    values = {n: ps.scored(s, ballots, {}, everywhere)[ps.ACCURACY] for n, s in predicted.final().items()}
-    print("  " + ", ".join(f"{name} {ps.people_mean(v):.3f}" for name, v in values.items()), f"strengths {strengths}")
-    return {name: ps.difference(values[name], values[start]) for name, start in STARTS.items()}
+    predicted = predict(crowd, crowd.folds, curve_counts(crowd, crowd.folds))
+    values = {
+        name: ps.accuracies(scores[None], crowd.ballots, predicted.tested)[0]
+        for name, scores in predicted.final().items()
+    }
+    accuracy = ", ".join(f"{name} {ps.people_mean(own):.3f}" for name, own in values.items())
+    print(f"  {accuracy} strengths {predicted.strengths}")
+    return {name: ps.difference(values[name], values[start]) for name, start in ps.STARTS.items()}
 
 
 def shuffled(votes: Votes, seed: int) -> Votes:

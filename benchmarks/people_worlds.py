@@ -26,6 +26,8 @@ class World:
     """Standard deviation of utilities of one's own; 0: all people are the same."""
     ties: float = 0.1
     seed: int = 0
+    names: tuple[str, ...] = ()
+    """Of the models; those without one are called model 0, model 1, …"""
 
     def draw(self) -> tuple[Votes, Features]:
         """The votes, in an order of their own, and the features of all responses."""
@@ -35,7 +37,7 @@ class World:
         shared = self.common * (texts @ rng.normal(size=self.width)) / spread
         own = self.personal * (texts @ rng.normal(size=(self.width, self.people))) / spread
         utility = shared[..., None] + own  # [prompts, models, people]
-        names = tuple(f"model {i}" for i in range(self.models))
+        names = (*self.names, *(f"model {i}" for i in range(len(self.names), self.models)))
         prompts = tuple(Prompt(f"q{i}", f"Question {i}?") for i in range(self.prompts))
         votes = tuple(
             self._vote(rng, utility, names, user) for user in range(self.people) for _ in range(self.votes_each)
@@ -49,7 +51,7 @@ class World:
         mean = texts.reshape(-1, self.width).astype(np.float32)
         features = Features(index, mean, mean, np.zeros(len(mean), np.float32), has_score=False, base="simulated")
         users = tuple(dict.fromkeys(v.user for v in votes))
-        return Votes(votes, prompts, responses, users, names, {}), features
+        return Votes(votes, prompts, responses, users, names, skipped={}), features
 
     def _vote(self, rng: np.random.Generator, utility: np.ndarray, names: tuple[str, ...], user: int) -> Preference:
         prompt = int(rng.integers(self.prompts))

@@ -22,10 +22,24 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from verdict_worlds import ADVANTAGES, FOLDS, MODELS, NULLS, Rng, World, folds_of, tau_of_quality, trained_means
+from verdict_worlds import (
+    ADVANTAGES,
+    FOLDS,
+    MODELS,
+    NULLS,
+    Rng,
+    World,
+    counted,
+    folds_of,
+    kendall_tau,
+    rate,
+    shown,
+    tau_of_quality,
+    trained_means,
+)
 
 from core.records import GroundTruth
-from evaluation import Array, kendall_tau
+from evaluation import Array
 from evidence.hypotheses import generalization, placement, verdict
 from evidence.intervals import Difference, mean_interval, paired_difference, winner
 
@@ -103,18 +117,6 @@ def agrees_with_program(d: Array, decided: np.ndarray, count: int = 25) -> int:
 
 
 # ── Tables ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def rate(hits: int, n: int) -> dict[str, Any]:
-    """A share with its Clopper–Pearson interval."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(hits, n).proportion_ci(0.95, "exact")
-    return {"share": hits / n, "ci95": [float(interval.low), float(interval.high)], "hits": hits, "of": n}
-
-
-def shown(cell: dict[str, Any]) -> str:
-    return f"{100 * cell['share']:5.1f} [{100 * cell['ci95'][0]:4.1f}, {100 * cell['ci95'][1]:4.1f}]"
 
 
 def winner_table(worlds: dict[str, World], sizes: tuple[int, ...], simulations: int, rng: Rng) -> list[dict[str, Any]]:
@@ -200,10 +202,6 @@ def _verdicts(d: Array, rng: Rng) -> dict[str, Any]:
     mean, half, p = d.mean(1), np.maximum(*half_widths(d)[1:]), sign_flip(d, rng)
     rows = zip(mean.tolist(), half.tolist(), p.tolist(), strict=True)
     return counted([verdict(Difference(m, (m - h, m + h), p, d.shape[1], 0.0)) for m, h, p in rows])
-
-
-def counted(verdicts: list[str]) -> dict[str, Any]:
-    return {v: rate(verdicts.count(v), len(verdicts)) for v in ("supported", "not supported", "inconclusive")}
 
 
 def coverage_rows(simulations: int, rng: Rng) -> list[dict[str, Any]]:

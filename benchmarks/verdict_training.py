@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from verdict import counted, rate, shown
-from verdict_worlds import MODELS
+from verdict_worlds import MODELS, counted, rate, shown
 
 from base.features import Features
 from config import ExperimentConfig

@@ -1,16 +1,18 @@
-"""The worlds of verdict.py: τ of both systems on every prompt of simulated experiments, without training."""
+"""The worlds of verdict.py: τ of both systems on every prompt of simulated experiments, without training; shares."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from evaluation import Array, kendall_tau
+from elo_system import SCALE
+from evaluation import Array
 
 MODELS, FOLDS = 6, 5
 Rng = np.random.Generator
@@ -20,6 +22,12 @@ World = Callable[[int, int, Rng], Sample]  # (experiments, prompts, generator)
 
 def folds_of(prompts: int) -> np.ndarray:
     return np.arange(prompts) % FOLDS
+
+
+def kendall_tau(x: Array, y: Array) -> Array:
+    """τ of scores without ties, [..., m] → [...]: millions of prompts at once, where SciPy takes one a call."""
+    i, j = np.triu_indices(x.shape[-1], 1)
+    return np.asarray(np.mean(np.sign(x[..., i] - x[..., j]) * np.sign(y[..., i] - y[..., j]), axis=-1))
 
 
 def tau_of_quality(truth: Array, tau: float, rng: Rng) -> Array:
@@ -85,7 +93,8 @@ def _elo_tau(truth: Array, rng: Rng) -> Array:
         rating = np.zeros((s, MODELS))
         for t in range(game.shape[1]):
             i, j = a[:, t], b[:, t]
-            expected = 1.0 / (1.0 + 10.0 ** ((rating[row, j] - rating[row, i]) / 400.0))
+            # elo_system.expectation, of all experiments at once
+            expected = 1.0 / (1.0 + 10.0 ** ((rating[row, j] - rating[row, i]) / SCALE))
             step = 32.0 * (outcome[:, t] - expected) * (fold[prompt[:, t]] != f)
             rating[row, i] += step
             rating[row, j] -= step
@@ -114,3 +123,22 @@ ADVANTAGES: dict[str, World] = {
     "B better by 0.2, fold effect 0.05": lambda s, n, rng: fold_effect(s, n, rng, 0.05, 0.2),
     "model-level tastes (A found)": model_level_tastes,
 }
+
+
+# ── Shares of experiments ────────────────────────────────────────────────────────────────────────────────
+
+
+def rate(hits: int, n: int) -> dict[str, Any]:
+    """A share with its Clopper–Pearson interval."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(hits, n).proportion_ci(0.95, "exact")
+    return {"share": hits / n, "ci95": [float(interval.low), float(interval.high)], "hits": hits, "of": n}
+
+
+def shown(cell: dict[str, Any]) -> str:
+    return f"{100 * cell['share']:5.1f} [{100 * cell['ci95'][0]:4.1f}, {100 * cell['ci95'][1]:4.1f}]"
+
+
+def counted(verdicts: list[str]) -> dict[str, Any]:
+    return {v: rate(verdicts.count(v), len(verdicts)) for v in ("supported", "not supported", "inconclusive")}

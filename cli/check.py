@@ -27,8 +27,7 @@ from core.errors import MissingError, UsageError
 from stages.tasks import TEMPLATES, Job, load_template
 
 if TYPE_CHECKING:
-    from llm.ollama import OllamaModel
-    from llm.replies import ModelInfo
+    from llm.ollama import ModelInfo, OllamaModel
 
 GIB = 1024**3
 
@@ -155,7 +154,7 @@ def _embedded(about: str, *, needed: bool) -> Finding:
     path = embedded.weights_path()
     if path is not None:
         return Finding(about, f"{config.EMBEDDED_NAME}, {path.stat().st_size / 1e6:.0f} MB")
-    return Finding(about, f"the weights of {config.EMBEDDED_NAME} are not installed", embedded.MEND if needed else "")
+    return Finding(about, f"the weights of {config.EMBEDDED_NAME} are not installed", embedded.FIX if needed else "")
 
 
 def _base(args: Namespace, backend: Backend) -> Finding:

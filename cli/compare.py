@@ -12,11 +12,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 import config
 from cli.counting import by_model, count_comparison, ids_for_testing
-from core.files import keep_previous, write_json
+from core.files import keep_previous, write_atomically, write_json
 from core.records import GroundTruth
 from data_generation import Data, rankings_by
 from evaluation import kendall_tau
@@ -62,7 +60,7 @@ def run(
     paths = [results_dir / pattern.format(name="all") for pattern in (config.RESULTS_FILE, config.PERSONAS_PLOT)]
     keep_previous(paths)
     write_json(paths[0], together)
-    plots.plot_personas(together, paths[1])
+    write_atomically(paths[1], plots.png(plots.personas, together))
     console.print_personas(together)
     print("\nWritten: " + ", ".join(str(path) for path in paths))
 
@@ -76,11 +74,7 @@ def similarity(rankings: Rankings, owner: Mapping[str, str]) -> dict[str, Any]:
     alike: dict[str, dict[str, float]] = {p: dict.fromkeys(rankings, 1.0) for p in rankings}
     bounds: dict[str, dict[str, Interval | None]] = {p: dict.fromkeys(rankings) for p in rankings}
     for p, q in combinations(rankings, 2):
-        taus = [_tau(rankings[p][prompt_id], rankings[q][prompt_id]) for prompt_id in owner]
+        taus = [kendall_tau(rankings[p][prompt_id].scores, rankings[q][prompt_id].scores) for prompt_id in owner]
         alike[p][q] = alike[q][p] = fmean(taus)
         bounds[p][q] = bounds[q][p] = mean_interval(taus, groups=list(owner.values()))
     return {"similarity": alike, "similarity_ci95": bounds, "similarity_prompts": len(owner)}
-
-
-def _tau(a: GroundTruth, b: GroundTruth) -> float:
-    return float(kendall_tau(np.array(list(a.scores.values())), np.array([b.scores[model] for model in a.scores])))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import config
@@ -111,6 +113,11 @@ def check_combination(args: argparse.Namespace) -> None:
     modes = [name for name in ("preferences", "rank", "vote", "check") if getattr(args, name) not in (None, False)]
     if len(modes) > 1:
         raise UsageError(f"--{modes[0]} and --{modes[1]} do not go together: take one of them.")
+    for flag in ("models", "judge", "ablate") if args.preferences else ():
+        if getattr(args, flag):
+            raise UsageError(f"--{flag} does not go with --preferences: the votes name their models and judges.")
+    if args.preferences and args.ground_truth != "round_robin":
+        raise UsageError("--ground_truth does not go with --preferences: people's own votes are the truth.")
     if args.persona == "all" and (args.rank is not None or args.vote):
         raise UsageError("--persona all can't be ranked or voted as: name one persona.")
     for needed, flag in (("rank", "json"), ("preferences", "skip_bad_rows")):
@@ -123,3 +130,14 @@ def check_combination(args: argparse.Namespace) -> None:
 def personas(args: argparse.Namespace) -> list[str]:
     """The personas of this run."""
     return list(config.PERSONAS) if args.persona == "all" else [args.persona]
+
+
+def command_like(start: Sequence[str], args: argparse.Namespace, names: Sequence[str]) -> str:
+    """``python main.py`` with the flags ``start``, and those of ``names`` that this call has beyond their defaults."""
+    usual = {"backend": "auto", "base_model": "auto", "cache_dir": Path("cache"), "models": None, "judge": None}
+    words = ["python", "main.py", *start]
+    for name in names:
+        value = getattr(args, name)
+        if value != usual[name]:
+            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return shlex.join(words)

@@ -25,7 +25,9 @@ from reward_model import RewardModel
 
 if TYPE_CHECKING:
     from base.features import Features
+    from core.findings import Run
     from data_generation import Data
+    from evidence.experiment import Design, Systems
     from stages.tasks import Job
 
 LEARNED_FILE = "learned_{name}.json"
@@ -53,7 +55,7 @@ class Learned:
 
         Raises UsageError for a head that is damaged, of another run or gives no figures, with the command of ``load``.
         """
-        with _mended_by(self._command):
+        with _fixed_by(self._command):
             ratings = dict.fromkeys(self.elo.ratings)  # only training looks at global ratings
             first, *folds = (RewardModel.load(path, features, ratings) for path in self._heads)
             if [list(epoch) for epoch in first.history] != [list(epoch) for epoch in self._history]:
@@ -66,7 +68,7 @@ class Learned:
 
 
 @contextlib.contextmanager
-def _mended_by(command: str) -> Iterator[None]:
+def _fixed_by(command: str) -> Iterator[None]:
     """Every error inside names the command that learns anew."""
     try:
         yield
@@ -77,21 +79,14 @@ def _mended_by(command: str) -> Iterator[None]:
 # ── Keeping ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def keep(
-    job: Job,
-    base: str,
-    data: Data,
-    systems: tuple[EloSystem, RewardModel],
-    parts: Sequence[Sequence[str]],
-    results: Mapping[str, Any],
-) -> None:
-    """Write down what ``systems`` were learned from, and the trainings on all prompts but those of each of ``parts``.
-
-    ``systems`` themselves are saved with the results of the run.
-    """
-    folder, name, (elo, reward) = job.cache_dir, job.name, systems
+def keep(job: Job, run: Run, data: Data, systems: Systems, plan: Design, document: Mapping[str, Any]) -> None:
+    """Write down both systems as learned on the documented split, each training of the cross-validation, and what all
+    of it was made from."""
+    folder, name, elo, reward = job.cache_dir, job.name, systems.elo, systems.reward
+    elo.save(folder / config.ELO_STATE_FILE.format(name=name))
+    reward.save(folder / config.REWARD_HEAD_FILE.format(name=name))
     every = [p.id for p in data.prompts]
-    sets = [TrainingSet.of(data.preferences, [i for i in every if i not in part]) for part in parts]
+    sets = [TrainingSet.of(plan.preferences, [i for i in every if i not in part]) for part in plan.folds]
     for old in folder.glob(FOLD_HEAD_FILE.format(name=name, fold="*")):
         old.unlink()
     heads = {}
@@ -101,8 +96,8 @@ def keep(
         heads[path.name] = _digest(path)
     body = {
         "format": FORMAT,
-        "made_from": made_from(job, base),
-        "evidence": _evidence(results),
+        "made_from": made_from(job, run.base_model),
+        "evidence": _evidence(document),
         "elo_offsets": elo.offsets,
         "fold_ratings": [fold.ratings for fold in elo.fit_many(sets)],
         "history": reward.history,
@@ -127,15 +122,15 @@ def made_from(job: Job, base: str) -> dict[str, Any]:
     }
 
 
-def _evidence(results: Mapping[str, Any]) -> dict[str, Any]:
+def _evidence(document: Mapping[str, Any]) -> dict[str, Any]:
+    """How far what was learned can be trusted, from the run's results."""
+    crossed = document["cross_validated"]
     return {
-        "winner": results["winner"],
-        "kendall_tau": {
-            system: results["cross_validated"][system]["kendall_tau"] for system in (EloSystem.name, RewardModel.name)
-        },
-        "warnings": results["verdict"]["warnings"],
-        "preferences": results["counts"]["preferences"],
-        "prompts": results["counts"]["train_prompts"],
+        "winner": document["winner"],
+        "kendall_tau": {system: crossed[system]["kendall_tau"] for system in (EloSystem.name, RewardModel.name)},
+        "warnings": document["verdict"]["warnings"],
+        "preferences": document["counts"]["preferences"],
+        "prompts": document["counts"]["train_prompts"],
     }
 
 
@@ -157,10 +152,10 @@ def load(job: Job, base: str | None, command: str) -> Learned:
     that makes them: ``command``, and what the last run had beyond it.
     """
     folder, name = job.cache_dir, job.name
-    with _mended_by(command):
+    with _fixed_by(command):
         document = _read(folder / LEARNED_FILE.format(name=name))
     command = _like_before(command, document["made_from"])
-    with _mended_by(command):
+    with _fixed_by(command):
         reasons = _outdated(job, document["made_from"], base)
         if reasons:
             raise UsageError(f"What was learned for {name} is outdated: {'; '.join(reasons)}.")

@@ -23,6 +23,7 @@ from cli.flags import STAGE_FILES, personas
 from config import Contestant, ExperimentConfig
 from core.errors import MissingError, UsageError
 from core.files import keep_previous, refusal, write_json
+from core.findings import Run
 from core.records import Rating
 from llm.interface import LanguageModel
 from stages.tasks import Job
@@ -226,6 +227,19 @@ def every_job(args: Namespace, backend: Backend, params: ExperimentConfig) -> li
 def costs(args: Namespace, backend: Backend, params: ExperimentConfig) -> Costs:
     """The calls that this run still has to make, also where the models themselves are missing."""
     return count(every_job(args, backend, params), {})
+
+
+def how_to_run(args: Namespace, backend: Backend, command: str) -> Run:
+    """Reward base, device, folders and what is to be said of them, for runs with this backend."""
+    run = how_to_read(args, command, backend.name)
+    return dataclasses.replace(run, label=backend.label, notes=(*backend.notes, *run.notes), ablate=args.ablate)
+
+
+def how_to_read(args: Namespace, command: str, backend: str | None = None) -> Run:
+    """The same where nobody is asked: votes of people, who give the run its label."""
+    base, notes = choose_base(args.base_model, backend or args.backend, args.device)
+    device = choose_device(args.device)
+    return Run(base, args.device, device, "", command, args.cache_dir, args.results_dir, notes)
 
 
 # ── Models that changed ──────────────────────────────────────────────────────────────────────────────────

@@ -1,28 +1,25 @@
 """The question a person came with: which of my models should I use for this? And votes of one's own.
 
 python main.py --persona coder --rank "How do I …?"      python main.py --rank - --json < prompts.txt
-python main.py --persona coder --vote
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import shlex
 import statistics
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import config
 from cli import learned
 from cli.answer_page import Answer, Cost, Place, as_json, lines
+from cli.flags import command_like
 from core.errors import UsageError
 from core.files import fingerprint
-from core.records import Prompt, Response
+from core.records import Prompt
 from report import words as wording
 
 if TYPE_CHECKING:
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     from core.ranking import Ranker
     from stages.tasks import Job
 
-USER = "me"  # the name under which own votes are kept
 EMBEDDED_SIZE = "135M"
 
 
@@ -179,47 +175,4 @@ def _sizes(job: Job) -> dict[str, tuple[int | None, str | None]]:
 
 def learn_command(args: Namespace) -> str:
     """The run that makes what ``--rank`` needs, with those flags of this call that matter to it."""
-    return _command(["--persona", args.persona], args, ("backend", "models", "judge", "base_model", "cache_dir"))
-
-
-def _command(start: Sequence[str], args: Namespace, names: Sequence[str]) -> str:
-    usual = {"backend": "auto", "base_model": "auto", "cache_dir": Path("cache"), "models": None, "judge": None}
-    words = ["python", "main.py", *start]
-    for name in names:
-        value = getattr(args, name)
-        if value != usual[name]:
-            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
-    return shlex.join(words)
-
-
-# ── --vote ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def vote(args: Namespace, job: Job) -> int:
-    """Votes on pairs of this persona's responses, each kept at once; then how many there are and what learns from them.
-
-    Responses that read the same are no choice and left out.
-    """
-    from cli import vote as voting
-    from data_generation import collect_responses, generate_prompts
-
-    prompts = generate_prompts(job)
-    of: dict[str, list[Response]] = {p.id: [] for p in prompts}
-    for response in collect_responses(job, prompts):
-        of[response.prompt_id].append(response)
-    pairs = [
-        voting.Pair(prompt.id, prompt.text, a.model, a.text, b.model, b.text)
-        for prompt in prompts
-        for a, b in combinations(of[prompt.id], 2)
-        if a.text.strip() != b.text.strip()
-    ]
-    path = voting.own_votes_file(job.name, args.cache_dir)
-    voting.vote_session(pairs, path, user=USER, seed=job.params.random_seed)
-    votes = voting.read_own_votes(path)
-    if votes is None:
-        print("No votes yet.")
-        return 0
-    about = f"{len(votes.preferences)} votes on {len(votes.prompts)} prompts in all."
-    print(f"{about} Both systems learn from them with:")
-    print("  " + _command(["--preferences", str(path)], args, ("base_model", "cache_dir")))
-    return 0
+    return command_like(["--persona", args.persona], args, ("backend", "models", "judge", "base_model", "cache_dir"))

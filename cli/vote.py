@@ -7,20 +7,59 @@ import re
 import shlex
 import shutil
 import textwrap
+from argparse import Namespace
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import config
+from cli.flags import command_like
 from core.files import append_line, drop_last_line, lock, move, read
-from people.vote_files import read_lines
-from people.votes import Votes, to_votes
+from core.records import Response
+from people.votes import Votes, read_lines, to_votes
+
+if TYPE_CHECKING:
+    from stages.tasks import Job
 
 _OUTCOMES = {"a": 1.0, "b": 0.0, "t": 0.5, "tie": 0.5}
 _QUESTION = "Better: A or B? t: tie, u: undo, q: quit > "
 # Escape sequences; then all control characters but line ends and tabs, and the marks that turn text around.
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.?")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+USER = "me"  # the name under which own votes are kept
+
+
+def vote(args: Namespace, job: Job) -> int:
+    """Votes on pairs of this persona's responses, each kept at once; then how many there are and what learns from them.
+
+    Responses that read the same are no choice and left out.
+    """
+    from data_generation import collect_responses, generate_prompts
+
+    prompts = generate_prompts(job)
+    of: dict[str, list[Response]] = {p.id: [] for p in prompts}
+    for response in collect_responses(job, prompts):
+        of[response.prompt_id].append(response)
+    pairs = [
+        Pair(prompt.id, prompt.text, a.model, a.text, b.model, b.text)
+        for prompt in prompts
+        for a, b in combinations(of[prompt.id], 2)
+        if a.text.strip() != b.text.strip()
+    ]
+    path = own_votes_file(job.name, args.cache_dir)
+    vote_session(pairs, path, user=USER, seed=job.params.random_seed)
+    votes = read_own_votes(path)
+    if votes is None:
+        print("No votes yet.")
+        return 0
+    about = f"{len(votes.preferences)} votes on {len(votes.prompts)} prompts in all."
+    print(f"{about} Both systems learn from them with:")
+    print("  " + command_like(["--preferences", str(path)], args, ("base_model", "cache_dir")))
+    return 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ class Run:
     """Hub id, folder or ``embedded``."""
     device: str
     """As asked for: ``auto`` may fall back to the processor."""
+    device_used: str
+    """What that comes to on this machine: ``cpu`` or ``cuda``."""
     label: str
     """Who answers and judges, as said in every output."""
     command: str
@@ -41,10 +43,9 @@ class About:
     run: Run
     params: ExperimentConfig
     base_is_reward_model: bool
-    device: str
-    """Where the reward base runs, as it turned out."""
     models: tuple[Rating, ...]
     notes: tuple[str, ...] = ()
+    """What a reader must know beyond the notes of ``run``."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,16 @@ class Findings:
     curves: Mapping[str, Any]
     """{points, trained_once, SYSTEM: {metric: {mean, lo, hi}}}, cross-validated."""
     hypotheses: Mapping[str, Mapping[str, Any]]
+    """{sample_efficiency, generalization}: a verdict each, with its reason or what it rests on."""
     per_prompt: Sequence[Mapping[str, Any]]
+    """[{prompt_id, prompt, fold, difference, elo_offset{metric: value}, reward_model{…}}], every prompt that has a
+    value in both systems."""
     training_history: Mapping[str, Sequence[float]]
     """{preference_loss, regularization_loss} by epoch."""
     examples: Sequence[Mapping[str, Any]] = ()
+    """[{prompt, responses[{model, text, truth_place, elo_place, reward_place}]}]."""
     ablation: Sequence[Mapping[str, Any]] = ()
+    """[{name, metric: {mean, ci95}, difference{difference, ci95, p_value}}], no difference in the first row."""
     people: Mapping[str, Any] | None = None
     """{personal_gain, by_person, strengths}; None for a persona."""
     timings_s: Mapping[str, float] = field(default_factory=dict)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,14 +27,12 @@ from evidence.baselines import (
 from reward_model import RewardModel
 
 LAMBDAS = (0.0, 0.01, 0.1, 0.3, 1.0, 3.0)
-REFERENCE = "Reward model"
-"""What the other rows are compared with: it stands first."""
+REGULARIZERS = {"ranknet": "RankNet", "listmle": "ListMLE"}  # besides the Elo expectation
 
 Ratings = Mapping[str, float | None]
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """One row: what is trained, and on which preferences."""
 
     name: str
@@ -44,62 +41,68 @@ class Variant:
 
 
 def ablation_table(
-    data: Data, features: Features, ratings: Ratings, params: ExperimentConfig, parts: Sequence[Sequence[str]]
+    data: Data,
+    preferences: Sequence[Preference],
+    features: Features,
+    ratings: Ratings,
+    params: ExperimentConfig,
+    parts: Sequence[Sequence[str]],
 ) -> list[dict[str, Any]]:
     """[{name, METRIC: {mean, ci95}, difference: {difference, ci95, p_value}}], one row a variant.
 
-    Every prompt is a test prompt once, in the folds ``parts``. ``difference``: mean τ minus that of the first row, the
-    reward model as configured, paired by prompt; it is not in that row. The truth is the same for all.
+    ``preferences``: the data's, in the order in which they are learned. Every prompt is a test prompt once, in the
+    folds ``parts``. ``difference``: mean τ minus that of the first row, the reward model as configured, paired by
+    prompt; it is not in that row. The truth is the same for all.
     """
     crossed = {}
-    for variant in variants(data, features, ratings, params):
+    for variant in variants(data, preferences, features, ratings, params):
         found = evaluation.cross_validate([variant.ranker], variant.preferences, data.truths, parts)
         crossed[variant.name] = found[variant.ranker.name]
     table = hypotheses.cross_validated(crossed, parts)
-    rows: list[dict[str, Any]] = [{"name": name, **metrics} for name, metrics in table.items()]
-    for row in rows[1:]:
-        gain = hypotheses.improvement(crossed, parts, params.random_seed, better=row["name"], worse=rows[0]["name"])
-        row["difference"] = hypotheses.difference_json(gain["kendall_tau"])
+    first, *others = table
+    rows: list[dict[str, Any]] = [{"name": first, **table[first]}]
+    for name in others:
+        gain = hypotheses.improvement(crossed, parts, params.random_seed, better=name, worse=first)
+        rows.append({"name": name, **table[name], "difference": hypotheses.difference_json(gain["kendall_tau"])})
     return rows
 
 
-def variants(data: Data, features: Features, ratings: Ratings, params: ExperimentConfig) -> Iterator[Variant]:
+def variants(
+    data: Data, preferences: Sequence[Preference], features: Features, ratings: Ratings, params: ExperimentConfig
+) -> Iterator[Variant]:
     """All rows of the table, the reward model as configured first. Names have at most 38 characters."""
-    yield Variant(f"{REFERENCE}, λ = {params.lambda_reg:g}", RewardModel(features, ratings, params), data.preferences)
-    for name, ranker in _baselines(data, features, ratings, params):
-        yield Variant(name, ranker, data.preferences)
-    for name, changes in _changes(features, params):
+
+    def reward(name: str, **changes: Any) -> Variant:
+        """The configured reward model with something changed."""
         changed = dataclasses.replace(params, **changes)
-        yield Variant(f"{REFERENCE}, {name}", RewardModel(features, ratings, changed), data.preferences)
-    once = one_order(data.preferences, data.judgements, params.random_seed)
-    if once:
-        yield Variant(f"{REFERENCE}, judged in one order", RewardModel(features, ratings, params), once)
-        yield Variant("Elo offset, judged in one order", EloSystem(ratings, params.elo_k), once)
+        return Variant(f"Reward model, {name}", RewardModel(features, ratings, changed), preferences)
 
+    yield reward(f"λ = {params.lambda_reg:g}")
+    models, index = list(ratings), features.index
+    base_scores = {key: float(features.base_score[row]) for key, row in index.items()}
+    lengths = {(r.prompt_id, r.model): float(len(r.text)) for r in data.responses}
+    yield Variant("Elo offset", EloSystem(ratings, params.elo_k), preferences)
+    yield Variant("Global Elo", GlobalElo(ratings), preferences)
+    yield Variant("Untouched base", BaseReward(base_scores), preferences)
+    yield Variant("Bradley–Terry, own preferences", BradleyTerry(models), preferences)
+    yield Variant("Bradley–Terry with the Arena prior", BradleyTerryArenaPrior(ratings), preferences)
+    yield Variant("Longest response", LongestResponse(lengths), preferences)
+    yield Variant("Random", RandomRanking(models, params.random_seed), preferences)
 
-def _baselines(
-    data: Data, features: Features, ratings: Ratings, params: ExperimentConfig
-) -> Iterator[tuple[str, Ranker]]:
-    yield "Elo offset", EloSystem(ratings, params.elo_k)
-    yield "Global Elo", GlobalElo(ratings)
-    yield "Untouched base", BaseReward({key: float(features.base_score[row]) for key, row in features.index.items()})
-    yield "Bradley–Terry, own preferences", BradleyTerry(list(ratings))
-    yield "Bradley–Terry with the Arena prior", BradleyTerryArenaPrior(ratings)
-    yield "Longest response", LongestResponse({(r.prompt_id, r.model): float(len(r.text)) for r in data.responses})
-    yield "Random", RandomRanking(list(ratings), params.random_seed)
-
-
-def _changes(features: Features, params: ExperimentConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What is changed of the configured reward model, one thing at a time."""
     for weight in LAMBDAS:
         if weight != params.lambda_reg:
-            yield f"λ = {weight:g}", {"lambda_reg": weight}
+            yield reward(f"λ = {weight:g}", lambda_reg=weight)
     weight = params.lambda_reg or EXPERIMENT_CONFIG.lambda_reg  # without a weight there is no regularizer to change
-    for regularizer, title in (("ranknet", "RankNet"), ("listmle", "ListMLE")):
-        yield f"{title}, λ = {weight:g}", {"lambda_reg": weight, "regularizer": regularizer}
-    yield "linear head", {"hidden_width": 0}
+    for regularizer, title in REGULARIZERS.items():
+        yield reward(f"{title}, λ = {weight:g}", lambda_reg=weight, regularizer=regularizer)
+    yield reward("linear head", hidden_width=0)
     if features.has_score:
-        yield "no base score", {"base_score": False}
+        yield reward("no base score", base_score=False)
+
+    once = one_order(preferences, data.judgements, params.random_seed)
+    if once:
+        yield reward("judged in one order")._replace(preferences=once)
+        yield Variant("Elo offset, judged in one order", EloSystem(ratings, params.elo_k), once)
 
 
 def one_order(preferences: Sequence[Preference], judgements: Sequence[Judgement], seed: int) -> list[Preference]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Self
 
+import numpy as np
+
+import config
 from core.ranking import Ranker
-from core.records import Preference
+from core.records import Preference, Rating
 from elo_system import SCALE, expectation, starting_ratings
 
-# (winner, loser, weight): a fractional outcome is two of them, o for a and 1 − o for b.
 Game = tuple[str, str, float]
+"""(winner, loser, weight): a fractional outcome is two of them, o for a and 1 − o for b."""
+
+SURE = 1e-6  # a reader's preference is at least so far from 0 and 1: else the likelihood may have no maximum
 
 
 class _Untrained(Ranker):
@@ -76,8 +82,6 @@ class RandomRanking(_Untrained):
         self._seed = seed
 
     def scores(self, prompt_id: str) -> dict[str, float]:
-        import numpy as np
-
         digest = hashlib.sha256(prompt_id.encode()).digest()  # hash() differs from process to process
         draws = np.random.default_rng([self._seed, int.from_bytes(digest[:8], "big")]).random(len(self._models))
         return dict(zip(self._models, draws.tolist(), strict=True))
@@ -109,14 +113,18 @@ class BradleyTerry(Ranker):
         unknown = {m for p in kept for m in (p.model_a, p.model_b)} - set(self._models)
         if unknown:
             raise ValueError(f"unknown contestants {sorted(unknown)}; known are {', '.join(self._models)}")
-        self._scores = self._fitted(_games(kept))
+        games = _games(kept)
+        strengths = bradley_terry(games + self._imagined(games))
+        known = [strengths[m] for m in self._models if m in strengths]
+        mean = sum(known) / len(known) if known else 0.0
+        self._scores = {model: strengths.get(model, mean) - mean for model in self._models}
         return self
 
-    def _fitted(self, games: list[Game]) -> dict[str, float]:
+    def _imagined(self, games: Sequence[Game]) -> list[Game]:
+        """Games that were never played, but give the likelihood a maximum."""
         judged = sorted({model for winner, loser, _ in games for model in (winner, loser)})
-        strengths = bradley_terry(games + _imagined_ties(judged))
-        mean = sum(strengths[m] for m in judged) / len(judged) if judged else 0.0
-        return {model: strengths[model] - mean if model in judged else 0.0 for model in self._models}
+        average = "\0average"  # no model can be called so
+        return [game for model in judged for game in ((model, average, 0.5), (average, model, 0.5))]
 
     def scores(self, prompt_id: str) -> dict[str, float]:  # noqa: ARG002
         return dict(self._scores)
@@ -125,24 +133,22 @@ class BradleyTerry(Ranker):
 class BradleyTerryArenaPrior(BradleyTerry):
     """Bradley–Terry of the user's preferences and of imagined games that turned out as the Arena expects.
 
-    Every pair plays ``prior_games`` of them; 1 weighs as much as one prompt with all its pairs judged.
+    Every pair plays one of them: together they weigh as much as one prompt with all its pairs judged.
     """
 
     name = "bradley_terry_arena_prior"
 
-    def __init__(self, ratings: Mapping[str, float | None], prior_games: float = 1.0) -> None:
+    def __init__(self, ratings: Mapping[str, float | None]) -> None:
         super().__init__(tuple(ratings))
         start = starting_ratings(ratings)
         self._prior: list[Game] = []
         for a, b in itertools.combinations(start, 2):
             expected = expectation(start[a], start[b])
-            self._prior += [(a, b, prior_games * expected), (b, a, prior_games * (1.0 - expected))]
-        self._scores = self._fitted([])
+            self._prior += [(a, b, expected), (b, a, 1.0 - expected)]
+        self.fit([])
 
-    def _fitted(self, games: list[Game]) -> dict[str, float]:
-        strengths = bradley_terry(games + self._prior)
-        mean = sum(strengths.values()) / len(strengths) if strengths else 0.0
-        return {model: strengths.get(model, mean) - mean for model in self._models}
+    def _imagined(self, games: Sequence[Game]) -> list[Game]:  # noqa: ARG002  (whatever was played)
+        return self._prior
 
 
 def bradley_terry(games: Sequence[Game]) -> dict[str, float]:
@@ -169,6 +175,12 @@ def _games(preferences: Sequence[Preference]) -> list[Game]:
     return [(winner, loser, weight) for (winner, loser), weight in weights.items()]
 
 
-def _imagined_ties(judged: Sequence[str]) -> list[Game]:
-    average = "\0average"  # no model can be called so
-    return [game for model in judged for game in ((model, average, 0.5), (average, model, 0.5))]
+def estimated_ratings(readers: Sequence[Preference], models: Sequence[str]) -> dict[str, Rating]:
+    """Ratings of contestants that were never on the Arena: Bradley–Terry over the reference readers' preferences.
+
+    They lie about 1000, to one decimal. Raises KeyError for a model that no reader compared.
+    """
+    held = [dataclasses.replace(p, outcome=min(max(p.outcome, SURE), 1.0 - SURE)) for p in readers]
+    strengths = bradley_terry(_games(held))
+    source = f"estimated: Bradley-Terry over {len(config.REFERENCE_READERS)} reference readers, no Arena rating"
+    return {model: Rating(model, round(1000.0 + strengths[model], 1), source) for model in models}

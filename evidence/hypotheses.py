@@ -1,4 +1,4 @@
-"""What the data can carry: the paired improvement, H1 sample efficiency and H2 generalization, ready for JSON.
+"""The paired improvement, H1 sample efficiency and H2 generalization to unseen models, ready for JSON.
 
 A verdict is *supported* where the 95 % interval of System B's advantage lies above 0 (and p < 0.05), *not
 supported* where it lies below ``RELEVANT`` (there may be an advantage, but none worth naming) and *inconclusive*
@@ -15,7 +15,7 @@ import numpy as np
 
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
-from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, mean_metrics
+from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, mean_metrics, training_ids
 from evidence.intervals import ALPHA, Difference, clustered_difference, mean_interval, paired_difference
 
 Verdict = Literal["supported", "not supported", "inconclusive", "not tested"]
@@ -65,28 +65,24 @@ def improvement(
     worse: str = "elo_offset",
 ) -> dict[str, Difference | None]:
     """Each metric's mean of ``better`` − ``worse``, paired by prompt; ``improvement_json`` makes the key of it."""
-    a, b = results[better], results[worse]
-    prompts = [p for p in a if p in b]
+    prompts = [p for p in results[better] if p in results[worse]]
     fold = fold_of(parts)
     groups = [fold[p] for p in prompts]
-    return {
-        metric: paired_difference(
-            [getattr(a[p], metric) for p in prompts],
-            [getattr(b[p], metric) for p in prompts],
-            seed,
-            groups,
-            reach=BOUNDS[metric][1] - BOUNDS[metric][0],
-        )
-        for metric in METRICS
-    }
+    differences = {}
+    for metric in METRICS:
+        a, b = ([getattr(results[system][p], metric) for p in prompts] for system in (better, worse))
+        low, high = BOUNDS[metric]
+        differences[metric] = paired_difference(a, b, seed, groups, reach=high - low)
+    return differences
 
 
 def improvement_json(differences: Mapping[str, Difference | None]) -> dict[str, Any]:
-    """The ``improvement`` key: {metric: {difference, ci95, p_value}}."""
+    """The ``improvement`` key: {metric: difference_json}."""
     return {metric: difference_json(difference) for metric, difference in differences.items()}
 
 
 def difference_json(difference: Difference | None) -> dict[str, Any]:
+    """{difference, ci95, p_value}, all null where nothing could be paired."""
     return difference.as_dict() if difference else {"difference": None, "ci95": None, "p_value": None}
 
 
@@ -102,52 +98,48 @@ def stronger_baselines(results: CrossValidated, systems: Sequence[str] = ("rewar
 # ── H1: sample efficiency ────────────────────────────────────────────────────────────────────────────────
 
 
-def area_per_prompt(curves: Curves, metric: str = "kendall_tau") -> Array:
-    """Area under each prompt's curve, mean over orders, divided by its width: [prompts], in units of the metric."""
-    values = curves.values[metric].mean(0)
+def area_per_prompt(curves: Curves) -> Array:
+    """Area under each prompt's curve of τ, mean over orders, divided by its width: [prompts], in units of τ."""
+    values = curves.values["kendall_tau"].mean(0)
     if len(curves.counts) == 1:
         return np.asarray(values[0])
-    width = curves.counts[-1] - curves.counts[0]
-    return np.asarray(np.trapezoid(values, np.asarray(curves.counts, dtype=np.float64), axis=0) / width)
+    return np.asarray(np.trapezoid(values, curves.counts, axis=0) / (curves.counts[-1] - curves.counts[0]))
 
 
-def preferences_needed(curves: Curves, target: float, metric: str = "kendall_tau") -> int | None:
-    """The first point from which on the mean curve stays at ``target`` or above; None where it ends below."""
-    mean = curves.values[metric].mean((0, 2))
+def preferences_needed(curves: Curves, target: float | None) -> int | None:
+    """The first point from which on the mean τ stays at ``target`` or above; None where it ends below."""
     reached: int | None = None
-    for n, value in zip(reversed(curves.counts), mean[::-1], strict=True):
-        if value < target:
+    for n, metrics in reversed(curves.points):
+        if target is None or metrics.kendall_tau is None or metrics.kendall_tau < target:
             break
         reached = n
     return reached
 
 
 def sample_efficiency(
-    elo_offset: Curves, reward_model: Curves, seed: int, parts: Sequence[Sequence[str]] | None = None
+    elo_offset: Curves, reward_model: Curves, seed: int, parts: Sequence[Sequence[str]]
 ) -> dict[str, Any]:
-    """H1: System B needs fewer preferences than System A. From curves over the same prompts and orders.
+    """H1: System B needs fewer preferences than System A. From cross-validated curves over the same orders.
 
     Tested on the area between the curves in τ, paired by prompt: orders are drawn at will and are no sample of
-    anything, so they are averaged first. ``parts``: the folds, for curves from a cross-validation.
+    anything, so they are averaged first. ``parts``: the folds. Raises ValueError for other points or prompts.
     """
     if (elo_offset.counts, elo_offset.prompt_ids) != (reward_model.counts, reward_model.prompt_ids):
         raise ValueError("both curves must have the same points and prompts")
-    fold = fold_of(parts) if parts else None
-    groups = [fold[p] for p in elo_offset.prompt_ids] if fold else None
+    fold = fold_of(parts)
+    groups = [fold[p] for p in elo_offset.prompt_ids]
     a, b = area_per_prompt(elo_offset), area_per_prompt(reward_model)
     advantage = paired_difference(b.tolist(), a.tolist(), seed, groups)
-    final = {name: c.points[-1].metrics.kendall_tau for name, c in (("a", elo_offset), ("b", reward_model))}
+    elo_final, reward_final = (c.points[-1].metrics.kendall_tau for c in (elo_offset, reward_model))
     return {
         "verdict": verdict(advantage),
         "area_between_curves": difference_json(advantage),
         "prompts": len(elo_offset.prompt_ids),
         "orders": len(elo_offset.values["kendall_tau"]),
-        "elo_offset_final": final["a"],
-        "reward_model_final": final["b"],
-        "reward_model_needs_for_elo_final": None
-        if final["a"] is None
-        else preferences_needed(reward_model, final["a"]),
-        "elo_needs_for_reward_model_final": None if final["b"] is None else preferences_needed(elo_offset, final["b"]),
+        "elo_offset_final": elo_final,
+        "reward_model_final": reward_final,
+        "reward_model_needs_for_elo_final": preferences_needed(reward_model, elo_final),
+        "elo_needs_for_reward_model_final": preferences_needed(elo_offset, reward_final),
     }
 
 
@@ -199,9 +191,8 @@ def held_out_placements(
 ) -> list[Placement]:
     """Each contestant held out in turn, each prompt a test prompt once; all trainings are one ``fit_many``."""
     known = {truth.prompt_id: truth for truth in truths}
-    train_ids = [[p for j, part in enumerate(parts) if j != i for p in part] for i in range(len(parts))]
     runs = [(model, i) for model in models for i in range(len(parts))]
-    fitted = ranker.fit_many([TrainingSet.of(preferences, train_ids[i], held_out=model) for model, i in runs])
+    fitted = ranker.fit_many([TrainingSet.of(preferences, training_ids(parts, i), model) for model, i in runs])
     return [
         placement(one.scores(prompt_id), known[prompt_id], model)
         for one, (model, i) in zip(fitted, runs, strict=True)
@@ -216,50 +207,42 @@ def generalization(elo_offset: Sequence[Placement], reward_model: Sequence[Place
     unseen models needs more than many prompts, and six contestants leave five degrees of freedom. The interval
     by prompt alone, for these six and no other, stands beside it.
     """
-    a = {(p.prompt_id, p.model): p for p in elo_offset}
-    b = {(p.prompt_id, p.model): p for p in reward_model}
-    if a.keys() != b.keys():
+    if [(p.prompt_id, p.model) for p in elo_offset] != [(p.prompt_id, p.model) for p in reward_model]:
         raise ValueError("both systems must place the same contestants on the same prompts")
-    accuracy = _paired(a, b, "pair_accuracy")
-    place = _paired(a, b, "place_error")
-    advantage = _clustered(accuracy, 1.0)
+    pairs = list(zip(elo_offset, reward_model, strict=True))
+    by_contestant: dict[str, Any] = {}
+    for model in dict.fromkeys(p.model for p in elo_offset):
+        own = [pair for pair in pairs if pair[0].model == model]
+        means, difference = _compared(own, "pair_accuracy", by_model=False)
+        by_contestant[model] = {
+            "pair_accuracy": means | difference_json(difference),
+            "place_error": _compared(own, "place_error")[0],
+        }
+    accuracy, advantage = _compared(pairs, "pair_accuracy")
+    _, among_these = _compared(pairs, "pair_accuracy", by_model=False)
+    place, nearer = _compared(pairs, "place_error", reach=float(len(by_contestant)))
     return {
         "verdict": verdict(advantage),
-        "pair_accuracy": _both(accuracy) | difference_json(advantage),
-        "pair_accuracy_these_contestants": difference_json(_clustered(accuracy, 1.0, by_model=False)),
-        "place_error": _both(place) | difference_json(_clustered(place, float(len({m for _, m in a})))),
-        "by_contestant": {model: _contestant(accuracy, place, model) for model in dict.fromkeys(m for _, m in a)},
+        "pair_accuracy": accuracy | difference_json(advantage),
+        "pair_accuracy_these_contestants": difference_json(among_these),
+        "place_error": place | difference_json(nearer),
+        "by_contestant": by_contestant,
     }
 
 
-Key = tuple[str, str]  # (prompt id, model)
-Pairs = dict[Key, tuple[float, float]]  # the values of elo_offset and reward_model
+def _compared(
+    pairs: Sequence[tuple[Placement, Placement]], figure: str, *, reach: float = 1.0, by_model: bool = True
+) -> tuple[dict[str, float | None], Difference | None]:
+    """Both systems' means of a figure and their difference, clustered by prompt and, with ``by_model``, by contestant.
 
-
-def _paired(a: Mapping[Key, Placement], b: Mapping[Key, Placement], field: str) -> Pairs:
-    both = {key: (getattr(a[key], field), getattr(b[key], field)) for key in a}
-    return {key: values for key, values in both.items() if None not in values}
-
-
-def _clustered(pairs: Pairs, reach: float, *, by_model: bool = True) -> Difference | None:
-    prompts = [prompt_id for prompt_id, _ in pairs]
-    models = [model for _, model in pairs] if by_model else [""] * len(pairs)
-    return clustered_difference([b - a for a, b in pairs.values()], prompts, models, reach)
-
-
-def _both(pairs: Pairs) -> dict[str, float | None]:
-    if not pairs:
-        return {"elo_offset": None, "reward_model": None}
-    a, b = np.array(list(pairs.values())).mean(0)
-    return {"elo_offset": float(a), "reward_model": float(b)}
-
-
-def _contestant(accuracy: Pairs, place: Pairs, model: str) -> dict[str, Any]:
-    def own(pairs: Pairs) -> Pairs:
-        return {key: values for key, values in pairs.items() if key[1] == model}
-
-    difference = _clustered(own(accuracy), 1.0, by_model=False)
-    return {
-        "pair_accuracy": _both(own(accuracy)) | difference_json(difference),
-        "place_error": _both(own(place)),
+    Where the truth orders none of the contestant's pairs there is no accuracy: such prompts are left out.
+    """
+    known = [(a, b) for a, b in pairs if getattr(a, figure) is not None]
+    elo_offset, reward_model = ([getattr(pair[i], figure) for pair in known] for i in (0, 1))
+    means = {
+        "elo_offset": float(np.mean(elo_offset)) if known else None,
+        "reward_model": float(np.mean(reward_model)) if known else None,
     }
+    gains = [b - a for a, b in zip(elo_offset, reward_model, strict=True)]
+    models = [a.model if by_model else "" for a, _ in known]
+    return means, clustered_difference(gains, [a.prompt_id for a, _ in known], models, reach)

@@ -10,6 +10,7 @@ prompts of one fold have in common. The wider of the two is taken.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +24,7 @@ Winner = Literal["reward_model", "elo_offset", "none"]
 
 ALPHA = 0.05
 RESAMPLES = 9_999  # SciPy's default; at most 13 pairs (2^13 sign patterns) are tested exactly
+MOST_PROMPTS = 1_000_000  # nobody judges more: beyond it ``prompts_needed`` stops counting
 _ROUNDING = 1e-12  # spreads below it are rounding errors of equal values
 
 
@@ -38,7 +40,6 @@ class Difference:
     """Pairs; for clustered differences, values."""
     sd: float
     """Standard deviation of the paired differences (0 for a single pair)."""
-    permutation_p: float | None = None
 
     def as_dict(self) -> dict[str, float | list[float]]:
         return {"difference": self.difference, "ci95": list(self.ci95), "p_value": self.p_value}
@@ -77,12 +78,6 @@ def _half_width(errors: Sequence[tuple[float, int]]) -> float:
     return max(float(t.ppf(1.0 - ALPHA / 2.0, df)) * se for se, df in errors)
 
 
-def _p_value(mean: float, errors: Sequence[tuple[float, int]]) -> float:
-    from scipy.stats import t
-
-    return max(2.0 * float(t.sf(abs(mean) / se, df)) if se > 0.0 else float(mean == 0.0) for se, df in errors)
-
-
 def _unseen(value: float, n: int, low: float, high: float) -> Interval:
     """The interval where n values are all the same and tell nothing of the spread.
 
@@ -93,13 +88,11 @@ def _unseen(value: float, n: int, low: float, high: float) -> Interval:
     return value - share * (value - low), value + share * (high - value)
 
 
-def _unseen_p_value(value: float, n: int, reach: float) -> float:
-    """The level at which ``_unseen`` begins to reach 0."""
-    return min(1.0, 2.0 * (reach / (abs(value) + reach)) ** n)
-
-
-def _around(mean: float, half: float, reach: float) -> Interval:
-    return max(mean - half, -reach), min(mean + half, reach)
+def _finite(values: Sequence[float] | Array) -> Array:
+    found = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(found).all():
+        raise ValueError("differences must be finite numbers")
+    return found
 
 
 def mean_interval(
@@ -117,8 +110,8 @@ def mean_interval(
     if not (x.min() >= low - _ROUNDING and x.max() <= high + _ROUNDING):
         raise ValueError(f"values must lie in [{low:g}, {high:g}], got {x.min():g} to {x.max():g}")
     mean = float(x.mean())
-    if np.ptp(x) < _ROUNDING:
-        return _unseen(mean, len(x), low, high)
+    if np.ptp(x) < _ROUNDING or not low < mean < high:  # at a bound but for rounding errors
+        return _unseen(min(max(mean, low), high), len(x), low, high)
     share = (mean - low) / (high - low)
     h2 = (_half_width(_standard_errors(x, groups)) / (high - low)) ** 2 / (share * (1.0 - share))
     centre = (share + h2 / 2.0) / (1.0 + h2)
@@ -136,26 +129,37 @@ def paired_difference(
     groups: Sequence[Hashable] | None = None,
     reach: float = 2.0,
 ) -> Difference | None:
-    """Mean of a − b, paired by prompt; None without pairs. Raises ValueError for unequal lengths.
+    """Mean of a − b, paired by prompt; None without pairs. Raises ValueError for unequal lengths, NaN and infinities.
 
     ``groups``: the fold in which each prompt was tested. Pass it whenever the values come from a
     cross-validation: without it they count as independent, and too many winners are named. ``reach`` is the
     largest difference possible (2 for τ), needed where all differences are the same.
     """
-    d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} values cannot be paired")
-    n = len(d)
-    if n == 0:
+    d = _finite(a) - _finite(b)
+    if not len(d):
         return None
-    mean, permutation = float(d.mean()), sign_flip_p_value(d, seed)
-    if np.ptp(d) < _ROUNDING:
-        p_value = max(permutation, _unseen_p_value(mean, n, reach))
-        return Difference(mean, _unseen(mean, n, -reach, reach), p_value, n, 0.0, permutation)
-    errors = _standard_errors(d, groups)
-    p_value = max(permutation, _p_value(mean, errors))
-    interval = _around(mean, _half_width(errors), reach)
-    return Difference(mean, interval, p_value, n, float(d.std(ddof=1)), permutation)
+    errors = _standard_errors(d, groups) if len(d) > 1 else []
+    return _difference(d, errors, len(d), reach, sign_flip_p_value(d, seed))
+
+
+def _difference(
+    values: Array, errors: Sequence[tuple[float, int]], clusters: int, reach: float, least_p: float = 0.0
+) -> Difference:
+    """The mean of ``values`` by its (standard error, degrees of freedom); without any error, of so many ``clusters``
+    that are all the same. ``least_p``: what another test says."""
+    from scipy.stats import t
+
+    mean, sd = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    if max((se for se, _ in errors), default=0.0) < _ROUNDING:
+        interval = _unseen(mean, clusters, -reach, reach)
+        p_value = min(1.0, 2.0 * (reach / (abs(mean) + reach)) ** clusters)  # the level at which it begins to reach 0
+    else:
+        half = _half_width(errors)
+        interval = max(mean - half, -reach), min(mean + half, reach)
+        p_value = max(2.0 * float(t.sf(abs(mean) / se, df)) for se, df in errors if se > 0.0)
+    return Difference(mean, interval, max(p_value, least_p), len(values), sd)
 
 
 def sign_flip_p_value(differences: Sequence[float] | Array, seed: int) -> float:
@@ -166,9 +170,7 @@ def sign_flip_p_value(differences: Sequence[float] | Array, seed: int) -> float:
     from scipy.stats import permutation_test
 
     d = np.asarray(differences, dtype=np.float64)
-    if not np.abs(d).max(initial=0.0) > _ROUNDING:
-        return 1.0
-    if len(d) == 1:
+    if len(d) < 2 or np.abs(d).max() <= _ROUNDING:
         return 1.0  # both signs are equally far from 0
     result = permutation_test(
         (d, np.zeros_like(d)),
@@ -195,6 +197,7 @@ def prompts_needed(difference: float, sd: float, power: float = 0.8, inflation: 
 
     The smallest n ≥ 6 (fewer can never pass a sign-flip test) with n ≥ inflation · ((t_{0.975, n−1} + t_{power,
     n−1}) · sd / difference)². ``inflation`` is the variance correction of the test, 1 + k/(k − 1) for k folds.
+    Where more than MOST_PROMPTS are needed it is MOST_PROMPTS + 1, however many more.
     """
     from scipy.stats import t
 
@@ -203,27 +206,12 @@ def prompts_needed(difference: float, sd: float, power: float = 0.8, inflation: 
 
     def enough(n: int) -> bool:
         quantiles = float(t.ppf(1.0 - ALPHA / 2.0, n - 1) + t.ppf(power, n - 1))
-        return n >= inflation * (quantiles * sd / difference) ** 2
+        # not squared: 1 / difference² would overflow where the difference is a rounding error away from 0
+        return math.sqrt(n / inflation) * abs(difference) >= quantiles * max(sd, _ROUNDING)
 
-    low, high = 5, 6
-    while not enough(high):
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
-
-
-def prompts_needed_sentence(difference: Difference | None, folds: int | None = None) -> str:
-    """What ``prompts_needed`` says, for the console and the report."""
-    inflation = 1.0 + folds / (folds - 1.0) if folds else 1.0
-    needed = prompts_needed(difference.difference, difference.sd, inflation=inflation) if difference else None
-    if difference is None or needed is None:
-        return "No difference was seen, so no number of prompts can be given."
-    return (
-        f"To tell a difference of {difference.difference:+.2f} from chance (p < 0.05, power 80 %) "
-        f"about {needed} prompts are needed; there are {difference.n}."
-    )
+    if not enough(MOST_PROMPTS):
+        return MOST_PROMPTS + 1
+    return bisect_left(range(MOST_PROMPTS), True, lo=6, key=enough)
 
 
 # ── Values that belong to two kinds of cluster ───────────────────────────────────────────────────────────
@@ -236,30 +224,21 @@ def clustered_difference(
 
     Cameron, Gelbach & Miller (*Robust Inference with Multiway Clustering*, JBES 29, 2011): V = V_rows + V_columns −
     V_both, here never below the larger of the one-way variances; t quantile with the smaller number of clusters
-    − 1. A kind with a single cluster says nothing and is left out; with both single nothing is known of the
-    spread. ``reach`` is the largest absolute value possible.
+    − 1. A kind with a single cluster says nothing and is left out. With both single, or where the sums of all clusters
+    agree so well that no error is left, nothing is known of the spread. ``reach`` is the largest absolute value
+    possible. Raises ValueError for labels that don't fit the values, NaN and infinities.
     """
-    x = np.asarray(values, dtype=np.float64)
+    x = _finite(values)
     if not len(x) == len(rows) == len(columns):
         raise ValueError(f"{len(x)} values need as many row and column labels, got {len(rows)} and {len(columns)}")
     if not len(x):
         return None
     kinds = [np.unique([repr(label) for label in labels], return_inverse=True)[1] for labels in (rows, columns)]
-    sizes = [int(kind.max()) + 1 for kind in kinds]
-    mean, sd = float(x.mean()), float(x.std(ddof=1)) if len(x) > 1 else 0.0
-    if np.ptp(x) < _ROUNDING or max(sizes) == 1:
-        clusters = min((size for size in sizes if size > 1), default=1)
-        p_value = _unseen_p_value(mean, clusters, reach)
-        return Difference(mean, _unseen(mean, clusters, -reach, reach), p_value, len(x), sd)
-    error = _two_way_error(x, kinds, sizes)
-    interval = _around(mean, _half_width([error]), reach)
-    return Difference(mean, interval, _p_value(mean, [error]), len(x), sd)
-
-
-def _two_way_error(x: Array, kinds: Sequence[NDArray[np.intp]], sizes: Sequence[int]) -> tuple[float, int]:
-    one_way = [_cluster_variance(x, kind) for kind, size in zip(kinds, sizes, strict=True) if size > 1]
-    variance = max(one_way)
-    if len(one_way) == 2:
-        cell = np.unique(kinds[0] * sizes[1] + kinds[1], return_inverse=True)[1]
-        variance = max(variance, sum(one_way) - _cluster_variance(x, cell))
-    return math.sqrt(variance), min(size for size in sizes if size > 1) - 1
+    kinds = [kind for kind in kinds if kind.max() > 0]
+    one_way = [_cluster_variance(x, kind) for kind in kinds]
+    variance = max(one_way, default=0.0)
+    if len(kinds) == 2:
+        cells = np.unique(kinds[0] * (int(kinds[1].max()) + 1) + kinds[1], return_inverse=True)[1]
+        variance = max(variance, sum(one_way) - _cluster_variance(x, cells))
+    clusters = min((int(kind.max()) + 1 for kind in kinds), default=1)
+    return _difference(x, [(math.sqrt(variance), max(clusters - 1, 1))], clusters, reach)

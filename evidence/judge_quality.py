@@ -11,8 +11,8 @@ import numpy as np
 from core.records import GroundTruth, Judgement, Response
 from evaluation import kendall_tau
 
-# {prompt id: {(a, b) with a < b: mean outcome for a over its judgements}}
-Outcomes = Mapping[str, Mapping[tuple[str, str], float]]
+Outcomes = Mapping[tuple[str, str, str], float]
+"""{(prompt id, a, b) with a < b: mean outcome for a over its judgements}"""
 
 
 def judge_quality(
@@ -28,16 +28,25 @@ def judge_quality(
     Paired Comparisons*, Biometrika 31, 1940), 1 without circles, 0 with as many as can be, mean over prompts whose
     pairs are all decided. ``self_win_rate``: share won by the judge's own responses, where it is a contestant.
     """
-    outcomes = _mean_outcomes(judgements)
     ordered = [j for j in judgements if j.ordered]
-    decided, circular, zetas = _transitivity(outcomes)
+    flips, inconsistent = _both_orders(ordered)
+    outcomes = _mean_outcomes(judgements)
+    length = {(r.prompt_id, r.model): len(r.text) for r in responses}
+    longer = []
+    for (prompt_id, a, b), outcome in outcomes.items():
+        long_a, long_b = length.get((prompt_id, a)), length.get((prompt_id, b))
+        if long_a is not None and long_b is not None and long_a != long_b:
+            longer.append(outcome if long_a > long_b else 1.0 - outcome)
+    own = [outcome if a == judge else 1.0 - outcome for (_, a, b), outcome in outcomes.items() if judge in (a, b)]
+    circles, zetas = _transitivity(outcomes)
     return {
-        **_flips(ordered),
+        "flip_rate": _mean(flips),
+        "inconsistent_rate": _mean(inconsistent),
         "first_position_rate": _mean([j.outcome for j in ordered]),
-        "longer_response_rate": _longer(outcomes, responses),
-        "circular_triads": circular / decided if decided else None,
+        "longer_response_rate": _mean(longer),
+        "circular_triads": _mean(circles),
         "consistency": _mean(zetas),
-        "self_win_rate": _own(outcomes, judge),
+        "self_win_rate": _mean(own),
     }
 
 
@@ -49,11 +58,10 @@ def agreement(a: Iterable[GroundTruth], b: Iterable[GroundTruth]) -> float | Non
     known = {truth.prompt_id: truth.scores for truth in b}
     taus = []
     for truth in a:
-        models = [m for m in truth.scores if m in known.get(truth.prompt_id, {})]
-        x = np.array([truth.scores[m] for m in models])
-        y = np.array([known[truth.prompt_id][m] for m in models])
-        if len(models) > 1 and (np.ptp(x) > 0.0 or np.ptp(y) > 0.0):
-            taus.append(float(kendall_tau(x, y)))
+        other = known.get(truth.prompt_id, {})
+        models = [m for m in truth.scores if m in other]
+        if any(len({scores[m] for m in models}) > 1 for scores in (truth.scores, other)):
+            taus.append(kendall_tau(truth.scores, other))
     return _mean(taus)
 
 
@@ -62,59 +70,43 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _mean_outcomes(judgements: Iterable[Judgement]) -> Outcomes:
-    collected: dict[str, dict[tuple[str, str], list[float]]] = {}
+    collected: dict[tuple[str, str, str], list[float]] = {}
     for j in judgements:
         a, b = sorted((j.first, j.second))
-        outcome = j.outcome if j.first == a else 1.0 - j.outcome
-        collected.setdefault(j.prompt_id, {}).setdefault((a, b), []).append(outcome)
-    return {p: {pair: sum(v) / len(v) for pair, v in pairs.items()} for p, pairs in collected.items()}
+        collected.setdefault((j.prompt_id, a, b), []).append(j.outcome if j.first == a else 1.0 - j.outcome)
+    return {key: sum(values) / len(values) for key, values in collected.items()}
 
 
-def _flips(ordered: Iterable[Judgement]) -> dict[str, float | None]:
-    words: dict[tuple[str, str, str], float] = {}
-    for j in ordered:
-        words[j.prompt_id, j.first, j.second] = float(np.sign(j.outcome - 0.5))
+def _both_orders(ordered: Iterable[Judgement]) -> tuple[list[bool], list[bool]]:
+    """For each pair judged in both orders: whether whoever wins changes, and whether the word changes at all."""
+    words = {(j.prompt_id, j.first, j.second): float(np.sign(j.outcome - 0.5)) for j in ordered}
     both = [
         (word, -words[prompt_id, second, first])
         for (prompt_id, first, second), word in words.items()
         if first < second and (prompt_id, second, first) in words
     ]
-    return {
-        "flip_rate": _mean([float(one * other < 0.0) for one, other in both]),
-        "inconsistent_rate": _mean([float(one != other) for one, other in both]),
-    }
+    return [one * other < 0.0 for one, other in both], [one != other for one, other in both]
 
 
-def _longer(outcomes: Outcomes, responses: Iterable[Response]) -> float | None:
-    length = {(r.prompt_id, r.model): len(r.text) for r in responses}
-    won = []
-    for prompt_id, pairs in outcomes.items():
-        for (a, b), outcome in pairs.items():
-            long_a, long_b = length.get((prompt_id, a)), length.get((prompt_id, b))
-            if long_a is not None and long_b is not None and long_a != long_b:
-                won.append(outcome if long_a > long_b else 1.0 - outcome)
-    return _mean(won)
-
-
-def _own(outcomes: Outcomes, judge: str | None) -> float | None:
-    pairs = [(pair, outcome) for per_prompt in outcomes.values() for pair, outcome in per_prompt.items()]
-    return _mean([outcome if pair[0] == judge else 1.0 - outcome for pair, outcome in pairs if judge in pair])
-
-
-def _transitivity(outcomes: Outcomes) -> tuple[int, int, list[float]]:
-    """(decided threes, circular ones, ζ of each prompt whose pairs are all decided)."""
-    decided = circular = 0
+def _transitivity(outcomes: Outcomes) -> tuple[list[bool], list[float]]:
+    """Whether each decided three goes in a circle, and ζ of each prompt whose pairs are all decided."""
+    beats: dict[str, dict[tuple[str, str], bool]] = {}
+    models: dict[str, set[str]] = {}
+    for (prompt_id, a, b), outcome in outcomes.items():
+        models.setdefault(prompt_id, set()).update((a, b))
+        if outcome != 0.5:
+            beats.setdefault(prompt_id, {})[a, b] = outcome > 0.5
+    circles: list[bool] = []
     zetas: list[float] = []
-    for pairs in outcomes.values():
-        models = sorted({model for pair in pairs for model in pair})
-        beats = {pair: outcome > 0.5 for pair, outcome in pairs.items() if outcome != 0.5}
-        own = 0
-        for a, b, c in itertools.combinations(models, 3):
-            if {(a, b), (b, c), (a, c)} <= beats.keys():
-                decided += 1
-                own += beats[a, b] == beats[b, c] != beats[a, c]
-        circular += own
-        n = len(models)
-        if n > 2 and len(beats) == n * (n - 1) // 2:
-            zetas.append(1.0 - 24.0 * own / (n**3 - (4 * n if n % 2 == 0 else n)))
-    return decided, circular, zetas
+    for prompt_id, won in beats.items():
+        own = [
+            won[a, b] == won[b, c] != won[a, c]
+            for a, b, c in itertools.combinations(sorted(models[prompt_id]), 3)
+            if {(a, b), (b, c), (a, c)} <= won.keys()
+        ]
+        circles += own
+        n = len(models[prompt_id])
+        if n > 2 and len(won) == n * (n - 1) // 2:
+            most = (n**3 - (4 * n if n % 2 == 0 else n)) / 24  # as many circles as n contestants can make
+            zetas.append(1.0 - sum(own) / most)
+    return circles, zetas

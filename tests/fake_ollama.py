@@ -9,15 +9,15 @@ In a test:
         ...
         assert server.calls_by_model["gemma3:4b"] == 25 and server.switches <= 7
 
-It answers GET /api/version, GET /api/tags, POST /api/show, POST /api/chat and POST /api/generate (streamed as NDJSON,
-the default as with Ollama, or whole), and 404 with {"error": …} for a model it does not have.
+It answers GET /api/version, GET /api/tags, POST /api/show and POST /api/chat (whole, never as a stream), and 404 with
+{"error": …} for a model it does not have.
 
 FakeOllama(...)
     brain(request) -> str    what the model says; ``request`` is the whole JSON body of the call. Default:
                              fake_brain.default_brain, which obeys any ``format`` schema. fake_brain.last_text(request)
                              is what was asked, fake_brain.shown(text) the responses that a judge is shown, by label.
     models                   tag → Model(context_length, capabilities, size, digest), or just tags
-    latency                  seconds for each answer, or a callable: request → seconds
+    latency                  seconds for each answer, or a callable: request → seconds, or None where it waits itself
     load_seconds             seconds for loading another model; only one is loaded at a time, and a load waits until
                              nothing of the loaded one is in flight
     slots                    answers computed side by side; further ones wait (None: no limit)
@@ -28,7 +28,7 @@ FakeOllama(...)
                              beyond num_ctx the reply says num_ctx / 2 + 2, as newer servers do
 
 What it saw, all safe to read while it runs
-    calls                    a Call for each POST to /api/chat and /api/generate, in order of arrival
+    calls                    a Call for each POST to /api/chat, in order of arrival
     calls_by_model           answered or faulted calls by tag          max_in_flight    most calls at once
     loads, switches          tags in the order in which they were loaded, and how many that were (the first counts)
     requests                 every (method, path) with its headers
@@ -58,7 +58,7 @@ FAULTS = (
     "500", "503",  # with {"error": …}
     "404",  # the model has vanished
     "drop",  # the connection is closed without an answer
-    "hang",  # no answer until the client gives up
+    "hang", "drip",  # no answer until the client gives up: not a byte, or one now and then
     "not_json", "list_body",  # 200 with a body that is no JSON, or a list
     "list_error", "text_error", "escape_error",  # 5xx with a body that is a list, HTML, or drives a terminal
     "cut_body",  # the HTTP body ends in the middle
@@ -103,13 +103,11 @@ class Faults:
 class Call:
     """One question. ``started`` and ``finished`` are seconds of ``time.monotonic``."""
 
-    path: str
     model: str
     request: Json
     started: float
     finished: float = 0.0
     fault: str | None = None
-    content: str = ""
 
 
 # ── The server ───────────────────────────────────────────────────────────────────────────────────────────
@@ -123,7 +121,7 @@ class FakeOllama:
         brain: Callable[[Json], str] = default_brain,
         *,
         models: Mapping[str, Model] | Iterable[str] = DEFAULT_TAGS,
-        latency: float | Callable[[Json], float] = 0.0,
+        latency: float | Callable[[Json], float | None] = 0.0,
         load_seconds: float = 0.0,
         slots: int | None = None,
         faults: Callable[[Json, int], str | None] | None = None,
@@ -181,11 +179,11 @@ class FakeOllama:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def answer(self, path: str, request: Json) -> tuple[Call, Json]:
-        """Compute one answer: (the call, the whole reply without its text), with queue, load, latency and faults."""
+    def answer(self, request: Json) -> tuple[Call, Json]:
+        """Compute one answer: (the call, its reply), with queue, load, latency and faults."""
         tag = str(request.get("model"))
         with self._turn:
-            call = Call(path, tag, request, time.monotonic())
+            call = Call(tag, request, time.monotonic())
             self.calls.append(call)
             self.calls_by_model[tag] += 1
             call.fault = self.faults(request, self._repeats[key(request)]) if self.faults else None
@@ -196,7 +194,7 @@ class FakeOllama:
             if self._slots:
                 self._slots.acquire()
             seconds = self.latency(request) if callable(self.latency) else self.latency
-            time.sleep(seconds)
+            time.sleep(seconds or 0)
             reply = self._reply(call)
         finally:
             if self._slots:
@@ -224,15 +222,13 @@ class FakeOllama:
         limit = options.get("num_predict", -1)
         words = re.findall(r"\s*\S+", content)  # one token a word
         cut = call.fault in ("length", "think_budget") or 0 <= limit < len(words)
-        call.content = "".join(words[:limit]) if 0 <= limit < len(words) else content
+        said = "".join(words[:limit]) if 0 <= limit < len(words) else content
         context = options.get("num_ctx", 4096)
-        text = "".join(str(m["content"]) for m in call.request.get("messages", [])) + str(
-            call.request.get("prompt", "")
-        )
-        read = self.prompt_tokens(text)
+        read = self.prompt_tokens("".join(str(m["content"]) for m in call.request["messages"]))
         return {
             "model": call.model,
             "created_at": "2025-01-01T00:00:00Z",
+            "message": {"role": "assistant", "content": said},
             "done": True,
             "done_reason": "length" if cut else "stop",
             "prompt_eval_count": read if read <= context else context // 2 + 2,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -66,12 +65,14 @@ class _Handler(BaseHTTPRequestHandler):
             return
         request = json.loads(body)
         tag = request.get("model", request.get("name"))
-        if self.path not in ("/api/show", "/api/chat", "/api/generate"):
+        if self.path not in ("/api/show", "/api/chat"):
             self._send_raw(404, b"404 page not found", "text/plain")
         elif tag not in self.fake.models:
             self._send(404, {"error": f"model '{tag}' not found"})
         elif self.path == "/api/show":
             self._send(200, _shown(self.fake.models[tag]))
+        elif request.get("stream", True):
+            self._send(501, {"error": "this stand-in can't stream"})
         elif "think" in request and "thinking" not in self.fake.models[tag].capabilities:
             self._send(400, {"error": f'"{tag}" does not support thinking'})
         else:
@@ -87,30 +88,21 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _answer(self, request: Json) -> None:
-        call, reply = self.fake.answer(self.path, request)
-        if self._failed(call):
-            return
-        pieces = re.findall(r"\s*\S+\s*", call.content) if request.get("stream", True) else [call.content]
-        if not request.get("stream", True):
-            data = json.dumps(_with_text(reply, self.path, call.content)).encode()
+        call, reply = self.fake.answer(request)
+        if not self._failed(call):
+            data = json.dumps(reply).encode()
             self._send_raw(200, data[: len(data) // 2] if call.fault == "cut_body" else data, "application/json")
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "application/x-ndjson")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        started = {"model": reply["model"], "created_at": reply["created_at"], "done": False}
-        lines = [_with_text(started, self.path, piece) for piece in pieces] + [_with_text(reply, self.path, "")]
-        for line in lines:
-            data = json.dumps(line).encode() + b"\n"
-            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-        self.wfile.write(b"0\r\n\r\n")
 
     def _failed(self, call: Call) -> bool:
         """Whether the fault has taken the place of an answer."""
-        if call.fault in ("drop", "hang"):
+        if call.fault in ("drop", "hang", "drip"):
+            if call.fault == "drip":
+                self.send_response(200)
+                self.end_headers()
+                while not self.fake.stopping.wait(0.01):
+                    self.wfile.write(b" ")
             if call.fault == "hang":
-                self.fake.stopping.wait(60)
+                self.fake.stopping.wait()
             self.close_connection = True
             cut(self.connection)
             return True
@@ -138,11 +130,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
-
-
-def _with_text(reply: Json, path: str, text: str) -> Json:
-    said = {"message": {"role": "assistant", "content": text}} if path == "/api/chat" else {"response": text}
-    return {**reply, **said}
 
 
 def _details(model: Model) -> Json:

@@ -26,25 +26,18 @@ def echo(request: dict[str, Any]) -> str:
 
 
 def model_of(server: FakeOllama, **params: Any) -> OllamaModel:
-    return OllamaModel(server.url, **{"retry_wait": 0.001, "timeout": 5.0, **params})
+    """It asks again at once, and has more patience than any busy machine needs."""
+    return OllamaModel(server.url, **{"retry_wait": 0.001, "timeout": 120.0, **params})
 
 
-def requests_to(tags: tuple[str, ...], each: int, **params: Any) -> list[Request]:
-    return [
-        Request(tag, f"question {i}", label=f"prompt-{i} answered by {tag}", **params)
-        for tag in tags
-        for i in range(each)
-    ]
+def questions(tag: str, count: int, **params: Any) -> list[Request]:
+    return [Request(tag, f"question {i}", label=f"prompt-{i} answered by {tag}", **params) for i in range(count)]
 
 
 def first_times(fault: str, times: int = 1) -> Callable[[dict[str, Any], int], str | None]:
     """A fault for the first so many chat calls, whatever they ask."""
     left = [fault] * times
-
-    def plan(request: dict[str, Any], n: int) -> str | None:
-        return left.pop() if left else None
-
-    return plan
+    return lambda request, n: left.pop() if left else None
 
 
 def always(fault: str) -> Callable[[dict[str, Any], int], str | None]:

@@ -129,11 +129,12 @@ def test_scores_and_spreads_are_those_of_trainings_made_one_by_one(
 
 def _everything(cache: Path, server: FakeOllama, asked: str) -> tuple[Job, Any, list[Prompt], list[Any]]:
     """The run's data and the asked prompt's, through the stages themselves."""
+    from experiment import with_split
+
     from cli import preflight
     from core.clock import Clock
     from core.files import fingerprint
     from data_generation import collect_responses, make_data
-    from experiment import with_split
 
     args = parser().parse_args([*RUN, "--cache_dir", str(cache)])
     params = configure(args, "ollama")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fake_brain import default_brain, last_text, shown
 from fake_ollama import FakeOllama
-from sample_results import sample_results
+from sample_results import persona
 
 import config
 import main
@@ -157,7 +157,7 @@ def made(jobs: list[Job]) -> list[Data]:
 
 
 def compared(tmp_path: Path, jobs: list[Job], data: list[Data]) -> dict[str, Any]:
-    documents = {job.name: {**sample_results(), "persona": job.name} for job in jobs}
+    documents = {job.name: {**persona(), "persona": job.name} for job in jobs}
     compare.run(jobs, data, documents, label="ollama", results_dir=tmp_path / "results")
     found: dict[str, Any] = json.loads((tmp_path / "results" / "evaluation_results_all.json").read_bytes())
     assert found["personas"] == json.loads(json.dumps(documents))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
 from pathlib import Path
 
@@ -38,13 +39,9 @@ def test_tournament_of_wikipedias_article_on_elo() -> None:
     assert round(1613 + 32 * (0 + 0.5 + 1 + 1 + 0 - sum(expected))) == 1601
 
 
-def test_one_update_among_equals_moves_both_by_half_of_k() -> None:
+def test_among_equals_a_win_moves_both_by_half_of_k_and_a_graded_outcome_by_less() -> None:
     system = EloSystem({"a": 1500.0, "b": 1500.0}).fit([Preference("p", "a", "b", 1.0)])
     assert system.ratings == {"a": 1516.0, "b": 1484.0}
-    assert system.offsets == {"a": 16.0, "b": -16.0}
-
-
-def test_a_graded_outcome_moves_less_than_a_win() -> None:
     moved = [
         EloSystem({"a": 1500.0, "b": 1500.0}).fit([Preference("p", "a", "b", s)]).offsets["a"]
         for s in (1.0, 0.75, 0.5, 0.25, 0.0)
@@ -56,29 +53,27 @@ def test_a_graded_outcome_moves_less_than_a_win() -> None:
 def test_agrees_with_evalica_where_outcomes_are_whole(preferences: list[Preference]) -> None:
     whole = [p for p in preferences if p.outcome in (0.0, 0.5, 1.0)]
     word = {1.0: evalica.Winner.X, 0.0: evalica.Winner.Y, 0.5: evalica.Winner.Draw}
+    xs, ys, outcomes = [p.model_a for p in whole], [p.model_b for p in whole], [word[p.outcome] for p in whole]
+    theirs = evalica.elo(xs, ys, outcomes, initial=1000.0, k=32.0).scores.to_dict() if whole else {}
     ours = EloSystem(dict.fromkeys(MODELS, 1000.0)).fit(whole).ratings
-    if not whole:
-        assert set(ours.values()) == {1000.0}
-        return
-    theirs = evalica.elo(
-        [p.model_a for p in whole],
-        [p.model_b for p in whole],
-        [word[p.outcome] for p in whole],
-        initial=1000.0,
-        k=32.0,
-    ).scores
-    for model, score in theirs.items():
-        assert ours[model] == pytest.approx(score, abs=1e-6)
+    assert ours == pytest.approx(dict.fromkeys(MODELS, 1000.0) | theirs, abs=1e-6)
 
 
-@given(preferences_of)
-def test_what_one_gains_another_loses(preferences: list[Preference]) -> None:
-    assert sum(EloSystem(RATINGS).fit(preferences).offsets.values()) == pytest.approx(0.0, abs=1e-9)
+@given(preferences_of, st.sampled_from([1e-9, 32.0, 1e4]), st.sampled_from([1.0, 1e300]))
+def test_what_one_gains_another_loses_also_where_a_power_would_overflow(
+    preferences: list[Preference], k: float, apart: float
+) -> None:
+    system = EloSystem({"a": 1000.0 * apart, "b": None, "c": 1000.0, "d": -1000.0 * apart}, k).fit(preferences)
+    assert all(map(math.isfinite, system.ratings.values()))
+    assert sum(system.offsets.values()) == pytest.approx(0.0, abs=1e-9 * k)
 
 
 def test_unrated_contestants_start_at_the_mean_of_the_others() -> None:
     assert EloSystem(RATINGS).ratings["c"] == 1100.0
     assert EloSystem({"a": None, "b": None}).ratings == {"a": 1000.0, "b": 1000.0}
+    for rating in (math.inf, math.nan):
+        with pytest.raises(ValueError, match="finite"):
+            EloSystem({"a": 1000.0, "b": rating})
 
 
 def test_fit_starts_anew_and_fit_many_leaves_the_original_alone() -> None:
@@ -109,11 +104,8 @@ def test_one_ranking_for_all_prompts_recovers_a_planted_order() -> None:
     ]
     system = EloSystem(RATINGS).fit(preferences)
     assert system.ranking("any") == system.ranking("other") == ("d", "c", "b", "a")
-
-
-def test_an_unknown_contestant_is_named() -> None:
     with pytest.raises(ValueError, match="'nobody'"):
-        EloSystem(RATINGS).update(Preference("p", "a", "nobody", 1.0))
+        system.update(Preference("p", "a", "nobody", 1.0))
 
 
 def test_saved_state_is_readable_and_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -136,7 +128,8 @@ def test_saved_state_is_readable_and_goes_on_where_it_was(tmp_path: Path) -> Non
 def test_a_missing_or_damaged_state_says_how_to_mend_it(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"main\.py"):
         EloSystem.load(tmp_path / "none.json")
-    for text in ("{", "[]", '{"models": {"a": {}}, "k": 32}'):
+    endless = '{"models": {"a": {"elo": 1000, "offset": 1e999}}, "k": 32, "updates": 1}'
+    for text in ("{", "[]", '{"models": {"a": {}}, "k": 32}', endless):
         damaged = tmp_path / "damaged.json"
         damaged.write_text(text)
         with pytest.raises(UsageError, match=r"damaged\.json"):

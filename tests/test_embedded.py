@@ -3,6 +3,9 @@ on what is asked beside it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 
@@ -14,11 +17,18 @@ from llm.interface import Choice, Request
 
 
 @pytest.fixture(scope="module")
-def model() -> EmbeddedModel:
-    return EmbeddedModel()
+def loaded() -> Any:
+    return load_smollm2()
 
 
-def request(style: str, seed: int = 1, tokens: int = 8) -> Request:
+@pytest.fixture(scope="module")
+def model(loaded: Any) -> Iterator[EmbeddedModel]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded, "load_smollm2", lambda: loaded)
+        yield EmbeddedModel()
+
+
+def request(style: str, seed: int = 1, tokens: int = 6) -> Request:
     contestant = config.EMBEDDED_MODELS[style]
     return Request(
         style,
@@ -39,24 +49,24 @@ def test_it_answers_sensibly(model: EmbeddedModel) -> None:
 
 
 def test_an_answer_depends_on_its_own_request_alone(model: EmbeddedModel) -> None:
-    requests = [request(style) for style in config.EMBEDDED_MODELS]
+    requests = [request(style) for style in ("code_block", "story")]
     together = dict(model.complete(requests))
-    for i in (0, 2):
+    for i in (0, 1):
         ((_, alone),) = model.complete([requests[i]])
         assert alone.text == together[i].text
         assert alone.text.startswith(requests[i].opening)
     assert together[0].truncated
     ((_, other),) = model.complete([request("story", seed=2)])
-    assert other.text != together[2].text, "another seed draws another answer"
+    assert other.text != together[1].text, "another seed draws another answer"
 
 
-def test_options_are_weighed_as_a_plain_forward_pass_does(model: EmbeddedModel) -> None:
+def test_options_are_weighed_as_a_plain_forward_pass_does(model: EmbeddedModel, loaded: Any) -> None:
     choice = Choice(
         "m", "Tell me about rain.", ("Rain falls.", "purple of seven the quickly"), system="You are a poet."
     )
     ((_, decision),) = model.choose([choice])
     assert decision.winner == "Rain falls."
-    causal, tokenizer = load_smollm2()
+    causal, tokenizer = loaded
     turns = [{"role": "system", "content": "You are a poet."}, {"role": "user", "content": choice.prompt}]
     prefix = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     for option, score in zip(choice.options, decision.scores, strict=True):

@@ -1,23 +1,22 @@
-"""Asking Ollama over real HTTP: what is sent, in which order, how fast, and stopping."""
+"""Asking Ollama over real HTTP: what is sent, in which order, how many at once, and stopping."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import signal
-import subprocess
-import sys
-import time
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fake_brain import last_text
 from fake_ollama import DEFAULT_TAGS, FakeOllama, Model
-from ollama_helpers import ROOT, echo, model_of, requests_to
+from ollama_helpers import echo, model_of, questions
 
+from llm import retry
 from llm.interface import Choice, Request
 from llm.ollama import OllamaModel
-from stages import judging
 
 # ── What is asked ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -28,28 +27,28 @@ def test_every_request_says_all_its_options_and_the_answer_comes_back_whole() ->
         [(index, answer)] = model_of(server, num_ctx={"gemma3:4b": 4096}).complete([request])
     sent = server.calls[0].request
     assert (index, answer.text, answer.truncated) == (0, "gemma3:4b says: why?", False)
-    assert answer.tokens == 3 and answer.prompt_tokens == 4 and answer.seconds > 0
+    assert answer.tokens == 3
+    assert answer.prompt_tokens == 4
+    assert answer.seconds > 0
     assert sent["options"] == {"seed": 5, "temperature": 0.7, "num_ctx": 4096, "num_predict": 99}
     assert sent["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "why?"}]
-    assert sent["keep_alive"] == "30m" and "format" not in sent
+    assert sent["keep_alive"] == "30m"
+    assert "format" not in sent
 
 
 def test_only_models_that_can_think_are_told_not_to() -> None:
     models = {"qwen3:8b": Model(capabilities=("completion", "thinking")), "gemma3:4b": Model()}
     with FakeOllama(brain=echo, models=models) as server:  # answers 400 where the word comes unasked for
         list(model_of(server).complete([Request("qwen3:8b", "a"), Request("gemma3:4b", "b")]))
-    assert {call.model: call.request.get("think", "absent") for call in server.calls} == {
-        "qwen3:8b": False,
-        "gemma3:4b": "absent",
-    }
+    told = {call.model: call.request.get("think", "absent") for call in server.calls}
+    assert told == {"qwen3:8b": False, "gemma3:4b": "absent"}
 
 
 def test_the_context_is_the_same_all_along_and_never_more_than_the_model_has() -> None:
     with FakeOllama(brain=echo, models={"small": Model(context_length=2048), "big": Model()}) as server:
         model = model_of(server)
-        list(model.complete([*requests_to(("small", "big"), 3)]))
+        list(model.complete([*questions("small", 3), *questions("big", 3)]))
         list(model.complete([Request("small", "x" * 9000, num_predict=7)]))
-        assert model.context("small") == 2048
     assert {(c.model, c.request["options"]["num_ctx"]) for c in server.calls} == {("small", 2048), ("big", 8192)}
 
 
@@ -58,20 +57,12 @@ def test_choices_are_constrained_to_their_options_in_order() -> None:
         return json.dumps({"winner": "B" if "b wins" in last_text(request) else "tie", "reason": "so it is"})
 
     with FakeOllama(brain=brain) as server:
-        options = ("A", "B", "tie")
-        choices = [Choice("llama3:8b", text, options, seed=i) for i, text in enumerate(["b wins", "equal"])]
+        choices = [Choice("llama3:8b", text, ("A", "B", "tie")) for text in ("b wins", "equal")]
         decisions = dict(model_of(server).choose(choices))
     assert (decisions[0].winner, decisions[1].winner, decisions[0].reason) == ("B", "tie", "so it is")
-    properties = server.calls[0].request["format"]["properties"]
-    assert properties["winner"]["enum"] == ["A", "B", "tie"]
-    assert list(properties) == ["winner", "reason"]
-
-
-def test_rankings_arrive_validated() -> None:
-    schema = judging.ranking_schema("ABC")
-    with FakeOllama() as server:
-        [(_, answer)] = model_of(server).complete([Request("llama3:8b", "rank", schema=schema)])
-    assert sorted(answer.parsed.ranking) == ["A", "B", "C"]  # type: ignore[union-attr]
+    schema = server.calls[0].request["format"]
+    assert schema["properties"]["winner"]["enum"] == ["A", "B", "tie"]
+    assert list(schema["properties"]) == schema["required"] == ["winner", "reason"]
 
 
 def test_opening_words_are_refused_rather_than_dropped() -> None:
@@ -79,65 +70,110 @@ def test_opening_words_are_refused_rather_than_dropped() -> None:
         list(OllamaModel("127.0.0.1:1").complete([Request("m", "x", opening="Once")]))
 
 
-# ── Order and speed ──────────────────────────────────────────────────────────────────────────────────────
+# ── Order, and how many at once ──────────────────────────────────────────────────────────────────────────
 
 
 def test_models_are_asked_one_after_the_other() -> None:
-    with FakeOllama(brain=echo, latency=lambda r: 0.001 * (len(last_text(r)) + hash(last_text(r)) % 9)) as server:
-        requests = requests_to(DEFAULT_TAGS, 9)
+    tags = DEFAULT_TAGS[:3]
+    with FakeOllama(brain=echo, latency=lambda r: hash(last_text(r)) % 9 / 1000) as server:
+        requests = [request for tag in tags for request in questions(tag, 9)]
         answers = dict(model_of(server).complete(requests))
-    assert sorted(answers) == list(range(54))
+    assert sorted(answers) == list(range(27))
     assert all(answers[i].text == f"{r.model} says: {r.prompt}" for i, r in enumerate(requests))
-    assert server.loads == list(DEFAULT_TAGS)
-    for earlier, later in itertools.pairwise(DEFAULT_TAGS):
+    assert server.loads == list(tags)
+    for earlier, later in itertools.pairwise(tags):
         done = max(c.finished for c in server.calls if c.model == earlier)
         assert done <= min(c.started for c in server.calls if c.model == later)
 
 
-def test_wall_time_is_calls_times_latency_over_slots() -> None:
-    latency, calls, slots = 0.1, 60, 4
-    with FakeOllama(brain=echo, latency=latency) as server:
-        model = model_of(server, concurrency=slots)
-        start = time.perf_counter()
-        list(model.complete([Request("gemma3:4b", f"q{i}") for i in range(calls)]))
-        wall = time.perf_counter() - start
-    assert server.max_in_flight == slots
-    assert wall <= 1.2 * calls * latency / slots
+def test_as_many_are_in_flight_as_are_allowed_and_they_are_begun_in_order() -> None:
+    together = threading.Barrier(4)  # no answer is given unless four are asked for at once
+
+    with FakeOllama(brain=echo, latency=lambda _: together.wait(120) and None) as server:
+        assert len(list(model_of(server, concurrency=4).complete(questions("gemma3:4b", 12)))) == 12
+    assert server.max_in_flight == 4
+    begun = [int(last_text(call.request).split()[1]) for call in server.calls]
+    assert [sorted(begun[i : i + 4]) for i in (0, 4, 8)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
 
 
 def test_answers_come_as_they_finish() -> None:
-    with FakeOllama(brain=echo, latency=lambda r: 0.3 if "slow" in last_text(r) else 0.0) as server:
-        order = [i for i, _ in model_of(server).complete([Request("gemma3:4b", t) for t in ("slow", "b", "c")])]
-    assert order[-1] == 0
+    others_are_here = threading.Event()
+
+    def wait(request: dict[str, Any]) -> None:
+        if last_text(request) == "question 0":
+            others_are_here.wait(120)
+
+    with FakeOllama(brain=echo, latency=wait) as server:
+        answers = model_of(server, concurrency=2).complete(questions("gemma3:4b", 3))
+        assert {next(answers)[0], next(answers)[0]} == {1, 2}
+        others_are_here.set()
+        assert [index for index, _ in answers] == [0]
 
 
 # ── Stopping ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_whoever_stops_listening_does_not_wait() -> None:
-    with FakeOllama(brain=echo, latency=lambda r: 0.0 if last_text(r) == "q0" else 5.0) as server:
-        answers = model_of(server, concurrency=2).complete([Request("gemma3:4b", f"q{i}") for i in range(9)])
+@pytest.fixture
+def stubborn() -> Iterator[FakeOllama]:
+    """A server that answers question 0 and keeps all others waiting until it stops."""
+
+    def wait(request: dict[str, Any]) -> None:
+        if last_text(request) != "question 0":
+            server.stopping.wait()
+
+    with FakeOllama(brain=echo, latency=wait) as server:
+        yield server
+
+
+def all_threads_end() -> None:
+    """Wait for the threads that ask."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("asking"):
+            thread.join(120)
+            assert not thread.is_alive()
+
+
+def nothing_goes_on(server: FakeOllama) -> bool:
+    """Whether all threads that ask came to their ends while the server still owes its answers."""
+    all_threads_end()
+    return all(call.finished == 0 for call in server.calls if last_text(call.request) != "question 0")
+
+
+def test_whoever_stops_listening_does_not_wait(stubborn: FakeOllama) -> None:
+    answers = model_of(stubborn, concurrency=2).complete(questions("gemma3:4b", 9))
+    assert next(answers)[0] == 0
+    answers.close()
+    assert nothing_goes_on(stubborn)
+    assert len(stubborn.calls) <= 3
+
+
+def test_ctrl_c_ends_the_asking_while_the_server_owes_answers(stubborn: FakeOllama) -> None:
+    received = []
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    with pytest.raises(KeyboardInterrupt):
+        for index, _ in model_of(stubborn, concurrency=2).complete(questions("gemma3:4b", 9)):
+            received.append(index)
+            threading.Timer(0.1, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    assert received == [0]
+    assert nothing_goes_on(stubborn)
+    assert len(stubborn.calls) <= 3
+
+
+def test_a_wait_for_another_attempt_ends_with_the_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = threading.Event()
+    monkeypatch.setattr(retry.log, "info", lambda *_: waits.set())
+
+    def wait(request: dict[str, Any]) -> None:
+        if last_text(request) == "question 0":
+            waits.wait(120)
+
+    def fault(request: dict[str, Any], n: int) -> str | None:
+        return "500" if last_text(request) == "question 1" else None
+
+    with FakeOllama(brain=echo, latency=wait, faults=fault) as server:
+        answers = model_of(server, concurrency=2, retry_wait=1000.0).complete(questions("gemma3:4b", 2))
         assert next(answers)[0] == 0
-        start = time.perf_counter()
         answers.close()
-        assert time.perf_counter() - start < 1
-        assert len(server.calls) <= 3
-
-
-def test_ctrl_c_ends_a_run_at_once() -> None:
-    program = (
-        "import sys; from llm import Request; from ollama_client import OllamaModel\n"
-        "try:\n"
-        "    for i, _ in OllamaModel(sys.argv[1]).complete([Request('gemma3:4b', str(n)) for n in range(9)]):\n"
-        "        print(i, flush=True)\n"
-        "except KeyboardInterrupt:\n"
-        "    print('stopped', flush=True); sys.exit(130)\n"
-    )
-    with FakeOllama(brain=echo, latency=lambda r: 0.0 if last_text(r) == "0" else 30.0) as server:
-        run = subprocess.Popen([sys.executable, "-c", program, server.url], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert run.stdout is not None and run.stdout.readline() == "0\n"
-        start = time.perf_counter()
-        run.send_signal(signal.SIGINT)
-        rest, _ = run.communicate(timeout=10)
-        assert (rest, run.returncode) == ("stopped\n", 130)
-        assert time.perf_counter() - start < 2
+        all_threads_end()
+    assert len(server.calls) == 2

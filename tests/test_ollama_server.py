@@ -8,22 +8,21 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from typing import Any
+import threading
 
 import httpx
-import ollama
 import pytest
 from fake_brain import shown
-from fake_ollama import DEFAULT_TAGS, FakeOllama, Model
-from hypothesis import given
+from fake_ollama import FakeOllama, Model
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from ollama._client import _parse_host
 from ollama_helpers import ROOT, always, echo, first_times, model_of, unused_address
 
 from core.errors import MissingError, UsageError
+from llm import ollama
 from llm.interface import Request, estimate_tokens, fit, nearest_tags
-from llm.ollama import OllamaModel
-from llm.ollama_http import parse_host
+from llm.ollama import OllamaModel, parse_host
 
 # ── What is there ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -35,28 +34,25 @@ def test_the_server_and_its_models_are_described() -> None:
     }
     with FakeOllama(models=models, version="0.12.3") as server:
         model = model_of(server)
-        assert model.available() and model.version() == "0.12.3"
+        assert model.available()
+        assert model.version() == "0.12.3"
         listed, show = model.installed(), model.show("qwen3:8b")
         assert model.identity("qwen3:8b") == {"backend": "ollama", "tag": "qwen3:8b", "digest": "abc"}
         with pytest.raises(MissingError, match="ollama pull qwen3:7b"):
             model.identity("qwen3:7b")
     assert list(listed) == ["qwen3:8b", "gemma3:4b"]
     qwen = listed["qwen3:8b"]
-    assert (qwen.digest, qwen.size_bytes, qwen.parameter_size, qwen.family) == ("abc", 5_200_000_000, "8.2B", "qwen3")
+    assert (qwen.digest, qwen.size_bytes, qwen.parameter_size) == ("abc", 5_200_000_000, "8.2B")
     assert qwen.quantization == "Q4_K_M"
-    assert show.thinking and show.context_length == 40960
+    assert show.thinking
+    assert show.context_length == 40960
 
 
-def test_a_tag_without_a_size_means_the_latest() -> None:
-    with FakeOllama(models={"mistral:latest": Model(digest="d1")}) as server:
-        assert model_of(server).identity("mistral")["digest"] == "d1"
-
-
-def test_identities_are_looked_up_once() -> None:
-    with FakeOllama() as server:
+def test_a_tag_without_a_size_means_the_latest_and_identities_are_looked_up_once() -> None:
+    with FakeOllama(models={"mistral:latest": Model(digest="d1"), "gemma3:4b": Model(digest="d2")}) as server:
         model = model_of(server)
-        for tag in DEFAULT_TAGS * 50:
-            model.identity(tag)
+        for _ in range(20):
+            assert [model.identity(tag)["digest"] for tag in ("mistral", "gemma3:4b")] == ["d1", "d2"]
     assert [path for _, path, _ in server.requests] == ["/api/version", "/api/tags"]
 
 
@@ -70,13 +66,20 @@ def test_with_the_server_off_recorded_digests_serve() -> None:
         model.version()
 
 
-def test_whether_a_server_answers_is_settled_within_five_seconds() -> None:
+def test_whether_a_server_answers_is_settled_also_where_it_is_mute_or_its_name_is_looked_up_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert ollama.PATIENCE <= 3
+    monkeypatch.setattr(ollama, "PATIENCE", 0.1)
     with socket.socket() as mute:  # takes connections and never says a word
         mute.bind(("127.0.0.1", 0))
         mute.listen()
-        start = time.perf_counter()
-        assert not OllamaModel(f"127.0.0.1:{mute.getsockname()[1]}").available()
-        assert time.perf_counter() - start < 5
+        with pytest.raises(MissingError, match=r"no answer within 0\.1 s"):
+            OllamaModel(f"127.0.0.1:{mute.getsockname()[1]}").version()
+    end = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: end.wait())
+    assert not OllamaModel("far.example:11434").available()
+    end.set()
 
 
 def test_something_else_on_the_port_is_not_ollama() -> None:
@@ -107,6 +110,7 @@ def test_a_prompt_that_the_server_cut_is_said(
     assert ("judge 1: the server cut the prompt" in caplog.text) is cut
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=400), st.integers(16, 200))
 def test_a_fitted_text_is_within_its_budget_and_cut_in_the_middle_visibly(text: str, budget: int) -> None:
     fitted, cut = fit(text, budget)
@@ -116,7 +120,9 @@ def test_a_fitted_text_is_within_its_budget_and_cut_in_the_middle_visibly(text: 
         return
     head, mark, tail = fitted.partition("\n[… ")
     number, _, rest = tail.partition(" characters cut …]\n")
-    assert mark and text.startswith(head) and text.endswith(rest)
+    assert mark
+    assert text.startswith(head)
+    assert text.endswith(rest)
     assert int(number) == len(text) - len(head) - len(rest) > 0
 
 
@@ -142,11 +148,10 @@ def test_near_tags_are_found() -> None:
     ["", "1.2.3.4", ":56789", "1.2.3.4:56789", "http://1.2.3.4", "https://1.2.3.4", "https://example.com:56789/path/",
      "example.com/path", "[0001:002:003:0004::1]:56789", "https://[0001:002:003:0004::1]", "example.com:56789/", "HTTP://h"],
 )  # fmt: skip
-def test_addresses_are_read_as_the_official_client_reads_them(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OLLAMA_HOST", raising=False)
+def test_addresses_are_read_as_the_official_client_reads_them(host: str) -> None:
     url, auth = parse_host(host)
     assert auth is None
-    assert ollama.Client(url)._client.base_url == ollama.Client(host.lower())._client.base_url
+    assert _parse_host(url) == _parse_host(host.lower())
 
 
 NO_ADDRESSES = ["http://u:hunter2@h:port", "http://u:hunter2/x@h", "http://u:12/hunter2@h", "ftp://hunter2"]
@@ -157,7 +162,8 @@ NO_ADDRESSES += ["h:99999", "a b", "a\x1b", "a..b", "é" * 80]
 def test_an_address_that_is_none_is_refused_without_quoting_it(host: str) -> None:
     with pytest.raises(UsageError, match="OLLAMA_HOST") as caught:
         OllamaModel(host)
-    assert "hunter2" not in str(caught.value) and caught.value.__cause__ is None
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
 
 
 def test_the_host_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +188,8 @@ def test_credentials_are_sent_and_never_told(caplog: pytest.LogCaptureFixture) -
     ):
         model = OllamaModel(f"http://user:p%40ss%20hunter2@127.0.0.1:{server.port}", retry_wait=0.001)
         [(_, answer)] = model.complete([Request("gemma3:4b", "why?", label="prompt-1")])
-        assert model.available() and answer.text
+        assert model.available()
+        assert answer.text
         server.faults = always("500")
         with pytest.raises(MissingError) as lasting:
             list(model.complete([Request("gemma3:4b", "again")]))
@@ -198,7 +205,8 @@ def test_wrong_credentials_are_said_at_once() -> None:
         model = OllamaModel(f"http://user:wrong@127.0.0.1:{server.port}")
         with pytest.raises(MissingError, match="user and password in OLLAMA_HOST") as caught:
             model.installed()
-    assert len(server.requests) == 1 and "wrong" not in str(caught.value)
+    assert len(server.requests) == 1
+    assert "wrong" not in str(caught.value)
 
 
 def test_a_servers_words_can_not_drive_the_terminal() -> None:
@@ -212,31 +220,12 @@ def test_a_servers_words_can_not_drive_the_terminal() -> None:
 
 def test_imports_are_light() -> None:
     heavy = ("ollama", "httpx", "tenacity", "torch", "numpy")
-    code = f"import sys, llm, ollama_client; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, llm.ollama; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 # ── The fake itself ──────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("path", ["chat", "generate"])
-def test_the_fake_streams_and_answers_whole_alike(path: str) -> None:
-    with FakeOllama() as server:
-        client = ollama.Client(server.url)
-        asked: dict[str, Any] = (
-            {"messages": [{"role": "user", "content": "why?"}]} if path == "chat" else {"prompt": "why?"}
-        )
-        ask = getattr(client, path)
-        whole = ask("gemma3:4b", **asked)
-        parts = list(ask("gemma3:4b", **asked, stream=True))
-        client.close()
-
-    def text(reply: Any) -> str:
-        return str(reply.message.content if path == "chat" else reply.response)
-
-    assert "".join(map(text, parts)) == text(whole) and len(parts) > 5
-    assert [p.done for p in parts[-2:]] == [False, True] and parts[-1].eval_count == whole.eval_count
 
 
 def test_the_fake_reads_what_a_judge_is_shown() -> None:
@@ -252,7 +241,9 @@ def test_the_fake_serves_as_a_program() -> None:
     port = unused_address().rpartition(":")[2]
     command = [sys.executable, str(ROOT / "tests" / "fake_ollama.py"), "--port", port]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert run.stdout is not None and port in run.stdout.readline()
+    assert run.stdout is not None
+    assert port in run.stdout.readline()
     assert httpx.get(f"http://127.0.0.1:{port}/api/version", trust_env=False).json() == {"version": "0.12.0"}
     run.send_signal(signal.SIGINT)
-    assert "0 calls" in run.communicate(timeout=10)[0] and run.returncode == 0
+    assert "0 calls" in run.communicate(timeout=120)[0]
+    assert run.returncode == 0

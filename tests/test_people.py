@@ -12,84 +12,68 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, params
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import evaluation
 import main
 from base import features
 from base.frozen import Vectors
 from benchmarks.people_worlds import World
-from config import EXPERIMENT_CONFIG
+from config import EXPERIMENT_CONFIG, ExperimentConfig
 from core.records import Preference
 from elo_system import EloSystem
 from evidence.baselines import BradleyTerry
-from evidence.intervals import Difference
-from people import ballots, crowd
+from evidence.intervals import Difference, clustered_difference
 from people import run as people
 from people import scores as ps
-from people import training as people_training
-from people.results import STARTS
-from people.votes import SCORE_COLUMNS, Votes
+from people.ballots import Crowd, leave_one_out, strengths, tabulate
+from people.training import curve_counts, predict
+from people.votes import SCORE_COLUMNS, VOTE_COLUMNS, Votes
 
 QUICK = dataclasses.replace(EXPERIMENT_CONFIG, hidden_width=4, folds=3, max_epochs=4)
-COLUMNS = ("user", "prompt_id", "prompt", "model_a", "response_a", "model_b", "response_b", "outcome")
 HOSTILE = (
     "<script>alert(1)</script>", "../../etc/passwd", "a\x1b[31mred", "nan", "None", "x" * 300, 'quote",comma',
     "\u202egnol",
 )  # fmt: skip
 
 
-def crowd_of(
-    votes: Votes, found: features.Features, tmp_path: Path, config: Any = QUICK, **kw: Any
-) -> people_training.Crowd:
-    return people.assemble(
-        votes, found, people.fitting(dataclasses.replace(config, **kw), len(votes.prompts)), tmp_path
-    )
+def crowd_of(votes: Votes, found: features.Features, folder: Path, params: ExperimentConfig = QUICK) -> Crowd:
+    return people.assemble(votes, found, people.fitting(params, len(votes.prompts)), folder)
 
 
-def folds_of(c: people_training.Crowd) -> list[np.ndarray]:
-    b = c.ballots
-    return [b.mask(p) for p in evaluation.folds(b.prompts, c.params.folds, c.params.random_seed)]
+def crossed(crowd: Crowd) -> ps.Predicted:
+    return predict(crowd, crowd.folds, curve_counts(crowd, crowd.folds))
 
 
-def cross_validated(c: people_training.Crowd) -> people_training.Predicted:
-    parts = folds_of(c)
-    counts = people_training.curve_counts(c, parts)
-    predicted = people_training.Predicted.empty(c, len(counts))
-    for part in parts:
-        people_training.train_part(c, part, counts, predicted)
-    return predicted
+def voting(votes: Votes, preferences: Sequence[Preference]) -> Votes:
+    return dataclasses.replace(votes, preferences=tuple(preferences))
 
 
-def personal_gains(world: World, tmp_path: Path, config: Any) -> dict[str, Difference]:
-    c = crowd_of(*world.draw(), tmp_path, config)
-    everywhere = np.ones(len(c.ballots.prompts), bool)
-    values = {n: ps.scored(s, c.ballots, {}, everywhere)[ps.ACCURACY] for n, s in cross_validated(c).final().items()}
-    found = {name: ps.difference(values[name], values[start]) for name, start in STARTS.items()}
-    assert None not in found.values()
-    return found  # type: ignore[return-value]
+def turned(votes: Votes, **where: str) -> Votes:
+    """The votes with those of this user or on this prompt turned round."""
+    ((field, value),) = where.items()
+    chosen = [getattr(v, field) == value for v in votes.preferences]
+    assert any(chosen)
+    outcomes = [1.0 - v.outcome if own else v.outcome for v, own in zip(votes.preferences, chosen, strict=True)]
+    return voting(votes, [dataclasses.replace(v, outcome=o) for v, o in zip(votes.preferences, outcomes, strict=True)])
 
 
-@pytest.fixture(autouse=True)
-def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-# ── Everyone else's ratings ──────────────────────────────────────────────────────────────────────────────
+# ── Where people start from ──────────────────────────────────────────────────────────────────────────────
 
 VOTE = st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 3), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 
 
-@params(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(VOTE.filter(lambda v: v[1] != v[2]), max_size=40))
 def test_everyone_elses_bradley_terry_is_evalicas_over_everyone_elses_votes(
     rows: list[tuple[int, int, int, float]],
 ) -> None:
     models = ["m0", "m1", "m2", "m3"]
-    user, a, b = (np.array([row[i] for row in rows], dtype=np.intp) for i in range(3))
-    counts = crowd.win_counts(user, a, b, np.array([row[3] for row in rows]), 3, 4)
-    fast = crowd.strengths(crowd.leave_one_out(counts))
+    wins = np.zeros((3, 4, 4))
+    for user, a, b, outcome in rows:
+        wins[user, a, b] += outcome
+        wins[user, b, a] += 1.0 - outcome
+    fast = strengths(leave_one_out(wins))
     for one in range(3):
         others = [Preference("p", models[x], models[y], o) for u, x, y, o in rows if u != one]
         naive = BradleyTerry(models).fit(others).scores("p")
@@ -97,40 +81,49 @@ def test_everyone_elses_bradley_terry_is_evalicas_over_everyone_elses_votes(
 
 
 def test_ratings_stay_finite_where_one_model_wins_every_vote() -> None:
-    counts = np.zeros((1, 3, 3))
-    counts[0, 0, 1], counts[0, 1, 2] = 5000, 3
-    found = crowd.strengths(counts)
+    wins = np.zeros((1, 3, 3))
+    wins[0, 0, 1], wins[0, 1, 2] = 5000, 3
+    (found,) = strengths(wins)
     assert np.isfinite(found).all()
-    assert found[0, 0] > found[0, 1] > found[0, 2]
-
-
-def test_a_person_alone_starts_from_the_arena_where_it_lists_the_models(tmp_path: Path) -> None:
-    votes, found = World(people=1, votes_each=30, prompts=8, models=2).draw()
-    names = dict(zip(votes.models, ("llama3:8b", "gemma3:4b"), strict=True))
-    renamed = dataclasses.replace(
-        votes,
-        models=tuple(names.values()),
-        preferences=tuple(
-            dataclasses.replace(v, model_a=names[v.model_a], model_b=names[v.model_b]) for v in votes.preferences
-        ),
-        responses=tuple(dataclasses.replace(r, model=names[r.model]) for r in votes.responses),
-    )
-    index = {(p, names[m]): row for (p, m), row in found.index.items()}
-    c = crowd_of(renamed, dataclasses.replace(found, index=index), tmp_path)
-    assert c.given == {"llama3:8b": 1171.0, "gemma3:4b": 1293.0}
-    assert cross_validated(c).systems["global_elo"][0].tolist() == [1171.0, 1293.0]
+    assert found[0] > found[1] > found[2]
 
 
 def test_offsets_are_elo_updates_of_own_votes_on_everyone_elses_ratings(tmp_path: Path) -> None:
     c = crowd_of(*World(people=3, votes_each=20, prompts=9, personal=1.0).draw(), tmp_path)
-    predicted, test, b = cross_validated(c), folds_of(c)[0], c.ballots
-    kept = [i for i in c.order if not test[b.prompt[i]]]
-    others = [b.preferences[i] for i in kept if b.user[i] != 1]
+    predicted, test, b = crossed(c), c.folds[0], c.ballots
+    kept = [b.preferences[i] for i in c.order if not test[b.prompt[i]]]
+    own, others = ([v for v in kept if (v.user == b.users[1]) is mine] for mine in (True, False))
     start = {m: 1000.0 + r for m, r in BradleyTerry(b.models).fit(others).scores("").items()}
-    expected = EloSystem(start, 32.0).fit([b.preferences[i] for i in kept if b.user[i] == 1]).scores("")
-    cell = next(i for i in range(len(b.cell_user)) if b.cell_user[i] == 1 and test[b.cell_prompt[i]])
-    assert predicted.final()["elo_offset"][cell].tolist() == pytest.approx([expected[m] for m in b.models], abs=0.01)
+    moved = EloSystem(start, 32.0).fit(own).scores("")
+    cell = np.flatnonzero((b.cell_user == 1) & test[b.cell_prompt])[0]
+    assert predicted.final()["elo_offset"][cell].tolist() == pytest.approx([moved[m] for m in b.models], abs=0.01)
     assert predicted.systems["global_elo"][cell].tolist() == pytest.approx([start[m] for m in b.models], abs=0.01)
+
+
+def test_a_person_alone_starts_from_the_arena_where_it_lists_the_models_and_from_the_untouched_base(
+    tmp_path: Path,
+) -> None:
+    world = World(people=1, votes_each=60, prompts=15, models=2, personal=2.0, names=("llama3:8b", "gemma3:4b"))
+    votes, found = world.draw()
+    assert votes.models == world.names
+    scored = dataclasses.replace(found, base_score=np.arange(len(found.mean), dtype=np.float32))
+    c = crowd_of(votes, scored, tmp_path)
+    predicted = crossed(c)
+    assert c.given == {"llama3:8b": 1171.0, "gemma3:4b": 1293.0}
+    assert predicted.systems["global_elo"][0].tolist() == [1171.0, 1293.0]
+    base, shared = predicted.systems["base_reward"], predicted.systems["shared_reward"]
+    assert (np.argsort(base, axis=1) == np.argsort(shared, axis=1)).all()
+    assert not np.allclose(predicted.final()["reward_model"], shared)
+
+
+def test_whoever_has_no_training_votes_keeps_what_everyone_starts_from(tmp_path: Path) -> None:
+    votes, found = World(people=4, votes_each=20, prompts=9).draw()
+    kept = [v for v in votes.preferences if v.user != "person 3" or v.prompt_id == "q0"]
+    kept.append(Preference("q0", "model 0", "model 1", 1.0, "person 3"))
+    c = crowd_of(voting(votes, kept), found, tmp_path)
+    predicted, own = crossed(c), c.ballots.cell_user == c.ballots.users.index("person 3")
+    for name, start in ps.STARTS.items():
+        assert predicted.final()[name][own] == pytest.approx(predicted.systems[start][own], rel=1e-6)
 
 
 # ── What must not leak ───────────────────────────────────────────────────────────────────────────────────
@@ -138,34 +131,25 @@ def test_offsets_are_elo_updates_of_own_votes_on_everyone_elses_ratings(tmp_path
 
 def test_votes_on_test_prompts_change_nothing_that_is_fitted(tmp_path: Path) -> None:
     votes, found = World(people=6, votes_each=25, prompts=12, personal=1.0).draw()
-    test = folds_of(crowd_of(votes, found, tmp_path))[0]
-    hidden = {p.id for p, out in zip(votes.prompts, test, strict=True) if out}
-    turned = tuple(
-        dataclasses.replace(v, outcome=1.0 - v.outcome) if v.prompt_id in hidden else v for v in votes.preferences
-    )
-    assert turned != votes.preferences
-    scores = []
-    for preferences in (votes.preferences, turned):
-        c = crowd_of(dataclasses.replace(votes, preferences=preferences), found, tmp_path, incremental=True)
-        predicted = people_training.Predicted.empty(c, 3)
-        people_training.train_part(c, test, (0, 5, 30), predicted)
-        scores.append({**predicted.systems, **predicted.curves})
-    for name, values in scores[0].items():
-        assert np.array_equal(values, scores[1][name], equal_nan=True), name
+    params = dataclasses.replace(QUICK, incremental=True)
+    before = crowd_of(votes, found, tmp_path, params)
+    test = before.folds[0]
+    changed = votes
+    for prompt, out in zip(votes.prompts, test, strict=True):
+        changed = turned(changed, prompt_id=prompt.id) if out else changed
+    after = crowd_of(changed, found, tmp_path, params)
+    first, second = (predict(c, [test], (0, 5, 30)) for c in (before, after))
+    for name, values in {**first.systems, **first.curves}.items():
+        assert np.array_equal(values, {**second.systems, **second.curves}[name], equal_nan=True), name
         assert np.isfinite(values).any(), name
 
 
 def test_what_a_person_starts_from_has_seen_no_vote_of_theirs(tmp_path: Path) -> None:
     votes, found = World(people=4, votes_each=25, prompts=12, personal=1.0).draw()
-    mine = votes.users[2]
-    turned = tuple(dataclasses.replace(v, outcome=1.0 - v.outcome) if v.user == mine else v for v in votes.preferences)
-    before, after = (
-        cross_validated(crowd_of(dataclasses.replace(votes, preferences=p), found, tmp_path))
-        for p in (votes.preferences, turned)
-    )
     c = crowd_of(votes, found, tmp_path)
+    before, after = crossed(c), crossed(crowd_of(turned(votes, user=votes.users[2]), found, tmp_path))
     own = c.ballots.cell_user == 2
-    for name in STARTS.values():  # all are solved together: how many rounds that takes shows in the tenth digit
+    for name in ps.STARTS.values():  # all are solved together: how many rounds that takes shows in the tenth digit
         assert before.systems[name][own] == pytest.approx(after.systems[name][own], rel=1e-9, nan_ok=True)
         assert np.abs(before.systems[name][~own] - after.systems[name][~own]).max() > 1e-3
     assert not np.array_equal(before.final()["reward_model"][own], after.final()["reward_model"][own])
@@ -174,54 +158,55 @@ def test_what_a_person_starts_from_has_seen_no_vote_of_theirs(tmp_path: Path) ->
 # ── What is found, and what is not ───────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_where_all_people_are_the_same_no_personal_gain_is_claimed(tmp_path: Path, seed: int) -> None:
-    gains = personal_gains(World(people=12, votes_each=30, prompts=20, seed=seed), tmp_path, QUICK)
+def personal_gains(world: World, folder: Path, params: ExperimentConfig) -> dict[str, Difference]:
+    c = crowd_of(*world.draw(), folder, params)
+    predicted = crossed(c)
+    scores = predicted.final().items()
+    values = {name: ps.accuracies(s[None], c.ballots, predicted.tested)[0] for name, s in scores}
+    found = {name: ps.difference(values[name], values[start]) for name, start in ps.STARTS.items()}
+    return {name: gain for name, gain in found.items() if gain is not None}
+
+
+def test_where_all_people_are_the_same_no_personal_gain_is_claimed(tmp_path: Path) -> None:
+    gains = personal_gains(World(people=12, votes_each=30, prompts=20, seed=1), tmp_path, QUICK)
+    assert gains.keys() == ps.STARTS.keys()
     for gain in gains.values():
         assert gain.ci95[0] <= 0.0
         assert abs(gain.difference) < 0.05
 
 
 def test_personal_tastes_are_found(tmp_path: Path) -> None:
-    config = dataclasses.replace(QUICK, max_epochs=10)
-    gain = personal_gains(World(people=12, votes_each=50, prompts=20, common=0.5, personal=2.0), tmp_path, config)
-    assert gain["reward_model"].ci95[0] > 0.0
-    assert gain["reward_model"].difference > 0.08
+    params = dataclasses.replace(QUICK, max_epochs=10, folds=2)
+    world = World(people=8, votes_each=50, prompts=20, common=0.5, personal=2.0)
+    gain = personal_gains(world, tmp_path, params)["reward_model"]
+    assert gain.ci95[0] > 0.0
+    assert gain.difference > 0.08
 
 
 def test_a_mean_over_people_counts_a_busy_voter_once() -> None:
     values = ps.Values(np.array([1.0, 1.0, 1.0, 0.0]), np.array([0, 0, 0, 1]), np.arange(4))
-    assert ps.people_mean(values) == pytest.approx(0.5)
     interval = ps.estimate(values)
-    assert interval["mean"] == pytest.approx(0.5)
+    assert ps.people_mean(values) == pytest.approx(0.5) == interval["mean"]
     assert 0.0 <= interval["ci95"][0] < 0.5 < interval["ci95"][1] <= 1.0
 
 
 def test_with_equally_many_votes_the_interval_is_the_plain_clustered_one() -> None:
-    from evidence.intervals import clustered_difference
-
     rng = np.random.default_rng(0)
     x, user, prompt = rng.normal(size=30), np.repeat(np.arange(6), 5), rng.integers(10, size=30)
-    found, plain = (
-        ps.clustered(ps.Values(x, user, prompt)),
-        clustered_difference(x.tolist(), user.tolist(), prompt.tolist()),
-    )
+    found, plain = ps.clustered(ps.Values(x, user, prompt)), clustered_difference(*map(list, (x, user, prompt)))
     assert found is not None and plain is not None
-    assert found.difference == pytest.approx(plain.difference)
-    assert found.ci95 == pytest.approx(plain.ci95)
+    assert (found.difference, *found.ci95) == pytest.approx((plain.difference, *plain.ci95))
 
 
-def test_ties_are_not_scored_and_a_tied_score_counts_half(tmp_path: Path) -> None:
+def test_ties_are_not_scored_and_a_tied_score_counts_half() -> None:
     votes, found = World(people=2, votes_each=3, prompts=5, ties=0.0).draw()
     outcomes = (0.5, 1.0, 0.75, 0.0, 1.0, 0.5)
-    changed = tuple(dataclasses.replace(v, outcome=o) for v, o in zip(votes.preferences, outcomes, strict=True))
-    b = ballots.tabulate(dataclasses.replace(votes, preferences=changed), found.index)
+    changed = [dataclasses.replace(v, outcome=o) for v, o in zip(votes.preferences, outcomes, strict=True)]
+    b = tabulate(voting(votes, changed), found.index)
     flat = np.zeros((len(b.cell_user), len(b.models)))
-    assert ps.hits(flat, b)[[1, 2, 3, 4]].tolist() == [0.5] * 4
-    assert np.isnan(ps.hits(flat, b)[[0, 5]]).all()
-    liked = flat.copy()
-    liked[b.cell[2], b.a[2]] = 1.0
-    assert ps.hits(liked, b)[2] == 1.0
+    assert ps.hits(flat, b) == pytest.approx([np.nan, 0.5, 0.5, 0.5, 0.5, np.nan], nan_ok=True)
+    flat[b.cell[2], b.a[2]] = 1.0
+    assert ps.hits(flat, b)[2] == 1.0
 
 
 def test_tau_needs_a_whole_prompt_ranked() -> None:
@@ -229,38 +214,12 @@ def test_tau_needs_a_whole_prompt_ranked() -> None:
     a, b, c = votes.models
     whole = [Preference("q0", a, b, 1.0, "u"), Preference("q0", c, b, 0.0, "u"), Preference("q0", a, c, 1.0, "u")]
     part = [Preference("q1", a, b, 1.0, "u"), Preference("q1", b, a, 1.0, "u"), Preference("q1", a, c, 1.0, "u")]
-    table = ballots.tabulate(dataclasses.replace(votes, preferences=(*whole, *part), users=("u",)), found.index)
-    (cell, truth), *others = ps.whole_rankings(table).items()
-    assert not others
-    assert (table.prompts[table.cell_prompt[cell]], truth.ranking) == ("q0", (a, b, c))
-    scores = np.tile([3.0, 2.0, 1.0], (2, 1))
-    scored = ps.scored(scores, table, {cell: truth}, np.ones(2, bool))
-    assert ps.means(scored)["kendall_tau"] == 1.0
-    assert ps.means(ps.scored(scores, table, {}, np.ones(2, bool)))["kendall_tau"] is None
-
-
-# ── Few votes, one person ────────────────────────────────────────────────────────────────────────────────
-
-
-def test_whoever_has_no_training_votes_keeps_what_everyone_starts_from(tmp_path: Path) -> None:
-    votes, found = World(people=4, votes_each=20, prompts=9).draw()
-    kept = tuple(v for v in votes.preferences if v.user != "person 3" or v.prompt_id == "q0")
-    kept = (*kept, Preference("q0", "model 0", "model 1", 1.0, "person 3"))
-    c = crowd_of(dataclasses.replace(votes, preferences=kept), found, tmp_path)
-    predicted = cross_validated(c)
-    own = c.ballots.cell_user == c.ballots.users.index("person 3")
-    for name, start in STARTS.items():
-        assert predicted.final()[name][own] == pytest.approx(predicted.systems[start][own], rel=1e-6)
-
-
-def test_a_person_alone_starts_from_the_untouched_base(tmp_path: Path) -> None:
-    votes, found = World(people=1, votes_each=60, prompts=15, personal=2.0).draw()
-    scored = dataclasses.replace(found, base_score=np.arange(len(found.mean), dtype=np.float32))
-    c = crowd_of(votes, scored, tmp_path)
-    predicted = cross_validated(c)
-    base, shared = predicted.systems["base_reward"], predicted.systems["shared_reward"]
-    assert (np.argsort(base, axis=1) == np.argsort(shared, axis=1)).all()
-    assert not np.allclose(predicted.final()["reward_model"], shared)
+    table = tabulate(dataclasses.replace(votes, preferences=(*whole, *part), users=("u",)), found.index)
+    ((cell, truth),) = ps.whole_rankings(table).items()
+    assert (table.prompts[table.cell_prompt[cell]].id, truth.ranking) == ("q0", (a, b, c))
+    scores, everywhere = np.tile([3.0, 2.0, 1.0], (2, 1)), np.ones(2, bool)
+    assert ps.people_mean(ps.scored(scores, table, {cell: truth}, everywhere)["kendall_tau"]) == 1.0
+    assert ps.people_mean(ps.scored(scores, table, {}, everywhere)["kendall_tau"]) is None
 
 
 # ── From files, end to end ───────────────────────────────────────────────────────────────────────────────
@@ -279,19 +238,18 @@ class WordBase:
         yield list(range(len(texts))), Vectors(mean, mean, np.zeros(len(texts), np.float32))
 
 
-@pytest.fixture
-def word_base(monkeypatch: pytest.MonkeyPatch) -> type[WordBase]:
-    WordBase.asked = 0
-    monkeypatch.setattr(features.frozen_base, "open_base", lambda name, device, **options: WordBase())
-    return WordBase
+@pytest.fixture(scope="module", autouse=True)
+def word_base() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features.frozen_base, "open_base", lambda name, device, **options: WordBase())
+        yield
 
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes most of a run this small; test_votes_become… looks at all files."""
-    for name in ("plots.plot_learning_curves", "plots.plot_metric_comparison", "plots.plot_training_history"):
-        monkeypatch.setattr(name, lambda results, path: None)
-    monkeypatch.setattr("report.files.write_report", lambda results, path: None)
+    """Drawing takes most of a run this small."""
+    monkeypatch.setattr("report.files.PLOTS", {})
+    monkeypatch.setattr("report.files.write_report", lambda document, path: None)
 
 
 def rows(users: Sequence[str], prompts: int = 10, votes_each: int = 24) -> list[dict[str, Any]]:
@@ -309,191 +267,143 @@ def rows(users: Sequence[str], prompts: int = 10, votes_each: int = 24) -> list[
             word = ("alpha", "beta")[number % 2]
             gap = text(prompt, a).count(word) - text(prompt, b).count(word)
             values = (user, f"p{prompt}", f"Question {prompt}?", a, text(prompt, a), b, text(prompt, b))
-            found.append(dict(zip(COLUMNS, (*values, 0.5 if gap == 0 else float(gap > 0)), strict=True)))
+            found.append(dict(zip(VOTE_COLUMNS, (*values, 0.5 if gap == 0 else float(gap > 0)), strict=True)))
     return found
 
 
 def write(path: Path, data: list[dict[str, Any]]) -> Path:
-    if path.suffix == ".csv":
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        if path.suffix == ".csv":
+            writer = csv.DictWriter(file, VOTE_COLUMNS)
             writer.writeheader()
             writer.writerows(data)
-    elif path.suffix == ".parquet":
-        import pandas as pd
-
-        pd.DataFrame(data).to_parquet(path)
-    else:
-        path.write_text("\n".join(json.dumps(row) for row in data), encoding="utf-8")
+        else:
+            file.writelines(json.dumps(row) + "\n" for row in data)
     return path
 
 
-def run(tmp_path: Path, path: Path | str, *flags: str) -> int:
-    folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
+def run(folder: Path, path: Path, *flags: str) -> int:
+    folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
     return main.main(["--preferences", str(path), "--base_model", "embedded", "--folds", "3", *folders, *flags])
 
 
-def results(tmp_path: Path, name: str) -> dict[str, Any]:
-    text = (tmp_path / "results" / f"evaluation_results_{name}.json").read_text(encoding="utf-8")
+def results(folder: Path, name: str) -> dict[str, Any]:
+    text = (folder / "results" / f"evaluation_results_{name}.json").read_text(encoding="utf-8")
     return dict(json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON")))
 
 
-def test_votes_become_results_plots_and_a_report(
-    tmp_path: Path, word_base: type[WordBase], capsys: pytest.CaptureFixture[str]
-) -> None:
-    users = ["ann", "bob", "cy", "dee"]
-    assert run(tmp_path, write(tmp_path / "panel.jsonl", rows(users))) == 0
-    said, found = capsys.readouterr().out, results(tmp_path, "panel")
-    assert "Votes of 4 people:" in said
-    assert "FINAL EXPERIMENT RESULTS" in said
-    assert "a person's own votes change its ranking accuracy" in said
-    assert (found["persona"], found["counts"]["users"], found["counts"]["prompts"]) == ("panel", 4, 10)
-    assert found["counts"]["votes"] == 96
-    for system in ("elo_offset", "reward_model", "global_elo", "shared_reward", "bradley_terry", "random"):
-        mean = found["cross_validated"][system]["ranking_accuracy"]["mean"]
-        low, high = found["cross_validated"][system]["ranking_accuracy"]["ci95"]
-        assert 0.0 <= low <= mean <= high <= 1.0
-    assert found["hypotheses"]["sample_efficiency"]["verdict"] == "not tested"
-    assert found["hypotheses"]["sample_efficiency"]["reason"]
-    assert [row["user"] for row in found["people"]["by_person"]] == users
-    assert found["learning_curve"][0]["preferences"] == found["curves"]["points"][0] == 0
-    assert len(list((tmp_path / "results").glob("*_panel.*"))) == 6
-    page = (tmp_path / "results" / "report_panel.html").read_text(encoding="utf-8")
-    assert all(user in page for user in users)
-    assert "Person by person" in page
-    assert word_base.asked == len({(r["prompt"], r[f"response_{s}"]) for r in rows(users) for s in "ab"})
+PANEL = "my-votes-1"
+CURVES = ("--incremental", "--eval_freq", "10")
 
 
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_the_same_votes_give_the_same_results_from_every_kind_of_file(
-    tmp_path: Path, ending: str, word_base: type[WordBase], no_pictures: None
-) -> None:
-    data = rows(["ann", "bob", "cy"], votes_each=12)
-    for kind in ("jsonl", ending):
-        assert run(tmp_path, write(tmp_path / f"{kind}_panel.{kind}", data)) == 0
-    found = [results(tmp_path, f"{kind}_panel") for kind in ("jsonl", ending)]
-    for key in ("counts", "final", "cross_validated", "improvement", "people", "learning_curve"):
-        assert found[0][key] == found[1][key]
+@pytest.fixture(scope="module")
+def panel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole run, with learning curves and pictures, on votes with hostile names in a hostile file."""
+    folder = tmp_path_factory.mktemp("panel")
+    assert run(folder, write(folder / "my [votes] <1>.jsonl", rows(HOSTILE)), *CURVES) == 0
+    return folder
 
 
-def test_a_second_run_asks_the_base_nothing_and_keeps_the_first_results(
-    tmp_path: Path, word_base: type[WordBase], no_pictures: None
-) -> None:
-    path = write(tmp_path / "panel.jsonl", rows(["ann", "bob"]))
-    assert run(tmp_path, path) == 0
-    first, asked = results(tmp_path, "panel"), word_base.asked
-    assert run(tmp_path, path) == 0
-    again = results(tmp_path, "panel")
-    assert word_base.asked == asked
-    assert again["cross_validated"] == first["cross_validated"]
-    assert list((tmp_path / "results" / "previous").glob("evaluation_results_panel_*.json"))
+def test_votes_become_results_plots_and_a_report(panel: Path) -> None:
+    found = results(panel, PANEL)
+    assert (found["persona"], found["backend"], found["main_metric"]) == (PANEL, "votes", "ranking_accuracy")
+    assert [found["counts"][key] for key in ("users", "prompts", "votes")] == [len(HOSTILE), 10, len(rows(HOSTILE))]
+    for system in (*ps.CONTENDERS, *ps.BASELINES):
+        assert None not in found["cross_validated"][system]["ranking_accuracy"].values()
+        assert found["final"][system].keys() == found["cross_validated"][system].keys() == found["improvement"].keys()
+    assert [row["user"] for row in found["people"]["by_person"]] == list(HOSTILE)
+    assert len(found["people"]["strengths"]) == 3
+    assert len(list((panel / "results").glob(f"*_{PANEL}.*"))) == 6
 
 
-def test_with_incremental_both_curves_start_before_any_own_vote_and_h1_is_tested(
-    tmp_path: Path, word_base: type[WordBase], no_pictures: None
-) -> None:
-    path = write(tmp_path / "panel.jsonl", rows(["ann", "bob", "cy"], votes_each=30))
-    assert run(tmp_path, path, "--incremental", "--eval_freq", "10") == 0
-    found = results(tmp_path, "panel")
-    assert found["curves"]["points"][:3] == [0, 10, 20]
-    for system, start in STARTS.items():
+def test_both_curves_start_before_any_own_vote_and_h1_is_tested(panel: Path) -> None:
+    found = results(panel, PANEL)
+    assert found["curves"]["points"][:2] == [row["preferences"] for row in found["learning_curve"][:2]] == [0, 10]
+    for system, start in ps.STARTS.items():
         curve = found["curves"][system]["ranking_accuracy"]["mean"]
         assert curve[0] == pytest.approx(found["cross_validated"][start]["ranking_accuracy"]["mean"])
         assert curve[-1] == pytest.approx(found["cross_validated"][system]["ranking_accuracy"]["mean"])
     assert found["hypotheses"]["sample_efficiency"]["verdict"] in {"supported", "not supported", "inconclusive"}
+    assert found["hypotheses"]["generalization"]["verdict"] == "not tested"
 
 
-def test_hostile_names_and_a_hostile_file_name_do_no_harm(
-    tmp_path: Path, word_base: type[WordBase], capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = write(tmp_path / "my [votes] <1>.jsonl", rows(HOSTILE, votes_each=8))
-    assert run(tmp_path, path) == 0
-    found = results(tmp_path, "my-votes-1")
-    assert {row["user"] for row in found["people"]["by_person"]} == set(HOSTILE)
-    page = (tmp_path / "results" / "report_my-votes-1.html").read_text(encoding="utf-8")
-    assert "<script>" not in page
+def test_hostile_names_do_no_harm_to_the_page(panel: Path) -> None:
+    page = (panel / "results" / f"report_{PANEL}.html").read_text(encoding="utf-8")
+    assert "Person by person" in page
     assert "&lt;script&gt;alert(1)" in page
+    assert "<script>" not in page
     assert not set("\x1b\u202e") & set(page)
-    assert "\x1b" not in capsys.readouterr().out
 
 
-def test_one_person_can_be_their_own_persona(tmp_path: Path, word_base: type[WordBase], no_pictures: None) -> None:
-    assert run(tmp_path, write(tmp_path / "votes_me.jsonl", rows(["me"], votes_each=60))) == 0
+def test_the_same_votes_as_csv_with_a_wrong_row_left_out_give_the_same_and_ask_the_base_nothing(
+    panel: Path, no_pictures: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, asked = results(panel, PANEL), WordBase.asked
+    data = rows(HOSTILE)
+    path = write(panel / "my [votes] <1>.csv", [*data[:4], data[4] | {"outcome": 7}, *data[4:]])
+    assert run(panel, path, *CURVES) == 2
+    assert "row 5: outcome 7" in capsys.readouterr().err
+    assert run(panel, path, *CURVES, "--skip_bad_rows") == 0
+    said, again = capsys.readouterr().out, results(panel, PANEL)
+    for line in ("1 wrong rows were left out", "Votes of 8 people:", "FINAL EXPERIMENT RESULTS", "own votes change"):
+        assert line in said
+    assert "\x1b" not in said
+    for key in ("counts", "final", "cross_validated", "improvement", "people", "learning_curve"):
+        assert again[key] == first[key]
+    assert WordBase.asked == asked == len({(r["prompt"], r[f"response_{s}"]) for r in data for s in "ab"})
+    assert list((panel / "results" / "previous").glob(f"evaluation_results_{PANEL}_*.json"))
+
+
+def test_one_person_who_scored_whole_prompts_is_their_own_persona_and_has_tau(
+    tmp_path: Path, no_pictures: None
+) -> None:
+    texts = [(p, m, "alpha " * ((p + i) % 3) + m) for p in range(12) for i, m in enumerate(("one", "two", "three"))]
+    data = [
+        dict(zip(SCORE_COLUMNS, ("me", f"p{p}", f"Question {p}?", m, text, text.count("alpha")), strict=True))
+        for p, m, text in texts
+    ]
+    assert run(tmp_path, write(tmp_path / "votes_me.jsonl", data)) == 0
     found = results(tmp_path, "votes_me")
-    assert found["counts"]["users"] == 1
+    assert (found["counts"]["users"], found["counts"]["ground_truth_rankings"]) == (1, found["counts"]["test_prompts"])
     assert found["cross_validated"]["shared_reward"]["ranking_accuracy"]["mean"] == 0.5
     assert found["cross_validated"]["reward_model"]["ranking_accuracy"]["mean"] > 0.6
-    offsets = json.loads((tmp_path / "cache" / "elo_state_votes_me.json").read_text(encoding="utf-8"))
-    assert offsets["updates"] == found["counts"]["preferences"]
+    assert all(cell["mean"] is not None for cell in found["cross_validated"]["reward_model"].values())
+    assert found["hypotheses"]["sample_efficiency"]["reason"] == ps.NEEDS_CURVES
+    state = json.loads((tmp_path / "cache" / "elo_state_votes_me.json").read_text(encoding="utf-8"))
+    assert state["updates"] == found["counts"]["preferences"]
 
 
-def test_votes_that_are_all_ties_end_in_no_figure_and_no_winner(tmp_path: Path, word_base: type[WordBase]) -> None:
+def test_votes_that_are_all_ties_end_in_no_figure_and_no_winner(tmp_path: Path) -> None:
     ties = [row | {"outcome": 0.5} for row in rows(["ann", "bob"])]
     assert run(tmp_path, write(tmp_path / "ties.jsonl", ties), "--incremental") == 0
     found = results(tmp_path, "ties")
     assert found["winner"] == "none"
     assert found["verdict"]["sentence"].startswith("No vote was decided")
-    assert found["cross_validated"]["reward_model"]["ranking_accuracy"] == {"mean": None, "ci95": None}
+    for cells in (found["cross_validated"][name] for name in ps.CONTENDERS):
+        assert list(cells.values()) == [{"mean": None, "ci95": None}] * 5
     assert found["hypotheses"]["sample_efficiency"]["verdict"] == "not tested"
-    assert (
-        "nan"
-        not in (tmp_path / "results" / "report_ties.html").read_text(encoding="utf-8").split("</style>")[1].lower()
-    )
-
-
-def test_scores_of_whole_prompts_give_tau_too(tmp_path: Path, word_base: type[WordBase], no_pictures: None) -> None:
-    draw = random.Random(3)
-    data = [
-        dict(zip(SCORE_COLUMNS, (u, f"p{p}", f"Question {p}?", m, f"{m} {p}", draw.random()), strict=True))
-        for u in ("ann", "bob")
-        for p in range(9)
-        for m in ("one", "two", "three")
-    ]
-    path = tmp_path / "scores.jsonl"
-    path.write_text("\n".join(map(json.dumps, data)), encoding="utf-8")
-    assert run(tmp_path, path) == 0
-    found = results(tmp_path, "scores")
-    assert found["counts"]["ground_truth_rankings"] == 2 * found["counts"]["test_prompts"]
-    assert all(cell["mean"] is not None for cell in found["cross_validated"]["reward_model"].values())
+    page = (tmp_path / "results" / "report_ties.html").read_text(encoding="utf-8")
+    assert ">nan" not in page.lower()
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "flags", "said"),
+    ("name", "data", "flags", "said"),
     [
-        ("gone.jsonl", None, [], "does not exist"),
-        ("bad.csv", "a,b\n1,2\n", [], "lacks the columns"),
-        ("empty.jsonl", "", [], "is empty"),
-        ("coder.jsonl", "x", [], "is a persona"),
+        ("gone.jsonl", [], [], "does not exist"),
+        ("coder.jsonl", rows(["ann"]), [], "is a persona"),
         ("few.jsonl", rows(["ann", "bob"], prompts=3), [], "3 prompts"),
         ("ok.jsonl", rows(["ann", "bob"]), ["--models", "a", "b"], "--models does not go with --preferences"),
         ("ok.jsonl", rows(["ann", "bob"]), ["--ablate"], "--ablate does not go with --preferences"),
-        ("ok.jsonl", rows(["ann", "bob"]), ["--folds", "11"], "11"),
+        ("ok.jsonl", rows(["ann", "bob"]), ["--folds", "11"], "folds (11)"),
     ],
 )
 def test_what_cannot_be_run_ends_with_status_2_and_says_why(
-    tmp_path: Path, name: str, content: Any, flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, name: str, data: list[Any], flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / name
-    if isinstance(content, str):
-        path.write_text(content, encoding="utf-8")
-    elif content:
-        write(path, content)
+    path = write(tmp_path / name, data) if data else tmp_path / name
     assert run(tmp_path, path, *flags) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
-
-
-def test_wrong_rows_are_named_or_left_out_and_counted(
-    tmp_path: Path, word_base: type[WordBase], no_pictures: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = rows(["ann", "bob"])
-    data[4] = data[4] | {"outcome": 7}
-    path = write(tmp_path / "panel.jsonl", data)
-    assert run(tmp_path, path) == 2
-    assert "row 5: outcome 7" in capsys.readouterr().err
-    assert run(tmp_path, path, "--skip_bad_rows") == 0
-    assert "1 wrong rows were left out" in capsys.readouterr().out
-    assert results(tmp_path, "panel")["counts"]["votes"] == len(data) - 1
 
 
 def test_files_are_named_after_the_stem_or_the_hub_id() -> None:

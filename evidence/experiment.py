@@ -1,0 +1,343 @@
+"""The experiment on one persona's data: what trains and what tests, both systems and their rivals, what they show."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import evaluation
+from base.features import Features, compute_features
+from config import ExperimentConfig
+from core.clock import Clock
+from core.findings import Findings, Run
+from core.ranking import Ranker, TrainingSet
+from core.records import GroundTruth, Preference, Rating
+from data_generation import Data
+from elo_system import EloSystem
+from evaluation import Curves, Metrics
+from evidence import hypotheses
+from evidence.ablation import ablation_table
+from evidence.baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking
+from evidence.intervals import mean_interval, prompts_needed, winner
+from evidence.judge_quality import agreement, judge_quality
+from reward_model import RewardModel
+
+CURVE_ORDERS = 3  # orders of the preferences that a learning curve is averaged over
+TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees
+EXAMPLES = 3  # test prompts shown with all their responses
+
+
+# ── Design ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which preferences train and which prompts test."""
+
+    preferences: tuple[Preference, ...]
+    """One for each pair of each prompt in an order drawn by the seed: neither a point of a learning curve nor Elo's
+    last updates then hang on one prompt."""
+    truths: tuple[GroundTruth, ...]
+    """Round-robin truth of every prompt, for the cross-validation."""
+    train_ids: tuple[str, ...]
+    test_ids: tuple[str, ...]
+    """The documented split."""
+    test_truths: tuple[GroundTruth, ...]
+    """Truth of its test prompts: round robin, or listwise where that was asked for."""
+    folds: tuple[tuple[str, ...], ...]
+    """The parts of the cross-validation: every prompt is in one of them."""
+
+    @property
+    def training(self) -> TrainingSet:
+        """The documented split's preferences."""
+        return TrainingSet.of(self.preferences, self.train_ids)
+
+
+def documented_split(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ids of the training and of the test prompts."""
+    return evaluation.split(prompt_ids, params.train_prompts, params.random_seed)
+
+
+def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ...]:
+    """Prompts whose responses are also ranked as a list: the test prompts, where a listwise truth was asked for."""
+    return () if params.ground_truth == "round_robin" else documented_split(prompt_ids, params)[1]
+
+
+def design(data: Data, params: ExperimentConfig) -> Design:
+    """Split the data as the parameters say."""
+    ids = [prompt.id for prompt in data.prompts]
+    train, test = documented_split(ids, params)
+    round_robin = tuple(truth for truth in data.truths if truth.prompt_id in test)
+    return Design(
+        evaluation.shuffled(data.preferences, params.random_seed),
+        data.truths,
+        train,
+        test,
+        data.listwise if params.ground_truth == "listwise" else round_robin,
+        evaluation.folds(ids, params.folds, params.random_seed),
+    )
+
+
+# ── Systems ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Systems:
+    """The systems that are compared, and what they must beat. A new one is one field or one line."""
+
+    elo: EloSystem
+    reward: RewardModel
+    baselines: tuple[Ranker, ...]
+
+    @property
+    def every(self) -> tuple[Ranker, ...]:
+        return self.elo, self.reward, *self.baselines
+
+
+def make_systems(
+    data: Data,
+    features: Features,
+    ratings: Mapping[str, Rating],
+    params: ExperimentConfig,
+    device: str,
+) -> Systems:
+    """All systems as they are before any preference."""
+    elo = {model: rating.elo for model, rating in ratings.items()}
+    base_scores = {key: float(features.base_score[row]) for key, row in features.index.items()}
+    lengths = {(r.prompt_id, r.model): float(len(r.text)) for r in data.responses}
+    return Systems(
+        EloSystem(elo, params.elo_k),
+        RewardModel(features, elo, params, device),
+        (
+            GlobalElo(elo),
+            BaseReward(base_scores),
+            BradleyTerry(list(elo)),
+            LongestResponse(lengths),
+            RandomRanking(list(elo), params.random_seed),
+        ),
+    )
+
+
+def fit(systems: Systems, plan: Design, clock: Clock) -> Systems:
+    """All systems trained on the documented split."""
+    training, ids = plan.training.preferences, plan.train_ids
+    with clock.stage("training"):
+        return Systems(
+            systems.elo.fit(training, prompt_ids=ids),
+            systems.reward.fit(training, prompt_ids=ids),
+            tuple(ranker.fit(training, prompt_ids=ids) for ranker in systems.baselines),
+        )
+
+
+# ── What they show ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def evaluate(
+    systems: Systems,
+    data: Data,
+    plan: Design,
+    params: ExperimentConfig,
+    clock: Clock,
+    *,
+    judge: str | None = None,
+) -> Findings:
+    """Measure everything: the documented split, the cross-validation, H1 and H2.
+
+    ``systems``: as fitted on the documented split; ``judge``: the contestant who also judges, where there is one.
+    """
+    with clock.stage("training"):
+        final = {r.name: evaluation.evaluate(r, plan.test_truths).mean.as_dict() for r in systems.every}
+        points = learning_curve(systems, plan, params)
+    with clock.stage("cross_validation"):
+        crossed = evaluation.cross_validate(systems.every, plan.preferences, plan.truths, plan.folds)
+    with clock.stage("hypotheses"):
+        curves = {system.name: _curves(system, plan, params) for system in (systems.elo, systems.reward)}
+        tested = put_to_test(systems, curves, plan, params)
+    gains = hypotheses.improvement(crossed, plan.folds, params.random_seed)
+    tau = gains["kendall_tau"]
+    inflation = 1.0 + params.folds / (params.folds - 1.0)
+    return Findings(
+        main_metric="kendall_tau",
+        counts=counts(data, plan),
+        judge_quality=judge_figures(data, plan, judge),
+        final=final,
+        cross_validated=hypotheses.cross_validated(crossed, plan.folds),
+        improvement=hypotheses.improvement_json(gains),
+        winner=winner(tau),
+        stronger_baselines=tuple(hypotheses.stronger_baselines(crossed)),
+        prompts_needed=prompts_needed(tau.difference, tau.sd, inflation=inflation) if tau else None,
+        learning_curve=points,
+        curves={
+            "points": list(curves["elo_offset"].counts),
+            "trained_once": not params.incremental,
+            **{name: _bands(curve, plan.folds) for name, curve in curves.items()},
+        },
+        hypotheses=tested,
+        per_prompt=per_prompt(crossed, plan.folds, data),
+        training_history={
+            "preference_loss": [epoch.preference for epoch in systems.reward.history],
+            "regularization_loss": [epoch.regularization for epoch in systems.reward.history],
+        },
+        examples=examples(systems, data, plan),
+        timings_s=clock.seconds,
+    )
+
+
+def counts(data: Data, plan: Design) -> dict[str, int]:
+    """How much of everything there is; ``preferences`` and ``ties`` are those that train."""
+    training = plan.training.preferences
+    graded = any(not judgement.ordered for judgement in data.judgements)
+    near = TIE if graded else 0.0
+    return {
+        "prompts": len(data.prompts),
+        "train_prompts": len(plan.train_ids),
+        "test_prompts": len(plan.test_ids),
+        "preferences": len(training),
+        "ties": sum(abs(p.outcome - 0.5) <= near for p in training),
+        "ground_truth_rankings": len(plan.test_truths),
+        "judge_calls": len(data.judgements),
+        "truncated_responses": sum(r.truncated for r in data.responses),
+        "shortened_responses": data.shortened,
+        "server_cuts": data.server_cuts,
+    }
+
+
+def judge_figures(data: Data, plan: Design, judge: str | None) -> dict[str, Any]:
+    """How good the judge is, as far as its own judgements show it."""
+    round_robin = [truth for truth in data.truths if truth.prompt_id in plan.test_ids]
+    return {
+        **judge_quality(data.judgements, data.responses, judge),
+        "listwise_agreement": agreement(round_robin, data.listwise) if data.listwise else None,
+        # nothing can agree with a noisy truth more than that truth agrees with itself
+        "noise_ceiling": agreement(*data.rounds) if data.rounds else None,
+    }
+
+
+# ── Learning curves and hypotheses ───────────────────────────────────────────────────────────────────────
+
+
+def learning_curve(systems: Systems, plan: Design, params: ExperimentConfig) -> list[dict[str, Any]]:
+    """Both systems' metrics on the documented split after every so many preferences."""
+    every, order = params.evaluation_frequency, plan.training.preferences
+    elo = evaluation.learning_curve(systems.elo, order, plan.test_truths, every, plan.train_ids)
+    reward = evaluation.learning_curve(
+        systems.reward, order, plan.test_truths, every, plan.train_ids, once=not params.incremental
+    )
+    return [
+        {"preferences": a.preferences, "elo_offset": a.metrics.as_dict(), "reward_model": b.metrics.as_dict()}
+        for a, b in zip(elo, reward, strict=True)
+    ]
+
+
+def _curves(system: Ranker, plan: Design, params: ExperimentConfig) -> Curves:
+    """A system's cross-validated learning curves; System B is trained once unless the run is incremental."""
+    once = isinstance(system, RewardModel) and not params.incremental
+    return evaluation.cross_validated_curves(
+        system, plan.preferences, plan.truths, plan.folds, params.evaluation_frequency, CURVE_ORDERS,
+        params.random_seed, once=once,
+    )  # fmt: skip
+
+
+def _bands(curves: Curves, folds: Sequence[Sequence[str]]) -> dict[str, dict[str, list[float | None]]]:
+    """Mean over orders and prompts at each point, with the 95 % interval over prompts."""
+    fold = hypotheses.fold_of(folds)
+    groups = [fold[p] for p in curves.prompt_ids]
+    bands: dict[str, dict[str, list[float | None]]] = {}
+    for metric, values in curves.values.items():
+        by_prompt = values.mean(0)  # [points, prompts]
+        intervals = [mean_interval(row.tolist(), *evaluation.BOUNDS[metric], groups) for row in by_prompt]
+        bands[metric] = {
+            "mean": by_prompt.mean(1).tolist() if curves.prompt_ids else [None] * len(by_prompt),
+            "lo": [i[0] if i else None for i in intervals],
+            "hi": [i[1] if i else None for i in intervals],
+        }
+    return bands
+
+
+def put_to_test(
+    systems: Systems, curves: Mapping[str, Curves], plan: Design, params: ExperimentConfig
+) -> dict[str, Any]:
+    """H1 from the cross-validated curves, H2 with each contestant held out of training in turn."""
+    models = list(systems.elo.ratings)
+    h1 = (
+        hypotheses.sample_efficiency(curves["elo_offset"], curves["reward_model"], params.random_seed, plan.folds)
+        if params.incremental
+        else hypotheses.not_tested("Sample efficiency needs learning curves of both systems: run with --incremental.")
+    )
+    elo, reward = (
+        hypotheses.held_out_placements(system, plan.preferences, plan.truths, plan.folds, models)
+        for system in (systems.elo, systems.reward)
+    )
+    return {"sample_efficiency": h1, "generalization": hypotheses.generalization(elo, reward)}
+
+
+# ── Prompt by prompt ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def per_prompt(
+    crossed: Mapping[str, Mapping[str, Metrics]], folds: Sequence[Sequence[str]], data: Data
+) -> list[dict[str, Any]]:
+    """Cross-validated metrics of both systems, prompt by prompt."""
+    fold, text = hypotheses.fold_of(folds), {p.id: p.text for p in data.prompts}
+    elo, reward = crossed["elo_offset"], crossed["reward_model"]
+    return [
+        {
+            "prompt_id": p,
+            "prompt": text[p],
+            "fold": fold[p],
+            "difference": reward[p].kendall_tau - elo[p].kendall_tau,  # type: ignore[operator]
+            "elo_offset": elo[p].as_dict(),
+            "reward_model": reward[p].as_dict(),
+        }
+        for p in elo
+    ]
+
+
+def examples(systems: Systems, data: Data, plan: Design) -> list[dict[str, Any]]:
+    """Test prompts with their responses and the place that truth and both systems give each."""
+    texts = {(r.prompt_id, r.model): r.text for r in data.responses}
+    prompts = {p.id: p.text for p in data.prompts}
+    shown = []
+    for truth in plan.test_truths[:EXAMPLES]:
+        elo, reward = systems.elo.ranking(truth.prompt_id), systems.reward.ranking(truth.prompt_id)
+        responses = [
+            {
+                "model": model,
+                "text": texts[truth.prompt_id, model],
+                "truth_place": place,
+                "elo_place": elo.index(model) + 1,
+                "reward_place": reward.index(model) + 1,
+            }
+            for place, model in enumerate(truth.ranking, start=1)
+        ]
+        shown.append({"prompt": prompts[truth.prompt_id], "responses": responses})
+    return shown
+
+
+def ablated(
+    findings: Findings,
+    data: Data,
+    features: Features,
+    ratings: Mapping[str, Rating],
+    plan: Design,
+    params: ExperimentConfig,
+    clock: Clock,
+) -> Findings:
+    """The findings with the table of baselines and ablations, on the same folds and draws as the main result."""
+    elo = {model: rating.elo for model, rating in ratings.items()}
+    with clock.stage("ablation"):
+        rows = ablation_table(data, plan.preferences, features, elo, params, plan.folds)
+    return dataclasses.replace(findings, ablation=rows)
+
+
+# ── What was run ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_texts(data: Data, run: Run, name: str, clock: Clock) -> Features:
+    """Each text through the frozen base, once ever."""
+    with clock.stage("features"):
+        return compute_features(
+            run.base_model, data.prompts, data.responses, cache_dir=run.cache_dir, name=name, device=run.device
+        )

@@ -1,0 +1,75 @@
+"""The results document: all that a run was and measured, made once, for personas and for people's votes alike.
+
+Its keys are a contract: more may be added, none renamed or left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import config
+from core.findings import About, Findings
+from report import words
+
+LIBRARIES = ("torch", "transformers", "datasets", "ollama", "scipy", "numpy", "evalica")
+
+
+def document(about: About, findings: Findings) -> dict[str, Any]:
+    """Everything that is written, printed and drawn, ready for JSON."""
+    return {
+        "schema_version": config.SCHEMA_VERSION,
+        "persona": about.persona,
+        "backend": about.backend,
+        "label": about.run.label,
+        "judge": about.judge,
+        "base_model": about.run.base_model,
+        "base_is_reward_model": about.base_is_reward_model,
+        "device": about.run.device_used,
+        "seed": about.params.random_seed,
+        "config": dataclasses.asdict(about.params),
+        "models": [
+            {
+                "name": model.model,
+                "backend": about.backend,
+                "ollama_tag": model.ollama_tag,
+                "arena_name": model.arena_name,
+                "elo": model.elo,
+                "elo_source": model.source,
+                "proxy": model.proxy,
+            }
+            for model in about.models
+        ],
+        "versions": versions(),
+        "command": about.run.command,
+        "notes": [*about.run.notes, *about.notes],
+        "main_metric": findings.main_metric,
+        "counts": findings.counts,
+        "judge_quality": findings.judge_quality,
+        "final": findings.final,
+        "cross_validated": findings.cross_validated,
+        "improvement": findings.improvement,
+        "winner": findings.winner,
+        "verdict": {
+            "sentence": words.verdict(findings),
+            "prompts_needed": findings.prompts_needed,
+            "warnings": words.warnings(findings),
+        },
+        "learning_curve": findings.learning_curve,
+        "curves": findings.curves,
+        "hypotheses": findings.hypotheses,
+        "per_prompt": findings.per_prompt,
+        "examples": findings.examples,
+        "people": findings.people,
+        "training_history": findings.training_history,
+        "ablation": findings.ablation,
+        "timings_s": findings.timings_s,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python's and the main libraries' versions, read without importing them."""
+    import platform
+    from importlib.metadata import version
+
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
