@@ -175,7 +175,8 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
     tags = _at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
     judge = args.judge or config.DEFAULT_JUDGE
     for flag, names in (("models", tags), ("judge", [judge])):
-        if odd := [name for name in names if not _is_tag(name)]:
+        odd = [name for name in names if name.split() != [name] or not name.isprintable() or name.startswith("-")]
+        if odd:
             raise UsageError(f"--{flag} {odd[0]!r} is no Ollama tag such as gemma3:4b; `ollama list` shows them.")
     known = _read_known(args.cache_dir)
     llm = OllamaModel(
@@ -194,10 +195,6 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
         except MissingError as error:  # said later, with all else that is missing
             log.debug("%s", error)
     return Backend("ollama", llm, judge, contestants, {}, label, (), answers, context, known)
-
-
-def _is_tag(name: str) -> bool:
-    return bool(name) and name.isprintable() and not any(c.isspace() for c in name) and not name.startswith("-")
 
 
 # ── Jobs and what they cost ──────────────────────────────────────────────────────────────────────────────
