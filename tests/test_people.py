@@ -38,7 +38,8 @@ HOSTILE = (
 
 
 def crowd_of(votes: Votes, found: features.Features, folder: Path, params: ExperimentConfig = QUICK) -> Crowd:
-    return people.assemble(votes, found, people.fitting(params, len(votes.prompts)), folder)
+    rated, _ = people.arena_ratings(votes, folder)
+    return people.assemble(votes, found, people.fitting(params, len(votes.prompts)), rated)
 
 
 def crossed(crowd: Crowd) -> ps.Predicted:
