@@ -11,8 +11,8 @@ WIDTH = 60  # characters of a prompt
 def show(source: str, votes: Votes) -> int:
     """Print every vote and every row that is none, with the reason; the exit status. Nothing is written."""
     prompts = {prompt.id: _line(prompt.text) for prompt in votes.prompts}
-    counts = f"{len(votes.preferences)} votes of {len(votes.users)} people on {len(prompts)} prompts"
-    print(f"{source}: {counts}, {len(votes.models)} models", *votes.notes, sep="\n")
+    counts = f"votes: {len(votes.preferences)}, people: {len(votes.users)}, prompts: {len(prompts)}"
+    print(f"{source}: {counts}, models: {len(votes.models)}", *votes.notes, sep="\n")
     for vote in votes.preferences:
         sides = f"{plain(vote.model_a)} against {plain(vote.model_b)}"
         print(f"  {plain(vote.user)}: {sides}: {vote.outcome:g} on {prompts[vote.prompt_id]}")

@@ -7,6 +7,7 @@ message (``meta.message_id``), and the chat as it was then (``snapshot``), where
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +34,8 @@ class _Rating(NamedTuple):
     """1 up, -1 down, 0 neither."""
     detail: float | None
     """1 to 10."""
-    when: float
+    when: int
+    """Seconds since 1970; 0 where the export does not say."""
 
 
 @dataclass
@@ -129,12 +131,12 @@ def _rating(number: int, row: Mapping[str, Any], data: Mapping[str, Any]) -> _Ra
     fine = details.get("rating") if isinstance(details, Mapping) else None
     try:
         detail = None if fine is None else float(fine)
-        when = float(row.get("updated_at") or 0)
     except (TypeError, ValueError):
-        detail, when = -1.0, 0.0
+        detail = math.nan
     if detail is not None and not 1 <= detail <= 10:
         raise ValueError(f"data.details.rating {fine!s:.40} is no number from 1 to 10")
-    return _Rating(number, thumb, detail, when)
+    when = as_text(row.get("updated_at")) or ""
+    return _Rating(number, thumb, detail, int(when) if when.isdecimal() else 0)
 
 
 def _messages(row: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -45,14 +45,14 @@ def read(source: str, *, skip_bad_rows: bool, cache_dir: Path) -> tuple[str, Vot
 def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh: bool) -> dict[str, Any]:
     """The experiment on votes: write its files, then say what they hold. Returns the results document.
 
-    ``run.label`` is made here, from the votes. ``refresh`` computes all features anew.
+    ``run.label`` is made here, from the votes. ``refresh`` computes all features anew and asks the hub for ratings.
     """
     from report.files import write_results
     from report.results import document
 
     clock = Clock()
     params = fitting(params, len(votes.prompts))
-    rated, about_ratings = arena_ratings(votes, run.cache_dir)
+    rated, about_ratings = arena_ratings(votes, run.cache_dir, refresh=refresh)
     left_out = (f"{len(votes.skipped)} wrong rows were left out",) if votes.skipped else ()
     rows = (f"the votes row by row: {run.command} --check",) if votes.notes or votes.skipped else ()
     notes = (*run.notes, *votes.notes, *left_out, *rows, *about_ratings)
@@ -128,13 +128,13 @@ def _label(votes: Votes, base: str) -> str:
     return f"human votes of {people}; responses are read by {kind}"
 
 
-def arena_ratings(votes: Votes, cache_dir: Path) -> tuple[dict[str, Rating], tuple[str, ...]]:
+def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tuple[dict[str, Rating], tuple[str, ...]]:
     """The models' Arena ratings and what is to be said of them, for a person alone: nothing where others vote too."""
     if len(votes.users) > 1:
         return {}, ()
     from stages import arena
 
-    table = arena.load_table(cache_dir)
+    table = arena.load_table(cache_dir, refresh=refresh)
     contestants, matches = arena.contestants_for(votes.models, table)
     found = arena.ratings_for(contestants, table, matches)
     proxies = tuple(f"{name}: rated by {rating.source}" for name, rating in found.items() if rating.proxy)
