@@ -60,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
     flag("base_model", "hub id or folder of the reward base", default="auto")
     truths = ["round_robin", "listwise", "both"]
     flag("ground_truth", "how test prompts are truly ranked", choices=truths, default="round_robin")
-    votes = "real human votes instead of generated data: JSON Lines, CSV, Parquet or a hub id"
+    votes = (
+        "real human votes instead of generated data: JSON Lines, JSON, CSV, Parquet, a hub id, or an export (README)"
+    )
     flag("preferences", votes, metavar="FILE")
     flag("skip_bad_rows", "with --preferences: leave wrong rows out, counted", action="store_true")
     rank = "rank the contestants for this prompt with what was learned; - reads prompts from stdin"
@@ -78,7 +80,8 @@ def parser() -> argparse.ArgumentParser:
     flag("num_predict", limits, type=int)
     flag("folds", "parts of the cross-validation by prompt", type=int, default=d.folds)
     flag("batch_size", "preferences a training step", type=int, default=d.batch_size)
-    flag("check", "look only: what is there, what is missing, what the run will cost", action="store_true")
+    look = "look only: what is there, what is missing, what the run will cost; with --preferences: what is read of them"
+    flag("check", look, action="store_true")
     anew = f"make this stage and what follows anew: {', '.join(STAGE_FILES)} or all"
     flag("refresh", anew, nargs="+", choices=[*STAGE_FILES, "all"], metavar="STAGE")
     flag("log_level", "debug shows each call", choices=["debug", "info", "warning", "error"], default="info")
@@ -111,7 +114,7 @@ def check_combination(args: argparse.Namespace) -> None:
         if getattr(args, flag) is not None and not getattr(args, flag).strip():
             raise UsageError(f"--{flag} is empty: give it a value or leave it out.")
     modes = [name for name in ("preferences", "rank", "vote", "check") if getattr(args, name) not in (None, False)]
-    if len(modes) > 1:
+    if len(modes) > 1 and modes != ["preferences", "check"]:  # which shows what was read of the votes
         raise UsageError(f"--{modes[0]} and --{modes[1]} do not go together: take one of them.")
     for flag in ("models", "judge", "ablate") if args.preferences else ():
         if getattr(args, flag):
