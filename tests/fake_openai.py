@@ -128,7 +128,7 @@ class FakeOpenAI:
         words = re.findall(r"\s*\S+", content)  # one token a word
         limit = call.request.get("max_tokens", call.request.get("max_completion_tokens", len(words)))
         if call.fault is None:
-            self.answered.append(key({"asked": call.request["messages"], "model": call.model}))
+            self.answered.append(key({k: call.request.get(k) for k in ("model", "messages", "seed")}))
         read = len(last_text(call.request)) // 4 + 1
         usage = {"prompt_tokens": read, "completion_tokens": min(limit, len(words)), "total_tokens": read + len(words)}
         return content if limit >= len(words) else "".join(words[:limit]), limit < len(words), usage
@@ -142,7 +142,8 @@ def as_ollama(request: Json) -> Json:
         words and json.loads(words)
     )
     plain: Json = {"model": request["model"], "messages": [{"role": "user", "content": asked}]}
-    return {**plain, "format": schema} if schema else plain
+    # the same answer whichever way it was asked for
+    return {**plain, "format": {k: v for k, v in schema.items() if k != "additionalProperties"}} if schema else plain
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -145,6 +145,14 @@ def test_a_model_that_cannot_chat_and_one_that_is_not_there_are_said_at_once() -
     assert isinstance(answer.parsed, PromptList)
 
 
+def test_who_stops_listening_cuts_what_is_in_flight() -> None:
+    with FakeOpenAI(faults=lambda request, n: None if request["messages"][0]["content"] == "0" else "hang") as server:
+        answers = model_of(server, concurrency=1).complete([Request("a-8b", str(i)) for i in range(9)])
+        next(answers)
+        answers.close()  # as Ctrl-C does
+        assert len(server.calls) <= 2
+
+
 # ── Address, key, list ───────────────────────────────────────────────────────────────────────────────────
 
 
