@@ -216,7 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
         half, choices = len(text) // 2, []
         for part in (text[:half], text[half:]):
             choices.append([{"index": 0, "delta": {"content": part}, "finish_reason": None}])
-        if call.fault == "cut_stream":
+        if call.fault in ("cut_stream", "cut_body"):
             choices.pop()
         else:
             choices.append([{"index": 0, "delta": {}, "finish_reason": ended}])
