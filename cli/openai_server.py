@@ -88,7 +88,9 @@ def findings(chosen: Backend, calls: Mapping[str, int]) -> Iterator[Finding]:
         listed = llm.listed()
     except MissingError as error:
         fix = "OPENAI_API_KEY=… and OPENAI_BASE_URL=http://…/v1 name a server that answers"
-        yield Finding("OpenAI API", str(error), fix if calls else "")
+        yield (
+            Finding("OpenAI API", str(error), fix) if calls else Finding("OpenAI API", f"{error} Everything is cached.")
+        )
         return
     lists = f"lists {len(listed)} models: {_some(listed)}" if listed else "lists no models"
     yield Finding("OpenAI API", f"{llm.address} answers and {lists}")
