@@ -162,9 +162,9 @@ def check_reply(response: httpx.Response) -> None:
         data = json.loads(body)
     except ValueError:
         data = None
-    if response.is_success and isinstance(data, dict) and "error" not in data:
+    if response.is_success and isinstance(data, dict) and data.get("error") is None:
         return
-    error = data.get("error", body) if isinstance(data, dict) else body
+    error = (data.get("error") or body) if isinstance(data, dict) else body
     said = str(error.get("message", error) if isinstance(error, dict) else error)
     printable = "".join(c if c.isprintable() else " " for c in said[:200]).strip()
     raise BadReplyError(response.status_code, printable, body, wait_asked(response.headers))

@@ -79,6 +79,8 @@ class OpenAIModel:
         self.paid = not named
         self.address = parse_address(named or PAID_ADDRESS)
         self._key = (os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key).strip()
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise UsageError("OPENAI_API_KEY holds characters that no key has; it was copied with something else?")
         self._concurrency = concurrency
         self._timeout = timeout
         self._retry_wait = retry_wait
@@ -225,7 +227,7 @@ class OpenAIModel:
             return MissingError(f"{self.address}: the account has no credit left ({said}). {KEPT}")
         if reply.wait > LONGEST_PAUSE:
             return MissingError(f"{self.address} asks for a pause of {reply.wait:.0f} s ({said}). {KEPT}")
-        if reply.status in PASSING:
+        if reply.status in PASSING or reply.status > 501:  # clouds have more than the standard's
             return FailedAttemptError(f"the server answered {said}", wait=reply.wait)
         fix = "Check OPENAI_BASE_URL; it mostly ends in /v1."
         if reply.status in (401, 403):

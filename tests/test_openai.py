@@ -196,7 +196,7 @@ def test_a_model_is_known_by_its_name_and_a_host_that_is_not_this_machine() -> N
     assert OpenAIModel("https://llm.example.org/v1").identity("a")["host"] == "llm.example.org"
 
 
-def test_addresses_are_completed_and_those_with_a_password_refused_without_repeating_it() -> None:
+def test_addresses_are_completed_and_wrong_ones_and_wrong_keys_refused_without_repeating_them() -> None:
     assert parse_address("127.0.0.1:1234") == "http://127.0.0.1:1234/v1"
     assert parse_address("https://host/api/v1/") == "https://host/api/v1"
     for wrong in (
@@ -209,3 +209,6 @@ def test_addresses_are_completed_and_those_with_a_password_refused_without_repea
         with pytest.raises(UsageError, match="OPENAI_API_KEY") as caught:
             parse_address(wrong)
         assert "pass" not in str(caught.value)
+    with pytest.raises(UsageError, match="OPENAI_API_KEY") as caught:
+        OpenAIModel("host", "pass”word")
+    assert "pass" not in str(caught.value)
