@@ -20,7 +20,7 @@ from core.errors import SuiteError
 
 if TYPE_CHECKING:
     from base.features import Features
-    from cli.preflight import Backend
+    from cli.backend import Backend
     from config import ExperimentConfig
     from core.findings import About, Run
     from core.records import Rating

@@ -53,8 +53,9 @@ def parser() -> argparse.ArgumentParser:
     flag("eval_freq", "evaluate every N preferences", type=int, default=d.evaluation_frequency)
     flag("lambda_reg", "weight of the rank regularization; 0 means none", type=float, default=d.lambda_reg)
     flag("incremental", "retrain System B at every evaluation point on the preferences so far", action="store_true")
-    flag("backend", "auto takes Ollama where it answers", choices=["auto", "ollama", "embedded"], default="auto")
-    everyone = "a subset of the contestants, or other Ollama tags (default: all configured)"
+    servers = "auto takes Ollama where it answers; openai: any server with the OpenAI API, at OPENAI_BASE_URL"
+    flag("backend", servers, choices=["auto", "ollama", "openai", "embedded"], default="auto")
+    everyone = "a subset of the contestants, or other models of the server (default: all configured)"
     flag("models", everyone, nargs="+", metavar="TAG")
     flag("judge", f"the model that writes prompts and judges (default: {config.DEFAULT_JUDGE})", metavar="TAG")
     flag("base_model", "hub id or folder of the reward base", default="auto")
@@ -74,8 +75,8 @@ def parser() -> argparse.ArgumentParser:
     flag("seed", "seeds everything that draws", type=int, default=d.random_seed)
     flag("cache_dir", "where answers are kept", type=_folder, default=Path("cache"))
     flag("results_dir", "where results are written", type=_folder, default=Path("results"))
-    flag("concurrency", "requests in flight to Ollama", type=int, default=d.concurrency)
-    flag("timeout", "seconds for one request to Ollama", type=float, default=d.timeout)
+    flag("concurrency", "requests in flight to a server", type=int, default=d.concurrency)
+    flag("timeout", "seconds for one request to a server", type=float, default=d.timeout)
     limits = f"tokens for one answer (default: {d.num_predict}; embedded: {config.EMBEDDED_NUM_PREDICT})"
     flag("num_predict", limits, type=int)
     flag("folds", "parts of the cross-validation by prompt", type=int, default=d.folds)
@@ -127,7 +128,7 @@ def check_combination(args: argparse.Namespace) -> None:
         if getattr(args, flag) and getattr(args, needed) is None:
             raise UsageError(f"--{flag} goes with --{needed} only.")
     if args.backend == "embedded" and args.ground_truth != "round_robin":
-        raise UsageError("--ground_truth listwise and both need Ollama: the embedded model weighs texts one by one.")
+        raise UsageError("--ground_truth listwise and both need a server: the embedded model weighs texts one by one.")
 
 
 def personas(args: argparse.Namespace) -> list[str]:

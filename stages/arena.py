@@ -100,18 +100,21 @@ def ratings_for(
     return {name: _rating(name, c, table, (matches or {}).get(name)) for name, c in contestants.items()}
 
 
-def contestants_for(tags: Iterable[str], table: ArenaTable) -> tuple[dict[str, Contestant], dict[str, Match]]:
-    """Contestants for Ollama tags, and how each got its Arena name; configured tags keep what is configured."""
+def contestants_for(
+    tags: Iterable[str], table: ArenaTable, *, ollama: bool = True
+) -> tuple[dict[str, Contestant], dict[str, Match]]:
+    """Contestants for Ollama tags, or for the names of another server's models, and how each got its Arena name;
+    configured tags keep what is configured."""
     contestants: dict[str, Contestant] = {}
     matches: dict[str, Match] = {}
     for tag in dict.fromkeys(tags):
         if tag in DEFAULT_MODELS:
-            contestants[tag] = DEFAULT_MODELS[tag]
+            contestants[tag] = dataclasses.replace(DEFAULT_MODELS[tag], ollama_tag=tag if ollama else None)
             what = "configured, as a proxy" if DEFAULT_MODELS[tag].proxy else "configured"
             matches[tag] = Match(DEFAULT_MODELS[tag].arena_name, 1.0, what)
             continue
-        matches[tag] = match_arena_name(tag, table.scores)
-        contestants[tag] = Contestant(matches[tag].arena_name, None, tag)
+        matches[tag] = match_arena_name(tag, table.scores, ollama=ollama)
+        contestants[tag] = Contestant(matches[tag].arena_name, None, tag if ollama else None)
     return contestants, matches
 
 
