@@ -49,7 +49,7 @@ def check(args: Namespace, backend: Backend, params: ExperimentConfig) -> int:
     for finding in found:
         print(f"{'MISSING  ' if finding.fix else 'ok       '}{finding.about}: {finding.said}")
     change = preflight.change_of_models(args, backend, params, preflight.seen_now(backend))
-    for note in (*backend.notes, *filter(None, [change])):
+    for note in (*backend.notes, *(args.own.notes if args.own else ()), *filter(None, [change])):
         print(f"Note: {note}")
     print()
     for line in _cost_lines(preflight.every_job(args, backend, params), costs):
@@ -126,7 +126,7 @@ def _server(args: Namespace, backend: Backend, calls: Mapping[str, int]) -> Iter
         return
     yield Finding("Ollama", f"version {llm.version()} answers at {llm.display_host}")
     installed = llm.installed()
-    for tag in dict.fromkeys([*backend.contestants, backend.judge]):
+    for tag in backend.asked:
         roles = ["contestant"] * (tag in backend.contestants) + ["judge"] * (tag == backend.judge)
         yield _model(llm, tag, " and ".join(roles), installed, calls.get(tag, 0))
 
@@ -186,7 +186,7 @@ def _base(args: Namespace, backend: Backend) -> Finding:
 
 
 def _ratings(args: Namespace, backend: Backend) -> Iterator[Finding]:
-    if backend.name == "embedded":
+    if backend.ratings is None:
         yield Finding("Ratings", "estimated from the data: answering styles were never on the Arena")
         return
     from stages import arena

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 LEARNED_FILE = "learned_{name}.json"
 FOLD_HEAD_FILE = "reward_head_{name}_fold{fold}.safetensors"
 FORMAT = 1
+GIVEN = "given"  # the identity of a model whose answers came from a file
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def keep(job: Job, run: Run, data: Data, systems: Systems, plan: Design, documen
 def made_from(job: Job, base: str) -> dict[str, Any]:
     """What must still be so for what was learned to be of use."""
     contestants = {
-        name: fingerprint(job.llm.identity(c.ollama_tag or name), c.system, c.opening)
+        name: fingerprint(GIVEN if job.responses else job.llm.identity(c.ollama_tag or name), c.system, c.opening)
         for name, c in job.contestants.items()
     }
     return {
@@ -216,13 +217,15 @@ def _outdated(job: Job, known: Mapping[str, Any], base: str | None) -> list[str]
     unknown = [name for name in now["contestants"] if name not in then]
     changed = [name for name, mark in now["contestants"].items() if then.get(name, mark) != mark]
     reasons = []
+    if fingerprint(GIVEN, "", "") in then.values():
+        return ["the answers that it was learned from were given with --responses: their models can't be asked"]
     if unknown:
         flags = f"--backend {known['backend']} --models {' '.join(then)}"
         reasons.append(f"it knows nothing of {', '.join(unknown)} (to rank those it knows: {flags})")
     if changed:
         reasons.append(f"{', '.join(changed)} changed since (pulled again, or another entry in config.py)")
     if now["persona"] != known["persona"]:
-        reasons.append(f"the persona {job.name} in config.py changed since")
+        reasons.append(f"the persona {job.name} changed since")
     if base not in (None, known["base"]):
         reasons.append(f"it was learned on the base {known['base']}, not {base}")
     elif now["base_identity"] not in (None, known["base_identity"]):

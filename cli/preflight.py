@@ -71,6 +71,12 @@ class Backend:
     known: Mapping[str, Known] = dataclasses.field(default_factory=dict)
     """Ollama's models as an earlier run saw them."""
 
+    @property
+    def asked(self) -> list[str]:
+        """The models that are asked: the contestants, unless their answers are there already, and the judge."""
+        tags = [contestant.ollama_tag for contestant in self.contestants.values()]
+        return list(dict.fromkeys([*filter(None, tags), self.judge]))
+
 
 # ── Reward base and device ───────────────────────────────────────────────────────────────────────────────
 
@@ -141,7 +147,7 @@ def ollama_flags(args: Namespace) -> list[str]:
     """The flags of this run that only Ollama can meet."""
     styles = args.models and all(name in config.EMBEDDED_MODELS for name in args.models)
     asked = {
-        "--models": args.models and not styles,
+        "--models": args.models and not styles and not args.responses,
         "--judge": args.judge,
         "--ground_truth": args.ground_truth != "round_robin",
     }
@@ -154,11 +160,18 @@ def _embedded(args: Namespace, notes: tuple[str, ...] = ()) -> Backend:
     styles = config.EMBEDDED_MODELS
     if args.judge not in (None, config.EMBEDDED_NAME):
         raise UsageError(f"--judge {args.judge}: the embedded backend has one model, {config.EMBEDDED_NAME}.")
+    if given := answered(args):  # the Arena may know them
+        return Backend("embedded", EmbeddedModel(), config.EMBEDDED_NAME, given, {}, EMBEDDED_LABEL, notes)
     names = _at_least_two(args.models) if args.models else list(styles)
     if odd := [name for name in names if name not in styles]:
         raise UsageError(f"--models {odd[0]}: the embedded contestants are {', '.join(styles)}.")
     contestants = {name: styles[name] for name in names}
     return Backend("embedded", EmbeddedModel(), config.EMBEDDED_NAME, contestants, None, EMBEDDED_LABEL, notes)
+
+
+def answered(args: Namespace) -> dict[str, Contestant]:
+    """The contestants whose answers are there already: no model is asked for them."""
+    return {} if args.own is None else dict.fromkeys(args.own.models, Contestant(None, None, None))
 
 
 def _at_least_two(names: Sequence[str]) -> list[str]:
@@ -172,7 +185,8 @@ def _at_least_two(names: Sequence[str]) -> list[str]:
 def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
     from llm.ollama import OllamaModel
 
-    tags = _at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
+    given = answered(args)
+    tags = [] if given else _at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
     judge = args.judge or config.DEFAULT_JUDGE
     for flag, names in (("models", tags), ("judge", [judge])):
         odd = [name for name in names if name.split() != [name] or not name.isprintable() or name.startswith("-")]
@@ -186,7 +200,7 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
         known_digests=_digests(known),
     )
     answers = llm.available()
-    contestants = {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
+    contestants = given or {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
     label = "ollama" if answers else OFF_LABEL
     context = known[judge].context if judge in known else None
     if answers:
@@ -204,7 +218,7 @@ def job(args: Namespace, backend: Backend, params: ExperimentConfig, persona: st
     """All that the data stages need for one persona."""
     return Job(
         name=persona,
-        persona=config.PERSONAS[persona],
+        persona=personas(args)[persona],
         contestants=backend.contestants,
         judge=backend.judge,
         llm=backend.llm,
@@ -213,6 +227,8 @@ def job(args: Namespace, backend: Backend, params: ExperimentConfig, persona: st
         samples_dir=None if args.refresh else config.SAMPLES_DIR,
         prompts_dir=config.PROMPTS_DIR,
         judge_context=backend.judge_context,
+        prompts=args.own.prompts if args.own else (),
+        responses=args.own.responses if args.own else (),
     )
 
 
@@ -223,13 +239,27 @@ def every_job(args: Namespace, backend: Backend, params: ExperimentConfig) -> li
 
 def costs(args: Namespace, backend: Backend, params: ExperimentConfig) -> Costs:
     """The calls that this run still has to make, also where the models themselves are missing."""
-    return count(every_job(args, backend, params), {})
+    return count(counted_jobs(args, backend, params), {})
+
+
+def counted_jobs(args: Namespace, backend: Backend, params: ExperimentConfig) -> list[Job]:
+    """The jobs for counting: what ``--refresh`` will set aside does not count as cached."""
+    anew = tuple(STAGE_FILES[stage] for stage in refreshed(args.refresh or ()))
+    return [dataclasses.replace(one, anew=anew) for one in every_job(args, backend, params)]
+
+
+def refreshed(stages: Iterable[str]) -> list[str]:
+    """The stages that ``--refresh`` makes anew, with those that follow."""
+    order = list(STAGE_FILES)
+    firsts = [0 if stage == "all" else order.index(stage) for stage in stages]
+    return order[min(firsts, default=len(order)) :]
 
 
 def how_to_run(args: Namespace, backend: Backend, command: str) -> Run:
     """Reward base, device, folders and what is to be said of them, for runs with this backend."""
     run = how_to_read(args, command, backend.name)
-    return dataclasses.replace(run, label=backend.label, notes=(*backend.notes, *run.notes), ablate=args.ablate)
+    own = args.own.notes if args.own else ()
+    return dataclasses.replace(run, label=backend.label, notes=(*backend.notes, *own, *run.notes), ablate=args.ablate)
 
 
 def how_to_read(args: Namespace, command: str, backend: str | None = None) -> Run:
@@ -269,8 +299,8 @@ def seen_now(backend: Backend) -> dict[str, Known]:
     if backend.name != "ollama" or not backend.answers:
         return {}
     llm: OllamaModel = backend.llm  # type: ignore[assignment]
-    installed, tags = llm.installed(), dict.fromkeys([*backend.contestants, backend.judge])
-    here = [tag for tag in tags if tag in installed or f"{tag}:latest" in installed]
+    installed = llm.installed()
+    here = [tag for tag in backend.asked if tag in installed or f"{tag}:latest" in installed]
     return {tag: Known(str(llm.identity(tag)["digest"]), llm.show(tag).context_length) for tag in here}
 
 
@@ -281,7 +311,7 @@ def change_of_models(
     tags = [tag for tag, model in now.items() if tag in backend.known and backend.known[tag].digest != model.digest]
     if not tags:
         return None
-    jobs = every_job(args, backend, params)
+    jobs = counted_jobs(args, backend, params)
     more = by_model(count(jobs, {}).total() - count(jobs, _digests(backend.known)).total())
     what = "nothing is asked again"
     if more:
@@ -306,7 +336,7 @@ def begin(args: Namespace, backend: Backend, params: ExperimentConfig) -> Backen
     except OSError as error:
         raise refusal(args.results_dir, error, "made a folder") from error
     _refresh(args.refresh or (), args.cache_dir, personas(args))
-    if backend.name == "embedded":
+    if backend.ratings is None:  # estimated from the data
         return backend
     from stages import arena
 
@@ -328,17 +358,19 @@ def rated(backend: Backend, table: ArenaTable) -> Backend:
     from stages import arena
 
     contestants, matches = arena.contestants_for(backend.contestants, table)
+    contestants = {  # whose answers are there already has no tag: nobody asks it
+        name: dataclasses.replace(contestant, ollama_tag=backend.contestants[name].ollama_tag)
+        for name, contestant in contestants.items()
+    }
     ratings = arena.ratings_for(contestants, table, matches)
     notes = (*backend.notes, *table.notes)
     return dataclasses.replace(backend, contestants=contestants, ratings=ratings, notes=notes)
 
 
-def _refresh(stages: Iterable[str], cache_dir: Path, names: Sequence[str]) -> None:
+def _refresh(stages: Iterable[str], cache_dir: Path, names: Iterable[str]) -> None:
     """Set the caches of these stages, and of those that follow, aside in ``previous/``: what comes back from a model
     that answers the same is the same, and nothing that was paid for is deleted."""
-    order = list(STAGE_FILES)
-    firsts = [0 if stage == "all" else order.index(stage) for stage in stages]
-    for stage in order[min(firsts, default=len(order)) :]:
+    for stage in refreshed(stages):
         paths = [path for name in names for path in cache_dir.glob(STAGE_FILES[stage].format(name=name) + "*")]
         keep_previous(paths)
         for path in paths:
