@@ -94,7 +94,10 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
     from core.files import lock
     from people import run as people
 
-    name, votes = people.read(args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir)
+    answers = args.own.answers
+    name, votes = people.read(
+        args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=answers
+    )
     with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
         people.run(name, votes, params, preflight.how_to_read(args, command), refresh=bool(args.refresh))
     return 0

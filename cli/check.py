@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import config
-from cli import preflight
+from cli import preflight, uncounted
 from cli.counting import Calls, Costs, by_model, by_stage
 from cli.flags import STAGE_FILES
 from cli.preflight import Backend
@@ -52,7 +52,7 @@ def check(args: Namespace, backend: Backend, params: ExperimentConfig) -> int:
     for note in (*backend.notes, *(args.own.notes if args.own else ()), *filter(None, [change])):
         print(f"Note: {note}")
     print()
-    for line in _cost_lines(preflight.every_job(args, backend, params), costs):
+    for line in _cost_lines(preflight.counted_jobs(args, backend, params), costs):
         print(line)
     missing = [finding for finding in found if finding.fix]
     if not missing:
@@ -227,12 +227,14 @@ def _machine(args: Namespace) -> Iterator[Finding]:
 def _cost_lines(jobs: Sequence[Job], costs: Costs) -> Iterator[str]:
     """What is cached, what is left to do and about how long it takes, persona by persona."""
     weighs = jobs[0].llm.weighs_options
-    for job in jobs:
+    kept = [replace(job, anew=()) for job in jobs]  # what is there, whether this run leaves it aside or not
+    for job, cached in zip(jobs, kept, strict=True):
         calls = costs.personas[job.name]
         stages = ", ".join(f"{count} for {stage.replace('_', ' ')}" for stage, count in by_stage(calls).items())
         said = f"{preflight.listed(by_model(calls))} ({stages})" if calls else "none, everything is cached"
-        yield f"Cached for {job.name}: {_cached(job)}"
+        yield f"Cached for {job.name}: {_cached(cached)}"
         yield f"Calls still to make for {job.name}: {said}"
+        yield from (f"  {reason}" for reason in uncounted.reasons(job))
     if costs.comparison:
         said = preflight.listed(by_model(costs.comparison))
         yield f"Calls still to make for the comparison of the personas: {said}"
@@ -240,7 +242,7 @@ def _cost_lines(jobs: Sequence[Job], costs: Costs) -> Iterator[str]:
     if total and weighs:
         yield "A call is one text: a draft of a prompt, an answer, or an answer read by one reader."
     if total:
-        yield _estimate(total, _timings(jobs), 1 if weighs else jobs[0].params.concurrency)
+        yield _estimate(total, _timings(kept), 1 if weighs else jobs[0].params.concurrency)
 
 
 def _cached(job: Job) -> str:

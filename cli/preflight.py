@@ -258,15 +258,14 @@ def refreshed(stages: Iterable[str]) -> list[str]:
 def how_to_run(args: Namespace, backend: Backend, command: str) -> Run:
     """Reward base, device, folders and what is to be said of them, for runs with this backend."""
     run = how_to_read(args, command, backend.name)
-    own = args.own.notes if args.own else ()
-    return dataclasses.replace(run, label=backend.label, notes=(*backend.notes, *own, *run.notes), ablate=args.ablate)
+    return dataclasses.replace(run, label=backend.label, notes=(*backend.notes, *run.notes), ablate=args.ablate)
 
 
 def how_to_read(args: Namespace, command: str, backend: str | None = None) -> Run:
     """The same where nobody is asked: votes of people, who give the run its label."""
     base, notes = choose_base(args.base_model, backend or args.backend, args.device)
-    device = choose_device(args.device)
-    return Run(base, args.device, device, "", command, args.cache_dir, args.results_dir, notes)
+    device, own = choose_device(args.device), args.own.notes if args.own else ()
+    return Run(base, args.device, device, "", command, args.cache_dir, args.results_dir, (*own, *notes))
 
 
 # ── Models that changed ──────────────────────────────────────────────────────────────────────────────────

@@ -19,6 +19,7 @@ from cli.flags import command_like
 from core.files import append_line, drop_last_line, lock, move, read
 from core.records import Response
 from people.votes import Votes, read_lines, to_votes
+from stages.material import FEWEST_PROMPTS
 
 if TYPE_CHECKING:
     from stages.tasks import Job
@@ -57,6 +58,12 @@ def vote(args: Namespace, job: Job) -> int:
         print("No votes yet.")
         return 0
     about = f"{len(votes.preferences)} votes on {len(votes.prompts)} prompts in all."
+    if (more := FEWEST_PROMPTS - len(votes.prompts)) > 0:
+        print(
+            f"{about} Votes on {FEWEST_PROMPTS} prompts are needed before anything can learn from them: on {more} more."
+        )
+        print("The same command goes on with the pairs that are left.")
+        return 0
     print(f"{about} Both systems learn from them with:")
     print("  " + command_like(["--preferences", str(path)], args, ("base_model", "cache_dir")))
     return 0

@@ -7,6 +7,7 @@ votes.preferences[0].user, votes.users, votes.skipped
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import re
@@ -21,6 +22,8 @@ from typing import Any, NamedTuple
 from core import hub
 from core.errors import MissingError, UsageError
 from core.records import Preference, Prompt, Response
+from people.joining import joined
+from stages.material import Answers
 
 VOTE_COLUMNS = ("user", "prompt_id", "prompt", "model_a", "response_a", "model_b", "response_b", "outcome")
 SCORE_COLUMNS = ("user", "prompt_id", "prompt", "model", "response", "score")
@@ -58,7 +61,9 @@ class Votes:
     notes: tuple[str, ...] = ()
 
 
-def load_votes(source: str, *, skip_bad_rows: bool = False, cache_dir: Path | None = None) -> Votes:
+def load_votes(
+    source: str, *, skip_bad_rows: bool = False, cache_dir: Path | None = None, answers: Answers | None = None
+) -> Votes:
     """Votes from a ``.jsonl``, ``.csv`` or ``.parquet`` file or a hub id ("owner/name" or "owner/name:config").
 
     Either the columns VOTE_COLUMNS (``outcome`` in [0, 1]: 1 means a preferred), or SCORE_COLUMNS: a user's
@@ -66,6 +71,7 @@ def load_votes(source: str, *, skip_bad_rows: bool = False, cache_dir: Path | No
     equal, 0.5. Only the order of scores counts, since every person has a scale of their own. With a column ``turn``
     only the first turn is used: later ones answer a conversation that the other models did not see.
 
+    ``answers``: the texts of votes that carry none.
     ``cache_dir`` is where ``datasets`` keeps what it downloads (None: its own place); a file leaves nothing.
 
     Raises UsageError for what cannot be read and, unless ``skip_bad_rows``, for wrong rows: the first ten and
@@ -74,7 +80,11 @@ def load_votes(source: str, *, skip_bad_rows: bool = False, cache_dir: Path | No
     path = Path(source)
     is_hub_id = not path.exists() and path.suffix.lower() not in _ENDINGS and _HUB_ID.fullmatch(source)
     table, bad = _read_hub(source, cache_dir) if is_hub_id else _read_file(path)
-    return to_votes(table, bad, source, skip_bad_rows=skip_bad_rows)
+    notes: tuple[str, ...] = ()
+    if answers is not None:
+        table, notes = joined(table, answers, source)
+    votes = to_votes(table, bad, source, skip_bad_rows=skip_bad_rows)
+    return dataclasses.replace(votes, notes=(*notes, *votes.notes))
 
 
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────
