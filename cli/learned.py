@@ -98,6 +98,7 @@ def keep(job: Job, run: Run, data: Data, systems: Systems, plan: Design, documen
     body = {
         "format": FORMAT,
         "made_from": made_from(job, run.base_model),
+        "command": run.command,
         "evidence": _evidence(document),
         "elo_offsets": elo.offsets,
         "fold_ratings": [fold.ratings for fold in elo.fit_many(sets)],
@@ -116,6 +117,7 @@ def made_from(job: Job, base: str) -> dict[str, Any]:
     return {
         "backend": job.llm.backend,
         "num_prompts": job.params.num_prompts,
+        "own": bool(job.prompts),
         "persona": fingerprint(job.persona),
         "contestants": contestants,
         "base": base,
@@ -155,7 +157,9 @@ def load(job: Job, base: str | None, command: str) -> Learned:
     folder, name = job.cache_dir, job.name
     with _fixed_by(command):
         document = _read(folder / LEARNED_FILE.format(name=name))
-    command = _like_before(command, document["made_from"])
+    # the prompts and answers of one's own stand in no flag of --rank
+    own = document["made_from"].get("own")
+    command = document["command"] if own else _like_before(command, document["made_from"])
     with _fixed_by(command):
         reasons = _outdated(job, document["made_from"], base)
         if reasons:
@@ -213,12 +217,13 @@ def _systems(folder: Path, name: str, document: Mapping[str, Any], command: str)
 
 def _outdated(job: Job, known: Mapping[str, Any], base: str | None) -> list[str]:
     """Why it is of no use any more. A subset of the contestants is fine: what was learned about them holds."""
-    now, then = made_from(job, base or known["base"]), known["contestants"]
+    then = known["contestants"]
+    if fingerprint(GIVEN, "", "") in then.values():
+        return ["the answers that it was learned from were given with --responses: their models can't be asked"]
+    now = made_from(job, base or known["base"])
     unknown = [name for name in now["contestants"] if name not in then]
     changed = [name for name, mark in now["contestants"].items() if then.get(name, mark) != mark]
     reasons = []
-    if fingerprint(GIVEN, "", "") in then.values():
-        return ["the answers that it was learned from were given with --responses: their models can't be asked"]
     if unknown:
         flags = f"--backend {known['backend']} --models {' '.join(then)}"
         reasons.append(f"it knows nothing of {', '.join(unknown)} (to rank those it knows: {flags})")
