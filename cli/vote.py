@@ -59,12 +59,10 @@ def vote(args: Namespace, job: Job) -> int:
         return 0
     about = f"{len(votes.preferences)} votes on {len(votes.prompts)} prompts in all."
     if (more := FEWEST_PROMPTS - len(votes.prompts)) > 0:
-        print(
-            f"{about} Votes on {FEWEST_PROMPTS} prompts are needed before anything can learn from them: on {more} more."
-        )
-        print("The same command goes on with the pairs that are left.")
-        return 0
-    print(f"{about} Both systems learn from them with:")
+        needed = f"Votes on {FEWEST_PROMPTS} prompts are needed before anything can learn from them: on {more} more."
+        print(f"{about} {needed} The same command goes on with the pairs that are left; then:")
+    else:
+        print(f"{about} Both systems learn from them with:")
     print("  " + command_like(["--preferences", str(path)], args, ("base_model", "cache_dir")))
     return 0
 
