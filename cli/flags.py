@@ -185,6 +185,13 @@ def personas(args: argparse.Namespace) -> dict[str, config.Persona]:
     return dict(config.PERSONAS) if name == "all" else {name: config.PERSONAS[name]}
 
 
+def refreshed(stages: Sequence[str]) -> list[str]:
+    """The stages that ``--refresh`` makes anew, with those that follow."""
+    order = list(STAGE_FILES)
+    firsts = [0 if stage == "all" else order.index(stage) for stage in stages]
+    return order[min(firsts, default=len(order)) :]
+
+
 def command_like(start: Sequence[str], args: argparse.Namespace, names: Sequence[str]) -> str:
     """``python main.py`` with the flags ``start``, and those of ``names`` that this call has beyond their defaults."""
     usual = {"backend": "auto", "base_model": "auto", "cache_dir": Path("cache"), "models": None, "judge": None}

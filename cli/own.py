@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli import personas
-from config import Persona
+from config import Contestant, Persona
 from core.errors import UsageError
 from core.records import Prompt, Response
 from stages.material import FEWEST_PROMPTS, Answers, read_answers, read_prompts
@@ -28,6 +28,11 @@ class Own:
     answers: Answers | None = None
     """All that ``--responses`` names, for votes to be joined to."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def contestants(self) -> dict[str, Contestant]:
+        """The models of ``responses``: none of them is asked, so none has a tag."""
+        return dict.fromkeys(self.models, Contestant(None, None, None))
 
 
 def read(args: Namespace) -> Own:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import config
 from cli.counting import Costs, by_model, count
-from cli.flags import STAGE_FILES, personas
+from cli.flags import STAGE_FILES, personas, refreshed
 from config import Contestant, ExperimentConfig
 from core.errors import MissingError, UsageError
 from core.files import keep_previous, refusal, write_json
@@ -160,18 +160,13 @@ def _embedded(args: Namespace, notes: tuple[str, ...] = ()) -> Backend:
     styles = config.EMBEDDED_MODELS
     if args.judge not in (None, config.EMBEDDED_NAME):
         raise UsageError(f"--judge {args.judge}: the embedded backend has one model, {config.EMBEDDED_NAME}.")
-    if given := answered(args):  # the Arena may know them
+    if given := args.own and args.own.contestants:  # the Arena may know them
         return Backend("embedded", EmbeddedModel(), config.EMBEDDED_NAME, given, {}, EMBEDDED_LABEL, notes)
     names = _at_least_two(args.models) if args.models else list(styles)
     if odd := [name for name in names if name not in styles]:
         raise UsageError(f"--models {odd[0]}: the embedded contestants are {', '.join(styles)}.")
     contestants = {name: styles[name] for name in names}
     return Backend("embedded", EmbeddedModel(), config.EMBEDDED_NAME, contestants, None, EMBEDDED_LABEL, notes)
-
-
-def answered(args: Namespace) -> dict[str, Contestant]:
-    """The contestants whose answers are there already: no model is asked for them."""
-    return {} if args.own is None else dict.fromkeys(args.own.models, Contestant(None, None, None))
 
 
 def _at_least_two(names: Sequence[str]) -> list[str]:
@@ -185,7 +180,7 @@ def _at_least_two(names: Sequence[str]) -> list[str]:
 def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
     from llm.ollama import OllamaModel
 
-    given = answered(args)
+    given = args.own and args.own.contestants
     tags = [] if given else _at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
     judge = args.judge or config.DEFAULT_JUDGE
     for flag, names in (("models", tags), ("judge", [judge])):
@@ -246,13 +241,6 @@ def counted_jobs(args: Namespace, backend: Backend, params: ExperimentConfig) ->
     """The jobs for counting: what ``--refresh`` will set aside does not count as cached."""
     anew = tuple(STAGE_FILES[stage] for stage in refreshed(args.refresh or ()))
     return [dataclasses.replace(one, anew=anew) for one in every_job(args, backend, params)]
-
-
-def refreshed(stages: Iterable[str]) -> list[str]:
-    """The stages that ``--refresh`` makes anew, with those that follow."""
-    order = list(STAGE_FILES)
-    firsts = [0 if stage == "all" else order.index(stage) for stage in stages]
-    return order[min(firsts, default=len(order)) :]
 
 
 def how_to_run(args: Namespace, backend: Backend, command: str) -> Run:
@@ -366,7 +354,7 @@ def rated(backend: Backend, table: ArenaTable) -> Backend:
     return dataclasses.replace(backend, contestants=contestants, ratings=ratings, notes=notes)
 
 
-def _refresh(stages: Iterable[str], cache_dir: Path, names: Iterable[str]) -> None:
+def _refresh(stages: Sequence[str], cache_dir: Path, names: Iterable[str]) -> None:
     """Set the caches of these stages, and of those that follow, aside in ``previous/``: what comes back from a model
     that answers the same is the same, and nothing that was paid for is deleted."""
     for stage in refreshed(stages):
