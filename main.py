@@ -21,7 +21,7 @@ from core.errors import SuiteError
 
 if TYPE_CHECKING:
     from base.features import Features
-    from cli.preflight import Backend
+    from cli.backend import Backend
     from config import ExperimentConfig
     from core.findings import About, Run
     from core.records import Rating
@@ -98,6 +98,10 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
     name, votes = people.read(
         args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=answers
     )
+    if args.check:
+        from people.listing import show
+
+        return show(args.preferences, votes)
     with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
         people.run(name, votes, params, preflight.how_to_read(args, command), refresh=bool(args.refresh))
     return 0
@@ -148,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=stream, force=True)
     logging.getLogger("ranking").setLevel(args.log_level.upper())
     try:
-        status = run(args, shlex.join(["python", "main.py", *(sys.argv[1:] if argv is None else argv)]))
+        status = run(args, "python main.py " + shlex.join(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return status
     except SuiteError as error:

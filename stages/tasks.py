@@ -59,8 +59,7 @@ class Job:
     @property
     def judging_contestant(self) -> str | None:
         """The contestant that is also the judge, and may prefer its own answers; None where there is none."""
-        tags = {name: c.ollama_tag or name for name, c in self.contestants.items()}
-        return next((name for name, tag in tags.items() if tag == self.judge), None)
+        return next((name for name, c in self.contestants.items() if self.judge == (c.ollama_tag or name)), None)
 
     @property
     def judge_tokens(self) -> int:
