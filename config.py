@@ -95,17 +95,26 @@ EMBEDDED_JUDGE_TEMPERATURE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Persona:
-    """A kind of person. A new persona is one entry below."""
+    """A kind of person. A new persona is one entry below, or a file (``--persona me.toml``).
 
-    title: str
-    description: str
+    What is missing is said, with its name, when the persona is chosen (cli/personas.py).
+    """
+
+    title: str = ""
+    description: str = ""
     """Who it is and what it values in an answer: shown to the model that writes prompts and judges."""
-    answerer: str
-    """How it would answer itself: the system prompt under which the embedded judge reads responses."""
-    asks: tuple[str, ...]
-    """How its requests begin (for the embedded writer, which needs the first words given)."""
-    topics: tuple[str, ...]
-    """What it asks about, one prompt a topic before any topic comes again."""
+    answerer: str = ""
+    """How it would answer itself: the system prompt under which the embedded judge reads responses; made from the
+    description where it is empty."""
+    asks: tuple[str, ...] = ()
+    """How its requests begin (for the embedded writer, which needs the first words given); ``DEFAULT_ASKS`` where there
+    are none."""
+    topics: tuple[str, ...] = ()
+    """What it asks about, one prompt a topic before any topic comes again; not needed with prompts of one's own."""
+
+
+DEFAULT_PERSONA = "coder"
+DEFAULT_ASKS = ("How do I", "What is the best way to", "Can you explain", "What should I know about")
 
 
 PERSONAS: dict[str, Persona] = {

@@ -116,7 +116,10 @@ MAX_BARREN_REQUESTS = 5
 
 
 def generate_prompts(job: Job) -> list[Prompt]:
-    """``num_prompts`` distinct prompts of the persona. Raises MissingError where the writer can't find as many."""
+    """``num_prompts`` distinct prompts of the persona, or the user's own. Raises MissingError where the writer can't
+    find as many."""
+    if job.prompts:
+        return list(job.prompts)
     tasks = [_prompt_task(job, number) for number in range(job.params.num_prompts)]
     write = weighing.write_prompts if job.llm.weighs_options else _write_prompts
     with job.store(config.PROMPTS_FILE, "prompts") as store:
@@ -201,8 +204,11 @@ def _prompt_request(job: Job, numbers: Sequence[int], known: Sequence[str], atte
 
 def collect_responses(job: Job, prompts: Sequence[Prompt]) -> list[Response]:
     """Every contestant's response to every prompt: all prompts of one contestant before the next contestant, since a
-    reload costs more than any answer."""
-    own = set(job.prompt_ids)
+    reload costs more than any answer. Those that are there already are taken as they are."""
+    if job.responses:
+        given = {(r.prompt_id, r.model): r for r in job.responses}
+        return [given[prompt.id, model] for model in job.contestants for prompt in prompts]
+    written = () if job.prompts else set(job.prompt_ids)
     tasks = []
     for model, contestant in job.contestants.items():
         for prompt in prompts:
@@ -216,7 +222,7 @@ def collect_responses(job: Job, prompts: Sequence[Prompt]) -> list[Response]:
                 seed=job.seed("response", prompt.id, model),
                 label=f"{prompt.id} answered by {model}",
             )
-            names = {} if prompt.id in own else {"question": prompt.text}  # it stands in no file of prompts
+            names = {} if prompt.id in written else {"question": prompt.text}  # it stands in no file of prompts
             about = {"prompt_id": prompt.id, "model": model}
             tasks.append(make_task(job, f"{prompt.id}/{model}", question, about=about, names=names))
 

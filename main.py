@@ -1,8 +1,9 @@
 """Which of my models is best for me, and for this prompt?
 
-python main.py --persona coder                    the experiment, once
-python main.py --persona coder --incremental      with learning curves of both systems
-python main.py --check                            what is there, what is missing, what a run will cost
+python main.py --persona coder                        the experiment, once
+python main.py --persona me.toml --prompts mine.txt   for a person of your own, on your own prompts
+python main.py --persona coder --incremental          with learning curves of both systems
+python main.py --check                                what is there, what is missing, what a run will cost
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cli.flags import check_combination, configure, parser
+from cli.flags import check_combination, configure, parse
 from core.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
     from core.files import lock
     from people import run as people
 
-    name, votes = people.read(args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir)
+    answers = args.own.answers
+    name, votes = people.read(
+        args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=answers
+    )
     if args.check:
         from people.listing import show
 
@@ -105,8 +109,15 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
 
 def run(args: Namespace, command: str) -> int:
     """Choose who is asked, look whether all is there, and do what was asked for."""
-    params = configure(args, "ollama")  # bad usage is said before any server is looked for
-    check_combination(args)
+    check_combination(args)  # bad usage is said before any server is looked for
+    if args.write_persona is not None:
+        from cli import personas
+
+        return personas.write_example(args.write_persona, args.results_dir)
+    from cli import own
+
+    args.own = own.read(args)
+    params = configure(args, "ollama")
     if args.preferences:
         return run_votes(args, params, command)
     from cli import check, preflight
@@ -122,17 +133,17 @@ def run(args: Namespace, command: str) -> int:
         if args.rank is not None:
             from cli import rank
 
-            return rank.rank(args, preflight.job(args, backend, params, args.persona), backend)
+            return rank.rank(args, preflight.every_job(args, backend, params)[0], backend)
         if args.vote:
             from cli import vote
 
-            return vote.vote(args, preflight.job(args, backend, params, args.persona))
+            return vote.vote(args, preflight.every_job(args, backend, params)[0])
         return run_personas(args, backend, params, command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    args = parser().parse_args(argv)
+    args = parse(argv)
     # the matrices are small: threads of the matrix library cost them more than they give
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     stream = sys.stderr if args.json else sys.stdout  # with --json nothing else may stand on standard output

@@ -39,6 +39,13 @@ class Backend:
     """Tokens that the judge can be shown at most; None: as configured."""
     known: Mapping[str, Known] = dataclasses.field(default_factory=dict)
     """The servers' models as an earlier run saw them."""
+    given: bool = False
+    """True: the contestants' answers are there already, and none of them is asked."""
+
+    @property
+    def asked(self) -> list[str]:
+        """The models that are asked: the contestants, where their answers are not given, and the judge."""
+        return list(dict.fromkeys([*(() if self.given else self.contestants), self.judge]))
 
 
 @dataclass(frozen=True, slots=True)

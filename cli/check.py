@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import config
-from cli import openai_server, preflight
+from cli import openai_server, preflight, uncounted
 from cli.backend import Backend, Finding
 from cli.counting import Calls, Costs, by_model, by_stage
 from cli.flags import STAGE_FILES
@@ -40,10 +40,10 @@ def check(args: Namespace, backend: Backend, params: ExperimentConfig) -> int:
     for finding in found:
         print(f"{'MISSING  ' if finding.fix else 'ok       '}{finding.about}: {finding.said}")
     change = preflight.change_of_models(args, backend, params, preflight.seen_now(backend))
-    for note in (*backend.notes, *filter(None, [change])):
+    for note in (*backend.notes, *(args.own.notes if args.own else ()), *filter(None, [change])):
         print(f"Note: {note}")
     print()
-    for line in _cost_lines(preflight.every_job(args, backend, params), costs):
+    for line in _cost_lines(preflight.counted_jobs(args, backend, params), costs):
         print(line)
     missing = [finding for finding in found if finding.fix]
     if not missing:
@@ -121,7 +121,7 @@ def _server(args: Namespace, backend: Backend, calls: Mapping[str, int]) -> Iter
         return
     yield Finding("Ollama", f"version {llm.version()} answers at {llm.display_host}")
     installed = llm.installed()
-    for tag in dict.fromkeys([*backend.contestants, backend.judge]):
+    for tag in backend.asked:
         roles = ["contestant"] * (tag in backend.contestants) + ["judge"] * (tag == backend.judge)
         yield _model(llm, tag, " and ".join(roles), installed, calls.get(tag, 0))
 
@@ -181,7 +181,7 @@ def _base(args: Namespace, backend: Backend) -> Finding:
 
 
 def _ratings(args: Namespace, backend: Backend) -> Iterator[Finding]:
-    if backend.name == "embedded":
+    if backend.ratings is None:
         yield Finding("Ratings", "estimated from the data: answering styles were never on the Arena")
         return
     from stages import arena
@@ -222,12 +222,14 @@ def _machine(args: Namespace) -> Iterator[Finding]:
 def _cost_lines(jobs: Sequence[Job], costs: Costs) -> Iterator[str]:
     """What is cached, what is left to do and about how long it takes, persona by persona."""
     weighs = jobs[0].llm.weighs_options
-    for job in jobs:
+    kept = [replace(job, anew=()) for job in jobs]  # what is there, whether this run leaves it aside or not
+    for job, cached in zip(jobs, kept, strict=True):
         calls = costs.personas[job.name]
         stages = ", ".join(f"{count} for {stage.replace('_', ' ')}" for stage, count in by_stage(calls).items())
         said = f"{preflight.listed(by_model(calls))} ({stages})" if calls else "none, everything is cached"
-        yield f"Cached for {job.name}: {_cached(job)}"
+        yield f"Cached for {job.name}: {_cached(cached)}"
         yield f"Calls still to make for {job.name}: {said}"
+        yield from (f"  {reason}" for reason in uncounted.reasons(job))
     if costs.comparison:
         said = preflight.listed(by_model(costs.comparison))
         yield f"Calls still to make for the comparison of the personas: {said}"
@@ -237,7 +239,7 @@ def _cost_lines(jobs: Sequence[Job], costs: Costs) -> Iterator[str]:
     if total and jobs[0].llm.backend == "openai":
         yield from openai_server.token_lines(costs)
     if total:
-        yield _estimate(total, _timings(jobs), 1 if weighs else jobs[0].params.concurrency)
+        yield _estimate(total, _timings(kept), 1 if weighs else jobs[0].params.concurrency)
 
 
 def _cached(job: Job) -> str:

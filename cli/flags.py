@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,11 @@ from core.errors import UsageError
 
 ABOUT = """Which of my models is best for me, and for this prompt?
 
-python main.py --persona coder                    the experiment, once
-python main.py --persona coder --incremental      with learning curves of both systems
-python main.py --check                            what is there, what is missing, what a run will cost
+python main.py --persona coder                        the experiment, once
+python main.py --write_persona me.toml                an example of a person, to edit
+python main.py --persona me.toml --prompts mine.txt   for that person, on your own prompts
+python main.py --persona coder --incremental          with learning curves of both systems
+python main.py --check                                what is there, what is missing, what a run will cost
 """
 # What --refresh makes anew, in the order of the stages, and the files of each.
 STAGE_FILES = {
@@ -48,8 +51,14 @@ def parser() -> argparse.ArgumentParser:
         p.add_argument(f"--{name}", help=about.replace("%", "%%") + shown, **kind)  # type: ignore[arg-type]
 
     d = config.EXPERIMENT_CONFIG
-    flag("persona", "whose preferences", choices=[*config.PERSONAS, "all"], default="coder")
-    flag("num_prompts", "prompts generated per persona, at least 5", type=int, default=d.num_prompts)
+    who = f"whose preferences: {', '.join(config.PERSONAS)}, all, or a file such as me.toml that describes a person"
+    flag("persona", f"{who} (default: {config.DEFAULT_PERSONA})", metavar="NAME")
+    flag("write_persona", "write an example of such a file, to edit", type=_file, metavar="FILE")
+    flag("prompts", "own prompts instead of generated ones: .txt (one a line), .jsonl or .csv", metavar="FILE")
+    given = "own answers instead of asking: JSON Lines, JSON or CSV with prompt, model, response (or alpaca_eval's)"
+    flag("responses", given, nargs="+", metavar="FILE")
+    many = f"prompts generated per persona, or the first of --prompts, at least 5 (default: {d.num_prompts})"
+    flag("num_prompts", many, type=int)
     flag("eval_freq", "evaluate every N preferences", type=int, default=d.evaluation_frequency)
     flag("lambda_reg", "weight of the rank regularization; 0 means none", type=float, default=d.lambda_reg)
     flag("incremental", "retrain System B at every evaluation point on the preferences so far", action="store_true")
@@ -86,7 +95,26 @@ def parser() -> argparse.ArgumentParser:
     anew = f"make this stage and what follows anew: {', '.join(STAGE_FILES)} or all"
     flag("refresh", anew, nargs="+", choices=[*STAGE_FILES, "all"], metavar="STAGE")
     flag("log_level", "debug shows each call", choices=["debug", "info", "warning", "error"], default="info")
+    p.set_defaults(own=None)  # what cli.own reads of the files that are named
     return p
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags of a command line; one that is none ends the program, with a guess at what was meant."""
+    p = parser()
+    args, rest = p.parse_known_args(argv)
+    if rest:
+        known = [name for action in p._actions for name in action.option_strings]
+        flag = rest[0].partition("=")[0]
+        near = difflib.get_close_matches(flag.replace("-", "_").replace("__", "--", 1), known, n=1)
+        p.error(f"unrecognized arguments: {' '.join(rest)}" + (f" (did you mean {near[0]}?)" if near else ""))
+    return args
+
+
+def _file(text: str) -> Path:
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError("a file's name must not be empty")
+    return Path(text)
 
 
 def _folder(text: str) -> Path:
@@ -97,9 +125,11 @@ def _folder(text: str) -> Path:
 
 def configure(args: argparse.Namespace, backend: str) -> config.ExperimentConfig:
     """The run's parameters. Raises UsageError naming the flag of an impossible value."""
-    values = {key: getattr(args, flag) for key, flag in PARAMETERS.items()}
+    values = {key: value for key, flag in PARAMETERS.items() if (value := getattr(args, flag)) is not None}
+    if args.own is not None and args.own.prompts:
+        values["num_prompts"] = len(args.own.prompts)
     if args.preferences:  # human votes bring their own prompts
-        values["num_prompts"] = max(args.num_prompts, args.folds)
+        values["num_prompts"] = max(values.get("num_prompts", config.EXPERIMENT_CONFIG.num_prompts), args.folds)
     usual = config.EMBEDDED_NUM_PREDICT if backend == "embedded" else config.EXPERIMENT_CONFIG.num_predict
     values["num_predict"] = usual if args.num_predict is None else args.num_predict
     try:
@@ -111,15 +141,35 @@ def configure(args: argparse.Namespace, backend: str) -> config.ExperimentConfig
 
 def check_combination(args: argparse.Namespace) -> None:
     """Raises UsageError for flags that do not go together."""
-    for flag in ("judge", "base_model", "preferences", "rank"):
+    for flag in ("judge", "base_model", "preferences", "rank", "persona", "prompts"):
         if getattr(args, flag) is not None and not getattr(args, flag).strip():
             raise UsageError(f"--{flag} is empty: give it a value or leave it out.")
-    modes = [name for name in ("preferences", "rank", "vote", "check") if getattr(args, name) not in (None, False)]
+    modes = [
+        name
+        for name in ("preferences", "rank", "vote", "check", "write_persona")
+        if getattr(args, name) not in (None, False)
+    ]
     if len(modes) > 1 and modes != ["preferences", "check"]:  # which shows what was read of the votes
         raise UsageError(f"--{modes[0]} and --{modes[1]} do not go together: take one of them.")
     for flag in ("models", "judge", "ablate") if args.preferences else ():
         if getattr(args, flag):
             raise UsageError(f"--{flag} does not go with --preferences: the votes name their models and judges.")
+    if joined := [model for model in args.models or () if "," in model]:
+        spaced = " ".join(" ".join(args.models).replace(",", " ").split())
+        raise UsageError(f"--models {joined[0]}: models are given with spaces between them: --models {spaced}")
+    if args.preferences and args.persona is not None:
+        raise UsageError("--persona does not go with --preferences: the people who voted are whose preferences count.")
+    for flag, mode, why in (
+        ("prompts", "preferences", "the votes bring their own prompts"),
+        ("prompts", "rank", "it ranks for the prompt it is given; --rank - reads several, one a line"),
+        ("responses", "rank", "the models of a file can't be asked for new answers"),
+    ):
+        if getattr(args, flag) and getattr(args, mode) is not None:
+            raise UsageError(f"--{flag} does not go with --{mode}: {why}.")
+    if args.persona == "all" and (args.prompts or args.responses):
+        raise UsageError(
+            "--persona all writes prompts for each persona: with --prompts or --responses name one persona."
+        )
     if args.preferences and args.ground_truth != "round_robin":
         raise UsageError("--ground_truth does not go with --preferences: people's own votes are the truth.")
     if args.persona == "all" and (args.rank is not None or args.vote):
@@ -131,9 +181,19 @@ def check_combination(args: argparse.Namespace) -> None:
         raise UsageError("--ground_truth listwise and both need a server: the embedded model weighs texts one by one.")
 
 
-def personas(args: argparse.Namespace) -> list[str]:
-    """The personas of this run."""
-    return list(config.PERSONAS) if args.persona == "all" else [args.persona]
+def personas(args: argparse.Namespace) -> dict[str, config.Persona]:
+    """The personas of this run, by name."""
+    if args.own is not None:
+        return dict(args.own.personas)
+    name = args.persona or config.DEFAULT_PERSONA
+    return dict(config.PERSONAS) if name == "all" else {name: config.PERSONAS[name]}
+
+
+def refreshed(stages: Sequence[str]) -> list[str]:
+    """The stages that ``--refresh`` makes anew, with those that follow."""
+    order = list(STAGE_FILES)
+    firsts = [0 if stage == "all" else order.index(stage) for stage in stages]
+    return order[min(firsts, default=len(order)) :]
 
 
 def command_like(start: Sequence[str], args: argparse.Namespace, names: Sequence[str]) -> str:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 LEARNED_FILE = "learned_{name}.json"
 FOLD_HEAD_FILE = "reward_head_{name}_fold{fold}.safetensors"
 FORMAT = 1
+GIVEN = "given"  # the identity of a model whose answers came from a file
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def keep(job: Job, run: Run, data: Data, systems: Systems, plan: Design, documen
     body = {
         "format": FORMAT,
         "made_from": made_from(job, run.base_model),
+        "command": run.command,
         "evidence": _evidence(document),
         "elo_offsets": elo.offsets,
         "fold_ratings": [fold.ratings for fold in elo.fit_many(sets)],
@@ -109,12 +111,13 @@ def keep(job: Job, run: Run, data: Data, systems: Systems, plan: Design, documen
 def made_from(job: Job, base: str) -> dict[str, Any]:
     """What must still be so for what was learned to be of use."""
     contestants = {
-        name: fingerprint(job.llm.identity(c.ollama_tag or name), c.system, c.opening)
+        name: fingerprint(GIVEN if job.responses else job.llm.identity(c.ollama_tag or name), c.system, c.opening)
         for name, c in job.contestants.items()
     }
     return {
         "backend": job.llm.backend,
         "num_prompts": job.params.num_prompts,
+        "own": bool(job.prompts),
         "persona": fingerprint(job.persona),
         "contestants": contestants,
         "base": base,
@@ -154,7 +157,9 @@ def load(job: Job, base: str | None, command: str) -> Learned:
     folder, name = job.cache_dir, job.name
     with _fixed_by(command):
         document = _read(folder / LEARNED_FILE.format(name=name))
-    command = _like_before(command, document["made_from"])
+    # the prompts and answers of one's own stand in no flag of --rank
+    own = document["made_from"].get("own")
+    command = document["command"] if own else _like_before(command, document["made_from"])
     with _fixed_by(command):
         reasons = _outdated(job, document["made_from"], base)
         if reasons:
@@ -212,7 +217,10 @@ def _systems(folder: Path, name: str, document: Mapping[str, Any], command: str)
 
 def _outdated(job: Job, known: Mapping[str, Any], base: str | None) -> list[str]:
     """Why it is of no use any more. A subset of the contestants is fine: what was learned about them holds."""
-    now, then = made_from(job, base or known["base"]), known["contestants"]
+    then = known["contestants"]
+    if fingerprint(GIVEN, "", "") in then.values():
+        return ["the answers that it was learned from were given with --responses: their models can't be asked"]
+    now = made_from(job, base or known["base"])
     unknown = [name for name in now["contestants"] if name not in then]
     changed = [name for name, mark in now["contestants"].items() if then.get(name, mark) != mark]
     reasons = []
@@ -222,7 +230,7 @@ def _outdated(job: Job, known: Mapping[str, Any], base: str | None) -> list[str]
     if changed:
         reasons.append(f"{', '.join(changed)} changed since (pulled again, or another entry in config.py)")
     if now["persona"] != known["persona"]:
-        reasons.append(f"the persona {job.name} in config.py changed since")
+        reasons.append(f"the persona {job.name} changed since")
     if base not in (None, known["base"]):
         reasons.append(f"it was learned on the base {known['base']}, not {base}")
     elif now["base_identity"] not in (None, known["base_identity"]):

@@ -25,13 +25,14 @@ def backend(args: Namespace, params: ExperimentConfig, known: Mapping[str, Known
     Raises UsageError where contestants or judge are not named: no server has models that could be the default.
     """
     llm = OpenAIModel(concurrency=params.concurrency, timeout=params.timeout)
-    if not (args.models and args.judge):
+    ready = args.own.contestants if args.own else {}
+    if not (args.judge and (args.models or ready)):
         raise UsageError(
             "--backend openai needs the contestants and the judge by name: --models A B … --judge C"
             f"{_offer(llm)}. For instance:\n  OPENAI_BASE_URL={llm.address} python main.py --backend openai "
             "--models A B --judge C"
         )
-    names = at_least_two(args.models)
+    names = [] if ready else at_least_two(args.models)
     for flag, given in (("models", names), ("judge", [args.judge])):
         if odd := [name for name in given if not is_name(name)]:
             raise UsageError(f"--{flag} {odd[0]!r} is no name of a model; --check shows those of the server.")
@@ -49,8 +50,8 @@ def backend(args: Namespace, params: ExperimentConfig, known: Mapping[str, Known
     label = (
         f"openai ({llm.address})" if answers else "openai (its server is out of reach: everything comes from the cache)"
     )
-    contestants = {name: Contestant(None, None, None) for name in names}
-    return Backend("openai", llm, args.judge, contestants, {}, label, (), answers, context, known)
+    contestants = ready or {name: Contestant(None, None, None) for name in names}
+    return Backend("openai", llm, args.judge, contestants, {}, label, (), answers, context, known, given=bool(ready))
 
 
 def remembered_as(llm: OpenAIModel, model: str) -> str:
@@ -94,7 +95,7 @@ def findings(chosen: Backend, calls: Mapping[str, int]) -> Iterator[Finding]:
         return
     lists = f"lists {len(listed)} models: {_some(listed)}" if listed else "lists no models"
     yield Finding("OpenAI API", f"{llm.address} answers and {lists}")
-    for name in dict.fromkeys([*chosen.contestants, chosen.judge]):
+    for name in chosen.asked:
         roles = ["contestant"] * (name in chosen.contestants) + ["judge"] * (name == chosen.judge)
         yield _model(f"{name} ({' and '.join(roles)})", name, listed, calls.get(name, 0))
     said = "by name only, a server of this kind tells no digest: a model that changes behind its name is not noticed"

@@ -20,7 +20,7 @@ import config
 from cli import openai_server
 from cli.backend import Backend, Known, at_least_two, is_name
 from cli.counting import Costs, by_model, count
-from cli.flags import STAGE_FILES, personas
+from cli.flags import STAGE_FILES, personas, refreshed
 from config import Contestant, ExperimentConfig
 from core.errors import MissingError, UsageError
 from core.files import keep_previous, refusal, write_json
@@ -115,7 +115,7 @@ def ollama_flags(args: Namespace) -> list[str]:
     """The flags of this run that only Ollama can meet."""
     styles = args.models and all(name in config.EMBEDDED_MODELS for name in args.models)
     asked = {
-        "--models": args.models and not styles,
+        "--models": args.models and not styles and not args.responses,
         "--judge": args.judge,
         "--ground_truth": args.ground_truth != "round_robin",
     }
@@ -128,6 +128,9 @@ def _embedded(args: Namespace, notes: tuple[str, ...] = ()) -> Backend:
     styles = config.EMBEDDED_MODELS
     if args.judge not in (None, config.EMBEDDED_NAME):
         raise UsageError(f"--judge {args.judge}: the embedded backend has one model, {config.EMBEDDED_NAME}.")
+    if given := args.own and args.own.contestants:  # the Arena may know them
+        llm, judge = EmbeddedModel(), config.EMBEDDED_NAME
+        return Backend("embedded", llm, judge, given, {}, EMBEDDED_LABEL, notes, given=True)
     names = at_least_two(args.models) if args.models else list(styles)
     if odd := [name for name in names if name not in styles]:
         raise UsageError(f"--models {odd[0]}: the embedded contestants are {', '.join(styles)}.")
@@ -138,7 +141,8 @@ def _embedded(args: Namespace, notes: tuple[str, ...] = ()) -> Backend:
 def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
     from llm.ollama import OllamaModel
 
-    tags = at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
+    given = args.own and args.own.contestants
+    tags = [] if given else at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
     judge = args.judge or config.DEFAULT_JUDGE
     for flag, names in (("models", tags), ("judge", [judge])):
         if odd := [name for name in names if not is_name(name)]:
@@ -151,7 +155,7 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
         known_digests=_digests(known),
     )
     answers = llm.available()
-    contestants = {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
+    contestants = given or {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
     label = "ollama" if answers else OFF_LABEL
     context = known[judge].context if judge in known else None
     if answers:
@@ -159,7 +163,7 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
             context = llm.show(judge).context_length
         except MissingError as error:  # said later, with all else that is missing
             log.debug("%s", error)
-    return Backend("ollama", llm, judge, contestants, {}, label, (), answers, context, known)
+    return Backend("ollama", llm, judge, contestants, {}, label, (), answers, context, known, given=bool(given))
 
 
 # ── Jobs and what they cost ──────────────────────────────────────────────────────────────────────────────
@@ -169,7 +173,7 @@ def job(args: Namespace, backend: Backend, params: ExperimentConfig, persona: st
     """All that the data stages need for one persona."""
     return Job(
         name=persona,
-        persona=config.PERSONAS[persona],
+        persona=personas(args)[persona],
         contestants=backend.contestants,
         judge=backend.judge,
         llm=backend.llm,
@@ -178,6 +182,8 @@ def job(args: Namespace, backend: Backend, params: ExperimentConfig, persona: st
         samples_dir=None if args.refresh else config.SAMPLES_DIR,
         prompts_dir=config.PROMPTS_DIR,
         judge_context=backend.judge_context,
+        prompts=args.own.prompts if args.own else (),
+        responses=args.own.responses if args.own else (),
     )
 
 
@@ -188,7 +194,13 @@ def every_job(args: Namespace, backend: Backend, params: ExperimentConfig) -> li
 
 def costs(args: Namespace, backend: Backend, params: ExperimentConfig) -> Costs:
     """The calls that this run still has to make, also where the models themselves are missing."""
-    return count(every_job(args, backend, params), {})
+    return count(counted_jobs(args, backend, params), {})
+
+
+def counted_jobs(args: Namespace, backend: Backend, params: ExperimentConfig) -> list[Job]:
+    """The jobs for counting: what ``--refresh`` will set aside does not count as cached."""
+    anew = tuple(STAGE_FILES[stage] for stage in refreshed(args.refresh or ()))
+    return [dataclasses.replace(one, anew=anew) for one in every_job(args, backend, params)]
 
 
 def how_to_run(args: Namespace, backend: Backend, command: str) -> Run:
@@ -200,8 +212,8 @@ def how_to_run(args: Namespace, backend: Backend, command: str) -> Run:
 def how_to_read(args: Namespace, command: str, backend: str | None = None) -> Run:
     """The same where nobody is asked: votes of people, who give the run its label."""
     base, notes = choose_base(args.base_model, backend or args.backend, args.device)
-    device = choose_device(args.device)
-    return Run(base, args.device, device, "", command, args.cache_dir, args.results_dir, notes)
+    device, own = choose_device(args.device), args.own.notes if args.own else ()
+    return Run(base, args.device, device, "", command, args.cache_dir, args.results_dir, (*own, *notes))
 
 
 # ── Models that changed ──────────────────────────────────────────────────────────────────────────────────
@@ -236,8 +248,8 @@ def seen_now(backend: Backend) -> dict[str, Known]:
     if backend.name != "ollama" or not backend.answers:
         return {}
     llm: OllamaModel = backend.llm  # type: ignore[assignment]
-    installed, tags = llm.installed(), dict.fromkeys([*backend.contestants, backend.judge])
-    here = [tag for tag in tags if tag in installed or f"{tag}:latest" in installed]
+    installed = llm.installed()
+    here = [tag for tag in backend.asked if tag in installed or f"{tag}:latest" in installed]
     return {tag: Known(str(llm.identity(tag)["digest"]), llm.show(tag).context_length) for tag in here}
 
 
@@ -248,7 +260,7 @@ def change_of_models(
     tags = [tag for tag, model in now.items() if tag in backend.known and backend.known[tag].digest != model.digest]
     if not tags:
         return None
-    jobs = every_job(args, backend, params)
+    jobs = counted_jobs(args, backend, params)
     more = by_model(count(jobs, {}).total() - count(jobs, _digests(backend.known)).total())
     what = "nothing is asked again"
     if more:
@@ -273,7 +285,7 @@ def begin(args: Namespace, backend: Backend, params: ExperimentConfig) -> Backen
     except OSError as error:
         raise refusal(args.results_dir, error, "made a folder") from error
     _refresh(args.refresh or (), args.cache_dir, personas(args))
-    if backend.name == "embedded":
+    if backend.ratings is None:  # estimated from the data
         return backend
     from stages import arena
 
@@ -294,18 +306,17 @@ def rated(backend: Backend, table: ArenaTable) -> Backend:
     """The backend with its contestants' ratings from one table."""
     from stages import arena
 
-    contestants, matches = arena.contestants_for(backend.contestants, table, ollama=backend.name == "ollama")
+    by_tag = backend.name == "ollama" and not backend.given
+    contestants, matches = arena.contestants_for(backend.contestants, table, ollama=by_tag)
     ratings = arena.ratings_for(contestants, table, matches)
     notes = (*backend.notes, *table.notes)
     return dataclasses.replace(backend, contestants=contestants, ratings=ratings, notes=notes)
 
 
-def _refresh(stages: Iterable[str], cache_dir: Path, names: Sequence[str]) -> None:
+def _refresh(stages: Sequence[str], cache_dir: Path, names: Iterable[str]) -> None:
     """Set the caches of these stages, and of those that follow, aside in ``previous/``: what comes back from a model
     that answers the same is the same, and nothing that was paid for is deleted."""
-    order = list(STAGE_FILES)
-    firsts = [0 if stage == "all" else order.index(stage) for stage in stages]
-    for stage in order[min(firsts, default=len(order)) :]:
+    for stage in refreshed(stages):
         paths = [path for name in names for path in cache_dir.glob(STAGE_FILES[stage].format(name=name) + "*")]
         keep_previous(paths)
         for path in paths:

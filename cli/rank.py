@@ -175,4 +175,8 @@ def _sizes(job: Job) -> dict[str, tuple[int | None, str | None]]:
 
 def learn_command(args: Namespace) -> str:
     """The run that makes what ``--rank`` needs, with those flags of this call that matter to it."""
-    return command_like(["--persona", args.persona], args, ("backend", "models", "judge", "base_model", "cache_dir"))
+    return command_like(
+        ["--persona", args.persona or config.DEFAULT_PERSONA],
+        args,
+        ("backend", "models", "judge", "base_model", "cache_dir"),
+    )

@@ -20,6 +20,7 @@ from core.files import append_line, drop_last_line, lock, move, read
 from core.records import Response
 from people.reading import read_json
 from people.votes import Votes, to_votes
+from stages.material import FEWEST_PROMPTS
 
 if TYPE_CHECKING:
     from stages.tasks import Job
@@ -58,7 +59,11 @@ def vote(args: Namespace, job: Job) -> int:
         print("No votes yet.")
         return 0
     about = f"{len(votes.preferences)} votes on {len(votes.prompts)} prompts in all."
-    print(f"{about} Both systems learn from them with:")
+    if (more := FEWEST_PROMPTS - len(votes.prompts)) > 0:
+        needed = f"Votes on {FEWEST_PROMPTS} prompts are needed before anything can learn from them: on {more} more."
+        print(f"{about} {needed} The same command goes on with the pairs that are left; then:")
+    else:
+        print(f"{about} Both systems learn from them with:")
     print("  " + command_like(["--preferences", str(path)], args, ("base_model", "cache_dir")))
     return 0
 

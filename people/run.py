@@ -31,15 +31,17 @@ from people.training import curve_counts, learned, predict
 from people.votes import Votes, load_votes
 from report import console
 from reward_model import RewardModel
+from stages.material import Answers
 
 RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
 GIVEN = "one person alone has nobody else to start from: ratings are the Arena's, where it lists the model"
 
 
-def read(source: str, *, skip_bad_rows: bool, cache_dir: Path) -> tuple[str, Votes]:
-    """The name of a run on the votes in ``source`` (a file or a hub id), and the votes. Raises UsageError and
-    MissingError where they can't be used; nothing is written."""
-    return run_name(source), load_votes(source, skip_bad_rows=skip_bad_rows, cache_dir=cache_dir)
+def read(source: str, *, skip_bad_rows: bool, cache_dir: Path, answers: Answers | None = None) -> tuple[str, Votes]:
+    """The name of a run on the votes in ``source`` (a file or a hub id), and the votes; ``answers``: the texts of votes
+    that carry none. Raises UsageError and MissingError where they can't be used; nothing is written."""
+    name = run_name(source)
+    return name, load_votes(source, skip_bad_rows=skip_bad_rows, cache_dir=cache_dir, answers=answers)
 
 
 def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh: bool) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from core.files import fingerprint
 from core.records import Preference, Prompt, Response
 from people import exports
 from people.export_rows import Export
+from people.joining import joined
 from people.reading import BadRows, Rows, as_text, read_source
+from stages.material import Answers
 
 VOTE_COLUMNS = ("user", "prompt_id", "prompt", "model_a", "response_a", "model_b", "response_b", "outcome")
 SCORE_COLUMNS = ("user", "prompt_id", "prompt", "model", "response", "score")
@@ -54,7 +56,9 @@ class Votes:
     """{row number: why}: good rows of an export that are no votes on first answers."""
 
 
-def load_votes(source: str, *, skip_bad_rows: bool = False, cache_dir: Path | None = None) -> Votes:
+def load_votes(
+    source: str, *, skip_bad_rows: bool = False, cache_dir: Path | None = None, answers: Answers | None = None
+) -> Votes:
     """Votes from a ``.jsonl``, ``.json``, ``.csv`` or ``.parquet`` file or a hub id ("owner/name" or
     "owner/name:config").
 
@@ -64,17 +68,23 @@ def load_votes(source: str, *, skip_bad_rows: bool = False, cache_dir: Path | No
     equal, 0.5. Only the order of scores counts, since every person has a scale of their own. With a column ``turn``
     only the first turn is used: later ones answer a conversation that the other models did not see.
 
+    ``answers``: the texts of votes that carry none.
     ``cache_dir`` is where ``datasets`` keeps what it downloads (None: its own place); a file leaves nothing.
 
     Raises UsageError for what cannot be read and, unless ``skip_bad_rows``, for wrong rows: the first ten and
     how many. MissingError where a hub is needed and out of reach.
     """
     rows, bad = read_source(source, cache_dir)
+    notes: tuple[str, ...] = ()
+    if answers is not None:
+        rows, notes = joined(rows, answers, source)
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     kind = None if set(VOTE_COLUMNS) <= set(columns) else exports.recognize(columns, source)
     if kind is None:
-        return to_votes(rows, bad, source, skip_bad_rows=skip_bad_rows)
-    return _of_export(exports.read(kind, rows), bad, source, skip_bad_rows=skip_bad_rows)
+        votes = to_votes(rows, bad, source, skip_bad_rows=skip_bad_rows)
+    else:
+        votes = _of_export(exports.read(kind, rows), bad, source, skip_bad_rows=skip_bad_rows)
+    return dataclasses.replace(votes, notes=(*notes, *votes.notes))
 
 
 def _of_export(found: Export, unreadable: BadRows, source: str, *, skip_bad_rows: bool) -> Votes:

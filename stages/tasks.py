@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from config import PROMPTS_DIR, SAMPLES_DIR, Contestant, ExperimentConfig, Persona
 from core.errors import UsageError
 from core.files import fingerprint
+from core.records import Prompt, Response
 from core.store import Store
 from llm.interface import Choice, LanguageModel, Request
 
@@ -39,12 +40,20 @@ class Job:
     prompts_dir: Path = PROMPTS_DIR
     judge_context: int | None = None
     """Tokens that the judge itself can be shown at most, where that is known."""
+    prompts: tuple[Prompt, ...] = ()
+    """The user's own: none are written then."""
+    responses: tuple[Response, ...] = ()
+    """Answers to them that are there already: no contestant is asked then."""
     read_only: bool = False
     """True: nothing is written and nothing said. What the stages would ask can then be counted."""
+    anew: tuple[str, ...] = ()
+    """Files (as config names them) whose items do not count, for counting what ``--refresh`` costs."""
 
     @property
     def prompt_ids(self) -> tuple[str, ...]:
         """The ids of all prompts, written yet or not."""
+        if self.prompts:
+            return tuple(prompt.id for prompt in self.prompts)
         return tuple(f"{self.name}-{number:03d}" for number in range(1, self.params.num_prompts + 1))
 
     @property
@@ -61,6 +70,8 @@ class Job:
         """The cache file of one stage, filled up from the recorded run."""
         filename = file.format(name=self.name)
         samples = self.samples_dir / filename if self.samples_dir else None
+        if file in self.anew:
+            filename, samples, read_only = f"{filename}.anew", None, True  # where nothing is
         return Store(self.cache_dir / filename, stage=stage, samples=samples, read_only=read_only or self.read_only)
 
     def seed(self, *about: object) -> int:

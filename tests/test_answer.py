@@ -235,7 +235,7 @@ def test_what_is_outdated_is_refused_with_the_reason(
     edited = replace(config.PERSONAS["coder"], description="Likes tabs.")
     with monkeypatch.context() as patch:
         patch.setitem(config.PERSONAS, "coder", edited)
-        assert "the persona coder in config.py changed since" in refused()
+        assert "the persona coder changed since" in refused()
     config_file = learned_run / "base" / "config.json"
     text = config_file.read_text()
     config_file.write_text(text + "\n")

@@ -1,0 +1,410 @@
+"""What a user brings: a person in a file, prompts and answers of their own, and messages that guess what was meant."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_ollama import DEFAULT_TAGS, FakeOllama
+from tiny_models import save_model
+
+import config
+import main
+from cli import own
+from cli.flags import parser
+from cli.personas import EXAMPLE, find
+from config import Persona
+from core.errors import UsageError
+from people.votes import load_votes
+from stages.material import prompt_id, read_answers, read_prompts
+
+PROMPTS = (
+    "How do I stop slugs, in May?", 'What is "clay"?', "When do I prune?", "Which hedge?", "Is moss bad?", "Compost?",
+)  # fmt: skip
+TWO = ("llama3:8b", "gemma3:4b")
+ME = 'title = "Gardener"\ndescription = "Someone with a small garden."\n'
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """The rows as a file of the path's format."""
+    if path.suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    else:
+        path.write_text("".join(json.dumps(row) + "\n\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def answers_of(models: tuple[str, ...], prompts: tuple[str, ...] = PROMPTS) -> list[dict[str, Any]]:
+    """Every model's answer to every prompt; each model writes at a length of its own."""
+    return [
+        {"prompt": prompt, "model": model, "response": f"{model} on: {prompt} " + "so " * place}
+        for place, model in enumerate(models)
+        for prompt in prompts
+    ]
+
+
+def run(folder: Path, *flags: str, base: str = "embedded") -> int:
+    """The program with a cache and results in ``folder``."""
+    folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
+    return main.main([*folders, "--eval_freq", "100", "--base_model", base, *flags])
+
+
+@pytest.fixture(scope="module")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A reward base that costs nothing."""
+    return str(save_model(tmp_path_factory.mktemp("base"), "llama"))
+
+
+def results(folder: Path, name: str) -> dict[str, Any]:
+    return dict(json.loads((folder / "results" / f"evaluation_results_{name}.json").read_text(encoding="utf-8")))
+
+
+# ── Prompts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("ending", ["txt", "jsonl", "csv"])
+def test_prompts_of_every_format_have_ids_of_their_texts(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"mine.{ending}"
+    given = [*PROMPTS, PROMPTS[0], f" {PROMPTS[1]} "]
+    if ending == "txt":
+        path.write_bytes(b"\xef\xbb\xbf" + "\r\n\r\n".join(given).encode())
+    else:
+        write(path, [{"prompt": text, "other": 1} for text in given])
+    found, notes = read_prompts(path)
+    assert [(p.id, p.text) for p in found] == [(prompt_id(text), text) for text in PROMPTS]
+    assert notes == (f"mine.{ending}: 6 prompts; repeats dropped: 2",)
+
+
+GOOD = [{"prompt": text} for text in PROMPTS]
+WRONG_PROMPTS: list[tuple[str, Any, str]] = [
+    ("few.txt", b"one\ntwo\nthree\none\n", "few.txt holds 3 different prompts; at least 5"),
+    ("none.txt", b"\n  \n", "none.txt is empty"),
+    ("utf16.txt", "one\ntwo".encode("utf-16"), "is no UTF-8 text"),
+    ("mine.docx", b"one", "unknown ending; known are .txt, .jsonl, .csv"),
+    ("gone.txt", None, "gone.txt does not exist"),
+    ("cut.jsonl", b'{"prompt": "one"}\n{"prompt": "tw', "row 2"),
+    ("list.jsonl", b'{"prompt": "one"}\n["two"]\n', "row 2 is no JSON object"),
+    ("column.csv", b"question\nWhy?\nHow?\n", "prompt is missing in every row; its columns are question"),
+    ("cells.csv", b"prompt\nWhy, though?\n", "row 1 has more cells than the header"),
+    ("row.jsonl", [*GOOD, {"prompt": " "}, {"prompt": 5}, {"prompt": "\ud83d"}], "row 7: prompt is empty"),
+    ("row.jsonl", [*GOOD, {"prompt": 5}], "row 7: prompt is no text"),
+    ("half.jsonl", [*GOOD, {"prompt": "\ud83d"}], "row 7: prompt is no text"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "said"), WRONG_PROMPTS, ids=[said for _, _, said in WRONG_PROMPTS])
+def test_a_file_of_prompts_that_can_not_be_used_is_named_with_the_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: Any, said: str
+) -> None:
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content:
+        write(path, content)
+    assert run(tmp_path, "--prompts", str(path)) == 2
+    errors = capsys.readouterr().err
+    assert said in errors and name in errors
+    assert not (tmp_path / "cache").exists()
+
+
+# ── A person in a file ───────────────────────────────────────────────────────────────────────────────────
+
+
+def described(path: Path, *, topics_needed: bool = False) -> Persona:
+    (persona,) = find(str(path), path.parent, topics_needed=topics_needed).values()
+    return persona
+
+
+@pytest.mark.parametrize("ending", ["toml", "json"])
+def test_the_example_that_is_written_describes_a_person_and_is_never_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str
+) -> None:
+    path = tmp_path / f"me.{ending}"
+    assert main.main(["--write_persona", str(path)]) == 0
+    assert f"--persona {path} --prompts mine.txt" in capsys.readouterr().out
+    found = described(path, topics_needed=True)
+    assert (found.title, found.description) == (EXAMPLE["title"], EXAMPLE["description"])
+    assert list(found.topics) == EXAMPLE["topics"]
+    assert found.asks == config.DEFAULT_ASKS
+    assert found.title in found.answerer and found.description in found.answerer
+    kept = path.read_bytes()
+    assert main.main(["--write_persona", str(path)]) == 2
+    assert path.read_bytes() == kept
+    for name in ("coder.toml", "ALL.json", "me.txt"):
+        assert main.main(["--write_persona", str(tmp_path / name)]) == 2
+        assert not (tmp_path / name).exists()
+
+
+WRONG_PEOPLE = [
+    ("me.toml", 'description = "x"', "title is missing"),
+    ("me.toml", 'title = ""\ndescription = "x"', "title is empty"),
+    ("me.toml", ME + 'topic = ["slugs"]', "topic is unknown. It may have title, description, topics, answerer, asks"),
+    ("me.toml", ME + 'topics = ["slugs", 5]', "topics.2 is wrong: input should be a valid string"),
+    ("me.toml", ME + 'topics = "slugs"', "topics is wrong: input should be a valid list"),
+    ("me.toml", ME, "lacks topics: prompts are written on them. Add some, or give --prompts FILE"),
+    ("me.toml", "title = Gardener", "can't be read"),
+    ("me.json", "[]", "is no JSON object"),
+    ("me.json", "{", "can't be read"),
+    ("me.json", None, "--write_persona"),
+    ("coder.toml", ME, "coder is a persona of config.py"),
+    ("Coder.toml", ME, "is a persona of config.py"),
+    ("all.json", "{}", "all is a persona of config.py"),
+    ("ballots.toml", ME, "ballots is a run on votes"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "said"), WRONG_PEOPLE, ids=[f"{n} {s}" for n, _, s in WRONG_PEOPLE])
+def test_a_person_that_can_not_be_used_is_named_with_the_field(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None, said: str
+) -> None:
+    (tmp_path / "results").mkdir()
+    ballots = tmp_path / "results" / "evaluation_results_ballots.json"
+    ballots.write_text('{"backend": "votes"}', encoding="utf-8")
+    if text is not None:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert run(tmp_path, "--persona", str(tmp_path / name)) == 2
+    errors = capsys.readouterr().err
+    assert said in errors and name in errors
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_persona_in_config_that_lacks_a_field_is_named_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(config.PERSONAS, "cook", Persona(title="Cook", topics=("bread",)))
+    assert run(tmp_path, "--persona", "cook") == 2
+    assert "persona 'cook' in config.py can't be used: description is missing" in capsys.readouterr().err
+    assert config.PERSONAS["coder"] == find("coder", tmp_path, topics_needed=True)["coder"], "hashes stay"
+
+
+# ── Own answers ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv"])
+@pytest.mark.parametrize("alpaca", [False, True], ids=["ours", "alpaca_eval's"])
+def test_answers_of_every_format_one_file_a_model_or_one_for_all(tmp_path: Path, ending: str, alpaca: bool) -> None:
+    rows = answers_of(("x", "y"))
+    if alpaca:
+        rows = [{"instruction": r["prompt"], "generator": r["model"], "output": r["response"]} for r in rows]
+    whole = read_answers([write(tmp_path / f"all.{ending}", rows)])
+    parts = [write(tmp_path / f"{i}.{ending}", rows[6 * i : 6 * i + 6]) for i in range(2)]
+    assert read_answers(parts) == whole
+    assert (whole.models, whole.notes, len(whole.texts)) == (("x", "y"), (), 12)
+    assert whole.texts[prompt_id(PROMPTS[1]), "y"] == f"y on: {PROMPTS[1]} so "
+
+
+def test_second_answers_and_incomplete_prompts_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [*answers_of(("x", "y")), {"prompt": PROMPTS[0], "model": "x", "response": "another"}]
+    rows.append({"prompt": "Only x answered?", "model": "x", "response": ""})
+    found = read_answers([write(tmp_path / "a.jsonl", rows)])
+    assert found.notes == ("second answers of a model to the same prompt, left out: 1",)
+    assert found.texts[prompt_id(PROMPTS[0]), "x"].startswith("x on:")
+    assert [p.text for p in found.complete(("x", "y"))] == list(PROMPTS)
+    assert len(found.complete(("x",))) == 7
+
+
+WRONG_ANSWERS: list[tuple[list[dict[str, Any]], tuple[str, ...], str]] = [
+    (answers_of(("x",)), (), "there is only x"),
+    (answers_of(("x", "y")), ("--models", "x", "z"), "--models z: the models of --responses are x, y"),
+    (answers_of(("x", "y"))[:10], (), "only 4 of 6 prompts have an answer of each of x, y"),
+    ([{"prompt": "Why?", "answer": "So"}], (), "model is missing in every row; its columns are prompt, answer"),
+    (
+        [*answers_of(("x", "y")), {"prompt": "Why?", "model": "x", "response": ["So"]}],
+        (),
+        "row 13: response is no text",
+    ),
+    ([{**row, "prompt_id": "1"} for row in answers_of(("x", "y"))], (), "prompt_id 1 stands for another prompt"),
+]
+
+
+@pytest.mark.parametrize(("rows", "flags", "said"), WRONG_ANSWERS, ids=[said for _, _, said in WRONG_ANSWERS])
+def test_answers_that_can_not_be_used_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]], flags: tuple[str, ...], said: str
+) -> None:
+    assert run(tmp_path, "--responses", str(write(tmp_path / "a.json", rows)), *flags) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+# ── Votes without texts ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -> None:
+    rows = [{**row, "prompt_id": f"q{PROMPTS.index(row['prompt'])}"} for row in answers_of(("x", "y"))]
+    answers = read_answers([write(tmp_path / "a.jsonl", rows)])
+    bare = {"user": "ann", "model_a": "x", "model_b": "y", "outcome": 1}
+    votes = [
+        {**bare, "prompt": PROMPTS[0]},
+        {**bare, "prompt_id": "q1", "user": "bob"},
+        {**bare, "prompt": "Never answered"},
+        {**bare, "prompt": PROMPTS[2], "model_b": "z"},
+    ]
+    found = load_votes(str(write(tmp_path / "v.jsonl", votes)), answers=answers)
+    assert [(p.user, p.prompt_id) for p in found.preferences] == [
+        ("ann", prompt_id(PROMPTS[0])), ("bob", prompt_id(PROMPTS[1])),
+    ]  # fmt: skip
+    assert [p.text for p in found.prompts] == list(PROMPTS[:2])
+    assert {(r.prompt_id, r.model): r.text for r in found.responses}.items() <= answers.texts.items()
+    assert found.notes == ("votes whose texts are in no file of --responses, left out: 2, on 2 prompts",)
+    scores = [{"user": "ann", "prompt": PROMPTS[0], "model": m, "score": s} for m, s in (("x", 3), ("y", 9))]
+    (preference,) = load_votes(str(write(tmp_path / "s.jsonl", scores)), answers=answers).preferences
+    assert preference.outcome == 0.0
+
+
+def test_votes_that_find_no_text_or_have_their_own_are_refused(tmp_path: Path) -> None:
+    answers = read_answers([write(tmp_path / "a.jsonl", answers_of(("x", "y")))])
+    vote = {"user": "ann", "prompt_id": "1", "prompt": PROMPTS[0], "model_a": "x", "model_b": "gpt", "outcome": 1}
+    with pytest.raises(UsageError, match=r"None of the 1 votes .*they have no gpt"):
+        load_votes(str(write(tmp_path / "v.jsonl", [vote])), answers=answers)
+    with pytest.raises(UsageError, match="have their texts already"):
+        load_votes(
+            str(write(tmp_path / "v.jsonl", [{**vote, "response_a": "so", "response_b": "no"}])), answers=answers
+        )
+
+
+# ── The whole program ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_person_and_prompts_of_one_s_own_from_their_files_to_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_base: str
+) -> None:
+    mine, me = tmp_path / "mine.txt", tmp_path / "me.toml"
+    mine.write_text("\n".join(PROMPTS), encoding="utf-8")
+    me.write_text(ME, encoding="utf-8")
+    flags = ("--backend", "ollama", "--models", *TWO, "--persona", str(me), "--prompts", str(mine))
+    with FakeOllama() as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        assert run(tmp_path, *flags, base=tiny_base) == 0
+        assert len(server.calls) == 6 * 2 + 6 * 2, "answers, and each pair in both orders; no prompt is written"
+        first = results(tmp_path, "me")
+        assert (first["persona"], first["counts"]["prompts"]) == ("me", 6)
+        assert {row["prompt"] for row in first["per_prompt"]} <= set(PROMPTS)
+
+        mine.write_text("\n".join(["And what of bees?", *reversed(PROMPTS)]), encoding="utf-8")
+        assert run(tmp_path, *flags, base=tiny_base) == 0
+        assert len(server.calls) == 24 + 2 + 2, "another line costs that line only, and the order of the lines nothing"
+        known = ("--backend", "ollama", "--models", *TWO, "--persona", str(me), "--rank", "Bees?")
+        assert run(tmp_path, *known, base=tiny_base) == 0
+        assert len(server.calls) == 28 + 2, "what was learned is found by the file's name"
+        (tmp_path / "cache" / "reward_head_me.safetensors").unlink()
+        assert run(tmp_path, *known, base=tiny_base) == 3
+        assert f"--persona {me} --prompts {mine}" in capsys.readouterr().err, "the command that learns it anew"
+    kept = {path.name for path in (tmp_path / "cache").iterdir()}
+    assert {"learned_me.json", "elo_state_me.json", "model_responses_me.json"} <= kept
+    assert "generated_prompts_me.json" not in kept
+
+
+def test_the_order_of_a_file_changes_nothing_and_num_prompts_takes_its_first(tmp_path: Path) -> None:
+    def prompts(*lines: str, first: str = "9") -> list[str]:
+        path = tmp_path / "mine.txt"
+        path.write_text("\n".join(lines), encoding="utf-8")
+        return [p.text for p in own.read(parser().parse_args(["--prompts", str(path), "--num_prompts", first])).prompts]
+
+    assert prompts(*PROMPTS) == prompts(*reversed(PROMPTS))
+    assert set(prompts(*PROMPTS, first="5")) == set(PROMPTS[:5])
+
+
+def test_own_answers_ask_the_judge_alone_and_votes_on_them_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_base: str
+) -> None:
+    models = ("llama3:8b", "gpt-9", "somebody")
+    answers = write(tmp_path / "a.jsonl", answers_of(models))
+    flags = ("--backend", "ollama", "--responses", str(answers))
+    with FakeOllama(models=("llama3:8b",)) as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        assert run(tmp_path, *flags, base=tiny_base) == 0
+        assert dict(server.calls_by_model) == {"llama3:8b": 6 * 6}
+        found = results(tmp_path, "coder")
+        rated = {model["name"]: (model["elo"], model["ollama_tag"]) for model in found["models"]}
+        assert rated == {"gpt-9": (None, None), "llama3:8b": (1171.0, None), "somebody": (None, None)}
+        assert any("also a contestant" in note for note in found["notes"])
+        assert run(tmp_path, *flags, "--models", "gpt-9", "somebody", "--check", base=tiny_base) == 0
+        assert "Calls still to make for coder: none" in capsys.readouterr().out, "a subset asks nothing"
+        assert run(tmp_path, "--backend", "ollama", "--rank", "Why?", base=tiny_base) == 2
+        assert "their models can't be asked" in capsys.readouterr().err
+    given = [
+        {"user": "ann", "prompt": p, "model_a": "gpt-9", "model_b": "somebody", "outcome": i % 2}
+        for i, p in enumerate(PROMPTS[:5])  # as few as --vote says are needed
+    ]
+    votes = write(tmp_path / "ballots.jsonl", given)
+    assert run(tmp_path, "--preferences", str(votes), "--responses", str(answers), base=tiny_base) == 0
+    assert results(tmp_path, "ballots")["backend"] == "votes"
+    assert len(server.calls) == 36, "the judge was asked, and nobody else ever"
+
+
+def test_votes_are_given_on_own_answers_without_any_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answers = write(tmp_path / "a.jsonl", answers_of(("x", "y")))
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\nt\nq\n"))
+    assert run(tmp_path, "--vote", "--responses", str(answers)) == 0
+    out = capsys.readouterr().out
+    assert "3 votes on 3 prompts in all. Votes on 5 prompts are needed before anything can learn from them" in out
+    assert "on 2 more" in out
+
+
+# ── Messages that guess ──────────────────────────────────────────────────────────────────────────────────
+
+GUESSES = [
+    (("--model", "a", "b"), "did you mean --models?"),
+    (("--num-prompts", "9"), "did you mean --num_prompts?"),
+    (("--models", "a,b"), "--models a b"),
+    (("--models", "a,", "b"), "--models a b"),
+    (("--persona", "codr"), "Did you mean coder?"),
+    (("--persona", "me.toml", "--preferences", "v.csv"), "--persona does not go with --preferences"),
+    (("--prompts", "m.txt", "--preferences", "v.csv"), "the votes bring their own prompts"),
+    (("--prompts", "m.txt", "--rank", "Why?"), "--prompts does not go with --rank"),
+    (("--responses", "a.json", "--rank", "Why?"), "can't be asked for new answers"),
+    (("--persona", "all", "--prompts", "m.txt"), "name one persona"),
+    (("--prompts", ""), "--prompts is empty"),
+]
+
+
+@pytest.mark.parametrize(("flags", "said"), GUESSES, ids=[" ".join(flags) for flags, _ in GUESSES])
+def test_a_slip_is_answered_with_what_was_probably_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], said: str
+) -> None:
+    try:
+        status = run(tmp_path, *flags)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    assert status == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_check_counts_with_refresh_as_the_run_would_and_says_why_items_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_base: str
+) -> None:
+    mine = write(tmp_path / "mine.csv", GOOD)
+    flags = ("--backend", "ollama", "--models", *TWO, "--prompts", str(mine))
+    with FakeOllama(models=DEFAULT_TAGS) as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+
+        def check(*more: str) -> str:
+            capsys.readouterr()
+            assert run(tmp_path, *flags, "--check", *more, base=tiny_base) == 0
+            return capsys.readouterr().out
+
+        assert run(tmp_path, *flags, base=tiny_base) == 0
+        assert "Calls still to make for coder: none" in check()
+        again = check("--refresh", "preferences")
+        assert "12 to llama3:8b (12 for preferences)" in again
+        assert "12 cached preferences do not count: --refresh leaves them aside" in again
+        judged = check("--judge", "mistral:7b")
+        assert "they are by llama3:8b, and this command's judge is mistral:7b" in judged
+        other = check("--seed", "1")
+        assert "12 cached responses do not count: they were made by another version" in other
+        assert "12 cached preferences do not count: the responses that they rest on are made anew" in other
+        asked = len(server.calls)
+        assert run(tmp_path, *flags, "--refresh", "preferences", base=tiny_base) == 0
+        assert len(server.calls) == asked + 12
