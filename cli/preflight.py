@@ -6,7 +6,6 @@ Looks only, and writes nothing until ``begin``.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 import config
 from cli.counting import Costs, by_model, count
 from cli.flags import STAGE_FILES, personas
+from cli.known_models import MODELS_FILE, Known, digests, read_known
 from config import Contestant, ExperimentConfig
 from core.errors import MissingError, UsageError
 from core.files import keep_previous, refusal, write_json
@@ -42,14 +42,6 @@ SKYWORK = (
     (12.0, "Skywork/Skywork-Reward-V2-Qwen3-4B"),
     (0.0, "Skywork/Skywork-Reward-V2-Qwen3-0.6B"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What an earlier run saw of a model; ``context`` in tokens, None where the server did not say."""
-
-    digest: str
-    context: int | None = None
 
 
 @dataclass(frozen=True)
@@ -170,19 +162,21 @@ def _at_least_two(names: Sequence[str]) -> list[str]:
 
 
 def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
+    from llm.addresses import usual_tag
     from llm.ollama import OllamaModel
 
-    tags = _at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
-    judge = args.judge or config.DEFAULT_JUDGE
+    named = [usual_tag(tag, config.DEFAULT_MODELS) for tag in args.models or ()]
+    tags = _at_least_two(named) if named else list(config.DEFAULT_MODELS)
+    judge = usual_tag(args.judge, config.DEFAULT_MODELS) if args.judge else config.DEFAULT_JUDGE
     for flag, names in (("models", tags), ("judge", [judge])):
         if odd := [name for name in names if not _is_tag(name)]:
             raise UsageError(f"--{flag} {odd[0]!r} is no Ollama tag such as gemma3:4b; `ollama list` shows them.")
-    known = _read_known(args.cache_dir)
+    known = read_known(args.cache_dir)
     llm = OllamaModel(
         concurrency=params.concurrency,
         timeout=params.timeout,
         num_ctx=dict.fromkeys([*tags, judge], params.num_ctx),
-        known_digests=_digests(known),
+        known_digests=digests(known),
     )
     answers = llm.available()
     contestants = {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
@@ -244,37 +238,20 @@ def how_to_read(args: Namespace, command: str, backend: str | None = None) -> Ru
 
 # ── Models that changed ──────────────────────────────────────────────────────────────────────────────────
 
-# The digests and contexts of Ollama's models as of the last run that saw the server. With them a run on full caches
-# needs no server, and a model that was pulled anew is noticed before it is asked again.
-MODELS_FILE = "model_digests.json"
-
-
-def _read_known(cache_dir: Path) -> dict[str, Known]:
-    """By tag; empty where there is no such file, and without the entries that can't be read."""
-    try:
-        found = json.loads((cache_dir / MODELS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    known = {}
-    for tag, entry in found.items() if isinstance(found, dict) else ():
-        match entry:
-            case {"digest": str(digest), "context": int() | None as context}:
-                known[tag] = Known(digest, context)
-    return known
-
-
-def _digests(known: Mapping[str, Known]) -> dict[str, str]:
-    return {tag: model.digest for tag, model in known.items()}
-
 
 def seen_now(backend: Backend) -> dict[str, Known]:
     """What the server has of this run's models; those that it lacks are left out, and all where it does not answer."""
     if backend.name != "ollama" or not backend.answers:
         return {}
+    from llm.addresses import find_tag
+
     llm: OllamaModel = backend.llm  # type: ignore[assignment]
     installed, tags = llm.installed(), dict.fromkeys([*backend.contestants, backend.judge])
-    here = [tag for tag in tags if tag in installed or f"{tag}:latest" in installed]
-    return {tag: Known(str(llm.identity(tag)["digest"]), llm.show(tag).context_length) for tag in here}
+    here = [tag for tag in tags if find_tag(tag, installed)]
+    return {
+        tag: Known(str(llm.identity(tag)["digest"]), llm.show(tag).context_length, llm.server_of(tag).known_version())
+        for tag in here
+    }
 
 
 def change_of_models(
@@ -285,7 +262,7 @@ def change_of_models(
     if not tags:
         return None
     jobs = every_job(args, backend, params)
-    more = by_model(count(jobs, {}).total() - count(jobs, _digests(backend.known)).total())
+    more = by_model(count(jobs, {}).total() - count(jobs, digests(backend.known)).total())
     what = "nothing is asked again"
     if more:
         what = f"their answers and what was judged of them are asked again: {listed(more)}"

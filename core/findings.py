@@ -54,7 +54,7 @@ class Findings:
 
     main_metric: str
     """The metric that the winner is decided in: ``kendall_tau``, for votes ``ranking_accuracy``."""
-    counts: Mapping[str, int]
+    counts: Mapping[str, Any]
     judge_quality: Figures
     final: Mapping[str, Figures]
     """{system: {metric: mean on the documented split}}."""

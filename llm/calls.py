@@ -138,8 +138,9 @@ class BadReplyError(Exception):
     """An HTTP status that says error, or a body that is no JSON object or holds an ``error``."""
 
     def __init__(self, status: int, said: str) -> None:
-        super().__init__(f"HTTP {status}: {said}")
+        super().__init__(f"HTTP {status}: {said}" if said else f"HTTP {status}, without a word")
         self.status = status
+        self.said = said
 
 
 def check_reply(response: httpx.Response) -> None:

@@ -59,6 +59,9 @@ class Scripted:
             text = f"{made_by} says {request.prompt} {'x' * ord(request.model[0])}"
             yield i, Completion(text, 3, 0.1, parsed=parsed)
 
+    def unload(self) -> None:
+        """There is nothing."""
+
     def prompt(self) -> str:
         self.written += 1
         return f"prompt number{self.written} about subject{self.written} please word{self.written}"
@@ -313,7 +316,7 @@ def test_both_orders_count_the_same(first: float, second: float) -> None:
 
 def test_round_robin_orders_by_mean_outcome() -> None:
     truth = round_robin_truths(
-        [Preference("p", "a", "b", 1.0), Preference("p", "a", "c", 0.5), Preference("p", "b", "c", 0.0)]
+        [Preference("p", "a", "b", 1.0), Preference("p", "a", "c", 0.5), Preference("p", "b", "c", 0.0)], 3
     )[0]
     assert dict(truth.scores) == {"a": 0.75, "b": 0.0, "c": 0.75}
     assert truth.ranking == ("a", "c", "b")
