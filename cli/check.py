@@ -111,7 +111,7 @@ def _existing(folder: Path) -> Path:
 def _needed(args: Namespace, backend: Backend, costs: Costs) -> Iterator[Finding]:
     """The server, each model and the reward base."""
     if backend.name == "ollama":
-        yield from _server(args, backend, costs.by_model())
+        yield from _server(args, backend, by_model(costs.total()))
     else:
         yield _embedded("Embedded model", needed=bool(costs.total()))
     yield _base(args, backend)

@@ -1,7 +1,7 @@
 """What a run would still ask, counted without asking: the very stages of the run, with a stand-in for the models.
 
 costs = count([job], {})
-costs.by_model()                  # {"llama3:8b": 753, …}
+by_model(costs.total())           # {"llama3:8b": 753, …}
 """
 
 from __future__ import annotations
@@ -35,26 +35,15 @@ class Costs:
         """All of them together."""
         return sum((*self.personas.values(), self.comparison), Counter())
 
-    def by_model(self) -> Counter[str]:
-        """All of them, by model."""
-        return by_model(self.total())
-
 
 def by_model(calls: Calls) -> Counter[str]:
     """Calls of all stages, by model."""
-    return _summed(calls, 1)
+    return sum((Counter({model: number}) for (_, model), number in calls.items()), Counter())
 
 
 def by_stage(calls: Calls) -> Counter[str]:
     """Calls to all models, by stage."""
-    return _summed(calls, 0)
-
-
-def _summed(calls: Calls, part: int) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for key, count in calls.items():
-        found[key[part]] += count
-    return found
+    return sum((Counter({stage: number}) for (stage, _), number in calls.items()), Counter())
 
 
 def ids_for_testing(job: Job) -> tuple[str, ...]:

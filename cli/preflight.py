@@ -169,7 +169,8 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
     tags = _at_least_two(named) if named else list(config.DEFAULT_MODELS)
     judge = usual_tag(args.judge, config.DEFAULT_MODELS) if args.judge else config.DEFAULT_JUDGE
     for flag, names in (("models", tags), ("judge", [judge])):
-        if odd := [name for name in names if not _is_tag(name)]:
+        odd = [name for name in names if name.split() != [name] or not name.isprintable() or name.startswith("-")]
+        if odd:
             raise UsageError(f"--{flag} {odd[0]!r} is no Ollama tag such as gemma3:4b; `ollama list` shows them.")
     known = read_known(args.cache_dir)
     llm = OllamaModel(
@@ -188,10 +189,6 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
         except MissingError as error:  # said later, with all else that is missing
             log.debug("%s", error)
     return Backend("ollama", llm, judge, contestants, {}, label, (), answers, context, known)
-
-
-def _is_tag(name: str) -> bool:
-    return bool(name) and name.isprintable() and not any(c.isspace() for c in name) and not name.startswith("-")
 
 
 # ── Jobs and what they cost ──────────────────────────────────────────────────────────────────────────────

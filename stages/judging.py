@@ -10,7 +10,7 @@ import random
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, product
 from statistics import fmean
 from typing import Any, Literal
 
@@ -98,28 +98,22 @@ class JudgedPair:
 
 def pair_tasks(job: Job, prompts: Sequence[Prompt], texts: Texts, round_: int = 0) -> list[Task]:
     """One task for each ordered pair of contestants and each prompt; ``round_``: see ``judge_rounds``."""
-    template = load_template(job.prompts_dir, PAIR_TEMPLATE)
-    return [
-        _pair_task(job, template, prompt, pair, texts, round_)
-        for prompt in prompts
-        for pair in permutations(job.contestants, 2)
-    ]
-
-
-def _pair_task(job: Job, template: str, prompt: Prompt, pair: tuple[str, str], texts: Texts, round_: int) -> Task:
-    shown, mark = _shown(job, template, prompt, pair, texts)
-    question = Choice(
-        model=job.judge,
-        prompt=_filled(job, template, prompt, response_a=shown[0], response_b=shown[1], mark=mark),
-        options=("A", "B", "tie"),
-        temperature=job.params.noise_temperature if round_ else job.params.judge_temperature,
-        num_predict=JUDGE_NUM_PREDICT,
-        seed=job.seed("judge", prompt.id, *pair, *([round_] if round_ else [])),
-        label=f"{prompt.id}: {pair[0]} against {pair[1]}",
-    )
-    key = f"{prompt.id}/{pair[0]} vs {pair[1]}" + (f" in round {round_}" if round_ else "")
-    about = {"prompt_id": prompt.id, "first": pair[0], "second": pair[1]}
-    return make_task(job, key, question, about=about, names={"judge": job.judge})
+    template, tasks = load_template(job.prompts_dir, PAIR_TEMPLATE), []
+    for prompt, (first, second) in product(prompts, list(permutations(job.contestants, 2))):
+        (response_a, response_b), mark = _shown(job, template, prompt, (first, second), texts)
+        question = Choice(
+            model=job.judge,
+            prompt=_filled(job, template, prompt, response_a=response_a, response_b=response_b, mark=mark),
+            options=("A", "B", "tie"),
+            temperature=job.params.noise_temperature if round_ else job.params.judge_temperature,
+            num_predict=JUDGE_NUM_PREDICT,
+            seed=job.seed("judge", prompt.id, first, second, *([round_] if round_ else [])),
+            label=f"{prompt.id}: {first} against {second}",
+        )
+        key = f"{prompt.id}/{first} vs {second}" + (f" in round {round_}" if round_ else "")
+        about = {"prompt_id": prompt.id, "first": first, "second": second}
+        tasks.append(make_task(job, key, question, about=about, names={"judge": job.judge}))
+    return tasks
 
 
 def _pair_value(task: Task, decision: Any) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import config
+from cli import preflight
 from cli.counting import count, ids_for_testing
+from cli.flags import parser
 from config import Contestant, ExperimentConfig
 from core.clock import Clock
 from core.errors import MissingError, UsageError
@@ -173,6 +175,17 @@ def test_two_truths_and_the_rounds_are_counted_as_they_are_asked(job: Job) -> No
     assert not count([both], {}).total()
 
 
+def test_refresh_sets_a_stage_and_what_follows_aside_and_nothing_is_deleted(job: Job) -> None:
+    made(job)
+    before = {path.name.split(".")[0] for path in job.cache_dir.iterdir()}
+    folders = ["--cache_dir", str(job.cache_dir), "--results_dir", str(job.cache_dir / "results")]
+    args = parser().parse_args(["--backend", "embedded", "--refresh", "preferences", "responses", *folders])
+    preflight.begin(args, preflight.choose_backend(args, job.params), job.params)
+    aside = [path.name for path in (job.cache_dir / "previous").iterdir()]
+    assert {name.rsplit("_", 1)[0] for name in aside} == before - {"generated_prompts_coder"}
+    assert asked(job) == (0, 18, 36)
+
+
 # ── A cache that somebody opens ──────────────────────────────────────────────────────────────────────────
 
 
@@ -325,7 +338,7 @@ def test_round_robin_orders_by_mean_outcome() -> None:
 def test_listwise_truth_maps_labels_back_through_every_shuffle(job: Job) -> None:
     data = made(job)
     prompts, responses = data.prompts, data.responses
-    for truth in rank_listwise(job, prompts, responses):
+    for truth in rank_listwise(job, prompts, responses)[0]:
         assert truth.ranking == ("c", "b", "a"), "the longest response is c's, whatever label it had"
         assert dict(truth.scores) == {"c": 2.0, "b": 1.0, "a": 0.0}
     shown = {tuple(r.prompt.split("--- response ")[1::2]) for r in job.llm.requests if r.schema}  # type: ignore[attr-defined]

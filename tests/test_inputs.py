@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,25 +60,20 @@ USAGE = [
     ("--persona nobody", "--persona"),
     ("--num_prompts 4", "--num_prompts: num_prompts must lie between 5"),
     ("--num_prompts abc", "--num_prompts"),
-    ("--num_prompts -1", "--num_prompts"),
     ("--num_prompts 5.5", "--num_prompts"),
     ("--num_prompts 99999999999", "--num_prompts"),
     ("--eval_freq 0", "--eval_freq"),
     ("--eval_freq 1e3", "--eval_freq"),
     ("--lambda_reg -0.1", "--lambda_reg"),
     ("--lambda_reg nan", "--lambda_reg"),
-    ("--lambda_reg inf", "--lambda_reg"),
     ("--lambda_reg much", "--lambda_reg"),
-    ("--seed -1", "--seed"),
     ("--seed 4294967296", "--seed"),
     ("--folds 1", "--folds"),
     ("--folds 26", "folds (26) must not exceed num_prompts (25)"),
     ("--batch_size 0", "--batch_size"),
-    ("--concurrency 0", "--concurrency"),
     ("--concurrency 5000", "--concurrency"),
     ("--timeout 0", "--timeout"),
     ("--timeout nan", "--timeout"),
-    ("--timeout -inf", "--timeout"),
     ("--num_predict 0", "num_predict"),
     ("--ground_truth best", "--ground_truth"),
     ("--backend openai", "--backend"),
@@ -183,15 +178,23 @@ def test_an_address_that_is_none(
 # ── Templates ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", ["prompt_generation.txt", "preference_evaluation.txt", "ground_truth_ranking.txt"])
-@pytest.mark.parametrize("kind", ["lacks", "unknown", "gone", "binary", "folder"])
+TEMPLATES = [
+    ("prompt_generation.txt", "gone", "can't be read"),
+    ("prompt_generation.txt", "lacks", "{title}"),
+    ("preference_evaluation.txt", "binary", "can't be read"),
+    ("preference_evaluation.txt", "lacks", "{title}"),
+    ("ground_truth_ranking.txt", "folder", "can't be read"),
+    ("ground_truth_ranking.txt", "unknown", "{winner}"),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "names"), TEMPLATES, ids=[f"{name} {kind}" for name, kind, _ in TEMPLATES])
 def test_a_template_that_can_not_be_used(
     workplace: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch, name: str, kind: str,
+    monkeypatch: pytest.MonkeyPatch, name: str, kind: str, names: str,
 ) -> None:  # fmt: skip
-    folder = tmp_path_factory.mktemp("prompts")
-    for path in config.PROMPTS_DIR.glob("*.txt"):
-        (folder / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    folder = tmp_path_factory.mktemp("templates") / "prompts"
+    shutil.copytree(config.PROMPTS_DIR, folder)
     target = folder / name
     text = target.read_text(encoding="utf-8")
     target.unlink()
@@ -201,12 +204,11 @@ def test_a_template_that_can_not_be_used(
         case "unknown":
             target.write_text(text + "{winner}", encoding="utf-8")
         case "binary":
-            target.write_bytes(b"\xff\xfe\x00" + os.urandom(20) + b"\xff")
+            target.write_bytes(b"\xff\xfe\x00\x80\xff")
         case "folder":
             target.mkdir()
     monkeypatch.setattr(config, "PROMPTS_DIR", folder)
-    said = refused(("--backend", "embedded"), 2, name, capsys)
-    assert {"lacks": "{title}", "unknown": "{winner}"}.get(kind, "can't be read") in said
+    assert names in refused(("--backend", "embedded"), 2, name, capsys)
 
 
 # ── Configuration ────────────────────────────────────────────────────────────────────────────────────────
