@@ -223,7 +223,14 @@ def costs(args: Namespace, backend: Backend, params: ExperimentConfig) -> Costs:
 def how_to_run(args: Namespace, backend: Backend, command: str) -> Run:
     """Reward base, device, folders and what is to be said of them, for runs with this backend."""
     run = how_to_read(args, command, backend.name)
-    return dataclasses.replace(run, label=backend.label, notes=(*backend.notes, *run.notes), ablate=args.ablate)
+    asked = [backend.known[tag].server for tag in (*backend.contestants, backend.judge) if tag in backend.known]
+    return dataclasses.replace(
+        run,
+        label=backend.label,
+        notes=(*backend.notes, *run.notes),
+        ablate=args.ablate,
+        server=", ".join(dict.fromkeys(filter(None, asked))),
+    )
 
 
 def how_to_read(args: Namespace, command: str, backend: str | None = None) -> Run:
@@ -293,6 +300,7 @@ def begin(args: Namespace, backend: Backend, params: ExperimentConfig) -> Backen
     if {**backend.known, **now} != backend.known:
         entries = {tag: dataclasses.asdict(model) for tag, model in {**backend.known, **now}.items()}
         write_json(args.cache_dir / MODELS_FILE, entries)
+        backend = dataclasses.replace(backend, known={**backend.known, **now})
     backend = rated(backend, arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ())))
     for tag, rating in (backend.ratings or {}).items():
         if tag not in config.DEFAULT_MODELS:

@@ -31,6 +31,8 @@ class Run:
     results_dir: Path
     notes: tuple[str, ...] = ()
     ablate: bool = False
+    server: str = ""
+    """The version of the Ollama servers that answered; empty where none was asked."""
 
 
 @dataclass(frozen=True)

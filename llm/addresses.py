@@ -73,10 +73,10 @@ def on_this_machine(url: str) -> bool:
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(name).version == 6 else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((name, 0))  # only an address of this machine's own can be bound
+            probe.connect((name, 9))  # sends nothing; the way to an address of our own begins at that address
+            return str(probe.getsockname()[0]) == str(ipaddress.ip_address(name))
     except (ValueError, OSError):
         return False
-    return True
 
 
 # ── Names of models ──────────────────────────────────────────────────────────────────────────────────────
