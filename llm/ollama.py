@@ -17,6 +17,7 @@ from contextlib import closing
 from typing import Any
 
 from core.errors import MissingError, UsageError
+from llm import thinking
 from llm.addresses import parse_hosts
 from llm.calls import Calls
 from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens
@@ -24,17 +25,7 @@ from llm.ollama_hosts import Group, side_by_side
 from llm.ollama_server import ModelInfo, OllamaServer, RefusedError, ShowInfo
 from llm.replies import as_decision, as_request, bounded, read_answer
 from llm.retry import FailedAttemptError, GivenUpError
-from llm.thinking import (
-    HARMONY,
-    PROBE,
-    PROBE_TOKENS,
-    THOUGHT_TOKENS,
-    Manner,
-    ProbeAnswer,
-    Think,
-    is_thought,
-    why_no_judge,
-)
+from llm.thinking import Manner, ProbeAnswer, Think
 
 log = logging.getLogger("ranking.llm")
 
@@ -184,11 +175,11 @@ class OllamaModel:
         show = self.show(tag)
         if not show.thinking:
             return Manner()
-        if show.family in HARMONY:
+        if show.family in thinking.HARMONY:
             return Manner("low", "low")
         reply = self._probe(tag, False)
         content, cut = reply.message.content or "", reply.done_reason == "length"
-        thought = is_thought(content, reply.message.thinking, cut=cut)
+        thought = thinking.is_thought(content, reply.message.thinking, cut=cut)
         return Manner(thought, False)  # under a schema the answer begins at once: no room to think
 
     def _probed_judge(self, tag: str) -> Manner:
@@ -200,7 +191,7 @@ class OllamaModel:
         try:
             ProbeAnswer.model_validate_json(reply.message.content or "")
         except ValueError:
-            why = why_no_judge(tag, show.family, self.server_of(tag).known_version())
+            why = thinking.why_no_judge(tag, show.family, self.server_of(tag).known_version())
             return Manner(manner.plain, manner.structured, why)
         return manner
 
@@ -211,7 +202,7 @@ class OllamaModel:
             "seed": 0,
             "temperature": 0.0,
             "num_ctx": self._context(server.show(tag)),
-            "num_predict": PROBE_TOKENS,
+            "num_predict": thinking.PROBE_TOKENS,
         }
         server.make_room(tag)
         with Calls() as calls:
@@ -222,7 +213,7 @@ class OllamaModel:
                     calls,
                     lambda client: client.chat(
                         model=tag,
-                        messages=[{"role": "user", "content": PROBE}],
+                        messages=[{"role": "user", "content": thinking.PROBE}],
                         format=schema.model_json_schema() if schema else None,
                         options=options,
                         think=think,
@@ -288,7 +279,7 @@ class OllamaModel:
                     model=request.model,
                     messages=[*system, {"role": "user", "content": request.prompt}],
                     format=bounded(request.schema, request.num_predict) if request.schema else None,
-                    options=self._options(show, request, redraws, THOUGHT_TOKENS if think else 0),
+                    options=self._options(show, request, redraws, thinking.THOUGHT_TOKENS if think else 0),
                     think=think,  # None for models that can't: servers refuse the word for them
                     keep_alive=KEEP_ALIVE,
                 ),

@@ -221,7 +221,7 @@ def test_a_servers_words_can_not_drive_the_terminal() -> None:
 
 
 def test_imports_are_light() -> None:
-    heavy = ("ollama", "httpx", "tenacity", "torch", "numpy")
+    heavy = ("ollama", "httpx", "torch", "numpy")
     code = f"import sys, llm.ollama; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
