@@ -100,7 +100,7 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = ()) -> Data:
     }
     truths = round_robin_truths(preferences, contestants)
     true = {truth.prompt_id for truth in truths}  # a prompt without a truth tests nothing: it is left out whole
-    prompts = [p for p in prompts if p.id in true]
+    prompts, responses = [p for p in prompts if p.id in true], [r for r in responses if r.prompt_id in true]
     left_out["prompts"] = _left_out(job, len(planned), len(prompts))
     chosen = [p for p in prompts if p.id in listed and truth_by != "round_robin"]
     with clock.stage("ground_truth"):
@@ -110,7 +110,7 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = ()) -> Data:
     job.llm.unload()  # the reward base needs the memory
     return Data(
         prompts=tuple(prompts),
-        responses=tuple(r for r in responses if r.prompt_id in true),
+        responses=tuple(responses),
         judgements=tuple(j for j in judgements if j.prompt_id in true),
         preferences=tuple(p for p in preferences if p.prompt_id in true),
         truths=tuple(truths),

@@ -94,7 +94,8 @@ def persist(
                 wait = min(wait, max(left, 0.0))  # one last attempt at the end
             over = failures == ATTEMPTS or left <= 0.0 or hung == 2
         if not over:
-            log.info("%s: %s; asked again (attempt %d)", about, error, tried + 1)
+            say = log.debug if error.redraw else log.info
+            say("%s: %s; asked again (attempt %d)", about, error, tried + 1)
         if over or ended.wait(wait):
             said = f"{about}: {error} ({tried} attempts at {address}). {KEPT} {error.hint}".rstrip()
             if error.redraw:

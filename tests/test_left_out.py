@@ -34,19 +34,19 @@ def job_on(server: FakeOllama, folder: Path, **params: Any) -> Job:
 
 
 class Hopeless:
-    """One response to each of these topics, and one order of one pair about ``pair``, are never of any use."""
+    """One response to each of these topics, and the first ``orders`` of pairs about ``pair``, are never of any use."""
 
-    def __init__(self, *topics: str, pair: str = "\0") -> None:
-        self.topics, self.pair = topics, pair
-        self.first = ""
+    def __init__(self, *topics: str, pair: str = "\0", orders: int = 1) -> None:
+        self.topics, self.pair, self.orders = topics, pair, orders
+        self.first: list[str] = []
 
     def __call__(self, request: dict[str, Any], n: int) -> str | None:
         text = last_text(request)
         if "format" not in request:
             return "abort" if request["model"] == TAGS[1] and any(t in text for t in self.topics) else None
-        if shown(text) and self.pair in text:
-            self.first = self.first or text
-        return "abort" if text == self.first else None
+        if shown(text) and self.pair in text and text not in self.first and len(self.first) < self.orders:
+            self.first.append(text)
+        return "abort" if text in self.first else None
 
 
 def training_topics(job: Job) -> list[str]:
@@ -121,6 +121,16 @@ def test_a_left_out_shuffle_leaves_the_others_and_a_gap_moves_no_other_prompt(tm
     assert after.test_ids == before.test_ids
     assert set(after.train_ids) < set(before.train_ids)
     assert sum(map(len, after.folds)) == 4
+
+
+def test_a_prompt_without_a_truth_is_left_out_whole(tmp_path: Path) -> None:
+    with FakeOllama() as server:
+        job = job_on(server, tmp_path)
+        server.faults = Hopeless(pair=training_topics(job)[0], orders=2)  # both pairs in which a model is shown first
+        data = make_data(dataclasses.replace(job, llm=model_of(server, concurrency=1)), Clock())
+    assert data.left_out == {"responses": 0, "pairs": 2, "prompts": 1, "rankings": 0}
+    for records in (data.prompts, data.responses, data.judgements, data.preferences, data.truths):
+        assert len({getattr(r, "prompt_id", None) or r.id for r in records}) == 4
 
 
 def test_a_truth_needs_all_opponents_of_each_model_but_one() -> None:
