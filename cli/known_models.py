@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from cli.backend import Known
 
 # The digests and contexts of Ollama's models as of the last run that saw the server. With them a run on full caches
 # needs no server, and a model that was pulled anew is noticed before it is asked again.
 MODELS_FILE = "model_digests.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What an earlier run saw of a model; ``context`` in tokens, None where the server did not say."""
-
-    digest: str
-    context: int | None = None
-    server: str | None = None
-    """The version of the server that had it: another one may sample differently."""
 
 
 def read_known(cache_dir: Path) -> dict[str, Known]:

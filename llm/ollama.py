@@ -24,15 +24,13 @@ from llm.interface import Choice, Completion, Decision, LeftOut, Request, estima
 from llm.ollama_hosts import Group, side_by_side
 from llm.ollama_server import ModelInfo, OllamaServer, RefusedError, ShowInfo
 from llm.replies import as_decision, as_request, bounded, read_answer
-from llm.retry import FailedAttemptError, GivenUpError
+from llm.retry import FailedAttemptError, GivenUpError, warmed
 from llm.thinking import Manner, ProbeAnswer, Think
 
 log = logging.getLogger("ranking.llm")
 
 DEFAULT_NUM_CTX = 8192
 KEEP_ALIVE = "30m"  # a model must not be unloaded while the suite reads or writes its caches
-WARMER = 0.2  # temperature added with each redraw: at 0 another seed would draw the same useless answer again
-WARMEST = 1.3
 KEPT_TOKENS = (4, 5)  # at a prompt's beginning when the server cuts it: num_keep's default, and a BOS
 
 
@@ -309,10 +307,9 @@ class OllamaModel:
         return completion
 
     def _options(self, show: ShowInfo, request: Request, redraws: int, thought: int) -> dict[str, Any]:
-        warmed = min(request.temperature + WARMER * redraws, max(WARMEST, request.temperature))
         return {
             "seed": (request.seed + redraws * 7919) & 0x7FFFFFFF,
-            "temperature": round(warmed, 3),
+            "temperature": warmed(request.temperature, redraws),
             "num_ctx": self._context(show),
             "num_predict": request.num_predict + thought,
         }

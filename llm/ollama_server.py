@@ -197,7 +197,7 @@ class OllamaServer:
             return MissingError(
                 f"{self.url} has no model {model} ({reply}). {KEPT} Get the model with:\n  ollama pull {model}"
             )
-        if reply.status == 400 and any(words in said for words in OVERFLOW):
+        if reply.status == 400 and any(words in reply.body for words in OVERFLOW):
             reason = f"it is longer than the context of {model} ({reply})"
             return GivenUpError(f"{self.url} did not take a question to {model}: {reason}. {KEPT}", reason)
         if "does not support chat" in said:

@@ -14,9 +14,11 @@ log = logging.getLogger("ranking.llm")
 T = TypeVar("T")
 
 ATTEMPTS = 7  # where 13 % of all attempts fail, one question in a million is lost
-DRAWS = 7  # answers that are no use before a question is given up
-LONGEST_WAIT = 30.0  # seconds between two attempts
+DRAWS = 7  # answers that are of no use before a question is given up
+LONGEST_WAIT = 30.0  # seconds between two attempts, where the server does not ask for more
 RESTART = 8.0  # seconds in which a server that refuses connections may have been started again
+WARMER = 0.2  # temperature added with each redraw: at 0 another seed would draw the same useless answer again
+WARMEST = 1.3
 KEPT = "All answers so far are kept: the same command goes on from there."
 
 
@@ -25,7 +27,7 @@ class FailedAttemptError(Exception):
 
     ``redraw``: the answer was at fault, so another one must be drawn. ``hint``: what a user can do if it goes on.
     ``connection``: it "failed", was "refused" since nobody listens at the server's address, or "hung" until the time
-    limit was over.
+    limit was over. ``wait``: seconds that the server asks for before the next attempt.
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class FailedAttemptError(Exception):
         redraw: bool = False,
         hint: str = "",
         connection: Literal["", "failed", "refused", "hung"] = "",
+        wait: float = 0.0,
     ) -> None:
         super().__init__(what)
         self.redraw = redraw
         self.hint = hint
         self.connection = connection
+        self.wait = wait
 
 
 class LostServerError(MissingError):
@@ -54,6 +58,11 @@ class GivenUpError(MissingError):
         self.reason = reason
 
 
+def warmed(temperature: float, redraws: int) -> float:
+    """The temperature of a redraw: warmer each time."""
+    return round(min(temperature + WARMER * redraws, max(WARMEST, temperature)), 3)
+
+
 def persist(
     about: str,
     attempt: Callable[[int], T],
@@ -66,8 +75,9 @@ def persist(
     """Call ``attempt(number of redraws so far)`` until it succeeds.
 
     An answer that is of no use is drawn anew at once, ``DRAWS`` times in all. Other trouble is waited for, twice as
-    long before each attempt, from ``first_wait``: ``ATTEMPTS`` times in a row, and not begun again after two time
-    limits, so that a server that hangs is asked twice and not seven times; where nobody listens, ``RESTART`` seconds.
+    long before each attempt, from ``first_wait``, and at least as long as the server asks for: ``ATTEMPTS`` times in a
+    row, and not begun again after two time limits, so that a server that hangs is asked twice and not seven times;
+    where nobody listens, ``RESTART`` seconds.
     Once ``ended`` is set nothing is tried again. Where no attempt succeeded it raises MissingError, naming ``about``
     and ``address``: GivenUpError where the answers were at fault, LostServerError where the server is gone.
     """
@@ -87,7 +97,7 @@ def persist(
         else:
             failures += 1
             hung += error.connection == "hung"
-            wait = min(first_wait * 2 ** (failures - 1), LONGEST_WAIT)
+            wait = max(error.wait, min(first_wait * 2 ** (failures - 1), LONGEST_WAIT))
             left = since + 2 * time_limit - now
             if dead_since is not None:
                 left = min(left, dead_since + RESTART - now)

@@ -252,7 +252,7 @@ class FakeOllama:
 
     def _reply(self, call: Call) -> Json:
         options = call.request.get("options") or {}
-        content = _spoil(self.brain(call.request), call.fault)
+        content = spoil(self.brain(call.request), call.fault)
         thought, content = _think(self.models[call.model], call.request, content, self.version)
         limit = options.get("num_predict", -1)
         if limit >= 0 and thought:
@@ -274,7 +274,7 @@ class FakeOllama:
         }
 
 
-def _spoil(content: str, fault: str | None) -> str:
+def spoil(content: str, fault: str | None) -> str:
     half = content[: len(content) // 2]
     return {
         "cut_json": half,
