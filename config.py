@@ -308,7 +308,7 @@ class ExperimentConfig:
 
     num_predict: int = 512
     num_ctx: int = 8192  # one value for all: a change makes Ollama load the model anew
-    concurrency: int = 4
+    concurrency: int = 2  # one is answered (more: OLLAMA_NUM_PARALLEL), and the next one waits at the server
     timeout: float = 300.0
     response_temperature: float = 0.7
     prompt_temperature: float = 0.9

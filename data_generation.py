@@ -8,8 +8,9 @@ from, asks a language model for the rest, and keeps every answer at once (``stag
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -19,7 +20,7 @@ from core.clock import Clock
 from core.errors import MissingError
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
 from core.store import Item
-from llm.interface import Request
+from llm.interface import LeftOut, Request
 from stages import weighing
 from stages.judging import (
     judge_pairs,
@@ -29,7 +30,19 @@ from stages.judging import (
     round_robin_truths,
     shortened,
 )
-from stages.tasks import Job, Task, answer, ask, fill, load_template, make_task, progress_bar, read_value, unlike
+from stages.tasks import (
+    Job,
+    Task,
+    answer,
+    ask,
+    fill,
+    load_template,
+    make_task,
+    most_left_out,
+    progress_bar,
+    read_value,
+    unlike,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,10 @@ class Data:
     """Their round-robin truths in two more rounds of judging, for the noise ceiling."""
     readers: tuple[Preference, ...] = ()
     """What the reference readers prefer, where the judge weighs texts by their likelihood."""
+    planned: tuple[str, ...] = ()
+    """Ids of all prompts, also of those left out: splits are drawn over them, so that a gap moves no other prompt."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """How many {prompts, responses, pairs, rankings} have no usable answer, in the words of the results."""
     shortened: int = 0
     """Responses that the judge was not shown in full."""
     server_cuts: int = 0
@@ -63,9 +80,10 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = ()) -> Data:
     """
     truth_by = job.params.ground_truth
     with clock.stage("prompts"):
-        prompts = generate_prompts(job)
+        planned = generate_prompts(job)
     with clock.stage("responses"):
-        responses = collect_responses(job, prompts)
+        answered = collect_responses(job, planned)
+        prompts, responses = _whole(job, planned, answered)
     readers: list[Preference] = []
     with clock.stage("preferences"):
         if job.llm.weighs_options:
@@ -74,25 +92,55 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = ()) -> Data:
             readers = weighing.reader_preferences(job, prompts, readings)
         else:
             judgements = judge_pairs(job, prompts, responses)
+    contestants = len(job.contestants)
     preferences = preferences_from(judgements)
-    truths = round_robin_truths(preferences)
+    left_out = {
+        "responses": len(planned) * contestants - len(answered),
+        "pairs": len(prompts) * math.comb(contestants, 2) - len(preferences),
+    }
+    truths = round_robin_truths(preferences, contestants)
+    true = {truth.prompt_id for truth in truths}  # a prompt without a truth tests nothing: it is left out whole
+    prompts, responses = [p for p in prompts if p.id in true], [r for r in responses if r.prompt_id in true]
+    left_out["prompts"] = _left_out(job, len(planned), len(prompts))
     chosen = [p for p in prompts if p.id in listed and truth_by != "round_robin"]
     with clock.stage("ground_truth"):
         _print_truths(job, truths)
-        listwise = rank_listwise(job, chosen, responses) if chosen else []
+        listwise, left_out["rankings"] = rank_listwise(job, chosen, responses) if chosen else ([], 0)
         rounds = judge_rounds(job, chosen, responses) if chosen and truth_by == "both" else []
+    job.llm.unload()  # the reward base needs the memory
     return Data(
         prompts=tuple(prompts),
         responses=tuple(responses),
-        judgements=tuple(judgements),
-        preferences=tuple(preferences),
+        judgements=tuple(j for j in judgements if j.prompt_id in true),
+        preferences=tuple(p for p in preferences if p.prompt_id in true),
         truths=tuple(truths),
         listwise=tuple(listwise),
-        rounds=tuple(tuple(round_robin_truths(preferences_from(judged))) for judged in rounds),
+        rounds=tuple(tuple(round_robin_truths(preferences_from(judged), contestants)) for judged in rounds),
         readers=tuple(readers),
+        planned=tuple(p.id for p in planned),
+        left_out=left_out,
         shortened=0 if job.llm.weighs_options else shortened(job, prompts, responses, {p.id for p in chosen}),
         server_cuts=getattr(job.llm, "server_cuts", 0),  # only a server cuts
     )
+
+
+def _whole(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> tuple[list[Prompt], list[Response]]:
+    """The prompts that every contestant answered, and their responses."""
+    answered = {(r.prompt_id, r.model) for r in responses}
+    whole = [p for p in prompts if all((p.id, model) in answered for model in job.contestants)]
+    ids = {p.id for p in whole}
+    return whole, [r for r in responses if r.prompt_id in ids]
+
+
+def _left_out(job: Job, planned: int, left: int) -> int:
+    """How many prompts are left out. Raises MissingError where that are too many."""
+    if planned - left > most_left_out(planned):
+        raise MissingError(
+            f"{planned - left} of {planned} prompts are left out, where at most {most_left_out(planned)} may be: "
+            f"{job.judge} gave too few usable judgements. Everything is kept. Take another --judge, or ask it again "
+            "with --refresh preferences."
+        )
+    return planned - left
 
 
 # ── Prompts ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,7 +214,8 @@ def _write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> It
     while numbers:
         request = _prompt_request(job, numbers[: job.params.prompts_per_request], known, attempt=barren)
         ((_, completion),) = ask(job, [request], "prompts")
-        fresh = list(unlike(completion.parsed.prompts, known))[: len(numbers)]
+        written = [] if isinstance(completion, LeftOut) else completion.parsed.prompts
+        fresh = list(unlike(written, known))[: len(numbers)]
         barren = 0 if fresh else barren + 1
         if barren == MAX_BARREN_REQUESTS:
             raise MissingError(
@@ -204,7 +253,8 @@ def _prompt_request(job: Job, numbers: Sequence[int], known: Sequence[str], atte
 
 def collect_responses(job: Job, prompts: Sequence[Prompt]) -> list[Response]:
     """Every contestant's response to every prompt: all prompts of one contestant before the next contestant, since a
-    reload costs more than any answer. Those that are there already are taken as they are."""
+    reload costs more than any answer. Those that are there already are taken as they are; where one is left out, the
+    others' responses to that prompt are still here."""
     if job.responses:
         given = {(r.prompt_id, r.model): r for r in job.responses}
         return [given[prompt.id, model] for model in job.contestants for prompt in prompts]
@@ -235,7 +285,7 @@ def collect_responses(job: Job, prompts: Sequence[Prompt]) -> list[Response]:
         }
 
     with job.store(config.RESPONSES_FILE, "responses") as store:
-        return answer(job, store, tasks, value, Response, "responses")
+        return answer(job, store, tasks, value, Response, "responses", lambda task: task.about["prompt_id"])
 
 
 # ── Truths ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,7 +318,7 @@ def rankings_by(
     if not reader.llm.weighs_options:
         responses = [response for one in data for response in one.responses]
         judgements = judge_pairs(reader, [p for prompts in asked for p in prompts], responses)
-        return round_robin_truths(preferences_from(judgements))
+        return round_robin_truths(preferences_from(judgements), len(reader.contestants))
     truths = []
     for job, one, prompts in zip(jobs, data, asked, strict=True):
         advantage = weighing.advantages(weighing.read_responses(job, prompts, one.responses, persona=reader))

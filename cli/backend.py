@@ -19,6 +19,8 @@ class Known:
     digest: str
     """Empty where no server tells one."""
     context: int | None = None
+    server: str | None = None
+    """The version of the server that had it: another one may sample differently."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Say what is there, what is missing and how to get it, and what a run costs: all of it with ``--check``, what is
 missing before every run.
 
-Looks only: no model is asked, nothing is written, neither torch nor transformers is imported.
+Looks only: nothing is written, neither torch nor transformers is imported, and no model is asked but those that can
+think, one small question, since only their answer shows how they are to be asked.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from core.errors import MissingError, UsageError
 from stages.tasks import TEMPLATES, Job, load_template
 
 if TYPE_CHECKING:
-    from llm.ollama import ModelInfo, OllamaModel
+    from llm.ollama import OllamaModel
+    from llm.ollama_server import ModelInfo
 
 GIB = 1024**3
 
@@ -119,26 +121,38 @@ def _server(args: Namespace, backend: Backend, calls: Mapping[str, int]) -> Iter
             said += f" as Ollama does. {other}"
         yield Finding("Ollama", said, fix) if calls else Finding("Ollama", f"{said}, and everything is cached")
         return
-    yield Finding("Ollama", f"version {llm.version()} answers at {llm.display_host}")
+    for server in llm.servers:
+        lost = server not in llm.answering()
+        said = "no server answers" if lost else f"version {server.version()} answers"
+        yield Finding("Ollama", f"{said} at {server.url}")
     installed = llm.installed()
     for tag in backend.asked:
         roles = ["contestant"] * (tag in backend.contestants) + ["judge"] * (tag == backend.judge)
         yield _model(llm, tag, " and ".join(roles), installed, calls.get(tag, 0))
+    llm.unload()  # what was probed
 
 
 def _model(llm: OllamaModel, tag: str, role: str, installed: Mapping[str, ModelInfo], calls: int) -> Finding:
+    from llm.addresses import find_tag, is_cloud
     from llm.interface import nearest_tags
 
-    info = installed.get(tag) or installed.get(f"{tag}:latest")
+    info = installed.get(find_tag(tag, installed) or "")
     about = f"{tag} ({role})"
     if info is None:
         near = nearest_tags(tag, installed)
         similar = f"; installed and similar: {', '.join(near)}" if near else ""
         left = "" if calls else ", and nothing is left to ask it"
         return Finding(about, f"not installed{left}{similar}", f"ollama pull {tag}" if calls else "")
-    shown = llm.show(tag)
+    shown, judges = llm.show(tag), role.endswith("judge")
+    if not shown.chats:
+        return Finding(about, "it only embeds, and answers no questions", "take another model")
+    if judges and is_cloud(tag):
+        return Finding(about, "models in the cloud give no structured answers", "--judge with an installed model")
+    manner = llm.manner(tag, judge=judges) if calls else None
+    if manner and manner.cannot_judge:
+        return Finding(about, manner.cannot_judge, "--judge with another model")
     context = f"context {shown.context_length:,} tokens" if shown.context_length else "context not told"
-    thinks = ", can think (told not to)" if shown.thinking else ""
+    thinks = f", {manner.said if manner else 'can think'}" if shown.thinking else ""
     size = f"{info.size_bytes / 1e9:.1f} GB {info.parameter_size} {info.quantization}".rstrip()
     return Finding(about, f"{size}, {context}{thinks}")
 

@@ -48,6 +48,7 @@ def run(
         log.info("How alike are the personas? Each judges the test prompts of the others, calls: %s", said)
     owner = {prompt_id: job.name for job in jobs for prompt_id in ids_for_testing(job)}
     rankings = {job.name: {t.prompt_id: t for t in rankings_by(job, jobs, data, owner)} for job in jobs}
+    owner = {prompt_id: name for prompt_id, name in owner.items() if all(prompt_id in r for r in rankings.values())}
     together = {
         "schema_version": config.SCHEMA_VERSION,
         "backend": jobs[0].llm.backend,

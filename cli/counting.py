@@ -136,6 +136,9 @@ class Counting:
             self._count(choice, len(choice.options) if self.weighs_options else 1)
             yield index, Decision(choice.options[0], scores=(0.0,) * len(choice.options))
 
+    def unload(self) -> None:
+        """There is nothing."""
+
     def _count(self, question: Request | Choice, calls: int) -> None:
         if question not in self._asked:
             self._asked.add(question)

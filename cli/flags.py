@@ -85,7 +85,8 @@ def parser() -> argparse.ArgumentParser:
     flag("cache_dir", "where answers are kept", type=_folder, default=Path("cache"))
     flag("results_dir", "where results are written", type=_folder, default=Path("results"))
     flag("concurrency", "requests in flight to a server", type=int, default=d.concurrency)
-    flag("timeout", "seconds for one request to a server", type=float, default=d.timeout)
+    waits = "seconds for one answer; a request waits so long for each one in flight at its server"
+    flag("timeout", waits, type=float, default=d.timeout)
     limits = f"tokens for one answer (default: {d.num_predict}; embedded: {config.EMBEDDED_NUM_PREDICT})"
     flag("num_predict", limits, type=int)
     flag("folds", "parts of the cross-validation by prompt", type=int, default=d.folds)

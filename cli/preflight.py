@@ -6,7 +6,6 @@ Looks only, and writes nothing until ``begin``.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from cli import openai_server
 from cli.backend import Backend, Known, at_least_two, is_name
 from cli.counting import Costs, by_model, count
 from cli.flags import STAGE_FILES, personas, refreshed
+from cli.known_models import MODELS_FILE, digests, read_known
 from config import Contestant, ExperimentConfig
 from core.errors import MissingError, UsageError
 from core.files import keep_previous, refusal, write_json
@@ -100,7 +100,7 @@ def choose_backend(args: Namespace, params: ExperimentConfig) -> Backend:
     if args.backend == "embedded":
         return _embedded(args)
     if args.backend == "openai":
-        return openai_server.backend(args, params, _read_known(args.cache_dir))
+        return openai_server.backend(args, params, read_known(args.cache_dir))
     ollama = _ollama(args, params)
     if args.backend == "ollama" or ollama.answers or ollama_flags(args):
         return ollama
@@ -139,20 +139,22 @@ def _embedded(args: Namespace, notes: tuple[str, ...] = ()) -> Backend:
 
 
 def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
+    from llm.addresses import usual_tag
     from llm.ollama import OllamaModel
 
     given = args.own and args.own.contestants
-    tags = [] if given else at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
-    judge = args.judge or config.DEFAULT_JUDGE
+    named = [usual_tag(tag, config.DEFAULT_MODELS) for tag in args.models or ()]
+    tags = [] if given else at_least_two(named) if named else list(config.DEFAULT_MODELS)
+    judge = usual_tag(args.judge, config.DEFAULT_MODELS) if args.judge else config.DEFAULT_JUDGE
     for flag, names in (("models", tags), ("judge", [judge])):
         if odd := [name for name in names if not is_name(name)]:
             raise UsageError(f"--{flag} {odd[0]!r} is no Ollama tag such as gemma3:4b; `ollama list` shows them.")
-    known = _read_known(args.cache_dir)
+    known = read_known(args.cache_dir)
     llm = OllamaModel(
         concurrency=params.concurrency,
         timeout=params.timeout,
         num_ctx=dict.fromkeys([*tags, judge], params.num_ctx),
-        known_digests=_digests(known),
+        known_digests=digests(known),
     )
     answers = llm.available()
     contestants = given or {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
@@ -206,7 +208,14 @@ def counted_jobs(args: Namespace, backend: Backend, params: ExperimentConfig) ->
 def how_to_run(args: Namespace, backend: Backend, command: str) -> Run:
     """Reward base, device, folders and what is to be said of them, for runs with this backend."""
     run = how_to_read(args, command, backend.name)
-    return dataclasses.replace(run, label=backend.label, notes=(*backend.notes, *run.notes), ablate=args.ablate)
+    asked = [backend.known[tag].server for tag in (*backend.contestants, backend.judge) if tag in backend.known]
+    return dataclasses.replace(
+        run,
+        label=backend.label,
+        notes=(*backend.notes, *run.notes),
+        ablate=args.ablate,
+        server=", ".join(dict.fromkeys(filter(None, asked))),
+    )
 
 
 def how_to_read(args: Namespace, command: str, backend: str | None = None) -> Run:
@@ -218,28 +227,6 @@ def how_to_read(args: Namespace, command: str, backend: str | None = None) -> Ru
 
 # ── Models that changed ──────────────────────────────────────────────────────────────────────────────────
 
-# The digests and contexts of the servers' models as of the last run that saw the server. With them a run on full caches
-# needs no server, and a model that was pulled anew is noticed before it is asked again.
-MODELS_FILE = "model_digests.json"
-
-
-def _read_known(cache_dir: Path) -> dict[str, Known]:
-    """By tag; empty where there is no such file, and without the entries that can't be read."""
-    try:
-        found = json.loads((cache_dir / MODELS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    known = {}
-    for tag, entry in found.items() if isinstance(found, dict) else ():
-        match entry:
-            case {"digest": str(digest), "context": int() | None as context}:
-                known[tag] = Known(digest, context)
-    return known
-
-
-def _digests(known: Mapping[str, Known]) -> dict[str, str]:
-    return {tag: model.digest for tag, model in known.items()}
-
 
 def seen_now(backend: Backend) -> dict[str, Known]:
     """What the server has of this run's models; those that it lacks are left out, and all where it does not answer."""
@@ -247,10 +234,15 @@ def seen_now(backend: Backend) -> dict[str, Known]:
         return openai_server.seen_now(backend)
     if backend.name != "ollama" or not backend.answers:
         return {}
+    from llm.addresses import find_tag
+
     llm: OllamaModel = backend.llm  # type: ignore[assignment]
     installed = llm.installed()
-    here = [tag for tag in backend.asked if tag in installed or f"{tag}:latest" in installed]
-    return {tag: Known(str(llm.identity(tag)["digest"]), llm.show(tag).context_length) for tag in here}
+    here = [tag for tag in backend.asked if find_tag(tag, installed)]
+    return {
+        tag: Known(str(llm.identity(tag)["digest"]), llm.show(tag).context_length, llm.server_of(tag).known_version())
+        for tag in here
+    }
 
 
 def change_of_models(
@@ -261,7 +253,7 @@ def change_of_models(
     if not tags:
         return None
     jobs = counted_jobs(args, backend, params)
-    more = by_model(count(jobs, {}).total() - count(jobs, _digests(backend.known)).total())
+    more = by_model(count(jobs, {}).total() - count(jobs, digests(backend.known)).total())
     what = "nothing is asked again"
     if more:
         what = f"their answers and what was judged of them are asked again: {listed(more)}"
@@ -295,6 +287,7 @@ def begin(args: Namespace, backend: Backend, params: ExperimentConfig) -> Backen
     if {**backend.known, **now} != backend.known:
         entries = {tag: dataclasses.asdict(model) for tag, model in {**backend.known, **now}.items()}
         write_json(args.cache_dir / MODELS_FILE, entries)
+        backend = dataclasses.replace(backend, known={**backend.known, **now})
     backend = rated(backend, arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ())))
     for tag, rating in (backend.ratings or {}).items():
         if tag not in config.DEFAULT_MODELS:

@@ -94,6 +94,7 @@ def _answers(args: Namespace, job: Job, known: learned.Learned, texts: Sequence[
     ids = {text: f"asked-{fingerprint(text)}" for text in texts}
     prompts = [Prompt(prompt_id, text) for text, prompt_id in ids.items()]
     responses = collect_responses(job, prompts)
+    job.llm.unload()
     features = compute_features(
         known.base, prompts, responses, cache_dir=job.cache_dir, name=job.name, device=args.device
     )
@@ -146,7 +147,7 @@ def _costs(job: Job) -> dict[str, Cost]:
     with job.store(config.RESPONSES_FILE, "responses", read_only=True) as store:
         for item in store.items():
             value = item.value
-            if value["model"] in tokens:
+            if value["model"] in tokens and "tokens" in value:  # else it is left out
                 tokens[value["model"]] += value["tokens"]
                 seconds[value["model"]] += value["seconds"]
     sizes = _sizes(job)
@@ -158,6 +159,7 @@ def _costs(job: Job) -> dict[str, Cost]:
 
 def _sizes(job: Job) -> dict[str, tuple[int | None, str | None]]:
     """Bytes and parameters of each contestant; unknown while its server is off."""
+    from llm.addresses import find_tag
     from llm.ollama import OllamaModel
 
     if not isinstance(job.llm, OllamaModel):
@@ -168,7 +170,7 @@ def _sizes(job: Job) -> dict[str, tuple[int | None, str | None]]:
     found: dict[str, tuple[int | None, str | None]] = {}
     for model, contestant in job.contestants.items():
         tag = contestant.ollama_tag or model
-        info = installed.get(tag) or installed.get(f"{tag}:latest")
+        info = installed.get(find_tag(tag, installed) or "")
         found[model] = (info.size_bytes, info.parameter_size or None) if info else (None, None)
     return found
 

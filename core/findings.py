@@ -31,6 +31,8 @@ class Run:
     results_dir: Path
     notes: tuple[str, ...] = ()
     ablate: bool = False
+    server: str = ""
+    """The version of the Ollama servers that answered; empty where none was asked."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Findings:
 
     main_metric: str
     """The metric that the winner is decided in: ``kendall_tau``, for votes ``ranking_accuracy``."""
-    counts: Mapping[str, int]
+    counts: Mapping[str, Any]
     judge_quality: Figures
     final: Mapping[str, Figures]
     """{system: {metric: mean on the documented split}}."""

@@ -11,6 +11,7 @@ import evaluation
 from base.features import Features, compute_features
 from config import ExperimentConfig
 from core.clock import Clock
+from core.errors import MissingError
 from core.findings import Findings, Run
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference, Rating
@@ -66,9 +67,14 @@ def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ..
 
 
 def design(data: Data, params: ExperimentConfig) -> Design:
-    """Split the data as the parameters say."""
-    ids = [prompt.id for prompt in data.prompts]
-    train, test = documented_split(ids, params)
+    """Split the data as the parameters say. Raises MissingError where no prompt that tests has been answered."""
+    here = {prompt.id for prompt in data.prompts}
+    ids = data.planned or [prompt.id for prompt in data.prompts]
+    train, test = (tuple(i for i in part if i in here) for part in documented_split(ids, params))
+    if not test:
+        raise MissingError("Every prompt that would have tested is left out. Run again with a higher --num_prompts.")
+    parts = evaluation.folds(ids, params.folds, params.random_seed)
+    kept = [tuple(i for i in part if i in here) for part in parts]
     round_robin = tuple(truth for truth in data.truths if truth.prompt_id in test)
     return Design(
         evaluation.shuffled(data.preferences, params.random_seed),
@@ -76,7 +82,7 @@ def design(data: Data, params: ExperimentConfig) -> Design:
         train,
         test,
         data.listwise if params.ground_truth == "listwise" else round_robin,
-        evaluation.folds(ids, params.folds, params.random_seed),
+        tuple(part for part in kept if part),
     )
 
 
@@ -185,8 +191,8 @@ def evaluate(
     )
 
 
-def counts(data: Data, plan: Design) -> dict[str, int]:
-    """How much of everything there is; ``preferences`` and ``ties`` are those that train."""
+def counts(data: Data, plan: Design) -> dict[str, Any]:
+    """How much of everything there is; ``preferences`` and ``ties`` are those that train, ``left_out`` by what."""
     training = plan.training.preferences
     graded = any(not judgement.ordered for judgement in data.judgements)
     near = TIE if graded else 0.0
@@ -201,6 +207,7 @@ def counts(data: Data, plan: Design) -> dict[str, int]:
         "truncated_responses": sum(r.truncated for r in data.responses),
         "shortened_responses": data.shortened,
         "server_cuts": data.server_cuts,
+        "left_out": {what: data.left_out.get(what, 0) for what in ("prompts", "responses", "pairs", "rankings")},
     }
 
 

@@ -144,8 +144,8 @@ class BadReplyError(Exception):
     """
 
     def __init__(self, status: int, said: str, body: str = "", wait: float = 0.0) -> None:
-        super().__init__(f"HTTP {status}: {said}")
-        self.status, self.body, self.wait = status, body, wait
+        super().__init__(f"HTTP {status}: {said}" if said else f"HTTP {status}, without a word")
+        self.status, self.said, self.body, self.wait = status, said, body, wait
 
 
 def check_reply(response: httpx.Response) -> None:

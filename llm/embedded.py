@@ -164,6 +164,9 @@ class EmbeddedModel:
             winner = choice.options[max(range(len(scores)), key=scores.__getitem__)]
             yield i, Decision(winner=winner, scores=scores, seconds=seconds)
 
+    def unload(self) -> None:
+        """Nothing: it is small, and read again for the next persona."""
+
     def _load(self) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
         if self._loaded is None:
             start = time.perf_counter()

@@ -70,6 +70,13 @@ class Decision:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What comes in the place of an answer where none was of any use, however often it was drawn."""
+
+    reason: str
+
+
 class LanguageModel(Protocol):
     """What the data stages need of a language model."""
 
@@ -81,11 +88,14 @@ class LanguageModel(Protocol):
     def identity(self, model: str) -> dict[str, Any]:
         """Exactly which model this is, as far as it can be known: part of the hash of everything it answers."""
 
-    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion | LeftOut]]:
         """Yield (index, completion) as they finish. Requests to one model should stand together."""
 
-    def choose(self, choices: Sequence[Choice]) -> Iterator[tuple[int, Decision]]:
+    def choose(self, choices: Sequence[Choice]) -> Iterator[tuple[int, Decision | LeftOut]]:
         """Yield (index, decision) as they finish. Choices by one model should stand together."""
+
+    def unload(self) -> None:
+        """Free the memory that models fill on this machine: they are not asked for a while."""
 
 
 # ── Texts and tags ───────────────────────────────────────────────────────────────────────────────────────

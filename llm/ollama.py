@@ -1,4 +1,4 @@
-"""Ollama: the implementation of ``llm.interface.LanguageModel`` that asks a server, through the official client.
+"""Ollama: the implementation of ``llm.interface.LanguageModel`` that asks servers, through the official client.
 
 model = OllamaModel()                       # OLLAMA_HOST, else http://127.0.0.1:11434
 for index, completion in model.complete([Request("gemma3:4b", "How do I sort a list?", label="prompt 1")]):
@@ -11,66 +11,40 @@ import functools
 import itertools
 import logging
 import os
-import re
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import Any
 
 from core.errors import MissingError, UsageError
-from core.hub import within
-from llm.calls import PASSING, BadReplyError, Calls, certificates, check_reply, is_loopback
-from llm.interface import Choice, Completion, Decision, Request, estimate_tokens
-from llm.replies import as_decision, as_request, read_answer
-from llm.retry import KEPT, REDRAW_TEMPERATURE, FailedAttemptError, persist
-
-if TYPE_CHECKING:
-    from ollama import Client
+from llm import thinking
+from llm.addresses import parse_hosts
+from llm.calls import Calls
+from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens
+from llm.ollama_hosts import Group, side_by_side
+from llm.ollama_server import ModelInfo, OllamaServer, RefusedError, ShowInfo
+from llm.replies import as_decision, as_request, bounded, read_answer
+from llm.retry import FailedAttemptError, GivenUpError, warmed
+from llm.thinking import Manner, ProbeAnswer, Think
 
 log = logging.getLogger("ranking.llm")
-T = TypeVar("T")
 
 DEFAULT_NUM_CTX = 8192
 KEEP_ALIVE = "30m"  # a model must not be unloaded while the suite reads or writes its caches
-PATIENCE = 3.0  # seconds in which a living server takes a connection, and says its version
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """What the server's list says of an installed model."""
-
-    digest: str
-    size_bytes: int
-    parameter_size: str = ""
-    quantization: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ShowInfo:
-    """What the server says of one model. ``context_length`` is in tokens, None where it doesn't say."""
-
-    tag: str
-    capabilities: tuple[str, ...] = ()
-    context_length: int | None = None
-
-    @property
-    def thinking(self) -> bool:
-        """Whether it can think, and so has to be told not to."""
-        return "thinking" in self.capabilities
+KEPT_TOKENS = (4, 5)  # at a prompt's beginning when the server cuts it: num_keep's default, and a BOS
 
 
 class OllamaModel:
     """The Ollama implementation of ``LanguageModel``. Its constructor contacts nobody.
 
-    host: as in OLLAMA_HOST (None: that variable, else the default). concurrency: requests in flight at once.
-    timeout: seconds for one request. num_ctx: context in tokens by tag, set once for a run since a change makes the
-    server load the model anew. known_digests: tag → digest as an earlier run recorded them, for when the server is off.
-    retry_wait: seconds before the second attempt, doubled before each further one.
+    host: as in OLLAMA_HOST (None: that variable, else the default), or several divided by commas: each model is pinned
+    to one of those that have it. concurrency: requests in flight at once at each. timeout: seconds for one answer.
+    num_ctx: context in tokens by tag, set once for a run since a change makes the server load the model anew.
+    known_digests: tag → digest as an earlier run recorded them, for when the server is off. retry_wait: seconds before
+    the second attempt, doubled before each further one.
 
-    ``display_host`` is the server's address without credentials, for messages. ``server_cuts`` counts the answers
-    before which the server cut the prompt itself. Raises UsageError where the host is no address.
+    ``display_host`` is the servers' addresses without credentials, for messages. ``server_cuts`` counts the answers
+    before which a server cut the prompt itself. Raises UsageError where a host is no address.
     """
 
     backend = "ollama"
@@ -80,130 +54,237 @@ class OllamaModel:
         self,
         host: str | None = None,
         *,
-        concurrency: int = 4,
+        concurrency: int = 2,
         timeout: float = 300.0,
         num_ctx: Mapping[str, int] | None = None,
         known_digests: Mapping[str, str] | None = None,
         retry_wait: float = 1.0,
     ) -> None:
-        self.display_host, self._auth = parse_host(os.environ.get("OLLAMA_HOST", "") if host is None else host)
+        hosts = parse_hosts(os.environ.get("OLLAMA_HOST", "") if host is None else host)
+        self.servers = [OllamaServer(url, auth, timeout=timeout, retry_wait=retry_wait) for url, auth in hosts]
+        self.display_host = ", ".join(server.url for server in self.servers)
         self._concurrency = concurrency
-        self._timeout = timeout
         self._num_ctx = dict(num_ctx or {})
         self._known_digests = dict(known_digests or {})
-        self._retry_wait = retry_wait
         self._identities: dict[str, dict[str, Any]] = {}
-        self._tags: dict[str, ModelInfo] | None = None
-        self._shown: dict[str, ShowInfo] = {}
+        self._lost: set[str] = set()
+        self._asked_who_answers = False
+        self._pins: dict[str, OllamaServer] = {}
+        self._manners: dict[tuple[str, bool], Manner] = {}
         self.server_cuts = 0
 
     # ── What is there ────────────────────────────────────────────────────────────────────────────────────
 
     def available(self) -> bool:
-        """Whether an Ollama server answers, settled within three seconds."""
-        try:
-            self.version()
-        except MissingError as error:
-            log.debug("%s", error)
-            return False
-        return True
+        """Whether an Ollama server answers, settled within three seconds. Raises RefusedError where one answers, but
+        not to us."""
+        self._asked_who_answers, self._lost = True, set()
+        for server in self.servers:
+            try:
+                server.version()
+            except RefusedError:
+                raise
+            except MissingError as error:
+                log.debug("%s", error)
+                self._lost.add(server.url)
+        return bool(self.answering())
+
+    def answering(self) -> list[OllamaServer]:
+        """The servers that answered when they were last asked."""
+        return [server for server in self.servers if server.url not in self._lost]
 
     def version(self) -> str:
-        """The server's version. Raises MissingError where none answers within three seconds."""
-        import ollama  # noqa: F401 - before the clock starts: the first import takes a second on a busy machine
-
-        def ask(client: Client) -> str:
-            reply = client._client.get("/api/version")  # the official client has no call for it
-            return str(reply.json()["version"])
-
-        try:
-            with Calls() as calls:
-                # A look-up of the server's name can't be cut: it is left behind.
-                return within(PATIENCE, lambda: self._once(calls, ask))
-        except (FailedAttemptError, TimeoutError) as error:
-            raise MissingError(
-                f"No Ollama server answers at {self.display_host}: {error}. Start one with `ollama serve`, set "
-                "OLLAMA_HOST to where it runs, or use --backend embedded."
-            ) from error
+        """The servers' version, or versions. Raises MissingError where none answers within three seconds."""
+        living = self.answering() or self.servers
+        return ", ".join(dict.fromkeys(server.version() for server in living))
 
     def installed(self) -> dict[str, ModelInfo]:
-        """tag → what the server has, asked anew at each call. Raises MissingError where it doesn't answer."""
-        listed = self._look_up("the list of models", lambda client: client.list())
-        return {m.model: _model_info(m) for m in listed.models if m.model}
+        """tag → what the servers have, asked anew at each call. Raises MissingError where they don't answer."""
+        living = self.answering() or self.servers
+        return {tag: info for server in reversed(living) for tag, info in server.installed().items()}
 
     def show(self, tag: str) -> ShowInfo:
-        """Capabilities and context length of an installed model, asked once. Raises MissingError where it isn't."""
-        if tag not in self._shown:
-            shown = self._look_up(f"what {tag} can do", lambda client: client.show(tag), model=tag)
-            facts = (shown.modelinfo or {}).items()
-            lengths = [v for k, v in facts if k.endswith(".context_length") and isinstance(v, int)]
-            self._shown[tag] = ShowInfo(tag, tuple(shown.capabilities or ()), lengths[0] if lengths else None)
-        return self._shown[tag]
+        """What an installed model can do, asked once. Raises MissingError where it isn't installed."""
+        return self.server_of(tag).show(tag)
 
     def identity(self, model: str) -> dict[str, Any]:
         """Backend, tag and digest. With the server off, or without the model, the digest that an earlier run recorded;
-        MissingError where none did."""
+        MissingError where none did, UsageError where two servers have two models of one name."""
         if model not in self._identities:
             self._identities[model] = {"backend": self.backend, "tag": model, "digest": self._digest(model)}
         return self._identities[model]
 
     def _digest(self, tag: str) -> str:
-        if self._tags is None:
-            self._tags = self.installed() if self.available() else {}
-        for name in (tag, f"{tag}:latest"):  # a tag without a size means the latest
-            if name in self._tags:
-                return self._tags[name].digest
+        if not self._asked_who_answers:
+            self.available()
+        found = {server.url: info.digest for server in self.answering() if (info := server.find(tag))}
+        if len(set(found.values())) > 1:
+            listed = ", ".join(f"{digest[:12]} at {url}" for url, digest in found.items())
+            raise UsageError(
+                f"{tag} is not the same model everywhere: {listed}. `ollama pull {tag}` on each, or take one server "
+                "out of OLLAMA_HOST."
+            )
+        if found:
+            return next(iter(found.values()))
         if tag in self._known_digests:
             return self._known_digests[tag]
-        if self._tags:
+        if self.answering():
             raise MissingError(f"{self.display_host} has no model {tag}. Get it with:\n  ollama pull {tag}")
         raise MissingError(
             f"No Ollama server answers at {self.display_host}, and no earlier run recorded which {tag} it has. Start "
             "it with `ollama serve`, set OLLAMA_HOST to where it runs, or use --backend embedded."
         )
 
+    def server_of(self, tag: str) -> OllamaServer:
+        """The server that a model is pinned to: of those that have it, the one with the fewest so far. Raises
+        MissingError where none has it."""
+        if len(self.servers) == 1:
+            return self.servers[0]
+        if tag not in self._pins:
+            if not self._asked_who_answers:
+                self.available()
+            having = [server for server in self.answering() if server.find(tag)]
+            if not having:
+                raise MissingError(f"No server at {self.display_host} has {tag}. Get it with:\n  ollama pull {tag}")
+            pinned = list(self._pins.values())
+            self._pins[tag] = min(having, key=lambda server: sum(other is server for other in pinned))
+        return self._pins[tag]
+
+    def lose(self, server: OllamaServer) -> None:
+        """Go on without a server: its models are pinned anew."""
+        log.warning("%s does not answer any more; what it had to do goes to the other servers", server.url)
+        self._lost.add(server.url)
+        self._pins = {tag: pinned for tag, pinned in self._pins.items() if pinned is not server}
+
+    def unload(self) -> None:
+        """Free the memory of this machine that models fill."""
+        for server in self.answering():
+            server.unload()
+
+    # ── Thinking ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def manner(self, tag: str, *, judge: bool = False) -> Manner:
+        """How a model is asked; one that can think is probed for it, once, and a judge also for a structured answer."""
+        if (tag, judge) not in self._manners:
+            self._manners[tag, judge] = self._probed_judge(tag) if judge else self._probed(tag)
+        return self._manners[tag, judge]
+
+    def _probed(self, tag: str) -> Manner:
+        show = self.show(tag)
+        if not show.thinking:
+            return Manner()
+        if show.family in thinking.HARMONY:
+            return Manner("low", "low")
+        reply = self._probe(tag, False)
+        content, cut = reply.message.content or "", reply.done_reason == "length"
+        thought = thinking.is_thought(content, reply.message.thinking, cut=cut)
+        return Manner(thought, False)  # under a schema the answer begins at once: no room to think
+
+    def _probed_judge(self, tag: str) -> Manner:
+        manner = self.manner(tag)
+        show = self.show(tag)
+        if not show.thinking:
+            return manner
+        reply = self._probe(tag, manner.structured, ProbeAnswer)
+        try:
+            ProbeAnswer.model_validate_json(reply.message.content or "")
+        except ValueError:
+            why = thinking.why_no_judge(tag, show.family, self.server_of(tag).known_version())
+            return Manner(manner.plain, manner.structured, why)
+        return manner
+
+    def _probe(self, tag: str, think: Think, schema: type[ProbeAnswer] | None = None) -> Any:
+        """The server's reply to a question with a one-letter answer."""
+        server = self.server_of(tag)
+        options = {
+            "seed": 0,
+            "temperature": 0.0,
+            "num_ctx": self._context(server.show(tag)),
+            "num_predict": thinking.PROBE_TOKENS,
+        }
+        server.make_room(tag)
+        with Calls() as calls:
+            return server.persist(
+                calls,
+                f"a probe of {tag}",
+                lambda _: server.once(
+                    calls,
+                    lambda client: client.chat(
+                        model=tag,
+                        messages=[{"role": "user", "content": thinking.PROBE}],
+                        format=schema.model_json_schema() if schema else None,
+                        options=options,
+                        think=think,
+                        keep_alive=KEEP_ALIVE,
+                    ),
+                    model=tag,
+                ),
+            )
+
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def complete(self, requests: Sequence[Request]) -> Generator[tuple[int, Completion]]:
+    def complete(self, requests: Sequence[Request]) -> Generator[tuple[int, Completion | LeftOut]]:
         """Yield (index, completion) as they finish, ``concurrency`` in flight; a run of requests to one model is done
-        before the next model is touched.
+        before the next model of its server is touched, and its memory given back.
 
-        An attempt that failed in passing is repeated, an answer that can't be used is drawn anew with another seed.
-        Raises MissingError for what can't be had, after everything that did finish has been yielded. Whoever stops
-        listening (Ctrl-C, or the generator closed) cuts what is in flight, which tells the server to stop as well.
+        An attempt that failed in passing is repeated, an answer that can't be used is drawn anew with another seed and
+        a higher temperature; one that is still of no use after the last draw is left out. Raises MissingError for what
+        can't be had, after everything that did finish has been yielded. Whoever stops listening (Ctrl-C, or the
+        generator closed) cuts what is in flight, which tells the server to stop as well.
         """
         if any(r.opening for r in requests):
             raise ValueError("only the embedded model can be given the opening words of its answer")
+        by_model = itertools.groupby(enumerate(requests), key=lambda item: item[1].model)
+        groups: list[Group] = [(model, list(group)) for model, group in by_model]
+        if len(self.servers) > 1:
+            yield from side_by_side(groups, self, self._concurrency, self._ask_group)
+            return
         with Calls(self._concurrency) as calls:
-            for model, group in itertools.groupby(enumerate(requests), key=lambda item: item[1].model):
-                show = self.show(model)
-                for index, completion in calls.each(functools.partial(self._answer, calls, show), group):
-                    self._notice_cut(show, requests[index], completion)
-                    yield index, completion
+            for group in groups:
+                yield from self._ask_group(self.servers[0], calls, group)
 
-    def choose(self, choices: Sequence[Choice]) -> Generator[tuple[int, Decision]]:
+    def choose(self, choices: Sequence[Choice]) -> Generator[tuple[int, Decision | LeftOut]]:
         """Yield (index, decision) as they finish; otherwise as ``complete``."""
         with closing(self.complete([as_request(choice) for choice in choices])) as answers:
             for index, answer in answers:
-                yield index, as_decision(answer)
+                yield index, answer if isinstance(answer, LeftOut) else as_decision(answer)
 
-    def _answer(self, calls: Calls, show: ShowInfo, request: Request) -> Completion:
+    def _ask_group(
+        self, server: OllamaServer, calls: Calls, group: Group
+    ) -> Generator[tuple[int, Completion | LeftOut]]:
+        model, questions = group
+        show, manner = server.show(model), self.manner(model)
+        server.make_room(model)
+        requests = dict(questions)
+        at_once = min(self._concurrency, len(questions))
+        ask = functools.partial(self._answer, server, calls, show, manner, at_once)
+        for index, answer in calls.each(ask, questions):
+            if isinstance(answer, Completion):
+                self._notice_cut(show, requests[index], answer)
+            yield index, answer
+
+    def _answer(
+        self, server: OllamaServer, calls: Calls, show: ShowInfo, manner: Manner, at_once: int, request: Request
+    ) -> Completion | LeftOut:
+        think = manner.structured if request.schema else manner.plain
+
         def attempt(redraws: int) -> Completion:
             start = time.perf_counter()
             system = [{"role": "system", "content": request.system}] if request.system else []
-            reply = self._once(
+            reply = server.once(
                 calls,
                 lambda client: client.chat(
                     model=request.model,
                     messages=[*system, {"role": "user", "content": request.prompt}],
-                    format=request.schema.model_json_schema() if request.schema else None,
-                    options=self._options(show, request, redraws),
-                    think=False if show.thinking else None,  # servers refuse the word for models that can't
+                    format=bounded(request.schema, request.num_predict) if request.schema else None,
+                    options=self._options(show, request, redraws, thinking.THOUGHT_TOKENS if think else 0),
+                    think=think,  # None for models that can't: servers refuse the word for them
                     keep_alive=KEEP_ALIVE,
                 ),
                 model=request.model,
+                at_once=at_once,
             )
-            if reply.done is False:
+            if reply.done is False:  # the server's answer to thirty times the same token
                 raise FailedAttemptError("the answer broke off", redraw=True)
             said = Completion(
                 text=reply.message.content or "",
@@ -214,19 +295,23 @@ class OllamaModel:
             )
             return read_answer(request, said)
 
-        completion = self._persist(calls, request.label or f"a question to {request.model}", attempt)
+        about = request.label or f"a question to {request.model}"
+        try:
+            completion = server.persist(calls, about, attempt, at_once=at_once)
+        except GivenUpError as given_up:
+            return LeftOut(given_up.reason)
         log.debug(
             "%s: %s took %.2f s, %d tokens read, %d written",
             request.label, request.model, completion.seconds, completion.prompt_tokens, completion.tokens,
         )  # fmt: skip
         return completion
 
-    def _options(self, show: ShowInfo, request: Request, redraws: int) -> dict[str, Any]:
+    def _options(self, show: ShowInfo, request: Request, redraws: int, thought: int) -> dict[str, Any]:
         return {
             "seed": (request.seed + redraws * 7919) & 0x7FFFFFFF,
-            "temperature": max(request.temperature, REDRAW_TEMPERATURE) if redraws else request.temperature,
+            "temperature": warmed(request.temperature, redraws),
             "num_ctx": self._context(show),
-            "num_predict": request.num_predict,
+            "num_predict": request.num_predict + thought,
         }
 
     def _context(self, show: ShowInfo) -> int:
@@ -237,110 +322,19 @@ class OllamaModel:
     def _notice_cut(self, show: ShowInfo, request: Request, completion: Completion) -> None:
         """Count and say it where the server cut the prompt.
 
-        A prompt beyond the context is cut to all of it or (newer servers) to its half, and only what is left is
-        counted. A low count alone proves nothing: older servers leave out what they still had in their prompt cache.
-        So either the context was full at the end, or the prompt may not have fitted and the count is below its half.
+        A prompt beyond the context is cut to all of it or (newer servers) to its beginning and a half, and only what is
+        left is counted. A low count alone proves nothing: older servers leave out what they still had in their prompt
+        cache. So either the context was full at the end, or exactly as many tokens were read as a cut leaves, of a text
+        that may have had more than the context: it can't have more tokens than bytes.
         """
         context = self._context(show)
-        estimate = estimate_tokens((request.system or "") + request.prompt)
+        text = (request.system or "") + request.prompt
         full = completion.prompt_tokens + completion.tokens >= context
-        halved = estimate > context and 0 < completion.prompt_tokens < estimate / 2
+        left = [context - (context - kept) // 2 for kept in KEPT_TOKENS]
+        halved = completion.prompt_tokens in left and len(text.encode("utf-8", "replace")) >= context
         if full or halved:
             self.server_cuts += 1
             log.warning(
                 "%s: the server cut the prompt itself (about %d tokens sent, %d read, context %d of %s)",
-                request.label, estimate, completion.prompt_tokens, context, request.model,
+                request.label, estimate_tokens(text), completion.prompt_tokens, context, request.model,
             )  # fmt: skip
-
-    def _look_up(self, about: str, ask: Callable[[Client], T], *, model: str = "") -> T:
-        with Calls() as calls:
-            return self._persist(calls, about, lambda _: self._once(calls, ask, model=model))
-
-    def _persist(self, calls: Calls, about: str, attempt: Callable[[int], T]) -> T:
-        return persist(
-            about,
-            attempt,
-            address=self.display_host,
-            time_limit=self._timeout,
-            first_wait=self._retry_wait,
-            ended=calls.ended,
-        )
-
-    def _once(self, calls: Calls, ask: Callable[[Client], T], *, model: str = "") -> T:
-        """One attempt within the time limit, with a client and a connection of its own.
-
-        Raises FailedAttemptError where another attempt may succeed, MissingError where none will.
-        """
-        import httpx
-        from ollama import Client
-
-        with calls.call(self._timeout) as call:
-            try:
-                with Client(
-                    host=self.display_host,
-                    auth=self._auth,  # the official client drops credentials that stand in the address
-                    timeout=httpx.Timeout(None, connect=PATIENCE),  # the call has one for the whole
-                    event_hooks={"request": [call.watch], "response": [check_reply]},
-                    verify=certificates(),
-                    trust_env=not is_loopback(self.display_host),  # no proxy leads to this machine's own loopback
-                ) as client:
-                    return ask(client)
-            # The official client makes OSErrors of some of httpx's errors, and ValueErrors of odd bodies.
-            except (BadReplyError, OSError, httpx.RequestError, ValueError, KeyError) as error:
-                if call.was_cut:
-                    hint = "A longer --timeout or a lower --concurrency may help."
-                    raise FailedAttemptError(f"no answer within {self._timeout:g} s", hint=hint) from error
-                if isinstance(error, BadReplyError):
-                    raise self._refused(error, model) from error
-                if isinstance(error, (OSError, httpx.RequestError)):
-                    hint = "Is the server running (`ollama serve`)?"
-                    raise FailedAttemptError("the connection failed", hint=hint) from error
-                raise FailedAttemptError(f"the server's answer is not Ollama's ({type(error).__name__})") from error
-
-    def _refused(self, reply: BadReplyError, model: str) -> Exception:
-        """What an HTTP status that says error means for whoever asked."""
-        if reply.status in PASSING:
-            return FailedAttemptError(f"the server answered {reply}")
-        if reply.status == 404 and model:
-            return MissingError(
-                f"{self.display_host} has no model {model} ({reply}). {KEPT} Get the model with:\n  ollama pull {model}"
-            )
-        fix = "Check the user and password in OLLAMA_HOST." if reply.status in (401, 403) else "Check OLLAMA_HOST."
-        return MissingError(f"{self.display_host} refused the request ({reply}). {KEPT} {fix}")
-
-
-# ── Address and list ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def parse_host(host: str) -> tuple[str, tuple[str, str] | None]:
-    """(address without credentials, (user, password) or None) from a host as the official client reads it.
-
-    No scheme means http and port 11434, a scheme its own port, no host this machine. Raises UsageError, without
-    quoting what may hold a password.
-    """
-    scheme, divider, rest = host.strip().rpartition("://")
-    scheme = scheme.lower() if divider else "http"
-    try:
-        parts = urlsplit(f"{scheme}://{rest}")
-        port = parts.port or ({"http": 80, "https": 443}[scheme] if divider else 11434)
-        name = parts.hostname or "127.0.0.1"
-        odd = not re.fullmatch(r"[\w.:%-]+", name.encode("idna").decode()) or not rest.isprintable() or " " in rest
-        if odd or any(c in parts.path + parts.query + parts.fragment for c in "@?#") or "://" in scheme:
-            raise ValueError
-    except (ValueError, KeyError):
-        raise UsageError(
-            "OLLAMA_HOST is not an address such as 127.0.0.1:11434 or https://user:password@host:443. Special "
-            "characters in a user's name or password must be percent-encoded."
-        ) from None
-    url = f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}/{parts.path.strip('/')}".rstrip("/")
-    return url, (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-
-
-def _model_info(listed: Any) -> ModelInfo:
-    details = listed.details
-    return ModelInfo(
-        digest=listed.digest or "",
-        size_bytes=int(listed.size or 0),
-        parameter_size=(details and details.parameter_size) or "",
-        quantization=(details and details.quantization_level) or "",
-    )

@@ -24,9 +24,9 @@ from urllib.parse import urlsplit
 from core.errors import MissingError, UsageError
 from core.hub import within
 from llm.calls import PASSING, BadReplyError, Calls, certificates, check_reply, is_loopback
-from llm.interface import Choice, Completion, Decision, Request
+from llm.interface import Choice, Completion, Decision, LeftOut, Request
 from llm.replies import as_decision, as_request, read_answer
-from llm.retry import KEPT, REDRAW_TEMPERATURE, FailedAttemptError, persist
+from llm.retry import KEPT, FailedAttemptError, GivenUpError, persist, warmed
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -37,9 +37,7 @@ T = TypeVar("T")
 
 PAID_ADDRESS = "https://api.openai.com/v1"
 PATIENCE = 5.0  # seconds in which a living server lists its models
-LONGEST_PAUSE = (
-    120.0  # seconds: a server that asks for a longer pause ends the run, which goes on when it is called again
-)
+LONGEST_PAUSE = 120.0  # seconds: a server that asks for a longer one ends the run, which goes on when called again
 # What different servers call the context of a model in their lists: vLLM, OpenRouter, Groq, Mistral.
 CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "max_context_length")
 REFUSALS = frozenset({400, 415, 422, 501})  # statuses with which a server says that it does not know a parameter
@@ -129,11 +127,11 @@ class OpenAIModel:
 
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def complete(self, requests: Sequence[Request]) -> Generator[tuple[int, Completion]]:
+    def complete(self, requests: Sequence[Request]) -> Generator[tuple[int, Completion | LeftOut]]:
         """Yield (index, completion) as they finish, ``concurrency`` in flight; a run of requests to one model is done
         before the next model is touched.
 
-        An attempt that failed in passing is repeated, an answer that can't be used is drawn anew with another seed.
+        An attempt that failed in passing is repeated, an answer of no use drawn anew and at last left out.
         Raises MissingError for what can't be had, after everything that did finish has been yielded. Whoever stops
         listening (Ctrl-C, or the generator closed) cuts what is in flight.
         """
@@ -143,25 +141,30 @@ class OpenAIModel:
             for _, group in itertools.groupby(enumerate(requests), key=lambda item: item[1].model):
                 yield from calls.each(functools.partial(self._answer, calls), group)
 
-    def choose(self, choices: Sequence[Choice]) -> Generator[tuple[int, Decision]]:
+    def choose(self, choices: Sequence[Choice]) -> Generator[tuple[int, Decision | LeftOut]]:
         """Yield (index, decision) as they finish; otherwise as ``complete``."""
         with closing(self.complete([as_request(choice) for choice in choices])) as answers:
             for index, answer in answers:
-                yield index, as_decision(answer)
+                yield index, answer if isinstance(answer, LeftOut) else as_decision(answer)
 
-    def _answer(self, calls: Calls, request: Request) -> Completion:
-        completion = persist(
-            request.label or f"a question to {request.model}",
-            lambda redraws: read_answer(request, self._attempt(calls, request, redraws)),
-            address=self.address,
-            time_limit=self._timeout,
-            first_wait=self._retry_wait,
-            ended=calls.ended,
-        )
-        log.debug(
-            "%s: %s took %.2f s, %d tokens read, %d written",
-            request.label, request.model, completion.seconds, completion.prompt_tokens, completion.tokens,
-        )  # fmt: skip
+    def unload(self) -> None:
+        """Nothing: no such server can be told to."""
+
+    def _answer(self, calls: Calls, request: Request) -> Completion | LeftOut:
+        about = request.label or f"a question to {request.model}"
+        try:
+            completion = persist(
+                about,
+                lambda redraws: read_answer(request, self._attempt(calls, request, redraws)),
+                address=self.address,
+                time_limit=self._timeout,
+                first_wait=self._retry_wait,
+                ended=calls.ended,
+            )
+        except GivenUpError as given_up:
+            return LeftOut(given_up.reason)
+        read = completion.prompt_tokens
+        log.debug("%s: %.2f s, %d tokens read, %d written", about, completion.seconds, read, completion.tokens)
         return completion
 
     def _attempt(self, calls: Calls, request: Request, redraws: int) -> Completion:
@@ -251,7 +254,7 @@ def parameters(request: Request, without: frozenset[str], redraws: int) -> dict[
         "model": request.model,
         "messages": [*system, {"role": "user", "content": prompt}],
         "seed": (request.seed + redraws * 7919) & 0x7FFFFFFF,
-        "temperature": max(request.temperature, REDRAW_TEMPERATURE) if redraws else request.temperature,
+        "temperature": warmed(request.temperature, redraws),
         "max_tokens": request.num_predict,
     }
     if request.schema:

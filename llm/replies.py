@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError, create_model
 
@@ -52,6 +52,32 @@ def read_answer(request: Request, said: Completion) -> Completion:
         what = f"the answer is not the JSON that was asked for ({where.removeprefix(': ')})"
         raise FailedAttemptError(what, redraw=True, hint=hint) from error
     return dataclasses.replace(said, text=text, parsed=parsed)
+
+
+# ── Schemas ──────────────────────────────────────────────────────────────────────────────────────────────
+
+CHARACTERS_A_TOKEN = 2  # of a schema's strings, rather too few than too many: no allowed answer then meets its limit
+ITEM_CHARACTERS = 400  # of one string in a list
+MOST_REPEATS = 1000  # a server's grammar takes no more repetitions than about twice as many
+
+
+def bounded(schema: type[BaseModel], num_predict: int) -> dict[str, Any]:
+    """The JSON schema as it is sent: no string and no list so long that the answer would be cut at its token limit, and
+    of a list of labels each once. A model at temperature 0 may otherwise repeat itself until it is."""
+    characters = CHARACTERS_A_TOKEN * num_predict
+
+    def bound(node: dict[str, Any], longest: int) -> dict[str, Any]:
+        if node.get("type") == "string" and "enum" not in node and "const" not in node:
+            return {**node, "maxLength": min(longest, MOST_REPEATS)}
+        if node.get("type") == "array":
+            labels = node["items"].get("enum")
+            least, most = (len(labels), len(labels)) if labels else (1, max(1, characters // ITEM_CHARACTERS))
+            items = bound(node["items"], ITEM_CHARACTERS)
+            return {**node, "items": items, "minItems": least, "maxItems": min(most, MOST_REPEATS)}
+        properties = {name: bound(inner, longest) for name, inner in node.get("properties", {}).items()}
+        return {**node, "properties": properties} if properties else node
+
+    return bound(schema.model_json_schema(), characters)
 
 
 # ── Choices ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -33,7 +33,7 @@ def print_generation(persona: str) -> None:
     _show(_banner(f"GENERATING DATA FOR PERSONA: {plain(persona).upper()}"))
 
 
-def print_counts(counts: Mapping[str, int]) -> None:
+def print_counts(counts: Mapping[str, Any]) -> None:
     """How much of everything there is once the data is made; ``counts`` as in the results."""
     _show(
         [
@@ -43,6 +43,7 @@ def print_counts(counts: Mapping[str, int]) -> None:
             f"- Preferences: {counts['preferences']} (of which ties: {counts['ties']})",
             f"- Test prompts: {counts['test_prompts']}",
             f"- Ground truth rankings: {counts['ground_truth_rankings']}",
+            *(f"- Left out, without a usable answer: {left}" for left in filter(None, [words.left_out(counts)])),
             "",
         ]
     )

@@ -40,7 +40,7 @@ def document(about: About, findings: Findings) -> dict[str, Any]:
             }
             for model in about.models
         ],
-        "versions": versions(),
+        "versions": versions(about.run.server),
         "command": about.run.command,
         "notes": [*about.run.notes, *about.notes],
         "main_metric": findings.main_metric,
@@ -67,9 +67,11 @@ def document(about: About, findings: Findings) -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
-    """Python's and the main libraries' versions, read without importing them."""
+def versions(server: str) -> dict[str, str]:
+    """Python's and the main libraries' versions, read without importing them, and that of the ``server``, if any:
+    another one samples differently."""
     import platform
     from importlib.metadata import version
 
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    asked = {"ollama_server": server} if server else {}
+    return {"python": platform.python_version(), **asked, **{name: version(name) for name in LIBRARIES}}

@@ -158,7 +158,15 @@ def warnings(findings: Findings) -> list[str]:
             "The global Elo orders these contestants worse than chance: System A starts from it, and H2 has a weak "
             "rival."
         )
+    if gone := left_out(findings.counts):
+        said.append(f"Left out, since no usable answer could be had: {gone}.")
     return said
+
+
+def left_out(counts: Mapping[str, Any]) -> str:
+    """What has no usable answer: 1 response, 3 pairs; empty where all has one."""
+    found = [(number, what) for what, number in counts.get("left_out", {}).items() if number]
+    return ", ".join(f"{number} {what.removesuffix('s') if number == 1 else what}" for number, what in found)
 
 
 def evidence(document: Document) -> str:

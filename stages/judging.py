@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
+from statistics import fmean
 from typing import Any, Literal
 
 from pydantic import BaseModel, create_model, field_validator
@@ -121,10 +122,17 @@ def _pair_value(task: Task, decision: Any) -> dict[str, Any]:
 
 
 def judge_pairs(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Judgement]:
-    """Every pair of responses to every prompt, judged as the persona would, in both orders."""
+    """Every pair of responses to every prompt, judged as the persona would, in both orders; a pair with one of them
+    missing is left out, since one order alone carries the judge's liking for a place."""
     tasks = pair_tasks(job, prompts, texts_of(responses))
     with job.store(config.PREFERENCES_FILE, "preferences") as store:
-        return [pair.judgement() for pair in answer(job, store, tasks, _pair_value, JudgedPair, "preferences")]
+        return in_both_orders(answer(job, store, tasks, _pair_value, JudgedPair, "preferences"))
+
+
+def in_both_orders(pairs: Sequence[JudgedPair]) -> list[Judgement]:
+    """The judgements of the pairs that were judged both ways round."""
+    judged = {(pair.prompt_id, pair.first, pair.second) for pair in pairs}
+    return [pair.judgement() for pair in pairs if (pair.prompt_id, pair.second, pair.first) in judged]
 
 
 def judge_rounds(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[list[Judgement]]:
@@ -142,10 +150,7 @@ def judge_rounds(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respon
             what = f"two rounds over {len(prompts)} test prompts, temperature {job.params.noise_temperature:g}"
             job.say("Noise ceiling: %s, calls: %d to %s", what, calls, job.judge)
         return [
-            [
-                pair.judgement()
-                for pair in answer(job, store, tasks, _pair_value, JudgedPair, f"preferences in round {n}")
-            ]
+            in_both_orders(answer(job, store, tasks, _pair_value, JudgedPair, f"preferences in round {n}"))
             for n, tasks in zip(NOISE_ROUNDS, rounds, strict=True)
         ]
 
@@ -205,8 +210,9 @@ def _listwise_task(job: Job, template: str, prompt: Prompt, texts: Texts, shuffl
     return make_task(job, f"{prompt.id}/shuffle {shuffle + 1}", question, about=about, names={"judge": job.judge})
 
 
-def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[GroundTruth]:
-    """Each prompt's contestants by their mean place over ``listwise_shuffles`` orders of showing.
+def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> tuple[list[GroundTruth], int]:
+    """Each prompt's contestants by their mean place over ``listwise_shuffles`` orders of showing, of which at least
+    half must have been answered; and how many orders of all prompts were left out.
 
     Raises UsageError where there are more contestants than labels.
     """
@@ -224,11 +230,16 @@ def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respo
 
     with job.store(config.GROUND_TRUTH_FILE, "ground_truth") as store:
         rankings = answer(job, store, tasks, value, RankedList, "ground-truth rankings")
-    points: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    points: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for r in rankings:
         for place, model in enumerate(r.ranking):
-            points[r.prompt_id][model] += (len(r.ranking) - 1 - place) / len(shuffles)
-    return [GroundTruth(prompt_id, dict(by_model), "listwise") for prompt_id, by_model in points.items()]
+            points[r.prompt_id][model].append(len(r.ranking) - 1 - place)
+    truths = [
+        GroundTruth(prompt_id, {model: fmean(own) for model, own in by_model.items()}, "listwise")
+        for prompt_id, by_model in points.items()
+        if 2 * len(next(iter(by_model.values()))) >= len(shuffles)
+    ]
+    return truths, len(tasks) - len(rankings)
 
 
 # ── From judgements to preferences and truth ─────────────────────────────────────────────────────────────
@@ -245,8 +256,11 @@ def preferences_from(judgements: Sequence[Judgement]) -> list[Preference]:
     return [Preference(*key, outcome=sum(values) / len(values)) for key, values in outcomes.items()]
 
 
-def round_robin_truths(preferences: Sequence[Preference]) -> list[GroundTruth]:
-    """Each prompt's contestants by their mean outcome over all their pairs (Borda's count of a round robin)."""
+def round_robin_truths(preferences: Sequence[Preference], contestants: int) -> list[GroundTruth]:
+    """Each prompt's contestants by their mean outcome over all their pairs (Borda's count of a round robin).
+
+    A prompt has no truth where one of so many ``contestants`` met more than one opponent too few.
+    """
     outcomes: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for p in preferences:
         outcomes[p.prompt_id][p.model_a].append(p.outcome)
@@ -254,4 +268,5 @@ def round_robin_truths(preferences: Sequence[Preference]) -> list[GroundTruth]:
     return [
         GroundTruth(prompt_id, {m: round(sum(values) / len(values), 6) for m, values in by_model.items()})
         for prompt_id, by_model in outcomes.items()
+        if len(by_model) == contestants and min(map(len, by_model.values())) >= max(1, contestants - 2)
     ]

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from config import PROMPTS_DIR, SAMPLES_DIR, Contestant, ExperimentConfig, Persona
-from core.errors import UsageError
+from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Prompt, Response
 from core.store import Store
-from llm.interface import Choice, LanguageModel, Request
+from llm.interface import Choice, LanguageModel, LeftOut, Request
 
 log = logging.getLogger("ranking.data")
 
@@ -127,18 +127,55 @@ def answer(
     value: Callable[[Task, Any], Mapping[str, Any]],
     shape: type[Record],
     what: str,
+    part: Callable[[Task], str] = lambda task: task.key,
 ) -> list[Record]:
     """The record of every task, in order; what is missing is asked and kept at once, item by item.
 
     ``value`` makes what is kept of an answer, beside what the task is about; ``shape`` is the record it is read as.
+    A question without any usable answer is kept as left out, under its hash, and has no record. Raises MissingError
+    where that are too many of the ``part``s that the tasks belong to.
     """
+    limit = most_left_out(len({part(task) for task in tasks}))
     missing = missing_tasks(store, tasks)
+    gone = {part(task): why for task in tasks if (why := _why_left_out(store, task))}
+    _not_too_many(gone, limit, store, what)
     if not missing:
         job.say("Using cached %s for persona: %s", what, job.name)
     for index, answered in ask(job, [task.question for task in missing], what):
         task = missing[index]
-        store.put(task.key, task.made_from, {**task.about, **value(task, answered)}, **task.names)
-    return [read_value(store, task.key, store.get(task.key, task.made_from), shape) for task in tasks]
+        if isinstance(answered, LeftOut):
+            log.warning("%s is left out: %s", task.question.label, answered.reason)
+            kept: Mapping[str, Any] = {LEFT_OUT: answered.reason}
+            gone[part(task)] = answered.reason
+        else:
+            kept = value(task, answered)
+        store.put(task.key, task.made_from, {**task.about, **kept}, **task.names)
+        _not_too_many(gone, limit, store, what)
+    found = ((task, store.get(task.key, task.made_from)) for task in tasks if not _why_left_out(store, task))
+    return [read_value(store, task.key, kept, shape) for task, kept in found]
+
+
+LEFT_OUT = "left_out"
+"""The key under which an item without an answer says why."""
+
+
+def most_left_out(number: int) -> int:
+    """How many of so many may be left out before the rest is no fair picture: a tenth, and always one."""
+    return max(1, number // 10)
+
+
+def _why_left_out(store: Store, task: Task) -> str | None:
+    kept = store.get(task.key, task.made_from)
+    return str(kept[LEFT_OUT]) if isinstance(kept, dict) and LEFT_OUT in kept else None
+
+
+def _not_too_many(gone: Mapping[str, str], limit: int, store: Store, what: str) -> None:
+    if len(gone) > limit:
+        raise MissingError(
+            f"No usable answer for {len(gone)} of the {what}, where at most {limit} may be left out; the last one: "
+            f"{list(gone.values())[-1]}. Everything is kept in {store.path}. Take another --judge or other --models, "
+            "or ask again for what is left out: --refresh with this stage's name."
+        )
 
 
 def ask(job: Job, questions: Sequence[Any], what: str) -> Iterator[tuple[int, Any]]:

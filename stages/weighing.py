@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import config
 from core.errors import MissingError
@@ -86,7 +86,7 @@ def _read(
                 Choice(config.EMBEDDED_NAME, prompt.text, options, system=system, label=f"{prompt.id} read by {reader}")
                 for reader, system in readers.items()
             ]
-            decisions = dict(job.llm.choose(choices))
+            decisions: dict[int, Any] = dict(job.llm.choose(choices))  # a model that weighs leaves nothing out
             for column, model in enumerate(models):
                 scores = {reader: round(decisions[row].scores[column], 6) for row, reader in enumerate(readers)}
                 key, made_from = items[prompt.id, model]

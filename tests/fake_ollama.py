@@ -16,21 +16,26 @@ FakeOllama(...)
     brain(request) -> str    what the model says; ``request`` is the whole JSON body of the call. Default:
                              fake_brain.default_brain, which obeys any ``format`` schema. fake_brain.last_text(request)
                              is what was asked, fake_brain.shown(text) the responses that a judge is shown, by label.
-    models                   tag → Model(context_length, capabilities, size, digest), or just tags
+    models                   tag → Model(context_length, capabilities, size, digest, …), or just tags
     latency                  seconds for each answer, or a callable: request → seconds, or None where it waits itself
-    load_seconds             seconds for loading another model; only one is loaded at a time, and a load waits until
-                             nothing of the loaded one is in flight
-    slots                    answers computed side by side; further ones wait (None: no limit)
+    load_seconds             seconds for loading a model that is not loaded; one is loaded at a time
+    max_loaded               models in memory at once (3 by default, as the real server has it for one GPU); for another
+                             one the least recently used leaves, once nothing of it is in flight
+    slots                    answers computed side by side (OLLAMA_NUM_PARALLEL); further ones wait, first come first
+                             served (None: no limit)
     faults                   callable (request, n) → name of a fault or None, n: how often exactly this request came
                              before; or a Faults(rates={name: probability}, seed). Names: FAULTS below.
     credentials              "user:password": everything else gets 401
+    foreign                  True: the Host is not the server's own, and everything gets an empty 403
     prompt_tokens            callable: text → prompt_eval_count before the cut at num_ctx (default: characters / 4);
-                             beyond num_ctx the reply says num_ctx / 2 + 2, as newer servers do
+                             beyond num_ctx the prompt is cut to num_ctx − (num_ctx − 4) / 2
 
 What it saw, all safe to read while it runs
     calls                    a Call for each POST to /api/chat, in order of arrival
     calls_by_model           answered or faulted calls by tag          max_in_flight    most calls at once
     loads, switches          tags in the order in which they were loaded, and how many that were (the first counts)
+    loaded, peak_loaded      tags in memory now, and the most there ever were
+    unloads                  tags whose memory was given back by a chat without messages and keep_alive 0
     requests                 every (method, path) with its headers
 start(), stop()              stop() also cuts what is in flight, as a killed server does; start() again: the same port
 """
@@ -67,6 +72,8 @@ FAULTS = (
     "think", "think_unclosed", "think_orphan",  # <think> leaks into the content: before it, around it, only its end
     "think_budget",  # thinking used up the whole budget: content "", done_reason "length"
     "length",  # the content is cut, done_reason "length"
+    "abort",  # 30 times the same token: the reply ends with done false
+    "overflow",  # 400: the prompt is longer than the context
 )  # fmt: skip
 
 
@@ -80,6 +87,10 @@ class Model:
     digest: str = ""
     parameter_size: str = "8.0B"
     family: str = "llama"
+    thinks: str = "as told"
+    """Of models that can: "as told", "anyway" (also where it is told not to) or "harmony" (gpt-oss)."""
+    signed_in: bool = True
+    """Of models in the cloud: whether ollama.com knows this server."""
 
 
 @dataclass(frozen=True)
@@ -127,23 +138,28 @@ class FakeOllama:
         faults: Callable[[Json, int], str | None] | None = None,
         credentials: str | None = None,
         prompt_tokens: Callable[[str], int] = lambda text: len(text) // 4 + 1,
-        version: str = "0.12.0",
+        version: str = "0.33.0",
         port: int = 0,
+        max_loaded: int = 3,
+        foreign: bool = False,
     ) -> None:
         self.brain, self.faults, self.version = brain, faults, version
         self.models = dict(models) if isinstance(models, Mapping) else {tag: Model() for tag in models}
         self.latency, self.load_seconds, self.prompt_tokens = latency, load_seconds, prompt_tokens
-        self.credentials = credentials
+        self.credentials, self.foreign, self.max_loaded = credentials, foreign, max_loaded
         self.calls: list[Call] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.calls_by_model: Counter[str] = Counter()
         self.loads: list[str] = []
+        self.loaded: list[str] = []
+        self.unloads: list[str] = []
+        self.peak_loaded = 0
         self.max_in_flight = 0
         self.port = port
         self.stopping = threading.Event()
         self._slots = threading.Semaphore(slots) if slots else None
         self._turn = threading.Condition()
-        self._in_flight = 0
+        self._in_flight: Counter[str] = Counter()
         self._repeats: Counter[str] = Counter()
         self._sockets: set[socket.socket] = set()
         self._server: ThreadingHTTPServer | None = None
@@ -200,26 +216,47 @@ class FakeOllama:
             if self._slots:
                 self._slots.release()
             with self._turn:
-                self._in_flight -= 1
+                self._in_flight[tag] -= 1
                 self._turn.notify_all()
             call.finished = time.monotonic()
         return call, reply
 
     def _enter(self, tag: str) -> None:
-        """Wait until ``tag`` is the loaded model."""
+        """Wait until ``tag`` is loaded."""
         with self._turn:
-            while self._in_flight and self.loads[-1] != tag:
-                self._turn.wait()
-            if not self.loads or self.loads[-1] != tag:
+            while tag not in self.loaded and len(self.loaded) == self.max_loaded:
+                idle = [other for other in self.loaded if not self._in_flight[other]]
+                if idle:
+                    self.loaded.remove(idle[0])
+                else:
+                    self._turn.wait()
+            if tag in self.loaded:
+                self.loaded.remove(tag)
+            else:
                 self.loads.append(tag)
                 time.sleep(self.load_seconds)
-            self._in_flight += 1
-            self.max_in_flight = max(self.max_in_flight, self._in_flight)
+            self.loaded.append(tag)  # the most recently used is the last
+            self.peak_loaded = max(self.peak_loaded, len(self.loaded))
+            self._in_flight[tag] += 1
+            self.max_in_flight = max(self.max_in_flight, self._in_flight.total())
+
+    def unload(self, tag: str) -> None:
+        """Give its memory back, once nothing of it is in flight."""
+        with self._turn:
+            while self._in_flight[tag]:
+                self._turn.wait()
+            self.unloads.append(tag)
+            if tag in self.loaded:
+                self.loaded.remove(tag)
+            self._turn.notify_all()
 
     def _reply(self, call: Call) -> Json:
         options = call.request.get("options") or {}
         content = spoil(self.brain(call.request), call.fault)
+        thought, content = _think(self.models[call.model], call.request, content, self.version)
         limit = options.get("num_predict", -1)
+        if limit >= 0 and thought:
+            limit = max(0, limit - THOUGHT)
         words = re.findall(r"\s*\S+", content)  # one token a word
         cut = call.fault in ("length", "think_budget") or 0 <= limit < len(words)
         said = "".join(words[:limit]) if 0 <= limit < len(words) else content
@@ -228,11 +265,11 @@ class FakeOllama:
         return {
             "model": call.model,
             "created_at": "2025-01-01T00:00:00Z",
-            "message": {"role": "assistant", "content": said},
+            "message": {"role": "assistant", "content": said, **({"thinking": "Let me see."} if thought else {})},
             "done": True,
             "done_reason": "length" if cut else "stop",
-            "prompt_eval_count": read if read <= context else context // 2 + 2,
-            "eval_count": min(len(words), limit) if limit >= 0 else len(words),
+            "prompt_eval_count": read if read <= context else context - (context - 4) // 2,
+            "eval_count": (min(len(words), limit) if limit >= 0 else len(words)) + THOUGHT * thought,
             "total_duration": 1000,
         }
 
@@ -250,6 +287,24 @@ def spoil(content: str, fault: str | None) -> str:
         "think_unclosed": f"<think>\nLet me see. {content}",
         "think_orphan": f"Let me see.\n</think>\n{content}",
     }.get(fault or "", content)
+
+
+THOUGHT = 100  # tokens
+
+
+def _think(model: Model, request: Json, content: str, version: str) -> tuple[bool, str]:
+    """(whether a thought stands beside the content, the content) of a model that can think, by what it is told."""
+    if "thinking" not in model.capabilities:
+        return False, content
+    told = request.get("think", True)
+    if model.thinks == "harmony":
+        return True, "" if "format" in request else content
+    if "format" in request:
+        old = tuple(map(int, version.split("."))) < (0, 31, 2)
+        return told is not False, "In words, not in JSON." if old else content
+    if told is False and model.thinks == "anyway":
+        return False, "Let me see. " + "hm " * (THOUGHT - 4) + f"\n</think>\n{content}"
+    return told is not False, content
 
 
 def main() -> None:

@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
+OVERFLOW = {
+    "error": {
+        "code": 400,
+        "message": "the request exceeds the available context size, try increasing it",
+        "type": "exceed_context_size_error",
+        "n_prompt_tokens": 9001,
+        "n_ctx": 8192,
+    }
+}
+
+
 class Listener(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
@@ -64,7 +75,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._admitted():
             return
         request = json.loads(body)
-        tag = request.get("model", request.get("name"))
+        tag = str(request.get("model", request.get("name")))
+        tag = next((name for name in self.fake.models if name.lower() in (tag.lower(), f"{tag}:latest".lower())), tag)
+        request = {**request, "model": tag}
         if self.path not in ("/api/show", "/api/chat"):
             self._send_raw(404, b"404 page not found", "text/plain")
         elif tag not in self.fake.models:
@@ -73,13 +86,23 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, _shown(self.fake.models[tag]))
         elif request.get("stream", True):
             self._send(501, {"error": "this stand-in can't stream"})
+        elif not request["messages"] and request.get("keep_alive") == 0:
+            self.fake.unload(tag)
+            self._send(200, {"model": tag, "message": {"role": "assistant"}, "done": True, "done_reason": "unload"})
         elif "think" in request and "thinking" not in self.fake.models[tag].capabilities:
             self._send(400, {"error": f'"{tag}" does not support thinking'})
+        elif "completion" not in self.fake.models[tag].capabilities:
+            self._send(400, {"error": f'"{tag}" does not support chat'})
+        elif not self.fake.models[tag].signed_in:
+            self._send(401, {"error": "unauthorized", "signin_url": "https://ollama.com/connect?name=x&key=y"})
         else:
             self._answer(request)
 
     def _admitted(self) -> bool:
         self.fake.requests.append((self.command, self.path, dict(self.headers)))
+        if self.fake.foreign:
+            self._send_raw(403, b"", "text/plain")
+            return False
         wanted = self.fake.credentials
         sent = self.headers.get("Authorization", "")
         if wanted is None or sent == "Basic " + base64.b64encode(wanted.encode()).decode():
@@ -90,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, request: Json) -> None:
         call, reply = self.fake.answer(request)
         if not self._failed(call):
-            data = json.dumps(reply).encode()
+            data = json.dumps({**reply, "done": False} if call.fault == "abort" else reply).encode()
             self._send_raw(200, data[: len(data) // 2] if call.fault == "cut_body" else data, "application/json")
 
     def _failed(self, call: Call) -> bool:
@@ -110,6 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             "500": (500, b'{"error":"llama runner process has terminated"}'),
             "503": (503, b'{"error":"server busy, please try again"}'),
             "404": (404, json.dumps({"error": f"model '{call.model}' not found"}).encode()),
+            "overflow": (400, json.dumps({"error": json.dumps(OVERFLOW)}).encode()),
             "not_json": (200, b"<html>gateway</html>"),
             "list_body": (200, b"[]"),
             "list_error": (500, b'["something", "went wrong"]'),

@@ -61,6 +61,9 @@ class Scripted:
             text = f"{made_by} says {request.prompt} {'x' * ord(request.model[0])}"
             yield i, Completion(text, 3, 0.1, parsed=parsed)
 
+    def unload(self) -> None:
+        """There is nothing."""
+
     def prompt(self) -> str:
         self.written += 1
         return f"prompt number{self.written} about subject{self.written} please word{self.written}"
@@ -326,7 +329,7 @@ def test_both_orders_count_the_same(first: float, second: float) -> None:
 
 def test_round_robin_orders_by_mean_outcome() -> None:
     truth = round_robin_truths(
-        [Preference("p", "a", "b", 1.0), Preference("p", "a", "c", 0.5), Preference("p", "b", "c", 0.0)]
+        [Preference("p", "a", "b", 1.0), Preference("p", "a", "c", 0.5), Preference("p", "b", "c", 0.0)], 3
     )[0]
     assert dict(truth.scores) == {"a": 0.75, "b": 0.0, "c": 0.75}
     assert truth.ranking == ("a", "c", "b")
@@ -335,7 +338,7 @@ def test_round_robin_orders_by_mean_outcome() -> None:
 def test_listwise_truth_maps_labels_back_through_every_shuffle(job: Job) -> None:
     data = made(job)
     prompts, responses = data.prompts, data.responses
-    for truth in rank_listwise(job, prompts, responses):
+    for truth in rank_listwise(job, prompts, responses)[0]:
         assert truth.ranking == ("c", "b", "a"), "the longest response is c's, whatever label it had"
         assert dict(truth.scores) == {"c": 2.0, "b": 1.0, "a": 0.0}
     shown = {tuple(r.prompt.split("--- response ")[1::2]) for r in job.llm.requests if r.schema}  # type: ignore[attr-defined]

@@ -39,7 +39,8 @@ def test_every_request_says_all_its_options_and_the_answer_comes_back_whole() ->
 def test_only_models_that_can_think_are_told_not_to() -> None:
     models = {"qwen3:8b": Model(capabilities=("completion", "thinking")), "gemma3:4b": Model()}
     with FakeOllama(brain=echo, models=models) as server:  # answers 400 where the word comes unasked for
-        list(model_of(server).complete([Request("qwen3:8b", "a"), Request("gemma3:4b", "b")]))
+        list(model_of(server).complete([Request("gemma3:4b", "b"), Request("qwen3:8b", "a")]))
+    assert len(server.calls) == 2 + 1, "and probed, whether they obey"
     told = {call.model: call.request.get("think", "absent") for call in server.calls}
     assert told == {"qwen3:8b": False, "gemma3:4b": "absent"}
 

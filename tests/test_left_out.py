@@ -1,0 +1,143 @@
+"""Questions to which no answer is of any use, over real HTTP: they cost their item, not the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_brain import last_text, shown
+from fake_ollama import FakeOllama
+from ollama_helpers import always, model_of
+from tiny_models import save_model
+from whole_run import CALLS, SMALL, TAGS, kept, results
+
+import config
+import main
+from cli.counting import count, ids_for_testing
+from core.clock import Clock
+from core.errors import MissingError
+from core.records import Preference
+from data_generation import make_data
+from evidence.experiment import design
+from llm.retry import DRAWS
+from stages.judging import round_robin_truths
+from stages.tasks import Job
+
+
+def job_on(server: FakeOllama, folder: Path, **params: Any) -> Job:
+    contestants = {tag: config.Contestant(None, None, tag) for tag in TAGS}
+    wanted = config.ExperimentConfig(**{"num_prompts": 5, **params})
+    return Job("coder", config.PERSONAS["coder"], contestants, TAGS[0], model_of(server), wanted, folder, None)
+
+
+class Hopeless:
+    """One response to each of these topics, and the first ``orders`` of pairs about ``pair``, are never of any use."""
+
+    def __init__(self, *topics: str, pair: str = "\0", orders: int = 1) -> None:
+        self.topics, self.pair, self.orders = topics, pair, orders
+        self.first: list[str] = []
+
+    def __call__(self, request: dict[str, Any], n: int) -> str | None:
+        text = last_text(request)
+        if "format" not in request:
+            return "abort" if request["model"] == TAGS[1] and any(t in text for t in self.topics) else None
+        if shown(text) and self.pair in text and text not in self.first and len(self.first) < self.orders:
+            self.first.append(text)
+        return "abort" if text in self.first else None
+
+
+def training_topics(job: Job) -> list[str]:
+    """What the prompts that train are about: they are written topic by topic."""
+    training = [i for i in job.prompt_ids if i not in ids_for_testing(job)]
+    return [job.persona.topics[job.prompt_ids.index(i)] for i in training]
+
+
+def test_a_run_ends_with_what_was_hopeless_counted_said_and_never_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    base = str(save_model(tmp_path / "base", "llama"))
+    folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
+    command = ["--backend", "ollama", "--base_model", base, *folders, *SMALL]
+    with FakeOllama() as server:
+        one, other, *_ = training_topics(job_on(server, tmp_path))
+        server.faults = Hopeless(one, pair=other)
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        assert main.main(command) == 0
+        said = capsys.readouterr().out
+        asked = len(server.calls)
+        assert main.main(command) == 0
+        assert len(server.calls) == asked, "what is left out is not asked again"
+    assert asked == CALLS - 6 + 2 * (DRAWS - 1), "a prompt without all responses is not judged"
+    assert server.peak_loaded == 1 and server.loaded == []
+    counts = results(tmp_path)["counts"]
+    assert counts["left_out"] == {"prompts": 1, "responses": 1, "pairs": 1, "rankings": 0}
+    assert (counts["prompts"], counts["preferences"], counts["test_prompts"]) == (4, 3 * 3 - 1, 1)
+    assert "Left out, without a usable answer: 1 prompt, 1 response, 1 pair" in said
+    assert "is left out: the answer broke off, in each of 7 draws" in said
+    held = [value for stage in ("responses", "preferences") for _, value in kept(tmp_path)[stage].values()]
+    assert sum("left_out" in value for value in held) == 2
+    assert [m["server"] for m in json.loads((tmp_path / "cache" / "model_digests.json").read_text()).values()] == [
+        "0.33.0"
+    ] * 3
+    assert results(tmp_path)["versions"]["ollama_server"] == "0.33.0"
+
+
+def test_more_than_a_tenth_of_the_prompts_is_too_much_and_ends_the_run_at_once(tmp_path: Path) -> None:
+    with FakeOllama() as server:
+        job = job_on(server, tmp_path)
+        server.faults = Hopeless(*training_topics(job)[:2])
+        with pytest.raises(MissingError, match=r"2 of the responses.*at most 1.*--refresh"):
+            make_data(job, Clock())
+        with pytest.raises(MissingError, match="2 of the responses"):
+            count([job], {})
+        asked = len(server.calls)
+        server.faults = always("abort")
+        judge = dataclasses.replace(job, judge=TAGS[2], contestants={t: job.contestants[t] for t in TAGS[::2]})
+        with pytest.raises(MissingError):
+            make_data(judge, Clock())
+        assert len(server.calls) - asked <= 6 * DRAWS, "a judge of no use is not asked all its questions"
+
+
+def test_a_left_out_shuffle_leaves_the_others_and_a_gap_moves_no_other_prompt(tmp_path: Path) -> None:
+    def fault(request: dict[str, Any], n: int) -> str | None:
+        return "abort" if "ranking" in str(request.get("format")) and next(rankings, None) is None else None
+
+    with FakeOllama() as server:
+        job = job_on(server, tmp_path, ground_truth="listwise")
+        whole = make_data(job, Clock(), ids_for_testing(job))
+        again = dataclasses.replace(job, cache_dir=tmp_path / "again", llm=model_of(server, concurrency=1))
+        rankings = iter(range(3))  # the last of four shuffles is hopeless
+        server.faults = fault
+        data = make_data(again, Clock(), ids_for_testing(job))
+        assert data.left_out["rankings"] == 1 and len(data.listwise) == 1
+        server.faults = Hopeless(training_topics(job)[0])
+        gap = dataclasses.replace(job, cache_dir=tmp_path / "gap", llm=model_of(server))
+        less = make_data(gap, Clock(), ids_for_testing(job))
+    before, after = design(whole, job.params), design(less, job.params)
+    assert after.test_ids == before.test_ids
+    assert set(after.train_ids) < set(before.train_ids)
+    assert sum(map(len, after.folds)) == 4
+
+
+def test_a_prompt_without_a_truth_is_left_out_whole(tmp_path: Path) -> None:
+    with FakeOllama() as server:
+        job = job_on(server, tmp_path)
+        server.faults = Hopeless(pair=training_topics(job)[0], orders=2)  # both pairs in which a model is shown first
+        data = make_data(dataclasses.replace(job, llm=model_of(server, concurrency=1)), Clock())
+    assert data.left_out == {"responses": 0, "pairs": 2, "prompts": 1, "rankings": 0}
+    for records in (data.prompts, data.responses, data.judgements, data.preferences, data.truths):
+        assert len({getattr(r, "prompt_id", None) or r.id for r in records}) == 4
+
+
+def test_a_truth_needs_all_opponents_of_each_model_but_one() -> None:
+    def truths(*pairs: str) -> int:
+        return len(round_robin_truths([Preference("p", a, b, 1.0) for a, b in pairs], 4))
+
+    assert truths("ab", "ac", "ad", "bc", "bd", "cd") == 1
+    assert truths("ab", "ac", "bd", "cd") == 1, "two pairs without a model in common"
+    assert truths("ab", "ac", "ad", "bc") == 0, "d met one opponent of three"
+    assert truths("ab", "ac", "bc") == 0, "d met nobody"
