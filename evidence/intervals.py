@@ -192,10 +192,12 @@ def winner(difference: Difference | None) -> Winner:
     return "elo_offset" if difference.ci95[1] < 0.0 else "none"
 
 
-def prompts_needed(difference: float, sd: float, power: float = 0.8, inflation: float = 1.0) -> int | None:
-    """Prompts to tell a mean difference of this size from 0 at p < 0.05 with this power; None for a difference of 0.
+def prompts_needed(
+    difference: float, sd: float, power: float = 0.8, inflation: float = 1.0, level: float = ALPHA
+) -> int | None:
+    """Prompts to tell a mean difference of this size from 0 at p < ``level`` with this power; None for no difference.
 
-    The smallest n ≥ 6 (fewer can never pass a sign-flip test) with n ≥ inflation · ((t_{0.975, n−1} + t_{power,
+    The smallest n ≥ 6 (fewer can never pass a sign-flip test) with n ≥ inflation · ((t_{1 − level/2, n−1} + t_{power,
     n−1}) · sd / difference)². ``inflation`` is the variance correction of the test, 1 + k/(k − 1) for k folds.
     Where more than MOST_PROMPTS are needed it is MOST_PROMPTS + 1, however many more.
     """
@@ -205,7 +207,7 @@ def prompts_needed(difference: float, sd: float, power: float = 0.8, inflation: 
         return None
 
     def enough(n: int) -> bool:
-        quantiles = float(t.ppf(1.0 - ALPHA / 2.0, n - 1) + t.ppf(power, n - 1))
+        quantiles = float(t.ppf(1.0 - level / 2.0, n - 1) + t.ppf(power, n - 1))
         # not squared: 1 / difference² would overflow where the difference is a rounding error away from 0
         return math.sqrt(n / inflation) * abs(difference) >= quantiles * max(sd, _ROUNDING)
 
@@ -242,3 +244,27 @@ def clustered_difference(
         variance = max(variance, sum(one_way) - _cluster_variance(x, cells))
     clusters = min((int(kind.max()) + 1 for kind in kinds), default=1)
     return _difference(x, [(math.sqrt(variance), max(clusters - 1, 1))], clusters, reach)
+
+
+# ── Many questions at once ───────────────────────────────────────────────────────────────────────────────
+
+
+def paired_p_value(differences: Sequence[float] | Array, reach: float) -> float:
+    """Two-sided p of mean 0 by the t test, for independent pairs; 1 without any.
+
+    ``reach``: the largest difference possible, needed where all differences are the same.
+    """
+    d = _finite(differences)
+    if not len(d):
+        return 1.0
+    return _difference(d, _standard_errors(d, None) if len(d) > 1 else [], len(d), reach).p_value
+
+
+def holm(p_values: Sequence[float] | Array) -> Array:
+    """p-values [k] corrected for their number, in the order given (Holm, *A Simple Sequentially Rejective Multiple Test
+    Procedure*, Scandinavian Journal of Statistics 6, 1979): all those below 0.05 hold together in 95 % of cases."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return corrected
