@@ -248,6 +248,9 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "folds": (2, 1000, "cross-validation needs a part to train on and a part to test on"),
     "elo_k": (1e-9, 1e4, "it is the largest step of one Elo update"),
     "hidden_width": (0, 65_536, "0 means a linear head"),
+    "components": (1, 65_536, "a head that sees nothing learns nothing"),
+    "input_scale": (1e-6, 1e6, "it is the standard deviation of what the head sees"),
+    "rank_pairs": (1, 1_000_000, "the regularization is about the rated pairs drawn; lambda_reg 0 turns it off"),
     "weight_decay": (0.0, 1e6, "it weighs a penalty"),
     "num_predict": (1, 1_000_000, "an answer needs at least one token"),
     "num_ctx": (256, 10_000_000, "a judge must be shown two responses"),
@@ -287,6 +290,9 @@ class ExperimentConfig:
 
     hidden_width: int = 8  # docs/head_choice.md
     pooling: str = "both"  # mean | last | both; see docs/head_choice.md
+    components: int = 128  # directions of the features that the head sees; docs/head_choice.md
+    input_scale: float = 6.0  # at 1, ten epochs of steps of 1e-4 end before the taste is found; docs/head_choice.md
+    rank_pairs: int = 4  # rated pairs drawn each step: the regularization is weighed lightly, so a few suffice
     weight_decay: float = 0.0
     regularizer: str = "elo_expectation"  # | ranknet | listmle: hard labels of the Arena order; see reward_model.py
     base_score: bool = True  # False: the head alone, without the pre-trained reward beneath it

@@ -1,45 +1,55 @@
 """System B: a frozen reward model plus a small head learned from one person's preferences.
 
-    reward(x, y) = base score / its standard deviation + MLP(standardized features of x, y)
+    reward(x, y) = base score / its standard deviation + head(features of x, y)
+    loss         = preference + λ · regularization
 
-The MLP has one hidden layer and a direct way past it (docs/head_choice.md). All that leads to its output starts at
-zero: before any preference System B *is* the base, and it moves from there. The loss is the cross-entropy of
-σ(r_a − r_b) against the outcome over the preferences, + λ × the same against the Elo expectation over all rated pairs
-of responses to the training prompts (``elo_expectation``). Other regularizers, for comparison, take the Arena's order
-for certain, whatever the distance: ``ranknet`` (the same with targets 1 and 0; Burges et al., ICML 2005) and
-``listmle`` (over whole prompts, see listmle.py).
+The head has one hidden layer and a direct way past it (docs/head_choice.md). All that leads to its output starts at
+zero: before any preference System B *is* the base, and it moves from there. ``preference`` is the cross-entropy of
+σ(r_a − r_b) against the outcome over the preferences, ``regularization`` the same against the Elo expectation over all
+rated pairs of responses to the training prompts (``elo_expectation``). For comparison there are regularizers that take
+the Arena's order for certain, whatever the distance: ``ranknet`` (the same with targets 1 and 0; Burges et al., ICML
+2005) and ``listmle`` (over whole prompts; Xia et al., ICML 2008).
+
+A training is some hundred tiny steps, in which the interpreter costs more than the arithmetic: trainings that differ
+only in their data (points of a curve, folds, people) run side by side, as n heads in one batch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
+import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations, groupby
-from operator import itemgetter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-import heads
 from base.features import Features
+from base.rotation import View, pool
 from config import ExperimentConfig
 from core.errors import MissingError, UsageError
+from core.files import read_tensors, write_tensors
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference
-from listmle import Lists
+from reward_draws import Rated, Texts
 
-FORMAT = 1  # of a saved head
-MEND = "Train a new one: run the experiment again (python main.py --persona …)."
-RANK_PAIRS = 4  # rated pairs drawn each step for the regularization: it is weighed lightly, so a few suffice
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import ParameterDict
 
-# See docs/head_choice.md for both. Training texts fewer than components leave the rest empty.
-COMPONENTS = 128  # directions of the standardized features that the head sees
-INPUT_SCALE = 6.0  # standard deviation of its inputs: at 1, ten epochs of steps of 1e-4 end before the taste is found
+FORMAT = 2  # of a saved head
+FIX = "Train a new one: run the experiment again (python main.py --persona …)."
+FIRST_LAYER = 0.1  # the direct way learns first, the hidden layer what is left: see docs/head_choice.md
+EPSILON = 1e-6  # above the rounding of a float32 gradient, which Adam would magnify where the true one is zero
+CHUNK_FLOATS = 1 << 18  # parameters trained side by side: with gradients and moments they stay in the cache
+STRETCH = 1000  # steps unpacked at once
+
+Head = Mapping[str, np.ndarray]
+"""``hidden`` [hidden, components] and ``bias`` [hidden, 1], ``output`` [1, hidden], ``direct`` [1, components]."""
 
 
 class EpochLoss(NamedTuple):
@@ -49,77 +59,124 @@ class EpochLoss(NamedTuple):
     regularization: float
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """How training texts let a head see any text: statistics of the training texts alone."""
-
-    centre: np.ndarray
-    """[width of the features]."""
-    projection: np.ndarray
-    """[width of the features, components]: standardizes and rotates."""
-    base_scale: float
-    """Standard deviation of the base's score over the training texts; 1 where it does not vary."""
-
-    def inputs(self, features: np.ndarray) -> np.ndarray:
-        """[texts, width of the features] → [texts, components + 1], the last being the constant of the bias."""
-        seen = (features - self.centre) @ self.projection
-        return np.concatenate([seen, np.ones((len(seen), 1))], axis=1).astype(np.float32)
+# ── The head and its losses ──────────────────────────────────────────────────────────────────────────────
 
 
-Projector = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""(training features [n, d], number of each one's prompt [n]) → (centre [d], projection [d, components])."""
+def first_head(components: int, hidden: int, rng: np.random.Generator) -> Head:
+    """A head that adds nothing yet. Its hidden layer is drawn as by He et al. (2015) for ReLU, but small."""
+    drawn = rng.normal(0.0, FIRST_LAYER * np.sqrt(2.0 / (components + 1)), (components + 1, hidden)).astype(np.float32)
+    output, direct = np.zeros((1, hidden), np.float32), np.zeros((1, components), np.float32)
+    return {"hidden": drawn[:-1].T, "bias": drawn[-1:].T, "output": output, "direct": direct}
 
 
-def principal_components(
-    features: np.ndarray, _prompts: np.ndarray, components: int = COMPONENTS, scale: float = INPUT_SCALE
-) -> tuple[np.ndarray, np.ndarray]:
-    """Standardize, then keep the directions along which the training texts vary most; together ``scale`` wide.
+def rewards(heads: Mapping[str, Tensor] | ParameterDict, base: Tensor, inputs: Tensor) -> Tensor:
+    """[n, texts] base + MLP(inputs) of n heads side by side; ``base`` [n, 1, texts], ``inputs`` [n, texts, components].
 
-    n texts span at most n − 1 of the d ≫ n dimensions: in the others there is nothing to learn, only parameters.
+    A constant in the output would cancel wherever two rewards are compared: there is none.
     """
-    width = features.shape[1]
-    projection = np.zeros((width, components))
-    if not len(features):
-        return np.zeros(width), projection
-    centre = features.mean(axis=0, dtype=np.float64)
-    deviations = features - centre
-    spread = deviations.std(axis=0)
-    spread[spread < 1e-6] = np.inf  # a feature that never varies says nothing
-    standard = deviations / spread
-    # Eigenvectors of the products on the smaller side, n × n or d × d: a tenth of the time of a singular decomposition.
-    few = len(standard) <= width
-    squares, vectors = np.linalg.eigh(standard @ standard.T if few else standard.T @ standard)
-    keep = np.arange(len(squares))[::-1][:components]
-    keep = keep[squares[keep] > 1e-9 * max(float(squares[-1]), 1e-30)]
-    if not len(keep):
-        return centre, projection
-    axes = standard.T @ (vectors[:, keep] / np.sqrt(squares[keep])) if few else vectors[:, keep]
-    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(keep))])  # the sign is free: fix it
-    unit = np.sqrt(squares[keep].mean() / len(features))
-    projection[:, : len(keep)] = axes / spread[:, None] * (scale / unit)
-    return centre, projection
+    x = inputs.mT
+    layer = heads["bias"].baddbmm(heads["hidden"], x).relu()
+    return base.baddbmm(heads["direct"], x).baddbmm(heads["output"], layer).squeeze(1)
 
 
-def elo_expectation(a: float, b: float) -> float:
-    """Probability that a is preferred to b: Elo (1978), base 10, scale 400."""
-    return float(1.0 / (1.0 + 10.0 ** ((b - a) / 400.0)))
+def pair_loss(rewards: Tensor, expected: Tensor, share: Tensor) -> Tensor:
+    """[n] Σ share × cross-entropy of σ(r_a − r_b) against ``expected`` [n, pairs]; rewards of every a, then every b."""
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    a, b = rewards.chunk(2, dim=1)
+    return binary_cross_entropy_with_logits(a - b, expected, share, reduction="none").sum(1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Material:
-    """What all trainings on the same prompts (without the same contestant) share."""
+def list_mle(rewards: Tensor, share: Tensor) -> Tensor:
+    """[n] Σ_i share_i · [ln Σ_{j ≥ i} e^{r_j} − r_i], rewards [n, places] best first; a place of share 0 is empty."""
+    rewards = rewards.masked_fill(share == 0.0, -1e30)  # never chosen, and finite: −∞ − (−∞) is no number
+    rest = rewards.flip(1).logcumsumexp(1).flip(1)
+    return ((rest - rewards) * share).sum(1)
 
-    view: View
-    inputs: np.ndarray
-    """[all texts, components + 1]."""
-    base: np.ndarray
-    """[all texts] base score / its standard deviation."""
-    rated: np.ndarray
-    """[pairs, 2] rows of all rated pairs of responses to the training prompts."""
-    expectation: np.ndarray
-    """[pairs] that the first is preferred."""
-    lists: Lists
-    """The same responses by prompt, for ``listmle``."""
+
+# ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Draws(NamedTuple):
+    """What one training compares in each of its steps: arrays [steps, …]."""
+
+    rows: np.ndarray  # of texts: a of every preference, b of every preference, then what ``Rated`` drew
+    outcome: np.ndarray  # of each preference
+    share: np.ndarray  # 1 / preferences in the step; 0 where an epoch's last step is short of them
+    expected: np.ndarray  # of each rated pair
+    rated_share: np.ndarray
+
+
+def train(
+    draws: Sequence[Draws], texts: Sequence[Texts], first: Head, params: ExperimentConfig, device: str
+) -> list[tuple[Head, np.ndarray]]:
+    """Train n heads side by side from ``first``; those with the most steps must come first.
+
+    Returns each head and its losses [steps, 2]: the preferences', and the regularization's before λ.
+    """
+    import torch
+    from torch.nn.functional import embedding
+    from torch.nn.utils.rnn import pad_sequence
+
+    n, steps = len(draws), [len(d.rows) for d in draws]
+    distinct = list({id(t): t for t in texts}.values())  # their texts stand below each other, once
+    starts = np.cumsum([0, *(len(t.inputs) for t in distinct)])
+    offset = {id(t): start for t, start in zip(distinct, starts[:-1], strict=True)}
+    inputs = torch.from_numpy(np.concatenate([t.inputs for t in distinct])).to(device)
+    arrays = [(d.rows + offset[id(t)], t.base[d.rows][:, None], *d[1:]) for d, t in zip(draws, texts, strict=True)]
+    # [steps, n, …] each, and zero after a head's own last step
+    drawn = [pad_sequence([torch.from_numpy(x) for x in column]).to(device) for column in zip(*arrays, strict=True)]
+    listwise = params.regularizer == "listmle"
+    parts = 2 * params.batch_size, drawn[0].shape[2] - 2 * params.batch_size
+    losses = torch.zeros(steps[0], n, 2, device=device)
+    values = {name: torch.from_numpy(v).to(device).repeat(n, 1, 1) for name, v in first.items()}
+    moments = {name: (torch.zeros_like(v), torch.zeros_like(v)) for name, v in values.items()}
+    for running, start, end in _stretches(steps):
+        # A head that has made its own steps must not go on by its momentum. So the optimizer is given the running ones
+        # alone: they are the first of ``values`` and ``moments``, which it changes in place.
+        heads = torch.nn.ParameterDict({name: v[:running] for name, v in values.items()})
+        optimizer = torch.optim.AdamW(
+            heads.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, eps=EPSILON, fused=True
+        )
+        for name, (mean, square) in moments.items():
+            step = torch.tensor(float(start), device=device)
+            optimizer.state[heads[name]] = {"step": step, "exp_avg": mean[:running], "exp_avg_sq": square[:running]}
+        here = zip(*(x[start:end, :running] for x in (*drawn, losses)), strict=True)
+        for rows, base, outcome, share, expected, rated_share, met in here:
+            reward = rewards(heads, base, embedding(rows, inputs))
+            judged, rated = reward.split_with_sizes(parts, dim=1)
+            preference = pair_loss(judged, outcome, share)
+            regularization = list_mle(rated, rated_share) if listwise else pair_loss(rated, expected, rated_share)
+            loss = preference + params.lambda_reg * regularization
+            optimizer.zero_grad()
+            loss.sum().backward()  # a head's parameters are in its own loss only
+            optimizer.step()
+            met.copy_(torch.stack((preference, regularization), dim=1).detach())
+    trained, found = {name: v.cpu().numpy() for name, v in values.items()}, losses.cpu().numpy()
+    return [({name: v[j].copy() for name, v in trained.items()}, found[: steps[j], j]) for j in range(n)]
+
+
+def _stretches(steps: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(heads, first step, end) of each stretch in which the same heads run; ``steps`` of each head, descending."""
+    start = 0
+    for running in range(len(steps), 0, -1):
+        while start < steps[running - 1]:
+            end = min(start + STRETCH, steps[running - 1])
+            yield running, start, end
+            start = end
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one core within: on arrays this small, threads wait for each other and gain nothing."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class RewardModel(Ranker):
@@ -128,25 +185,21 @@ class RewardModel(Ranker):
     name = "reward_model"
 
     def __init__(
-        self,
-        features: Features,
-        ratings: Mapping[str, float | None],
-        config: ExperimentConfig,
-        projector: Projector = principal_components,
+        self, features: Features, ratings: Mapping[str, float | None], params: ExperimentConfig, device: str = "cpu"
     ) -> None:
-        """``ratings``: global Elo by contestant, None or absent: unrated, its pairs are left out of the
-        regularization."""
-        self.history: tuple[EpochLoss, ...] = ()
-        self._features, self._ratings, self._config, self._projector = features, ratings, config, projector
-        self._pooled = pool(features.mean, features.last, config.pooling)
-        self._base_score = features.base_score if config.base_score else np.zeros_like(features.base_score)
+        """``ratings``: global Elo by contestant; None or absent: unrated, left out of the regularization.
+
+        ``device``: where heads are trained, in torch's words, or ``auto``: on a GPU where there is one.
+        """
+        self._features, self._ratings, self._params, self._device = features, ratings, params, device
+        self._pooled = pool(features.mean, features.last, params.pooling)
+        self._base_score = features.base_score if params.base_score else np.zeros_like(features.base_score)
         self._responses: dict[str, dict[str, int]] = defaultdict(dict)
         for (prompt_id, model), row in features.index.items():
             self._responses[prompt_id][model] = row
-        self._places = max(map(len, self._responses.values()), default=0)
-        self._view = View(np.zeros(self._pooled.shape[1]), np.zeros((self._pooled.shape[1], 0)), 1.0)
-        self._head = np.zeros(heads.parameter_count(1, config.hidden_width), np.float32)
-        self._rewards: np.ndarray | None = None
+        self._rewards: np.ndarray | None  # of all texts, once they are asked for
+        width = self._pooled.shape[1]
+        self._learn(View(np.zeros(width), np.zeros((width, params.components)), 1.0), self._start()[0])
 
     def fit(
         self,
@@ -156,31 +209,35 @@ class RewardModel(Ranker):
         held_out: str | None = None,
     ) -> Self:
         """Train from the start. Without preferences nothing is trained, whatever λ: that is exactly the base."""
-        fitted = self.fit_many([TrainingSet.of(preferences, prompt_ids, held_out)])[0]
-        self.__dict__.update(fitted.__dict__)
-        return self
+        (fitted,) = self.fit_many([TrainingSet.of(preferences, prompt_ids, held_out)])
+        return self._learn(fitted._view, fitted._head, fitted.history)
 
     def fit_many(self, sets: Sequence[TrainingSet], start: Self | None = None) -> list[Self]:
         """All trainings side by side; each depends on the seed and its own set alone, and gives what it gives alone.
 
         ``start``: a fitted model from whose head, and with whose view of texts, every training goes on.
         """
-        shared: dict[tuple[tuple[str, ...], str | None], _Material] = {}
-        materials = []
-        for s in sets:
-            key = (s.prompt_ids, s.held_out)
-            if key not in shared:
-                shared[key] = self._material(s, start._view if start else None)
-            materials.append(shared[key])
-        first, plans = [], []
-        for s, material in zip(sets, materials, strict=True):
-            rng = np.random.default_rng(self._config.random_seed)
-            drawn = heads.initial(material.inputs.shape[1], self._config.hidden_width, rng)
-            first.append(start._head if start else drawn)
-            plans.append(self._plan(s, material, rng))
-        config = self._config
-        trained, losses = heads.train(plans, first, config.hidden_width, config.learning_rate, config.weight_decay)
-        return [self._with(*parts) for parts in zip(sets, materials, trained, losses, strict=True)]
+        import torch
+        from tqdm import tqdm
+
+        kinds = {(s.prompt_ids, s.held_out): s for s in sets}
+        shared = {kind: self._texts(s, start._view if start else None) for kind, s in kinds.items()}
+        texts = [shared[s.prompt_ids, s.held_out] for s in sets]
+        first = start._head if start else self._start()[0]
+        fitted = [copy.copy(self)._learn(t.view, first) for t in texts]
+        order = sorted((i for i, s in enumerate(sets) if s.preferences), key=lambda i: -len(sets[i].preferences))
+        device = self._device if self._device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        size = max(1, CHUNK_FLOATS // sum(array.size for array in first.values()))
+        # a bar only where there is time to see it, and a terminal to see it in
+        with tqdm(total=len(order), desc="training", disable=None, leave=False, delay=0.5) as bar, _one_thread():
+            for k in range(0, len(order), size):  # what a chunk draws is forgotten with it
+                chunk = order[k : k + size]
+                draws = [self._draw(sets[i], texts[i]) for i in chunk]
+                trained = train(draws, [texts[i] for i in chunk], first, self._params, device)
+                for i, (head, losses) in zip(chunk, trained, strict=True):
+                    fitted[i]._learn(texts[i].view, head, self._epochs(losses, len(sets[i].preferences)))
+                bar.update(len(chunk))
+        return fitted
 
     def scores(self, prompt_id: str) -> dict[str, float]:
         """The reward of every contestant's response to this prompt."""
@@ -190,124 +247,78 @@ class RewardModel(Ranker):
 
     def score_features(self, mean: np.ndarray, last: np.ndarray, base_score: np.ndarray) -> np.ndarray:
         """Rewards [n] of new texts from their vectors: ``mean`` and ``last`` [n, d], ``base_score`` [n]."""
-        return self._reward(pool(mean, last, self._config.pooling), base_score * float(self._config.base_score))
+        return self._reward(pool(mean, last, self._params.pooling), base_score * float(self._params.base_score))
 
-    # ── Training ──
-
-    def _material(self, s: TrainingSet, view: View | None) -> _Material:
-        texts = [
-            (row, number, model)
-            for number, prompt_id in enumerate(s.prompt_ids)
-            for model, row in self._responses.get(prompt_id, {}).items()
-            if model != s.held_out
-        ]
-        rows = np.array([row for row, _, _ in texts], np.intp)
-        view = view or self._view_of(rows, np.array([number for _, number, _ in texts], np.intp))
-        rated = [t for t in texts if self._ratings.get(t[2]) is not None]
-        by_prompt = [list(same) for _, same in groupby(rated, key=itemgetter(1))]
-        pairs = [pair for same in by_prompt for pair in combinations(same, 2)]
-        return _Material(
-            view,
-            view.inputs(self._pooled),
-            self._base_score / view.base_scale,
-            np.array([(a[0], b[0]) for a, b in pairs], np.intp).reshape(-1, 2),
-            np.array([self._expected(self._elo(a[2]), self._elo(b[2])) for a, b in pairs]),
-            Lists.of([(number, row, self._elo(model)) for row, number, model in rated], self._places),
-        )
-
-    def _expected(self, a: float, b: float) -> float:
-        return float(0.5 + 0.5 * np.sign(a - b)) if self._config.regularizer == "ranknet" else elo_expectation(a, b)
-
-    def _view_of(self, rows: np.ndarray, prompts: np.ndarray) -> View:
-        centre, projection = self._projector(self._pooled[rows], prompts)
-        spread = float(self._base_score[rows].std()) if len(rows) else 0.0
-        return View(centre, projection, spread if spread > 1e-6 else 1.0)
-
-    def _elo(self, model: str) -> float:
-        rating = self._ratings[model]
-        assert rating is not None
-        return rating
-
-    def _plan(self, s: TrainingSet, material: _Material, rng: np.random.Generator) -> heads.Plan:
-        """Every draw of one training: each epoch all preferences in a new order, and rated pairs beside each step."""
-        c, n = self._config, len(s.preferences)
-        steps = -(-n // c.batch_size)
-        order = np.full((c.max_epochs, steps * c.batch_size), -1)
-        for epoch in range(c.max_epochs):
-            order[epoch, :n] = rng.permutation(n)
-        order = order.reshape(-1, c.batch_size)
-        seen = order >= 0
-        pairs = np.array([self._rows(p) for p in s.preferences], np.intp).reshape(-1, 2)
-        outcomes = np.array([p.outcome for p in s.preferences])
-        columns = [pairs[order], outcomes[order], seen / np.maximum(1, seen.sum(axis=1, keepdims=True))] if n else [
-            np.zeros((0, c.batch_size, 2), np.intp), np.zeros((0, c.batch_size)), np.zeros((0, c.batch_size))
-        ]  # fmt: skip
-        if c.lambda_reg > 0 and c.regularizer != "listmle":
-            weight = c.lambda_reg / RANK_PAIRS if len(material.rated) else 0.0
-            drawn = rng.integers(max(1, len(material.rated)), size=(len(order), RANK_PAIRS))
-            rated, expected = material.rated, material.expectation
-            if not len(rated):
-                rated, expected = np.zeros((1, 2), np.intp), np.zeros(1)
-            extra = [rated[drawn], expected[drawn], np.full(drawn.shape, weight)]
-            columns = [np.concatenate(both, axis=1) for both in zip(columns, extra, strict=True)]
-        rows, target, weights = columns
-        margin = material.base[rows[..., 0]] - material.base[rows[..., 1]]
-        plan = heads.Plan(rows[..., 0], rows[..., 1], margin, target, weights, material.inputs)
-        if c.lambda_reg > 0 and c.regularizer == "listmle":
-            listed, count = material.lists.draw(len(order), rng)
-            plan = dataclasses.replace(
-                plan, listed=listed, listed_base=material.base[listed], listed_count=count, list_weight=c.lambda_reg
-            )
-        return plan
-
-    def _rows(self, p: Preference) -> tuple[int, int]:
-        index = self._features.index
-        try:
-            return index[p.prompt_id, p.model_a], index[p.prompt_id, p.model_b]
-        except KeyError as error:
-            raise UsageError(f"A preference is about a response without features: {error}") from error
-
-    def _with(self, s: TrainingSet, material: _Material, head: np.ndarray, losses: np.ndarray) -> Self:
-        fitted = copy.copy(self)
-        fitted._view, fitted._head, fitted._rewards = material.view, head, None
-        fitted.history = self._epochs(losses, len(s.preferences), bool(len(material.rated)))
-        return fitted
-
-    def _epochs(self, losses: np.ndarray, n: int, regularized: bool) -> tuple[EpochLoss, ...]:
-        """Mean losses of each epoch from the cross-entropies [steps, pairs] of one training."""
-        if not n:
-            return ()
-        size = self._config.batch_size
-        by_epoch = losses.reshape(self._config.max_epochs, -1, losses.shape[1])
-        preference = by_epoch[:, :, :size].reshape(self._config.max_epochs, -1)[:, :n].mean(axis=1)
-        rank = by_epoch[:, :, size:].mean(axis=(1, 2)) if regularized and losses.shape[1] > size else 0 * preference
-        return tuple(EpochLoss(float(a), float(b)) for a, b in zip(preference, rank, strict=True))
+    def _learn(self, view: View, head: Head, history: tuple[EpochLoss, ...] = ()) -> Self:
+        self._view, self._head, self.history, self._rewards = view, head, history, None
+        return self
 
     def _reward(self, pooled: np.ndarray, base_score: np.ndarray) -> np.ndarray:
-        added = heads.outputs(self._head, self._view.inputs(pooled), self._config.hidden_width)
-        return np.asarray(base_score / self._view.base_scale + added, dtype=np.float64)
+        import torch
+
+        head = {name: torch.from_numpy(array)[None] for name, array in self._head.items()}
+        base, inputs = self._view.base(base_score)[None, None], self._view.inputs(pooled)[None]
+        with _one_thread():
+            found = rewards(head, torch.from_numpy(base), torch.from_numpy(inputs))
+        return found[0].numpy().astype(np.float64)
+
+    # ── What a training looks at ──
+
+    def _start(self) -> tuple[Head, np.random.Generator]:
+        """The head from which every training of this seed starts, and the generator of all draws after it."""
+        rng = np.random.default_rng(self._params.random_seed)
+        return first_head(self._params.components, self._params.hidden_width, rng), rng
+
+    def _texts(self, s: TrainingSet, view: View | None) -> Texts:
+        p = self._params
+        prompts = [
+            [(row, self._ratings.get(m)) for m, row in self._responses.get(prompt, {}).items() if m != s.held_out]
+            for prompt in s.prompt_ids
+        ]
+        rows = np.array([row for prompt in prompts for row, _ in prompt], np.intp)
+        view = view or View.of(self._pooled[rows], self._base_score[rows], p.components, p.input_scale)
+        rated = [[(row, elo) for row, elo in prompt if elo is not None] for prompt in prompts]
+        places = max(map(len, self._responses.values()), default=0)
+        inputs, base = view.inputs(self._pooled), view.base(self._base_score)
+        return Texts(view, inputs, base, Rated.of(rated, places, p.regularizer))
+
+    def _draw(self, s: TrainingSet, texts: Texts) -> Draws:
+        """Each epoch all preferences in a new order, and beside each step some of what is rated."""
+        p, n, rng = self._params, len(s.preferences), self._start()[1]
+        order = np.full((p.max_epochs, math.ceil(n / p.batch_size) * p.batch_size), -1)  # -1: nothing is left
+        order[:, :n] = [rng.permutation(n) for _ in range(p.max_epochs)]
+        order = order.reshape(-1, p.batch_size)
+        index = self._features.index
+        try:
+            pairs = [(index[one.prompt_id, one.model_a], index[one.prompt_id, one.model_b]) for one in s.preferences]
+        except KeyError as error:
+            raise UsageError(f"A preference is about a response without features: {error}") from error
+        a, b = np.moveaxis(np.array(pairs)[order], 2, 0)
+        outcome = np.array([one.outcome for one in s.preferences], np.float32)[order]
+        share = np.asarray((order >= 0) / (order >= 0).sum(axis=1, keepdims=True), np.float32)
+        rated, expected, rated_share = texts.rated.draw(len(order), p, rng)
+        return Draws(np.concatenate([a, b, rated], axis=1), outcome, share, expected, rated_share)
+
+    def _epochs(self, losses: np.ndarray, n: int) -> tuple[EpochLoss, ...]:
+        """Means over each epoch's n preferences, and over its steps, from the losses [steps, 2] of one training."""
+        preference, regularization = losses.reshape(self._params.max_epochs, -1, 2).transpose(2, 0, 1)
+        counts = np.diff([*range(0, n, self._params.batch_size), n])
+        means = np.average(preference, axis=1, weights=counts), regularization.mean(axis=1)
+        return tuple(EpochLoss(float(a), float(b)) for a, b in zip(*means, strict=True))
 
     # ── Saving ──
 
     def save(self, path: Path) -> None:
         """The head, its view of texts and all its parameters, as safetensors; atomic."""
-        from safetensors.numpy import save_file
-
         about = {
             "format": FORMAT,
             "base": self._features.base,
             "base_scale": self._view.base_scale,
-            "config": dataclasses.asdict(self._config),
+            "config": dataclasses.asdict(self._params),
             "history": self.history,
         }
-        tensors: dict[str, np.ndarray] = {
-            "centre": self._view.centre.astype(np.float64),
-            "projection": np.ascontiguousarray(self._view.projection, np.float64),
-            "head": np.ascontiguousarray(self._head),
-        }
-        temporary = path.with_name(f".{path.name}.new")
-        save_file(tensors, temporary, metadata={"about": json.dumps(about)})
-        temporary.replace(path)
+        view = {"centre": self._view.centre, "projection": self._view.projection}
+        write_tensors(path, {**view, **self._head}, {"about": json.dumps(about)})
 
     @classmethod
     def load(cls, path: Path, features: Features, ratings: Mapping[str, float | None]) -> Self:
@@ -315,29 +326,19 @@ class RewardModel(Ranker):
 
         Raises MissingError where there is none, UsageError where it is damaged or belongs to another base or version.
         """
-        from safetensors import SafetensorError, safe_open
-
-        if not path.exists():
-            raise MissingError(f"No trained head at {path}. {MEND}")
         try:
-            with safe_open(path, framework="numpy") as file:
-                about = json.loads((file.metadata() or {})["about"])
-                tensors = {key: file.get_tensor(key) for key in ("centre", "projection", "head")}
+            tensors, metadata = read_tensors(path)
+            about = json.loads(metadata["about"])
             if about["format"] != FORMAT:
                 raise ValueError(f"it has format {about['format']}, this version reads {FORMAT}")
             model = cls(features, ratings, ExperimentConfig.from_dict(about["config"]))
             view = View(tensors["centre"], tensors["projection"], float(about["base_scale"]))
+            head = {name: tensors[name] for name in model._head}
             history = tuple(EpochLoss(*epoch) for epoch in about["history"])
-        except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
-            raise UsageError(
-                f"The trained head {path} cannot be read ({error}); it was left as it is. {MEND}"
-            ) from error
+        except FileNotFoundError as error:
+            raise MissingError(f"No trained head at {path}. {FIX}") from error
+        except (KeyError, ValueError, TypeError) as error:
+            raise UsageError(f"Trained head {path} cannot be read ({error}); it was left as it is. {FIX}") from error
         if about["base"] != features.base or len(view.centre) != model._pooled.shape[1]:
-            raise UsageError(f"The head {path} was trained on the base {about['base']}, not {features.base}. {MEND}")
-        model._view, model._head, model.history = view, tensors["head"], history
-        return model
-
-
-def pool(mean: np.ndarray, last: np.ndarray, pooling: str) -> np.ndarray:
-    """The feature the head works on: [n, d], or [n, 2d] for ``both``."""
-    return {"mean": mean, "last": last}[pooling] if pooling != "both" else np.concatenate([mean, last], axis=1)
+            raise UsageError(f"The head {path} was trained on the base {about['base']}, not {features.base}. {FIX}")
+        return model._learn(view, head, history)

@@ -14,7 +14,7 @@ from config import ExperimentConfig
 from core.ranking import TrainingSet
 from core.records import Preference
 from elo_system import EloSystem
-from reward_model import COMPONENTS, RANK_PAIRS, RewardModel
+from reward_model import RewardModel
 
 MODELS = tuple(f"model {i}" for i in range(6))
 RATINGS = dict(zip(MODELS, (1171.0, 1193.0, 1293.0, 1320.0, 1087.0, 1097.0), strict=True))
@@ -73,7 +73,7 @@ def rows(quick: bool) -> list[Row]:
 
 def floor(sets: list[TrainingSet], params: ExperimentConfig) -> float:
     """Seconds of the matrix products alone, at the rate measured for products of their size on one core."""
-    texts, width, hidden = 2 * (params.batch_size + RANK_PAIRS), COMPONENTS + 1, params.hidden_width
+    texts, width, hidden = 2 * (params.batch_size + params.rank_pairs), params.components + 1, params.hidden_width
     steps = sum(params.max_epochs * -(-len(s.preferences) // params.batch_size) for s in sets)
     work = steps * 2.0 * 2.0 * texts * width * (hidden + 1)  # forward and gradient, a multiply and an add each
     a = np.ones((64, texts, width), np.float32)
@@ -137,7 +137,7 @@ def growth_rows(quick: bool) -> list[Row]:
     few, many = (100, 1_000) if quick else (1_000, 10_000)
     found.append(
         compare(f"{many:,} people / {few:,} people, s per 1,000", lambda: crowd(many), lambda: crowd(few),
-                1 if quick else 3, "about 1", "memory: plans of all people at once")
+                1 if quick else 3, "about 1", "a chunk of heads at a time")
     )  # fmt: skip
     return found
 

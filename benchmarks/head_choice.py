@@ -17,7 +17,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +32,7 @@ from base.features import Features, compute_features
 from config import ExperimentConfig
 from core.ranking import TrainingSet
 from core.records import Preference, Prompt, Response
-from reward_model import COMPONENTS, INPUT_SCALE, RewardModel, principal_components
+from reward_model import RewardModel
 
 TOPICS_PER_PERSONA = 20
 CONTESTANTS = tuple(f"contestant {i}" for i in range(6))
@@ -46,18 +45,21 @@ class Variant(NamedTuple):
 
     pooling: str = "mean"
     hidden: int = 8
-    components: int = COMPONENTS
-    scale: float = INPUT_SCALE
+    components: int = config.EXPERIMENT_CONFIG.components
+    scale: float = config.EXPERIMENT_CONFIG.input_scale
     decay: float = 0.0
     lambda_reg: float = 0.1
 
     def model(self, features: Features, ratings: Mapping[str, float | None]) -> RewardModel:
         params = ExperimentConfig(
-            pooling=self.pooling, hidden_width=self.hidden, weight_decay=self.decay, lambda_reg=self.lambda_reg
+            pooling=self.pooling,
+            hidden_width=self.hidden,
+            components=self.components,
+            input_scale=self.scale,
+            weight_decay=self.decay,
+            lambda_reg=self.lambda_reg,
         )
-        return RewardModel(
-            features, ratings, params, partial(principal_components, components=self.components, scale=self.scale)
-        )
+        return RewardModel(features, ratings, params)
 
 
 VARIANTS = [

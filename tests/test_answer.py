@@ -85,7 +85,7 @@ def test_a_prompt_costs_one_question_to_each_model_and_then_nothing(
     best = first.split("Best response, by the ")[1].splitlines()
     model = best[0].split(": ")[1]
     assert ASKED in "\n".join(best[2:-1])
-    texts = {call.model: call.content for call in server.calls}
+    texts = {call.model: default_brain(call.request) for call in server.calls}
     assert "\n".join(best[2:-1]) == texts[model], "in full"
     server.stop()
     assert rank(cache, ASKED) == 0, "the server is off now"
@@ -100,16 +100,12 @@ def test_scores_and_spreads_are_those_of_trainings_made_one_by_one(
     cache: Path, learned_run: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (line,) = ranked(cache, ASKED, capsys)
-    job, data, prompts, responses = _everything(cache, server, ASKED)
+    job, plan, prompts, responses = _everything(cache, server, ASKED)
     base = str(learned_run / "base")
     features = compute_features(base, prompts, responses, cache_dir=cache, name="coder")
     ratings = {m: c.elo for m, c in job.contestants.items()}
-    import evaluation
-
-    ids = [p.id for p in data.prompts]
-    parts = evaluation.folds(ids, job.params.folds, job.params.random_seed)
-    outer = data.training
-    sets = [TrainingSet.of(data.preferences, [i for i in ids if i not in part]) for part in parts]
+    ids, parts, outer = job.prompt_ids, plan.folds, plan.training
+    sets = [TrainingSet.of(plan.preferences, [i for i in ids if i not in part]) for part in parts]
     for name, new in (
         ("elo_offset", lambda: EloSystem(ratings, job.params.elo_k)),
         ("reward_model", lambda: RewardModel(features, ratings, job.params)),
@@ -129,23 +125,22 @@ def test_scores_and_spreads_are_those_of_trainings_made_one_by_one(
 
 def _everything(cache: Path, server: FakeOllama, asked: str) -> tuple[Job, Any, list[Prompt], list[Any]]:
     """The run's data and the asked prompt's, through the stages themselves."""
-    from experiment import with_split
-
     from cli import preflight
     from core.clock import Clock
     from core.files import fingerprint
     from data_generation import collect_responses, make_data
+    from evidence.experiment import design
 
     args = parser().parse_args([*RUN, "--cache_dir", str(cache)])
     params = configure(args, "ollama")
     backend = preflight.choose_backend(args, params)
     job = preflight.job(args, backend, params, "coder")
     calls = len(server.calls)
-    data = with_split(make_data(job, Clock()), params)
+    data = make_data(job, Clock())
     prompt = Prompt(f"asked-{fingerprint(asked)}", asked)
     responses = [*data.responses, *collect_responses(job, [prompt])]
     assert len(server.calls) == calls, "all of it is kept"
-    return job, data, [*data.prompts, prompt], responses
+    return job, design(data, params), [*data.prompts, prompt], responses
 
 
 def test_json_lines_of_standard_input_and_nothing_else(
@@ -171,7 +166,7 @@ def test_json_lines_of_standard_input_and_nothing_else(
 
 def test_the_persona_s_favourite_of_all_prompts_comes_first(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The fake's coder prefers a text with a code block, and only some models write one."""
-    code = {tag for tag in DEFAULT_TAGS if "```" in default_brain({"model": tag, "prompt": "x"})}
+    code = {tag for tag in DEFAULT_TAGS if "```" in default_brain({"model": tag, "messages": [{"content": "x"}]})}
     assert code, "the fake's styles have changed: nobody writes code"
     with FakeOllama() as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OLLAMA_HOST", server.url)

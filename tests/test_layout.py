@@ -22,9 +22,20 @@ MAY_IMPORT = {
     "data_generation": {"stages", "llm", "core", "config"},
     "evaluation": {"core", "config"},
     "elo_system": {"evaluation", "base.features", "core", "config"},
-    "reward_model": {"elo_system", "evaluation", "base.features", "core", "config"},
+    "reward_draws": {"elo_system", "base", "core", "config"},
+    "reward_model": {"reward_draws", "elo_system", "evaluation", "base", "core", "config"},
+    "combined": {"elo_system", "evaluation", "base", "core", "config"},
     "report": {"core", "config"},
-    "evidence": {"elo_system", "reward_model", "evaluation", "data_generation", "base.features", "core", "config"},
+    "evidence": {
+        "elo_system",
+        "reward_model",
+        "combined",
+        "evaluation",
+        "data_generation",
+        "base.features",
+        "core",
+        "config",
+    },
     "people": TOP - {"main"} | PACKAGES - {"cli"},
 }
 

@@ -1,0 +1,72 @@
+"""What System B's trainings look at beside preferences: rated responses, from which the rank regularization draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from base.rotation import View
+from config import ExperimentConfig
+from elo_system import expectation
+
+
+class Rated(NamedTuple):
+    """The rated responses to the training prompts, from which the regularization draws."""
+
+    pairs: np.ndarray
+    """[pairs, 2] rows of all pairs of responses to the same prompt."""
+    expected: np.ndarray
+    """[pairs] that the first is preferred: Elo's expectation, or the order taken for certain (``ranknet``)."""
+    lists: np.ndarray
+    """[prompts, places] rows of the same responses, for ``listmle``."""
+    elo: np.ndarray
+    """[prompts, places] their ratings; −∞ in an empty place."""
+
+    @classmethod
+    def of(cls, prompts: Sequence[Sequence[tuple[int, float]]], places: int, regularizer: str) -> Self:
+        """From (row, rating) of each rated response, prompt by prompt, at most ``places`` of them."""
+        prompts = [responses for responses in prompts if len(responses) > 1]  # a single one has no order
+        pairs = [pair for responses in prompts for pair in combinations(responses, 2)]
+        certain = regularizer == "ranknet"
+        expected = [0.5 + 0.5 * np.sign(a - b) if certain else expectation(a, b) for (_, a), (_, b) in pairs]
+        lists, elo = np.zeros((len(prompts), places), np.intp), np.full((len(prompts), places), -np.inf)
+        for i, responses in enumerate(prompts):
+            lists[i, : len(responses)], elo[i, : len(responses)] = zip(*responses, strict=True)
+        rows = np.array([(a, b) for (a, _), (b, _) in pairs], np.intp)
+        return cls(rows, np.array(expected, np.float32), lists, elo)
+
+    def draw(
+        self, steps: int, params: ExperimentConfig, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What each step compares: k pairs, or for ``listmle`` one list of k texts, best first; nothing where λ is 0.
+
+        Returns rows [steps, 2 · k] (every first, then every second) or [steps, k]; what is expected of each pair
+        [steps, k]; and shares in the loss [steps, k]: 1 / pairs, or 1 / choices of the list, or 0 if nothing is rated.
+        """
+        listwise, places = params.regularizer == "listmle", self.elo.shape[1]
+        k = 0 if params.lambda_reg == 0.0 else places if listwise else params.rank_pairs
+        nothing = np.zeros((steps, k), np.float32)
+        if not k or not len(self.lists):
+            return np.zeros((steps, k if listwise else 2 * k), np.intp), nothing, nothing
+        if not listwise:
+            drawn = rng.integers(len(self.pairs), size=(steps, k))
+            first, second = np.moveaxis(self.pairs[drawn], 2, 0)
+            return np.concatenate([first, second], axis=1), self.expected[drawn], np.full_like(nothing, 1 / k)
+        drawn = rng.integers(len(self.lists), size=steps)
+        elo = self.elo[drawn]
+        order = np.lexsort((rng.random(elo.shape), -elo), axis=-1)  # best first, equals in random order
+        filled = np.isfinite(elo).sum(axis=1, keepdims=True)
+        share = np.asarray((np.arange(places) < filled) / (filled - 1), np.float32)
+        return np.take_along_axis(self.lists[drawn], order, axis=1), nothing, share
+
+
+class Texts(NamedTuple):
+    """What all trainings on the same prompts (without the same contestant) share."""
+
+    view: View
+    inputs: np.ndarray  # [all texts, components]
+    base: np.ndarray  # [all texts]
+    rated: Rated
