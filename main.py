@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tuple[Data, dict[str, Any]]:
     """The experiment for one persona: its data, and the results document. ``ratings`` None: estimated from the data."""
     from cli import learned
+    from cli.rank import sizes
     from core.clock import Clock
     from data_generation import make_data
     from evidence import experiment
     from evidence.baselines import estimated_ratings
+    from evidence.leaderboard import who_is_best
     from report import console, files, results
 
     clock, params = Clock(), job.params
@@ -44,8 +46,9 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
     features = experiment.read_texts(data, run, job.name, clock)  # the frozen base reads each text once
     ratings = ratings or estimated_ratings(data.readers, list(job.contestants))
     console.print_training(len(plan.training.preferences), params.evaluation_frequency)
+    answer = who_is_best(data, ratings, sizes(job), params)
     systems = experiment.fit(experiment.make_systems(data, features, ratings, params, run.device), plan, clock)
-    findings = experiment.evaluate(systems, data, plan, params, clock, judge=job.judging_contestant)
+    findings = experiment.evaluate(systems, data, plan, params, clock, answer, judge=job.judging_contestant)
     if run.ablate:
         findings = experiment.ablated(findings, data, features, ratings, plan, params, clock)
     document = results.document(about(job, run, features, ratings), findings)
@@ -54,6 +57,7 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
     console.print_points(document)
     console.print_final(document)
     console.print_ablation(document)
+    console.print_answer(document)
     print("\nWritten: " + ", ".join(map(str, paths)))
     return data, document
 

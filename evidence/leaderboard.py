@@ -1,7 +1,7 @@
 """The person's answer: their models in order, how sure each place is, and which can't be told apart.
 
-    outcomes = mean_outcomes(data.preferences, models)          # [prompts, models]
-    answer, rows = result(standings(outcomes, models, seed), Facts(ratings, data.responses))
+    found = who_is_best(data, ratings, {}, params)
+    found.best, found.tied_with, found.leaderboard
 
 It says what the preferences of all prompts show and predicts nothing. The unit is the prompt: fifteen pairs of six
 answers are one witness, not fifteen.
@@ -12,13 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.records import Preference, Response
+from config import ExperimentConfig
+from core.findings import Answer
+from core.records import Preference, Rating, Response
+from data_generation import Data
 from evidence.intervals import ALPHA, Interval, holm, mean_interval, paired_p_value, prompts_needed
+from evidence.traits import Liking, likings
 
 Array = NDArray[np.float64]
 DRAWS = 10_000  # of the prompts: a share of them is then within 0.01 of its limit
@@ -160,6 +163,19 @@ def _more_prompts(outcomes: Array, better: NDArray[np.bool_], first: int, second
 # ── For the results ──────────────────────────────────────────────────────────────────────────────────────
 
 
+def who_is_best(
+    data: Data, ratings: Mapping[str, Rating], parameters: Mapping[str, str], params: ExperimentConfig
+) -> Answer:
+    """The models in order and what is liked, from the preferences of all prompts.
+
+    ``parameters``: how large the models are, in their server's words.
+    """
+    models = list(ratings)
+    found = standings(mean_outcomes(data.preferences, models), models, params.random_seed)
+    facts = Facts({model: rating.elo for model, rating in ratings.items()}, data.responses, parameters)
+    return answer(found, facts, likings(data.preferences, data.responses))
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What is known of the models beyond the preferences."""
@@ -169,10 +185,12 @@ class Facts:
     responses: Sequence[Response] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     """{model: "8.0B"}, the server's word."""
+    own_best: Mapping[str, int] = field(default_factory=dict)
+    """{model: how many people's own votes put it first}; empty for a persona."""
 
 
-def result(found: Standings, facts: Facts) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The keys ``answer`` (without its sentence) and ``leaderboard``, ready for JSON."""
+def answer(found: Standings, facts: Facts, likes: Sequence[Liking] = ()) -> Answer:
+    """What is known of the models, ready for JSON."""
     rated = [elo for elo in facts.elo.values() if elo is not None]
     speed = tokens_per_second(facts.responses)
     rows = []
@@ -186,6 +204,7 @@ def result(found: Standings, facts: Facts) -> tuple[dict[str, Any], list[dict[st
                 "win_rate": {"mean": row.win_rate, "ci95": list(row.ci95)},
                 "p_best": row.p_best,
                 "best_on": row.best_on,
+                "own_best_of": facts.own_best.get(row.model),
                 "global_place": None if elo is None else 1 + sum(other > elo for other in rated),
                 "elo": elo,
                 "tokens_per_s": speed.get(row.model),
@@ -194,9 +213,13 @@ def result(found: Standings, facts: Facts) -> tuple[dict[str, Any], list[dict[st
         )
     first = [row.model for row in found.rows if row.low == 1]
     unknown = len(first) == len(found.rows)
-    best = None if unknown else first[0]
-    answer = {"best": best, "tied_with": [] if unknown else first[1:], "more_prompts": found.more_prompts}
-    return answer, rows
+    return Answer(
+        best=None if unknown else first[0],
+        tied_with=() if unknown else tuple(first[1:]),
+        more_prompts=found.more_prompts,
+        leaderboard=rows,
+        likes=[liking.as_dict() for liking in likes],
+    )
 
 
 def tokens_per_second(responses: Sequence[Response]) -> dict[str, float]:

@@ -14,13 +14,23 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from core.findings import Answer
 from elo_system import SCALE
 from evidence.intervals import ALPHA, Interval, prompts_needed
-from evidence.leaderboard import SAME, Standings, in_order, leading_shares, most_wins, surely_better
-from people.ballots import Array, Ballots, strengths
+from evidence.leaderboard import SAME, Facts, Standings, answer, in_order, leading_shares, most_wins, surely_better
+from evidence.traits import likings
+from people.ballots import Array, Ballots, Crowd, strengths
+from people.votes import Votes
 
 DRAWS = 2_000  # each is a fit: the spread is then known to 2 %
 VOTES_AT_ONCE = 5_000_000  # draws × votes held in memory
+
+
+def who_is_best(votes: Votes, crowd: Crowd) -> Answer:
+    """Everybody's order, whose own best each model is, and what is liked."""
+    facts = Facts(crowd.given, votes.responses, own_best=own_best(crowd.ballots))
+    found = standings(crowd.ballots, crowd.params.random_seed)
+    return answer(found, facts, likings(votes.preferences, votes.responses))
 
 
 def standings(ballots: Ballots, seed: int) -> Standings:
@@ -77,7 +87,7 @@ def _drawn_wins(ballots: Ballots, seed: int) -> Iterator[Array]:
         weight = rng.multinomial(prompts, np.full(prompts, 1.0 / prompts), size=count)[:, voted]
         if people > 1:
             weight = weight * rng.multinomial(people, np.full(people, 1.0 / people), size=count)[:, ballots.user]
-        yield np.asarray((table @ weight.T).T, dtype=np.float64).reshape(count, models, models)
+        yield np.asarray((table @ weight.T).T).reshape(count, models, models)
 
 
 def _clusters(ballots: Ballots) -> int:
@@ -100,7 +110,7 @@ def _outcomes(ballots: Ballots) -> Array:
     for model, outcome in ((ballots.a, ballots.outcome), (ballots.b, 1.0 - ballots.outcome)):
         np.add.at(points, (ballots.prompt, model), outcome)
         np.add.at(games, (ballots.prompt, model), 1.0)
-    return np.divide(points, games, out=np.full(shape, np.nan), where=games > 0.0)
+    return np.asarray(np.divide(points, games, out=np.full(shape, np.nan), where=games > 0.0))
 
 
 def _more_prompts(ballots: Ballots, rates: Array, errors: Array, better: NDArray[np.bool_]) -> int | None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from report import words
+from report import answer, words
 from report.words import BASELINES, CONTENDERS, HYPOTHESES, METRICS, SYSTEMS, Document, estimate, number, plain
+
+log = logging.getLogger("ranking.console")
 
 WIDTH = 80
 NARROW = 60
 RULE, NARROW_RULE = "-" * WIDTH, "-" * NARROW
+SHOWN_POINTS = 12
+SHORT = {"elo_offset": "Elo", "reward_model": "Reward"}
 WINNERS = {"reward_model": "REWARD SYSTEM", "elo_offset": "ELO SYSTEM", "none": "none"}
 
 
@@ -55,7 +60,13 @@ def print_training(preferences: int, eval_freq: int) -> None:
 
 
 def print_points(document: Document) -> None:
-    """Every point of the learning curve on the documented split; a persona's from the first preferences on."""
+    """Points of the learning curve on the documented split, a persona's from the first preferences on.
+
+    A dozen of them, all with ``--log_level debug``, and none without ``--incremental``: a system that is trained once
+    was not trained there.
+    """
+    if document["curves"]["trained_once"]:
+        return
     metric, rows = document["main_metric"], document["learning_curve"]
     uses = [row["preferences"] for row in rows]
     if document["people"]:
@@ -64,9 +75,21 @@ def print_points(document: Document) -> None:
     else:
         first, title = 1, "Kendall's Tau"
         spans = ["", *(f"Processing preferences {before + 1}-{last}..." for before, last in pairwise(uses))]
-    for index in range(first, len(rows)):
-        elo, reward = (number(rows[index][system][metric], 4) for system in CONTENDERS)
-        _show([spans[index], f"Evaluation {index}:", f"  Elo {title}: {elo}", f"  Reward {title}: {reward}"])
+    for index in _chosen(first, len(rows)):
+        values = [
+            f"  {SHORT.get(system, name)} {title}: {number(rows[index][system][metric], 4)}"
+            for system, name in SYSTEMS.items()
+            if system in rows[index]
+        ]
+        _show([spans[index], f"Evaluation {index}:", *values])
+
+
+def _chosen(first: int, end: int) -> list[int]:
+    """The points that are shown, evenly spread, the first and the last among them."""
+    count = end - first
+    if count <= SHOWN_POINTS or log.isEnabledFor(logging.DEBUG):
+        return list(range(first, end))
+    return [first + round(i * (count - 1) / (SHOWN_POINTS - 1)) for i in range(SHOWN_POINTS)]
 
 
 # ── Results ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -87,6 +110,33 @@ def print_final(document: Document) -> None:
         _hypotheses(document),
         _said("Note", document["notes"]),
     )
+
+
+def print_answer(document: Document) -> None:
+    """Which model is best: the models in order, what is liked, and last the sentence."""
+    _show_blocks(
+        _banner("WHICH MODEL IS BEST"),
+        _leaderboard(document),
+        _wrapped(answer.likes(document)),
+        [RULE, *_wrapped(document["answer"]["sentence"]), *_wrapped(answer.next_step(document)), RULE],
+    )
+
+
+def _leaderboard(document: Document) -> list[str]:
+    """The models in order. A name that leaves the figures too little room stands on a line of its own."""
+    columns = answer.columns(document)
+    widths = {head: 2 + max(map(len, [head, *cells])) for head, cells in columns.items() if head != "Model"}
+    room = WIDTH - 4 - sum(widths.values())
+    names = columns["Model"]
+    width = max(5, min(room, max(map(len, names), default=0)))
+    lines = [f"{'':4}{'Model':<{width}}" + "".join(f"{head:>{size}}" for head, size in widths.items()), RULE]
+    for index, name in enumerate(names):
+        figures = "".join(f"{columns[head][index]:>{size}}" for head, size in widths.items())
+        start = f"{document['leaderboard'][index]['place']:>2}  "
+        lines += (
+            [f"{start}{name:<{width}}{figures}"] if len(name) <= width else [start + name, f"{'':{width + 4}}{figures}"]
+        )
+    return lines
 
 
 def print_ablation(document: Document) -> None:
@@ -139,7 +189,7 @@ def _split_table(document: Document) -> list[str]:
 
 def _verdict(document: Document) -> list[str]:
     return [
-        f"Winner: {WINNERS[document['winner']]} ({words.evidence(document)})",
+        f"Method Winner: {WINNERS[document['winner']]} ({words.evidence(document)})",
         *_wrapped(document["verdict"]["sentence"], indent="  "),
         *_wrapped(words.prompts_needed(document), indent="  "),
         *_said("Warning", document["verdict"]["warnings"]),
@@ -202,9 +252,11 @@ def _said(kind: str, sentences: Iterable[str]) -> list[str]:
 def _wrapped(text: str, *, indent: str = "", hanging: str = "") -> list[str]:
     """``text`` in lines of at most 80 characters; model names and figures are never broken."""
     following = hanging or indent
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=following, break_long_words=False, break_on_hyphens=False
+    whole = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    lines = textwrap.wrap(
+        whole, WIDTH, initial_indent=indent, subsequent_indent=following, break_long_words=False, break_on_hyphens=False
     )
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def _show_blocks(*blocks: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from config import ExperimentConfig
-from core.findings import About, Findings, Run
+from core.findings import About, Answer, Findings, Run
 from core.records import Rating
 from report.results import document
 
@@ -145,6 +145,7 @@ def findings(incremental: bool = True, prompts: int = 25) -> Findings:
         judge_quality={"flip_rate": None, "longer_response_rate": 0.53, "consistency": 0.9, "noise_ceiling": 0.81},
         final={system: _metrics(tau - 0.05) for system, tau in TAUS.items()},
         cross_validated={system: _estimates(tau) for system, tau in TAUS.items()},
+        answer=_answer(),
         improvement={m: _gain(0.16) for m in METRICS},
         winner="reward_model",
         stronger_baselines=(),
@@ -164,6 +165,32 @@ def findings(incremental: bool = True, prompts: int = 25) -> Findings:
         ],
         timings_s={"prompts": 0.1, "features": 31.5, "training": 12.25},
     )  # fmt: skip
+
+
+def _answer() -> Answer:
+    """Two models that can't be told apart, the others behind."""
+    rows = [
+        {
+            "model": model,
+            "place": place,
+            "places": {"lo": 1, "hi": 2} if place < 3 else {"lo": 3, "hi": 6},
+            "win_rate": {"mean": 0.8 - 0.1 * place, "ci95": [0.75 - 0.1 * place, 0.85 - 0.1 * place]},
+            "p_best": {1: 0.7, 2: 0.298, 3: 0.002}.get(place, 0.0),
+            "best_on": 8 - place,
+            "own_best_of": None,
+            "global_place": None if place == 6 else 6 - place,
+            "elo": None if place == 6 else 1000.0 + 7 * place,
+            "tokens_per_s": None,
+            "parameters": None,
+        }
+        for place, model in enumerate(MODELS, start=1)
+    ]
+    shorter = {
+        "trait": "length", "likes": "shorter answers", "weight": 0.4, "ci95": [0.2, 0.6], "unit": "half the length",
+        "p_value": 0.001,
+    }  # fmt: skip
+    code = shorter | {"trait": "code", "likes": "code", "weight": 1.25, "unit": "a block of code"}
+    return Answer(MODELS[0], (MODELS[1],), 40, rows, [shorter, code])
 
 
 def _metrics(tau: float) -> dict[str, float]:
