@@ -158,6 +158,8 @@ def _costs(job: Job) -> dict[str, Cost]:
 
 def sizes(job: Job) -> dict[str, str]:
     """{model: "8.0B"}, parameters of each contestant in its server's words, where they are known."""
+    if job.llm.backend == "embedded":  # one model in several styles: its size tells none of them from another
+        return {}
     return {model: parameters for model, (_, parameters) in _sizes(job).items() if parameters}
 
 

@@ -50,10 +50,25 @@ def likes(document: Document) -> str:
         return ""
     said = []
     for like in document["likes"]:
-        size, around = number(like["weight"], 1, signed=True), interval(like["ci95"], 1, signed=True)
+        size, around = number(like["weight"], 1, signed=True), interval(like["ci95"], 1)
         said.append(f"{like['likes']} ({size} {around} in log-odds for {like['unit']})")
     people = document["counts"].get("users", 1) > 1
     return f"{'These people prefer' if people else 'You prefer'} {listed(said, 'and')}."
+
+
+REMARKS = {
+    "Places": "Places: those that can't be ruled out, all models' together (95 %)",
+    "Leads": "Leads: share of draws of the prompts in which it is ahead",
+    "Best on": "Best on: prompts on which none beats it",
+    "Own best of": "Own best of: people whose own votes put it first",
+    "Global": "Global: place by global rating, and how far up (+) or down it moved here",
+}
+
+
+def remarks(document: Document) -> str:
+    """What the columns say."""
+    shown = columns(document)
+    return ". ".join(remark for heading, remark in REMARKS.items() if heading in shown) + "."
 
 
 # ── The leaderboard's columns ────────────────────────────────────────────────────────────────────────────
@@ -67,11 +82,11 @@ def columns(document: Document) -> dict[str, list[str]]:
         "Model": [plain(row["model"]) for row in rows],
         "Wins [95 %]": [wins(row) for row in rows],
         "Places": [places(row) for row in rows],
-        "Ahead in": [share(row["p_best"]) for row in rows],
-        "Best on": [f"{row['best_on']} of {prompts}" for row in rows],
+        "Leads": [share(row["p_best"]) for row in rows],
+        "Best on": [f"{row['best_on']}/{prompts}" for row in rows],
         "Own best of": [number(row["own_best_of"], 0) for row in rows],
         "Global": [moved(row) for row in rows],
-        "Tokens/s": [number(row["tokens_per_s"], 0) for row in rows],
+        "Tok/s": [number(row["tokens_per_s"], 0) for row in rows],
         "Size": [MISSING if row["parameters"] is None else plain(row["parameters"]) for row in rows],
     }
     return {heading: column for heading, column in cells.items() if any(cell != MISSING for cell in column)}
@@ -82,8 +97,8 @@ def share(value: float | None) -> str:
     if not is_number(value):
         return MISSING
     if 0.0 < value < 0.005:
-        return "under 1 %"
-    return "over 99 %" if 0.995 <= value < 1.0 else f"{100.0 * value:.0f} %"
+        return "<1 %"
+    return ">99 %" if 0.995 <= value < 1.0 else f"{100.0 * value:.0f} %"
 
 
 def wins(row: Row) -> str:

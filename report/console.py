@@ -16,6 +16,7 @@ log = logging.getLogger("ranking.console")
 
 WIDTH = 80
 NARROW = 60
+INDENT = 3  # for a place before a model's name
 RULE, NARROW_RULE = "-" * WIDTH, "-" * NARROW
 SHOWN_POINTS = 12
 SHORT = {"elo_offset": "Elo", "reward_model": "Reward"}
@@ -30,7 +31,7 @@ def print_header(persona: str, label: str, notes: Sequence[str] = ()) -> None:
     rule = "=" * WIDTH
     title = "STARTING PERSONALIZED LLM RANKING EXPERIMENT"
     said = [f"Note: {plain(note)}" for note in notes]
-    _show([rule, title, f"Persona: {plain(persona)} · backend: {plain(label)}", rule, *said])
+    _show([rule, title, *_wrapped(f"Persona: {plain(persona)} · backend: {plain(label)}"), rule, *said])
 
 
 def print_generation(persona: str) -> None:
@@ -117,8 +118,8 @@ def print_answer(document: Document) -> None:
     _show_blocks(
         _banner("WHICH MODEL IS BEST"),
         _leaderboard(document),
-        _wrapped(answer.likes(document)),
-        [RULE, *_wrapped(document["answer"]["sentence"]), *_wrapped(answer.next_step(document)), RULE],
+        _wrapped(plain(answer.likes(document))),
+        [RULE, *_wrapped(plain(document["answer"]["sentence"])), *_wrapped(answer.next_step(document)), RULE],
     )
 
 
@@ -126,17 +127,19 @@ def _leaderboard(document: Document) -> list[str]:
     """The models in order. A name that leaves the figures too little room stands on a line of its own."""
     columns = answer.columns(document)
     widths = {head: 2 + max(map(len, [head, *cells])) for head, cells in columns.items() if head != "Model"}
-    room = WIDTH - 4 - sum(widths.values())
+    room = WIDTH - INDENT - sum(widths.values())
     names = columns["Model"]
     width = max(5, min(room, max(map(len, names), default=0)))
-    lines = [f"{'':4}{'Model':<{width}}" + "".join(f"{head:>{size}}" for head, size in widths.items()), RULE]
+    lines = [f"{'':{INDENT}}{'Model':<{width}}" + "".join(f"{head:>{size}}" for head, size in widths.items()), RULE]
     for index, name in enumerate(names):
         figures = "".join(f"{columns[head][index]:>{size}}" for head, size in widths.items())
-        start = f"{document['leaderboard'][index]['place']:>2}  "
+        start = f"{document['leaderboard'][index]['place']:>2} "
         lines += (
-            [f"{start}{name:<{width}}{figures}"] if len(name) <= width else [start + name, f"{'':{width + 4}}{figures}"]
+            [f"{start}{name:<{width}}{figures}"]
+            if len(name) <= width
+            else [start + name, f"{'':{width + INDENT}}{figures}"]
         )
-    return lines
+    return [*lines, "", *_wrapped(answer.remarks(document))]
 
 
 def print_ablation(document: Document) -> None:
@@ -171,7 +174,7 @@ def _subject(document: Document) -> list[str]:
     ratings = "; ".join(f"{plain(model['name'])} {words.rating(model)}" for model in models)
     return [
         f"Persona: {plain(document['persona'])}",
-        f"Backend: {plain(document['label'])}",
+        *_wrapped(f"Backend: {plain(document['label'])}"),
         *_wrapped(f"Models: {names}"),
         *_wrapped(f"Global ratings: {ratings}"),
         f"Lambda (regularization): {words.anything(document['config']['lambda_reg'])}",
@@ -189,7 +192,7 @@ def _split_table(document: Document) -> list[str]:
 
 def _verdict(document: Document) -> list[str]:
     return [
-        f"Method Winner: {WINNERS[document['winner']]} ({words.evidence(document)})",
+        *_wrapped(f"Method Winner: {WINNERS[document['winner']]} ({words.evidence(document)})", hanging="  "),
         *_wrapped(document["verdict"]["sentence"], indent="  "),
         *_wrapped(words.prompts_needed(document), indent="  "),
         *_said("Warning", document["verdict"]["warnings"]),

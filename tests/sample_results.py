@@ -93,6 +93,8 @@ def hostile() -> dict[str, Any]:
     changed |= dict.fromkeys(("persona", "judge", "label", "command", "base_model"), HOSTILE)
     changed |= {"notes": [HOSTILE], "versions": {HOSTILE: HOSTILE}}
     changed["verdict"]["warnings"] = [HOSTILE]
+    changed["leaderboard"][0] |= {"model": HOSTILE, "parameters": HOSTILE}
+    changed["answer"]["sentence"] = HOSTILE
     changed["models"][4] |= {"name": HOSTILE, "arena_name": HOSTILE, "elo_source": HOSTILE}
     changed["per_prompt"][0]["prompt"] = changed["examples"][0]["prompt"] = changed["ablation"][0]["name"] = HOSTILE
     changed["hypotheses"]["sample_efficiency"] = {"verdict": "not tested", "reason": HOSTILE}

@@ -61,31 +61,34 @@ def test_mean_outcomes_are_against_the_others_and_a_prompt_that_lacks_a_model_is
 
 
 def test_a_model_that_is_far_ahead_is_named_alone_and_equal_ones_are_not() -> None:
-    answer, rows = lb.result(
+    found = lb.answer(
         standings(preferences(25, {"a": 0.0, "b": 3.0, "c": 0.0})), lb.Facts({"a": 1.0, "b": None, "c": 2.0})
     )
-    assert (answer["best"], answer["tied_with"], answer["more_prompts"]) == ("b", [], None)
+    rows = found.leaderboard
+    assert (found.best, found.tied_with, found.more_prompts) == ("b", (), None)
     assert rows[0]["model"] == "b" and rows[0]["places"] == {"lo": 1, "hi": 1}
     assert [row["places"] for row in rows[1:]] == [{"lo": 2, "hi": 3}] * 2
     assert rows[0]["p_best"] == 1.0 and rows[0]["best_on"] >= 20
     assert {row["model"]: row["global_place"] for row in rows} == {"a": 2, "b": None, "c": 1}
     equal = standings(preferences(25, dict.fromkeys(MODELS, 0.0)))
-    answer, rows = lb.result(equal, lb.Facts(dict.fromkeys(MODELS)))
-    assert (answer["best"], answer["tied_with"]) == (None, []) and answer["more_prompts"] > 0
+    found = lb.answer(equal, lb.Facts(dict.fromkeys(MODELS)))
+    rows = found.leaderboard
+    assert (found.best, found.tied_with) == (None, ()) and found.more_prompts and found.more_prompts > 0
     assert sum(row["p_best"] for row in rows) == pytest.approx(1.0)
     assert sum(row["win_rate"]["mean"] for row in rows) == pytest.approx(1.5)
 
 
 def test_two_that_cannot_be_told_apart_are_both_named() -> None:
-    answer, _ = lb.result(standings(preferences(25, {"a": 2.0, "b": 2.0, "c": -1.0})), lb.Facts(dict.fromkeys(MODELS)))
-    assert {answer["best"], *answer["tied_with"]} == {"a", "b"}
+    found = lb.answer(standings(preferences(25, {"a": 2.0, "b": 2.0, "c": -1.0})), lb.Facts(dict.fromkeys(MODELS)))
+    assert {found.best, *found.tied_with} == {"a", "b"}
 
 
 @pytest.mark.parametrize("prompts", [1, 5, 25])
 def test_answers_that_hold_nothing_name_nobody(prompts: int) -> None:
     ties = [Preference(f"p{i}", a, b, 0.5) for i in range(prompts) for a, b in combinations(MODELS, 2)]
-    answer, rows = lb.result(standings(ties), lb.Facts(dict.fromkeys(MODELS)))
-    assert answer == {"best": None, "tied_with": [], "more_prompts": None}
+    found = lb.answer(standings(ties), lb.Facts(dict.fromkeys(MODELS)))
+    rows = found.leaderboard
+    assert (found.best, found.tied_with, found.more_prompts) == (None, (), None)
     assert [(row["model"], row["place"], row["best_on"]) for row in rows] == [(m, 1, prompts) for m in MODELS]
     assert [row["p_best"] for row in rows] == pytest.approx([1 / 3] * 3)
 
