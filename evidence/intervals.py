@@ -48,11 +48,14 @@ class Difference:
 # ── One mean ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _standard_errors(values: Array, groups: Sequence[Hashable] | None) -> list[tuple[float, int]]:
+def _standard_errors(
+    values: Array, groups: Sequence[Hashable] | None, folds: int | None = None
+) -> list[tuple[float, int]]:
     """(standard error, degrees of freedom), one for each way to look at the mean of ``values`` [n], n ≥ 2.
 
     Without groups the values are independent. With them (the fold of each) there are two: Nadeau–Bengio,
-    s²/n · (1 + k/(k − 1)), which is their formula with J = k folds of n/k prompts; and clustered by fold.
+    s²/n · (1 + k/(k − 1)), which is their formula with J = k folds of n/k prompts; and clustered by fold. ``folds``: k
+    where the groups are those of several cross-validations.
     """
     n = len(values)
     plain = float(values.std(ddof=1)) / math.sqrt(n)
@@ -62,7 +65,8 @@ def _standard_errors(values: Array, groups: Sequence[Hashable] | None) -> list[t
     k = len(labels)
     if k < 2:
         return [(plain, n - 1)]
-    return [(plain * math.sqrt(1.0 + k / (k - 1.0)), n - 1), (math.sqrt(_cluster_variance(values, index)), k - 1)]
+    j = folds or k
+    return [(plain * math.sqrt(1.0 + j / (j - 1.0)), n - 1), (math.sqrt(_cluster_variance(values, index)), k - 1)]
 
 
 def _cluster_variance(values: Array, index: NDArray[np.intp]) -> float:
@@ -96,13 +100,18 @@ def _finite(values: Sequence[float] | Array) -> Array:
 
 
 def mean_interval(
-    values: Sequence[float], low: float = -1.0, high: float = 1.0, groups: Sequence[Hashable] | None = None
+    values: Sequence[float],
+    low: float = -1.0,
+    high: float = 1.0,
+    groups: Sequence[Hashable] | None = None,
+    folds: int | None = None,
 ) -> Interval | None:
     """95 % interval of the mean of values within [low, high]; None without values.
 
     Wilson's idea with a t quantile and the spread that was seen: the variance shrinks with the distance from the
     bounds as (μ − low)(high − μ) does. For top-1 hits that is the Wilson interval, in the middle the t interval,
-    and it never leaves the bounds. ``groups``: each value's fold. Raises ValueError for a value out of bounds.
+    and it never leaves the bounds. ``groups``: each value's fold, ``folds`` as for ``paired_difference``.
+    Raises ValueError for a value out of bounds.
     """
     x = np.asarray(values, dtype=np.float64)
     if not len(x):
@@ -113,7 +122,7 @@ def mean_interval(
     if np.ptp(x) < _ROUNDING or not low < mean < high:  # at a bound but for rounding errors
         return _unseen(min(max(mean, low), high), len(x), low, high)
     share = (mean - low) / (high - low)
-    h2 = (_half_width(_standard_errors(x, groups)) / (high - low)) ** 2 / (share * (1.0 - share))
+    h2 = (_half_width(_standard_errors(x, groups, folds)) / (high - low)) ** 2 / (share * (1.0 - share))
     centre = (share + h2 / 2.0) / (1.0 + h2)
     half = math.sqrt(h2 * (share * (1.0 - share) + h2 / 4.0)) / (1.0 + h2)
     return low + (high - low) * (centre - half), low + (high - low) * (centre + half)
@@ -128,19 +137,21 @@ def paired_difference(
     seed: int,
     groups: Sequence[Hashable] | None = None,
     reach: float = 2.0,
+    folds: int | None = None,
 ) -> Difference | None:
     """Mean of a − b, paired by prompt; None without pairs. Raises ValueError for unequal lengths, NaN and infinities.
 
     ``groups``: the fold in which each prompt was tested. Pass it whenever the values come from a
     cross-validation: without it they count as independent, and too many winners are named. ``reach`` is the
-    largest difference possible (2 for τ), needed where all differences are the same.
+    largest difference possible (2 for τ), needed where all differences are the same. ``folds``: of each, where the
+    groups are those of several cross-validations.
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} values cannot be paired")
     d = _finite(a) - _finite(b)
     if not len(d):
         return None
-    errors = _standard_errors(d, groups) if len(d) > 1 else []
+    errors = _standard_errors(d, groups, folds) if len(d) > 1 else []
     return _difference(d, errors, len(d), reach, sign_flip_p_value(d, seed))
 
 

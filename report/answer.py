@@ -128,3 +128,27 @@ def listed(words: Sequence[str], last: str) -> str:
     """ "a, b or c"."""
     said = [plain(word) for word in words]
     return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} {last} {said[-1]}"
+
+
+# ── Many personas ────────────────────────────────────────────────────────────────────────────────────────
+
+MARK = "* may be the best: all models with this mark can't be told apart."
+
+
+def models_of(together: Document) -> list[str]:
+    """Every model of any persona, in the order in which it first appears."""
+    names = (row["name"] for document in together["personas"].values() for row in document["models"])
+    return list(dict.fromkeys(names))
+
+
+def by_persona(together: Document) -> dict[str, dict[str, str]]:
+    """{persona: {model: "72 % *"}}, the mark on those that may be its best; "–" where it has no such model."""
+    found: dict[str, dict[str, str]] = {}
+    for name, document in together["personas"].items():
+        cells = dict.fromkeys(models_of(together), MISSING)
+        known = document["answer"]["best"] is not None
+        for row in document["leaderboard"]:
+            mark = " *" if known and row["places"]["lo"] == 1 else "  "
+            cells[row["model"]] = share(row["win_rate"]["mean"]) + mark
+        found[name] = cells
+    return found

@@ -151,21 +151,36 @@ def print_ablation(document: Document) -> None:
 
 
 def print_personas(together: Document) -> None:
-    """One row a persona: τ of both systems and the winner; then how alike their preferences are.
+    """The methods over all personas, how alike their preferences are, and last which model is best for whom.
 
-    ``together``: {"personas": {NAME: document}, "similarity": {NAME: {NAME: τ}}, "label"}.
+    ``together``: {"personas": {NAME: document}, "similarity": {NAME: {NAME: τ}}, "pooled", "label"}.
     """
-    table = [f"{'Persona':<18}{'Elo Offset τ':>21}{'Reward Model τ':>21}{'Winner':>20}", RULE]
-    for name, document in together["personas"].items():
+    table = [f"{'Persona':<18}{'Elo Offset τ':>21}{'Reward Model τ':>21}{'Method Winner':>20}", RULE]
+    pooled = together["pooled"]
+    for name, document in [*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)]:
         elo, reward = (_crossed(document, system, "kendall_tau") for system in CONTENDERS)
         table.append(f"{plain(name):<18}{elo:>21}{reward:>21}{WINNERS[document['winner']]:>20}")
+    together_better = _wrapped(words.pooled(together))
     similarity = together["similarity"]
     head = "".join(f"{plain(name)[:11]:>12}" for name in similarity)
     alike = ["How alike the preferences are (Kendall's τ on the same prompts)", f"{'':<18}{head}"]
     for name, others in similarity.items():
         cells = "".join(f"{number(others[other], 2, signed=True):>12}" for other in similarity)
         alike.append(f"{plain(name):<18}{cells}")
-    _show_blocks(_banner("ALL PERSONAS"), [f"Backend: {plain(together['label'])}"], table, alike)
+    best, models = answer.by_persona(together), answer.models_of(together)
+    rates = [f"{'Comparisons won':<18}" + "".join(f"{plain(name)[:11]:>12}" for name in best), RULE]
+    for model in models:
+        rates += [f"{plain(model)}"] if len(plain(model)) > 18 else []
+        start = "" if len(plain(model)) > 18 else plain(model)
+        rates.append(f"{start:<18}" + "".join(f"{cells[model]:>12}" for cells in best.values()))
+    sentences = [
+        line
+        for name, document in together["personas"].items()
+        for line in _wrapped(f"{plain(name)}: {plain(document['answer']['sentence'])}", hanging="  ")
+    ]
+    label = _wrapped(f"Backend: {plain(together['label'])}")
+    _show_blocks(_banner("ALL PERSONAS"), label, table, together_better, alike)
+    _show_blocks(_banner("WHICH MODEL IS BEST FOR WHOM"), [*rates, "", answer.MARK], [RULE, *sentences, RULE])
 
 
 def _subject(document: Document) -> list[str]:

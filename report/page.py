@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import config
 from core.files import write_atomically
 from report import answer, answer_plot, plots, words
 from report.words import METRICS, SYSTEMS, Document
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
 TEMPLATE = "report.html.j2"
+PERSONAS_TEMPLATE = "personas.html.j2"
 SHOWN_PEOPLE = 100  # a page of a thousand rows is read by nobody; the JSON has all
 QUALITY = {
     "flip_rate": "Pairs whose winner changes with the order shown (flip rate)",
@@ -63,6 +65,27 @@ def render_report(document: Document) -> str:
         words=words,
         QUALITY=QUALITY,
         PLACES={title: key for title, key in PLACES.items() if _has(document["examples"], key)},
+    )
+
+
+def write_personas(together: Document, path: Path) -> None:
+    """Write the page of all personas; ``together`` as the console prints it."""
+    write_atomically(path, render_personas(together))
+
+
+def render_personas(together: Document) -> str:
+    """Its HTML, with a link to each persona's own page."""
+    pooled = together["pooled"]
+    template = _environment().get_template(PERSONAS_TEMPLATE)
+    return template.render(
+        together=together,
+        best=answer.by_persona(together),
+        models=answer.models_of(together),
+        mark=answer.MARK,
+        rows=[*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)],
+        systems=[system for system in SYSTEMS if system in pooled["cross_validated"]],
+        report=config.REPORT_FILE,
+        words=words,
     )
 
 

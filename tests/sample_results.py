@@ -10,6 +10,7 @@ from typing import Any
 from config import ExperimentConfig
 from core.findings import About, Answer, Findings, Run
 from core.records import Rating
+from evidence.pooled import pooled
 from report.results import document
 
 # Typical size of each system's τ; the other metrics follow from it.
@@ -80,8 +81,11 @@ def votes(*, decided: bool = True) -> dict[str, Any]:
 def personas() -> dict[str, Any]:
     """What ``--persona all`` hands to the figure and the table."""
     names = ("coder", "academic", "creative_writer", "student", "analyst")
+    documents = {name: persona(prompts=5) | {"persona": name} for name in names}
     return {
-        "personas": {name: persona(prompts=5) | {"persona": name} for name in names},
+        "backend": "embedded",
+        "personas": documents,
+        "pooled": pooled(documents, 0),
         "similarity": {a: {b: 1.0 if a == b else (len(a) + len(b)) / 20 - 0.8 for b in names} for a in names},
         "label": LABEL,
     }
@@ -222,7 +226,7 @@ def _points(uses: list[int], curves: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _prompt(i: int) -> dict[str, Any]:
-    elo, reward = TAUS["elo_offset"] + 0.3 * math.sin(i), TAUS["reward_model"] + 0.3 * math.cos(3 * i)
+    elo, reward = TAUS["elo_offset"] + 0.1 * math.sin(i), TAUS["reward_model"] + 0.1 * math.cos(3 * i)
     row = {"prompt_id": f"coder_{i:03d}", "prompt": TOPICS[i % len(TOPICS)], "fold": i % 5, "difference": reward - elo}
     return row | {"elo_offset": _metrics(elo), "reward_model": _metrics(reward)}
 

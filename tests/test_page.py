@@ -301,3 +301,14 @@ def test_every_contestant_is_on_the_page_and_a_missing_key_is_an_error(no_pictur
     assert page.render_report(sample.many_models()).count("<bdi>registry.example/") == 40
     with pytest.raises(UndefinedError, match="command"):
         page.render_report({key: value for key, value in document.items() if key != "command"})
+
+
+def test_the_page_of_all_personas_says_who_is_best_for_whom_and_links_to_each() -> None:
+    together = sample.personas()
+    html = page.render_personas(together)
+    assert sections_of(html.split('<details id="details">')[0]) == ["answer"]
+    for name in together["personas"]:
+        assert f'<a href="report_{name}.html"><bdi>{name}</bdi></a>' in html
+    text = re.sub(r"\s+", " ", Page(html).text)
+    assert text.count("code_block or numbered_steps is your best model") == 5
+    assert "Over all 25 prompts of all personas" in text and "Comparisons won" in text

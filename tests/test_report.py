@@ -261,13 +261,25 @@ def test_the_tables_of_ablations_and_of_all_personas_have_a_row_each(printed: Pr
     assert printed(console.print_ablation, sample.votes()) == []
     lines = printed(console.print_personas, sample.personas())
     rows = [line for line in lines if line.endswith("REWARD SYSTEM")]
-    assert [row.split()[0] for row in rows] == ["coder", "academic", "creative_writer", "student", "analyst"]
-    assert lines[-5].split() == ["coder", "+1.00", "-0.15", "+0.20", "-0.20", "-0.20"]
+    names = ["coder", "academic", "creative_writer", "student", "analyst"]
+    assert [row[:18].strip() for row in rows] == [*names, "all 25 prompts"]
+    assert next(line.split() for line in lines if "+1.00" in line) == [
+        "coder",
+        "+1.00",
+        "-0.15",
+        "+0.20",
+        "-0.20",
+        "-0.20",
+    ]
+    assert next(line.split() for line in lines if "*" in line) == ["code_block", *["70", "%", "*"] * 5]
+    assert " ".join(lines[-11:-9]).startswith("coder: code_block or numbered_steps is your best model")
+    assert all(len(line) <= 80 for line in lines)
 
 
 def test_hostile_texts_stay_text_in_the_terminal(printed: Printed) -> None:
     changed, text = sample.hostile(), sample.HOSTILE
-    together = {"personas": {text: changed}, "similarity": {text: {text: 1.0}}, "label": text}
+    pooled = sample.personas()["pooled"]
+    together = {"personas": {text: changed}, "similarity": {text: {text: 1.0}}, "pooled": pooled, "label": text}
     lines = printed(console.print_header, text, text) + printed(console.print_generation, text)
     lines += printed(console.print_final, changed) + printed(console.print_ablation, changed)
     lines += printed(console.print_personas, together) + printed(console.print_answer, changed)
