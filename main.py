@@ -53,7 +53,8 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
         findings = experiment.ablated(findings, data, features, ratings, plan, params, clock)
     document = results.document(about(job, run, features, ratings), findings)
     paths = files.write_results(document, run.results_dir)  # what was measured is written before it is told
-    learned.keep(job, run, data, systems, plan, document)
+    if run.keep:
+        learned.keep(job, run, data, systems, plan, document)
     console.print_points(document)
     console.print_final(document)
     console.print_ablation(document)
@@ -76,10 +77,12 @@ def about(job: Job, run: Run, features: Features, ratings: Mapping[str, Rating])
 
 def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, command: str) -> int:
     """The experiment for each persona; with ``--persona all`` also what they have in common."""
-    from cli import compare, preflight
+    from cli import check, compare, preflight
     from report import console
 
     jobs, done = preflight.every_job(args, backend, params), []
+    if args.quick:
+        print("\n".join(check.cost_lines(jobs, preflight.costs(args, backend, params))))
     for job in jobs:
         run = preflight.how_to_run(args, backend, command)
         console.print_header(job.name, run.label, run.notes)

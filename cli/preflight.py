@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import config
 from cli.counting import Costs, by_model, count
-from cli.flags import STAGE_FILES, personas
+from cli.flags import QUICK_NOTE, STAGE_FILES, contestants, personas
 from config import Contestant, ExperimentConfig
 from core.errors import MissingError, UsageError
 from core.files import keep_previous, refusal, write_json
@@ -154,11 +154,11 @@ def _embedded(args: Namespace, notes: tuple[str, ...] = ()) -> Backend:
     styles = config.EMBEDDED_MODELS
     if args.judge not in (None, config.EMBEDDED_NAME):
         raise UsageError(f"--judge {args.judge}: the embedded backend has one model, {config.EMBEDDED_NAME}.")
-    names = _at_least_two(args.models) if args.models else list(styles)
+    names = _at_least_two(contestants(args, list(styles)))
     if odd := [name for name in names if name not in styles]:
         raise UsageError(f"--models {odd[0]}: the embedded contestants are {', '.join(styles)}.")
-    contestants = {name: styles[name] for name in names}
-    return Backend("embedded", EmbeddedModel(), config.EMBEDDED_NAME, contestants, None, EMBEDDED_LABEL, notes)
+    chosen = {name: styles[name] for name in names}
+    return Backend("embedded", EmbeddedModel(), config.EMBEDDED_NAME, chosen, None, EMBEDDED_LABEL, notes)
 
 
 def _at_least_two(names: Sequence[str]) -> list[str]:
@@ -172,7 +172,7 @@ def _at_least_two(names: Sequence[str]) -> list[str]:
 def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
     from llm.ollama import OllamaModel
 
-    tags = _at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
+    tags = _at_least_two(contestants(args, list(config.DEFAULT_MODELS)))
     judge = args.judge or config.DEFAULT_JUDGE
     for flag, names in (("models", tags), ("judge", [judge])):
         odd = [name for name in names if name.split() != [name] or not name.isprintable() or name.startswith("-")]
@@ -186,7 +186,7 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
         known_digests=_digests(known),
     )
     answers = llm.available()
-    contestants = {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
+    chosen = {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
     label = "ollama" if answers else OFF_LABEL
     context = known[judge].context if judge in known else None
     if answers:
@@ -194,7 +194,7 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
             context = llm.show(judge).context_length
         except MissingError as error:  # said later, with all else that is missing
             log.debug("%s", error)
-    return Backend("ollama", llm, judge, contestants, {}, label, (), answers, context, known)
+    return Backend("ollama", llm, judge, chosen, {}, label, (), answers, context, known)
 
 
 # ── Jobs and what they cost ──────────────────────────────────────────────────────────────────────────────
@@ -229,7 +229,8 @@ def costs(args: Namespace, backend: Backend, params: ExperimentConfig) -> Costs:
 def how_to_run(args: Namespace, backend: Backend, command: str) -> Run:
     """Reward base, device, folders and what is to be said of them, for runs with this backend."""
     run = how_to_read(args, command, backend.name)
-    return dataclasses.replace(run, label=backend.label, notes=(*backend.notes, *run.notes), ablate=args.ablate)
+    notes = (*backend.notes, *run.notes, *((QUICK_NOTE,) if args.quick else ()))
+    return dataclasses.replace(run, label=backend.label, notes=notes, ablate=args.ablate, keep=not args.quick)
 
 
 def how_to_read(args: Namespace, command: str, backend: str | None = None) -> Run:

@@ -31,6 +31,8 @@ class Run:
     results_dir: Path
     notes: tuple[str, ...] = ()
     ablate: bool = False
+    keep: bool = True
+    """Whether what is learned replaces what an earlier run learned."""
 
 
 @dataclass(frozen=True)

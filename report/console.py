@@ -30,8 +30,8 @@ def print_header(persona: str, label: str, notes: Sequence[str] = ()) -> None:
     """The head of a run: whose preferences, who answers and judges, and what is to be known before it begins."""
     rule = "=" * WIDTH
     title = "STARTING PERSONALIZED LLM RANKING EXPERIMENT"
-    said = [f"Note: {plain(note)}" for note in notes]
-    _show([rule, title, *_wrapped(f"Persona: {plain(persona)} · backend: {plain(label)}"), rule, *said])
+    who = _wrapped(f"Persona: {plain(persona)} · backend: {plain(label)}")
+    _show([rule, title, *who, rule, *_said("Note", notes)])
 
 
 def print_generation(persona: str) -> None:
