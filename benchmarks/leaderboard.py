@@ -181,12 +181,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=2000)
     parser.add_argument("--only", choices=["all", "places", "votes", "traits"], default="all")
+    parser.add_argument("--match", default="", help="only rows whose name begins so")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--out", type=Path, default=Path("results/leaderboard.json"))
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     rows = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {}
     for name, measure in questions(args.worlds, args.only):
+        if not name.startswith(args.match):
+            continue
         key = f"{name} × {args.worlds}"
         if key not in rows:
             rows[key] = measure(np.random.default_rng([args.seed, crc32(name.encode())]))
