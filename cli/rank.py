@@ -23,7 +23,7 @@ from core.records import Prompt
 from report import words as wording
 
 if TYPE_CHECKING:
-    from cli.preflight import Backend
+    from cli.backend import Backend
     from core.ranking import Ranker
     from stages.tasks import Job
 
@@ -168,7 +168,7 @@ def _sizes(job: Job) -> dict[str, tuple[int | None, str | None]]:
     from llm.ollama import OllamaModel
 
     if not isinstance(job.llm, OllamaModel):
-        return dict.fromkeys(job.contestants, (None, EMBEDDED_SIZE))
+        return dict.fromkeys(job.contestants, (None, EMBEDDED_SIZE if job.llm.weighs_options else None))
     installed = {}
     if job.llm.available():
         installed = job.llm.installed()

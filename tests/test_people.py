@@ -38,7 +38,8 @@ HOSTILE = (
 
 
 def crowd_of(votes: Votes, found: features.Features, folder: Path, params: ExperimentConfig = QUICK) -> Crowd:
-    return people.assemble(votes, found, people.fitting(params, len(votes.prompts)), folder)
+    rated, _ = people.arena_ratings(votes, folder)
+    return people.assemble(votes, found, people.fitting(params, len(votes.prompts)), rated)
 
 
 def crossed(crowd: Crowd) -> ps.Predicted:
@@ -352,6 +353,17 @@ def test_the_same_votes_as_csv_with_a_wrong_row_left_out_give_the_same_and_ask_t
         assert again[key] == first[key]
     assert WordBase.asked == asked == len({(r["prompt"], r[f"response_{s}"]) for r in data for s in "ab"})
     assert list((panel / "results" / "previous").glob(f"evaluation_results_{PANEL}_*.json"))
+
+
+def test_a_proxy_is_called_one_on_votes_too(tmp_path: Path) -> None:
+    names = ("mistral:7b", "vicuna-13b", "llama3:8b", "nobody:1b")
+    votes, _ = World(people=1, votes_each=30, prompts=6, models=4, names=names).draw()
+    rated, notes = people.arena_ratings(votes, tmp_path)
+    assert {name: rating.proxy for name, rating in rated.items()} == {name: name == "mistral:7b" for name in names}
+    assert {rating.ollama_tag for rating in rated.values()} == {None}
+    assert rated["vicuna-13b"].elo is not None and rated["nobody:1b"].elo is None
+    assert notes[0] == people.GIVEN
+    assert notes[-1].startswith("mistral:7b: rated by proxy: Mistral-7B-Instruct-v0.2 (")
 
 
 def test_one_person_who_scored_whole_prompts_is_their_own_persona_and_has_tau(
