@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tuple[Data, dict[str, Any]]:
     """The experiment for one persona: its data, and the results document. ``ratings`` None: estimated from the data."""
     from cli import learned
+    from cli.rank import sizes
     from core.clock import Clock
     from data_generation import make_data
     from evidence import experiment
     from evidence.baselines import estimated_ratings
+    from evidence.leaderboard import who_is_best
     from report import console, files, results
 
     clock, params = Clock(), job.params
@@ -46,16 +48,19 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
     features = experiment.read_texts(data, run, job.name, clock)  # the frozen base reads each text once
     ratings = ratings or estimated_ratings(data.readers, list(job.contestants))
     console.print_training(len(plan.training.preferences), params.evaluation_frequency)
+    answer = who_is_best(data, ratings, sizes(job), params)
     systems = experiment.fit(experiment.make_systems(data, features, ratings, params, run.device), plan, clock)
-    findings = experiment.evaluate(systems, data, plan, params, clock, judge=job.judging_contestant)
+    findings = experiment.evaluate(systems, data, plan, params, clock, answer, judge=job.judging_contestant)
     if run.ablate:
         findings = experiment.ablated(findings, data, features, ratings, plan, params, clock)
     document = results.document(about(job, run, features, ratings), findings)
     paths = files.write_results(document, run.results_dir)  # what was measured is written before it is told
-    learned.keep(job, run, data, systems, plan, document)
+    if run.keep:
+        learned.keep(job, run, data, systems, plan, document)
     console.print_points(document)
     console.print_final(document)
     console.print_ablation(document)
+    console.print_answer(document)
     print("\nWritten: " + ", ".join(map(str, paths)))
     return data, document
 
@@ -74,10 +79,12 @@ def about(job: Job, run: Run, features: Features, ratings: Mapping[str, Rating])
 
 def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, command: str) -> int:
     """The experiment for each persona; with ``--persona all`` also what they have in common."""
-    from cli import compare, preflight
+    from cli import check, compare, preflight
     from report import console
 
     jobs, done = preflight.every_job(args, backend, params), []
+    if args.quick:
+        print("\n".join(check.cost_lines(jobs, preflight.costs(args, backend, params))))
     for job in jobs:
         run = preflight.how_to_run(args, backend, command)
         console.print_header(job.name, run.label, run.notes)

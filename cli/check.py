@@ -45,7 +45,7 @@ def check(args: Namespace, backend: Backend, params: ExperimentConfig) -> int:
     for note in (*backend.notes, *(args.own.notes if args.own else ()), *filter(None, [change])):
         print(f"Note: {note}")
     print()
-    for line in _cost_lines(preflight.counted_jobs(args, backend, params), costs):
+    for line in cost_lines(preflight.counted_jobs(args, backend, params), costs):
         print(line)
     missing = [finding for finding in found if finding.fix]
     if not missing:
@@ -233,7 +233,7 @@ def _machine(args: Namespace) -> Iterator[Finding]:
 # ── Costs ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _cost_lines(jobs: Sequence[Job], costs: Costs) -> Iterator[str]:
+def cost_lines(jobs: Sequence[Job], costs: Costs) -> Iterator[str]:
     """What is cached, what is left to do and about how long it takes, persona by persona."""
     weighs = jobs[0].llm.weighs_options
     kept = [replace(job, anew=()) for job in jobs]  # what is there, whether this run leaves it aside or not

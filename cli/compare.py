@@ -19,6 +19,7 @@ from core.records import GroundTruth
 from data_generation import Data, rankings_by
 from evaluation import kendall_tau
 from evidence.intervals import Interval, mean_interval
+from evidence.pooled import pooled
 from stages.tasks import Job
 
 log = logging.getLogger("ranking.data")
@@ -35,12 +36,13 @@ def run(
     label: str,
     results_dir: Path,
 ) -> None:
-    """Compare the personas of ``jobs`` and write the file, the figure and the table of all.
+    """Compare the personas of ``jobs`` and write the file, the figure, the page and the table of all.
 
     ``data`` and ``documents`` (by name) are what each persona's own run left. What was not judged yet is judged now;
     the number of calls is said first.
     """
     from report import console, plots
+    from report.page import write_personas
 
     calls = by_model(count_comparison(jobs, data))
     if calls:
@@ -56,12 +58,15 @@ def run(
         "judge": jobs[0].judge,
         "seed": jobs[0].params.random_seed,
         **similarity(rankings, owner),
+        "pooled": pooled(documents, jobs[0].params.random_seed),
         "personas": dict(documents),
     }
-    paths = [results_dir / pattern.format(name="all") for pattern in (config.RESULTS_FILE, config.PERSONAS_PLOT)]
+    names = (config.RESULTS_FILE, config.PERSONAS_PLOT, config.REPORT_FILE)
+    paths = [results_dir / pattern.format(name="all") for pattern in names]
     keep_previous(paths)
     write_json(paths[0], together)
     write_atomically(paths[1], plots.png(plots.personas, together))
+    write_personas(together, paths[2])
     console.print_personas(together)
     print("\nWritten: " + ", ".join(str(path) for path in paths))
 

@@ -27,6 +27,11 @@ STAGE_FILES = {
     "ground_truth": config.GROUND_TRUTH_FILE,
     "features": config.FEATURES_FILES,
 }
+QUICK_NOTE = (
+    f"A quick run: with {config.QUICK_PROMPTS} prompts only a very large lead of a model can be told from chance, and "
+    "which method ranks better can't be decided. What was learned before stays as it is; a run without --quick takes "
+    "these answers over."
+)
 # Parameters that have a flag of another or the same name; num_predict has two defaults and is set apart.
 PARAMETERS = {
     "num_prompts": "num_prompts", "evaluation_frequency": "eval_freq", "lambda_reg": "lambda_reg",
@@ -91,6 +96,8 @@ def parser() -> argparse.ArgumentParser:
     flag("num_predict", limits, type=int)
     flag("folds", "parts of the cross-validation by prompt", type=int, default=d.folds)
     flag("batch_size", "preferences a training step", type=int, default=d.batch_size)
+    few = f"the first five minutes: {config.QUICK_PROMPTS} prompts and {config.QUICK_MODELS} models, or those given"
+    flag("quick", few, action="store_true")
     look = "look only: what is there, what is missing, what the run will cost; with --preferences: what is read of them"
     flag("check", look, action="store_true")
     anew = f"make this stage and what follows anew: {', '.join(STAGE_FILES)} or all"
@@ -131,6 +138,8 @@ def configure(args: argparse.Namespace, backend: str) -> config.ExperimentConfig
         values["num_prompts"] = len(args.own.prompts)
     if args.preferences:  # human votes bring their own prompts
         values["num_prompts"] = max(values.get("num_prompts", config.EXPERIMENT_CONFIG.num_prompts), args.folds)
+    if args.quick:
+        values["num_prompts"] = config.QUICK_PROMPTS
     usual = config.EMBEDDED_NUM_PREDICT if backend == "embedded" else config.EXPERIMENT_CONFIG.num_predict
     values["num_predict"] = usual if args.num_predict is None else args.num_predict
     try:
@@ -175,11 +184,21 @@ def check_combination(args: argparse.Namespace) -> None:
         raise UsageError("--ground_truth does not go with --preferences: people's own votes are the truth.")
     if args.persona == "all" and (args.rank is not None or args.vote):
         raise UsageError("--persona all can't be ranked or voted as: name one persona.")
+    for flag in ("preferences", "rank", "vote") if args.quick else ():
+        if getattr(args, flag) not in (None, False):
+            raise UsageError(f"--quick and --{flag} do not go together: take one of them.")
+    if args.quick and args.num_prompts not in (config.QUICK_PROMPTS, config.EXPERIMENT_CONFIG.num_prompts):
+        raise UsageError(f"--quick has {config.QUICK_PROMPTS} prompts: take it or --num_prompts {args.num_prompts}.")
     for needed, flag in (("rank", "json"), ("preferences", "skip_bad_rows")):
         if getattr(args, flag) and getattr(args, needed) is None:
             raise UsageError(f"--{flag} goes with --{needed} only.")
     if args.backend == "embedded" and args.ground_truth != "round_robin":
         raise UsageError("--ground_truth listwise and both need a server: the embedded model weighs texts one by one.")
+
+
+def contestants(args: argparse.Namespace, usual: Sequence[str]) -> list[str]:
+    """The names asked for, else the ``usual`` ones or, with --quick, the first of them."""
+    return list(args.models or (usual[: config.QUICK_MODELS] if args.quick else usual))
 
 
 def personas(args: argparse.Namespace) -> dict[str, config.Persona]:

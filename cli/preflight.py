@@ -19,7 +19,7 @@ import config
 from cli import openai_server
 from cli.backend import Backend, Known, at_least_two, is_name
 from cli.counting import Costs, by_model, count
-from cli.flags import STAGE_FILES, personas, refreshed
+from cli.flags import QUICK_NOTE, STAGE_FILES, contestants, personas, refreshed
 from cli.known_models import MODELS_FILE, digests, read_known
 from config import Contestant, ExperimentConfig
 from core.errors import MissingError, UsageError
@@ -131,11 +131,11 @@ def _embedded(args: Namespace, notes: tuple[str, ...] = ()) -> Backend:
     if given := args.own and args.own.contestants:  # the Arena may know them
         llm, judge = EmbeddedModel(), config.EMBEDDED_NAME
         return Backend("embedded", llm, judge, given, {}, EMBEDDED_LABEL, notes, given=True)
-    names = at_least_two(args.models) if args.models else list(styles)
+    names = at_least_two(contestants(args, list(styles)))
     if odd := [name for name in names if name not in styles]:
         raise UsageError(f"--models {odd[0]}: the embedded contestants are {', '.join(styles)}.")
-    contestants = {name: styles[name] for name in names}
-    return Backend("embedded", EmbeddedModel(), config.EMBEDDED_NAME, contestants, None, EMBEDDED_LABEL, notes)
+    chosen = {name: styles[name] for name in names}
+    return Backend("embedded", EmbeddedModel(), config.EMBEDDED_NAME, chosen, None, EMBEDDED_LABEL, notes)
 
 
 def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
@@ -143,8 +143,8 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
     from llm.ollama import OllamaModel
 
     given = args.own and args.own.contestants
-    named = [usual_tag(tag, config.DEFAULT_MODELS) for tag in args.models or ()]
-    tags = [] if given else at_least_two(named) if named else list(config.DEFAULT_MODELS)
+    named = [usual_tag(tag, config.DEFAULT_MODELS) for tag in contestants(args, list(config.DEFAULT_MODELS))]
+    tags = [] if given else at_least_two(named)
     judge = usual_tag(args.judge, config.DEFAULT_MODELS) if args.judge else config.DEFAULT_JUDGE
     for flag, names in (("models", tags), ("judge", [judge])):
         if odd := [name for name in names if not is_name(name)]:
@@ -157,7 +157,7 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
         known_digests=digests(known),
     )
     answers = llm.available()
-    contestants = given or {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
+    chosen = given or {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
     label = "ollama" if answers else OFF_LABEL
     context = known[judge].context if judge in known else None
     if answers:
@@ -165,7 +165,7 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
             context = llm.show(judge).context_length
         except MissingError as error:  # said later, with all else that is missing
             log.debug("%s", error)
-    return Backend("ollama", llm, judge, contestants, {}, label, (), answers, context, known, given=bool(given))
+    return Backend("ollama", llm, judge, chosen, {}, label, (), answers, context, known, given=bool(given))
 
 
 # ── Jobs and what they cost ──────────────────────────────────────────────────────────────────────────────
@@ -212,9 +212,10 @@ def how_to_run(args: Namespace, backend: Backend, command: str) -> Run:
     return dataclasses.replace(
         run,
         label=backend.label,
-        notes=(*backend.notes, *run.notes),
+        notes=(*backend.notes, *run.notes, *((QUICK_NOTE,) if args.quick else ())),
         ablate=args.ablate,
         server=", ".join(dict.fromkeys(filter(None, asked))),
+        keep=not args.quick,
     )
 
 

@@ -150,11 +150,18 @@ def _costs(job: Job) -> dict[str, Cost]:
             if value["model"] in tokens and "tokens" in value:  # else it is left out
                 tokens[value["model"]] += value["tokens"]
                 seconds[value["model"]] += value["seconds"]
-    sizes = _sizes(job)
+    known = _sizes(job)
     return {
-        model: Cost(tokens[model] / seconds[model] if seconds[model] > 0 else None, *sizes[model])
+        model: Cost(tokens[model] / seconds[model] if seconds[model] > 0 else None, *known[model])
         for model in job.contestants
     }
+
+
+def sizes(job: Job) -> dict[str, str]:
+    """{model: "8.0B"}, parameters of each contestant in its server's words, where they are known."""
+    if job.llm.backend == "embedded":  # one model in several styles: its size tells none of them from another
+        return {}
+    return {model: parameters for model, (_, parameters) in _sizes(job).items() if parameters}
 
 
 def _sizes(job: Job) -> dict[str, tuple[int | None, str | None]]:

@@ -33,6 +33,8 @@ class Run:
     ablate: bool = False
     server: str = ""
     """The version of the Ollama servers that answered; empty where none was asked."""
+    keep: bool = True
+    """Whether what is learned replaces what an earlier run learned."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,22 @@ class About:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What the preferences of all prompts say of the models and of their texts; nothing here is predicted."""
+
+    best: str | None
+    """Who leads; None where nothing is known."""
+    tied_with: tuple[str, ...]
+    """Who can't be told from the leader."""
+    more_prompts: int | None
+    """How many more would separate the first two; None where they are separate, or where that can't be said."""
+    leaderboard: Sequence[Mapping[str, Any]]
+    """[{model, place, places, win_rate, …}], best first."""
+    likes: Sequence[Mapping[str, Any]] = ()
+    """[{trait, likes, weight, ci95, unit, p_value}], what is surely liked in a text, surest first."""
+
+
+@dataclass(frozen=True)
 class Findings:
     """What a run measured, ready for JSON: keys and units as DESIGN's contract has them."""
 
@@ -62,6 +80,7 @@ class Findings:
     """{system: {metric: mean on the documented split}}."""
     cross_validated: Mapping[str, Mapping[str, Mapping[str, Any]]]
     """{system: {metric: {mean, ci95}}}, every prompt a test prompt once."""
+    answer: Answer
     improvement: Mapping[str, Mapping[str, Any]]
     """{metric: {difference, ci95, p_value}}, reward_model minus elo_offset."""
     winner: str

@@ -12,7 +12,7 @@ from base.features import Features, compute_features
 from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import MissingError
-from core.findings import Findings, Run
+from core.findings import Answer, Findings, Run
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference, Rating
 from data_generation import Data
@@ -146,10 +146,11 @@ def evaluate(
     plan: Design,
     params: ExperimentConfig,
     clock: Clock,
+    answer: Answer,
     *,
     judge: str | None = None,
 ) -> Findings:
-    """Measure everything: the documented split, the cross-validation, H1 and H2.
+    """Measure everything else than who is best: the documented split, the cross-validation, H1 and H2.
 
     ``systems``: as fitted on the documented split; ``judge``: the contestant who also judges, where there is one.
     """
@@ -170,6 +171,7 @@ def evaluate(
         judge_quality=judge_figures(data, plan, judge),
         final=final,
         cross_validated=hypotheses.cross_validated(crossed, plan.folds),
+        answer=answer,
         improvement=hypotheses.improvement_json(gains),
         winner=winner(tau),
         stronger_baselines=tuple(hypotheses.stronger_baselines(crossed)),

@@ -48,11 +48,14 @@ class Difference:
 # ── One mean ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _standard_errors(values: Array, groups: Sequence[Hashable] | None) -> list[tuple[float, int]]:
+def _standard_errors(
+    values: Array, groups: Sequence[Hashable] | None, folds: int | None = None
+) -> list[tuple[float, int]]:
     """(standard error, degrees of freedom), one for each way to look at the mean of ``values`` [n], n ≥ 2.
 
     Without groups the values are independent. With them (the fold of each) there are two: Nadeau–Bengio,
-    s²/n · (1 + k/(k − 1)), which is their formula with J = k folds of n/k prompts; and clustered by fold.
+    s²/n · (1 + k/(k − 1)), which is their formula with J = k folds of n/k prompts; and clustered by fold. ``folds``: k
+    where the groups are those of several cross-validations.
     """
     n = len(values)
     plain = float(values.std(ddof=1)) / math.sqrt(n)
@@ -62,7 +65,8 @@ def _standard_errors(values: Array, groups: Sequence[Hashable] | None) -> list[t
     k = len(labels)
     if k < 2:
         return [(plain, n - 1)]
-    return [(plain * math.sqrt(1.0 + k / (k - 1.0)), n - 1), (math.sqrt(_cluster_variance(values, index)), k - 1)]
+    j = folds or k
+    return [(plain * math.sqrt(1.0 + j / (j - 1.0)), n - 1), (math.sqrt(_cluster_variance(values, index)), k - 1)]
 
 
 def _cluster_variance(values: Array, index: NDArray[np.intp]) -> float:
@@ -96,13 +100,18 @@ def _finite(values: Sequence[float] | Array) -> Array:
 
 
 def mean_interval(
-    values: Sequence[float], low: float = -1.0, high: float = 1.0, groups: Sequence[Hashable] | None = None
+    values: Sequence[float],
+    low: float = -1.0,
+    high: float = 1.0,
+    groups: Sequence[Hashable] | None = None,
+    folds: int | None = None,
 ) -> Interval | None:
     """95 % interval of the mean of values within [low, high]; None without values.
 
     Wilson's idea with a t quantile and the spread that was seen: the variance shrinks with the distance from the
     bounds as (μ − low)(high − μ) does. For top-1 hits that is the Wilson interval, in the middle the t interval,
-    and it never leaves the bounds. ``groups``: each value's fold. Raises ValueError for a value out of bounds.
+    and it never leaves the bounds. ``groups``: each value's fold, ``folds`` as for ``paired_difference``.
+    Raises ValueError for a value out of bounds.
     """
     x = np.asarray(values, dtype=np.float64)
     if not len(x):
@@ -113,7 +122,7 @@ def mean_interval(
     if np.ptp(x) < _ROUNDING or not low < mean < high:  # at a bound but for rounding errors
         return _unseen(min(max(mean, low), high), len(x), low, high)
     share = (mean - low) / (high - low)
-    h2 = (_half_width(_standard_errors(x, groups)) / (high - low)) ** 2 / (share * (1.0 - share))
+    h2 = (_half_width(_standard_errors(x, groups, folds)) / (high - low)) ** 2 / (share * (1.0 - share))
     centre = (share + h2 / 2.0) / (1.0 + h2)
     half = math.sqrt(h2 * (share * (1.0 - share) + h2 / 4.0)) / (1.0 + h2)
     return low + (high - low) * (centre - half), low + (high - low) * (centre + half)
@@ -128,19 +137,21 @@ def paired_difference(
     seed: int,
     groups: Sequence[Hashable] | None = None,
     reach: float = 2.0,
+    folds: int | None = None,
 ) -> Difference | None:
     """Mean of a − b, paired by prompt; None without pairs. Raises ValueError for unequal lengths, NaN and infinities.
 
     ``groups``: the fold in which each prompt was tested. Pass it whenever the values come from a
     cross-validation: without it they count as independent, and too many winners are named. ``reach`` is the
-    largest difference possible (2 for τ), needed where all differences are the same.
+    largest difference possible (2 for τ), needed where all differences are the same. ``folds``: of each, where the
+    groups are those of several cross-validations.
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} values cannot be paired")
     d = _finite(a) - _finite(b)
     if not len(d):
         return None
-    errors = _standard_errors(d, groups) if len(d) > 1 else []
+    errors = _standard_errors(d, groups, folds) if len(d) > 1 else []
     return _difference(d, errors, len(d), reach, sign_flip_p_value(d, seed))
 
 
@@ -192,10 +203,12 @@ def winner(difference: Difference | None) -> Winner:
     return "elo_offset" if difference.ci95[1] < 0.0 else "none"
 
 
-def prompts_needed(difference: float, sd: float, power: float = 0.8, inflation: float = 1.0) -> int | None:
-    """Prompts to tell a mean difference of this size from 0 at p < 0.05 with this power; None for a difference of 0.
+def prompts_needed(
+    difference: float, sd: float, power: float = 0.8, inflation: float = 1.0, level: float = ALPHA
+) -> int | None:
+    """Prompts to tell a mean difference of this size from 0 at p < ``level`` with this power; None for no difference.
 
-    The smallest n ≥ 6 (fewer can never pass a sign-flip test) with n ≥ inflation · ((t_{0.975, n−1} + t_{power,
+    The smallest n ≥ 6 (fewer can never pass a sign-flip test) with n ≥ inflation · ((t_{1 − level/2, n−1} + t_{power,
     n−1}) · sd / difference)². ``inflation`` is the variance correction of the test, 1 + k/(k − 1) for k folds.
     Where more than MOST_PROMPTS are needed it is MOST_PROMPTS + 1, however many more.
     """
@@ -205,7 +218,7 @@ def prompts_needed(difference: float, sd: float, power: float = 0.8, inflation: 
         return None
 
     def enough(n: int) -> bool:
-        quantiles = float(t.ppf(1.0 - ALPHA / 2.0, n - 1) + t.ppf(power, n - 1))
+        quantiles = float(t.ppf(1.0 - level / 2.0, n - 1) + t.ppf(power, n - 1))
         # not squared: 1 / difference² would overflow where the difference is a rounding error away from 0
         return math.sqrt(n / inflation) * abs(difference) >= quantiles * max(sd, _ROUNDING)
 
@@ -242,3 +255,27 @@ def clustered_difference(
         variance = max(variance, sum(one_way) - _cluster_variance(x, cells))
     clusters = min((int(kind.max()) + 1 for kind in kinds), default=1)
     return _difference(x, [(math.sqrt(variance), max(clusters - 1, 1))], clusters, reach)
+
+
+# ── Many questions at once ───────────────────────────────────────────────────────────────────────────────
+
+
+def paired_p_value(differences: Sequence[float] | Array, reach: float) -> float:
+    """Two-sided p of mean 0 by the t test, for independent pairs; 1 without any.
+
+    ``reach``: the largest difference possible, needed where all differences are the same.
+    """
+    d = _finite(differences)
+    if not len(d):
+        return 1.0
+    return _difference(d, _standard_errors(d, None) if len(d) > 1 else [], len(d), reach).p_value
+
+
+def holm(p_values: Sequence[float] | Array) -> Array:
+    """p-values [k] corrected for their number, in the order given (Holm, *A Simple Sequentially Rejective Multiple Test
+    Procedure*, Scandinavian Journal of Statistics 6, 1979): all those below 0.05 hold together in 95 % of cases."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return corrected

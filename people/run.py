@@ -22,11 +22,12 @@ from base.features import Features, compute_features
 from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import UsageError
-from core.findings import About, Findings, Run
+from core.findings import About, Answer, Findings, Run
 from core.records import Rating
 from elo_system import EloSystem
 from people.ballots import Crowd, Ratings, tabulate
 from people.scores import findings
+from people.standings import who_is_best
 from people.training import curve_counts, learned, predict
 from people.votes import Votes, load_votes
 from report import console
@@ -66,7 +67,7 @@ def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh:
             cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh,
         )  # fmt: skip
     crowd = assemble(votes, features, params, rated)
-    measured, elo, reward = experiment(crowd, clock)
+    measured, elo, reward = experiment(crowd, clock, who_is_best(votes, crowd))
     models = tuple(rated.values()) or tuple(Rating(model, elo.ratings[model], RATED) for model in elo.ratings)
     about = About(name, "votes", "the people themselves", run, params, features.has_score, models)
     results = document(about, measured)
@@ -77,11 +78,12 @@ def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh:
     console.print_training(results["counts"]["preferences"], params.evaluation_frequency)
     console.print_points(results)
     console.print_final(results)
+    console.print_answer(results)
     print("\nWritten: " + ", ".join(map(str, paths)))
     return results
 
 
-def experiment(crowd: Crowd, clock: Clock) -> tuple[Findings, EloSystem, RewardModel]:
+def experiment(crowd: Crowd, clock: Clock, answer: Answer) -> tuple[Findings, EloSystem, RewardModel]:
     """What is measured, and both systems as they are kept for later."""
     ballots, params = crowd.ballots, crowd.params
     _, test = evaluation.split(ballots.prompt_ids, params.train_prompts, params.random_seed)
@@ -93,7 +95,7 @@ def experiment(crowd: Crowd, clock: Clock) -> tuple[Findings, EloSystem, RewardM
     with clock.stage("cross_validation"):
         crossed = predict(crowd, crowd.folds, counts)
     with clock.stage("evaluation"):
-        measured = findings(crowd, once, crossed, reward.history)
+        measured = findings(crowd, once, crossed, reward.history, answer)
     return dataclasses.replace(measured, timings_s=clock.seconds), elo, reward
 
 

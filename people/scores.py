@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.findings import Findings
+from core.findings import Answer, Findings
 from core.records import GroundTruth
 from evaluation import BOUNDS, METRICS, prompt_metrics
 from evidence.hypotheses import difference_json, not_tested, verdict
@@ -166,7 +166,9 @@ def estimate(values: Values, metric: str = ACCURACY) -> dict[str, Any]:
 # ── What was measured ────────────────────────────────────────────────────────────────────────────────────
 
 
-def findings(crowd: Crowd, once: Predicted, crossed: Predicted, history: Sequence[EpochLoss]) -> Findings:
+def findings(
+    crowd: Crowd, once: Predicted, crossed: Predicted, history: Sequence[EpochLoss], answer: Answer
+) -> Findings:
     """Everything that is measured: ``once`` on the documented split, ``crossed`` on all prompts cross-validated,
     ``history`` of the head that is kept."""
     ballots = crowd.ballots
@@ -183,6 +185,7 @@ def findings(crowd: Crowd, once: Predicted, crossed: Predicted, history: Sequenc
         judge_quality={"longer_response_rate": _longer_rate(ballots, crowd.lengths)},
         final={name: {m: people_mean(own[m]) for m in METRICS} for name, own in split.items()},
         cross_validated={name: {m: estimate(own[m], m) for m in METRICS} for name, own in values.items()},
+        answer=answer,
         improvement={metric: difference_json(gain) for metric, gain in gains.items()},
         winner=winner(gains[ACCURACY]),
         stronger_baselines=tuple(name for name in BASELINES if accuracy[name] > best),

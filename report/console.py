@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from report import words
+from report import answer, words
 from report.words import BASELINES, CONTENDERS, HYPOTHESES, METRICS, SYSTEMS, Document, estimate, number, plain
+
+log = logging.getLogger("ranking.console")
 
 WIDTH = 80
 NARROW = 60
+INDENT = 3  # for a place before a model's name
 RULE, NARROW_RULE = "-" * WIDTH, "-" * NARROW
+SHOWN_POINTS = 12
+SHORT = {"elo_offset": "Elo", "reward_model": "Reward"}
 WINNERS = {"reward_model": "REWARD SYSTEM", "elo_offset": "ELO SYSTEM", "none": "none"}
 
 
@@ -24,8 +30,8 @@ def print_header(persona: str, label: str, notes: Sequence[str] = ()) -> None:
     """The head of a run: whose preferences, who answers and judges, and what is to be known before it begins."""
     rule = "=" * WIDTH
     title = "STARTING PERSONALIZED LLM RANKING EXPERIMENT"
-    said = [f"Note: {plain(note)}" for note in notes]
-    _show([rule, title, f"Persona: {plain(persona)} · backend: {plain(label)}", rule, *said])
+    who = _wrapped(f"Persona: {plain(persona)} · backend: {plain(label)}")
+    _show([rule, title, *who, rule, *_said("Note", notes)])
 
 
 def print_generation(persona: str) -> None:
@@ -56,7 +62,13 @@ def print_training(preferences: int, eval_freq: int) -> None:
 
 
 def print_points(document: Document) -> None:
-    """Every point of the learning curve on the documented split; a persona's from the first preferences on."""
+    """Points of the learning curve on the documented split, a persona's from the first preferences on.
+
+    A dozen of them, all with ``--log_level debug``, and none without ``--incremental``: a system that is trained once
+    was not trained there.
+    """
+    if document["curves"]["trained_once"]:
+        return
     metric, rows = document["main_metric"], document["learning_curve"]
     uses = [row["preferences"] for row in rows]
     if document["people"]:
@@ -65,9 +77,21 @@ def print_points(document: Document) -> None:
     else:
         first, title = 1, "Kendall's Tau"
         spans = ["", *(f"Processing preferences {before + 1}-{last}..." for before, last in pairwise(uses))]
-    for index in range(first, len(rows)):
-        elo, reward = (number(rows[index][system][metric], 4) for system in CONTENDERS)
-        _show([spans[index], f"Evaluation {index}:", f"  Elo {title}: {elo}", f"  Reward {title}: {reward}"])
+    for index in _chosen(first, len(rows)):
+        values = [
+            f"  {SHORT.get(system, name)} {title}: {number(rows[index][system][metric], 4)}"
+            for system, name in SYSTEMS.items()
+            if system in rows[index]
+        ]
+        _show([spans[index], f"Evaluation {index}:", *values])
+
+
+def _chosen(first: int, end: int) -> list[int]:
+    """The points that are shown, evenly spread, the first and the last among them."""
+    count = end - first
+    if count <= SHOWN_POINTS or log.isEnabledFor(logging.DEBUG):
+        return list(range(first, end))
+    return [first + round(i * (count - 1) / (SHOWN_POINTS - 1)) for i in range(SHOWN_POINTS)]
 
 
 # ── Results ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -90,6 +114,35 @@ def print_final(document: Document) -> None:
     )
 
 
+def print_answer(document: Document) -> None:
+    """Which model is best: the models in order, what is liked, and last the sentence."""
+    _show_blocks(
+        _banner("WHICH MODEL IS BEST"),
+        _leaderboard(document),
+        _wrapped(plain(answer.likes(document))),
+        [RULE, *_wrapped(plain(document["answer"]["sentence"])), *_wrapped(answer.next_step(document)), RULE],
+    )
+
+
+def _leaderboard(document: Document) -> list[str]:
+    """The models in order. A name that leaves the figures too little room stands on a line of its own."""
+    columns = answer.columns(document)
+    widths = {head: 2 + max(map(len, [head, *cells])) for head, cells in columns.items() if head != "Model"}
+    room = WIDTH - INDENT - sum(widths.values())
+    names = columns["Model"]
+    width = max(5, min(room, max(map(len, names), default=0)))
+    lines = [f"{'':{INDENT}}{'Model':<{width}}" + "".join(f"{head:>{size}}" for head, size in widths.items()), RULE]
+    for index, name in enumerate(names):
+        figures = "".join(f"{columns[head][index]:>{size}}" for head, size in widths.items())
+        start = f"{document['leaderboard'][index]['place']:>2} "
+        lines += (
+            [f"{start}{name:<{width}}{figures}"]
+            if len(name) <= width
+            else [start + name, f"{'':{width + INDENT}}{figures}"]
+        )
+    return [*lines, "", *_wrapped(answer.remarks(document))]
+
+
 def print_ablation(document: Document) -> None:
     """The table of ablations, cross-validated on the same folds; nothing where there was none."""
     if document["ablation"]:
@@ -99,21 +152,36 @@ def print_ablation(document: Document) -> None:
 
 
 def print_personas(together: Document) -> None:
-    """One row a persona: τ of both systems and the winner; then how alike their preferences are.
+    """The methods over all personas, how alike their preferences are, and last which model is best for whom.
 
-    ``together``: {"personas": {NAME: document}, "similarity": {NAME: {NAME: τ}}, "label"}.
+    ``together``: {"personas": {NAME: document}, "similarity": {NAME: {NAME: τ}}, "pooled", "label"}.
     """
-    table = [f"{'Persona':<18}{'Elo Offset τ':>21}{'Reward Model τ':>21}{'Winner':>20}", RULE]
-    for name, document in together["personas"].items():
+    table = [f"{'Persona':<18}{'Elo Offset τ':>21}{'Reward Model τ':>21}{'Method Winner':>20}", RULE]
+    pooled = together["pooled"]
+    for name, document in [*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)]:
         elo, reward = (_crossed(document, system, "kendall_tau") for system in CONTENDERS)
         table.append(f"{plain(name):<18}{elo:>21}{reward:>21}{WINNERS[document['winner']]:>20}")
+    together_better = _wrapped(words.pooled(together))
     similarity = together["similarity"]
     head = "".join(f"{plain(name)[:11]:>12}" for name in similarity)
     alike = ["How alike the preferences are (Kendall's τ on the same prompts)", f"{'':<18}{head}"]
     for name, others in similarity.items():
         cells = "".join(f"{number(others[other], 2, signed=True):>12}" for other in similarity)
         alike.append(f"{plain(name):<18}{cells}")
-    _show_blocks(_banner("ALL PERSONAS"), [f"Backend: {plain(together['label'])}"], table, alike)
+    best, models = answer.by_persona(together), answer.models_of(together)
+    rates = [f"{'Comparisons won':<18}" + "".join(f"{plain(name)[:11]:>12}" for name in best), RULE]
+    for model in models:
+        rates += [f"{plain(model)}"] if len(plain(model)) > 18 else []
+        start = "" if len(plain(model)) > 18 else plain(model)
+        rates.append(f"{start:<18}" + "".join(f"{cells[model]:>12}" for cells in best.values()))
+    sentences = [
+        line
+        for name, document in together["personas"].items()
+        for line in _wrapped(f"{plain(name)}: {plain(document['answer']['sentence'])}", hanging="  ")
+    ]
+    label = _wrapped(f"Backend: {plain(together['label'])}")
+    _show_blocks(_banner("ALL PERSONAS"), label, table, together_better, alike)
+    _show_blocks(_banner("WHICH MODEL IS BEST FOR WHOM"), [*rates, "", answer.MARK], [RULE, *sentences, RULE])
 
 
 def _subject(document: Document) -> list[str]:
@@ -122,7 +190,7 @@ def _subject(document: Document) -> list[str]:
     ratings = "; ".join(f"{plain(model['name'])} {words.rating(model)}" for model in models)
     return [
         f"Persona: {plain(document['persona'])}",
-        f"Backend: {plain(document['label'])}",
+        *_wrapped(f"Backend: {plain(document['label'])}"),
         *_wrapped(f"Models: {names}"),
         *_wrapped(f"Global ratings: {ratings}"),
         f"Lambda (regularization): {words.anything(document['config']['lambda_reg'])}",
@@ -140,7 +208,7 @@ def _split_table(document: Document) -> list[str]:
 
 def _verdict(document: Document) -> list[str]:
     return [
-        f"Winner: {WINNERS[document['winner']]} ({words.evidence(document)})",
+        *_wrapped(f"Method Winner: {WINNERS[document['winner']]} ({words.evidence(document)})", hanging="  "),
         *_wrapped(document["verdict"]["sentence"], indent="  "),
         *_wrapped(words.prompts_needed(document), indent="  "),
         *_said("Warning", document["verdict"]["warnings"]),
@@ -203,9 +271,11 @@ def _said(kind: str, sentences: Iterable[str]) -> list[str]:
 def _wrapped(text: str, *, indent: str = "", hanging: str = "") -> list[str]:
     """``text`` in lines of at most 80 characters; model names and figures are never broken."""
     following = hanging or indent
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=following, break_long_words=False, break_on_hyphens=False
+    whole = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    lines = textwrap.wrap(
+        whole, WIDTH, initial_indent=indent, subsequent_indent=following, break_long_words=False, break_on_hyphens=False
     )
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def _show_blocks(*blocks: Sequence[str]) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import config
 from core.files import write_atomically
-from report import plots, words
-from report.words import SYSTEMS, Document
+from report import answer, answer_plot, plots, words
+from report.words import METRICS, SYSTEMS, Document
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
 TEMPLATE = "report.html.j2"
+PERSONAS_TEMPLATE = "personas.html.j2"
 SHOWN_PEOPLE = 100  # a page of a thousand rows is read by nobody; the JSON has all
 QUALITY = {
     "flip_rate": "Pairs whose winner changes with the order shown (flip rate)",
@@ -28,7 +30,12 @@ QUALITY = {
     "listwise_agreement": "τ between round-robin and listwise truth",
     "self_win_rate": "Share won by the judge's own responses, where it is a contestant",
 }
-PLACES = {"Truth": "truth_place", "Elo offset": "elo_place", "Reward model": "reward_place"}
+PLACES = {
+    "Truth": "truth_place",
+    "Elo offset": "elo_place",
+    "Reward model": "reward_place",
+    "Combined": "combined_place",
+}
 
 
 def write_report(document: Document, path: Path) -> None:
@@ -39,19 +46,56 @@ def write_report(document: Document, path: Path) -> None:
 def render_report(document: Document) -> str:
     """The report's HTML."""
     by_person = document["people"]["by_person"] if document["people"] else []
+    crossed, arena_names = document["cross_validated"], any(model["arena_name"] for model in document["models"])
     template = _environment().get_template(TEMPLATE)
     return template.render(
+        leaderboard=answer.columns(document),
+        likes=answer.likes(document),
+        next_step=answer.next_step(document),
+        remarks=answer.remarks(document),
+        metrics={m: title for m, title in METRICS.items() if _known(crossed, m)} or METRICS,
+        arena_names=arena_names,
         document=document,
         charts=_charts(document),
         prompt_rows=_by_difference(document),
         people=sorted(by_person, key=lambda row: -int(row["votes"]))[:SHOWN_PEOPLE],
         held_out=_held_out(document),
-        shown_systems=[system for system in SYSTEMS if system in document["cross_validated"]],
+        shown_systems=[system for system in SYSTEMS if system in crossed],
         curve_remark=plots.curve_remark(document),
         words=words,
         QUALITY=QUALITY,
-        PLACES=PLACES,
+        PLACES={title: key for title, key in PLACES.items() if _has(document["examples"], key)},
     )
+
+
+def write_personas(together: Document, path: Path) -> None:
+    """Write the page of all personas; ``together`` as the console prints it."""
+    write_atomically(path, render_personas(together))
+
+
+def render_personas(together: Document) -> str:
+    """Its HTML, with a link to each persona's own page."""
+    pooled = together["pooled"]
+    template = _environment().get_template(PERSONAS_TEMPLATE)
+    return template.render(
+        together=together,
+        best=answer.by_persona(together),
+        models=answer.models_of(together),
+        mark=answer.MARK,
+        rows=[*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)],
+        systems=[system for system in SYSTEMS if system in pooled["cross_validated"]],
+        report=config.REPORT_FILE,
+        words=words,
+    )
+
+
+def _known(crossed: Document, metric: str) -> bool:
+    """Whether any system has a value: a column of "–" is not drawn."""
+    return any(cells[metric]["mean"] is not None for cells in crossed.values())
+
+
+def _has(examples: Sequence[Document], key: str) -> bool:
+    return any(key in response for example in examples for response in example["responses"])
 
 
 def _environment() -> Environment:
@@ -98,6 +142,7 @@ def _charts(document: Document) -> dict[str, Any]:
         for metric in metrics:
             curves[metric] = _picture(plots.panel, plots.curve_panel, document, metric, limits)
     return {
+        "leaderboard": _picture(answer_plot.leaderboard, document) if document["leaderboard"] else None,
         "key": _picture(plots.curve_key, document) if curves else None,
         "curves": curves,
         "comparison": _picture(plots.panel, plots.comparison_panel, document, document["main_metric"]),

@@ -177,7 +177,8 @@ def curve_key(document: Document) -> Figure:
     curve_panel(axes, document, document["main_metric"], (0, 1))
     handles, labels = axes.get_legend_handles_labels()
     axes.remove()
-    figure.legend(handles, labels, loc="center left", ncols=3, handlelength=2.2, columnspacing=1.2, borderpad=0)
+    figure.set_figheight(0.25 * math.ceil(len(labels) / 2))
+    figure.legend(handles, labels, loc="center left", ncols=2, handlelength=2.2, columnspacing=1.2, borderpad=0)
     return figure
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import config
 from core.findings import About, Findings
-from report import words
+from report import answer, words
 
 LIBRARIES = ("torch", "transformers", "datasets", "ollama", "openai", "scipy", "numpy", "evalica")
 
@@ -46,6 +46,14 @@ def document(about: About, findings: Findings) -> dict[str, Any]:
         "main_metric": findings.main_metric,
         "counts": findings.counts,
         "judge_quality": findings.judge_quality,
+        "answer": {
+            "sentence": answer.sentence(findings),
+            "best": findings.answer.best,
+            "tied_with": list(findings.answer.tied_with),
+            "more_prompts": findings.answer.more_prompts,
+        },
+        "leaderboard": findings.answer.leaderboard,
+        "likes": findings.answer.likes,
         "final": findings.final,
         "cross_validated": findings.cross_validated,
         "improvement": findings.improvement,

@@ -195,6 +195,16 @@ def prompts_needed(document: Document) -> str:
     )
 
 
+def pooled(together: Document) -> str:
+    """What the methods' difference over all personas' prompts is."""
+    found = together["pooled"]
+    gain = found["comparisons"]["reward_model-elo_offset"]["kendall_tau"]
+    return (
+        f"Over all {number(found['prompts'], 0)} prompts of all personas, the reward model's τ minus the Elo offset's: "
+        f"{_tested(gain)}."
+    )
+
+
 def personal_gains(document: Document) -> list[str]:
     """What people's own votes add to what each system knows of them before, in a sentence for each system."""
     gains = document["people"]["personal_gain"] if document["people"] else {}

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from config import ExperimentConfig
-from core.findings import About, Findings, Run
+from core.findings import About, Answer, Findings, Run
 from core.records import Rating
+from evidence.pooled import pooled
 from report.results import document
 
 # Typical size of each system's τ; the other metrics follow from it.
@@ -80,8 +81,11 @@ def votes(*, decided: bool = True) -> dict[str, Any]:
 def personas() -> dict[str, Any]:
     """What ``--persona all`` hands to the figure and the table."""
     names = ("coder", "academic", "creative_writer", "student", "analyst")
+    documents = {name: persona(prompts=5) | {"persona": name} for name in names}
     return {
-        "personas": {name: persona(prompts=5) | {"persona": name} for name in names},
+        "backend": "embedded",
+        "personas": documents,
+        "pooled": pooled(documents, 0),
         "similarity": {a: {b: 1.0 if a == b else (len(a) + len(b)) / 20 - 0.8 for b in names} for a in names},
         "label": LABEL,
     }
@@ -93,6 +97,8 @@ def hostile() -> dict[str, Any]:
     changed |= dict.fromkeys(("persona", "judge", "label", "command", "base_model"), HOSTILE)
     changed |= {"notes": [HOSTILE], "versions": {HOSTILE: HOSTILE}}
     changed["verdict"]["warnings"] = [HOSTILE]
+    changed["leaderboard"][0] |= {"model": HOSTILE, "parameters": HOSTILE}
+    changed["answer"]["sentence"] = HOSTILE
     changed["models"][4] |= {"name": HOSTILE, "arena_name": HOSTILE, "elo_source": HOSTILE}
     changed["per_prompt"][0]["prompt"] = changed["examples"][0]["prompt"] = changed["ablation"][0]["name"] = HOSTILE
     changed["hypotheses"]["sample_efficiency"] = {"verdict": "not tested", "reason": HOSTILE}
@@ -145,6 +151,7 @@ def findings(incremental: bool = True, prompts: int = 25) -> Findings:
         judge_quality={"flip_rate": None, "longer_response_rate": 0.53, "consistency": 0.9, "noise_ceiling": 0.81},
         final={system: _metrics(tau - 0.05) for system, tau in TAUS.items()},
         cross_validated={system: _estimates(tau) for system, tau in TAUS.items()},
+        answer=_answer(),
         improvement={m: _gain(0.16) for m in METRICS},
         winner="reward_model",
         stronger_baselines=(),
@@ -164,6 +171,32 @@ def findings(incremental: bool = True, prompts: int = 25) -> Findings:
         ],
         timings_s={"prompts": 0.1, "features": 31.5, "training": 12.25},
     )  # fmt: skip
+
+
+def _answer() -> Answer:
+    """Two models that can't be told apart, the others behind."""
+    rows = [
+        {
+            "model": model,
+            "place": place,
+            "places": {"lo": 1, "hi": 2} if place < 3 else {"lo": 3, "hi": 6},
+            "win_rate": {"mean": 0.8 - 0.1 * place, "ci95": [0.75 - 0.1 * place, 0.85 - 0.1 * place]},
+            "p_best": {1: 0.7, 2: 0.298, 3: 0.002}.get(place, 0.0),
+            "best_on": 8 - place,
+            "own_best_of": None,
+            "global_place": None if place == 6 else 6 - place,
+            "elo": None if place == 6 else 1000.0 + 7 * place,
+            "tokens_per_s": None,
+            "parameters": None,
+        }
+        for place, model in enumerate(MODELS, start=1)
+    ]
+    shorter = {
+        "trait": "length", "likes": "shorter answers", "weight": 0.4, "ci95": [0.2, 0.6], "unit": "half the length",
+        "p_value": 0.001,
+    }  # fmt: skip
+    code = shorter | {"trait": "code", "likes": "code", "weight": 1.25, "unit": "a block of code"}
+    return Answer(MODELS[0], (MODELS[1],), 40, rows, [shorter, code])
 
 
 def _metrics(tau: float) -> dict[str, float]:
@@ -193,7 +226,7 @@ def _points(uses: list[int], curves: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _prompt(i: int) -> dict[str, Any]:
-    elo, reward = TAUS["elo_offset"] + 0.3 * math.sin(i), TAUS["reward_model"] + 0.3 * math.cos(3 * i)
+    elo, reward = TAUS["elo_offset"] + 0.1 * math.sin(i), TAUS["reward_model"] + 0.1 * math.cos(3 * i)
     row = {"prompt_id": f"coder_{i:03d}", "prompt": TOPICS[i % len(TOPICS)], "fold": i % 5, "difference": reward - elo}
     return row | {"elo_offset": _metrics(elo), "reward_model": _metrics(reward)}
 

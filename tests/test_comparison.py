@@ -190,7 +190,7 @@ def test_all_personas_are_compared_at_the_cost_that_was_said_and_a_second_time_w
     assert compared(tmp_path, jobs, data)["similarity"] == found["similarity"]
     assert "How alike are the personas?" not in capsys.readouterr().out, "nothing is asked, so no cost is said"
     kept = {path.name.split("_all_")[0] for path in (tmp_path / "results" / "previous").glob("*_all_*")}
-    assert kept == {"evaluation_results", "personas"}
+    assert kept == {"evaluation_results", "personas", "report"}
 
 
 def test_both_truths_ask_for_two_more_rounds_and_say_so_first(

@@ -100,6 +100,8 @@ USAGE = [
     ("--skip_bad_rows", "--skip_bad_rows goes with --preferences"),
     ("--check --vote", "do not go together"),
     ("--rank x --preferences y", "do not go together"),
+    ("--quick --vote", "do not go together"),
+    ("--quick --num_prompts 30", "--quick has 5 prompts"),
     ("--persona all --rank x", "--persona all"),
     ("--persona all --vote", "--persona all"),
     ("--cache_dir file", "--cache_dir file"),

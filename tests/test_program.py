@@ -117,7 +117,25 @@ def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
     out = capsys.readouterr().out
     assert "Using cached responses for persona: coder" in out
     assert "- Preferences: 300 (of which ties: " in out
-    assert "Winner: " in out
+    assert "Method Winner: " in out
+    assert out.rindex("Written: ") > out.rindex("WHICH MODEL IS BEST")
+    assert {row["model"] for row in first["leaderboard"]} == set(DEFAULT_TAGS)
+    assert {row["parameters"] for row in first["leaderboard"]} == {"8.0B"}, "the server's word"
+
+
+def test_a_quick_run_says_its_calls_first_and_leaves_what_was_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeOllama() as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        assert run(tmp_path, "--base_model", tiny_base, "--quick") == 0
+        assert len(server.calls) == 1 + 5 * 3 + 5 * 3 * 2
+        out = capsys.readouterr().out
+        assert out.index("Calls still to make for coder: ") < out.index("STARTING PERSONALIZED")
+        assert "A quick run: with 5 prompts" in out and not list((tmp_path / "cache").glob("learned_*"))
+        assert run(tmp_path, "--base_model", tiny_base, "--num_prompts", "6", "--models", *DEFAULT_TAGS[:3]) == 0
+        assert len(server.calls) == 46 + 1 + 3 + 3 * 2, "its answers are taken over"
+    assert list((tmp_path / "cache").glob("learned_*"))
 
 
 @pytest.mark.parametrize("by_model", [False, True], ids=["prompt-specific", "one order of models"])

@@ -18,7 +18,7 @@ import sample_results as sample
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report import console, words
+from report import answer, console, words
 
 ROOT = Path(__file__).parent.parent
 STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
@@ -133,7 +133,8 @@ def test_figures_are_rounded_and_what_is_none_is_a_dash() -> None:
 def test_a_run_prints_the_documented_lines(printed: Printed, document: Document) -> None:
     wide, rule = "=" * 80, "=" * 60
     title, who = "STARTING PERSONALIZED LLM RANKING EXPERIMENT", f"Persona: coder · backend: {sample.LABEL}"
-    assert printed(console.print_header, "coder", sample.LABEL) == [wide, title, who, wide]
+    first, second, *said, last = printed(console.print_header, "coder", sample.LABEL)
+    assert [first, second, " ".join(said), last] == [wide, title, who, wide]
     assert printed(console.print_generation, "coder") == [rule, "GENERATING DATA FOR PERSONA: CODER", rule]
     counts = ["- Prompts: 25", "- Preferences: 300 (of which ties: 21)", "- Test prompts: 5"]
     counts += ["- Ground truth rankings: 5", ""]
@@ -143,16 +144,62 @@ def test_a_run_prints_the_documented_lines(printed: Printed, document: Document)
     assert printed(console.print_training, 300, 5) == [rule, "TRAINING AND EVALUATION", rule, *training]
 
 
-def test_the_points_of_the_curve_are_printed_for_personas_and_for_votes(printed: Printed, document: Document) -> None:
+def test_a_dozen_points_of_the_curve_are_printed_for_personas_and_for_votes(
+    printed: Printed, document: Document, caplog: pytest.LogCaptureFixture
+) -> None:
     lines, first = printed(console.print_points, document), document["learning_curve"][1]
     elo, reward = (first[system]["kendall_tau"] for system in words.CONTENDERS)
     assert lines[:2] == ["Processing preferences 1-5...", "Evaluation 1:"]
     assert lines[2:4] == [f"  Elo Kendall's Tau: {elo:.4f}", f"  Reward Kendall's Tau: {reward:.4f}"]
-    assert len(lines) == 4 * 60
+    assert len(lines) == 4 * 12 and lines[-4:-2] == ["Processing preferences 296-300...", "Evaluation 60:"]
+    with caplog.at_level("DEBUG", "ranking"):
+        assert len(printed(console.print_points, document)) == 4 * 60
+    assert printed(console.print_points, sample.persona(incremental=False)) == []
     lines = printed(console.print_points, sample.votes(decided=False))
     assert lines[:2] == ["Before any vote of one's own...", "Evaluation 0:"]
     assert lines[2:4] == ["  Elo Ranking Accuracy: –", "  Reward Ranking Accuracy: –"]
-    assert lines[4] == "With up to 5 own votes each..."
+    assert lines[4].startswith("With up to ") and lines[4].endswith(" own votes each...")
+
+
+def test_the_answer_is_the_models_in_order_what_is_liked_and_last_the_sentence(
+    printed: Printed, document: Document
+) -> None:
+    lines = printed(console.print_answer, document)
+    assert [line for line in lines if line.startswith((" 1 ", " 6 "))] == [
+        " 1 code_block      70 % [65, 75]     1–2   70 %     7/25  5 (+4)",
+        " 6 plain_talk      20 % [15, 25]     3–6    0 %     2/25       –",
+    ]
+    said = "code_block or numbered_steps is your best model (ahead in 70 % and 30 % of draws); the others are out."
+    assert " ".join(lines[-4:-1]) == f"{said} About 40 more prompts would separate the first two."
+    assert "You prefer shorter answers (+0.4 [0.2, 0.6] in log-odds for half the length)" in " ".join(lines)
+    assert all(len(line) <= 80 for line in lines)
+    wide = printed(
+        console.print_answer, document | {"leaderboard": [row | {"model": "m" * 60} for row in document["leaderboard"]]}
+    )
+    assert all(len(line) <= 80 for line in wide) and " 1 " + "m" * 60 in wide
+
+
+def test_the_sentence_says_as_much_as_is_known() -> None:
+    found = sample.findings()
+
+    def sentence(users: int = 1, **changes: Any) -> str:
+        counts = {**found.counts, "users": users}
+        return answer.sentence(
+            dataclasses.replace(found, counts=counts, answer=dataclasses.replace(found.answer, **changes))
+        )
+
+    alone = "code_block is your best model: it wins 70 % of its comparisons; the others are behind."
+    assert sentence(tied_with=()) == alone
+    assert sentence(users=3, tied_with=()) == alone.replace("your", "these people's")
+    three = sentence(tied_with=("numbered_steps", "story"))
+    assert three.startswith("code_block, numbered_steps or story is your best model (ahead in 70 %, 30 % and <1 % of")
+    nothing = "Nothing is known yet: no model is surely better than another"
+    assert sentence(best=None) == f"{nothing}; about 40 more prompts would separate the first two."
+    assert sentence(best=None, more_prompts=10**6) == (
+        f"{nothing}; more than 10,000 more prompts would separate the first two."
+    )
+    assert sentence(best=None, more_prompts=None) == f"{nothing}."
+    assert answer.likes(sample.persona() | {"likes": []}) == ""
 
 
 def test_the_results_are_tables_with_their_figures(printed: Printed, document: Document) -> None:
@@ -165,7 +212,7 @@ def test_the_results_are_tables_with_their_figures(printed: Printed, document: D
     text = re.sub(r"\s+", " ", "\n".join(lines))
     for said in (
         "FINAL EXPERIMENT RESULTS",
-        "Winner: REWARD SYSTEM (cross-validated difference in τ +0.160, 95 % interval [+0.060, +0.260], "
+        "Method Winner: REWARD SYSTEM (cross-validated difference in τ +0.160, 95 % interval [+0.060, +0.260], "
         "permutation p = 0.012, 25 prompts) The personalized reward model ranks",
         "about 18 prompts are needed",
         f"Backend: {sample.LABEL}",
@@ -187,7 +234,7 @@ def test_votes_show_dashes_for_what_they_cannot_have(printed: Printed) -> None:
     for said in (
         "Kendall Tau – – –",
         "] +0.08 [-0.02, +0.18]",
-        "Winner: none (cross-validated difference in ranking accuracy +0.080",
+        "Method Winner: none (cross-validated difference in ranking accuracy +0.080",
         "by person and prompt p = 0.110, 12 people, 25 prompts)",
         "Reward model: a person's own votes change its ranking accuracy by +0.080, 95 % interval",
         "(over Shared reward model, which has none of them).",
@@ -203,7 +250,7 @@ def test_lines_have_at_most_eighty_columns_and_cells_stay_apart(printed: Printed
     widest["ablation"] = [dict.fromkeys(sample.METRICS, wide) | {"name": "x" * 38}]
     for made in (document, widest, sample.many_models(), sample.votes()):
         lines = printed(console.print_final, made) + printed(console.print_ablation, made)
-        assert not [line for line in lines if len(line) > 80 and not line.startswith(("Winner", "Backend"))]
+        assert not [line for line in lines if len(line) > 80]
         assert not [line for line in lines if "]-" in line]
 
 
@@ -214,16 +261,28 @@ def test_the_tables_of_ablations_and_of_all_personas_have_a_row_each(printed: Pr
     assert printed(console.print_ablation, sample.votes()) == []
     lines = printed(console.print_personas, sample.personas())
     rows = [line for line in lines if line.endswith("REWARD SYSTEM")]
-    assert [row.split()[0] for row in rows] == ["coder", "academic", "creative_writer", "student", "analyst"]
-    assert lines[-5].split() == ["coder", "+1.00", "-0.15", "+0.20", "-0.20", "-0.20"]
+    names = ["coder", "academic", "creative_writer", "student", "analyst"]
+    assert [row[:18].strip() for row in rows] == [*names, "all 25 prompts"]
+    assert next(line.split() for line in lines if "+1.00" in line) == [
+        "coder",
+        "+1.00",
+        "-0.15",
+        "+0.20",
+        "-0.20",
+        "-0.20",
+    ]
+    assert next(line.split() for line in lines if "*" in line) == ["code_block", *["70", "%", "*"] * 5]
+    assert " ".join(lines[-11:-9]).startswith("coder: code_block or numbered_steps is your best model")
+    assert all(len(line) <= 80 for line in lines)
 
 
 def test_hostile_texts_stay_text_in_the_terminal(printed: Printed) -> None:
     changed, text = sample.hostile(), sample.HOSTILE
-    together = {"personas": {text: changed}, "similarity": {text: {text: 1.0}}, "label": text}
+    pooled = sample.personas()["pooled"]
+    together = {"personas": {text: changed}, "similarity": {text: {text: 1.0}}, "pooled": pooled, "label": text}
     lines = printed(console.print_header, text, text) + printed(console.print_generation, text)
     lines += printed(console.print_final, changed) + printed(console.print_ablation, changed)
-    lines += printed(console.print_personas, together)
+    lines += printed(console.print_personas, together) + printed(console.print_answer, changed)
     assert not STEERS.search("".join(lines))
     assert any("alert(1)" in line for line in lines)
 
