@@ -180,21 +180,23 @@ def generalization_rows(simulations: int, rng: Rng, prompts: int = 25) -> dict[s
 
 
 def _placements(truth: Array, common: Array, ratings: list[Array], tau: float | None, rng: Rng) -> list[list[Any]]:
-    """Of A, whose other ratings are learned (``common``), and of B: likewise, or by the texts at quality ``tau``."""
+    """Of A, whose other ratings are learned (``common``), of whoever puts the unseen one at their mean, and of B: as A,
+    or by the texts at quality ``tau``."""
     names = [f"m{i}" for i in range(MODELS)]
     truths = [GroundTruth(f"p{i}", dict(zip(names, row, strict=True))) for i, row in enumerate(truth.tolist())]
     r = 0.0 if tau is None else float(np.sin(np.pi * tau / 2.0))
     read = r * truth + np.sqrt(1.0 - r * r) * rng.standard_normal(truth.shape)
-    both = []
-    for rating, texts in ((ratings[0], None), (ratings[1], None if tau is None else read)):
+    every = []
+    middle = np.array([np.delete(common, held).mean() for held in range(MODELS)])
+    for rating, texts in ((ratings[0], None), (middle, None), (ratings[1], None if tau is None else read)):
         own = []
         for held, name in enumerate(names):
             known = np.where(np.arange(MODELS) == held, rating, common)
             for i, one in enumerate(truths):
                 values = known if texts is None else texts[i]
                 own.append(placement(dict(zip(names, values.tolist(), strict=True)), one, name))
-        both.append(own)
-    return both
+        every.append(own)
+    return every
 
 
 def _verdicts(d: Array, rng: Rng) -> dict[str, Any]:
