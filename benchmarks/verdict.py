@@ -44,6 +44,7 @@ from evidence.hypotheses import generalization, placement, verdict
 from evidence.intervals import Difference, mean_interval, paired_difference, winner
 
 SIGN_PATTERNS = 1_999
+UPSIDE_DOWN = "null: B reads nothing, A's ratings are upside down"
 
 
 # ── Candidates: 1 where B is named, −1 where A is, 0 for none, [experiments] ──────────────────────────────
@@ -166,6 +167,7 @@ def generalization_rows(simulations: int, rng: Rng, prompts: int = 25) -> dict[s
     result = {}
     for name, tau in (
         ("null: B has another rating of equal quality", None),
+        (UPSIDE_DOWN, None),
         ("B reads the texts, τ 0.5", 0.5),
         ("B reads the texts, τ 0.8", 0.8),
     ):
@@ -174,6 +176,9 @@ def generalization_rows(simulations: int, rng: Rng, prompts: int = 25) -> dict[s
             common = rng.standard_normal(MODELS)
             truth = np.sqrt(0.3) * common + np.sqrt(0.7) * rng.standard_normal((prompts, MODELS))
             ratings = [0.5 * common + rng.standard_normal(MODELS) for _ in "ab"]
+            if name == UPSIDE_DOWN:
+                middle = (common.sum() - common) / (MODELS - 1.0)
+                ratings = [-common, middle + 0.3 * rng.standard_normal(MODELS)]
             verdicts.append(generalization(*_placements(truth, common, ratings, tau, rng))["verdict"])
         result[name] = counted(verdicts)
     return result

@@ -212,6 +212,23 @@ def test_lines_have_at_most_eighty_columns_and_cells_stay_apart(printed: Printed
         assert not [line for line in lines if "]-" in line]
 
 
+def test_a_long_list_of_models_is_shortened_to_its_top_and_bottom(printed: Printed) -> None:
+    names = [f"m{i}" for i in range(13)]
+    assert words.shortened(names[:12]) == names[:12]
+    assert words.shortened(names) == [*names[:6], "… (1 more) …", *names[7:]]
+    said = "\n".join(printed(console.print_final, sample.many_models()))
+    assert said.count("/5-instruct") == said.count("/34-instruct") == 2, "names, and their ratings"
+    assert "/6-instruct" not in said
+    assert "… (28 more) …" in said
+
+
+def test_what_people_agree_on_stands_beside_their_accuracies(printed: Printed, document: Document) -> None:
+    said = " ".join(" ".join(printed(console.print_final, sample.votes())).split())
+    assert "two people who judged the same pair agree on 0.820 of 758" in said
+    assert "is right in 0.791 of 949 votes" in said
+    assert words.ceiling(document) == "", "a persona is one judge"
+
+
 def test_the_tables_of_ablations_and_of_all_personas_have_a_row_each(printed: Printed, document: Document) -> None:
     lines = printed(console.print_ablation, document)
     assert [line[:38].strip() for line in lines[-2:]] == [row["name"] for row in document["ablation"]]
