@@ -75,8 +75,8 @@ class Data:
 def make_data(job: Job, clock: Clock, listed: Collection[str] = ()) -> Data:
     """Everything that is asked for one persona.
 
-    ``listed``: ids of the prompts that are also ranked as a list (``params.ground_truth`` listwise or both) and judged
-    in two more rounds (both).
+    ``listed``: ids of the prompts that are also ranked as a list (``params.ground_truth`` listwise or both: see
+    ``evidence.experiment.listed``) and judged in two more rounds (both).
     """
     truth_by = job.params.ground_truth
     with clock.stage("prompts"):

@@ -43,7 +43,8 @@ def personal_gains(votes: Votes, features: Features, cache_dir: Path) -> dict[st
     }
     accuracy = ", ".join(f"{name} {ps.people_mean(own):.3f}" for name, own in values.items())
     print(f"  {accuracy} strengths {predicted.strengths}")
-    return {name: ps.difference(values[name], values[start]) for name, start in ps.STARTS.items()}
+    fold = np.argmax(np.stack(crowd.folds), axis=0)
+    return {name: ps.difference(values[name], values[start], folds=fold) for name, start in ps.STARTS.items()}
 
 
 def shuffled(votes: Votes, seed: int) -> Votes:

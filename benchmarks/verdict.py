@@ -44,6 +44,7 @@ from evidence.hypotheses import generalization, placement, verdict
 from evidence.intervals import Difference, mean_interval, paired_difference, winner
 
 SIGN_PATTERNS = 1_999
+UPSIDE_DOWN = "null: B reads nothing, A's ratings are upside down"
 
 
 # ── Candidates: 1 where B is named, −1 where A is, 0 for none, [experiments] ──────────────────────────────
@@ -166,6 +167,7 @@ def generalization_rows(simulations: int, rng: Rng, prompts: int = 25) -> dict[s
     result = {}
     for name, tau in (
         ("null: B has another rating of equal quality", None),
+        (UPSIDE_DOWN, None),
         ("B reads the texts, τ 0.5", 0.5),
         ("B reads the texts, τ 0.8", 0.8),
     ):
@@ -174,27 +176,32 @@ def generalization_rows(simulations: int, rng: Rng, prompts: int = 25) -> dict[s
             common = rng.standard_normal(MODELS)
             truth = np.sqrt(0.3) * common + np.sqrt(0.7) * rng.standard_normal((prompts, MODELS))
             ratings = [0.5 * common + rng.standard_normal(MODELS) for _ in "ab"]
+            if name == UPSIDE_DOWN:
+                middle = (common.sum() - common) / (MODELS - 1.0)
+                ratings = [-common, middle + 0.3 * rng.standard_normal(MODELS)]
             verdicts.append(generalization(*_placements(truth, common, ratings, tau, rng))["verdict"])
         result[name] = counted(verdicts)
     return result
 
 
 def _placements(truth: Array, common: Array, ratings: list[Array], tau: float | None, rng: Rng) -> list[list[Any]]:
-    """Of A, whose other ratings are learned (``common``), and of B: likewise, or by the texts at quality ``tau``."""
+    """Of A, whose other ratings are learned (``common``), of whoever puts the unseen one at their mean, and of B: as A,
+    or by the texts at quality ``tau``."""
     names = [f"m{i}" for i in range(MODELS)]
     truths = [GroundTruth(f"p{i}", dict(zip(names, row, strict=True))) for i, row in enumerate(truth.tolist())]
     r = 0.0 if tau is None else float(np.sin(np.pi * tau / 2.0))
     read = r * truth + np.sqrt(1.0 - r * r) * rng.standard_normal(truth.shape)
-    both = []
-    for rating, texts in ((ratings[0], None), (ratings[1], None if tau is None else read)):
+    every = []
+    middle = np.array([np.delete(common, held).mean() for held in range(MODELS)])
+    for rating, texts in ((ratings[0], None), (middle, None), (ratings[1], None if tau is None else read)):
         own = []
         for held, name in enumerate(names):
             known = np.where(np.arange(MODELS) == held, rating, common)
             for i, one in enumerate(truths):
                 values = known if texts is None else texts[i]
                 own.append(placement(dict(zip(names, values.tolist(), strict=True)), one, name))
-        both.append(own)
-    return both
+        every.append(own)
+    return every
 
 
 def _verdicts(d: Array, rng: Rng) -> dict[str, Any]:

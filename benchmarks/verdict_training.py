@@ -19,6 +19,7 @@ from core.ranking import Ranker
 from core.records import GroundTruth, Preference
 from elo_system import EloSystem
 from evaluation import Array, cross_validate, cross_validated_curves, folds
+from evidence.baselines import BradleyTerry
 from evidence.hypotheses import generalization, held_out_placements, improvement, sample_efficiency
 from evidence.intervals import paired_difference, winner
 from reward_model import RewardModel
@@ -102,13 +103,16 @@ def one_experiment(kind: str, config: ExperimentConfig, seed: int) -> dict[str, 
     a = EloSystem(world.ratings)
     results = cross_validate([a, b], world.preferences, world.truths, parts)
     difference = improvement(results, parts, seed)["kendall_tau"]
-    ends = [cross_validated_curves(r, world.preferences, world.truths, parts, EVERY, ORDERS, seed) for r in (a, b)]
-    placed = [held_out_placements(r, world.preferences, world.truths, parts, NAMES) for r in (a, b)]
+    flat, others = EloSystem(dict.fromkeys(NAMES)), BradleyTerry(NAMES)
+    ends = [
+        cross_validated_curves(r, world.preferences, world.truths, parts, EVERY, ORDERS, seed) for r in (a, flat, b)
+    ]
+    placed = [held_out_placements(r, world.preferences, world.truths, parts, NAMES) for r in (a, others, b)]
     return {
         "winner": winner(difference),
         "difference": difference.difference if difference else None,
-        "H1": sample_efficiency(ends[0], ends[1], seed, parts)["verdict"],
-        "H2": generalization(placed[0], placed[1])["verdict"],
+        "H1": sample_efficiency(ends[0], ends[1], ends[2], seed, parts)["verdict"],
+        "H2": generalization(*placed)["verdict"],
     }
 
 

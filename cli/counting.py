@@ -65,12 +65,14 @@ def count(jobs: Sequence[Job], digests: Mapping[str, str]) -> Costs:
 
     ``digests``: models by tag as if these were their digests, whatever the server says.
     """
+    from evidence.experiment import listed
+
     clock = Clock()
     llm = Counting(jobs[0], digests, clock)
     looking = [replace(job, llm=llm, read_only=True) for job in jobs]
     personas, data = {}, []
     for job in looking:
-        data.append(make_data(job, clock, ids_for_testing(job)))
+        data.append(make_data(job, clock, listed(job.prompt_ids, job.params)))
         personas[job.name] = llm.taken()
     return Costs(personas, _compared(looking, data, llm, clock), llm.tokens)
 

@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     flag("judge", f"the model that writes prompts and judges (default: {config.DEFAULT_JUDGE})", metavar="TAG")
     flag("base_model", "hub id or folder of the reward base", default="auto")
     truths = ["round_robin", "listwise", "both"]
-    flag("ground_truth", "how test prompts are truly ranked", choices=truths, default="round_robin")
+    flag("ground_truth", "how prompts are truly ranked", choices=truths, default="round_robin")
     votes = (
         "real human votes instead of generated data: JSON Lines, JSON, CSV, Parquet, a hub id, or an export (README)"
     )

@@ -86,7 +86,7 @@ class Findings:
     winner: str
     """reward_model, elo_offset or none."""
     stronger_baselines: tuple[str, ...]
-    """Systems that are no contender and stand above both in the main metric."""
+    """Systems that are no contender and beat both in the main metric by the winner's rule."""
     prompts_needed: int | None
     """Prompts that would tell a difference of the size seen from chance; None where that can't be said."""
     learning_curve: Sequence[Mapping[str, Any]]

@@ -12,7 +12,7 @@ import evaluation
 from base.features import Features
 from config import EXPERIMENT_CONFIG, ExperimentConfig
 from core.ranking import Ranker
-from core.records import Judgement, Preference
+from core.records import GroundTruth, Judgement, Preference
 from data_generation import Data
 from elo_system import EloSystem
 from evidence import hypotheses
@@ -43,6 +43,7 @@ class Variant(NamedTuple):
 def ablation_table(
     data: Data,
     preferences: Sequence[Preference],
+    truths: Sequence[GroundTruth],
     features: Features,
     ratings: Ratings,
     params: ExperimentConfig,
@@ -56,7 +57,7 @@ def ablation_table(
     """
     crossed = {}
     for variant in variants(data, preferences, features, ratings, params):
-        found = evaluation.cross_validate([variant.ranker], variant.preferences, data.truths, parts)
+        found = evaluation.cross_validate([variant.ranker], variant.preferences, truths, parts)
         crossed[variant.name] = found[variant.ranker.name]
     table = hypotheses.cross_validated(crossed, parts)
     first, *others = table

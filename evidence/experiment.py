@@ -41,12 +41,12 @@ class Design:
     """One for each pair of each prompt in an order drawn by the seed: neither a point of a learning curve nor Elo's
     last updates then hang on one prompt."""
     truths: tuple[GroundTruth, ...]
-    """Round-robin truth of every prompt, for the cross-validation."""
+    """Truth of every prompt, for whatever is cross-validated: round robin, or listwise where that was asked for."""
     train_ids: tuple[str, ...]
     test_ids: tuple[str, ...]
     """The documented split."""
     test_truths: tuple[GroundTruth, ...]
-    """Truth of its test prompts: round robin, or listwise where that was asked for."""
+    """Truths of its test prompts."""
     folds: tuple[tuple[str, ...], ...]
     """The parts of the cross-validation: every prompt is in one of them."""
 
@@ -62,8 +62,11 @@ def documented_split(prompt_ids: Sequence[str], params: ExperimentConfig) -> tup
 
 
 def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ...]:
-    """Prompts whose responses are also ranked as a list: the test prompts, where a listwise truth was asked for."""
-    return () if params.ground_truth == "round_robin" else documented_split(prompt_ids, params)[1]
+    """Prompts whose responses are also ranked as a list: all, where that is the truth; the test prompts, where it only
+    stands beside the round robin."""
+    if params.ground_truth == "listwise":
+        return tuple(prompt_ids)
+    return documented_split(prompt_ids, params)[1] if params.ground_truth == "both" else ()
 
 
 def design(data: Data, params: ExperimentConfig) -> Design:
@@ -73,15 +76,15 @@ def design(data: Data, params: ExperimentConfig) -> Design:
     train, test = (tuple(i for i in part if i in here) for part in documented_split(ids, params))
     if not test:
         raise MissingError("Every prompt that would have tested is left out. Run again with a higher --num_prompts.")
-    parts = evaluation.folds(ids, params.folds, params.random_seed)
+    parts = evaluation.folds(ids, params.folds, (params.random_seed, evaluation.APART))
     kept = [tuple(i for i in part if i in here) for part in parts]
-    round_robin = tuple(truth for truth in data.truths if truth.prompt_id in test)
+    truths = data.listwise if params.ground_truth == "listwise" else data.truths
     return Design(
         evaluation.shuffled(data.preferences, params.random_seed),
-        data.truths,
+        truths,
         train,
         test,
-        data.listwise if params.ground_truth == "listwise" else round_robin,
+        tuple(truth for truth in truths if truth.prompt_id in test),
         tuple(part for part in kept if part),
     )
 
@@ -174,7 +177,7 @@ def evaluate(
         answer=answer,
         improvement=hypotheses.improvement_json(gains),
         winner=winner(tau),
-        stronger_baselines=tuple(hypotheses.stronger_baselines(crossed)),
+        stronger_baselines=tuple(hypotheses.stronger_baselines(crossed, plan.folds, params.random_seed)),
         prompts_needed=prompts_needed(tau.difference, tau.sd, inflation=inflation) if tau else None,
         learning_curve=points,
         curves={
@@ -270,16 +273,19 @@ def put_to_test(
 ) -> dict[str, Any]:
     """H1 from the cross-validated curves, H2 with each contestant held out of training in turn."""
     models = list(systems.elo.ratings)
+    flat = EloSystem(dict.fromkeys(models), systems.elo.k)
     h1 = (
-        hypotheses.sample_efficiency(curves["elo_offset"], curves["reward_model"], params.random_seed, plan.folds)
+        hypotheses.sample_efficiency(
+            curves["elo_offset"], _curves(flat, plan, params), curves["reward_model"], params.random_seed, plan.folds
+        )
         if params.incremental
         else hypotheses.not_tested("Sample efficiency needs learning curves of both systems: run with --incremental.")
     )
-    elo, reward = (
+    elo, others, reward = (
         hypotheses.held_out_placements(system, plan.preferences, plan.truths, plan.folds, models)
-        for system in (systems.elo, systems.reward)
+        for system in (systems.elo, BradleyTerry(models), systems.reward)
     )
-    return {"sample_efficiency": h1, "generalization": hypotheses.generalization(elo, reward)}
+    return {"sample_efficiency": h1, "generalization": hypotheses.generalization(elo, others, reward)}
 
 
 # ── Prompt by prompt ─────────────────────────────────────────────────────────────────────────────────────
@@ -337,7 +343,7 @@ def ablated(
     """The findings with the table of baselines and ablations, on the same folds and draws as the main result."""
     elo = {model: rating.elo for model, rating in ratings.items()}
     with clock.stage("ablation"):
-        rows = ablation_table(data, plan.preferences, features, elo, params, plan.folds)
+        rows = ablation_table(data, plan.preferences, plan.truths, features, elo, params, plan.folds)
     return dataclasses.replace(findings, ablation=rows)
 
 

@@ -2,7 +2,7 @@
 
 A verdict is *supported* where the 95 % interval of System B's advantage lies above 0 (and p < 0.05), *not
 supported* where it lies below ``RELEVANT`` (there may be an advantage, but none worth naming) and *inconclusive*
-between the two.
+between the two. Each hypothesis has two rivals, and its verdict is the weaker of those against either.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, mean_metrics, training_ids
-from evidence.intervals import ALPHA, Difference, clustered_difference, mean_interval, paired_difference
+from evidence.intervals import ALPHA, Difference, clustered_difference, is_better, mean_interval, paired_difference
 
 Verdict = Literal["supported", "not supported", "inconclusive", "not tested"]
 RELEVANT = 0.05
@@ -33,6 +33,11 @@ def verdict(advantage: Difference | None) -> Verdict:
     if low > 0.0 and advantage.p_value < ALPHA:
         return "supported"
     return "not supported" if high < RELEVANT else "inconclusive"
+
+
+def weaker(*verdicts: Verdict) -> Verdict:
+    """The one that claims least: a hypothesis holds only against every rival."""
+    return min(verdicts, key=("not supported", "inconclusive", "supported").index)
 
 
 def fold_of(parts: Sequence[Sequence[str]]) -> dict[str, int]:
@@ -65,15 +70,18 @@ def improvement(
     worse: str = "elo_offset",
 ) -> dict[str, Difference | None]:
     """Each metric's mean of ``better`` − ``worse``, paired by prompt; ``improvement_json`` makes the key of it."""
+    return {metric: _paired(results, parts, seed, better, worse, metric) for metric in METRICS}
+
+
+def _paired(
+    results: CrossValidated, parts: Sequence[Sequence[str]], seed: int, better: str, worse: str, metric: str
+) -> Difference | None:
+    """One metric's mean of ``better`` − ``worse``, paired by prompt."""
     prompts = [p for p in results[better] if p in results[worse]]
     fold = fold_of(parts)
-    groups = [fold[p] for p in prompts]
-    differences = {}
-    for metric in METRICS:
-        a, b = ([getattr(results[system][p], metric) for p in prompts] for system in (better, worse))
-        low, high = BOUNDS[metric]
-        differences[metric] = paired_difference(a, b, seed, groups, reach=high - low)
-    return differences
+    a, b = ([getattr(results[system][p], metric) for p in prompts] for system in (better, worse))
+    low, high = BOUNDS[metric]
+    return paired_difference(a, b, seed, [fold[p] for p in prompts], reach=high - low)
 
 
 def improvement_json(differences: Mapping[str, Difference | None]) -> dict[str, Any]:
@@ -86,13 +94,20 @@ def difference_json(difference: Difference | None) -> dict[str, Any]:
     return difference.as_dict() if difference else {"difference": None, "ci95": None, "p_value": None}
 
 
-def stronger_baselines(results: CrossValidated, systems: Sequence[str] = ("reward_model", "elo_offset")) -> list[str]:
-    """Baselines whose mean τ is above that of both systems: a winner among the beaten deserves a warning."""
-    tau = {name: mean_metrics(per_prompt.values()).kendall_tau for name, per_prompt in results.items()}
-    best = max((t for name, t in tau.items() if name in systems and t is not None), default=None)
-    if best is None:
-        return []
-    return [name for name, t in tau.items() if name not in systems and t is not None and t > best]
+def stronger_baselines(
+    results: CrossValidated,
+    parts: Sequence[Sequence[str]],
+    seed: int,
+    systems: Sequence[str] = ("reward_model", "elo_offset"),
+) -> list[str]:
+    """Baselines whose τ is above that of each of the systems by the winner's rule: a winner among the beaten deserves a
+    warning."""
+    stronger = []
+    for name in results:
+        gains = [_paired(results, parts, seed, name, system, "kendall_tau") for system in systems]
+        if name not in systems and all(is_better(gain) for gain in gains):
+            stronger.append(name)
+    return stronger
 
 
 # ── H1: sample efficiency ────────────────────────────────────────────────────────────────────────────────
@@ -117,9 +132,23 @@ def preferences_needed(curves: Curves, target: float | None) -> int | None:
 
 
 def sample_efficiency(
-    elo_offset: Curves, reward_model: Curves, seed: int, parts: Sequence[Sequence[str]]
+    elo_offset: Curves, flat: Curves, reward_model: Curves, seed: int, parts: Sequence[Sequence[str]]
 ) -> dict[str, Any]:
     """H1: System B needs fewer preferences than System A. From cross-validated curves over the same orders.
+
+    ``flat``: System A with every contestant at the same rating in the beginning, for where the Arena's order is a
+    handicap: being quicker than someone who starts from the wrong end is no sign of learning quickly. What stands
+    beside ``from_arena`` and ``from_flat`` is that of the former, System A as documented.
+    """
+    found = {
+        "from_arena": _quicker(elo_offset, reward_model, seed, parts),
+        "from_flat": _quicker(flat, reward_model, seed, parts),
+    }
+    return found["from_arena"] | {"verdict": weaker(*(rival["verdict"] for rival in found.values()))} | found
+
+
+def _quicker(elo_offset: Curves, reward_model: Curves, seed: int, parts: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """How much quicker System B learns than one System A.
 
     Tested on the area between the curves in τ, paired by prompt: orders are drawn at will and are no sample of
     anything, so they are averaged first. ``parts``: the folds. Raises ValueError for other points or prompts.
@@ -200,27 +229,44 @@ def held_out_placements(
     ]
 
 
-def generalization(elo_offset: Sequence[Placement], reward_model: Sequence[Placement]) -> dict[str, Any]:
-    """H2: System B ranks a contestant never seen in training better than its global Elo does.
+def generalization(
+    elo_offset: Sequence[Placement], others_mean: Sequence[Placement], reward_model: Sequence[Placement]
+) -> dict[str, Any]:
+    """H2: System B ranks a contestant never seen in training better than its global Elo does, and better than someone
+    who knows nothing of it.
+
+    ``others_mean``: the others by Bradley–Terry, the unseen contestant at their mean. What stands beside
+    ``against_elo`` and ``against_others_mean`` is that of the former. Raises ValueError for other contestants or
+    prompts.
+    """
+    found = {
+        "against_elo": _placed_better(elo_offset, reward_model, "elo_offset"),
+        "against_others_mean": _placed_better(others_mean, reward_model, "bradley_terry"),
+    }
+    return found["against_elo"] | {"verdict": weaker(*(rival["verdict"] for rival in found.values()))} | found
+
+
+def _placed_better(rival: Sequence[Placement], reward_model: Sequence[Placement], name: str) -> dict[str, Any]:
+    """How much better System B places unseen contestants than the rival called ``name``.
 
     Tested on the accuracy of its pairs. The interval is clustered by prompt and by contestant: a claim about
     unseen models needs more than many prompts, and six contestants leave five degrees of freedom. The interval
     by prompt alone, for these six and no other, stands beside it.
     """
-    if [(p.prompt_id, p.model) for p in elo_offset] != [(p.prompt_id, p.model) for p in reward_model]:
+    if [(p.prompt_id, p.model) for p in rival] != [(p.prompt_id, p.model) for p in reward_model]:
         raise ValueError("both systems must place the same contestants on the same prompts")
-    pairs = list(zip(elo_offset, reward_model, strict=True))
+    pairs = list(zip(rival, reward_model, strict=True))
     by_contestant: dict[str, Any] = {}
-    for model in dict.fromkeys(p.model for p in elo_offset):
+    for model in dict.fromkeys(p.model for p in rival):
         own = [pair for pair in pairs if pair[0].model == model]
-        means, difference = _compared(own, "pair_accuracy", by_model=False)
+        means, difference = _compared(own, "pair_accuracy", name, by_model=False)
         by_contestant[model] = {
             "pair_accuracy": means | difference_json(difference),
-            "place_error": _compared(own, "place_error")[0],
+            "place_error": _compared(own, "place_error", name)[0],
         }
-    accuracy, advantage = _compared(pairs, "pair_accuracy")
-    _, among_these = _compared(pairs, "pair_accuracy", by_model=False)
-    place, nearer = _compared(pairs, "place_error", reach=float(len(by_contestant)))
+    accuracy, advantage = _compared(pairs, "pair_accuracy", name)
+    _, among_these = _compared(pairs, "pair_accuracy", name, by_model=False)
+    place, nearer = _compared(pairs, "place_error", name, reach=float(len(by_contestant)))
     return {
         "verdict": verdict(advantage),
         "pair_accuracy": accuracy | difference_json(advantage),
@@ -231,18 +277,18 @@ def generalization(elo_offset: Sequence[Placement], reward_model: Sequence[Place
 
 
 def _compared(
-    pairs: Sequence[tuple[Placement, Placement]], figure: str, *, reach: float = 1.0, by_model: bool = True
+    pairs: Sequence[tuple[Placement, Placement]], figure: str, rival: str, *, reach: float = 1.0, by_model: bool = True
 ) -> tuple[dict[str, float | None], Difference | None]:
     """Both systems' means of a figure and their difference, clustered by prompt and, with ``by_model``, by contestant.
 
     Where the truth orders none of the contestant's pairs there is no accuracy: such prompts are left out.
     """
     known = [(a, b) for a, b in pairs if getattr(a, figure) is not None]
-    elo_offset, reward_model = ([getattr(pair[i], figure) for pair in known] for i in (0, 1))
+    theirs, reward_model = ([getattr(pair[i], figure) for pair in known] for i in (0, 1))
     means = {
-        "elo_offset": float(np.mean(elo_offset)) if known else None,
+        rival: float(np.mean(theirs)) if known else None,
         "reward_model": float(np.mean(reward_model)) if known else None,
     }
-    gains = [b - a for a, b in zip(elo_offset, reward_model, strict=True)]
+    gains = [b - a for a, b in zip(theirs, reward_model, strict=True)]
     models = [a.model if by_model else "" for a, _ in known]
     return means, clustered_difference(gains, [a.prompt_id for a, _ in known], models, reach)

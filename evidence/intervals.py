@@ -196,11 +196,15 @@ def sign_flip_p_value(differences: Sequence[float] | Array, seed: int) -> float:
 
 def winner(difference: Difference | None) -> Winner:
     """Who is better by ``difference`` (reward_model − elo_offset): none unless interval and p-value exclude chance."""
-    if difference is None or difference.p_value >= ALPHA:
-        return "none"
-    if difference.ci95[0] > 0.0:
+    if is_better(difference):
         return "reward_model"
-    return "elo_offset" if difference.ci95[1] < 0.0 else "none"
+    surely_worse = difference is not None and difference.p_value < ALPHA and difference.ci95[1] < 0.0
+    return "elo_offset" if surely_worse else "none"
+
+
+def is_better(difference: Difference | None) -> bool:
+    """Whether a difference lies above 0 by the winner's rule: interval and p-value both exclude chance."""
+    return difference is not None and difference.p_value < ALPHA and difference.ci95[0] > 0.0
 
 
 def prompts_needed(
@@ -231,7 +235,12 @@ def prompts_needed(
 
 
 def clustered_difference(
-    values: Sequence[float], rows: Sequence[Hashable], columns: Sequence[Hashable], reach: float = 1.0
+    values: Sequence[float],
+    rows: Sequence[Hashable],
+    columns: Sequence[Hashable],
+    reach: float = 1.0,
+    folds: Sequence[Hashable] | None = None,
+    seed: int = 0,
 ) -> Difference | None:
     """Mean of ``values`` with an interval clustered both ways, such as by user and by prompt; None without values.
 
@@ -239,7 +248,10 @@ def clustered_difference(
     V_both, here never below the larger of the one-way variances; t quantile with the smaller number of clusters
     − 1. A kind with a single cluster says nothing and is left out. With both single, or where the sums of all clusters
     agree so well that no error is left, nothing is known of the spread. ``reach`` is the largest absolute value
-    possible. Raises ValueError for labels that don't fit the values, NaN and infinities.
+    possible. ``folds``: the part of a cross-validation in which each value was tested; the rule is then that of
+    ``paired_difference``: the variance times 1 + k/(k − 1), or clustered by fold where that is wider, and the columns'
+    sums must pass the sign-flip test too, drawn by ``seed``. Raises ValueError for labels that don't fit the values,
+    NaN and infinities.
     """
     x = _finite(values)
     if not len(x) == len(rows) == len(columns):
@@ -254,7 +266,15 @@ def clustered_difference(
         cells = np.unique(kinds[0] * (int(kinds[1].max()) + 1) + kinds[1], return_inverse=True)[1]
         variance = max(variance, sum(one_way) - _cluster_variance(x, cells))
     clusters = min((int(kind.max()) + 1 for kind in kinds), default=1)
-    return _difference(x, [(math.sqrt(variance), max(clusters - 1, 1))], clusters, reach)
+    df = max(clusters - 1, 1)
+    part = np.unique([repr(label) for label in folds or ()], return_inverse=True)[1]
+    k = int(part.max(initial=-1)) + 1
+    if k < 2:
+        return _difference(x, [(math.sqrt(variance), df)], clusters, reach)
+    corrected = math.sqrt(variance * (1.0 + k / (k - 1.0)))
+    by_column = np.bincount(np.unique([repr(label) for label in columns], return_inverse=True)[1], weights=x)
+    errors = [(corrected, df), (math.sqrt(_cluster_variance(x, part)), k - 1)]
+    return _difference(x, errors, clusters, reach, sign_flip_p_value(by_column.tolist(), seed))
 
 
 # ── Many questions at once ───────────────────────────────────────────────────────────────────────────────

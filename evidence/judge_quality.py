@@ -26,7 +26,8 @@ def judge_quality(
     share won by the longer of two responses. ``circular_triads``: of the threes whose pairs are all decided, the
     share that go in a circle (chance: 1/4). ``consistency``: Kendall & Babington Smith's ζ (*On the Method of
     Paired Comparisons*, Biometrika 31, 1940), 1 without circles, 0 with as many as can be, mean over prompts whose
-    pairs are all decided. ``self_win_rate``: share won by the judge's own responses, where it is a contestant.
+    pairs are all decided; both are null for a judge that gives one number a text, which can't go in a circle.
+    ``self_win_rate``: share won by the judge's own responses, where it is a contestant.
     """
     ordered = [j for j in judgements if j.ordered]
     flips, inconsistent = _both_orders(ordered)
@@ -38,7 +39,7 @@ def judge_quality(
         if long_a is not None and long_b is not None and long_a != long_b:
             longer.append(outcome if long_a > long_b else 1.0 - outcome)
     own = [outcome if a == judge else 1.0 - outcome for (_, a, b), outcome in outcomes.items() if judge in (a, b)]
-    circles, zetas = _transitivity(outcomes)
+    circles, zetas = _transitivity(_mean_outcomes(ordered))
     return {
         "flip_rate": _mean(flips),
         "inconsistent_rate": _mean(inconsistent),

@@ -155,7 +155,9 @@ class Crowd:
     @property
     def folds(self) -> list[Mask]:
         """[p] the test prompts of each part of the cross-validation."""
-        parts = evaluation.folds(self.ballots.prompt_ids, self.params.folds, self.params.random_seed)
+        parts = evaluation.folds(
+            self.ballots.prompt_ids, self.params.folds, (self.params.random_seed, evaluation.APART)
+        )
         return [self.ballots.mask(part) for part in parts]
 
     def chosen(self, votes: Ints) -> tuple[Preference, ...]:

@@ -30,7 +30,7 @@ from people.scores import findings
 from people.standings import who_is_best
 from people.training import curve_counts, learned, predict
 from people.votes import Votes, load_votes
-from report import console
+from report import console, words
 from reward_model import RewardModel
 from stages.material import Answers
 
@@ -127,9 +127,8 @@ def fitting(params: ExperimentConfig, prompts: int) -> ExperimentConfig:
 
 def _label(votes: Votes, base: str) -> str:
     """Who votes and what reads the responses."""
-    people = f"{len(votes.users)} {'person' if len(votes.users) == 1 else 'people'}"
     kind = f"{config.EMBEDDED_NAME}, which is no reward model" if base == "embedded" else base
-    return f"human votes of {people}; responses are read by {kind}"
+    return f"human votes of {words.people(len(votes.users))}; responses are read by {kind}"
 
 
 def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tuple[dict[str, Rating], tuple[str, ...]]:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from core.findings import Answer, Findings
 from core.records import GroundTruth
 from evaluation import BOUNDS, METRICS, prompt_metrics
-from evidence.hypotheses import difference_json, not_tested, verdict
-from evidence.intervals import Difference, clustered_difference, winner
+from evidence.hypotheses import difference_json, not_tested, verdict, weaker
+from evidence.intervals import Difference, clustered_difference, is_better, winner
 from people.ballots import Array, Ballots, Crowd, Ints, Mask
+from people.ceiling import ceiling
 from report.words import p_value
 from reward_model import EpochLoss
 
@@ -47,6 +48,8 @@ class Predicted:
     """{baseline: [cells, models]}."""
     curves: dict[str, NDArray[np.float32]]
     """{contender: [points, cells, models]}, after so many own votes; one point for a system trained once."""
+    flat: NDArray[np.float32]
+    """[points, cells, models] of System A with all models at the same rating in the beginning."""
     strengths: list[float]
     """How strongly own votes moved the heads, for each test part."""
 
@@ -140,17 +143,22 @@ def _linearized(values: Values) -> Array:
     return np.asarray(mean + weight * (values.value - mean))
 
 
-def clustered(values: Values, reach: float = 1.0) -> Difference | None:
-    """Mean over people of values within ±``reach``, with its interval by person and by prompt; None without values."""
+def clustered(values: Values, reach: float = 1.0, folds: Ints | None = None) -> Difference | None:
+    """Mean over people of values within ±``reach``, with its interval by person and by prompt; None without values.
+
+    ``folds`` [prompts]: the fold of each, for differences that come from a cross-validation.
+    """
     if not len(values.value):
         return None
-    return clustered_difference(_linearized(values).tolist(), values.user.tolist(), values.prompt.tolist(), reach)
+    parts = None if folds is None else folds[values.prompt].tolist()
+    linearized = _linearized(values).tolist()
+    return clustered_difference(linearized, values.user.tolist(), values.prompt.tolist(), reach, parts)
 
 
-def difference(better: Values, worse: Values, metric: str = ACCURACY) -> Difference | None:
+def difference(better: Values, worse: Values, metric: str = ACCURACY, folds: Ints | None = None) -> Difference | None:
     """Mean over people of ``better`` − ``worse``, paired value by value."""
     low, high = BOUNDS[metric]
-    return clustered(Values(better.value - worse.value, better.user, better.prompt), high - low)
+    return clustered(Values(better.value - worse.value, better.user, better.prompt), high - low, folds)
 
 
 def estimate(values: Values, metric: str = ACCURACY) -> dict[str, Any]:
@@ -175,9 +183,9 @@ def findings(
     rankings = whole_rankings(ballots)
     split = {name: scored(scores, ballots, rankings, once.tested) for name, scores in once.final().items()}
     values = {name: scored(scores, ballots, rankings, crossed.tested) for name, scores in crossed.final().items()}
-    gains = {m: difference(values["reward_model"][m], values["elo_offset"][m], m) for m in METRICS}
-    accuracy = {name: people_mean(own[ACCURACY]) or 0.0 for name, own in values.items()}
-    best = max(accuracy[name] for name in CONTENDERS)
+    fold = np.argmax(np.stack(crowd.folds), axis=0)
+    gains = {m: difference(values["reward_model"][m], values["elo_offset"][m], m, fold) for m in METRICS}
+    right = {name: own[ACCURACY] for name, own in values.items()}
     split_curves, curves = ({name: _curve(p, name, ballots) for name in CONTENDERS} for p in (once, crossed))
     return Findings(
         main_metric=ACCURACY,
@@ -188,7 +196,11 @@ def findings(
         answer=answer,
         improvement={metric: difference_json(gain) for metric, gain in gains.items()},
         winner=winner(gains[ACCURACY]),
-        stronger_baselines=tuple(name for name in BASELINES if accuracy[name] > best),
+        stronger_baselines=tuple(
+            name
+            for name in BASELINES
+            if all(is_better(difference(right[name], right[system], folds=fold)) for system in CONTENDERS)
+        ),
         prompts_needed=None,
         learning_curve=[
             {"preferences": n} | {name: {ACCURACY: people_mean(curve[i])} for name, curve in split_curves.items()}
@@ -197,7 +209,9 @@ def findings(
         curves={"points": list(crossed.counts), "trained_once": not crowd.params.incremental}
         | {name: {ACCURACY: _band(curve)} for name, curve in curves.items()},
         hypotheses={
-            "sample_efficiency": sample_efficiency(crossed.counts, *curves.values())
+            "sample_efficiency": sample_efficiency(
+                crossed.counts, curves, accuracies(crossed.flat, ballots, crossed.tested), fold
+            )
             if crowd.params.incremental
             else not_tested(NEEDS_CURVES),
             "generalization": not_tested(UNSEEN),
@@ -207,7 +221,7 @@ def findings(
             "preference_loss": [epoch.preference for epoch in history],
             "regularization_loss": [epoch.regularization for epoch in history],
         },
-        people=_people(ballots, values) | {"strengths": crossed.strengths},
+        people=_people(ballots, values, fold) | {"ceiling": ceiling(ballots)} | {"strengths": crossed.strengths},
     )
 
 
@@ -250,13 +264,25 @@ def _band(points: Sequence[Values]) -> dict[str, list[float | None]]:
     return {"mean": [row["mean"] for row in rows], "lo": low, "hi": high}
 
 
-def sample_efficiency(counts: Sequence[int], elo: Sequence[Values], reward: Sequence[Values]) -> dict[str, Any]:
-    """H1 on people: the area between the curves in ranking accuracy, per decided vote, over own votes used."""
+def sample_efficiency(
+    counts: Sequence[int], curves: Mapping[str, Sequence[Values]], flat: Sequence[Values], fold: Ints
+) -> dict[str, Any]:
+    """H1 on people, against System A from everyone else's ratings (``from_arena``) and from ``flat`` ones."""
+    elo, reward = (curves[name] for name in CONTENDERS)
     if len(counts) < 2 or not len(elo[0].value):
         return not_tested(NO_VOTES)
+    found = {
+        "from_arena": _quicker(counts, elo, reward, fold),
+        "from_flat": _quicker(counts, flat, reward, fold),
+    }
+    return found["from_arena"] | {"verdict": weaker(*(rival["verdict"] for rival in found.values()))} | found
+
+
+def _quicker(counts: Sequence[int], elo: Sequence[Values], reward: Sequence[Values], fold: Ints) -> dict[str, Any]:
+    """The area between the curves in ranking accuracy, per decided vote, over own votes used."""
     gap = np.stack([b.value - a.value for a, b in zip(elo, reward, strict=True)])
     area = np.trapezoid(gap, counts, axis=0) / (counts[-1] - counts[0])
-    advantage = clustered(Values(np.asarray(area), elo[0].user, elo[0].prompt))
+    advantage = clustered(Values(np.asarray(area), elo[0].user, elo[0].prompt), folds=fold)
     found = difference_json(advantage)
     a, b = people_mean(elo[-1]), people_mean(reward[-1])
     low, high = found["ci95"]
@@ -273,9 +299,11 @@ def sample_efficiency(counts: Sequence[int], elo: Sequence[Values], reward: Sequ
     }
 
 
-def _people(ballots: Ballots, values: Mapping[str, Scored]) -> dict[str, Any]:
+def _people(ballots: Ballots, values: Mapping[str, Scored], fold: Ints) -> dict[str, Any]:
     """What a person's own votes add to what they start from, and every person's figures."""
-    gains = {name: difference(values[name][ACCURACY], values[start][ACCURACY]) for name, start in STARTS.items()}
+    gains = {
+        name: difference(values[name][ACCURACY], values[start][ACCURACY], folds=fold) for name, start in STARTS.items()
+    }
     people = len(ballots.users)
     votes = np.bincount(ballots.user, minlength=people).tolist()
     decided = np.bincount(ballots.user[ballots.decided], minlength=people).tolist()

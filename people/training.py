@@ -45,6 +45,7 @@ def predict(crowd: Crowd, parts: Sequence[Mask], counts: tuple[int, ...]) -> Pre
         counts=counts,
         systems={name: np.full(shape, np.nan) for name in BASELINES},
         curves={name: np.full((n, *shape), np.nan, dtype=np.float32) for name, n in points.items()},
+        flat=np.full((len(counts), *shape), np.nan, dtype=np.float32),
         strengths=[],
     )
     for part in parts:
@@ -82,11 +83,14 @@ def _train_part(crowd: Crowd, test: Mask, into: Predicted) -> None:
     into.systems["longest_response"][cells] = crowd.lengths[texts]
     into.systems["random"][cells] = at_random[prompt]
     into.curves["elo_offset"][:, cells] = _elo_offsets(crowd, everyone_else, own, into.counts)[:, user]
+    if crowd.params.incremental:  # H1 alone asks for it
+        flat = np.full_like(everyone_else, UNRATED_START)
+        into.flat[:, cells] = _elo_offsets(crowd, flat, own, into.counts)[:, user]
     _train_heads(crowd, test, training, own, into)
     missing = (ballots.text < 0)[ballots.cell_prompt] & test[ballots.cell_prompt, None]
     for scores in into.systems.values():
         scores[missing] = np.nan
-    for curve in into.curves.values():
+    for curve in (*into.curves.values(), into.flat):
         curve[:, missing] = np.nan
 
 

@@ -44,7 +44,7 @@ def print_counts(counts: Mapping[str, Any]) -> None:
     _show(
         [
             "",
-            f"Votes of {counts['users']} people:" if "users" in counts else "Data Generation Complete:",
+            f"Votes of {words.people(counts['users'])}:" if "users" in counts else "Data Generation Complete:",
             f"- Prompts: {counts['prompts']}",
             f"- Preferences: {counts['preferences']} (of which ties: {counts['ties']})",
             f"- Test prompts: {counts['test_prompts']}",
@@ -107,6 +107,7 @@ def print_final(document: Document) -> None:
         _split_table(document),
         _verdict(document),
         _cross_validated_table(document),
+        _wrapped(words.ceiling(document)),
         _estimates_table("Baselines, cross-validated, mean [95 % interval]", baselines),
         [line for sentence in words.personal_gains(document) for line in _wrapped(sentence)],
         _hypotheses(document),
@@ -186,8 +187,8 @@ def print_personas(together: Document) -> None:
 
 def _subject(document: Document) -> list[str]:
     models = document["models"]
-    names = ", ".join(plain(model["name"]) for model in models)
-    ratings = "; ".join(f"{plain(model['name'])} {words.rating(model)}" for model in models)
+    names = ", ".join(words.shortened([plain(model["name"]) for model in models]))
+    ratings = "; ".join(words.shortened([f"{plain(model['name'])} {words.rating(model)}" for model in models]))
     return [
         f"Persona: {plain(document['persona'])}",
         *_wrapped(f"Backend: {plain(document['label'])}"),

@@ -100,6 +100,19 @@ def p_value(value: float | None) -> str:
     return "p < 0.001" if is_number(value) and value < 0.001 else f"p = {number(value)}"
 
 
+def people(count: int) -> str:
+    """ "1 person", "59 people"."""
+    return f"{count} {'person' if count == 1 else 'people'}"
+
+
+def shortened(items: Sequence[str], most: int = 12) -> list[str]:
+    """The top and the bottom of a long list, how many are left out between them."""
+    half = most // 2
+    if len(items) <= most:
+        return list(items)
+    return [*items[:half], f"… ({len(items) - 2 * half} more) …", *items[-half:]]
+
+
 def anything(value: object) -> str:
     """Any single value of the results: a figure, yes or no, a text, or "–"."""
     if isinstance(value, bool):
@@ -149,9 +162,9 @@ def warnings(findings: Findings) -> list[str]:
     if findings.stronger_baselines:
         names = ", ".join(SYSTEMS[system] for system in findings.stronger_baselines)
         if findings.people is None:
-            said.append(f"A baseline has a higher cross-validated τ than both systems: {names}.")
+            said.append(f"A baseline ranks significantly better than both systems: {names}.")
         else:
-            said.append(f"A baseline predicts more votes than both systems: {names}.")
+            said.append(f"A baseline predicts significantly more votes than both systems: {names}.")
     global_tau = findings.cross_validated["global_elo"]["kendall_tau"]["ci95"]
     if findings.people is None and global_tau and global_tau[1] < 0.0:
         said.append(
@@ -176,7 +189,7 @@ def evidence(document: Document) -> str:
     name, tested = "τ", "permutation "
     if document["people"] is not None:
         name, tested = METRICS[metric].lower(), "by person and prompt "
-        size = f"{number(counts['users'], 0)} people, {size}"
+        size = f"{people(counts['users'])}, {size}"
     return (
         f"cross-validated difference in {name} {number(gain['difference'], signed=True)}, "
         f"95 % interval {interval(gain['ci95'], signed=True)}, {tested}{p_value(gain['p_value'])}, {size}"
@@ -215,6 +228,18 @@ def personal_gains(document: Document) -> list[str]:
     ]
 
 
+def ceiling(document: Document) -> str:
+    """How far people agree with each other, for whoever reads an accuracy on votes; empty for a persona."""
+    if document["people"] is None or not document["people"]["ceiling"]["two_people"]["pairs"]:
+        return ""
+    two, others = (document["people"]["ceiling"][key] for key in ("two_people", "others_majority"))
+    return (
+        "What an accuracy on these votes can be measured by: two people who judged the same pair agree on "
+        f"{number(two['share'])} of {two['pairs']}; the majority of all others on the same pair is right in "
+        f"{number(others['share'])} of {others['votes']} votes."
+    )
+
+
 # ── The hypotheses ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -225,23 +250,27 @@ def because(document: Document, hypothesis: str) -> str:
         return plain(found["reason"])
     if hypothesis == "generalization":
         pairs, places = found["pair_accuracy"], found["place_error"]
+        unread = found["against_others_mean"]["pair_accuracy"]
         return (
             f"Pairs of a model never seen in training: the reward model orders {number(pairs['reward_model'], 2)} of "
             f"them right, its global Elo {number(pairs['elo_offset'], 2)}: {_tested(pairs)}. "
-            f"Its place is off by {number(places['reward_model'], 2)} and {number(places['elo_offset'], 2)}."
+            f"Its place is off by {number(places['reward_model'], 2)} and {number(places['elo_offset'], 2)}. "
+            f"The others by Bradley–Terry, the unseen model at their mean, {number(unread['bradley_terry'], 2)}: "
+            f"{_tested(unread)}."
         )
     area = _tested(found["area_between_curves"])
+    flat = f"With a flat start for the Elo offset: {_tested(found['from_flat']['area_between_curves'])}."
     if document["people"]:
         reward, elo = number(found["reward_model_final"]), number(found["elo_offset_final"])
         return (
             "Area between the learning curves in ranking accuracy, reward model minus Elo offset: "
-            f"{area}; in the end {reward} against {elo}."
+            f"{area}; in the end {reward} against {elo}. {flat}"
         )
     needs = found["reward_model_needs_for_elo_final"], found["elo_needs_for_reward_model_final"]
     reward, elo = (f"needs {n} preferences for" if n is not None else "never reaches" for n in needs)
     return (
         f"Area between the learning curves, in τ: {area}. "
-        f"The reward model {reward} the Elo offset's final τ; the Elo offset {elo} the reward model's."
+        f"The reward model {reward} the Elo offset's final τ; the Elo offset {elo} the reward model's. {flat}"
     )
 
 

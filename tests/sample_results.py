@@ -62,7 +62,7 @@ def votes(*, decided: bool = True) -> dict[str, Any]:
         learning_curve=_points(points, curves),
         curves={"points": points, "trained_once": False, **curves},
         hypotheses={
-            "sample_efficiency": tested | {"reward_model_final": 0.69},
+            "sample_efficiency": tested | {"reward_model_final": 0.69, "from_flat": tested},
             "generalization": {"verdict": "not tested", "reason": "Even the global ratings are learned from votes."},
         },
         per_prompt=[row | {s: {"ranking_accuracy": 0.5} for s in CONTENDERS} for row in found.per_prompt * decided],
@@ -72,6 +72,10 @@ def votes(*, decided: bool = True) -> dict[str, Any]:
             "personal_gain": {system: gain | {"over": start} for system, start in starts.items()},
             "by_person": [{"user": f"person {i}", **person} for i in range(12)],
             "strengths": [],
+            "ceiling": {
+                "two_people": {"share": 0.82, "pairs": 758},
+                "others_majority": {"share": 0.791, "votes": 949},
+            },
         },
     )
     crowd = dataclasses.replace(about(), persona="votes", backend="votes", judge="the people themselves")
@@ -253,6 +257,9 @@ def _hypotheses(incremental: bool) -> dict[str, Any]:
         "pair_accuracy": {"elo_offset": 0.64, "reward_model": 0.67, **_gain(0.03)},
         "place_error": {"elo_offset": 1.52, "reward_model": 1.37, **_gain(-0.15)},
     }
+    h1 |= {"from_arena": dict(h1), "from_flat": h1 | {"area_between_curves": _gain(0.061)}}
     h2 = {"verdict": "inconclusive", **held_out, "by_contestant": dict.fromkeys(MODELS, held_out)}
+    unread = {"pair_accuracy": {"bradley_terry": 0.66, "reward_model": 0.67, **_gain(0.01)}}
+    h2 |= {"against_elo": dict(h2), "against_others_mean": {"verdict": "inconclusive", **unread}}
     untested = {"verdict": "not tested", "reason": "It needs --incremental."}
     return {"sample_efficiency": h1 if incremental else untested, "generalization": h2}

@@ -143,7 +143,7 @@ def test_the_table_has_every_variant_on_the_same_folds() -> None:
     data, params = make_data(), ExperimentConfig(num_prompts=10, max_epochs=4)
     parts = evaluation.folds(PROMPTS, 5, 0)
     order = evaluation.shuffled(data.preferences, 3)
-    rows = ablation_table(data, order, make_features(), RATINGS, params, parts)
+    rows = ablation_table(data, order, data.truths, make_features(), RATINGS, params, parts)
     table = {row["name"]: row for row in rows}
     assert list(table) == [
         "Reward model, λ = 0.1", "Elo offset", "Global Elo", "Untouched base", "Bradley–Terry, own preferences",
@@ -170,7 +170,9 @@ def test_rows_that_would_repeat_another_are_left_out() -> None:
     params = ExperimentConfig(num_prompts=10, max_epochs=1, lambda_reg=0.0)
     data, parts = make_data(ordered=False), evaluation.folds(PROMPTS, 2, 0)
     features = make_features(has_score=False)
-    names = [row["name"] for row in ablation_table(data, data.preferences, features, RATINGS, params, parts)]
+    names = [
+        row["name"] for row in ablation_table(data, data.preferences, data.truths, features, RATINGS, params, parts)
+    ]
     assert names.count("Reward model, λ = 0") == 1
     assert names[0] == "Reward model, λ = 0"
     assert {"Reward model, RankNet, λ = 0.1", "Reward model, λ = 0.1"} <= set(names), "a regularizer needs a weight"

@@ -23,6 +23,7 @@ from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.records import Judgement, Preference, Prompt, Response
 from data_generation import Data, PromptList, collect_responses, generate_prompts, make_data
+from evidence import experiment
 from llm.interface import Choice, Completion, Decision, Request
 from stages.judging import preferences_from, rank_listwise, ranking_schema, round_robin_truths
 from stages.tasks import Job, fill, load_template
@@ -173,6 +174,19 @@ def test_two_truths_and_the_rounds_are_counted_as_they_are_asked(job: Job) -> No
     assert [t.prompt_id for t in data.listwise] == list(ids_for_testing(both))
     assert [[t.prompt_id for t in truths] for truths in data.rounds] == [list(ids_for_testing(both))] * 2
     assert not count([both], {}).total()
+
+
+def test_a_listwise_truth_is_that_of_every_prompt_and_of_all_that_is_measured(job: Job) -> None:
+    made(job)
+    by_list = replace(job, params=replace(job.params, ground_truth="listwise"))
+    foreseen = count([by_list], {}).total()
+    assert foreseen == {("ground_truth", "judge"): 6 * job.params.listwise_shuffles}
+    data = make_data(by_list, Clock(), experiment.listed(job.prompt_ids, by_list.params))
+    plan = experiment.design(data, by_list.params)
+    assert [t.prompt_id for t in plan.truths] == list(job.prompt_ids)
+    assert {t.method for t in (*plan.truths, *plan.test_truths)} == {"listwise"}
+    assert [t.prompt_id for t in plan.test_truths] == list(plan.test_ids)
+    assert not count([by_list], {}).total()
 
 
 def test_refresh_sets_a_stage_and_what_follows_aside_and_nothing_is_deleted(job: Job) -> None:

@@ -68,7 +68,9 @@ def test_tables_keep_the_contract_and_are_json() -> None:
     written = json.loads(json.dumps({"cross_validated": table, "improvement": improvement_json(gains)}))
     assert set(written["improvement"]["spearman_rho"]) == {"difference", "ci95", "p_value"}
     assert written["improvement"]["top_3_accuracy"]["difference"] == 0.0
-    assert stronger_baselines(results) == ["longest_response"]
+    assert stronger_baselines(results, parts, 0) == ["longest_response"]
+    hardly = {**results, "longest_response": {p: metrics(0.77 + 0.2 * (-1) ** i) for i, p in enumerate(ids)}}
+    assert stronger_baselines(hardly, parts, 0) == [], "a higher mean alone is no reason to warn"
 
 
 def test_without_any_ordered_prompt_the_tables_hold_nulls() -> None:
@@ -76,7 +78,7 @@ def test_without_any_ordered_prompt_the_tables_hold_nulls() -> None:
     assert cross_validated(empty, [["p"], ["q"]])["elo_offset"]["kendall_tau"] == {"mean": None, "ci95": None}
     gains = improvement(empty, [["p"], ["q"]], 0)
     assert improvement_json(gains)["kendall_tau"] == {"difference": None, "ci95": None, "p_value": None}
-    assert stronger_baselines(empty) == []
+    assert stronger_baselines(empty, [["p"], ["q"]], 0) == []
 
 
 @pytest.mark.parametrize(
@@ -110,16 +112,20 @@ def planted_curves(rise: float, prompts: int = 25) -> Curves:
 def test_the_quicker_learner_is_found_and_how_many_preferences_it_needs() -> None:
     parts = folds([f"p{i}" for i in range(25)], 5, 0)
     slow, quick = planted_curves(100.0), planted_curves(10.0)
-    found = sample_efficiency(slow, quick, 0, parts)
+    found = sample_efficiency(slow, slow, quick, 0, parts)
     assert found["verdict"] == "supported"
     assert found["reward_model_needs_for_elo_final"] == 40
     assert found["elo_needs_for_reward_model_final"] is None
-    assert sample_efficiency(quick, slow, 0, parts)["verdict"] == "not supported"
+    assert sample_efficiency(quick, quick, slow, 0, parts)["verdict"] == "not supported"
+    crippled = sample_efficiency(slow, quick, quick, 0, parts)  # only the Arena's start is slow
+    assert crippled["from_arena"]["verdict"] == "supported"
+    assert crippled["verdict"] == crippled["from_flat"]["verdict"] == "inconclusive"
+    assert crippled["area_between_curves"] == crippled["from_arena"]["area_between_curves"]
     area = np.mean([0.8 * n / (n + 10) - 0.8 * n / (n + 100) for n in range(0, 241, 40)][1:-1])
     assert found["area_between_curves"]["difference"] == pytest.approx(area * 5 / 6, abs=0.05)
     assert json.loads(json.dumps(found))["orders"] == 3
     with pytest.raises(ValueError, match="same points"):
-        sample_efficiency(slow, planted_curves(10.0, prompts=5), 0, parts)
+        sample_efficiency(slow, slow, planted_curves(10.0, prompts=5), 0, parts)
 
 
 def test_a_target_must_be_kept_once_reached() -> None:
@@ -189,8 +195,9 @@ def test_tastes_that_change_with_the_prompt_support_both_hypotheses() -> None:
     results = cross_validate(rankers, preferences, truths, parts)
     assert winner(improvement(results, parts, 0)["kendall_tau"]) == "reward_model"
     elo, reader = (cross_validated_curves(r, preferences, truths, parts, 60, 2, 0) for r in rankers)
-    assert sample_efficiency(elo, reader, 0, parts)["verdict"] == "supported"
-    placed = [held_out_placements(r, preferences, truths, parts, MODELS) for r in rankers]
+    assert sample_efficiency(elo, elo, reader, 0, parts)["verdict"] == "supported"
+    rivals = [rankers[0], BradleyTerry(MODELS), rankers[1]]
+    placed = [held_out_placements(r, preferences, truths, parts, MODELS) for r in rivals]
     found = generalization(*placed)
     assert found["verdict"] == "supported"
     assert found["pair_accuracy"]["reward_model"] == 1.0
@@ -199,7 +206,19 @@ def test_tastes_that_change_with_the_prompt_support_both_hypotheses() -> None:
     assert set(found["by_contestant"]) == set(MODELS)
     assert json.loads(json.dumps(found)) == found
     with pytest.raises(ValueError, match="same contestants"):
-        generalization(placed[0], placed[1][:-1])
+        generalization(placed[0], placed[1], placed[2][:-1])
+
+
+def test_who_reads_nothing_and_puts_the_unseen_model_in_the_middle_supports_nothing() -> None:
+    preferences, truths = tastes(specific=False)
+    parts = folds([truth.prompt_id for truth in truths], 5, 0)
+    upside_down = {model: -score for model, score in truths[0].scores.items()}
+    rankers = GlobalElo(upside_down), BradleyTerry(MODELS), BradleyTerry(MODELS)
+    found = generalization(*(held_out_placements(r, preferences, truths, parts, MODELS) for r in rankers))
+    assert found["against_elo"]["verdict"] == "supported", "the Arena's order is worse than none"
+    assert found["verdict"] == found["against_others_mean"]["verdict"] == "inconclusive"
+    assert found["pair_accuracy"] == found["against_elo"]["pair_accuracy"]
+    assert found["against_others_mean"]["pair_accuracy"]["difference"] == 0.0
 
 
 def test_a_system_has_no_advantage_over_itself() -> None:
@@ -208,8 +227,8 @@ def test_a_system_has_no_advantage_over_itself() -> None:
     elo = EloSystem(dict.fromkeys(MODELS, 1000.0))
     curve = cross_validated_curves(elo, preferences, truths, parts, 60, 2, 0)
     placed = held_out_placements(elo, preferences, truths, parts, MODELS)
-    assert generalization(placed, placed)["verdict"] == "inconclusive"
-    assert sample_efficiency(curve, curve, 0, parts)["verdict"] == "inconclusive"
+    assert generalization(placed, placed, placed)["verdict"] == "inconclusive"
+    assert sample_efficiency(curve, curve, curve, 0, parts)["verdict"] == "inconclusive"
     assert (
         cross_validated({"elo_offset": cross_validate([elo], preferences, truths, parts)["elo_offset"]}, parts)[
             "elo_offset"
@@ -307,12 +326,12 @@ def test_degenerate_tables_end_in_json_without_nan_and_never_in_a_false_winner(
     needed = prompts_needed(tau.difference, tau.sd, inflation=2.25) if tau else None
     curves = [cross_validated_curves(ranker, preferences, truths, parts, 4, 2, 0) for ranker in (a, b)]
     placed = [held_out_placements(ranker, preferences, truths, parts, models) for ranker in (a, b)]
-    h1, h2 = sample_efficiency(curves[0], curves[1], 0, parts), generalization(placed[0], placed[1])
+    h1, h2 = sample_efficiency(curves[0], *curves, 0, parts), generalization(placed[0], *placed)
     found = {
         "final": {ranker.name: evaluate(ranker, truths).mean.as_dict() for ranker in rankers},
         "cross_validated": cross_validated(crossed, parts),
         "improvement": improvement_json(gains),
-        "stronger_baselines": stronger_baselines(crossed),
+        "stronger_baselines": stronger_baselines(crossed, parts, 0),
         "learning_curve": [p.metrics.as_dict() for p in learning_curve(b, preferences, truths, 3, parts[0])],
         "bands": [bands(curve) for curve in curves],
         "hypotheses": [h1, h2],

@@ -36,6 +36,9 @@ def test_a_judge_without_order_has_no_rates_of_order() -> None:
     quality = judge_quality([Judgement("p", "a", "b", 0.7, ordered=False)], [], judge="b")
     assert (quality["flip_rate"], quality["inconsistent_rate"], quality["first_position_rate"]) == (None, None, None)
     assert quality["self_win_rate"] == pytest.approx(0.3)
+    numbers = [Judgement("p", a, b, 0.7, ordered=False) for a, b in itertools.combinations(MODELS, 2)]
+    quality = judge_quality(numbers, [])
+    assert quality["circular_triads"] is quality["consistency"] is None, "one number a text can't go in a circle"
     assert judge_quality([], [])["circular_triads"] is None
 
 

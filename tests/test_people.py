@@ -27,6 +27,7 @@ from evidence.intervals import Difference, clustered_difference
 from people import run as people
 from people import scores as ps
 from people.ballots import Crowd, leave_one_out, strengths, tabulate
+from people.ceiling import ceiling
 from people.training import curve_counts, predict
 from people.votes import SCORE_COLUMNS, VOTE_COLUMNS, Votes
 
@@ -197,6 +198,43 @@ def test_with_equally_many_votes_the_interval_is_the_plain_clustered_one() -> No
     found, plain = ps.clustered(ps.Values(x, user, prompt)), clustered_difference(*map(list, (x, user, prompt)))
     assert found is not None and plain is not None
     assert (found.difference, *found.ci95) == pytest.approx((plain.difference, *plain.ci95))
+
+
+def test_a_difference_from_a_cross_validation_is_held_to_the_personas_rule() -> None:
+    rng = np.random.default_rng(1)
+    user, prompt = np.repeat(np.arange(12), 10), np.tile(np.arange(10), 12)
+    values = ps.Values(rng.normal(0.1, 0.4, 120), user, prompt)
+    fold = np.arange(10) % 5
+    plain, corrected = ps.clustered(values), ps.clustered(values, folds=fold)
+    assert plain is not None and corrected is not None
+    assert corrected.difference == plain.difference
+    assert np.diff(corrected.ci95) >= 1.5 * np.diff(plain.ci95) - 1e-9, "the variance times 1 + 5/4"
+    assert corrected.p_value > plain.p_value
+    one_part = ps.clustered(values, folds=np.zeros(10, np.intp))
+    assert one_part == plain, "a single fold is no cross-validation"
+    lucky = ps.Values(np.where(fold[prompt] == 0, 1.0, 0.0) + 0.001 * values.value, user, prompt)
+    found = ps.clustered(lucky, folds=fold)
+    assert found is not None and found.ci95[0] < 0.0, "one lucky training is no advantage"
+
+
+def test_the_ceiling_by_hand() -> None:
+    votes, found = World(people=3, votes_each=1, prompts=5).draw()
+    a, b, c = votes.models[:3]
+    said = [
+        ("person 0", a, b, 1.0), ("person 1", b, a, 0.0), ("person 2", a, b, 0.0), ("person 2", a, b, 0.0),
+        ("person 0", a, c, 1.0), ("person 1", a, c, 0.5), ("person 2", b, c, 1.0),
+    ]  # fmt: skip
+    kept = [Preference("q0", first, second, outcome, user) for user, first, second, outcome in said]
+    table = tabulate(voting(votes, kept), found.index)
+    # of a and b: 0 agrees with 1 (shown the other way round), neither with 2's two votes, which are no two people;
+    # against 0 stand one vote for and two against, so against 1; against each of 2's two votes for a
+    # of a and c: a tie is no decided vote, and as a majority of one it is tied
+    assert ceiling(table) == {
+        "two_people": {"share": 1 / 5, "pairs": 5},
+        "others_majority": {"share": 0.5 / 5, "votes": 5},
+    }
+    alone = tabulate(voting(votes, [kept[0]]), found.index)
+    assert ceiling(alone)["two_people"] == {"share": None, "pairs": 0}
 
 
 def test_ties_are_not_scored_and_a_tied_score_counts_half() -> None:

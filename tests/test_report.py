@@ -66,10 +66,10 @@ def test_the_verdict_speaks_of_personas_and_of_votes_in_their_own_words(document
         found, stronger_baselines=("bradley_terry", "random"), cross_validated={"global_elo": worse}
     )
     assert words.warnings(doubted) == [
-        "A baseline has a higher cross-validated τ than both systems: Bradley–Terry, Random.",
+        "A baseline ranks significantly better than both systems: Bradley–Terry, Random.",
         "The global Elo orders these contestants worse than chance: System A starts from it, and H2 has a weak rival.",
     ]
-    of_votes = ["A baseline predicts more votes than both systems: Bradley–Terry, Random."]
+    of_votes = ["A baseline predicts significantly more votes than both systems: Bradley–Terry, Random."]
     assert words.warnings(dataclasses.replace(doubted, people={})) == of_votes
 
 
@@ -86,15 +86,18 @@ def test_the_number_of_prompts_needed_is_a_figure_and_a_sentence(document: Docum
 def test_a_hypothesis_says_what_it_rests_on(document: Document) -> None:
     assert words.because(document, "sample_efficiency") == (
         "Area between the learning curves, in τ: +0.112, 95 % interval [+0.041, +0.183], p = 0.004. The reward model "
-        "needs 45 preferences for the Elo offset's final τ; the Elo offset never reaches the reward model's."
+        "needs 45 preferences for the Elo offset's final τ; the Elo offset never reaches the reward model's. With "
+        "a flat start for the Elo offset: +0.061, 95 % interval [-0.039, +0.161], p = 0.012."
     )
     assert words.because(document, "generalization") == (
         "Pairs of a model never seen in training: the reward model orders 0.67 of them right, its global Elo 0.64: "
-        "+0.030, 95 % interval [-0.070, +0.130], p = 0.012. Its place is off by 1.37 and 1.52."
+        "+0.030, 95 % interval [-0.070, +0.130], p = 0.012. Its place is off by 1.37 and 1.52. The others by "
+        "Bradley–Terry, the unseen model at their mean, 0.66: +0.010, 95 % interval [-0.090, +0.110], p = 0.012."
     )
     assert words.because(sample.votes(), "sample_efficiency") == (
         "Area between the learning curves in ranking accuracy, reward model minus Elo offset: +0.080, 95 % interval "
-        "[-0.020, +0.180], p = 0.110; in the end 0.690 against 0.610."
+        "[-0.020, +0.180], p = 0.110; in the end 0.690 against 0.610. With a flat start for the Elo offset: +0.080, "
+        "95 % interval [-0.020, +0.180], p = 0.110."
     )
     assert words.because(sample.persona(incremental=False), "sample_efficiency") == "It needs --incremental."
 
@@ -140,6 +143,8 @@ def test_a_run_prints_the_documented_lines(printed: Printed, document: Document)
     counts += ["- Ground truth rankings: 5", ""]
     assert printed(console.print_counts, document["counts"]) == ["", "Data Generation Complete:", *counts]
     assert printed(console.print_counts, sample.votes()["counts"]) == ["", "Votes of 12 people:", *counts]
+    alone = sample.votes()["counts"] | {"users": 1}
+    assert printed(console.print_counts, alone)[1] == "Votes of 1 person:"
     training = ["Training on 300 preferences...", "Evaluating every 5 preferences...", ""]
     assert printed(console.print_training, 300, 5) == [rule, "TRAINING AND EVALUATION", rule, *training]
 
@@ -252,6 +257,23 @@ def test_lines_have_at_most_eighty_columns_and_cells_stay_apart(printed: Printed
         lines = printed(console.print_final, made) + printed(console.print_ablation, made)
         assert not [line for line in lines if len(line) > 80]
         assert not [line for line in lines if "]-" in line]
+
+
+def test_a_long_list_of_models_is_shortened_to_its_top_and_bottom(printed: Printed) -> None:
+    names = [f"m{i}" for i in range(13)]
+    assert words.shortened(names[:12]) == names[:12]
+    assert words.shortened(names) == [*names[:6], "… (1 more) …", *names[7:]]
+    said = "\n".join(printed(console.print_final, sample.many_models()))
+    assert said.count("/5-instruct") == said.count("/34-instruct") == 2, "names, and their ratings"
+    assert "/6-instruct" not in said
+    assert "… (28 more) …" in said
+
+
+def test_what_people_agree_on_stands_beside_their_accuracies(printed: Printed, document: Document) -> None:
+    said = " ".join(" ".join(printed(console.print_final, sample.votes())).split())
+    assert "two people who judged the same pair agree on 0.820 of 758" in said
+    assert "is right in 0.791 of 949 votes" in said
+    assert words.ceiling(document) == "", "a persona is one judge"
 
 
 def test_the_tables_of_ablations_and_of_all_personas_have_a_row_each(printed: Printed, document: Document) -> None:
