@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,10 @@ for threads in (
     "OMP_NUM_THREADS",
 ):  # the matrices are small, and several tests run side by side
     os.environ.setdefault(threads, "1")
+
+
+# a shell starts what runs in the background with Ctrl-C ignored, and the programs that tests interrupt would inherit it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
