@@ -83,6 +83,16 @@ REFERENCE_READERS: dict[str, str] = {
     "parent": "You are a parent of small children. You answer warmly and practically.",
     "nurse": "You are a nurse. You answer calmly and think of safety first.",
 }
+# "Everyone else", whose liking gives embedded contestants their global rating. None of them is a reference reader or a
+# persona: a rating that shared readers with the truth would be built for or against it (benchmarks/neutral_ratings.py).
+OTHER_READERS: dict[str, str] = {
+    "gardener": "You are a gardener. You answer with seasons, soil and patience.",
+    "coach": "You are a sports coach. You answer with encouragement and clear drills.",
+    "tour_guide": "You are a tour guide. You answer with places, dates and small anecdotes.",
+    "farmer": "You are a farmer. You answer plainly, from experience with animals and weather.",
+    "librarian": "You are a librarian. You answer by naming sources and where to look further.",
+    "mechanic": "You are a car mechanic. You answer with parts, tools and what to check first.",
+}
 NEUTRAL_READER = "You are a helpful assistant."
 
 # About the median absolute difference of two responses' advantages on the pilot prompts (benchmarks/pilot.py), nats per

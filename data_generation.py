@@ -61,7 +61,7 @@ class Data:
     rounds: tuple[tuple[GroundTruth, ...], ...] = ()
     """Their round-robin truths in two more rounds of judging, for the noise ceiling."""
     readers: tuple[Preference, ...] = ()
-    """What the reference readers prefer, where the judge weighs texts by their likelihood."""
+    """What everyone else prefers, where the judge weighs texts by their likelihood."""
     planned: tuple[str, ...] = ()
     """Ids of all prompts, also of those left out: splits are drawn over them, so that a gap moves no other prompt."""
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -89,7 +89,7 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = ()) -> Data:
         if job.llm.weighs_options:
             readings = weighing.read_responses(job, prompts, responses)
             judgements = weighing.judge_by_likelihood(job, prompts, readings)
-            readers = weighing.reader_preferences(job, prompts, readings)
+            readers = weighing.reader_preferences(job, prompts, responses, readings)
         else:
             judgements = judge_pairs(job, prompts, responses)
     contestants = len(job.contestants)

@@ -176,11 +176,11 @@ def _games(preferences: Sequence[Preference]) -> list[Game]:
 
 
 def estimated_ratings(readers: Sequence[Preference], models: Sequence[str]) -> dict[str, Rating]:
-    """Ratings of contestants that were never on the Arena: Bradley–Terry over the reference readers' preferences.
+    """Ratings of contestants that were never on the Arena: Bradley–Terry over everyone else's preferences.
 
     They lie about 1000, to one decimal. Raises KeyError for a model that no reader compared.
     """
     held = [dataclasses.replace(p, outcome=min(max(p.outcome, SURE), 1.0 - SURE)) for p in readers]
     strengths = bradley_terry(_games(held))
-    source = f"estimated: Bradley-Terry over {len(config.REFERENCE_READERS)} reference readers, no Arena rating"
+    source = f"estimated: Bradley-Terry over {len(config.OTHER_READERS)} other readers, no Arena rating"
     return {model: Rating(model, round(1000.0 + strengths[model], 1), source) for model in models}

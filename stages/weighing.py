@@ -28,6 +28,7 @@ from stages.tasks import Job, ask, progress_bar, read_value, unlike, unreadable,
 Likelihoods = Mapping[tuple[str, str], Mapping[str, float]]
 """(prompt id, model) → {reader: mean log p(response | reader, prompt) per token, in nats}."""
 REFERENCE_GROUP = "reference readers"
+OTHER_GROUP = "everyone else"
 
 
 class Readings(NamedTuple):
@@ -141,14 +142,21 @@ def judge_by_likelihood(job: Job, prompts: Sequence[Prompt], readings: Readings)
     return judgements
 
 
-def reader_preferences(job: Job, prompts: Sequence[Prompt], readings: Readings) -> list[Preference]:
-    """What the reference readers, "everyone else", prefer: each reader's advantage is taken over the neutral assistant,
-    since over their own mean it would sum to zero. The embedded contestants' global ratings are estimated from it."""
+def reader_preferences(
+    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], readings: Readings
+) -> list[Preference]:
+    """What everyone else prefers: the embedded contestants' global ratings are estimated from it.
+
+    Each other reader's advantage is taken over the neutral assistant. Neither has a part in the truth, which is the
+    persona's less the reference readers', so that the rating is aligned with it by taste alone.
+    """
+    with job.store(config.PREFERENCES_FILE, "preferences") as store:
+        others = _read(job, store, prompts, responses, config.OTHER_READERS, OTHER_GROUP)
     preferences = []
     for prompt in prompts:
-        for reader in config.REFERENCE_READERS:
-            likelihood = {m: readings.reference[prompt.id, m] for m in job.contestants}
-            advantage = {m: by_reader[reader] - by_reader["neutral"] for m, by_reader in likelihood.items()}
+        neutral = {m: readings.reference[prompt.id, m]["neutral"] for m in job.contestants}
+        for reader in config.OTHER_READERS:
+            advantage = {m: others[prompt.id, m][reader] - neutral[m] for m in job.contestants}
             for a, b in combinations(job.contestants, 2):
                 outcome = sigmoid((advantage[a] - advantage[b]) / config.EMBEDDED_JUDGE_TEMPERATURE)
                 preferences.append(Preference(prompt.id, a, b, outcome, reader))
