@@ -2,7 +2,7 @@
 
     python benchmarks/neutral_ratings.py [--worlds 2000]
 
-Nobody likes or dislikes what others do: every reader's log-likelihood of every text is drawn apart, with a part that all
+Nobody likes or dislikes what others do: every reader draws each log-likelihood apart, with a part that all
 share (some texts are likelier to everybody). The truth is the persona less the mean of the reference readers R, as the
 embedded judge has it. The mean Kendall's τ between it and a rating must be 0 within ±0.02.
 """
