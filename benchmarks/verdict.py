@@ -174,7 +174,8 @@ def generalization_rows(simulations: int, rng: Rng, prompts: int = 25) -> dict[s
             common = rng.standard_normal(MODELS)
             truth = np.sqrt(0.3) * common + np.sqrt(0.7) * rng.standard_normal((prompts, MODELS))
             ratings = [0.5 * common + rng.standard_normal(MODELS) for _ in "ab"]
-            verdicts.append(generalization(*_placements(truth, common, ratings, tau, rng))["verdict"])
+            elo, reward = _placements(truth, common, ratings, tau, rng)
+            verdicts.append(generalization(elo, reward)["verdict"])
         result[name] = counted(verdicts)
     return result
 

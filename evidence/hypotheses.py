@@ -86,13 +86,24 @@ def difference_json(difference: Difference | None) -> dict[str, Any]:
     return difference.as_dict() if difference else {"difference": None, "ci95": None, "p_value": None}
 
 
-def stronger_baselines(results: CrossValidated, systems: Sequence[str] = ("reward_model", "elo_offset")) -> list[str]:
-    """Baselines whose mean τ is above that of both systems: a winner among the beaten deserves a warning."""
+def recommended(combined_minus: Mapping[str, Difference | None], means: Mapping[str, float | None]) -> str:
+    """Whose ranking to take: the combined system's, unless a rival beats it by the winner's rule.
+
+    ``combined_minus``: {rival: the difference in the main metric}. Of two rivals that beat it the one with the higher
+    of ``means``.
+    """
+    better = [name for name, gain in combined_minus.items() if gain and gain.ci95[1] < 0.0 and gain.p_value < ALPHA]
+    return max(better, key=lambda name: means[name] or 0.0, default="combined")
+
+
+def stronger_baselines(results: CrossValidated) -> list[str]:
+    """Baselines whose mean τ is above that of Systems A and B: a winner among the beaten deserves a warning."""
+    systems = ("reward_model", "elo_offset")
     tau = {name: mean_metrics(per_prompt.values()).kendall_tau for name, per_prompt in results.items()}
     best = max((t for name, t in tau.items() if name in systems and t is not None), default=None)
     if best is None:
         return []
-    return [name for name, t in tau.items() if name not in systems and t is not None and t > best]
+    return [name for name, t in tau.items() if name not in (*systems, "combined") and t is not None and t > best]
 
 
 # ── H1: sample efficiency ────────────────────────────────────────────────────────────────────────────────
@@ -117,29 +128,31 @@ def preferences_needed(curves: Curves, target: float | None) -> int | None:
 
 
 def sample_efficiency(
-    elo_offset: Curves, reward_model: Curves, seed: int, parts: Sequence[Sequence[str]]
+    elo_offset: Curves, learner: Curves, seed: int, parts: Sequence[Sequence[str]], name: str = "reward_model"
 ) -> dict[str, Any]:
-    """H1: System B needs fewer preferences than System A. From cross-validated curves over the same orders.
+    """H1: System B (or the ``learner`` called ``name``) needs fewer preferences than System A.
+
+    From cross-validated curves over the same orders.
 
     Tested on the area between the curves in τ, paired by prompt: orders are drawn at will and are no sample of
     anything, so they are averaged first. ``parts``: the folds. Raises ValueError for other points or prompts.
     """
-    if (elo_offset.counts, elo_offset.prompt_ids) != (reward_model.counts, reward_model.prompt_ids):
+    if (elo_offset.counts, elo_offset.prompt_ids) != (learner.counts, learner.prompt_ids):
         raise ValueError("both curves must have the same points and prompts")
     fold = fold_of(parts)
     groups = [fold[p] for p in elo_offset.prompt_ids]
-    a, b = area_per_prompt(elo_offset), area_per_prompt(reward_model)
+    a, b = area_per_prompt(elo_offset), area_per_prompt(learner)
     advantage = paired_difference(b.tolist(), a.tolist(), seed, groups)
-    elo_final, reward_final = (c.points[-1].metrics.kendall_tau for c in (elo_offset, reward_model))
+    elo_final, own_final = (c.points[-1].metrics.kendall_tau for c in (elo_offset, learner))
     return {
         "verdict": verdict(advantage),
         "area_between_curves": difference_json(advantage),
         "prompts": len(elo_offset.prompt_ids),
         "orders": len(elo_offset.values["kendall_tau"]),
         "elo_offset_final": elo_final,
-        "reward_model_final": reward_final,
-        "reward_model_needs_for_elo_final": preferences_needed(reward_model, elo_final),
-        "elo_needs_for_reward_model_final": preferences_needed(elo_offset, reward_final),
+        f"{name}_final": own_final,
+        f"{name}_needs_for_elo_final": preferences_needed(learner, elo_final),
+        f"elo_needs_for_{name}_final": preferences_needed(elo_offset, own_final),
     }
 
 
@@ -200,27 +213,30 @@ def held_out_placements(
     ]
 
 
-def generalization(elo_offset: Sequence[Placement], reward_model: Sequence[Placement]) -> dict[str, Any]:
-    """H2: System B ranks a contestant never seen in training better than its global Elo does.
+def generalization(
+    elo_offset: Sequence[Placement], learner: Sequence[Placement], name: str = "reward_model"
+) -> dict[str, Any]:
+    """H2: System B (or the ``learner`` called ``name``) ranks a contestant never seen in training better than its
+    global Elo does.
 
     Tested on the accuracy of its pairs. The interval is clustered by prompt and by contestant: a claim about
     unseen models needs more than many prompts, and six contestants leave five degrees of freedom. The interval
     by prompt alone, for these six and no other, stands beside it.
     """
-    if [(p.prompt_id, p.model) for p in elo_offset] != [(p.prompt_id, p.model) for p in reward_model]:
+    if [(p.prompt_id, p.model) for p in elo_offset] != [(p.prompt_id, p.model) for p in learner]:
         raise ValueError("both systems must place the same contestants on the same prompts")
-    pairs = list(zip(elo_offset, reward_model, strict=True))
+    pairs = list(zip(elo_offset, learner, strict=True))
     by_contestant: dict[str, Any] = {}
     for model in dict.fromkeys(p.model for p in elo_offset):
         own = [pair for pair in pairs if pair[0].model == model]
-        means, difference = _compared(own, "pair_accuracy", by_model=False)
+        means, difference = _compared(own, "pair_accuracy", name, by_model=False)
         by_contestant[model] = {
             "pair_accuracy": means | difference_json(difference),
-            "place_error": _compared(own, "place_error")[0],
+            "place_error": _compared(own, "place_error", name)[0],
         }
-    accuracy, advantage = _compared(pairs, "pair_accuracy")
-    _, among_these = _compared(pairs, "pair_accuracy", by_model=False)
-    place, nearer = _compared(pairs, "place_error", reach=float(len(by_contestant)))
+    accuracy, advantage = _compared(pairs, "pair_accuracy", name)
+    _, among_these = _compared(pairs, "pair_accuracy", name, by_model=False)
+    place, nearer = _compared(pairs, "place_error", name, reach=float(len(by_contestant)))
     return {
         "verdict": verdict(advantage),
         "pair_accuracy": accuracy | difference_json(advantage),
@@ -231,18 +247,25 @@ def generalization(elo_offset: Sequence[Placement], reward_model: Sequence[Place
 
 
 def _compared(
-    pairs: Sequence[tuple[Placement, Placement]], figure: str, *, reach: float = 1.0, by_model: bool = True
+    pairs: Sequence[tuple[Placement, Placement]],
+    figure: str,
+    name: str,
+    *,
+    reach: float = 1.0,
+    by_model: bool = True,
 ) -> tuple[dict[str, float | None], Difference | None]:
-    """Both systems' means of a figure and their difference, clustered by prompt and, with ``by_model``, by contestant.
+    """Means of a figure of the Elo offset and of the system ``name``, and their difference.
+
+    Clustered by prompt and, with ``by_model``, by contestant.
 
     Where the truth orders none of the contestant's pairs there is no accuracy: such prompts are left out.
     """
     known = [(a, b) for a, b in pairs if getattr(a, figure) is not None]
-    elo_offset, reward_model = ([getattr(pair[i], figure) for pair in known] for i in (0, 1))
+    elo_offset, learner = ([getattr(pair[i], figure) for pair in known] for i in (0, 1))
     means = {
         "elo_offset": float(np.mean(elo_offset)) if known else None,
-        "reward_model": float(np.mean(reward_model)) if known else None,
+        name: float(np.mean(learner)) if known else None,
     }
-    gains = [b - a for a, b in zip(elo_offset, reward_model, strict=True)]
+    gains = [b - a for a, b in zip(elo_offset, learner, strict=True)]
     models = [a.model if by_model else "" for a, _ in known]
     return means, clustered_difference(gains, [a.prompt_id for a, _ in known], models, reach)

@@ -16,21 +16,30 @@ from numpy.typing import NDArray
 from core.findings import Findings
 from core.records import GroundTruth
 from evaluation import BOUNDS, METRICS, prompt_metrics
-from evidence.hypotheses import difference_json, not_tested, verdict
+from evidence.hypotheses import difference_json, not_tested, recommended, verdict
 from evidence.intervals import Difference, clustered_difference, winner
 from people.ballots import Array, Ballots, Crowd, Ints, Mask
-from report.words import p_value
+from report.words import SYSTEMS, p_value
 from reward_model import EpochLoss
 
 Float = NDArray[np.floating]
 
 ACCURACY = "ranking_accuracy"
-CONTENDERS = ("elo_offset", "reward_model")
-BASELINES = ("global_elo", "shared_reward", "base_reward", "bradley_terry", "longest_response", "random")
-STARTS = {"elo_offset": "global_elo", "reward_model": "shared_reward"}
+CONTENDERS = ("elo_offset", "reward_model", "combined")
+RIVALS = ("elo_offset", "reward_model")  # of the combined system
+BASELINES = (
+    "global_elo",
+    "shared_reward",
+    "shared_combined",
+    "base_reward",
+    "bradley_terry",
+    "longest_response",
+    "random",
+)
+STARTS = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined": "shared_combined"}
 """What each system knows of a person before their first vote."""
 
-NEEDS_CURVES = "Sample efficiency needs learning curves of both systems: run with --incremental."
+NEEDS_CURVES = "Sample efficiency needs learning curves of all systems: run with --incremental."
 UNSEEN = "Generalization to unseen models is tested on personas: here even the global ratings are learned from votes."
 NO_VOTES = "Nobody has both own votes to learn from and decided votes to be tested on."
 
@@ -51,7 +60,7 @@ class Predicted:
     """How strongly own votes moved the heads, for each test part."""
 
     def final(self) -> dict[str, Float]:
-        """{system: [cells, models]}, both contenders with all of each person's training votes."""
+        """{system: [cells, models]}, the contenders with all of each person's training votes."""
         return {name: curve[-1] for name, curve in self.curves.items()} | self.systems
 
 
@@ -173,10 +182,22 @@ def findings(crowd: Crowd, once: Predicted, crossed: Predicted, history: Sequenc
     rankings = whole_rankings(ballots)
     split = {name: scored(scores, ballots, rankings, once.tested) for name, scores in once.final().items()}
     values = {name: scored(scores, ballots, rankings, crossed.tested) for name, scores in crossed.final().items()}
-    gains = {m: difference(values["reward_model"][m], values["elo_offset"][m], m) for m in METRICS}
+    gains, *over = (
+        {m: difference(values[better][m], values[worse][m], m) for m in METRICS}
+        for better, worse in (("reward_model", "elo_offset"), *(("combined", rival) for rival in RIVALS))
+    )
     accuracy = {name: people_mean(own[ACCURACY]) or 0.0 for name, own in values.items()}
-    best = max(accuracy[name] for name in CONTENDERS)
+    best = max(accuracy[name] for name in RIVALS)
     split_curves, curves = ({name: _curve(p, name, ballots) for name in CONTENDERS} for p in (once, crossed))
+    tested = {
+        name: {
+            "sample_efficiency": sample_efficiency(crossed.counts, curves["elo_offset"], curves[name], name)
+            if crowd.params.incremental
+            else not_tested(NEEDS_CURVES),
+            "generalization": not_tested(UNSEEN),
+        }
+        for name in ("reward_model", "combined")
+    }
     return Findings(
         main_metric=ACCURACY,
         counts=_counts(ballots, once.tested, rankings),
@@ -185,6 +206,11 @@ def findings(crowd: Crowd, once: Predicted, crossed: Predicted, history: Sequenc
         cross_validated={name: {m: estimate(own[m], m) for m in METRICS} for name, own in values.items()},
         improvement={metric: difference_json(gain) for metric, gain in gains.items()},
         winner=winner(gains[ACCURACY]),
+        comparisons={
+            f"combined-{rival}": {metric: difference_json(gain) for metric, gain in found.items()}
+            for rival, found in zip(RIVALS, over, strict=True)
+        },
+        recommended=recommended({r: found[ACCURACY] for r, found in zip(RIVALS, over, strict=True)}, accuracy),
         stronger_baselines=tuple(name for name in BASELINES if accuracy[name] > best),
         prompts_needed=None,
         learning_curve=[
@@ -193,12 +219,7 @@ def findings(crowd: Crowd, once: Predicted, crossed: Predicted, history: Sequenc
         ],
         curves={"points": list(crossed.counts), "trained_once": not crowd.params.incremental}
         | {name: {ACCURACY: _band(curve)} for name, curve in curves.items()},
-        hypotheses={
-            "sample_efficiency": sample_efficiency(crossed.counts, *curves.values())
-            if crowd.params.incremental
-            else not_tested(NEEDS_CURVES),
-            "generalization": not_tested(UNSEEN),
-        },
+        hypotheses={**tested["reward_model"], "combined": tested["combined"]},
         per_prompt=_per_prompt(crowd, values),
         training_history={
             "preference_loss": [epoch.preference for epoch in history],
@@ -247,23 +268,26 @@ def _band(points: Sequence[Values]) -> dict[str, list[float | None]]:
     return {"mean": [row["mean"] for row in rows], "lo": low, "hi": high}
 
 
-def sample_efficiency(counts: Sequence[int], elo: Sequence[Values], reward: Sequence[Values]) -> dict[str, Any]:
-    """H1 on people: the area between the curves in ranking accuracy, per decided vote, over own votes used."""
+def sample_efficiency(
+    counts: Sequence[int], elo: Sequence[Values], learner: Sequence[Values], name: str
+) -> dict[str, Any]:
+    """H1 on people for the ``learner`` called ``name``: the area between the curves in ranking accuracy, per decided
+    vote, over own votes used."""
     if len(counts) < 2 or not len(elo[0].value):
         return not_tested(NO_VOTES)
-    gap = np.stack([b.value - a.value for a, b in zip(elo, reward, strict=True)])
+    gap = np.stack([b.value - a.value for a, b in zip(elo, learner, strict=True)])
     area = np.trapezoid(gap, counts, axis=0) / (counts[-1] - counts[0])
     advantage = clustered(Values(np.asarray(area), elo[0].user, elo[0].prompt))
     found = difference_json(advantage)
-    a, b = people_mean(elo[-1]), people_mean(reward[-1])
+    a, b = people_mean(elo[-1]), people_mean(learner[-1])
     low, high = found["ci95"]
     return {
         "verdict": verdict(advantage),
         "area_between_curves": found,
         "elo_offset_final": a,
-        "reward_model_final": b,
+        f"{name}_final": b,
         "sentence": (
-            f"Area between the learning curves in ranking accuracy, reward model minus Elo offset: "
+            f"Area between the learning curves in ranking accuracy, {SYSTEMS[name].lower()} minus Elo offset: "
             f"{found['difference']:+.3f}, 95 % interval [{low:+.3f}, {high:+.3f}], {p_value(found['p_value'])}; "
             f"in the end {b:.3f} against {a:.3f}."
         ),
@@ -288,15 +312,17 @@ def _people(ballots: Ballots, values: Mapping[str, Scored]) -> dict[str, Any]:
 
 
 def _per_prompt(crowd: Crowd, values: Mapping[str, Scored]) -> list[dict[str, Any]]:
-    """Both systems' share of the decided votes on each prompt that has any, over whoever voted."""
+    """The contenders' share of the decided votes on each prompt that has any, over whoever voted."""
     prompts, rows = crowd.ballots.prompts, []
     fold = np.argmax(np.stack(crowd.folds), axis=0).tolist()
     scores = [values[name][ACCURACY] for name in CONTENDERS]
-    elo, reward = (_means_by(own.prompt, own.value, len(prompts)) for own in scores)
-    for prompt, part, a, b in zip(prompts, fold, elo, reward, strict=True):
+    means = [_means_by(own.prompt, own.value, len(prompts)) for own in scores]
+    for prompt, part, *shares in zip(prompts, fold, *means, strict=True):
+        a, b, _ = shares
         if a is not None and b is not None:
             row = {"prompt_id": prompt.id, "prompt": prompt.text, "fold": part, "difference": b - a}
-            rows.append(row | {"elo_offset": {ACCURACY: a}, "reward_model": {ACCURACY: b}})
+            own = {name: {ACCURACY: share} for name, share in zip(CONTENDERS, shares, strict=True)}
+            rows.append(row | own)
     return rows
 
 

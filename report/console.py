@@ -14,6 +14,7 @@ from report.words import BASELINES, CONTENDERS, HYPOTHESES, METRICS, SYSTEMS, Do
 WIDTH = 80
 NARROW = 60
 RULE, NARROW_RULE = "-" * WIDTH, "-" * NARROW
+SHORT = {"elo_offset": "Elo", "reward_model": "Reward"}
 WINNERS = {"reward_model": "REWARD SYSTEM", "elo_offset": "ELO SYSTEM", "none": "none"}
 
 
@@ -65,8 +66,11 @@ def print_points(document: Document) -> None:
         first, title = 1, "Kendall's Tau"
         spans = ["", *(f"Processing preferences {before + 1}-{last}..." for before, last in pairwise(uses))]
     for index in range(first, len(rows)):
-        elo, reward = (number(rows[index][system][metric], 4) for system in CONTENDERS)
-        _show([spans[index], f"Evaluation {index}:", f"  Elo {title}: {elo}", f"  Reward {title}: {reward}"])
+        values = [
+            f"  {SHORT.get(system, SYSTEMS[system])} {title}: {number(rows[index][system][metric], 4)}"
+            for system in CONTENDERS
+        ]
+        _show([spans[index], f"Evaluation {index}:", *values])
 
 
 # ── Results ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -82,6 +86,7 @@ def print_final(document: Document) -> None:
         _split_table(document),
         _verdict(document),
         _cross_validated_table(document),
+        _combined_table(document),
         _estimates_table("Baselines, cross-validated, mean [95 % interval]", baselines),
         [line for sentence in words.personal_gains(document) for line in _wrapped(sentence)],
         _hypotheses(document),
@@ -98,21 +103,23 @@ def print_ablation(document: Document) -> None:
 
 
 def print_personas(together: Document) -> None:
-    """One row a persona: τ of both systems and the winner; then how alike their preferences are.
+    """One row a persona: τ of all systems and the winner; then how alike their preferences are.
 
     ``together``: {"personas": {NAME: document}, "similarity": {NAME: {NAME: τ}}, "label"}.
     """
     table = [f"{'Persona':<18}{'Elo Offset τ':>21}{'Reward Model τ':>21}{'Winner':>20}", RULE]
+    combined = [f"{'':<18}{'Combined τ':>21}{'− Elo Offset':>20}{'− Reward Model':>21}", RULE]
     for name, document in together["personas"].items():
-        elo, reward = (_crossed(document, system, "kendall_tau") for system in CONTENDERS)
+        elo, reward, both = (_crossed(document, system, "kendall_tau") for system in CONTENDERS)
         table.append(f"{plain(name):<18}{elo:>21}{reward:>21}{WINNERS[document['winner']]:>20}")
+        combined.append(f"{plain(name):<18}{both:>21}" + _comparisons(document, "kendall_tau", (20, 21)))
     similarity = together["similarity"]
     head = "".join(f"{plain(name)[:11]:>12}" for name in similarity)
     alike = ["How alike the preferences are (Kendall's τ on the same prompts)", f"{'':<18}{head}"]
     for name, others in similarity.items():
         cells = "".join(f"{number(others[other], 2, signed=True):>12}" for other in similarity)
         alike.append(f"{plain(name):<18}{cells}")
-    _show_blocks(_banner("ALL PERSONAS"), [f"Backend: {plain(together['label'])}"], table, alike)
+    _show_blocks(_banner("ALL PERSONAS"), [f"Backend: {plain(together['label'])}"], table, combined, alike)
 
 
 def _subject(document: Document) -> list[str]:
@@ -129,11 +136,11 @@ def _subject(document: Document) -> list[str]:
 
 
 def _split_table(document: Document) -> list[str]:
-    lines = [f"{'Metric':<22}{'Elo Offset':>10}{'Reward Model':>15}{'Improvement':>13}", NARROW_RULE]
+    lines = [f"{'Metric':<22}{'Elo Offset':>10}{'Reward Model':>15}{'Improvement':>13}{'Combined':>12}", RULE]
     for metric in METRICS:
-        elo, reward = (number(document["final"][system][metric], 4) for system in CONTENDERS)
+        elo, reward, both = (number(document["final"][system][metric], 4) for system in CONTENDERS)
         gain = number(words.split_difference(document, metric), 4, signed=True)
-        lines.append(f"{_title(metric):<22}{elo:>10}{reward:>15}{gain:>13}")
+        lines.append(f"{_title(metric):<22}{elo:>10}{reward:>15}{gain:>13}{both:>12}")
     return lines
 
 
@@ -142,6 +149,7 @@ def _verdict(document: Document) -> list[str]:
         f"Winner: {WINNERS[document['winner']]} ({words.evidence(document)})",
         *_wrapped(document["verdict"]["sentence"], indent="  "),
         *_wrapped(words.prompts_needed(document), indent="  "),
+        *_wrapped(words.recommended(document), hanging="  "),
         *_said("Warning", document["verdict"]["warnings"]),
     ]
 
@@ -154,11 +162,26 @@ def _cross_validated_table(document: Document) -> list[str]:
         RULE,
     ]
     for metric in METRICS:
-        elo, reward = (_crossed(document, system, metric) for system in CONTENDERS)
+        elo, reward, _ = (_crossed(document, system, metric) for system in CONTENDERS)
         gain = document["improvement"][metric]
         change = estimate(gain["difference"], gain["ci95"], signed=True)
         lines.append(f"{_title(metric):<16}{elo:>21}{reward:>21}{change:>22}")
     return lines
+
+
+def _combined_table(document: Document) -> list[str]:
+    lines = [f"{'Metric':<16}{'Combined':>21}{'− Elo Offset':>22}{'− Reward Model':>21}", RULE]
+    for metric in METRICS:
+        both = _crossed(document, "combined", metric)
+        lines.append(f"{_title(metric):<16}{both:>21}" + _comparisons(document, metric, (22, 21)))
+    return lines
+
+
+def _comparisons(document: Document, metric: str, widths: tuple[int, int]) -> str:
+    """System C minus each of the two others, in cells of these widths."""
+    gains = [found[metric] for found in document["comparisons"].values()]
+    cells = [estimate(gain["difference"], gain["ci95"], signed=True) for gain in gains]
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
 def _crossed(document: Document, system: str, metric: str) -> str:
@@ -177,9 +200,10 @@ def _estimates_table(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) 
 
 def _hypotheses(document: Document) -> list[str]:
     lines = []
-    for key, title in HYPOTHESES.items():
-        said = f"{title}: {document['hypotheses'][key]['verdict']}. {words.because(document, key)}"
-        lines += _wrapped(said, hanging="  ")
+    for system, whose in (("reward_model", ""), ("combined", ", combined system")):
+        for key, title in HYPOTHESES.items():
+            verdict = words.tested(document, system)[key]["verdict"]
+            lines += _wrapped(f"{title}{whose}: {verdict}. {words.because(document, key, system)}", hanging="  ")
     return lines
 
 
