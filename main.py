@@ -50,7 +50,12 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
         findings = experiment.ablated(findings, data, features, ratings, plan, params, clock)
     document = results.document(about(job, run, features, ratings), findings)
     paths = files.write_results(document, run.results_dir)  # what was measured is written before it is told
-    learned.keep(job, run, data, systems, plan, document)
+    systems = experiment.fit_all(systems, plan)
+    learned.keep(
+        job.cache_dir, job.name, systems.elo, systems.reward, systems.combined,
+        ratings={model: rating.elo for model, rating in ratings.items()},
+        origin=learned.made_from(job, run.base_model), document=document,
+    )  # fmt: skip
     console.print_points(document)
     console.print_final(document)
     console.print_ablation(document)
@@ -88,13 +93,16 @@ def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, co
 
 def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
     """The experiment on people's votes in the place of a simulated persona's."""
-    from cli import preflight
+    from cli import learned, preflight
     from core.files import lock
     from people import run as people
 
     name, votes = people.read(args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir)
     with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
-        people.run(name, votes, params, preflight.how_to_read(args, command), refresh=bool(args.refresh))
+        run = preflight.how_to_read(args, command)
+        document, kept = people.run(name, votes, params, run, refresh=bool(args.refresh))
+        origin = learned.made_from_votes(votes.models, len(votes.prompts), run.base_model)
+        learned.keep(run.cache_dir, name, *kept.systems, ratings=kept.ratings, origin=origin, document=document)
     return 0
 
 
@@ -104,6 +112,10 @@ def run(args: Namespace, command: str) -> int:
     check_combination(args)
     if args.preferences:
         return run_votes(args, params, command)
+    if args.rank is not None:
+        from cli import learned
+
+        args = learned.recalled(args)
     from cli import check, preflight
     from core.files import lock
 

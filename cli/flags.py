@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
         p.add_argument(f"--{name}", help=about.replace("%", "%%") + shown, **kind)  # type: ignore[arg-type]
 
     d = config.EXPERIMENT_CONFIG
-    flag("persona", "whose preferences", choices=[*config.PERSONAS, "all"], default="coder")
+    whose = f"whose preferences: {', '.join(config.PERSONAS)} or all; with --rank also a run on votes, by its name"
+    flag("persona", whose, metavar="NAME", default="coder")
     flag("num_prompts", "prompts generated per persona, at least 5", type=int, default=d.num_prompts)
     flag("eval_freq", "evaluate every N preferences", type=int, default=d.evaluation_frequency)
     flag("lambda_reg", "weight of the rank regularization; 0 means none", type=float, default=d.lambda_reg)
@@ -110,6 +111,14 @@ def check_combination(args: argparse.Namespace) -> None:
     for flag in ("judge", "base_model", "preferences", "rank"):
         if getattr(args, flag) is not None and not getattr(args, flag).strip():
             raise UsageError(f"--{flag} is empty: give it a value or leave it out.")
+    if args.persona not in (*config.PERSONAS, "all") and args.rank is None:
+        raise UsageError(
+            f"--persona {args.persona}: it is one of {', '.join(config.PERSONAS)} or all; with --rank also the name of "
+            "a run on votes."
+        )
+    if args.rank is not None and _is_file(args.rank):
+        quoted = shlex.quote(args.rank)
+        raise UsageError(f"--rank {quoted} is a file: did you mean --rank - < {quoted}? It reads one prompt a line.")
     modes = [name for name in ("preferences", "rank", "vote", "check") if getattr(args, name) not in (None, False)]
     if len(modes) > 1:
         raise UsageError(f"--{modes[0]} and --{modes[1]} do not go together: take one of them.")
@@ -125,6 +134,13 @@ def check_combination(args: argparse.Namespace) -> None:
             raise UsageError(f"--{flag} goes with --{needed} only.")
     if args.backend == "embedded" and args.ground_truth != "round_robin":
         raise UsageError("--ground_truth listwise and both need Ollama: the embedded model weighs texts one by one.")
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # longer than any name, or with a character that no name has
+        return False
 
 
 def personas(args: argparse.Namespace) -> list[str]:

@@ -204,7 +204,7 @@ def job(args: Namespace, backend: Backend, params: ExperimentConfig, persona: st
     """All that the data stages need for one persona."""
     return Job(
         name=persona,
-        persona=config.PERSONAS[persona],
+        persona=config.PERSONAS.get(persona) or config.Persona(persona, "", "", (), ()),  # a run on people's votes
         contestants=backend.contestants,
         judge=backend.judge,
         llm=backend.llm,

@@ -135,6 +135,13 @@ def fit(systems: Systems, plan: Design, clock: Clock) -> Systems:
     return systems
 
 
+def fit_all(systems: Systems, plan: Design) -> Systems:
+    """The contenders as they are kept for later: trained on every prompt."""
+    for ranker in systems.contenders:
+        ranker.fit(plan.preferences)
+    return systems
+
+
 # ── What they show ───────────────────────────────────────────────────────────────────────────────────────
 
 

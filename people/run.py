@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import config
 import evaluation
 from base.features import Features, compute_features
+from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import UsageError
@@ -35,14 +36,22 @@ RATED = "Bradley-Terry over everyone's training votes; each person starts from e
 GIVEN = "the Arena's, where it lists the model: one person alone has nobody else to start from"
 
 
+class Kept(NamedTuple):
+    """What was learned of all votes, for later."""
+
+    systems: tuple[EloSystem, RewardModel, Combined]
+    ratings: Ratings
+    """System C's global ratings."""
+
+
 def read(source: str, *, skip_bad_rows: bool, cache_dir: Path) -> tuple[str, Votes]:
     """The name of a run on the votes in ``source`` (a file or a hub id), and the votes. Raises UsageError and
     MissingError where they can't be used; nothing is written."""
     return run_name(source), load_votes(source, skip_bad_rows=skip_bad_rows, cache_dir=cache_dir)
 
 
-def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh: bool) -> dict[str, Any]:
-    """The experiment on votes: write its files, then say what they hold. Returns the results document.
+def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh: bool) -> tuple[dict[str, Any], Kept]:
+    """The experiment on votes: write its files, then say what they hold. Returns the results document and the systems.
 
     ``run.label`` is made here, from the votes. ``refresh`` computes all features anew.
     """
@@ -60,35 +69,33 @@ def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh:
             cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh,
         )  # fmt: skip
     crowd = assemble(votes, features, params, run.cache_dir)
-    measured, elo, reward = experiment(crowd, clock)
-    models = _ratings(crowd, elo)
+    measured, systems = experiment(crowd, clock)
+    models = _ratings(crowd, systems[0])
     about = About(name, "votes", "the people themselves", run, params, features.has_score, models)
     results = document(about, measured)
     paths = write_results(results, run.results_dir)
-    elo.save(run.cache_dir / config.ELO_STATE_FILE.format(name=name))
-    reward.save(run.cache_dir / config.REWARD_HEAD_FILE.format(name=name))
     console.print_counts(results["counts"])
     console.print_training(results["counts"]["preferences"], params.evaluation_frequency)
     console.print_points(results)
     console.print_final(results)
     print("\nWritten: " + ", ".join(map(str, paths)))
-    return results
+    return results, Kept(systems, crowd.given)
 
 
-def experiment(crowd: Crowd, clock: Clock) -> tuple[Findings, EloSystem, RewardModel]:
-    """What is measured, and both systems as they are kept for later."""
+def experiment(crowd: Crowd, clock: Clock) -> tuple[Findings, tuple[EloSystem, RewardModel, Combined]]:
+    """What is measured, and the systems as they are kept for later."""
     ballots, params = crowd.ballots, crowd.params
     _, test = evaluation.split(ballots.prompt_ids, params.train_prompts, params.random_seed)
     tested = ballots.mask(test)
     counts = curve_counts(crowd, [tested, *crowd.folds])
     with clock.stage("training"):
         once = predict(crowd, [tested], counts)
-        elo, reward = learned(crowd, tested)
+        systems = learned(crowd)
     with clock.stage("cross_validation"):
         crossed = predict(crowd, crowd.folds, counts)
     with clock.stage("evaluation"):
-        measured = findings(crowd, once, crossed, reward.history)
-    return dataclasses.replace(measured, timings_s=clock.seconds), elo, reward
+        measured = findings(crowd, once, crossed, systems[1].history)
+    return dataclasses.replace(measured, timings_s=clock.seconds), systems
 
 
 def _ratings(crowd: Crowd, elo: EloSystem) -> tuple[Rating, ...]:

@@ -261,12 +261,12 @@ def _try_strengths(crowd: Crowd, training: Ints, train: Sequence[str], test: Seq
 # ── What is kept for later ───────────────────────────────────────────────────────────────────────────────
 
 
-def learned(crowd: Crowd, test: Mask) -> tuple[EloSystem, RewardModel]:
-    """Both systems from all votes outside ``test``: for several people what a new person starts from, for one person
-    alone what was learned of them."""
-    votes = crowd.order[~test[crowd.ballots.prompt[crowd.order]]]
-    train_ids = [p for p, out in zip(crowd.ballots.prompt_ids, test, strict=True) if not out]
-    ratings, reward = _fit_shared(crowd, votes, train_ids)
+def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
+    """All systems from all votes: for several people what a new person starts from, for one person alone what was
+    learned of them."""
+    votes, ids = crowd.chosen(crowd.order), crowd.ballots.prompt_ids
+    ratings, reward = _fit_shared(crowd, crowd.order, ids)
+    combined = Combined(crowd.features, crowd.given, crowd.params).fit(votes, prompt_ids=ids)
     if len(crowd.ballots.users) > 1:
-        return EloSystem(ratings, crowd.params.elo_k), reward
-    return EloSystem(crowd.given, crowd.params.elo_k).fit(crowd.chosen(votes)), reward
+        return EloSystem(ratings, crowd.params.elo_k), reward, combined
+    return EloSystem(crowd.given, crowd.params.elo_k).fit(votes), reward, combined
