@@ -326,7 +326,7 @@ def test_what_votes_taught_ranks_the_models_that_were_voted_on(
         {
             "user": "me", "prompt_id": f"p{i}", "prompt": f"Question {i}?", "model_a": "gemma3:4b",
             "response_a": f"A long answer to {i}.", "model_b": "mistral:7b", "response_b": f"No {i}.",
-            "outcome": i % 8 > 0,
+            "outcome": float(i % 8 > 0),
         }
         for i in range(40)
     ]  # fmt: skip
