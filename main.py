@@ -8,18 +8,19 @@ python main.py --check                            what is there, what is missing
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cli.flags import check_combination, configure, parser
+from cli.flags import check_combination, command_like, configure, parser
 from core.errors import SuiteError
 
 if TYPE_CHECKING:
     from base.features import Features
-    from cli.preflight import Backend
+    from cli.backend import Backend
     from config import ExperimentConfig
     from core.findings import About, Run
     from core.records import Rating
@@ -98,11 +99,17 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
     from people import run as people
 
     name, votes = people.read(args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir)
+    if args.check:
+        from people.listing import show
+
+        return show(args.preferences, votes)
     with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
         run = preflight.how_to_read(args, command)
         document, kept = people.run(name, votes, params, run, refresh=bool(args.refresh))
         origin = learned.made_from_votes(votes.models, len(votes.prompts), run.base_model)
         learned.keep(run.cache_dir, name, *kept.systems, ratings=kept.ratings, origin=origin, document=document)
+        ask = command_like(["--persona", name, "--rank", "PROMPT"], args, ("cache_dir",))
+        print(f"Which of these models for a prompt? {ask}")
     return 0
 
 
@@ -148,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=stream, force=True)
     logging.getLogger("ranking").setLevel(args.log_level.upper())
     try:
-        status = run(args, "python main.py " + " ".join(sys.argv[1:] if argv is None else argv))
+        status = run(args, "python main.py " + shlex.join(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return status
     except SuiteError as error:

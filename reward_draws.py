@@ -1,7 +1,8 @@
-"""What System B's trainings look at beside preferences: rated responses, from which the rank regularization draws."""
+"""What System B's trainings look at: texts, the rated ones among them, and what each step compares, drawn."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple, Self
@@ -70,3 +71,27 @@ class Texts(NamedTuple):
     inputs: np.ndarray  # [all texts, components]
     base: np.ndarray  # [all texts]
     rated: Rated
+
+
+class Draws(NamedTuple):
+    """What one training compares in each of its steps: arrays [steps, …]."""
+
+    rows: np.ndarray  # of texts: a of every preference, b of every preference, then what ``Rated`` drew
+    outcome: np.ndarray  # of each preference
+    share: np.ndarray  # 1 / preferences in the step; 0 where an epoch's last step is short of them
+    expected: np.ndarray  # of each rated pair
+    rated_share: np.ndarray
+
+    @classmethod
+    def of(
+        cls, pairs: np.ndarray, outcomes: np.ndarray, rated: Rated, params: ExperimentConfig, rng: np.random.Generator
+    ) -> Self:
+        """Each epoch all preferences (``pairs`` [n, 2] of rows) in a new order, and what is rated beside each step."""
+        n, size = len(pairs), params.batch_size
+        order = np.full((params.max_epochs, math.ceil(n / size) * size), -1)  # -1: no preference is left
+        order[:, :n] = [rng.permutation(n) for _ in range(params.max_epochs)]
+        order = order.reshape(-1, size)
+        share = np.asarray((order >= 0) / (order >= 0).sum(axis=1, keepdims=True), np.float32)
+        a, b = np.moveaxis(pairs[order], 2, 0)
+        more, expected, rated_share = rated.draw(len(order), params, rng)
+        return cls(np.concatenate([a, b, more], axis=1), outcomes[order], share, expected, rated_share)

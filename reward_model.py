@@ -20,11 +20,10 @@ import contextlib
 import copy
 import dataclasses
 import json
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -35,7 +34,7 @@ from core.errors import MissingError, UsageError
 from core.files import read_tensors, write_tensors
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference
-from reward_draws import Rated, Texts
+from reward_draws import Draws, Rated, Texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +47,7 @@ EPSILON = 1e-6  # above the rounding of a float32 gradient, which Adam would mag
 CHUNK_FLOATS = 1 << 18  # parameters trained side by side: with gradients and moments they stay in the cache
 STRETCH = 1000  # steps unpacked at once
 
+M = TypeVar("M", bound="RewardModel")
 Head = Mapping[str, np.ndarray]
 """``hidden`` [hidden, components] and ``bias`` [hidden, 1], ``output`` [1, hidden], ``direct`` [1, components]."""
 
@@ -97,20 +97,10 @@ def list_mle(rewards: Tensor, share: Tensor) -> Tensor:
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Draws(NamedTuple):
-    """What one training compares in each of its steps: arrays [steps, …]."""
-
-    rows: np.ndarray  # of texts: a of every preference, b of every preference, then what ``Rated`` drew
-    outcome: np.ndarray  # of each preference
-    share: np.ndarray  # 1 / preferences in the step; 0 where an epoch's last step is short of them
-    expected: np.ndarray  # of each rated pair
-    rated_share: np.ndarray
-
-
 def train(
-    draws: Sequence[Draws], texts: Sequence[Texts], first: Head, params: ExperimentConfig, device: str
+    draws: Sequence[Draws], texts: Sequence[Texts], first: Sequence[Head], params: ExperimentConfig, device: str
 ) -> list[tuple[Head, np.ndarray]]:
-    """Train n heads side by side from ``first``; those with the most steps must come first.
+    """Train n heads side by side, each from its ``first``; those with the most steps must come first.
 
     Returns each head and its losses [steps, 2]: the preferences', and the regularization's before λ.
     """
@@ -118,6 +108,7 @@ def train(
     from torch.nn.functional import embedding
     from torch.nn.utils.rnn import pad_sequence
 
+    device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     n, steps = len(draws), [len(d.rows) for d in draws]
     distinct = list({id(t): t for t in texts}.values())  # their texts stand below each other, once
     starts = np.cumsum([0, *(len(t.inputs) for t in distinct)])
@@ -129,7 +120,7 @@ def train(
     listwise = params.regularizer == "listmle"
     parts = 2 * params.batch_size, drawn[0].shape[2] - 2 * params.batch_size
     losses = torch.zeros(steps[0], n, 2, device=device)
-    values = {name: torch.from_numpy(v).to(device).repeat(n, 1, 1) for name, v in first.items()}
+    values = {name: torch.from_numpy(np.stack([head[name] for head in first])).to(device) for name in first[0]}
     moments = {name: (torch.zeros_like(v), torch.zeros_like(v)) for name, v in values.items()}
     for running, start, end in _stretches(steps):
         # A head that has made its own steps must not go on by its momentum. So the optimizer is given the running ones
@@ -217,27 +208,14 @@ class RewardModel(Ranker):
 
         ``start``: a fitted model from whose head, and with whose view of texts, every training goes on.
         """
-        import torch
-        from tqdm import tqdm
+        model = copy.copy(self)._learn(start._view, start._head) if start else self
+        return fit_together([model] * len(sets), sets, go_on=start is not None)
 
-        kinds = {(s.prompt_ids, s.held_out): s for s in sets}
-        shared = {kind: self._texts(s, start._view if start else None) for kind, s in kinds.items()}
-        texts = [shared[s.prompt_ids, s.held_out] for s in sets]
-        first = start._head if start else self._start()[0]
-        fitted = [copy.copy(self)._learn(t.view, first) for t in texts]
-        order = sorted((i for i, s in enumerate(sets) if s.preferences), key=lambda i: -len(sets[i].preferences))
-        device = self._device if self._device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        size = max(1, CHUNK_FLOATS // sum(array.size for array in first.values()))
-        # a bar only where there is time to see it, and a terminal to see it in
-        with tqdm(total=len(order), desc="training", disable=None, leave=False, delay=0.5) as bar, _one_thread():
-            for k in range(0, len(order), size):  # what a chunk draws is forgotten with it
-                chunk = order[k : k + size]
-                draws = [self._draw(sets[i], texts[i]) for i in chunk]
-                trained = train(draws, [texts[i] for i in chunk], first, self._params, device)
-                for i, (head, losses) in zip(chunk, trained, strict=True):
-                    fitted[i]._learn(texts[i].view, head, self._epochs(losses, len(sets[i].preferences)))
-                bar.update(len(chunk))
-        return fitted
+    def with_params(self, params: ExperimentConfig, ratings: Mapping[str, float | None] | None = None) -> Self:
+        """The same texts and what is learned of them, to be trained further by other parameters or ratings."""
+        other = copy.copy(self)
+        other._params, other._ratings = params, self._ratings if ratings is None else ratings
+        return other
 
     def scores(self, prompt_id: str) -> dict[str, float]:
         """The reward of every contestant's response to this prompt."""
@@ -283,21 +261,13 @@ class RewardModel(Ranker):
         return Texts(view, inputs, base, Rated.of(rated, places, p.regularizer))
 
     def _draw(self, s: TrainingSet, texts: Texts) -> Draws:
-        """Each epoch all preferences in a new order, and beside each step some of what is rated."""
-        p, n, rng = self._params, len(s.preferences), self._start()[1]
-        order = np.full((p.max_epochs, math.ceil(n / p.batch_size) * p.batch_size), -1)  # -1: nothing is left
-        order[:, :n] = [rng.permutation(n) for _ in range(p.max_epochs)]
-        order = order.reshape(-1, p.batch_size)
         index = self._features.index
         try:
-            pairs = [(index[one.prompt_id, one.model_a], index[one.prompt_id, one.model_b]) for one in s.preferences]
+            pairs = [(index[p.prompt_id, p.model_a], index[p.prompt_id, p.model_b]) for p in s.preferences]
         except KeyError as error:
             raise UsageError(f"A preference is about a response without features: {error}") from error
-        a, b = np.moveaxis(np.array(pairs)[order], 2, 0)
-        outcome = np.array([one.outcome for one in s.preferences], np.float32)[order]
-        share = np.asarray((order >= 0) / (order >= 0).sum(axis=1, keepdims=True), np.float32)
-        rated, expected, rated_share = texts.rated.draw(len(order), p, rng)
-        return Draws(np.concatenate([a, b, rated], axis=1), outcome, share, expected, rated_share)
+        outcomes = np.array([p.outcome for p in s.preferences], np.float32)
+        return Draws.of(np.array(pairs), outcomes, texts.rated, self._params, self._start()[1])
 
     def _epochs(self, losses: np.ndarray, n: int) -> tuple[EpochLoss, ...]:
         """Means over each epoch's n preferences, and over its steps, from the losses [steps, 2] of one training."""
@@ -342,3 +312,38 @@ class RewardModel(Ranker):
         if about["base"] != features.base or len(view.centre) != model._pooled.shape[1]:
             raise UsageError(f"The head {path} was trained on the base {about['base']}, not {features.base}. {FIX}")
         return model._learn(view, head, history)
+
+
+def fit_together(models: Sequence[M], sets: Sequence[TrainingSet], *, go_on: bool = False) -> list[M]:
+    """A training of each model on its set, those of the same parameters side by side; the models stay as they are.
+
+    ``go_on``: from what each model has learned, with its view of texts, instead of from the start.
+    """
+    from tqdm import tqdm
+
+    shared: dict[tuple[int, tuple[str, ...], str | None], Texts] = {}
+    texts = []
+    for model, s in zip(models, sets, strict=True):
+        kind = id(model), s.prompt_ids, s.held_out
+        if kind not in shared:
+            shared[kind] = model._texts(s, model._view if go_on else None)
+        texts.append(shared[kind])
+    first = [model._head if go_on else model._start()[0] for model in models]
+    fitted = [copy.copy(model)._learn(t.view, head) for model, t, head in zip(models, texts, first, strict=True)]
+    alike: dict[tuple[ExperimentConfig, str], list[int]] = defaultdict(list)
+    for i in sorted(range(len(sets)), key=lambda i: -len(sets[i].preferences)):  # the longest training first
+        if sets[i].preferences:
+            alike[models[i]._params, models[i]._device].append(i)
+    # a bar only where there is time to see it, and a terminal to see it in
+    bar = tqdm(total=sum(map(len, alike.values())), desc="training", disable=None, leave=False, delay=0.5)
+    with bar, _one_thread():
+        for (params, device), order in alike.items():
+            size = max(1, CHUNK_FLOATS // sum(array.size for array in first[order[0]].values()))
+            for k in range(0, len(order), size):  # what a chunk draws is forgotten with it
+                chunk = order[k : k + size]
+                draws = [models[i]._draw(sets[i], texts[i]) for i in chunk]
+                trained = train(draws, [texts[i] for i in chunk], [first[i] for i in chunk], params, device)
+                for i, (head, losses) in zip(chunk, trained, strict=True):
+                    fitted[i]._learn(texts[i].view, head, models[i]._epochs(losses, len(sets[i].preferences)))
+                bar.update(len(chunk))
+    return fitted

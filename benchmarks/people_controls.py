@@ -34,7 +34,8 @@ from people.votes import Votes, load_votes
 
 def personal_gains(votes: Votes, features: Features, cache_dir: Path) -> dict[str, Difference | None]:
     """Cross-validated change of ranking accuracy through own votes, by system; prints every system's accuracy."""
-    crowd = people.assemble(votes, features, people.fitting(EXPERIMENT_CONFIG, len(votes.prompts)), cache_dir)
+    rated, _ = people.arena_ratings(votes, cache_dir)
+    crowd = people.assemble(votes, features, people.fitting(EXPERIMENT_CONFIG, len(votes.prompts)), rated)
     predicted = predict(crowd, crowd.folds, curve_counts(crowd, crowd.folds))
     values = {
         name: ps.accuracies(scores[None], crowd.ballots, predicted.tested)[0]

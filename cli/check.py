@@ -12,16 +12,16 @@ import tempfile
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 import config
-from cli import preflight
+from cli import openai_server, preflight
+from cli.backend import Backend, Finding
 from cli.counting import Calls, Costs, by_model, by_stage
 from cli.flags import STAGE_FILES
-from cli.preflight import Backend
 from config import ExperimentConfig
 from core.errors import MissingError, UsageError
 from stages.tasks import TEMPLATES, Job, load_template
@@ -30,15 +30,6 @@ if TYPE_CHECKING:
     from llm.ollama import ModelInfo, OllamaModel
 
 GIB = 1024**3
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. ``fix``: the command that gets it, where it is missing."""
-
-    about: str
-    said: str
-    fix: str = ""
 
 
 def check(args: Namespace, backend: Backend, params: ExperimentConfig) -> int:
@@ -110,6 +101,8 @@ def _needed(args: Namespace, backend: Backend, costs: Costs) -> Iterator[Finding
     """The server, each model and the reward base."""
     if backend.name == "ollama":
         yield from _server(args, backend, by_model(costs.total()))
+    elif backend.name == "openai":
+        yield from openai_server.findings(backend, by_model(costs.total()))
     else:
         yield _embedded("Embedded model", needed=bool(costs.total()))
     yield _base(args, backend)
@@ -122,6 +115,8 @@ def _server(args: Namespace, backend: Backend, calls: Mapping[str, int]) -> Iter
         instead = f"without {flags}" if flags else "without it"
         fix = f"`ollama serve`; OLLAMA_HOST=… where it runs elsewhere; or --backend embedded {instead}"
         said = f"no server answers at {llm.display_host}"
+        if other := openai_server.instead_of_ollama(llm.display_host):
+            said += f" as Ollama does. {other}"
         yield Finding("Ollama", said, fix) if calls else Finding("Ollama", f"{said}, and everything is cached")
         return
     yield Finding("Ollama", f"version {llm.version()} answers at {llm.display_host}")
@@ -239,6 +234,8 @@ def _cost_lines(jobs: Sequence[Job], costs: Costs) -> Iterator[str]:
     total = costs.total()
     if total and weighs:
         yield "A call is one text: a draft of a prompt, an answer, or an answer read by one reader."
+    if total and jobs[0].llm.backend == "openai":
+        yield from openai_server.token_lines(costs)
     if total:
         yield _estimate(total, _timings(jobs), 1 if weighs else jobs[0].params.concurrency)
 

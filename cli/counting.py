@@ -10,17 +10,24 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import evaluation
 from core.clock import Clock
 from core.errors import MissingError
 from data_generation import Data, make_data, rankings_by
-from llm.interface import Choice, Completion, Decision, Request
+from llm.interface import BYTES_PER_TOKEN, Choice, Completion, Decision, Request, estimate_tokens
 from stages.tasks import Job
 
 Calls = Counter[tuple[str, str]]
 """(stage, model) → calls; for a model that weighs, a call is one text: a draft, an answer, or one reading of one."""
+
+
+class Tokens(NamedTuple):
+    """Tokens that a model reads and writes, by estimate and at most: every answer at its limit."""
+
+    read: int = 0
+    written: int = 0
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class Costs:
     personas: Mapping[str, Calls]
     comparison: Calls
     """For every persona to judge the others' test prompts."""
+    tokens: Mapping[str, Tokens]
+    """By model; only of those that a server has."""
 
     def total(self) -> Calls:
         """All of them together."""
@@ -63,7 +72,7 @@ def count(jobs: Sequence[Job], digests: Mapping[str, str]) -> Costs:
     for job in looking:
         data.append(make_data(job, clock, ids_for_testing(job)))
         personas[job.name] = llm.taken()
-    return Costs(personas, _compared(looking, data, llm, clock))
+    return Costs(personas, _compared(looking, data, llm, clock), llm.tokens)
 
 
 def count_comparison(jobs: Sequence[Job], data: Sequence[Data]) -> Calls:
@@ -93,6 +102,7 @@ class Counting:
     def __init__(self, job: Job, digests: Mapping[str, str], clock: Clock) -> None:
         self.backend, self.weighs_options = job.llm.backend, job.llm.weighs_options
         self._job, self._digests, self._clock = job, digests, clock
+        self.tokens: dict[str, Tokens] = {}
         self._asked: set[Request | Choice] = set()
         self._calls: Calls = Counter()
 
@@ -116,7 +126,9 @@ class Counting:
             self._count(request, 1)
             text = " ".join(re.findall(r"\w+", request.prompt)[-12:])  # where a topic stands
             parsed = self._obey(request) if request.schema else None
-            yield index, Completion(f"{text} {_unique(request.seed)}.", tokens=0, seconds=0.0, parsed=parsed)
+            # as long as an answer may be, so that what a judge will be shown is not taken for less
+            rest = "x" * (BYTES_PER_TOKEN * request.num_predict if self.backend == "openai" else 0)
+            yield index, Completion(f"{text} {_unique(request.seed)}. {rest}", tokens=0, seconds=0.0, parsed=parsed)
 
     def choose(self, choices: Sequence[Choice]) -> Iterator[tuple[int, Decision]]:
         """The first option, always."""
@@ -129,6 +141,10 @@ class Counting:
             self._asked.add(question)
             model = self._job.judge if self.weighs_options else question.model  # styles are no models of their own
             self._calls[self._clock.running, model] += calls
+            if not self.weighs_options:
+                before = self.tokens.get(model, Tokens())
+                read = before.read + estimate_tokens((question.system or "") + question.prompt)
+                self.tokens[model] = Tokens(read, before.written + question.num_predict)
 
     def _obey(self, request: Request) -> Any:
         """Every list of labels whole, every other list as long as a batch of prompts."""

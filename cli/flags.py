@@ -54,14 +54,17 @@ def parser() -> argparse.ArgumentParser:
     flag("eval_freq", "evaluate every N preferences", type=int, default=d.evaluation_frequency)
     flag("lambda_reg", "weight of the rank regularization; 0 means none", type=float, default=d.lambda_reg)
     flag("incremental", "retrain System B at every evaluation point on the preferences so far", action="store_true")
-    flag("backend", "auto takes Ollama where it answers", choices=["auto", "ollama", "embedded"], default="auto")
-    everyone = "a subset of the contestants, or other Ollama tags (default: all configured)"
+    servers = "auto takes Ollama where it answers; openai: any server with the OpenAI API, at OPENAI_BASE_URL"
+    flag("backend", servers, choices=["auto", "ollama", "openai", "embedded"], default="auto")
+    everyone = "a subset of the contestants, or other models of the server (default: all configured)"
     flag("models", everyone, nargs="+", metavar="TAG")
     flag("judge", f"the model that writes prompts and judges (default: {config.DEFAULT_JUDGE})", metavar="TAG")
     flag("base_model", "hub id or folder of the reward base", default="auto")
     truths = ["round_robin", "listwise", "both"]
     flag("ground_truth", "how test prompts are truly ranked", choices=truths, default="round_robin")
-    votes = "real human votes instead of generated data: JSON Lines, CSV, Parquet or a hub id"
+    votes = (
+        "real human votes instead of generated data: JSON Lines, JSON, CSV, Parquet, a hub id, or an export (README)"
+    )
     flag("preferences", votes, metavar="FILE")
     flag("skip_bad_rows", "with --preferences: leave wrong rows out, counted", action="store_true")
     rank = "rank the contestants for this prompt with what was learned; - reads prompts from stdin"
@@ -73,13 +76,14 @@ def parser() -> argparse.ArgumentParser:
     flag("seed", "seeds everything that draws", type=int, default=d.random_seed)
     flag("cache_dir", "where answers are kept", type=_folder, default=Path("cache"))
     flag("results_dir", "where results are written", type=_folder, default=Path("results"))
-    flag("concurrency", "requests in flight to Ollama", type=int, default=d.concurrency)
-    flag("timeout", "seconds for one request to Ollama", type=float, default=d.timeout)
+    flag("concurrency", "requests in flight to a server", type=int, default=d.concurrency)
+    flag("timeout", "seconds for one request to a server", type=float, default=d.timeout)
     limits = f"tokens for one answer (default: {d.num_predict}; embedded: {config.EMBEDDED_NUM_PREDICT})"
     flag("num_predict", limits, type=int)
     flag("folds", "parts of the cross-validation by prompt", type=int, default=d.folds)
     flag("batch_size", "preferences a training step", type=int, default=d.batch_size)
-    flag("check", "look only: what is there, what is missing, what the run will cost", action="store_true")
+    look = "look only: what is there, what is missing, what the run will cost; with --preferences: what is read of them"
+    flag("check", look, action="store_true")
     anew = f"make this stage and what follows anew: {', '.join(STAGE_FILES)} or all"
     flag("refresh", anew, nargs="+", choices=[*STAGE_FILES, "all"], metavar="STAGE")
     flag("log_level", "debug shows each call", choices=["debug", "info", "warning", "error"], default="info")
@@ -120,7 +124,7 @@ def check_combination(args: argparse.Namespace) -> None:
         quoted = shlex.quote(args.rank)
         raise UsageError(f"--rank {quoted} is a file: did you mean --rank - < {quoted}? It reads one prompt a line.")
     modes = [name for name in ("preferences", "rank", "vote", "check") if getattr(args, name) not in (None, False)]
-    if len(modes) > 1:
+    if len(modes) > 1 and modes != ["preferences", "check"]:  # which shows what was read of the votes
         raise UsageError(f"--{modes[0]} and --{modes[1]} do not go together: take one of them.")
     for flag in ("models", "judge", "ablate") if args.preferences else ():
         if getattr(args, flag):
@@ -133,7 +137,7 @@ def check_combination(args: argparse.Namespace) -> None:
         if getattr(args, flag) and getattr(args, needed) is None:
             raise UsageError(f"--{flag} goes with --{needed} only.")
     if args.backend == "embedded" and args.ground_truth != "round_robin":
-        raise UsageError("--ground_truth listwise and both need Ollama: the embedded model weighs texts one by one.")
+        raise UsageError("--ground_truth listwise and both need a server: the embedded model weighs texts one by one.")
 
 
 def _is_file(text: str) -> bool:

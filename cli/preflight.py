@@ -13,19 +13,18 @@ import subprocess
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import config
+from cli import openai_server
+from cli.backend import Backend, Known, at_least_two, is_name
 from cli.counting import Costs, by_model, count
 from cli.flags import STAGE_FILES, personas
 from config import Contestant, ExperimentConfig
 from core.errors import MissingError, UsageError
 from core.files import keep_previous, refusal, write_json
 from core.findings import Run
-from core.records import Rating
-from llm.interface import LanguageModel
 from stages.tasks import Job
 
 if TYPE_CHECKING:
@@ -42,34 +41,6 @@ SKYWORK = (
     (12.0, "Skywork/Skywork-Reward-V2-Qwen3-4B"),
     (0.0, "Skywork/Skywork-Reward-V2-Qwen3-0.6B"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What an earlier run saw of a model; ``context`` in tokens, None where the server did not say."""
-
-    digest: str
-    context: int | None = None
-
-
-@dataclass(frozen=True)
-class Backend:
-    """Who is asked."""
-
-    name: str
-    llm: LanguageModel
-    judge: str
-    contestants: Mapping[str, Contestant]
-    ratings: Mapping[str, Rating] | None
-    """None: estimated from the data (embedded contestants). Ollama's are empty until ``begin``."""
-    label: str
-    notes: tuple[str, ...] = ()
-    answers: bool = True
-    """False: an Ollama server that does not answer."""
-    judge_context: int | None = None
-    """Tokens that the judge can be shown at most; None: as configured."""
-    known: Mapping[str, Known] = dataclasses.field(default_factory=dict)
-    """Ollama's models as an earlier run saw them."""
 
 
 # ── Reward base and device ───────────────────────────────────────────────────────────────────────────────
@@ -128,13 +99,16 @@ def choose_backend(args: Namespace, params: ExperimentConfig) -> Backend:
     this very run are all cached, or where its models are named; else the embedded model, said loudly."""
     if args.backend == "embedded":
         return _embedded(args)
+    if args.backend == "openai":
+        return openai_server.backend(args, params, _read_known(args.cache_dir))
     ollama = _ollama(args, params)
     if args.backend == "ollama" or ollama.answers or ollama_flags(args):
         return ollama
     if ollama.known and not args.refresh and not costs(args, ollama, params).total():
         return ollama
     where = ollama.llm.display_host  # type: ignore[attr-defined]
-    return _embedded(args, (f"NO OLLAMA SERVER ANSWERS AT {where}: the embedded model stands in for it.",))
+    note = f"NO OLLAMA SERVER ANSWERS AT {where}: the embedded model stands in for it."
+    return _embedded(args, (f"{note} {openai_server.instead_of_ollama(where)}".rstrip(),))
 
 
 def ollama_flags(args: Namespace) -> list[str]:
@@ -154,29 +128,20 @@ def _embedded(args: Namespace, notes: tuple[str, ...] = ()) -> Backend:
     styles = config.EMBEDDED_MODELS
     if args.judge not in (None, config.EMBEDDED_NAME):
         raise UsageError(f"--judge {args.judge}: the embedded backend has one model, {config.EMBEDDED_NAME}.")
-    names = _at_least_two(args.models) if args.models else list(styles)
+    names = at_least_two(args.models) if args.models else list(styles)
     if odd := [name for name in names if name not in styles]:
         raise UsageError(f"--models {odd[0]}: the embedded contestants are {', '.join(styles)}.")
     contestants = {name: styles[name] for name in names}
     return Backend("embedded", EmbeddedModel(), config.EMBEDDED_NAME, contestants, None, EMBEDDED_LABEL, notes)
 
 
-def _at_least_two(names: Sequence[str]) -> list[str]:
-    """The names without repeats. Raises UsageError where they are no contest."""
-    unique = list(dict.fromkeys(names))
-    if len(unique) < 2:
-        raise UsageError(f"--models {' '.join(names)}: a ranking needs at least two different contestants.")
-    return unique
-
-
 def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
     from llm.ollama import OllamaModel
 
-    tags = _at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
+    tags = at_least_two(args.models) if args.models else list(config.DEFAULT_MODELS)
     judge = args.judge or config.DEFAULT_JUDGE
     for flag, names in (("models", tags), ("judge", [judge])):
-        odd = [name for name in names if name.split() != [name] or not name.isprintable() or name.startswith("-")]
-        if odd:
+        if odd := [name for name in names if not is_name(name)]:
             raise UsageError(f"--{flag} {odd[0]!r} is no Ollama tag such as gemma3:4b; `ollama list` shows them.")
     known = _read_known(args.cache_dir)
     llm = OllamaModel(
@@ -241,7 +206,7 @@ def how_to_read(args: Namespace, command: str, backend: str | None = None) -> Ru
 
 # ── Models that changed ──────────────────────────────────────────────────────────────────────────────────
 
-# The digests and contexts of Ollama's models as of the last run that saw the server. With them a run on full caches
+# The digests and contexts of the servers' models as of the last run that saw the server. With them a run on full caches
 # needs no server, and a model that was pulled anew is noticed before it is asked again.
 MODELS_FILE = "model_digests.json"
 
@@ -266,6 +231,8 @@ def _digests(known: Mapping[str, Known]) -> dict[str, str]:
 
 def seen_now(backend: Backend) -> dict[str, Known]:
     """What the server has of this run's models; those that it lacks are left out, and all where it does not answer."""
+    if backend.name == "openai":
+        return openai_server.seen_now(backend)
     if backend.name != "ollama" or not backend.answers:
         return {}
     llm: OllamaModel = backend.llm  # type: ignore[assignment]
@@ -327,7 +294,7 @@ def rated(backend: Backend, table: ArenaTable) -> Backend:
     """The backend with its contestants' ratings from one table."""
     from stages import arena
 
-    contestants, matches = arena.contestants_for(backend.contestants, table)
+    contestants, matches = arena.contestants_for(backend.contestants, table, ollama=backend.name == "ollama")
     ratings = arena.ratings_for(contestants, table, matches)
     notes = (*backend.notes, *table.notes)
     return dataclasses.replace(backend, contestants=contestants, ratings=ratings, notes=notes)

@@ -25,7 +25,7 @@ from evaluation import BOUNDS
 
 if TYPE_CHECKING:
     from base.features import Base
-    from cli.preflight import Backend
+    from cli.backend import Backend
     from stages.tasks import Job
 
 EMBEDDED_SIZE = "135M"
@@ -175,7 +175,7 @@ def _sizes(job: Job) -> dict[str, tuple[int | None, str | None]]:
     from llm.ollama import OllamaModel
 
     if not isinstance(job.llm, OllamaModel):
-        return dict.fromkeys(job.contestants, (None, EMBEDDED_SIZE))
+        return dict.fromkeys(job.contestants, (None, EMBEDDED_SIZE if job.llm.weighs_options else None))
     installed = {}
     if job.llm.available():
         installed = job.llm.installed()

@@ -18,7 +18,8 @@ import config
 from cli.flags import command_like
 from core.files import append_line, drop_last_line, lock, move, read
 from core.records import Response
-from people.votes import Votes, read_lines, to_votes
+from people.reading import read_json
+from people.votes import Votes, to_votes
 
 if TYPE_CHECKING:
     from stages.tasks import Job
@@ -104,11 +105,11 @@ def read_own_votes(path: Path) -> Votes | None:
     """
     if not path.exists():
         return None
-    table, bad = read_lines(path)
+    rows, bad = read_json(path)
     torn = len(bad) == 1 and not path.read_bytes().endswith(b"\n")
-    if len(table) == 0 and (not bad or torn):
+    if len(rows) == 0 and (not bad or torn):
         return None
-    return to_votes(table, bad, str(path), skip_bad_rows=True, keep="last")
+    return to_votes(rows, bad, str(path), skip_bad_rows=True, keep="last")
 
 
 def vote_session(

@@ -17,13 +17,16 @@ from __future__ import annotations
 import functools
 import ipaddress
 import json
+import math
 import queue
 import socket
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -135,29 +138,49 @@ class Calls:
 
 
 class BadReplyError(Exception):
-    """An HTTP status that says error, or a body that is no JSON object or holds an ``error``."""
+    """An HTTP status that says error, or a body that is no JSON object or holds an ``error``.
 
-    def __init__(self, status: int, said: str) -> None:
+    ``body`` is all that the server said, ``wait`` the seconds for which it asks to be left alone.
+    """
+
+    def __init__(self, status: int, said: str, body: str = "", wait: float = 0.0) -> None:
         super().__init__(f"HTTP {status}: {said}")
-        self.status = status
+        self.status, self.body, self.wait = status, body, wait
 
 
 def check_reply(response: httpx.Response) -> None:
     """Raise BadReplyError with what the server said of an error: httpx's hook after the headers of a reply.
 
-    What it said is shortened and made printable, so that it can't drive a terminal.
+    What it said is shortened and made printable, so that it can't drive a terminal. A stream of events is let through.
     """
     if response.has_redirect_location:
+        return
+    if response.is_success and response.headers.get("content-type", "").startswith("text/event-stream"):
         return
     body = response.read().decode("utf-8", "replace")
     try:
         data = json.loads(body)
     except ValueError:
         data = None
-    if response.is_success and isinstance(data, dict) and "error" not in data:
+    if response.is_success and isinstance(data, dict) and data.get("error") is None:
         return
-    said = str(data["error"]) if isinstance(data, dict) and "error" in data else body
-    raise BadReplyError(response.status_code, "".join(c if c.isprintable() else " " for c in said[:200]).strip())
+    error = (data.get("error") or body) if isinstance(data, dict) else body
+    said = str(error.get("message", error) if isinstance(error, dict) else error)
+    printable = "".join(c if c.isprintable() else " " for c in said[:200]).strip()
+    raise BadReplyError(response.status_code, printable, body, wait_asked(response.headers))
+
+
+def wait_asked(headers: Mapping[str, str]) -> float:
+    """Seconds for which ``Retry-After`` asks not to be asked again, as a number or as a date; 0 where it doesn't."""
+    text = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        except ValueError:
+            return 0.0
+    return max(0.0, seconds) if math.isfinite(seconds) else 0.0
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """One small interface to a language model, and what is true of texts for any of them.
 
-Its implementations: ``ollama.OllamaModel`` over HTTP and ``embedded.EmbeddedModel``, a small model in this process.
+Its implementations: ``ollama.OllamaModel`` and ``openai.OpenAIModel`` over HTTP, and ``embedded.EmbeddedModel``, a
+small model in this process.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A choice among ``options``: words to say (Ollama) or whole continuations to be weighed (embedded)."""
+    """A choice among ``options``: words to say (a server) or whole continuations to be weighed (embedded)."""
 
     model: str
     prompt: str
@@ -73,12 +74,12 @@ class LanguageModel(Protocol):
     """What the data stages need of a language model."""
 
     backend: str
-    """"ollama" or "embedded"."""
+    """"ollama", "openai" or "embedded"."""
     weighs_options: bool
     """True where ``choose`` weighs each option by its likelihood, so that a judgement has no order of showing."""
 
     def identity(self, model: str) -> dict[str, Any]:
-        """Exactly which model this is (tag and digest): part of the hash of everything it answers."""
+        """Exactly which model this is, as far as it can be known: part of the hash of everything it answers."""
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
         """Yield (index, completion) as they finish. Requests to one model should stand together."""

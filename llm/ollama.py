@@ -24,7 +24,7 @@ from core.hub import within
 from llm.calls import PASSING, BadReplyError, Calls, certificates, check_reply, is_loopback
 from llm.interface import Choice, Completion, Decision, Request, estimate_tokens
 from llm.replies import as_decision, as_request, read_answer
-from llm.retry import KEPT, FailedAttemptError, persist
+from llm.retry import KEPT, REDRAW_TEMPERATURE, FailedAttemptError, persist
 
 if TYPE_CHECKING:
     from ollama import Client
@@ -35,7 +35,6 @@ T = TypeVar("T")
 DEFAULT_NUM_CTX = 8192
 KEEP_ALIVE = "30m"  # a model must not be unloaded while the suite reads or writes its caches
 PATIENCE = 3.0  # seconds in which a living server takes a connection, and says its version
-REDRAW_TEMPERATURE = 0.3  # at 0 another seed would draw the same useless answer again
 
 
 @dataclass(frozen=True, slots=True)

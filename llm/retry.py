@@ -16,7 +16,8 @@ log = logging.getLogger("ranking.llm")
 T = TypeVar("T")
 
 ATTEMPTS = 7  # about a minute of waiting; where 13 % of all attempts fail, one question in a million is lost
-LONGEST_WAIT = 30.0  # seconds between two attempts
+LONGEST_WAIT = 30.0  # seconds between two attempts, where the server does not ask for more
+REDRAW_TEMPERATURE = 0.3  # at 0 another seed would draw the same useless answer again
 KEPT = "All answers so far are kept: the same command goes on from there."
 
 
@@ -24,12 +25,14 @@ class FailedAttemptError(Exception):
     """An attempt failed and another may succeed.
 
     ``redraw``: the answer was at fault, so another one must be drawn. ``hint``: what a user can do if it goes on.
+    ``wait``: seconds that the server asks for before the next attempt.
     """
 
-    def __init__(self, what: str, *, redraw: bool = False, hint: str = "") -> None:
+    def __init__(self, what: str, *, redraw: bool = False, hint: str = "", wait: float = 0.0) -> None:
         super().__init__(what)
         self.redraw = redraw
         self.hint = hint
+        self.wait = wait
 
 
 def persist(
@@ -44,8 +47,9 @@ def persist(
     """Call ``attempt(number of redraws so far)`` until it succeeds.
 
     Capped in number and in time: not begun again after two time limits, so that a server that hangs is asked twice and
-    not seven times. The wait before another attempt doubles from ``first_wait``; once ``ended`` is set it is over at
-    once and nothing is tried again. Raises MissingError, naming ``about`` and ``address``, where no attempt succeeded.
+    not seven times. The wait before another attempt doubles from ``first_wait``, and is at least what the server asks
+    for; once ``ended`` is set it is over at once and nothing is tried again. Raises MissingError, naming ``about`` and
+    ``address``, where no attempt succeeded.
     """
     from tenacity import (
         Retrying,
@@ -65,9 +69,15 @@ def persist(
         redraws += isinstance(failure, FailedAttemptError) and failure.redraw
         log.info("%s: %s; asked again (attempt %d)", about, failure, state.attempt_number + 1)
 
+    doubled = wait_exponential(multiplier=first_wait, max=LONGEST_WAIT)
+
+    def wait(state: RetryCallState) -> float:
+        failure = state.outcome.exception() if state.outcome else None
+        return max(doubled(state), failure.wait if isinstance(failure, FailedAttemptError) else 0.0)
+
     retrying = Retrying(
         stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(2 * time_limit) | stop_when_event_set(ended),
-        wait=wait_exponential(multiplier=first_wait, max=LONGEST_WAIT),
+        wait=wait,
         retry=retry_if_exception_type(FailedAttemptError),
         before_sleep=note,
         sleep=sleep_using_event(ended),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ from report import console
 from reward_model import RewardModel
 
 RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
-GIVEN = "the Arena's, where it lists the model: one person alone has nobody else to start from"
+GIVEN = "one person alone has nobody else to start from: ratings are the Arena's, where it lists the model"
 
 
 class Kept(NamedTuple):
@@ -53,24 +54,28 @@ def read(source: str, *, skip_bad_rows: bool, cache_dir: Path) -> tuple[str, Vot
 def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh: bool) -> tuple[dict[str, Any], Kept]:
     """The experiment on votes: write its files, then say what they hold. Returns the results document and the systems.
 
-    ``run.label`` is made here, from the votes. ``refresh`` computes all features anew.
+    ``run.label`` is made here, from the votes. ``refresh`` computes all features anew and asks the hub for ratings.
     """
     from report.files import write_results
     from report.results import document
 
     clock = Clock()
     params = fitting(params, len(votes.prompts))
+    rated, about_ratings = arena_ratings(votes, run.cache_dir, refresh=refresh)
     left_out = (f"{len(votes.skipped)} wrong rows were left out",) if votes.skipped else ()
-    run = dataclasses.replace(run, label=_label(votes, run.base_model), notes=(*run.notes, *votes.notes, *left_out))
+    rows = (f"the votes row by row: {run.command} --check",) if votes.notes or votes.skipped else ()
+    notes = (*run.notes, *votes.notes, *left_out, *rows, *about_ratings)
+    run = dataclasses.replace(run, label=_label(votes, run.base_model), notes=notes)
     console.print_header(name, run.label, run.notes)
     with clock.stage("features"):
         features = compute_features(
             run.base_model, votes.prompts, votes.responses,
             cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh,
         )  # fmt: skip
-    crowd = assemble(votes, features, params, run.cache_dir)
+    crowd = assemble(votes, features, params, rated)
     measured, systems = experiment(crowd, clock)
-    models = _ratings(crowd, systems[0])
+    ratings = systems[0].ratings
+    models = tuple(rated.values()) or tuple(Rating(model, rating, RATED) for model, rating in ratings.items())
     about = About(name, "votes", "the people themselves", run, params, features.has_score, models)
     results = document(about, measured)
     paths = write_results(results, run.results_dir)
@@ -96,13 +101,6 @@ def experiment(crowd: Crowd, clock: Clock) -> tuple[Findings, tuple[EloSystem, R
     with clock.stage("evaluation"):
         measured = findings(crowd, once, crossed, systems[1].history)
     return dataclasses.replace(measured, timings_s=clock.seconds), systems
-
-
-def _ratings(crowd: Crowd, elo: EloSystem) -> tuple[Rating, ...]:
-    """The models with what a new person, or the one person alone, starts from."""
-    if len(crowd.ballots.users) == 1:
-        return tuple(Rating(model, rating, GIVEN) for model, rating in crowd.given.items())
-    return tuple(Rating(model, rating, RATED) for model, rating in elo.ratings.items())
 
 
 def run_name(source: str) -> str:
@@ -138,16 +136,24 @@ def _label(votes: Votes, base: str) -> str:
     return f"human votes of {people}; responses are read by {kind}"
 
 
-def assemble(votes: Votes, features: Features, params: ExperimentConfig, cache_dir: Path) -> Crowd:
-    """All that training is done with. Arena ratings are looked up only for a person alone."""
+def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tuple[dict[str, Rating], tuple[str, ...]]:
+    """The models' Arena ratings and what is to be said of them, for a person alone: nothing where others vote too."""
+    if len(votes.users) > 1:
+        return {}, ()
+    from stages import arena
+
+    table = arena.load_table(cache_dir, refresh=refresh)
+    contestants, matches = arena.contestants_for(votes.models, table)
+    found = arena.ratings_for(contestants, table, matches)
+    proxies = tuple(f"{name}: rated by {rating.source}" for name, rating in found.items() if rating.proxy)
+    rated = {name: dataclasses.replace(rating, ollama_tag=None) for name, rating in found.items()}
+    return rated, (GIVEN, *table.notes, *proxies)
+
+
+def assemble(votes: Votes, features: Features, params: ExperimentConfig, rated: Mapping[str, Rating]) -> Crowd:
+    """All that training is done with. ``rated``: the Arena's ratings of a person alone, else empty."""
     lengths = np.zeros(len(features.index))
     for response in votes.responses:
         lengths[features.index[response.prompt_id, response.model]] = len(response.text)
-    given: Ratings = dict.fromkeys(votes.models)
-    if len(votes.users) == 1:
-        from stages import arena
-
-        table = arena.load_table(cache_dir)
-        contestants, matches = arena.contestants_for(votes.models, table)
-        given = {model: rating.elo for model, rating in arena.ratings_for(contestants, table, matches).items()}
+    given: Ratings = {model: rated[model].elo if model in rated else None for model in votes.models}
     return Crowd(tabulate(votes, features.index), features, lengths, params, given)

@@ -22,7 +22,7 @@ from elo_system import UNRATED_START, EloSystem, starting_ratings
 from evidence.baselines import RandomRanking
 from people.ballots import Array, Crowd, Ints, Mask, Ratings, leave_one_out, strengths
 from people.scores import BASELINES, CONTENDERS, Predicted, Values, difference, hits, people_mean
-from reward_model import RewardModel
+from reward_model import RewardModel, fit_together
 
 CURVE_POINTS = 25
 SHARED_VISITS = 100_000  # a shared head meets at most so many votes, each up to max_epochs times …
@@ -122,20 +122,20 @@ def _elo_offsets(crowd: Crowd, start: Array, own: Sequence[Ints], counts: Sequen
 
 
 def _train_heads(crowd: Crowd, test: Mask, training: Ints, own: Sequence[Ints], into: Predicted) -> None:
-    """Group by group: the shared head of everybody outside it, then a head of their own for all in it."""
+    """A shared head for each group, of everybody outside it; from there a head of their own for all in it."""
     ballots = crowd.ballots
     train_ids = [p for p, out in zip(ballots.prompt_ids, test, strict=True) if not out]
     strength = choose_strength(crowd, training, train_ids)
     points = into.counts if crowd.params.incremental else into.counts[-1:]
     cells = ballots.cells_by_user(test)
-    for group in crowd.groups:
-        outside = training[~np.isin(ballots.user[training], group)]
-        ratings, shared = _fit_shared(crowd, outside, train_ids)
+    outside = [training[~np.isin(ballots.user[training], group)] for group in crowd.groups]
+    for group, shared in zip(crowd.groups, _fit_shared(crowd, outside, train_ids), strict=True):
         asked = [int(user) for user in group if len(cells[user])]
         # whoever has fewer votes than a point needs has the same head there as at their last one: trained only once
         wanted = list(dict.fromkeys((user, min(n, len(own[user]))) for user in asked for n in points))
         votes = [own[user][:n] for user, n in wanted]
-        heads = dict(zip(wanted, _fit_personal(crowd, shared, ratings, votes, train_ids, strength), strict=True))
+        fitted = _fit_personal(crowd, [shared] * len(votes), votes, train_ids, strength)
+        heads = dict(zip(wanted, fitted, strict=True))
         for user in asked:
             texts = ballots.text[ballots.cell_prompt[cells[user]]]
             into.systems["shared_reward"][cells[user]] = _rewards(crowd, shared, texts)
@@ -145,38 +145,39 @@ def _train_heads(crowd: Crowd, test: Mask, training: Ints, own: Sequence[Ints], 
     into.strengths.append(strength)
 
 
-def _fit_shared(crowd: Crowd, votes: Ints, prompt_ids: Sequence[str]) -> tuple[Ratings, RewardModel]:
-    """Ratings for the rank regularization and a head, both of all these votes; without any they are the given ratings
-    and the untouched base. Whom the votes leave unjudged is unrated."""
-    models, ratings = crowd.ballots.models, crowd.given
-    if len(votes):
-        wins = crowd.ballots.wins(votes).sum(axis=0)
-        judged = (wins + wins.T).sum(axis=1) > 0.0
-        found = (UNRATED_START + strengths(wins)).tolist()
-        ratings = {m: rating if known else None for m, rating, known in zip(models, found, judged, strict=True)}
-    epochs = max(1, min(crowd.params.max_epochs, SHARED_VISITS // max(1, len(votes))))
-    batch = max(crowd.params.batch_size, math.ceil(epochs * len(votes) / SHARED_STEPS))
-    params = dataclasses.replace(crowd.params, max_epochs=epochs, batch_size=batch)
-    model = RewardModel(crowd.features, ratings, params)
-    return ratings, model.fit(crowd.chosen(votes), prompt_ids=prompt_ids)
+def _shared_ratings(crowd: Crowd, votes: Ints) -> Ratings:
+    """Bradley–Terry of these votes for the rank regularization, whom they leave unjudged unrated; the given ratings
+    where there are no votes."""
+    if not len(votes):
+        return crowd.given
+    wins = crowd.ballots.wins(votes).sum(axis=0)
+    judged = (wins + wins.T).sum(axis=1) > 0.0
+    found = (UNRATED_START + strengths(wins)).tolist()
+    return {m: rating if known else None for m, rating, known in zip(crowd.ballots.models, found, judged, strict=True)}
+
+
+def _fit_shared(crowd: Crowd, votes: Sequence[Ints], prompt_ids: Sequence[str]) -> list[RewardModel]:
+    """A head for each list of votes, side by side; without votes it is the untouched base."""
+    untrained, models = RewardModel(crowd.features, crowd.given, crowd.params), []
+    for given in votes:
+        epochs = max(1, min(crowd.params.max_epochs, SHARED_VISITS // max(1, len(given))))
+        batch = max(crowd.params.batch_size, math.ceil(epochs * len(given) / SHARED_STEPS))
+        params = dataclasses.replace(crowd.params, max_epochs=epochs, batch_size=batch)
+        models.append(untrained.with_params(params, _shared_ratings(crowd, given)))
+    return fit_together(models, [TrainingSet(crowd.chosen(given), tuple(prompt_ids)) for given in votes])
 
 
 def _fit_personal(
-    crowd: Crowd,
-    shared: RewardModel,
-    ratings: Ratings,
-    votes: Sequence[Ints],
-    prompt_ids: Sequence[str],
-    strength: float,
+    crowd: Crowd, shared: Sequence[RewardModel], votes: Sequence[Ints], prompt_ids: Sequence[str], strength: float
 ) -> list[RewardModel]:
-    """A head for each list of own votes, all trained side by side from ``shared``; without votes it is ``shared``.
+    """A head for each list of own votes, side by side, each from its shared one, which it is without votes.
 
     ``strength`` multiplies the learning rate.
     """
     params = dataclasses.replace(crowd.params, learning_rate=strength * crowd.params.learning_rate)
-    sets = [TrainingSet(crowd.chosen(own), tuple(prompt_ids)) for own in votes if len(own)]
-    fitted = iter(RewardModel(crowd.features, ratings, params).fit_many(sets, start=shared) if sets else ())
-    return [next(fitted) if len(own) else shared for own in votes]
+    start = {id(model): model.with_params(params) for model in shared}  # those of one start share what they see
+    sets = [TrainingSet(crowd.chosen(own), tuple(prompt_ids)) for own in votes]
+    return fit_together([start[id(model)] for model in shared], sets, go_on=True)
 
 
 def _rewards(crowd: Crowd, model: RewardModel, texts: Ints) -> Array:
@@ -247,15 +248,17 @@ def _try_strengths(crowd: Crowd, training: Ints, train: Sequence[str], test: Seq
     own = ballots.by_user(training[ballots.mask(train)[ballots.prompt[training]]])
     cells = ballots.cells_by_user(ballots.mask(test))
     everyone = np.random.default_rng([crowd.params.random_seed, 2]).permutation(len(ballots.users))
-    for group in np.array_split(everyone[:INNER_PEOPLE], min(INNER_GROUPS, len(everyone))):
-        others = everyone[~np.isin(everyone, group)]
-        outside = np.concatenate([*(own[user] for user in others), np.zeros(0, np.intp)])
-        ratings, shared = _fit_shared(crowd, outside, train)
-        for i, strength in enumerate(STRENGTHS):
-            heads = _fit_personal(crowd, shared, ratings, [own[user] for user in group], train, strength)
-            for user, head in zip(group, heads, strict=True):
-                texts = ballots.text[ballots.cell_prompt[cells[user]]]
-                scores[i, cells[user]] = _rewards(crowd, head, texts)
+    groups = np.array_split(everyone[:INNER_PEOPLE], min(INNER_GROUPS, len(everyone)))
+    others = [everyone[~np.isin(everyone, group)] for group in groups]
+    outside = [np.concatenate([*(own[user] for user in rest), np.zeros(0, np.intp)]) for rest in others]
+    shared = _fit_shared(crowd, outside, train)
+    starts = [(user, head) for group, head in zip(groups, shared, strict=True) for user in group]
+    for i, strength in enumerate(STRENGTHS):
+        votes = [own[user] for user, _ in starts]
+        heads = _fit_personal(crowd, [head for _, head in starts], votes, train, strength)
+        for (user, _), head in zip(starts, heads, strict=True):
+            texts = ballots.text[ballots.cell_prompt[cells[user]]]
+            scores[i, cells[user]] = _rewards(crowd, head, texts)
 
 
 # ── What is kept for later ───────────────────────────────────────────────────────────────────────────────
@@ -265,8 +268,8 @@ def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
     """All systems from all votes: for several people what a new person starts from, for one person alone what was
     learned of them."""
     votes, ids = crowd.chosen(crowd.order), crowd.ballots.prompt_ids
-    ratings, reward = _fit_shared(crowd, crowd.order, ids)
+    (reward,) = _fit_shared(crowd, [crowd.order], ids)
     combined = Combined(crowd.features, crowd.given, crowd.params).fit(votes, prompt_ids=ids)
     if len(crowd.ballots.users) > 1:
-        return EloSystem(ratings, crowd.params.elo_k), reward, combined
+        return EloSystem(_shared_ratings(crowd, crowd.order), crowd.params.elo_k), reward, combined
     return EloSystem(crowd.given, crowd.params.elo_k).fit(votes), reward, combined

@@ -6,21 +6,21 @@ votes.preferences[0].user, votes.users, votes.skipped
 
 from __future__ import annotations
 
-import csv
-import json
+import dataclasses
 import math
-import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core import hub
-from core.errors import MissingError, UsageError
+from core.errors import UsageError
+from core.files import fingerprint
 from core.records import Preference, Prompt, Response
+from people import exports
+from people.export_rows import Export
+from people.reading import BadRows, Rows, as_text, read_source
 
 VOTE_COLUMNS = ("user", "prompt_id", "prompt", "model_a", "response_a", "model_b", "response_b", "outcome")
 SCORE_COLUMNS = ("user", "prompt_id", "prompt", "model", "response", "score")
@@ -29,18 +29,12 @@ ALIASES = {
     "user": ("user_id",), "prompt_id": ("interaction_id", "conversation_id"), "prompt": ("user_prompt",),
     "model": ("model_name",), "response": ("model_response",),
 }  # fmt: skip
-_HUB_CONFIGS = {"HannahRoseKirk/prism-alignment": "utterances"}
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
-_ENDINGS = (".jsonl", ".ndjson", ".csv", ".parquet")
-_LONGEST_CELL = 2**31 - 1  # Python's csv stops at 128 KiB unless told otherwise
 _SHOWN = 10
 
 Row = Mapping[str, str | None]
 """{column: text as it was written}; None for what is missing or no text."""
 Table = dict[int, Row]
-"""Rows by their number in the file, from 1; a CSV's header and empty lines are not counted."""
-BadRows = dict[int, str]
-"""{row number: why the row cannot be used}."""
+"""Rows by their number, with our names for their columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +48,19 @@ class Votes:
     users: tuple[str, ...]
     models: tuple[str, ...]
     skipped: Mapping[int, str]
-    """{row number: why it was left out}."""
+    """{row number: why it can't be used}, left out as asked."""
     notes: tuple[str, ...] = ()
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    """{row number: why}: good rows of an export that are no votes on first answers."""
 
 
 def load_votes(source: str, *, skip_bad_rows: bool = False, cache_dir: Path | None = None) -> Votes:
-    """Votes from a ``.jsonl``, ``.csv`` or ``.parquet`` file or a hub id ("owner/name" or "owner/name:config").
+    """Votes from a ``.jsonl``, ``.json``, ``.csv`` or ``.parquet`` file or a hub id ("owner/name" or
+    "owner/name:config").
 
-    Either the columns VOTE_COLUMNS (``outcome`` in [0, 1]: 1 means a preferred), or SCORE_COLUMNS: a user's
-    scores of the responses to one prompt become one vote for each pair of models, 1, 0 or, where the scores are
+    An export that ``exports`` knows by its columns (Open WebUI's feedback, the Arena's data sets, alpaca_eval's
+    annotations). Else either the columns VOTE_COLUMNS (``outcome`` in [0, 1]: 1 means a preferred), or SCORE_COLUMNS: a
+    user's scores of the responses to one prompt become one vote for each pair of models, 1, 0 or, where the scores are
     equal, 0.5. Only the order of scores counts, since every person has a scale of their own. With a column ``turn``
     only the first turn is used: later ones answer a conversation that the other models did not see.
 
@@ -71,107 +69,25 @@ def load_votes(source: str, *, skip_bad_rows: bool = False, cache_dir: Path | No
     Raises UsageError for what cannot be read and, unless ``skip_bad_rows``, for wrong rows: the first ten and
     how many. MissingError where a hub is needed and out of reach.
     """
-    path = Path(source)
-    is_hub_id = not path.exists() and path.suffix.lower() not in _ENDINGS and _HUB_ID.fullmatch(source)
-    table, bad = _read_hub(source, cache_dir) if is_hub_id else _read_file(path)
-    return to_votes(table, bad, source, skip_bad_rows=skip_bad_rows)
+    rows, bad = read_source(source, cache_dir)
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    kind = None if set(VOTE_COLUMNS) <= set(columns) else exports.recognize(columns, source)
+    if kind is None:
+        return to_votes(rows, bad, source, skip_bad_rows=skip_bad_rows)
+    return _of_export(exports.read(kind, rows), bad, source, skip_bad_rows=skip_bad_rows)
 
 
-# ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────
-# Every value is kept as the text that was written: a reader that guesses types makes 82.1 of the prompt 82.10.
-
-
-def _read_hub(source: str, cache_dir: Path | None) -> tuple[Table, BadRows]:
-    if not hub.reachable():
-        raise MissingError(
-            f"{source} is neither a file here nor to be had from the model hub, which is out of reach. Nothing was "
-            "changed. Download it where there is a network and pass the file: --preferences FILE.parquet"
-        )
-    import datasets
-
-    name, _, config = source.partition(":")
-    try:
-        with hub.quiet_datasets():
-            found = datasets.load_dataset(
-                name, config or _HUB_CONFIGS.get(name), cache_dir=str(cache_dir) if cache_dir else None
-            )
-    except Exception as error:  # the hub's client raises errors of many libraries; each ends the run with its text
-        raise UsageError(f"{source} could not be loaded from the hub: {_first_line(error)}") from error
-    return _arrow_rows(found["train" if "train" in found else next(iter(found))].data.table), {}
-
-
-def _read_file(path: Path) -> tuple[Table, BadRows]:
-    if not path.exists():
-        raise UsageError(f"{path} does not exist")
-    if not path.is_file():
-        raise UsageError(f"{path} is not a file; votes lie in one .jsonl, .csv or .parquet file")
-    if path.suffix.lower() not in _ENDINGS:
-        raise UsageError(f"{path} has an unknown ending; known are {', '.join(_ENDINGS)}")
-    try:
-        if path.suffix.lower() == ".csv":
-            return _read_csv(path)
-        if path.suffix.lower() == ".parquet":
-            import pyarrow.parquet
-
-            return _arrow_rows(pyarrow.parquet.read_table(path)), {}
-        return read_lines(path)
-    except (ValueError, OSError, NotImplementedError, csv.Error) as error:  # pyarrow's are of the first three
-        raise UsageError(f"{path} cannot be read as {path.suffix}: {_first_line(error)}") from error
-
-
-def read_lines(path: Path) -> tuple[Table, BadRows]:
-    """The rows of a JSON Lines file, and the lines that are none."""
-    table: Table = {}
-    bad: BadRows = {}
-    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    for number, line in enumerate(filter(bytes.strip, lines), start=1):
-        try:
-            row = json.loads(line.decode("utf-8"), parse_int=str, parse_float=str)
-        except (ValueError, RecursionError) as error:
-            bad[number] = f"not readable as JSON: {_first_line(error)}"
-            continue
-        if isinstance(row, dict):
-            table[number] = {name: _text(value) for name, value in row.items()}
-        else:
-            bad[number] = "not readable as JSON: it is no JSON object"
-    return table, bad
-
-
-def _text(value: object) -> str | None:
-    """A JSON value as text; None where it is missing or no text (nested, or half a character)."""
-    if value is None or isinstance(value, dict | list):
-        return None
-    text = str(value)
-    return None if re.search("[\ud800-\udfff]", text) else sys.intern(text)  # votes repeat prompts and responses
-
-
-def _read_csv(path: Path) -> tuple[Table, BadRows]:
-    csv.field_size_limit(_LONGEST_CELL)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        names = reader.fieldnames or ()
-        if len(set(names)) != len(names):
-            raise UsageError(f"{path} has a column twice: {', '.join(names)}")
-        table: Table = dict(enumerate(reader, start=1))
-    bad = {number: "it has more cells than the header" for number, row in table.items() if None in row}
-    return _without(table, bad), bad
-
-
-def _arrow_rows(table: Any) -> Table:
-    """The rows of an Arrow table without its nested columns."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    columns = {n: table[n] for n in table.column_names if not pa.types.is_nested(table.schema.field(n).type)}
-    texts = pa.table({name: pc.cast(column, pa.large_string()) for name, column in columns.items()})
-    return dict(enumerate(texts.to_pylist(), start=1))
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of the innermost cause: ``datasets`` wraps what a parser said."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+def _of_export(found: Export, unreadable: BadRows, source: str, *, skip_bad_rows: bool) -> Votes:
+    """Checked votes of an export. Raises UsageError for wrong rows, and where nothing is left."""
+    total = found.rows + len(unreadable)
+    bad = dict(sorted({**unreadable, **found.bad}.items()))
+    if bad and not (found.votes and skip_bad_rows):
+        raise UsageError(_complaint(source, bad, total, usable=bool(found.votes)))
+    if not found.votes:
+        raise UsageError(_complaint(source, found.left_out, total, usable=False))
+    said = [_Said(v.user, fingerprint(v.prompt), v.prompt, v.models, v.responses, v.outcome) for v in found.votes]
+    preferences = [Preference(s.prompt_id, s.models[0], s.models[1], s.figure, s.user) for s in said]
+    return dataclasses.replace(_votes(said, preferences, bad, found.notes), left_out=found.left_out)
 
 
 # ── Checking ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -197,26 +113,26 @@ class _Said(NamedTuple):
             yield (self.prompt_id, model), response
 
 
-def to_votes(table: Table, bad: BadRows, source: str, *, skip_bad_rows: bool, keep: str = "first") -> Votes:
-    """Checked votes of the rows in ``table``; ``bad`` could not be read. ``keep``: whether the "first" or the "last"
+def to_votes(rows: Rows, bad: BadRows, source: str, *, skip_bad_rows: bool, keep: str = "first") -> Votes:
+    """Checked votes of ``rows``; ``bad`` could not be read. ``keep``: whether the "first" or the "last"
     of two texts that claim to be one response is right. Raises UsageError as ``load_votes`` does."""
-    total, notes = len(table) + len(bad), []
-    if not table:
+    total, notes = len(rows) + len(bad), []
+    if not rows:
         raise UsageError(_complaint(source, bad, total, usable=False) if bad else f"{source} has no rows")
-    table, layout = _named(table, source)
+    table, layout = _named(rows, source)
     if layout == SCORE_COLUMNS:
         turns = {number: _number(row.get("turn") or "") for number, row in table.items()}
         first = min((turn for turn in turns.values() if not math.isnan(turn)), default=0.0)
         later = {number: "" for number, turn in turns.items() if turn > first}
         table = _without(table, later)
         notes += [f"{len(later)} responses of later turns were left out"] if later else []
-    rows, wrong = _parsed(table, layout)
-    clashes = _clashes(rows, keep)
-    rows = _without(rows, clashes)
+    good, wrong = _parsed(table, layout)
+    clashes = _clashes(good, keep)
+    good = _without(good, clashes)
     bad = dict(sorted({**bad, **wrong, **clashes}.items()))
-    if not rows or (bad and not skip_bad_rows):
-        raise UsageError(_complaint(source, bad, total, usable=bool(rows)))
-    said = list(rows.values())
+    if not good or (bad and not skip_bad_rows):
+        raise UsageError(_complaint(source, bad, total, usable=bool(good)))
+    said = list(good.values())
     if layout == VOTE_COLUMNS:
         preferences = [Preference(one.prompt_id, one.models[0], one.models[1], one.figure, one.user) for one in said]
     else:
@@ -226,9 +142,9 @@ def to_votes(table: Table, bad: BadRows, source: str, *, skip_bad_rows: bool, ke
     return _votes(said, preferences, bad, tuple(notes))
 
 
-def _named(table: Table, source: str) -> tuple[Table, tuple[str, ...]]:
-    """The rows with our names for their columns, and which of the two layouts they have."""
-    columns = list(dict.fromkeys(name for row in table.values() for name in row))
+def _named(rows: Rows, source: str) -> tuple[Table, tuple[str, ...]]:
+    """The rows as text with our names for their columns, and which of the two layouts they have."""
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     ours = {name: name for name in columns}
     for name, others in ALIASES.items():
         theirs = next((other for other in others if other in columns), None)
@@ -241,7 +157,8 @@ def _named(table: Table, source: str) -> tuple[Table, tuple[str, ...]]:
             f"{source} lacks the columns {', '.join(lacking[layout])}; it has {', '.join(ours.values())}. "
             f"Votes need {', '.join(VOTE_COLUMNS)}; scores need {', '.join(SCORE_COLUMNS)}"
         )
-    return {number: {ours[name]: text for name, text in row.items()} for number, row in table.items()}, layout
+    named: Table = {number: {ours[n]: as_text(value) for n, value in row.items()} for number, row in rows.items()}
+    return named, layout
 
 
 def _parsed(table: Table, layout: tuple[str, ...]) -> tuple[dict[int, _Said], BadRows]:
@@ -337,7 +254,7 @@ def _without(rows: Mapping[int, Any], bad: BadRows) -> dict[int, Any]:
     return {number: row for number, row in rows.items() if number not in bad}
 
 
-def _complaint(source: str, bad: BadRows, total: int, *, usable: bool) -> str:
+def _complaint(source: str, bad: Mapping[int, str], total: int, *, usable: bool) -> str:
     lines = [f"{source}: {len(bad)} of {total} rows cannot be used:"]
     lines += [f"  row {row}: {reason}" for row, reason in list(bad.items())[:_SHOWN]]
     if len(bad) > _SHOWN:

@@ -12,7 +12,7 @@ import config
 from core.findings import About, Findings
 from report import words
 
-LIBRARIES = ("torch", "transformers", "datasets", "ollama", "scipy", "numpy", "evalica")
+LIBRARIES = ("torch", "transformers", "datasets", "ollama", "openai", "scipy", "numpy", "evalica")
 
 
 def document(about: About, findings: Findings) -> dict[str, Any]:

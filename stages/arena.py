@@ -7,13 +7,13 @@ ratings = ratings_for(contestants, table, matches)
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, FiniteFloat, ValidationError
@@ -27,17 +27,8 @@ from stages.arena_names import Match, match_arena_name, same_model
 SCALE = "Chatbot Arena text leaderboard, overall, without style control"
 SNAPSHOT_TABLE_ORIGIN = "shipped snapshot"
 
-# Published ratings of small open models on ``SCALE``, all of ARENA_DATE.
-# github.com/fboulnois/llm-leaderboard-csv at e964e252a171, csv/lmarena_text.csv.
-ARENA_SNAPSHOT: Mapping[str, float] = MappingProxyType({
-    "Qwen3-32B": 1341.0, "Gemma-3-12B-it": 1335.0, "Qwen3-30B-A3B": 1320.0, "Gemma-3n-e4b-it": 1305.0,
-    "Gemma-3-4B-it": 1293.0, "Qwen2.5-72B-Instruct": 1272.0, "Phi-4": 1222.0, "Gemma-2-9B-it": 1212.0,
-    "Ministral-8B-2410": 1198.0, "Meta-Llama-3.1-8B-Instruct": 1193.0, "Llama-3-8B-Instruct": 1171.0,
-    "Gemma-2-2b-it": 1163.0, "Meta-Llama-3.2-3B-Instruct": 1117.0, "Mistral-7B-Instruct-v0.2": 1097.0,
-    "Qwen1.5-7B-Chat": 1090.0, "Phi-3-Mini-4K-Instruct-June-24": 1087.0, "Phi-3-Mini-4k-Instruct": 1081.0,
-    "Meta-Llama-3.2-1B-Instruct": 1067.0, "SmolLM2-1.7B-Instruct": 1062.0, "Phi-3-Mini-128k-Instruct": 1061.0,
-    "Llama-2-7B-chat": 1060.0, "Vicuna-7B": 1038.0, "Mistral-7B-Instruct-v0.1": 1031.0,
-})  # fmt: skip
+# The whole published table on ``SCALE``; the file's first lines name its source.
+SNAPSHOT_FILE = Path(__file__).parent / f"arena_{ARENA_DATE}.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +66,12 @@ class ArenaTable:
 
 
 def snapshot_table(*notes: str) -> ArenaTable:
-    """The shipped figures, those of the configured contestants among them."""
+    """The shipped figures; a rating that ``config.py`` gives a contestant counts as configured."""
+    with SNAPSHOT_FILE.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(line for line in file if not line.startswith("#"))
+        scores = {row["model"]: float(row["score"]) for row in rows}
     configured = {c.arena_name: c.elo for c in DEFAULT_MODELS.values() if c.arena_name and c.elo is not None}
-    return ArenaTable({**ARENA_SNAPSHOT, **configured}, SNAPSHOT_TABLE_ORIGIN, None, ARENA_DATE, SCALE, notes)
+    return ArenaTable({**scores, **configured}, SNAPSHOT_TABLE_ORIGIN, None, ARENA_DATE, SCALE, notes)
 
 
 def load_table(
@@ -106,18 +100,21 @@ def ratings_for(
     return {name: _rating(name, c, table, (matches or {}).get(name)) for name, c in contestants.items()}
 
 
-def contestants_for(tags: Iterable[str], table: ArenaTable) -> tuple[dict[str, Contestant], dict[str, Match]]:
-    """Contestants for Ollama tags, and how each got its Arena name; configured tags keep what is configured."""
+def contestants_for(
+    tags: Iterable[str], table: ArenaTable, *, ollama: bool = True
+) -> tuple[dict[str, Contestant], dict[str, Match]]:
+    """Contestants for Ollama tags, or for the names of another server's models, and how each got its Arena name;
+    configured tags keep what is configured."""
     contestants: dict[str, Contestant] = {}
     matches: dict[str, Match] = {}
     for tag in dict.fromkeys(tags):
         if tag in DEFAULT_MODELS:
-            contestants[tag] = DEFAULT_MODELS[tag]
+            contestants[tag] = dataclasses.replace(DEFAULT_MODELS[tag], ollama_tag=tag if ollama else None)
             what = "configured, as a proxy" if DEFAULT_MODELS[tag].proxy else "configured"
             matches[tag] = Match(DEFAULT_MODELS[tag].arena_name, 1.0, what)
             continue
-        matches[tag] = match_arena_name(tag, table.scores)
-        contestants[tag] = Contestant(matches[tag].arena_name, None, tag)
+        matches[tag] = match_arena_name(tag, table.scores, ollama=ollama)
+        contestants[tag] = Contestant(matches[tag].arena_name, None, tag if ollama else None)
     return contestants, matches
 
 

@@ -121,9 +121,12 @@ def same_model(name: str, names: Collection[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def match_arena_name(tag: str, arena_names: Collection[str]) -> Match:
-    """The best guess of a tag's Arena name. Two sizes, versions or variants of one family are never mixed."""
-    wanted = parse_tag(tag)
+def match_arena_name(tag: str, arena_names: Collection[str], *, ollama: bool = True) -> Match:
+    """The best guess of a tag's Arena name. Two sizes, versions or variants of one family are never mixed.
+
+    ``ollama`` False: the name of another server's model. What it leaves out is not what Ollama's library serves.
+    """
+    wanted = parse_tag(tag) if ollama else parse_name(tag)
     same = [name for name in arena_names if name.lower() == tag.strip().lower()]
     if len(same) == 1 and not wanted.assumed:  # "deepseek-r1" is another size on Ollama than on the Arena
         return Match(same[0], 1.0, "the same name")
@@ -132,7 +135,7 @@ def match_arena_name(tag: str, arena_names: Collection[str]) -> Match:
     pool = [(name, parse_arena_name(name)) for name in sorted(arena_names)]
     for part in ("family", "variant", "version", "size"):
         kept = [(name, parsed) for name, parsed in pool if getattr(parsed, part) == getattr(wanted, part)]
-        if not kept or (part == "size" and wanted.size is None):
+        if not kept or (ollama and part == "size" and wanted.size is None):
             return Match(None, 0.0, _refusal(tag, wanted, part, [name for name, _ in pool]))
         pool = kept
     return _best(wanted, pool)

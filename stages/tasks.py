@@ -50,7 +50,7 @@ class Job:
     @property
     def judging_contestant(self) -> str | None:
         """The contestant that is also the judge, and may prefer its own answers; None where there is none."""
-        return next((name for name, c in self.contestants.items() if c.ollama_tag == self.judge), None)
+        return next((name for name, c in self.contestants.items() if self.judge == (c.ollama_tag or name)), None)
 
     @property
     def judge_tokens(self) -> int:

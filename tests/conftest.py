@@ -29,6 +29,8 @@ def _own_logging() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_server_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that wants Ollama starts a server of its own and sets the variable itself."""
+    """A test that wants a server starts one of its own and sets the variable itself."""
     monkeypatch.setenv("OLLAMA_HOST", "http://127.0.0.1:9")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

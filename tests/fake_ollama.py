@@ -218,7 +218,7 @@ class FakeOllama:
 
     def _reply(self, call: Call) -> Json:
         options = call.request.get("options") or {}
-        content = _spoil(self.brain(call.request), call.fault)
+        content = spoil(self.brain(call.request), call.fault)
         limit = options.get("num_predict", -1)
         words = re.findall(r"\s*\S+", content)  # one token a word
         cut = call.fault in ("length", "think_budget") or 0 <= limit < len(words)
@@ -237,7 +237,7 @@ class FakeOllama:
         }
 
 
-def _spoil(content: str, fault: str | None) -> str:
+def spoil(content: str, fault: str | None) -> str:
     half = content[: len(content) // 2]
     return {
         "cut_json": half,

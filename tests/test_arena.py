@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from config import ARENA_DATE, ARENA_FILE, ARENA_SOURCE, DEFAULT_MODELS, ROOT, Contestant
 from core import hub
 from stages import arena
-from stages.arena import ARENA_SNAPSHOT, ArenaSource, contestants_for, load_table, ratings_for
+from stages.arena import ArenaSource, contestants_for, load_table, ratings_for, snapshot_table
 from stages.arena_names import match_arena_name, parse_name
 
 # As the hub writes them, and others that the Arena lists.
@@ -36,7 +36,16 @@ HUB_NAMES = (
     "command-r-plus", "command-r-08-2024", "deepseek-r1", "deepseek-v3", "granite-3.1-8b-instruct", "zephyr-7b-beta",
     "solar-10.7b-instruct-v1.0", "gpt-oss-20b", "codellama-34b-instruct", "llama-3.1-nemotron-70b-instruct",
 )  # fmt: skip
-ALL_NAMES = (*ARENA_SNAPSHOT, *HUB_NAMES)
+# Some of the shipped ones, written as the published table has them.
+SMALL = (
+    "Qwen3-32B", "Gemma-3-12B-it", "Gemma-3n-e4b-it", "Gemma-3-4B-it", "Qwen2.5-72B-Instruct", "Phi-4", "Gemma-2-9B-it",
+    "Meta-Llama-3.1-8B-Instruct", "Llama-3-8B-Instruct", "Gemma-2-2b-it", "Meta-Llama-3.2-3B-Instruct",
+    "Mistral-7B-Instruct-v0.2", "Qwen1.5-7B-Chat", "Phi-3-Mini-4K-Instruct-June-24", "Phi-3-Mini-4k-Instruct",
+    "Meta-Llama-3.2-1B-Instruct", "SmolLM2-1.7B-Instruct", "Phi-3-Mini-128k-Instruct", "Llama-2-7B-chat", "Vicuna-7B",
+    "Mistral-7B-Instruct-v0.1",
+)  # fmt: skip
+SHIPPED = snapshot_table().scores
+ALL_NAMES = (*SMALL, *HUB_NAMES)
 
 
 @pytest.fixture(autouse=True)
@@ -198,8 +207,34 @@ def test_without_a_hub_the_snapshot_is_used_and_said(tmp_path: Path) -> None:
 def test_the_snapshot_agrees_with_the_configuration() -> None:
     for contestant in DEFAULT_MODELS.values():
         assert contestant.arena_name is not None
-        assert ARENA_SNAPSHOT[contestant.arena_name] == contestant.elo
-    assert len(ARENA_SNAPSHOT) == 23
+        assert SHIPPED[contestant.arena_name] == contestant.elo
+
+
+def test_the_whole_published_table_is_shipped_with_its_source() -> None:
+    lines = arena.SNAPSHOT_FILE.read_text(encoding="utf-8").splitlines()
+    assert "fboulnois/llm-leaderboard-csv at e964e252a171" in lines[1]
+    assert lines[2] == "model,score,interval,votes,organization"
+    assert len(lines) == 3 + 266
+    assert len(SHIPPED) == 265  # one is listed twice, with the same rating
+    assert min(SHIPPED.values()) > 800 and max(SHIPPED.values()) == SHIPPED["Gemini-2.5-Pro"] == 1470.0
+    assert set(SMALL) <= set(SHIPPED)
+
+
+def test_models_that_only_the_whole_table_lists_are_rated_offline(tmp_path: Path) -> None:
+    names = ["vicuna-13b", "claude-instant-1", "vicuna-13b-v1.2", "vicuna:30b", "gpt-4", "llama3.1:70b"]
+    contestants, matches = contestants_for(names, load_table(tmp_path, offline=True))
+    ratings = ratings_for(contestants, load_table(tmp_path, offline=True), matches)
+    found = {name: (rating.arena_name, rating.elo) for name, rating in ratings.items()}
+    assert found["vicuna-13b"] == ("Vicuna-13B", SHIPPED["Vicuna-13B"])
+    assert found["claude-instant-1"] == ("Claude-Instant-1", SHIPPED["Claude-Instant-1"])
+    assert found["llama3.1:70b"] == ("Meta-Llama-3.1-70B-Instruct", SHIPPED["Meta-Llama-3.1-70B-Instruct"])
+    assert [name for name in names if ratings[name].elo is None] == ["vicuna-13b-v1.2", "vicuna:30b", "gpt-4"]
+
+
+@given(st.sampled_from(sorted(SHIPPED)))
+def test_every_shipped_name_finds_itself(name: str) -> None:
+    found = match_arena_name(name, SHIPPED)
+    assert found.arena_name is None or parse_name(found.arena_name).identity == parse_name(name).identity
 
 
 def test_a_hub_that_answers_and_has_nothing_ends_in_the_snapshot(tmp_path: Path) -> None:
@@ -382,23 +417,23 @@ def test_sizes_versions_and_variants_are_never_mixed(tag: str, reason: str) -> N
 
 
 def test_a_refusal_names_the_relatives() -> None:
-    assert match_arena_name("qwen2.5:7b", ARENA_SNAPSHOT).reason.endswith("listed: Qwen2.5-72B-Instruct")
+    assert match_arena_name("qwen2.5:7b", SMALL).reason.endswith("listed: Qwen2.5-72B-Instruct")
 
 
 def test_what_was_assumed_is_said_and_costs_confidence() -> None:
-    exact, sized, quantized = (match_arena_name(t, ARENA_SNAPSHOT) for t in ("phi4:14b", "phi4", "phi4:14b-q4_K_M"))
+    exact, sized, quantized = (match_arena_name(t, SMALL) for t in ("phi4:14b", "phi4", "phi4:14b-q4_K_M"))
     assert exact.confidence > sized.confidence
     assert exact.confidence > quantized.confidence
     assert "size 14b, Ollama's default" in sized.reason
     assert "quantized" in quantized.reason
-    assert match_arena_name("gemma2:9b", ARENA_SNAPSHOT).confidence == 1.0
+    assert match_arena_name("gemma2:9b", SMALL).confidence == 1.0
 
 
 def test_names_that_are_just_as_near_are_named() -> None:
-    found = match_arena_name("phi3:3.8b", ARENA_SNAPSHOT)
+    found = match_arena_name("phi3:3.8b", SMALL)
     assert found.confidence < 0.6
     assert "just as near: " in found.reason
-    assert sum(name in found.reason for name in ARENA_SNAPSHOT if "Phi-3-Mini" in name) == 3
+    assert sum(name in found.reason for name in SMALL if "Phi-3-Mini" in name) == 3
 
 
 @given(st.text(max_size=30))

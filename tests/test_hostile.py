@@ -66,7 +66,7 @@ def test_a_hostile_response_changes_nothing_of_what_the_judge_is_shown_of_the_ot
         return hostile if request["model"] == "gemma3:4b" else GOOD
 
     with FakeOllama(brain=brain, models={"llama3:8b": Model(), "gemma3:4b": Model()}) as server:
-        job = job_of(OllamaModel(server.url, timeout=5.0, retry_wait=0.001), tmp_path)
+        job = job_of(OllamaModel(server.url, retry_wait=0.001), tmp_path)
         prompts = generate_prompts(job)[:1]
         responses = collect_responses(job, prompts)
         judgements = judge_pairs(job, prompts, responses)

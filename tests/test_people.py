@@ -38,7 +38,8 @@ HOSTILE = (
 
 
 def crowd_of(votes: Votes, found: features.Features, folder: Path, params: ExperimentConfig = QUICK) -> Crowd:
-    return people.assemble(votes, found, people.fitting(params, len(votes.prompts)), folder)
+    rated, _ = people.arena_ratings(votes, folder)
+    return people.assemble(votes, found, people.fitting(params, len(votes.prompts)), rated)
 
 
 def crossed(crowd: Crowd) -> ps.Predicted:
@@ -356,6 +357,17 @@ def test_the_same_votes_as_csv_with_a_wrong_row_left_out_give_the_same_and_ask_t
     assert list((panel / "results" / "previous").glob(f"evaluation_results_{PANEL}_*.json"))
 
 
+def test_a_proxy_is_called_one_on_votes_too(tmp_path: Path) -> None:
+    names = ("mistral:7b", "vicuna-13b", "llama3:8b", "nobody:1b")
+    votes, _ = World(people=1, votes_each=30, prompts=6, models=4, names=names).draw()
+    rated, notes = people.arena_ratings(votes, tmp_path)
+    assert {name: rating.proxy for name, rating in rated.items()} == {name: name == "mistral:7b" for name in names}
+    assert {rating.ollama_tag for rating in rated.values()} == {None}
+    assert rated["vicuna-13b"].elo is not None and rated["nobody:1b"].elo is None
+    assert notes[0] == people.GIVEN
+    assert notes[-1].startswith("mistral:7b: rated by proxy: Mistral-7B-Instruct-v0.2 (")
+
+
 def test_one_person_who_scored_whole_prompts_is_their_own_persona_and_has_tau(
     tmp_path: Path, no_pictures: None
 ) -> None:
@@ -372,7 +384,7 @@ def test_one_person_who_scored_whole_prompts_is_their_own_persona_and_has_tau(
     assert all(cell["mean"] is not None for cell in found["cross_validated"]["reward_model"].values())
     assert found["hypotheses"]["sample_efficiency"]["reason"] == ps.NEEDS_CURVES
     state = json.loads((tmp_path / "cache" / "elo_state_votes_me.json").read_text(encoding="utf-8"))
-    assert state["updates"] == found["counts"]["preferences"]
+    assert state["updates"] == found["counts"]["votes"], "what is kept has learned from every vote"
 
 
 def test_votes_that_are_all_ties_end_in_no_figure_and_no_winner(tmp_path: Path) -> None:
