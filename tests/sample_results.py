@@ -247,7 +247,7 @@ def _points(uses: list[int], curves: dict[str, Any]) -> list[dict[str, Any]]:
 def _prompt(i: int) -> dict[str, Any]:
     elo, reward = TAUS["elo_offset"] + 0.1 * math.sin(i), TAUS["reward_model"] + 0.1 * math.cos(3 * i)
     row = {"prompt_id": f"coder_{i:03d}", "prompt": TOPICS[i % len(TOPICS)], "fold": i % 5, "difference": reward - elo}
-    return row | {"elo_offset": _metrics(elo), "reward_model": _metrics(reward), "combined": _metrics(reward + 0.04)}
+    return row | {"elo_offset": _metrics(elo), "reward_model": _metrics(reward), "combined": _metrics(reward + 0.01)}
 
 
 def _example(shift: int, prompt: str) -> dict[str, Any]:
