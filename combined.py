@@ -49,7 +49,6 @@ from core.records import Preference
 FORMAT = 1  # of a saved fit
 FIX = "Learn it anew: run the experiment again (python main.py --persona …)."
 LOGIT = math.log(10.0) / 400.0  # one Elo point in logits
-COMPONENTS = 128  # axes of φ
 
 INNER_FOLDS = 5  # of the training prompts, held out in turn to learn how sure a fit is
 SAMPLE = 100  # people from whom a crowd's common τ are estimated
@@ -108,7 +107,9 @@ class Combined(Ranker):
             self._responses.setdefault(prompt_id, {})[model] = row
             self._model_of[row] = model
         nothing = np.zeros(0, np.intp)
-        self._learned = self._unfitted(view_of(self._states[nothing], self._base_score[nothing], nothing, COMPONENTS))
+        self._learned = self._unfitted(
+            view_of(self._states[nothing], self._base_score[nothing], nothing, params.components)
+        )
         self._belief: Belief | None = None
 
     @property
@@ -162,6 +163,10 @@ class Combined(Ranker):
         rows = self._responses[prompt_id]
         values = self._learned.inputs[list(rows.values())] @ self._learned.coefficients
         return dict(zip(rows, values.tolist(), strict=True))
+
+    def text_scores(self, rows: Ints) -> Array:
+        """s of texts by their rows in the features, in logits."""
+        return np.asarray(self._learned.inputs[rows] @ self._learned.coefficients)
 
     def posterior(self, prompt_id: str) -> Posterior:
         """What is believed of the responses to this prompt. Raises ValueError for a fit from ``leaving_out``."""
@@ -229,7 +234,7 @@ class Combined(Ranker):
                     rows.append(row)
                     prompts.append(number)
         at = np.array(rows, np.intp)
-        return view_of(self._states[at], self._base_score[at], np.array(prompts, np.intp), COMPONENTS)
+        return view_of(self._states[at], self._base_score[at], np.array(prompts, np.intp), self._params.components)
 
     def _pairs(self, preferences: Sequence[Preference], prompt_ids: Sequence[str]) -> Pairs:
         """Raises UsageError for a preference about a response without features."""

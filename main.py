@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cli.flags import check_combination, configure, parse
+from cli.flags import check_combination, command_like, configure, parse
 from core.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -56,7 +56,12 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
     document = results.document(about(job, run, features, ratings), findings)
     paths = files.write_results(document, run.results_dir)  # what was measured is written before it is told
     if run.keep:
-        learned.keep(job, run, data, systems, plan, document)
+        systems = experiment.fit_all(systems, plan)
+        learned.keep(
+            job.cache_dir, job.name, systems.elo, systems.reward, systems.combined,
+            ratings={model: rating.elo for model, rating in ratings.items()},
+            origin=learned.made_from(job, run.base_model), document=document,
+        )  # fmt: skip
     console.print_points(document)
     console.print_final(document)
     console.print_ablation(document)
@@ -97,7 +102,7 @@ def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, co
 
 def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
     """The experiment on people's votes in the place of a simulated persona's."""
-    from cli import preflight
+    from cli import learned, preflight
     from core.files import lock
     from people import run as people
 
@@ -110,7 +115,12 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
 
         return show(args.preferences, votes)
     with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
-        people.run(name, votes, params, preflight.how_to_read(args, command), refresh=bool(args.refresh))
+        run = preflight.how_to_read(args, command)
+        document, kept = people.run(name, votes, params, run, refresh=bool(args.refresh))
+        origin = learned.made_from_votes(votes.models, len(votes.prompts), run.base_model)
+        learned.keep(run.cache_dir, name, *kept.systems, ratings=kept.ratings, origin=origin, document=document)
+        ask = command_like(["--persona", name, "--rank", "PROMPT"], args, ("cache_dir",))
+        print(f"Which of these models for a prompt? {ask}")
     return 0
 
 
@@ -123,7 +133,11 @@ def run(args: Namespace, command: str) -> int:
         return personas.write_example(args.write_persona, args.results_dir)
     from cli import own
 
-    args.own = own.read(args)
+    if args.rank is not None:
+        from cli import learned
+
+        args = learned.recalled(args)
+    args.own = args.own or own.read(args)
     params = configure(args, "ollama")
     if args.preferences:
         return run_votes(args, params, command)

@@ -179,7 +179,8 @@ def generalization_rows(simulations: int, rng: Rng, prompts: int = 25) -> dict[s
             if name == UPSIDE_DOWN:
                 middle = (common.sum() - common) / (MODELS - 1.0)
                 ratings = [-common, middle + 0.3 * rng.standard_normal(MODELS)]
-            verdicts.append(generalization(*_placements(truth, common, ratings, tau, rng))["verdict"])
+            elo, others, reward = _placements(truth, common, ratings, tau, rng)
+            verdicts.append(generalization(elo, others, reward)["verdict"])
         result[name] = counted(verdicts)
     return result
 

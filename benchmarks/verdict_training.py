@@ -107,12 +107,14 @@ def one_experiment(kind: str, config: ExperimentConfig, seed: int) -> dict[str, 
     ends = [
         cross_validated_curves(r, world.preferences, world.truths, parts, EVERY, ORDERS, seed) for r in (a, flat, b)
     ]
-    placed = [held_out_placements(r, world.preferences, world.truths, parts, NAMES) for r in (a, others, b)]
+    elo, unread, reward = (
+        held_out_placements(r, world.preferences, world.truths, parts, NAMES) for r in (a, others, b)
+    )
     return {
         "winner": winner(difference),
         "difference": difference.difference if difference else None,
         "H1": sample_efficiency(ends[0], ends[1], ends[2], seed, parts)["verdict"],
-        "H2": generalization(*placed)["verdict"],
+        "H2": generalization(elo, unread, reward)["verdict"],
     }
 
 

@@ -17,17 +17,26 @@ if TYPE_CHECKING:
     from stages.tasks import Job
 
 
+TITLES = {
+    "combined": "Combined: for this prompt, from what is known of each model and what it answered",
+    "reward_model": "Reward model: for this prompt, from what each model answered",
+    "elo_offset": "Elo offset: one ranking for all prompts",
+}
+VERDICTS = {
+    "sure": "{model} is the best for this prompt: its chance is {chance}.",
+    "likely": "{model} is probably the best for this prompt: its chance is {chance}.",
+    "open": "Open: no model has an even chance to be the best for this prompt; {model} comes first with {chance}.",
+    "no evidence": "No evidence: on prompts that it had not seen this ranking was not surely better than chance.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One contestant in one system's ranking."""
 
     model: str
     score: float
-    """Elo points; or reward above the mean of the contestants on this prompt."""
-    spread: float
-    """Standard deviation of the score over the trainings of the cross-validation."""
-    first: int
-    """How many of these trainings put it first; a shared first place counts for each."""
+    """Elo points; or reward or logits above the mean of the contestants on this prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +55,12 @@ class Answer:
     prompt: str
     rankings: Mapping[str, Sequence[Place]]
     """By system, best first."""
+    p_best: Mapping[str, float]
+    """Each contestant's chance to be the best for this prompt, by System C."""
     by: str
-    """The system that chose the best response: the better one on prompts it had not seen."""
+    """The recommended system, whose first is ``best``."""
+    verdict: str
+    """sure, likely, open or no evidence."""
     best: Response
     costs: Mapping[str, Cost]
 
@@ -61,9 +74,11 @@ def as_json(answer: Answer, job: Job, known: Learned) -> str:
         "backend": job.llm.backend,
         "base_model": known.base,
         **{system: [asdict(place) for place in ranking] for system, ranking in answer.rankings.items()},
-        "folds": len(known.fold_ratings),
+        "p_best": dict(answer.p_best),
         "best": {
             "model": answer.best.model,
+            "p_best": answer.p_best[answer.best.model],
+            "verdict": answer.verdict,
             "by": answer.by,
             "text": answer.best.text,
             "truncated": answer.best.truncated,
@@ -76,27 +91,22 @@ def as_json(answer: Answer, job: Job, known: Learned) -> str:
 
 
 def lines(answer: Answer, known: Learned) -> list[str]:
-    """The page for one prompt: both rankings, speed and size, how far to trust them, and the best response in full."""
-    folds, width = len(known.fold_ratings), max(map(len, answer.costs))
-    titles = {
-        "reward_model": ("Reward model: for this prompt, from what each model answered", "reward", 2),
-        "elo_offset": ("Elo offset: one ranking for all prompts", "rating", 0),
-    }
-    said = ["", f"Prompt: {wording.plain(answer.prompt)}"]
-    for system, (title, unit, digits) in titles.items():
-        said += ["", title, f"   {'':{width}}  {unit:>7}  ± folds  first in"]
-        for number, place in enumerate(answer.rankings[system], start=1):
-            score = wording.number(place.score, digits, signed=digits > 0)
-            spread = wording.number(place.spread, digits)
-            said.append(
-                f"{number}. {wording.plain(place.model):{width}}  {score:>7}  {spread:>7}  {place.first} of {folds}"
-            )
-    said += ["", f"   {'':{width}}  tokens/s  size"]
-    said += [f"   {wording.plain(model):{width}}  {_cost(cost)}" for model, cost in answer.costs.items()]
+    """The page for one prompt: the recommended ranking with each model's chance to be the best, speed and size, how far
+    to trust it, the other systems in brief, and the first one's response in full."""
+    width = max(map(len, answer.costs))
+    said = ["", f"Prompt: {wording.plain(answer.prompt)}", "", TITLES[answer.by]]
+    said += [f"   {'':{width}}  best with  tokens/s  size"]
+    for number, place in enumerate(answer.rankings[answer.by], start=1):
+        chance = _percent(answer.p_best[place.model])
+        said.append(f"{number}. {wording.plain(place.model):{width}}  {chance:>9}  {_cost(answer.costs[place.model])}")
     cut = " (cut at --num_predict)" if answer.best.truncated else ""
-    title = f"Best response, by the {wording.SYSTEMS[answer.by]}: {wording.plain(answer.best.model)}{cut}"
+    title = f"Response of the first: {wording.plain(answer.best.model)}{cut}"
     text = wording.plain(answer.best.text, lines=True)
     return [*said, "", *_sure(answer, known), "", title, "─" * len(title), text, "─" * len(title)]
+
+
+def _percent(chance: float) -> str:
+    return "< 1 %" if chance < 0.005 else "> 99 %" if chance > 0.995 else f"{100 * chance:.0f} %"
 
 
 def _cost(cost: Cost) -> str:
@@ -108,20 +118,27 @@ def _cost(cost: Cost) -> str:
 
 def _sure(answer: Answer, known: Learned) -> list[str]:
     """How far all of this can be relied on."""
-    tau = known.evidence["kendall_tau"]
+    evidence = known.evidence
+    name = "τ" if evidence["main_metric"] == "kendall_tau" else wording.METRICS[evidence["main_metric"]].lower()
     figures = [
-        f"{wording.SYSTEMS[system]} {wording.estimate(tau[system]['mean'], tau[system]['ci95'])}"
-        for system in reversed(wording.CONTENDERS)
+        f"{wording.SYSTEMS[system]} {wording.estimate(found['mean'], found['ci95'])}"
+        for system, found in evidence["cross_validated"].items()
     ]
-    first = {system: ranking[0].model for system, ranking in answer.rankings.items()}
-    agree = "Both systems put the same model first." if len(set(first.values())) == 1 else (
-        "The systems disagree about the first place."
-    )  # fmt: skip
+    first = wording.plain(answer.best.model)
     said = [
-        f"{agree} On prompts it had not seen each had a mean τ of: {'; '.join(figures)}.",
-        *(wording.plain(warning) for warning in known.evidence["warnings"]),
-        f"± is the standard deviation over the {len(known.fold_ratings)} trainings of the cross-validation. They share "
-        "most of their prompts: it is rather too small than too large.",
-        "tokens/s: over all kept responses, as they were asked (--concurrency side by side).",
+        VERDICTS[answer.verdict].format(model=first, chance=_percent(answer.p_best[answer.best.model])),
+        *(f"{wording.SYSTEMS[system]}: {_order(answer, system)}." for system in TITLES if system != answer.by),
+        f"On prompts not seen in training, mean {name}: {'; '.join(figures)}.",
+        *(wording.plain(warning) for warning in evidence["warnings"]),
+        "Chances: System C's posterior. tokens/s: over all kept responses, as they were asked (--concurrency side by "
+        "side).",
     ]
     return [line for sentence in said for line in textwrap.wrap(sentence, 80)]
+
+
+def _order(answer: Answer, system: str) -> str:
+    digits = 0 if system == "elo_offset" else 2
+    return ", ".join(
+        f"{wording.plain(place.model)} ({wording.number(place.score, digits, signed=digits > 0)})"
+        for place in answer.rankings[system]
+    )

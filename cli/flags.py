@@ -56,8 +56,11 @@ def parser() -> argparse.ArgumentParser:
         p.add_argument(f"--{name}", help=about.replace("%", "%%") + shown, **kind)  # type: ignore[arg-type]
 
     d = config.EXPERIMENT_CONFIG
-    who = f"whose preferences: {', '.join(config.PERSONAS)}, all, or a file such as me.toml that describes a person"
-    flag("persona", f"{who} (default: {config.DEFAULT_PERSONA})", metavar="NAME")
+    who = (
+        f"whose preferences: {', '.join(config.PERSONAS)}, all, or a file such as me.toml that describes a person; "
+        f"with --rank also a run on votes, by its name (default: {config.DEFAULT_PERSONA})"
+    )
+    flag("persona", who, metavar="NAME")
     flag("write_persona", "write an example of such a file, to edit", type=_file, metavar="FILE")
     flag("prompts", "own prompts instead of generated ones: .txt (one a line), .jsonl or .csv", metavar="FILE")
     given = "own answers instead of asking: JSON Lines, JSON or CSV with prompt, model, response (or alpaca_eval's)"
@@ -154,6 +157,9 @@ def check_combination(args: argparse.Namespace) -> None:
     for flag in ("judge", "base_model", "preferences", "rank", "persona", "prompts"):
         if getattr(args, flag) is not None and not getattr(args, flag).strip():
             raise UsageError(f"--{flag} is empty: give it a value or leave it out.")
+    if args.rank is not None and _is_file(args.rank):
+        quoted = shlex.quote(args.rank)
+        raise UsageError(f"--rank {quoted} is a file: did you mean --rank - < {quoted}? It reads one prompt a line.")
     modes = [
         name
         for name in ("preferences", "rank", "vote", "check", "write_persona")
@@ -194,6 +200,13 @@ def check_combination(args: argparse.Namespace) -> None:
             raise UsageError(f"--{flag} goes with --{needed} only.")
     if args.backend == "embedded" and args.ground_truth != "round_robin":
         raise UsageError("--ground_truth listwise and both need a server: the embedded model weighs texts one by one.")
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # longer than any name, or with a character that no name has
+        return False
 
 
 def contestants(args: argparse.Namespace, usual: Sequence[str]) -> list[str]:

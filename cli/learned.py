@@ -1,7 +1,4 @@
-"""What a run learned, kept for ``--rank``: both systems, what they were learned from, and the cross-validation's own.
-
-The trainings of the cross-validation show how sure a score is: each left out another part of the prompts.
-"""
+"""What a run learned, kept for ``--rank``: all systems, fitted on every prompt, and what they were learned from."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import hashlib
 import json
 import math
 import shlex
+from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,55 +15,55 @@ from typing import TYPE_CHECKING, Any
 
 import config
 from base import location as base_location
+from cli import personas
+from cli.own import Own
+from combined import Combined
 from core.errors import MissingError, SuiteError, UsageError
 from core.files import fingerprint, read, read_tensors, write_json
-from core.ranking import TrainingSet
 from elo_system import EloSystem
+from report.words import CONTENDERS
 from reward_model import RewardModel
 
 if TYPE_CHECKING:
     from base.features import Features
-    from core.findings import Run
-    from data_generation import Data
-    from evidence.experiment import Design, Systems
     from stages.tasks import Job
 
 LEARNED_FILE = "learned_{name}.json"
-FOLD_HEAD_FILE = "reward_head_{name}_fold{fold}.safetensors"
-FORMAT = 1
+SYSTEM_FILES = (config.ELO_STATE_FILE, config.REWARD_HEAD_FILE, config.COMBINED_FILE)
+FORMAT = 2
 GIVEN = "given"  # the identity of a model whose answers came from a file
+VOTES = "votes"  # the backend of what people's votes taught
 
 
 @dataclass(frozen=True)
 class Learned:
-    """Both systems as a run left them."""
+    """All systems as a run left them, fitted on every prompt."""
 
     elo: EloSystem
-    fold_ratings: tuple[Mapping[str, float], ...]
-    """Ratings (global + offset) of each training of the cross-validation."""
     base: str
     evidence: Mapping[str, Any]
-    """What that run measured: winner, cross-validated τ of both systems, warnings, preferences and prompts."""
+    """What that run measured on prompts that were not trained on: whom to take, each system's figures, warnings."""
+    _ratings: Mapping[str, float | None]
     _history: Sequence[Sequence[float]]
-    _heads: tuple[Path, ...]
-    """The head of the documented split, then those of the folds."""
+    _head: Path
+    _combined: Path
     _command: str
 
-    def rewards(self, features: Features) -> tuple[RewardModel, list[RewardModel]]:
-        """System B over ``features``: as learned on the documented split, and each training of the cross-validation.
+    def over(self, features: Features) -> tuple[RewardModel, Combined]:
+        """Systems B and C over ``features``.
 
-        Raises UsageError for a head that is damaged, of another run or gives no figures, with the command of ``load``.
+        Raises UsageError for one that is damaged, of another run or gives no figures, with the command of ``load``.
         """
         with _fixed_by(self._command):
-            ratings = dict.fromkeys(self.elo.ratings)  # only training looks at global ratings
-            first, *folds = (RewardModel.load(path, features, ratings) for path in self._heads)
-            if [list(epoch) for epoch in first.history] != [list(epoch) for epoch in self._history]:
-                raise UsageError(f"{self._heads[0]} is of another run than the files beside it.")
-            for path, head in zip(self._heads, (first, *folds), strict=True):
-                scores = [score for prompt_id, _ in features.index for score in head.scores(prompt_id).values()]
+            reward = RewardModel.load(self._head, features, dict.fromkeys(self.elo.ratings))  # training needs ratings
+            combined = Combined.load(self._combined, features, self._ratings)
+            if [list(epoch) for epoch in reward.history] != [list(epoch) for epoch in self._history]:
+                raise UsageError(f"{self._head} is of another run than the files beside it.")
+            for path, system in ((self._head, reward), (self._combined, combined)):
+                scores = [score for prompt_id, _ in features.index for score in system.scores(prompt_id).values()]
                 if not all(map(math.isfinite, scores)):
                     raise UsageError(f"{path} gives scores that are no figures: its training did not converge.")
-        return first, folds
+        return reward, combined
 
 
 @contextlib.contextmanager
@@ -80,30 +78,34 @@ def _fixed_by(command: str) -> Iterator[None]:
 # ── Keeping ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def keep(job: Job, run: Run, data: Data, systems: Systems, plan: Design, document: Mapping[str, Any]) -> None:
-    """Write down both systems as learned on the documented split, each training of the cross-validation, and what all
-    of it was made from."""
-    folder, name, elo, reward = job.cache_dir, job.name, systems.elo, systems.reward
-    elo.save(folder / config.ELO_STATE_FILE.format(name=name))
-    reward.save(folder / config.REWARD_HEAD_FILE.format(name=name))
-    every = [p.id for p in data.prompts]
-    sets = [TrainingSet.of(plan.preferences, [i for i in every if i not in part]) for part in plan.folds]
-    for old in folder.glob(FOLD_HEAD_FILE.format(name=name, fold="*")):
-        old.unlink()
-    heads = {}
-    for number, head in enumerate(reward.fit_many(sets), start=1):
-        path = folder / FOLD_HEAD_FILE.format(name=name, fold=number)
-        head.save(path)
-        heads[path.name] = _digest(path)
+def keep(
+    folder: Path,
+    name: str,
+    elo: EloSystem,
+    reward: RewardModel,
+    combined: Combined,
+    *,
+    ratings: Mapping[str, float | None],
+    origin: Mapping[str, Any],
+    document: Mapping[str, Any],
+) -> None:
+    """Write down the systems as fitted on every prompt. ``ratings``: System C's global ones; ``origin``: ``made_from``
+    or ``made_from_votes``."""
+    elo_path, head, both = (folder / f.format(name=name) for f in SYSTEM_FILES)
+    elo.save(elo_path)
+    reward.save(head)
+    combined.save(both)
+    for old in folder.glob(f"reward_head_{name}_fold*.safetensors"):
+        old.unlink()  # earlier versions kept the cross-validation's heads
     body = {
         "format": FORMAT,
-        "made_from": made_from(job, run.base_model),
-        "command": run.command,
+        "made_from": origin,
+        "command": document["command"],
         "evidence": _evidence(document),
         "elo_offsets": elo.offsets,
-        "fold_ratings": [fold.ratings for fold in elo.fit_many(sets)],
+        "ratings": ratings,
         "history": reward.history,
-        "fold_heads": heads,
+        "files": {path.name: _digest(path) for path in (head, both)},
     }
     write_json(folder / LEARNED_FILE.format(name=name), {"checksum": _checksum(body), **body})
 
@@ -125,15 +127,29 @@ def made_from(job: Job, base: str) -> dict[str, Any]:
     }
 
 
+def made_from_votes(models: Sequence[str], prompts: int, base: str) -> dict[str, Any]:
+    """The same for people's votes: whoever answers under a model's name is taken for it."""
+    return {
+        "backend": VOTES,
+        "num_prompts": prompts,
+        "persona": None,
+        "contestants": dict.fromkeys(models),
+        "base": base,
+        "base_identity": base_location.identity(base),
+    }
+
+
 def _evidence(document: Mapping[str, Any]) -> dict[str, Any]:
     """How far what was learned can be trusted, from the run's results."""
-    crossed = document["cross_validated"]
+    crossed, metric = document["cross_validated"], document["main_metric"]
     return {
+        "recommended": document["recommended"],
         "winner": document["winner"],
-        "kendall_tau": {system: crossed[system]["kendall_tau"] for system in (EloSystem.name, RewardModel.name)},
+        "main_metric": metric,
+        "cross_validated": {system: crossed[system][metric] for system in CONTENDERS},
         "warnings": document["verdict"]["warnings"],
         "preferences": document["counts"]["preferences"],
-        "prompts": document["counts"]["train_prompts"],
+        "prompts": document["counts"]["prompts"],
     }
 
 
@@ -148,6 +164,30 @@ def _digest(path: Path) -> str:
 # ── Taking up again ──────────────────────────────────────────────────────────────────────────────────────
 
 
+def recalled(args: Namespace) -> Namespace:
+    """The arguments for ``--rank`` after a run on votes: the models that were voted on are asked.
+
+    Raises UsageError where no run of that name has left what it learned.
+    """
+    if args.persona in (None, *config.PERSONAS) or Path(args.persona).suffix.lower() in personas.ENDINGS:
+        return args
+    path = args.cache_dir / LEARNED_FILE.format(name=args.persona)
+    if not path.exists():
+        runs = sorted(file.stem.removeprefix("learned_") for file in args.cache_dir.glob(LEARNED_FILE.format(name="*")))
+        raise UsageError(
+            f"--persona {args.persona}: no run of this name has learned anything in {args.cache_dir}. "
+            f"There are: {', '.join(runs) or 'none'}. Votes are learned with: python main.py --preferences FILE"
+        )
+    origin = _read(path)["made_from"]
+    if origin["backend"] != VOTES:  # a person of their own, whose file --persona names
+        return args
+    models = args.models or list(origin["contestants"])
+    styles = all(model in config.EMBEDDED_MODELS for model in models)
+    backend = args.backend if args.backend != "auto" else ("embedded" if styles else "ollama")
+    who = Own({args.persona: config.Persona(args.persona, "", "", (), ())})
+    return Namespace(**{**vars(args), "models": models, "backend": backend, "own": who})
+
+
 def load(job: Job, base: str | None, command: str) -> Learned:
     """What the last run of this persona learned. ``base``: the one asked for, None for whichever the run used.
 
@@ -157,9 +197,10 @@ def load(job: Job, base: str | None, command: str) -> Learned:
     folder, name = job.cache_dir, job.name
     with _fixed_by(command):
         document = _read(folder / LEARNED_FILE.format(name=name))
-    # the prompts and answers of one's own stand in no flag of --rank
-    own = document["made_from"].get("own")
-    command = document["command"] if own else _like_before(command, document["made_from"])
+    # the prompts, answers and votes of one's own stand in no flag of --rank
+    origin = document["made_from"]
+    own = origin.get("own") or origin["backend"] == VOTES
+    command = document["command"] if own else _like_before(command, origin)
     with _fixed_by(command):
         reasons = _outdated(job, document["made_from"], base)
         if reasons:
@@ -195,24 +236,22 @@ def _like_before(command: str, known: Mapping[str, Any]) -> str:
 
 
 def _systems(folder: Path, name: str, document: Mapping[str, Any], command: str) -> Learned:
-    elo_path, head = (folder / f.format(name=name) for f in (config.ELO_STATE_FILE, config.REWARD_HEAD_FILE))
-    digests = document["fold_heads"]
-    for path in (elo_path, head, *(folder / file for file in digests)):
+    elo_path, head, both = (folder / f.format(name=name) for f in SYSTEM_FILES)
+    for path in (elo_path, head, both):
         if not path.exists():
             raise MissingError(f"Nothing to rank with: {path} is missing.")
-    try:
-        read_tensors(head)  # a cut or emptied file is known without features, and so before anything is asked
-    except ValueError as error:
-        raise UsageError(f"{head} can't be read ({error}); it was left as it is.") from error
-    for file, digest in digests.items():
-        if _digest(folder / file) != digest:
-            raise UsageError(f"{folder / file} is damaged or of another run.")
+    for path in (head, both):
+        try:
+            read_tensors(path)  # a cut or emptied file is known without features, and so before anything is asked
+        except ValueError as error:
+            raise UsageError(f"{path} can't be read ({error}); it was left as it is.") from error
+        if _digest(path) != document["files"][path.name]:
+            raise UsageError(f"{path} is damaged or of another run.")
     elo = EloSystem.load(elo_path)
     if elo.offsets != document["elo_offsets"]:
         raise UsageError(f"{elo_path} is of another run than {folder / LEARNED_FILE.format(name=name)}.")
-    heads = (head, *(folder / file for file in digests))
-    base, history = document["made_from"]["base"], document["history"]
-    return Learned(elo, tuple(document["fold_ratings"]), base, document["evidence"], history, heads, command)
+    base, evidence = document["made_from"]["base"], document["evidence"]
+    return Learned(elo, base, evidence, document["ratings"], document["history"], head, both, command)
 
 
 def _outdated(job: Job, known: Mapping[str, Any], base: str | None) -> list[str]:
@@ -222,14 +261,15 @@ def _outdated(job: Job, known: Mapping[str, Any], base: str | None) -> list[str]
         return ["the answers that it was learned from were given with --responses: their models can't be asked"]
     now = made_from(job, base or known["base"])
     unknown = [name for name in now["contestants"] if name not in then]
-    changed = [name for name, mark in now["contestants"].items() if then.get(name, mark) != mark]
+    changed = [name for name, mark in now["contestants"].items() if then.get(name) not in (None, mark)]
     reasons = []
     if unknown:
-        flags = f"--backend {known['backend']} --models {' '.join(then)}"
+        backend = "" if known["backend"] == VOTES else f"--backend {known['backend']} "
+        flags = f"{backend}--models {' '.join(then)}"
         reasons.append(f"it knows nothing of {', '.join(unknown)} (to rank those it knows: {flags})")
     if changed:
         reasons.append(f"{', '.join(changed)} changed since (pulled again, or another entry in config.py)")
-    if now["persona"] != known["persona"]:
+    if known["persona"] not in (None, now["persona"]):
         reasons.append(f"the persona {job.name} changed since")
     if base not in (None, known["base"]):
         reasons.append(f"it was learned on the base {known['base']}, not {base}")

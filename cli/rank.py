@@ -10,7 +10,8 @@ import logging
 import statistics
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import config
@@ -20,14 +21,15 @@ from cli.flags import command_like
 from core.errors import UsageError
 from core.files import fingerprint
 from core.records import Prompt
-from report import words as wording
+from evaluation import BOUNDS
 
 if TYPE_CHECKING:
+    from base.features import Base
     from cli.backend import Backend
-    from core.ranking import Ranker
     from stages.tasks import Job
 
 EMBEDDED_SIZE = "135M"
+SURE, LIKELY = 0.95, 0.5  # chances of the first one to be the best
 
 
 # ── --rank ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -45,8 +47,9 @@ def rank(args: Namespace, job: Job, backend: Backend) -> int:
     if not args.json:
         print(f"Answered by: {backend.label}")
     answered = 0
+    open_base = cache(_open_base)  # once for all prompts of standard input
     for texts in _batches(args.rank):
-        answers = _answers(args, job, known, texts)
+        answers = _answers(args, job, known, texts, open_base)
         for text in texts:
             print(as_json(answers[text], job, known) if args.json else "\n".join(lines(answers[text], known)))
         sys.stdout.flush()
@@ -85,7 +88,13 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode().strip()
 
 
-def _answers(args: Namespace, job: Job, known: learned.Learned, texts: Sequence[str]) -> dict[str, Answer]:
+def _answers(
+    args: Namespace,
+    job: Job,
+    known: learned.Learned,
+    texts: Sequence[str],
+    open_base: Callable[[str, str], Base],
+) -> dict[str, Answer]:
     """Each prompt's answer; responses and features are kept like all others of this persona."""
     from base.features import compute_features
     from data_generation import collect_responses
@@ -96,46 +105,51 @@ def _answers(args: Namespace, job: Job, known: learned.Learned, texts: Sequence[
     responses = collect_responses(job, prompts)
     job.llm.unload()
     features = compute_features(
-        known.base, prompts, responses, cache_dir=job.cache_dir, name=job.name, device=args.device
+        known.base, prompts, responses, cache_dir=job.cache_dir, name=job.name, device=args.device, open_base=open_base
     )
-    reward, folds = known.rewards(features)
+    reward, combined = known.over(features)
     costs = _costs(job)
     found = {}
     for prompt in prompts:
         of = {r.model: r for r in responses if r.prompt_id == prompt.id}
-        ratings = [{model: ratings[model] for model in of} for ratings in (known.elo.ratings, *known.fold_ratings)]
-        rewards = [_above_mean(ranker, prompt.id) for ranker in (reward, *folds)]
-        rankings = {"elo_offset": places(ratings[0], ratings[1:]), "reward_model": places(rewards[0], rewards[1:])}
-        by = _better(known.evidence)
-        found[prompt.text] = Answer(prompt.text, rankings, by, of[rankings[by][0].model], costs)
+        rankings = {
+            "elo_offset": places({model: known.elo.ratings[model] for model in of}),
+            "reward_model": places(_above_mean(reward.scores(prompt.id))),
+            "combined": places(_above_mean(combined.scores(prompt.id))),
+        }
+        chances = combined.best_chances(prompt.id)
+        by = known.evidence["recommended"]
+        best = rankings[by][0].model
+        said = verdict(known.evidence, chances[best])
+        found[prompt.text] = Answer(prompt.text, rankings, chances, by, said, of[best], costs)
     return found
 
 
-def _above_mean(ranker: Ranker, prompt_id: str) -> dict[str, float]:
-    """Only differences of rewards mean anything: each training may lift all of them by as much."""
-    scores = ranker.scores(prompt_id)
+def _open_base(name: str, device: str) -> Base:
+    from base import frozen
+
+    return frozen.open_base(name, device, max_length=frozen.MAX_LENGTH)
+
+
+def _above_mean(scores: Mapping[str, float]) -> dict[str, float]:
+    """Only differences of scores mean anything: a training may lift all of them by as much."""
     mean = statistics.fmean(scores.values())
     return {model: score - mean for model, score in scores.items()}
 
 
-def places(scores: Mapping[str, float], folds: Sequence[Mapping[str, float]]) -> list[Place]:
-    """Contestants best first (equal ones by name), with how far ``folds`` (at least two) agree."""
-    return [
-        Place(
-            model,
-            scores[model],
-            statistics.stdev(fold[model] for fold in folds),
-            sum(fold[model] == max(fold.values()) for fold in folds),
-        )
-        for model in sorted(scores, key=lambda model: (-scores[model], model))
-    ]
+def places(scores: Mapping[str, float]) -> list[Place]:
+    """Contestants best first, equal ones by name."""
+    return [Place(model, scores[model]) for model in sorted(scores, key=lambda model: (-scores[model], model))]
 
 
-def _better(evidence: Mapping[str, Any]) -> str:
-    """The system that ranked unseen prompts better; the reward model, which reads the responses, where none did."""
-    tau = {system: evidence["kendall_tau"][system]["mean"] for system in wording.CONTENDERS}
-    known = {system: value for system, value in tau.items() if wording.is_number(value)}
-    return max(known, key=lambda system: (known[system], system == "reward_model"), default="reward_model")
+def verdict(evidence: Mapping[str, Any], p_best: float) -> str:
+    """``sure``, ``likely`` or ``open`` by the first one's chance to be the best; ``no evidence`` where the ranking was
+    not surely better than chance on prompts that it had not been trained on."""
+    low, high = BOUNDS[evidence["main_metric"]]
+    around = evidence["cross_validated"][evidence["recommended"]]["ci95"]
+    if around is None or around[0] <= (low + high) / 2.0:
+        return "no evidence"
+    return "sure" if p_best >= SURE else "likely" if p_best >= LIKELY else "open"
 
 
 # ── Speed and size ───────────────────────────────────────────────────────────────────────────────────────

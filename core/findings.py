@@ -85,23 +85,28 @@ class Findings:
     """{metric: {difference, ci95, p_value}}, reward_model minus elo_offset."""
     winner: str
     """reward_model, elo_offset or none."""
+    comparisons: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    """{"combined-elo_offset", "combined-reward_model": {metric: {difference, ci95, p_value}}}."""
+    recommended: str
+    """Whose ranking to take: combined, unless reward_model or elo_offset beats it."""
     stronger_baselines: tuple[str, ...]
     """Systems that are no contender and beat both in the main metric by the winner's rule."""
     prompts_needed: int | None
     """Prompts that would tell a difference of the size seen from chance; None where that can't be said."""
     learning_curve: Sequence[Mapping[str, Any]]
-    """[{preferences, elo_offset{metric: value}, reward_model{…}}] on the documented split."""
+    """[{preferences, elo_offset{metric: value}, reward_model{…}, combined{…}}] on the documented split."""
     curves: Mapping[str, Any]
     """{points, trained_once, SYSTEM: {metric: {mean, lo, hi}}}, cross-validated."""
     hypotheses: Mapping[str, Mapping[str, Any]]
-    """{sample_efficiency, generalization}: a verdict each, with its reason or what it rests on."""
+    """{sample_efficiency, generalization, combined{the same two for System C}}: a verdict each, with its reason or what
+    it rests on."""
     per_prompt: Sequence[Mapping[str, Any]]
-    """[{prompt_id, prompt, fold, difference, elo_offset{metric: value}, reward_model{…}}], every prompt that has a
-    value in both systems."""
+    """[{prompt_id, prompt, fold, difference, elo_offset{metric: value}, reward_model{…}, combined{…}}], every prompt
+    that has a value; ``difference`` is the reward model's minus the Elo offset's."""
     training_history: Mapping[str, Sequence[float]]
     """{preference_loss, regularization_loss} by epoch."""
     examples: Sequence[Mapping[str, Any]] = ()
-    """[{prompt, responses[{model, text, truth_place, elo_place, reward_place}]}]."""
+    """[{prompt, responses[{model, text, truth_place, elo_place, reward_place, combined_place}]}]."""
     ablation: Sequence[Mapping[str, Any]] = ()
     """[{name, metric: {mean, ci95}, difference{difference, ci95, p_value}}], no difference in the first row."""
     people: Mapping[str, Any] | None = None

@@ -10,6 +10,7 @@ import numpy as np
 
 import evaluation
 from base.features import Features
+from combined import Combined
 from config import EXPERIMENT_CONFIG, ExperimentConfig
 from core.ranking import Ranker
 from core.records import GroundTruth, Judgement, Preference
@@ -83,6 +84,7 @@ def variants(
     base_scores = {key: float(features.base_score[row]) for key, row in index.items()}
     lengths = {(r.prompt_id, r.model): float(len(r.text)) for r in data.responses}
     yield Variant("Elo offset", EloSystem(ratings, params.elo_k), preferences)
+    yield Variant("Combined", Combined(features, ratings, params), preferences)
     yield Variant("Global Elo", GlobalElo(ratings), preferences)
     yield Variant("Untouched base", BaseReward(base_scores), preferences)
     yield Variant("Bradley–Terry, own preferences", BradleyTerry(models), preferences)
@@ -99,6 +101,13 @@ def variants(
     yield reward("linear head", hidden_width=0)
     if features.has_score:
         yield reward("no base score", base_score=False)
+
+    yield Variant("Combined, no strength of a model", Combined(features, ratings, params, ["models"]), preferences)
+    yield Variant("Combined, no taste in texts", Combined(features, ratings, params, ["texts"]), preferences)
+    if features.has_score:
+        without = dataclasses.replace(params, base_score=False)
+        yield Variant("Combined, no base score", Combined(features, ratings, without), preferences)
+    yield Variant("Combined, no Arena", Combined(features, dict.fromkeys(ratings), params), preferences)
 
     once = one_order(preferences, data.judgements, params.random_seed)
     if once:

@@ -1,4 +1,4 @@
-"""The experiment on one persona's data: what trains and what tests, both systems and their rivals, what they show."""
+"""The experiment on one persona's data: what trains and what tests, the systems and their rivals, what they show."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import evaluation
 from base.features import Features, compute_features
+from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import MissingError
@@ -17,15 +18,14 @@ from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference, Rating
 from data_generation import Data
 from elo_system import EloSystem
-from evaluation import Curves, Metrics
-from evidence import hypotheses
+from evaluation import Metrics
+from evidence import curves, hypotheses
 from evidence.ablation import ablation_table
 from evidence.baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking
-from evidence.intervals import mean_interval, prompts_needed, winner
+from evidence.intervals import prompts_needed, winner
 from evidence.judge_quality import agreement, judge_quality
 from reward_model import RewardModel
 
-CURVE_ORDERS = 3  # orders of the preferences that a learning curve is averaged over
 TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees
 EXAMPLES = 3  # test prompts shown with all their responses
 
@@ -98,11 +98,17 @@ class Systems:
 
     elo: EloSystem
     reward: RewardModel
+    combined: Combined
     baselines: tuple[Ranker, ...]
 
     @property
+    def contenders(self) -> tuple[Ranker, ...]:
+        """Those that learn from the preferences what the baselines do not."""
+        return self.elo, self.reward, self.combined
+
+    @property
     def every(self) -> tuple[Ranker, ...]:
-        return self.elo, self.reward, *self.baselines
+        return *self.contenders, *self.baselines
 
 
 def make_systems(
@@ -119,6 +125,7 @@ def make_systems(
     return Systems(
         EloSystem(elo, params.elo_k),
         RewardModel(features, elo, params, device),
+        Combined(features, elo, params),
         (
             GlobalElo(elo),
             BaseReward(base_scores),
@@ -131,13 +138,17 @@ def make_systems(
 
 def fit(systems: Systems, plan: Design, clock: Clock) -> Systems:
     """All systems trained on the documented split."""
-    training, ids = plan.training.preferences, plan.train_ids
     with clock.stage("training"):
-        return Systems(
-            systems.elo.fit(training, prompt_ids=ids),
-            systems.reward.fit(training, prompt_ids=ids),
-            tuple(ranker.fit(training, prompt_ids=ids) for ranker in systems.baselines),
-        )
+        for ranker in systems.every:
+            ranker.fit(plan.training.preferences, prompt_ids=plan.train_ids)
+    return systems
+
+
+def fit_all(systems: Systems, plan: Design) -> Systems:
+    """The contenders as they are kept for later: trained on every prompt."""
+    for ranker in systems.contenders:
+        ranker.fit(plan.preferences)
+    return systems
 
 
 # ── What they show ───────────────────────────────────────────────────────────────────────────────────────
@@ -159,13 +170,18 @@ def evaluate(
     """
     with clock.stage("training"):
         final = {r.name: evaluation.evaluate(r, plan.test_truths).mean.as_dict() for r in systems.every}
-        points = learning_curve(systems, plan, params)
+        points = curves.learning_curve(systems.contenders, plan, params)
     with clock.stage("cross_validation"):
         crossed = evaluation.cross_validate(systems.every, plan.preferences, plan.truths, plan.folds)
     with clock.stage("hypotheses"):
-        curves = {system.name: _curves(system, plan, params) for system in (systems.elo, systems.reward)}
-        tested = put_to_test(systems, curves, plan, params)
+        learned = {system.name: curves.cross_validated(system, plan, params) for system in systems.contenders}
+        tested = curves.put_to_test(systems, learned, plan, params)
+    table = hypotheses.cross_validated(crossed, plan.folds)
     gains = hypotheses.improvement(crossed, plan.folds, params.random_seed)
+    over = {
+        rival: hypotheses.improvement(crossed, plan.folds, params.random_seed, better="combined", worse=rival)
+        for rival in ("elo_offset", "reward_model")
+    }
     tau = gains["kendall_tau"]
     inflation = 1.0 + params.folds / (params.folds - 1.0)
     return Findings(
@@ -173,17 +189,22 @@ def evaluate(
         counts=counts(data, plan),
         judge_quality=judge_figures(data, plan, judge),
         final=final,
-        cross_validated=hypotheses.cross_validated(crossed, plan.folds),
+        cross_validated=table,
         answer=answer,
         improvement=hypotheses.improvement_json(gains),
         winner=winner(tau),
+        comparisons={f"combined-{rival}": hypotheses.improvement_json(found) for rival, found in over.items()},
+        recommended=hypotheses.recommended(
+            {rival: found["kendall_tau"] for rival, found in over.items()},
+            {rival: table[rival]["kendall_tau"]["mean"] for rival in over},
+        ),
         stronger_baselines=tuple(hypotheses.stronger_baselines(crossed, plan.folds, params.random_seed)),
         prompts_needed=prompts_needed(tau.difference, tau.sd, inflation=inflation) if tau else None,
         learning_curve=points,
         curves={
-            "points": list(curves["elo_offset"].counts),
+            "points": list(learned["elo_offset"].counts),
             "trained_once": not params.incremental,
-            **{name: _bands(curve, plan.folds) for name, curve in curves.items()},
+            **{name: curves.bands(curve, plan.folds) for name, curve in learned.items()},
         },
         hypotheses=tested,
         per_prompt=per_prompt(crossed, plan.folds, data),
@@ -227,74 +248,13 @@ def judge_figures(data: Data, plan: Design, judge: str | None) -> dict[str, Any]
     }
 
 
-# ── Learning curves and hypotheses ───────────────────────────────────────────────────────────────────────
-
-
-def learning_curve(systems: Systems, plan: Design, params: ExperimentConfig) -> list[dict[str, Any]]:
-    """Both systems' metrics on the documented split after every so many preferences."""
-    every, order = params.evaluation_frequency, plan.training.preferences
-    elo = evaluation.learning_curve(systems.elo, order, plan.test_truths, every, plan.train_ids)
-    reward = evaluation.learning_curve(
-        systems.reward, order, plan.test_truths, every, plan.train_ids, once=not params.incremental
-    )
-    return [
-        {"preferences": a.preferences, "elo_offset": a.metrics.as_dict(), "reward_model": b.metrics.as_dict()}
-        for a, b in zip(elo, reward, strict=True)
-    ]
-
-
-def _curves(system: Ranker, plan: Design, params: ExperimentConfig) -> Curves:
-    """A system's cross-validated learning curves; System B is trained once unless the run is incremental."""
-    once = isinstance(system, RewardModel) and not params.incremental
-    return evaluation.cross_validated_curves(
-        system, plan.preferences, plan.truths, plan.folds, params.evaluation_frequency, CURVE_ORDERS,
-        params.random_seed, once=once,
-    )  # fmt: skip
-
-
-def _bands(curves: Curves, folds: Sequence[Sequence[str]]) -> dict[str, dict[str, list[float | None]]]:
-    """Mean over orders and prompts at each point, with the 95 % interval over prompts."""
-    fold = hypotheses.fold_of(folds)
-    groups = [fold[p] for p in curves.prompt_ids]
-    bands: dict[str, dict[str, list[float | None]]] = {}
-    for metric, values in curves.values.items():
-        by_prompt = values.mean(0)  # [points, prompts]
-        intervals = [mean_interval(row.tolist(), *evaluation.BOUNDS[metric], groups) for row in by_prompt]
-        bands[metric] = {
-            "mean": by_prompt.mean(1).tolist() if curves.prompt_ids else [None] * len(by_prompt),
-            "lo": [i[0] if i else None for i in intervals],
-            "hi": [i[1] if i else None for i in intervals],
-        }
-    return bands
-
-
-def put_to_test(
-    systems: Systems, curves: Mapping[str, Curves], plan: Design, params: ExperimentConfig
-) -> dict[str, Any]:
-    """H1 from the cross-validated curves, H2 with each contestant held out of training in turn."""
-    models = list(systems.elo.ratings)
-    flat = EloSystem(dict.fromkeys(models), systems.elo.k)
-    h1 = (
-        hypotheses.sample_efficiency(
-            curves["elo_offset"], _curves(flat, plan, params), curves["reward_model"], params.random_seed, plan.folds
-        )
-        if params.incremental
-        else hypotheses.not_tested("Sample efficiency needs learning curves of both systems: run with --incremental.")
-    )
-    elo, others, reward = (
-        hypotheses.held_out_placements(system, plan.preferences, plan.truths, plan.folds, models)
-        for system in (systems.elo, BradleyTerry(models), systems.reward)
-    )
-    return {"sample_efficiency": h1, "generalization": hypotheses.generalization(elo, others, reward)}
-
-
 # ── Prompt by prompt ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def per_prompt(
     crossed: Mapping[str, Mapping[str, Metrics]], folds: Sequence[Sequence[str]], data: Data
 ) -> list[dict[str, Any]]:
-    """Cross-validated metrics of both systems, prompt by prompt."""
+    """Cross-validated metrics of the contenders, prompt by prompt."""
     fold, text = hypotheses.fold_of(folds), {p.id: p.text for p in data.prompts}
     elo, reward = crossed["elo_offset"], crossed["reward_model"]
     return [
@@ -305,18 +265,19 @@ def per_prompt(
             "difference": reward[p].kendall_tau - elo[p].kendall_tau,  # type: ignore[operator]
             "elo_offset": elo[p].as_dict(),
             "reward_model": reward[p].as_dict(),
+            "combined": crossed["combined"][p].as_dict(),
         }
         for p in elo
     ]
 
 
 def examples(systems: Systems, data: Data, plan: Design) -> list[dict[str, Any]]:
-    """Test prompts with their responses and the place that truth and both systems give each."""
+    """Test prompts with their responses and the place that truth and each contender give each."""
     texts = {(r.prompt_id, r.model): r.text for r in data.responses}
     prompts = {p.id: p.text for p in data.prompts}
     shown = []
     for truth in plan.test_truths[:EXAMPLES]:
-        elo, reward = systems.elo.ranking(truth.prompt_id), systems.reward.ranking(truth.prompt_id)
+        elo, reward, both = (system.ranking(truth.prompt_id) for system in systems.contenders)
         responses = [
             {
                 "model": model,
@@ -324,6 +285,7 @@ def examples(systems: Systems, data: Data, plan: Design) -> list[dict[str, Any]]
                 "truth_place": place,
                 "elo_place": elo.index(model) + 1,
                 "reward_place": reward.index(model) + 1,
+                "combined_place": both.index(model) + 1,
             }
             for place, model in enumerate(truth.ranking, start=1)
         ]

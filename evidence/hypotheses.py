@@ -94,6 +94,16 @@ def difference_json(difference: Difference | None) -> dict[str, Any]:
     return difference.as_dict() if difference else {"difference": None, "ci95": None, "p_value": None}
 
 
+def recommended(combined_minus: Mapping[str, Difference | None], means: Mapping[str, float | None]) -> str:
+    """Whose ranking to take: the combined system's, unless a rival beats it by the winner's rule.
+
+    ``combined_minus``: {rival: the difference in the main metric}. Of two rivals that beat it the one with the higher
+    of ``means``.
+    """
+    better = [name for name, gain in combined_minus.items() if gain and gain.ci95[1] < 0.0 and gain.p_value < ALPHA]
+    return max(better, key=lambda name: means[name] or 0.0, default="combined")
+
+
 def stronger_baselines(
     results: CrossValidated,
     parts: Sequence[Sequence[str]],
@@ -105,7 +115,7 @@ def stronger_baselines(
     stronger = []
     for name in results:
         gains = [_paired(results, parts, seed, name, system, "kendall_tau") for system in systems]
-        if name not in systems and all(is_better(gain) for gain in gains):
+        if name not in (*systems, "combined") and all(is_better(gain) for gain in gains):
             stronger.append(name)
     return stronger
 
@@ -132,43 +142,51 @@ def preferences_needed(curves: Curves, target: float | None) -> int | None:
 
 
 def sample_efficiency(
-    elo_offset: Curves, flat: Curves, reward_model: Curves, seed: int, parts: Sequence[Sequence[str]]
+    elo_offset: Curves,
+    flat: Curves,
+    learner: Curves,
+    seed: int,
+    parts: Sequence[Sequence[str]],
+    name: str = "reward_model",
 ) -> dict[str, Any]:
-    """H1: System B needs fewer preferences than System A. From cross-validated curves over the same orders.
+    """H1: System B (or the ``learner`` called ``name``) needs fewer preferences than System A. From
+    cross-validated curves over the same orders.
 
     ``flat``: System A with every contestant at the same rating in the beginning, for where the Arena's order is a
     handicap: being quicker than someone who starts from the wrong end is no sign of learning quickly. What stands
     beside ``from_arena`` and ``from_flat`` is that of the former, System A as documented.
     """
     found = {
-        "from_arena": _quicker(elo_offset, reward_model, seed, parts),
-        "from_flat": _quicker(flat, reward_model, seed, parts),
+        "from_arena": _quicker(elo_offset, learner, seed, parts, name),
+        "from_flat": _quicker(flat, learner, seed, parts, name),
     }
     return found["from_arena"] | {"verdict": weaker(*(rival["verdict"] for rival in found.values()))} | found
 
 
-def _quicker(elo_offset: Curves, reward_model: Curves, seed: int, parts: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """How much quicker System B learns than one System A.
+def _quicker(
+    elo_offset: Curves, learner: Curves, seed: int, parts: Sequence[Sequence[str]], name: str
+) -> dict[str, Any]:
+    """How much quicker the learner called ``name`` learns than one System A.
 
     Tested on the area between the curves in τ, paired by prompt: orders are drawn at will and are no sample of
     anything, so they are averaged first. ``parts``: the folds. Raises ValueError for other points or prompts.
     """
-    if (elo_offset.counts, elo_offset.prompt_ids) != (reward_model.counts, reward_model.prompt_ids):
+    if (elo_offset.counts, elo_offset.prompt_ids) != (learner.counts, learner.prompt_ids):
         raise ValueError("both curves must have the same points and prompts")
     fold = fold_of(parts)
     groups = [fold[p] for p in elo_offset.prompt_ids]
-    a, b = area_per_prompt(elo_offset), area_per_prompt(reward_model)
+    a, b = area_per_prompt(elo_offset), area_per_prompt(learner)
     advantage = paired_difference(b.tolist(), a.tolist(), seed, groups)
-    elo_final, reward_final = (c.points[-1].metrics.kendall_tau for c in (elo_offset, reward_model))
+    elo_final, own_final = (c.points[-1].metrics.kendall_tau for c in (elo_offset, learner))
     return {
         "verdict": verdict(advantage),
         "area_between_curves": difference_json(advantage),
         "prompts": len(elo_offset.prompt_ids),
         "orders": len(elo_offset.values["kendall_tau"]),
         "elo_offset_final": elo_final,
-        "reward_model_final": reward_final,
-        "reward_model_needs_for_elo_final": preferences_needed(reward_model, elo_final),
-        "elo_needs_for_reward_model_final": preferences_needed(elo_offset, reward_final),
+        f"{name}_final": own_final,
+        f"{name}_needs_for_elo_final": preferences_needed(learner, elo_final),
+        f"elo_needs_for_{name}_final": preferences_needed(elo_offset, own_final),
     }
 
 
@@ -230,43 +248,46 @@ def held_out_placements(
 
 
 def generalization(
-    elo_offset: Sequence[Placement], others_mean: Sequence[Placement], reward_model: Sequence[Placement]
+    elo_offset: Sequence[Placement],
+    others_mean: Sequence[Placement],
+    learner: Sequence[Placement],
+    name: str = "reward_model",
 ) -> dict[str, Any]:
-    """H2: System B ranks a contestant never seen in training better than its global Elo does, and better than someone
-    who knows nothing of it.
+    """H2: System B (or the ``learner`` called ``name``) ranks a contestant never seen in training better than its
+    global Elo does, and better than someone who knows nothing of it.
 
     ``others_mean``: the others by Bradley–Terry, the unseen contestant at their mean. What stands beside
     ``against_elo`` and ``against_others_mean`` is that of the former. Raises ValueError for other contestants or
     prompts.
     """
     found = {
-        "against_elo": _placed_better(elo_offset, reward_model, "elo_offset"),
-        "against_others_mean": _placed_better(others_mean, reward_model, "bradley_terry"),
+        "against_elo": _placed_better(elo_offset, learner, ("elo_offset", name)),
+        "against_others_mean": _placed_better(others_mean, learner, ("bradley_terry", name)),
     }
     return found["against_elo"] | {"verdict": weaker(*(rival["verdict"] for rival in found.values()))} | found
 
 
-def _placed_better(rival: Sequence[Placement], reward_model: Sequence[Placement], name: str) -> dict[str, Any]:
-    """How much better System B places unseen contestants than the rival called ``name``.
+def _placed_better(rival: Sequence[Placement], learner: Sequence[Placement], names: tuple[str, str]) -> dict[str, Any]:
+    """How much better the learner places unseen contestants than the rival; ``names`` of the rival and the learner.
 
     Tested on the accuracy of its pairs. The interval is clustered by prompt and by contestant: a claim about
     unseen models needs more than many prompts, and six contestants leave five degrees of freedom. The interval
     by prompt alone, for these six and no other, stands beside it.
     """
-    if [(p.prompt_id, p.model) for p in rival] != [(p.prompt_id, p.model) for p in reward_model]:
+    if [(p.prompt_id, p.model) for p in rival] != [(p.prompt_id, p.model) for p in learner]:
         raise ValueError("both systems must place the same contestants on the same prompts")
-    pairs = list(zip(rival, reward_model, strict=True))
+    pairs = list(zip(rival, learner, strict=True))
     by_contestant: dict[str, Any] = {}
     for model in dict.fromkeys(p.model for p in rival):
         own = [pair for pair in pairs if pair[0].model == model]
-        means, difference = _compared(own, "pair_accuracy", name, by_model=False)
+        means, difference = _compared(own, "pair_accuracy", names, by_model=False)
         by_contestant[model] = {
             "pair_accuracy": means | difference_json(difference),
-            "place_error": _compared(own, "place_error", name)[0],
+            "place_error": _compared(own, "place_error", names)[0],
         }
-    accuracy, advantage = _compared(pairs, "pair_accuracy", name)
-    _, among_these = _compared(pairs, "pair_accuracy", name, by_model=False)
-    place, nearer = _compared(pairs, "place_error", name, reach=float(len(by_contestant)))
+    accuracy, advantage = _compared(pairs, "pair_accuracy", names)
+    _, among_these = _compared(pairs, "pair_accuracy", names, by_model=False)
+    place, nearer = _compared(pairs, "place_error", names, reach=float(len(by_contestant)))
     return {
         "verdict": verdict(advantage),
         "pair_accuracy": accuracy | difference_json(advantage),
@@ -277,18 +298,22 @@ def _placed_better(rival: Sequence[Placement], reward_model: Sequence[Placement]
 
 
 def _compared(
-    pairs: Sequence[tuple[Placement, Placement]], figure: str, rival: str, *, reach: float = 1.0, by_model: bool = True
+    pairs: Sequence[tuple[Placement, Placement]],
+    figure: str,
+    names: tuple[str, str],
+    *,
+    reach: float = 1.0,
+    by_model: bool = True,
 ) -> tuple[dict[str, float | None], Difference | None]:
     """Both systems' means of a figure and their difference, clustered by prompt and, with ``by_model``, by contestant.
 
     Where the truth orders none of the contestant's pairs there is no accuracy: such prompts are left out.
     """
     known = [(a, b) for a, b in pairs if getattr(a, figure) is not None]
-    theirs, reward_model = ([getattr(pair[i], figure) for pair in known] for i in (0, 1))
+    theirs, learner = ([getattr(pair[i], figure) for pair in known] for i in (0, 1))
     means = {
-        rival: float(np.mean(theirs)) if known else None,
-        "reward_model": float(np.mean(reward_model)) if known else None,
+        name: float(np.mean(values)) if known else None for name, values in zip(names, (theirs, learner), strict=True)
     }
-    gains = [b - a for a, b in zip(theirs, reward_model, strict=True)]
+    gains = [b - a for a, b in zip(theirs, learner, strict=True)]
     models = [a.model if by_model else "" for a, _ in known]
     return means, clustered_difference(gains, [a.prompt_id for a, _ in known], models, reach)

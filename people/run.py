@@ -12,13 +12,14 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import config
 import evaluation
 from base.features import Features, compute_features
+from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import UsageError
@@ -38,6 +39,14 @@ RATED = "Bradley-Terry over everyone's training votes; each person starts from e
 GIVEN = "one person alone has nobody else to start from: ratings are the Arena's, where it lists the model"
 
 
+class Kept(NamedTuple):
+    """What was learned of all votes, for later."""
+
+    systems: tuple[EloSystem, RewardModel, Combined]
+    ratings: Ratings
+    """System C's global ratings."""
+
+
 def read(source: str, *, skip_bad_rows: bool, cache_dir: Path, answers: Answers | None = None) -> tuple[str, Votes]:
     """The name of a run on the votes in ``source`` (a file or a hub id), and the votes; ``answers``: the texts of votes
     that carry none. Raises UsageError and MissingError where they can't be used; nothing is written."""
@@ -45,8 +54,8 @@ def read(source: str, *, skip_bad_rows: bool, cache_dir: Path, answers: Answers 
     return name, load_votes(source, skip_bad_rows=skip_bad_rows, cache_dir=cache_dir, answers=answers)
 
 
-def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh: bool) -> dict[str, Any]:
-    """The experiment on votes: write its files, then say what they hold. Returns the results document.
+def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh: bool) -> tuple[dict[str, Any], Kept]:
+    """The experiment on votes: write its files, then say what they hold. Returns the results document and the systems.
 
     ``run.label`` is made here, from the votes. ``refresh`` computes all features anew and asks the hub for ratings.
     """
@@ -67,36 +76,35 @@ def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh:
             cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh,
         )  # fmt: skip
     crowd = assemble(votes, features, params, rated)
-    measured, elo, reward = experiment(crowd, clock, who_is_best(votes, crowd))
-    models = tuple(rated.values()) or tuple(Rating(model, elo.ratings[model], RATED) for model in elo.ratings)
+    measured, systems = experiment(crowd, clock, who_is_best(votes, crowd))
+    ratings = systems[0].ratings
+    models = tuple(rated.values()) or tuple(Rating(model, rating, RATED) for model, rating in ratings.items())
     about = About(name, "votes", "the people themselves", run, params, features.has_score, models)
     results = document(about, measured)
     paths = write_results(results, run.results_dir)
-    elo.save(run.cache_dir / config.ELO_STATE_FILE.format(name=name))
-    reward.save(run.cache_dir / config.REWARD_HEAD_FILE.format(name=name))
     console.print_counts(results["counts"])
     console.print_training(results["counts"]["preferences"], params.evaluation_frequency)
     console.print_points(results)
     console.print_final(results)
     console.print_answer(results)
     print("\nWritten: " + ", ".join(map(str, paths)))
-    return results
+    return results, Kept(systems, crowd.given)
 
 
-def experiment(crowd: Crowd, clock: Clock, answer: Answer) -> tuple[Findings, EloSystem, RewardModel]:
-    """What is measured, and both systems as they are kept for later."""
+def experiment(crowd: Crowd, clock: Clock, answer: Answer) -> tuple[Findings, tuple[EloSystem, RewardModel, Combined]]:
+    """What is measured, and the systems as they are kept for later."""
     ballots, params = crowd.ballots, crowd.params
     _, test = evaluation.split(ballots.prompt_ids, params.train_prompts, params.random_seed)
     tested = ballots.mask(test)
     counts = curve_counts(crowd, [tested, *crowd.folds])
     with clock.stage("training"):
         once = predict(crowd, [tested], counts)
-        elo, reward = learned(crowd, tested)
+        systems = learned(crowd)
     with clock.stage("cross_validation"):
         crossed = predict(crowd, crowd.folds, counts)
     with clock.stage("evaluation"):
-        measured = findings(crowd, once, crossed, reward.history, answer)
-    return dataclasses.replace(measured, timings_s=clock.seconds), elo, reward
+        measured = findings(crowd, once, crossed, systems[1].history, answer)
+    return dataclasses.replace(measured, timings_s=clock.seconds), systems
 
 
 def run_name(source: str) -> str:

@@ -16,22 +16,31 @@ from numpy.typing import NDArray
 from core.findings import Answer, Findings
 from core.records import GroundTruth
 from evaluation import BOUNDS, METRICS, prompt_metrics
-from evidence.hypotheses import difference_json, not_tested, verdict, weaker
+from evidence.hypotheses import difference_json, not_tested, recommended, verdict, weaker
 from evidence.intervals import Difference, clustered_difference, is_better, winner
 from people.ballots import Array, Ballots, Crowd, Ints, Mask
 from people.ceiling import ceiling
-from report.words import p_value
+from report.words import SYSTEMS, p_value
 from reward_model import EpochLoss
 
 Float = NDArray[np.floating]
 
 ACCURACY = "ranking_accuracy"
-CONTENDERS = ("elo_offset", "reward_model")
-BASELINES = ("global_elo", "shared_reward", "base_reward", "bradley_terry", "longest_response", "random")
-STARTS = {"elo_offset": "global_elo", "reward_model": "shared_reward"}
+CONTENDERS = ("elo_offset", "reward_model", "combined")
+RIVALS = ("elo_offset", "reward_model")  # of the combined system
+BASELINES = (
+    "global_elo",
+    "shared_reward",
+    "shared_combined",
+    "base_reward",
+    "bradley_terry",
+    "longest_response",
+    "random",
+)
+STARTS = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined": "shared_combined"}
 """What each system knows of a person before their first vote."""
 
-NEEDS_CURVES = "Sample efficiency needs learning curves of both systems: run with --incremental."
+NEEDS_CURVES = "Sample efficiency needs learning curves of all systems: run with --incremental."
 UNSEEN = "Generalization to unseen models is tested on personas: here even the global ratings are learned from votes."
 NO_VOTES = "Nobody has both own votes to learn from and decided votes to be tested on."
 
@@ -54,7 +63,7 @@ class Predicted:
     """How strongly own votes moved the heads, for each test part."""
 
     def final(self) -> dict[str, Float]:
-        """{system: [cells, models]}, both contenders with all of each person's training votes."""
+        """{system: [cells, models]}, the contenders with all of each person's training votes."""
         return {name: curve[-1] for name, curve in self.curves.items()} | self.systems
 
 
@@ -184,9 +193,22 @@ def findings(
     split = {name: scored(scores, ballots, rankings, once.tested) for name, scores in once.final().items()}
     values = {name: scored(scores, ballots, rankings, crossed.tested) for name, scores in crossed.final().items()}
     fold = np.argmax(np.stack(crowd.folds), axis=0)
-    gains = {m: difference(values["reward_model"][m], values["elo_offset"][m], m, fold) for m in METRICS}
+    gains, *over = (
+        {m: difference(values[better][m], values[worse][m], m, fold) for m in METRICS}
+        for better, worse in (("reward_model", "elo_offset"), *(("combined", rival) for rival in RIVALS))
+    )
     right = {name: own[ACCURACY] for name, own in values.items()}
+    flat = accuracies(crossed.flat, ballots, crossed.tested)
     split_curves, curves = ({name: _curve(p, name, ballots) for name in CONTENDERS} for p in (once, crossed))
+    tested = {
+        name: {
+            "sample_efficiency": sample_efficiency(crossed.counts, curves["elo_offset"], flat, curves[name], fold, name)
+            if crowd.params.incremental
+            else not_tested(NEEDS_CURVES),
+            "generalization": not_tested(UNSEEN),
+        }
+        for name in ("reward_model", "combined")
+    }
     return Findings(
         main_metric=ACCURACY,
         counts=_counts(ballots, once.tested, rankings),
@@ -196,10 +218,18 @@ def findings(
         answer=answer,
         improvement={metric: difference_json(gain) for metric, gain in gains.items()},
         winner=winner(gains[ACCURACY]),
+        comparisons={
+            f"combined-{rival}": {metric: difference_json(gain) for metric, gain in found.items()}
+            for rival, found in zip(RIVALS, over, strict=True)
+        },
+        recommended=recommended(
+            {rival: found[ACCURACY] for rival, found in zip(RIVALS, over, strict=True)},
+            {rival: people_mean(right[rival]) for rival in RIVALS},
+        ),
         stronger_baselines=tuple(
             name
             for name in BASELINES
-            if all(is_better(difference(right[name], right[system], folds=fold)) for system in CONTENDERS)
+            if all(is_better(difference(right[name], right[system], folds=fold)) for system in RIVALS)
         ),
         prompts_needed=None,
         learning_curve=[
@@ -208,14 +238,7 @@ def findings(
         ],
         curves={"points": list(crossed.counts), "trained_once": not crowd.params.incremental}
         | {name: {ACCURACY: _band(curve)} for name, curve in curves.items()},
-        hypotheses={
-            "sample_efficiency": sample_efficiency(
-                crossed.counts, curves, accuracies(crossed.flat, ballots, crossed.tested), fold
-            )
-            if crowd.params.incremental
-            else not_tested(NEEDS_CURVES),
-            "generalization": not_tested(UNSEEN),
-        },
+        hypotheses={**tested["reward_model"], "combined": tested["combined"]},
         per_prompt=_per_prompt(crowd, values),
         training_history={
             "preference_loss": [epoch.preference for epoch in history],
@@ -265,34 +288,41 @@ def _band(points: Sequence[Values]) -> dict[str, list[float | None]]:
 
 
 def sample_efficiency(
-    counts: Sequence[int], curves: Mapping[str, Sequence[Values]], flat: Sequence[Values], fold: Ints
+    counts: Sequence[int],
+    elo: Sequence[Values],
+    flat: Sequence[Values],
+    learner: Sequence[Values],
+    fold: Ints,
+    name: str,
 ) -> dict[str, Any]:
-    """H1 on people, against System A from everyone else's ratings (``from_arena``) and from ``flat`` ones."""
-    elo, reward = (curves[name] for name in CONTENDERS)
+    """H1 on people for the ``learner`` called ``name``, against System A from everyone else's ratings (``from_arena``)
+    and from ``flat`` ones."""
     if len(counts) < 2 or not len(elo[0].value):
         return not_tested(NO_VOTES)
     found = {
-        "from_arena": _quicker(counts, elo, reward, fold),
-        "from_flat": _quicker(counts, flat, reward, fold),
+        "from_arena": _quicker(counts, elo, learner, fold, name),
+        "from_flat": _quicker(counts, flat, learner, fold, name),
     }
     return found["from_arena"] | {"verdict": weaker(*(rival["verdict"] for rival in found.values()))} | found
 
 
-def _quicker(counts: Sequence[int], elo: Sequence[Values], reward: Sequence[Values], fold: Ints) -> dict[str, Any]:
+def _quicker(
+    counts: Sequence[int], elo: Sequence[Values], learner: Sequence[Values], fold: Ints, name: str
+) -> dict[str, Any]:
     """The area between the curves in ranking accuracy, per decided vote, over own votes used."""
-    gap = np.stack([b.value - a.value for a, b in zip(elo, reward, strict=True)])
+    gap = np.stack([b.value - a.value for a, b in zip(elo, learner, strict=True)])
     area = np.trapezoid(gap, counts, axis=0) / (counts[-1] - counts[0])
     advantage = clustered(Values(np.asarray(area), elo[0].user, elo[0].prompt), folds=fold)
     found = difference_json(advantage)
-    a, b = people_mean(elo[-1]), people_mean(reward[-1])
+    a, b = people_mean(elo[-1]), people_mean(learner[-1])
     low, high = found["ci95"]
     return {
         "verdict": verdict(advantage),
         "area_between_curves": found,
         "elo_offset_final": a,
-        "reward_model_final": b,
+        f"{name}_final": b,
         "sentence": (
-            f"Area between the learning curves in ranking accuracy, reward model minus Elo offset: "
+            f"Area between the learning curves in ranking accuracy, {SYSTEMS[name].lower()} minus Elo offset: "
             f"{found['difference']:+.3f}, 95 % interval [{low:+.3f}, {high:+.3f}], {p_value(found['p_value'])}; "
             f"in the end {b:.3f} against {a:.3f}."
         ),
@@ -319,15 +349,17 @@ def _people(ballots: Ballots, values: Mapping[str, Scored], fold: Ints) -> dict[
 
 
 def _per_prompt(crowd: Crowd, values: Mapping[str, Scored]) -> list[dict[str, Any]]:
-    """Both systems' share of the decided votes on each prompt that has any, over whoever voted."""
+    """The contenders' share of the decided votes on each prompt that has any, over whoever voted."""
     prompts, rows = crowd.ballots.prompts, []
     fold = np.argmax(np.stack(crowd.folds), axis=0).tolist()
     scores = [values[name][ACCURACY] for name in CONTENDERS]
-    elo, reward = (_means_by(own.prompt, own.value, len(prompts)) for own in scores)
-    for prompt, part, a, b in zip(prompts, fold, elo, reward, strict=True):
+    means = [_means_by(own.prompt, own.value, len(prompts)) for own in scores]
+    for prompt, part, *shares in zip(prompts, fold, *means, strict=True):
+        a, b, _ = shares
         if a is not None and b is not None:
             row = {"prompt_id": prompt.id, "prompt": prompt.text, "fold": part, "difference": b - a}
-            rows.append(row | {"elo_offset": {ACCURACY: a}, "reward_model": {ACCURACY: b}})
+            own = {name: {ACCURACY: share} for name, share in zip(CONTENDERS, shares, strict=True)}
+            rows.append(row | own)
     return rows
 
 

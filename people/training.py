@@ -1,8 +1,9 @@
-"""Both systems for every person, trained on the prompts outside a test part.
+"""The systems for every person, trained on the prompts outside a test part.
 
 What a person brings: their own votes on the training prompts. What they start from: everyone else's Bradley–Terry
-(System A) and a head trained on other people's votes (System B). Nobody's vote on a test prompt is used by anybody,
-and nothing that a person starts from has seen a vote of theirs.
+(System A), a head trained on other people's votes (System B), everyone else's fit (System C). Nobody's vote on a test
+prompt is used by anybody, and nothing that a person starts from has seen a vote of theirs, but for the four τ, the same
+for all, that say how far System C's parts may move.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from itertools import pairwise
 import numpy as np
 
 import evaluation
+from combined import Combined
 from core.ranking import TrainingSet
 from elo_system import UNRATED_START, EloSystem, starting_ratings
 from evidence.baselines import RandomRanking
 from people.ballots import Array, Crowd, Ints, Mask, Ratings, leave_one_out, strengths
-from people.scores import BASELINES, Predicted, Values, difference, hits, people_mean
+from people.scores import BASELINES, CONTENDERS, Predicted, Values, difference, hits, people_mean
 from reward_model import RewardModel, fit_together
 
 CURVE_POINTS = 25
@@ -39,7 +41,7 @@ ONE_ERROR = 0.32  # p of a difference of one standard error
 def predict(crowd: Crowd, parts: Sequence[Mask], counts: tuple[int, ...]) -> Predicted:
     """Every system's scores on each test part [prompts] after training on the prompts outside it."""
     shape = len(crowd.ballots.cell_user), len(crowd.ballots.models)
-    points = {"elo_offset": len(counts), "reward_model": len(counts) if crowd.params.incremental else 1}
+    points = {name: len(counts) if crowd.params.incremental else 1 for name in CONTENDERS} | {"elo_offset": len(counts)}
     found = Predicted(
         tested=np.logical_or.reduce(parts),
         counts=counts,
@@ -87,6 +89,7 @@ def _train_part(crowd: Crowd, test: Mask, into: Predicted) -> None:
         flat = np.full_like(everyone_else, UNRATED_START)
         into.flat[:, cells] = _elo_offsets(crowd, flat, own, into.counts)[:, user]
     _train_heads(crowd, test, training, own, into)
+    _fit_combined(crowd, test, training, own, into)
     missing = (ballots.text < 0)[ballots.cell_prompt] & test[ballots.cell_prompt, None]
     for scores in into.systems.values():
         scores[missing] = np.nan
@@ -188,6 +191,37 @@ def _rewards(crowd: Crowd, model: RewardModel, texts: Ints) -> Array:
     return found.reshape(texts.shape)
 
 
+# ── System C ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _fit_combined(crowd: Crowd, test: Mask, training: Ints, own: Sequence[Ints], into: Predicted) -> None:
+    """Everyone's fit, without each person in turn what they start from, and a fit of their own from there."""
+    ballots = crowd.ballots
+    train_ids = [p for p, out in zip(ballots.prompt_ids, test, strict=True) if not out]
+    everyone = Combined(crowd.features, crowd.given, crowd.params)
+    votes = [crowd.chosen(numbers) for numbers in own]
+    alone = len(votes) == 1
+    if not alone:
+        everyone.fit(crowd.chosen(training), prompt_ids=train_ids)
+    starts = [everyone.fit((), prompt_ids=train_ids)] if alone else everyone.leaving_out(votes)
+    whole = [TrainingSet(of, tuple(train_ids)) for of in votes]
+    spreads = None if alone else everyone.common_spreads(whole, starts)
+    points = into.counts if crowd.params.incremental else into.counts[-1:]
+    cells = ballots.cells_by_user(test)
+    for group in crowd.groups:  # not all at once: every fit holds its own pairs
+        asked = [int(user) for user in group if len(cells[user])]
+        wanted = list(dict.fromkeys((user, min(n, len(votes[user]))) for user in asked for n in points))
+        sets = [TrainingSet(votes[user][:n], tuple(train_ids)) for user, n in wanted]
+        fitted = everyone.fit_many(sets, None if alone else [starts[user] for user, _ in wanted], spreads)
+        fits = dict(zip(wanted, fitted, strict=True))
+        for user in asked:
+            texts = ballots.text[ballots.cell_prompt[cells[user]]]
+            into.systems["shared_combined"][cells[user]] = starts[user].text_scores(texts)
+            for point, n in enumerate(points):
+                fit = fits[user, min(n, len(votes[user]))]
+                into.curves["combined"][point, cells[user]] = fit.text_scores(texts)
+
+
 # ── How strongly own votes move a head ───────────────────────────────────────────────────────────────────
 
 
@@ -234,12 +268,12 @@ def _try_strengths(crowd: Crowd, training: Ints, train: Sequence[str], test: Seq
 # ── What is kept for later ───────────────────────────────────────────────────────────────────────────────
 
 
-def learned(crowd: Crowd, test: Mask) -> tuple[EloSystem, RewardModel]:
-    """Both systems from all votes outside ``test``: for several people what a new person starts from, for one person
-    alone what was learned of them."""
-    votes = crowd.order[~test[crowd.ballots.prompt[crowd.order]]]
-    train_ids = [p for p, out in zip(crowd.ballots.prompt_ids, test, strict=True) if not out]
-    (reward,) = _fit_shared(crowd, [votes], train_ids)
+def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
+    """All systems from all votes: for several people what a new person starts from, for one person alone what was
+    learned of them."""
+    votes, ids = crowd.chosen(crowd.order), crowd.ballots.prompt_ids
+    (reward,) = _fit_shared(crowd, [crowd.order], ids)
+    combined = Combined(crowd.features, crowd.given, crowd.params).fit(votes, prompt_ids=ids)
     if len(crowd.ballots.users) > 1:
-        return EloSystem(_shared_ratings(crowd, votes), crowd.params.elo_k), reward
-    return EloSystem(crowd.given, crowd.params.elo_k).fit(crowd.chosen(votes)), reward
+        return EloSystem(_shared_ratings(crowd, crowd.order), crowd.params.elo_k), reward, combined
+    return EloSystem(crowd.given, crowd.params.elo_k).fit(votes), reward, combined

@@ -79,9 +79,8 @@ def print_points(document: Document) -> None:
         spans = ["", *(f"Processing preferences {before + 1}-{last}..." for before, last in pairwise(uses))]
     for index in _chosen(first, len(rows)):
         values = [
-            f"  {SHORT.get(system, name)} {title}: {number(rows[index][system][metric], 4)}"
-            for system, name in SYSTEMS.items()
-            if system in rows[index]
+            f"  {SHORT.get(system, SYSTEMS[system])} {title}: {number(rows[index][system][metric], 4)}"
+            for system in CONTENDERS
         ]
         _show([spans[index], f"Evaluation {index}:", *values])
 
@@ -107,6 +106,7 @@ def print_final(document: Document) -> None:
         _split_table(document),
         _verdict(document),
         _cross_validated_table(document),
+        _combined_table(document),
         _wrapped(words.ceiling(document)),
         _estimates_table("Baselines, cross-validated, mean [95 % interval]", baselines),
         [line for sentence in words.personal_gains(document) for line in _wrapped(sentence)],
@@ -158,10 +158,12 @@ def print_personas(together: Document) -> None:
     ``together``: {"personas": {NAME: document}, "similarity": {NAME: {NAME: τ}}, "pooled", "label"}.
     """
     table = [f"{'Persona':<18}{'Elo Offset τ':>21}{'Reward Model τ':>21}{'Method Winner':>20}", RULE]
+    combined = [f"{'':<18}{'Combined τ':>21}{'− Elo Offset':>20}{'− Reward Model':>21}", RULE]
     pooled = together["pooled"]
     for name, document in [*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)]:
-        elo, reward = (_crossed(document, system, "kendall_tau") for system in CONTENDERS)
+        elo, reward, both = (_crossed(document, system, "kendall_tau") for system in CONTENDERS)
         table.append(f"{plain(name):<18}{elo:>21}{reward:>21}{WINNERS[document['winner']]:>20}")
+        combined.append(f"{plain(name):<18}{both:>21}" + _comparisons(document, "kendall_tau", (20, 21)))
     together_better = _wrapped(words.pooled(together))
     similarity = together["similarity"]
     head = "".join(f"{plain(name)[:11]:>12}" for name in similarity)
@@ -181,7 +183,7 @@ def print_personas(together: Document) -> None:
         for line in _wrapped(f"{plain(name)}: {plain(document['answer']['sentence'])}", hanging="  ")
     ]
     label = _wrapped(f"Backend: {plain(together['label'])}")
-    _show_blocks(_banner("ALL PERSONAS"), label, table, together_better, alike)
+    _show_blocks(_banner("ALL PERSONAS"), label, table, together_better, combined, alike)
     _show_blocks(_banner("WHICH MODEL IS BEST FOR WHOM"), [*rates, "", answer.MARK], [RULE, *sentences, RULE])
 
 
@@ -199,11 +201,11 @@ def _subject(document: Document) -> list[str]:
 
 
 def _split_table(document: Document) -> list[str]:
-    lines = [f"{'Metric':<22}{'Elo Offset':>10}{'Reward Model':>15}{'Improvement':>13}", NARROW_RULE]
+    lines = [f"{'Metric':<22}{'Elo Offset':>10}{'Reward Model':>15}{'Improvement':>13}{'Combined':>12}", RULE]
     for metric in METRICS:
-        elo, reward = (number(document["final"][system][metric], 4) for system in CONTENDERS)
+        elo, reward, both = (number(document["final"][system][metric], 4) for system in CONTENDERS)
         gain = number(words.split_difference(document, metric), 4, signed=True)
-        lines.append(f"{_title(metric):<22}{elo:>10}{reward:>15}{gain:>13}")
+        lines.append(f"{_title(metric):<22}{elo:>10}{reward:>15}{gain:>13}{both:>12}")
     return lines
 
 
@@ -212,6 +214,7 @@ def _verdict(document: Document) -> list[str]:
         *_wrapped(f"Method Winner: {WINNERS[document['winner']]} ({words.evidence(document)})", hanging="  "),
         *_wrapped(document["verdict"]["sentence"], indent="  "),
         *_wrapped(words.prompts_needed(document), indent="  "),
+        *_wrapped(words.recommended(document), hanging="  "),
         *_said("Warning", document["verdict"]["warnings"]),
     ]
 
@@ -224,11 +227,26 @@ def _cross_validated_table(document: Document) -> list[str]:
         RULE,
     ]
     for metric in METRICS:
-        elo, reward = (_crossed(document, system, metric) for system in CONTENDERS)
+        elo, reward, _ = (_crossed(document, system, metric) for system in CONTENDERS)
         gain = document["improvement"][metric]
         change = estimate(gain["difference"], gain["ci95"], signed=True)
         lines.append(f"{_title(metric):<16}{elo:>21}{reward:>21}{change:>22}")
     return lines
+
+
+def _combined_table(document: Document) -> list[str]:
+    lines = [f"{'Metric':<16}{'Combined':>21}{'− Elo Offset':>22}{'− Reward Model':>21}", RULE]
+    for metric in METRICS:
+        both = _crossed(document, "combined", metric)
+        lines.append(f"{_title(metric):<16}{both:>21}" + _comparisons(document, metric, (22, 21)))
+    return lines
+
+
+def _comparisons(document: Document, metric: str, widths: tuple[int, int]) -> str:
+    """System C minus each of the two others, in cells of these widths."""
+    gains = [document["comparisons"][f"combined-{rival}"][metric] for rival in ("elo_offset", "reward_model")]
+    cells = [estimate(gain["difference"], gain["ci95"], signed=True) for gain in gains]
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
 def _crossed(document: Document, system: str, metric: str) -> str:
@@ -247,9 +265,10 @@ def _estimates_table(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) 
 
 def _hypotheses(document: Document) -> list[str]:
     lines = []
-    for key, title in HYPOTHESES.items():
-        said = f"{title}: {document['hypotheses'][key]['verdict']}. {words.because(document, key)}"
-        lines += _wrapped(said, hanging="  ")
+    for system, whose in (("reward_model", ""), ("combined", ", combined system")):
+        for key, title in HYPOTHESES.items():
+            verdict = words.tested(document, system)[key]["verdict"]
+            lines += _wrapped(f"{title}{whose}: {verdict}. {words.because(document, key, system)}", hanging="  ")
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +30,7 @@ QUALITY = {
     "listwise_agreement": "τ between round-robin and listwise truth",
     "self_win_rate": "Share won by the judge's own responses, where it is a contestant",
 }
-PLACES = {
-    "Truth": "truth_place",
-    "Elo offset": "elo_place",
-    "Reward model": "reward_place",
-    "Combined": "combined_place",
-}
+PLACES = {"elo_offset": "elo_place", "reward_model": "reward_place", "combined": "combined_place"}
 
 
 def write_report(document: Document, path: Path) -> None:
@@ -64,7 +59,7 @@ def render_report(document: Document) -> str:
         curve_remark=plots.curve_remark(document),
         words=words,
         QUALITY=QUALITY,
-        PLACES={title: key for title, key in PLACES.items() if _has(document["examples"], key)},
+        places=_places(document),
     )
 
 
@@ -92,10 +87,6 @@ def render_personas(together: Document) -> str:
 def _known(crossed: Document, metric: str) -> bool:
     """Whether any system has a value: a column of "–" is not drawn."""
     return any(cells[metric]["mean"] is not None for cells in crossed.values())
-
-
-def _has(examples: Sequence[Document], key: str) -> bool:
-    return any(key in response for example in examples for response in example["responses"])
 
 
 def _environment() -> Environment:
@@ -176,9 +167,16 @@ def _by_difference(document: Document) -> list[dict[str, Any]]:
     return bars
 
 
-def _held_out(document: Document) -> list[tuple[str, Any]]:
-    """Each contestant, then all of them, as left out of training."""
-    found = document["hypotheses"]["generalization"]
+def _held_out(document: Document) -> list[tuple[str, Any, Any]]:
+    """Each contestant, then all of them, as left out of training, placed by the reward model and by System C."""
+    found, combined = (words.tested(document, system)["generalization"] for system in ("reward_model", "combined"))
     if found["verdict"] == "not tested":
         return []
-    return [*found["by_contestant"].items(), ("All contestants", found)]
+    each = [(model, row, combined["by_contestant"][model]) for model, row in found["by_contestant"].items()]
+    return [*each, ("All contestants", found, combined)]
+
+
+def _places(document: Document) -> dict[str, str]:
+    """{title: key of the place in an example's responses}, the truth and the recommended system first."""
+    systems = sorted(PLACES, key=lambda system: system != document["recommended"])
+    return {"Truth": "truth_place"} | {SYSTEMS[system]: PLACES[system] for system in systems}

@@ -26,12 +26,13 @@ CORRELATIONS, ACCURACIES = ("kendall_tau", "spearman_rho"), ("ranking_accuracy",
 COIN_FLIP = math.log(2)
 
 # Colours are named by their place in matplotlib's cycle, which ``style`` sets: one figure can be drawn light and dark.
-BLUE, VERMILION, GREY, INK = "C0", "C1", "C2", "C3"
-LIGHT = ("#0072b2", "#d55e00", "#6b6b70", "#1b1b1f", "#d9d9de")  # the last one is the grid's
-DARK = ("#56b4e9", "#e69f00", "#9b9ba3", "#ececf0", "#3a3a42")
+BLUE, VERMILION, GREEN, GREY, INK = "C0", "C1", "C2", "C3", "C4"
+LIGHT = ("#0072b2", "#d55e00", "#009e73", "#6b6b70", "#1b1b1f", "#d9d9de")  # the last one is the grid's
+DARK = ("#56b4e9", "#e69f00", "#2fc99b", "#9b9ba3", "#ececf0", "#3a3a42")
 LINES: dict[str, dict[str, Any]] = {
     "elo_offset": {"color": BLUE, "marker": "o", "linestyle": "-"},
     "reward_model": {"color": VERMILION, "marker": "s", "linestyle": (0, (5, 2))},
+    "combined": {"color": GREEN, "marker": "^", "linestyle": (0, (7, 2, 1.5, 2))},
     "global_elo": {"color": GREY, "marker": "D", "linestyle": (0, (1, 1.5))},
 }
 OTHER_LINE: dict[str, Any] = {"color": GREY, "marker": "D"}
@@ -172,7 +173,7 @@ def curve_key(document: Document) -> Figure:
     """The legend of the learning curves alone, for the page."""
     from matplotlib.figure import Figure
 
-    figure = Figure((4.2, 0.3))
+    figure = Figure((4.2, 0.5))
     axes = figure.subplots()
     curve_panel(axes, document, document["main_metric"], (0, 1))
     handles, labels = axes.get_legend_handles_labels()
@@ -185,12 +186,12 @@ def curve_key(document: Document) -> Figure:
 def curve_panel(axes: Axes, document: Document, metric: str, limits: tuple[float, float]) -> None:
     """One metric over the number of preferences, at its true x-values, with its band."""
     curves = document["curves"]
-    for system in CONTENDERS:
-        level = system == "reward_model" and curves["trained_once"]
+    for place, system in enumerate(CONTENDERS):
+        level = system != "elo_offset" and curves["trained_once"]
         line = LINES[system] | ({"marker": ""} if level else {})
         label = f"{SYSTEMS[system]} (trained once)" if level else SYSTEMS[system]
         every = max(1, len(curves["points"]) // 9)
-        first = every // 2 if system == "reward_model" else 0  # markers of two close curves take turns
+        first = place * every // len(CONTENDERS)  # markers of close curves take turns
         mean, low, high = (_floats(curves[system][metric][part]) for part in ("mean", "lo", "hi"))
         axes.plot(curves["points"], mean, label=label, markevery=(first, every), **line)
         axes.fill_between(curves["points"], low, high, color=line["color"], alpha=0.18, linewidth=0)
@@ -312,7 +313,7 @@ def history_panel(axes: Axes, document: Document) -> None:
 
 
 def personas(together: Document) -> Figure:
-    """Both systems per persona, and how alike the personas' preferences are.
+    """The contenders per persona, and how alike the personas' preferences are.
 
     ``together``: {"personas": {NAME: document}, "similarity": {NAME: {NAME: τ}}, "label"}.
     """
@@ -321,7 +322,7 @@ def personas(together: Document) -> Figure:
     figure = titled_figure(10.4, max(4.2, 1.9 + 0.5 * len(names)), "All personas", together["label"])
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     for row, document in enumerate(together["personas"].values()):
-        for system, shift in (("elo_offset", -0.18), ("reward_model", 0.0), ("global_elo", 0.18)):
+        for system, shift in zip((*CONTENDERS, "global_elo"), (-0.27, -0.09, 0.09, 0.27), strict=True):
             cell = document["cross_validated"][system]["kendall_tau"]
             _estimate(left, row + shift, cell, LINES[system], SYSTEMS[system] if row == 0 else "")
     left.set_yticks(range(len(names)), labels)
@@ -338,5 +339,5 @@ def personas(together: Document) -> Figure:
     right.set_title("How alike the preferences are (Kendall's τ)")
     right.grid(False)
     figure.colorbar(image, ax=right, fraction=0.05)
-    _legend_below(figure, 3)
+    _legend_below(figure, 4)
     return figure

@@ -58,6 +58,8 @@ def document(about: About, findings: Findings) -> dict[str, Any]:
         "cross_validated": findings.cross_validated,
         "improvement": findings.improvement,
         "winner": findings.winner,
+        "recommended": findings.recommended,
+        "comparisons": findings.comparisons,
         "verdict": {
             "sentence": words.verdict(findings),
             "prompts_needed": findings.prompts_needed,

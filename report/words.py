@@ -16,14 +16,16 @@ MISSING = "–"
 SYSTEMS = {
     "elo_offset": "Elo offset",
     "reward_model": "Reward model",
+    "combined": "Combined",
     "global_elo": "Global Elo",
     "shared_reward": "Shared reward model",
+    "shared_combined": "Shared combined",
     "base_reward": "Untouched base",
     "bradley_terry": "Bradley–Terry",
     "longest_response": "Longest response",
     "random": "Random",
 }
-CONTENDERS = ("elo_offset", "reward_model")
+CONTENDERS = ("elo_offset", "reward_model", "combined")
 BASELINES = tuple(name for name in SYSTEMS if name not in CONTENDERS)
 METRICS = {
     "kendall_tau": "Kendall's τ",
@@ -133,7 +135,7 @@ def split(document: Document) -> str:
 
 def split_difference(document: Document, metric: str) -> float | None:
     """Reward model minus Elo offset on the documented split; None where either has no value."""
-    elo, reward = (document["final"][system][metric] for system in CONTENDERS)
+    elo, reward = (document["final"][system][metric] for system in ("elo_offset", "reward_model"))
     return None if elo is None or reward is None else reward - elo
 
 
@@ -196,6 +198,18 @@ def evidence(document: Document) -> str:
     )
 
 
+def recommended(document: Document) -> str:
+    """Whose ranking to take, and how System C fares against the two others."""
+    gains = {
+        rival: document["comparisons"][f"combined-{rival}"][document["main_metric"]]
+        for rival in CONTENDERS
+        if rival != "combined"
+    }
+    against = "; ".join(f"minus {SYSTEMS[rival]} {_tested(gain)}" for rival, gain in gains.items())
+    name = "τ" if document["people"] is None else METRICS[document["main_metric"]].lower()
+    return f"Recommended: {SYSTEMS[document['recommended']]}. The combined system in {name}: {against}."
+
+
 def prompts_needed(document: Document) -> str:
     """How many prompts would tell a difference of the size seen; empty for votes, where nobody can say."""
     needed, gain = document["verdict"]["prompts_needed"], document["improvement"][document["main_metric"]]
@@ -243,34 +257,40 @@ def ceiling(document: Document) -> str:
 # ── The hypotheses ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def because(document: Document, hypothesis: str) -> str:
+def tested(document: Document, system: str) -> Mapping[str, Any]:
+    """Both hypotheses on a system that reads texts."""
+    found: Mapping[str, Any] = document["hypotheses"]
+    return found["combined"] if system == "combined" else found
+
+
+def because(document: Document, hypothesis: str, system: str = "reward_model") -> str:
     """What the verdict on a hypothesis rests on, in a sentence or two."""
-    found = document["hypotheses"][hypothesis]
+    found, own = tested(document, system)[hypothesis], "reward model" if system == "reward_model" else "combined system"
     if found["verdict"] == "not tested":
         return plain(found["reason"])
     if hypothesis == "generalization":
         pairs, places = found["pair_accuracy"], found["place_error"]
         unread = found["against_others_mean"]["pair_accuracy"]
         return (
-            f"Pairs of a model never seen in training: the reward model orders {number(pairs['reward_model'], 2)} of "
+            f"Pairs of a model never seen in training: the {own} orders {number(pairs[system], 2)} of "
             f"them right, its global Elo {number(pairs['elo_offset'], 2)}: {_tested(pairs)}. "
-            f"Its place is off by {number(places['reward_model'], 2)} and {number(places['elo_offset'], 2)}. "
+            f"Its place is off by {number(places[system], 2)} and {number(places['elo_offset'], 2)}. "
             f"The others by Bradley–Terry, the unseen model at their mean, {number(unread['bradley_terry'], 2)}: "
             f"{_tested(unread)}."
         )
     area = _tested(found["area_between_curves"])
     flat = f"With a flat start for the Elo offset: {_tested(found['from_flat']['area_between_curves'])}."
     if document["people"]:
-        reward, elo = number(found["reward_model_final"]), number(found["elo_offset_final"])
+        last, elo = number(found[f"{system}_final"]), number(found["elo_offset_final"])
         return (
-            "Area between the learning curves in ranking accuracy, reward model minus Elo offset: "
-            f"{area}; in the end {reward} against {elo}. {flat}"
+            f"Area between the learning curves in ranking accuracy, {own} minus Elo offset: "
+            f"{area}; in the end {last} against {elo}. {flat}"
         )
-    needs = found["reward_model_needs_for_elo_final"], found["elo_needs_for_reward_model_final"]
-    reward, elo = (f"needs {n} preferences for" if n is not None else "never reaches" for n in needs)
+    needs = found[f"{system}_needs_for_elo_final"], found[f"elo_needs_for_{system}_final"]
+    last, elo = (f"needs {n} preferences for" if n is not None else "never reaches" for n in needs)
     return (
         f"Area between the learning curves, in τ: {area}. "
-        f"The reward model {reward} the Elo offset's final τ; the Elo offset {elo} the reward model's. {flat}"
+        f"The {own} {last} the Elo offset's final τ; the Elo offset {elo} the {own}'s. {flat}"
     )
 
 

@@ -15,11 +15,12 @@ from report.results import document
 
 # Typical size of each system's τ; the other metrics follow from it.
 TAUS = {
-    "elo_offset": 0.41, "reward_model": 0.57, "global_elo": 0.28, "base_reward": 0.05, "bradley_terry": 0.43,
-    "longest_response": 0.12, "random": 0.0,
+    "elo_offset": 0.41, "reward_model": 0.57, "combined": 0.61, "global_elo": 0.28, "base_reward": 0.05,
+    "bradley_terry": 0.43, "longest_response": 0.12, "random": 0.0,
 }  # fmt: skip
 METRICS = ("kendall_tau", "spearman_rho", "ranking_accuracy", "top_1_accuracy", "top_3_accuracy")
-CONTENDERS = ("elo_offset", "reward_model")
+CONTENDERS = ("elo_offset", "reward_model", "combined")
+COMPARISONS = {"combined-elo_offset": 0.2, "combined-reward_model": 0.04}
 MODELS = ("code_block", "numbered_steps", "story", "formal_prose", "bullet_points", "plain_talk")
 LABEL = "embedded (SmolLM2-135M: shows how the suite works, not how good real models are)"
 TOPICS = (
@@ -41,13 +42,15 @@ def votes(*, decided: bool = True) -> dict[str, Any]:
     """Results of several people's votes: only the ranking accuracy is known, and not even that where none decided."""
     found, known = findings(), "ranking_accuracy" if decided else ""
     nowhere, points = {"mean": None, "ci95": None}, found.curves["points"]
-    systems = {**found.cross_validated, "shared_reward": found.cross_validated["bradley_terry"]}
+    shared = dict.fromkeys(("shared_reward", "shared_combined"), found.cross_validated["bradley_terry"])
+    systems = {**found.cross_validated, **shared}
     crossed = {s: {m: cells[m] if m == known else nowhere for m in METRICS} for s, cells in systems.items()}
     gain = {"difference": 0.08, "ci95": [-0.02, 0.18], "p_value": 0.11} if decided else UNKNOWN
     level = {part: [0.6 if decided else None] * len(points) for part in ("mean", "lo", "hi")}
     curves = {system: {"ranking_accuracy": level} for system in CONTENDERS}
     tested = {"verdict": "inconclusive", "area_between_curves": gain, "elo_offset_final": 0.61}
-    starts = {"elo_offset": "global_elo", "reward_model": "shared_reward"}
+    starts = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined": "shared_combined"}
+    untested = {"verdict": "not tested", "reason": "Even the global ratings are learned from votes."}
     person = {"votes": 40, "decided_votes": 30, **dict.fromkeys(crossed, 0.5)}
     changed = dataclasses.replace(
         found,
@@ -58,12 +61,17 @@ def votes(*, decided: bool = True) -> dict[str, Any]:
         cross_validated=crossed,
         improvement={m: gain if m == known else UNKNOWN for m in METRICS},
         winner="none",
+        comparisons={pair: {m: gain if m == known else UNKNOWN for m in METRICS} for pair in COMPARISONS},
         prompts_needed=None,
         learning_curve=_points(points, curves),
         curves={"points": points, "trained_once": False, **curves},
         hypotheses={
             "sample_efficiency": tested | {"reward_model_final": 0.69, "from_flat": tested},
-            "generalization": {"verdict": "not tested", "reason": "Even the global ratings are learned from votes."},
+            "generalization": untested,
+            "combined": {
+                "sample_efficiency": tested | {"combined_final": 0.7, "from_flat": tested},
+                "generalization": untested,
+            },
         },
         per_prompt=[row | {s: {"ranking_accuracy": 0.5} for s in CONTENDERS} for row in found.per_prompt * decided],
         examples=[],
@@ -106,8 +114,9 @@ def hostile() -> dict[str, Any]:
     changed["models"][4] |= {"name": HOSTILE, "arena_name": HOSTILE, "elo_source": HOSTILE}
     changed["per_prompt"][0]["prompt"] = changed["examples"][0]["prompt"] = changed["ablation"][0]["name"] = HOSTILE
     changed["hypotheses"]["sample_efficiency"] = {"verdict": "not tested", "reason": HOSTILE}
-    held_out = changed["hypotheses"]["generalization"]["by_contestant"]
-    held_out[HOSTILE] = held_out[MODELS[0]]
+    for tested in (changed["hypotheses"], changed["hypotheses"]["combined"]):
+        held_out = tested["generalization"]["by_contestant"]
+        held_out[HOSTILE] = held_out[MODELS[0]]
     changed["examples"][0]["responses"][0] |= {"model": HOSTILE, "text": HOSTILE}
     return changed
 
@@ -144,7 +153,11 @@ def findings(incremental: bool = True, prompts: int = 25) -> Findings:
     test = prompts // 5
     preferences = 15 * (prompts - test)
     uses = list(range(0, preferences + 1, 5))
-    starts = {"elo_offset": TAUS["global_elo"], "reward_model": TAUS["base_reward" if incremental else "reward_model"]}
+    starts = {
+        "elo_offset": TAUS["global_elo"],
+        "reward_model": TAUS["base_reward" if incremental else "reward_model"],
+        "combined": TAUS["global_elo" if incremental else "combined"],
+    }
     curves = {s: _curve(uses, starts[s], TAUS[s]) for s in CONTENDERS}
     return Findings(
         main_metric="kendall_tau",
@@ -158,6 +171,8 @@ def findings(incremental: bool = True, prompts: int = 25) -> Findings:
         answer=_answer(),
         improvement={m: _gain(0.16) for m in METRICS},
         winner="reward_model",
+        comparisons={pair: {m: _gain(gain) for m in METRICS} for pair, gain in COMPARISONS.items()},
+        recommended="combined",
         stronger_baselines=(),
         prompts_needed=18,
         learning_curve=_points(uses, curves),
@@ -232,7 +247,7 @@ def _points(uses: list[int], curves: dict[str, Any]) -> list[dict[str, Any]]:
 def _prompt(i: int) -> dict[str, Any]:
     elo, reward = TAUS["elo_offset"] + 0.1 * math.sin(i), TAUS["reward_model"] + 0.1 * math.cos(3 * i)
     row = {"prompt_id": f"coder_{i:03d}", "prompt": TOPICS[i % len(TOPICS)], "fold": i % 5, "difference": reward - elo}
-    return row | {"elo_offset": _metrics(elo), "reward_model": _metrics(reward)}
+    return row | {"elo_offset": _metrics(elo), "reward_model": _metrics(reward), "combined": _metrics(reward + 0.01)}
 
 
 def _example(shift: int, prompt: str) -> dict[str, Any]:
@@ -240,26 +255,31 @@ def _example(shift: int, prompt: str) -> dict[str, Any]:
     for place, model in enumerate(MODELS, start=1):
         places = {"truth_place": place, "elo_place": (place + shift) % 6 + 1}
         places["reward_place"] = place if place > 2 else 3 - place
+        places["combined_place"] = 7 - place
         responses.append({"model": model, "text": f"As {model} would say:\n\n1. Reproduce it.\n2. …", **places})
     return {"prompt": prompt, "responses": responses}
 
 
 def _hypotheses(incremental: bool) -> dict[str, Any]:
+    return {**_tested(incremental, "reward_model"), "combined": _tested(incremental, "combined")}
+
+
+def _tested(incremental: bool, system: str) -> dict[str, Any]:
     h1 = {
         "verdict": "supported",
         "area_between_curves": {"difference": 0.112, "ci95": [0.041, 0.183], "p_value": 0.004},
         "elo_offset_final": 0.41,
-        "reward_model_final": 0.57,
-        "reward_model_needs_for_elo_final": 45,
-        "elo_needs_for_reward_model_final": None,
+        f"{system}_final": TAUS[system],
+        f"{system}_needs_for_elo_final": 45,
+        f"elo_needs_for_{system}_final": None,
     }
     held_out = {
-        "pair_accuracy": {"elo_offset": 0.64, "reward_model": 0.67, **_gain(0.03)},
-        "place_error": {"elo_offset": 1.52, "reward_model": 1.37, **_gain(-0.15)},
+        "pair_accuracy": {"elo_offset": 0.64, system: 0.67, **_gain(0.03)},
+        "place_error": {"elo_offset": 1.52, system: 1.37, **_gain(-0.15)},
     }
     h1 |= {"from_arena": dict(h1), "from_flat": h1 | {"area_between_curves": _gain(0.061)}}
     h2 = {"verdict": "inconclusive", **held_out, "by_contestant": dict.fromkeys(MODELS, held_out)}
-    unread = {"pair_accuracy": {"bradley_terry": 0.66, "reward_model": 0.67, **_gain(0.01)}}
+    unread = {"pair_accuracy": {"bradley_terry": 0.66, system: 0.67, **_gain(0.01)}}
     h2 |= {"against_elo": dict(h2), "against_others_mean": {"verdict": "inconclusive", **unread}}
     untested = {"verdict": "not tested", "reason": "It needs --incremental."}
     return {"sample_efficiency": h1 if incremental else untested, "generalization": h2}

@@ -146,11 +146,14 @@ def test_the_table_has_every_variant_on_the_same_folds() -> None:
     rows = ablation_table(data, order, data.truths, make_features(), RATINGS, params, parts)
     table = {row["name"]: row for row in rows}
     assert list(table) == [
-        "Reward model, λ = 0.1", "Elo offset", "Global Elo", "Untouched base", "Bradley–Terry, own preferences",
-        "Bradley–Terry with the Arena prior", "Longest response", "Random", "Reward model, λ = 0",
-        "Reward model, λ = 0.01", "Reward model, λ = 0.3", "Reward model, λ = 1", "Reward model, λ = 3",
+        "Reward model, λ = 0.1", "Elo offset", "Combined", "Global Elo", "Untouched base",
+        "Bradley–Terry, own preferences", "Bradley–Terry with the Arena prior", "Longest response", "Random",
+        "Reward model, λ = 0", "Reward model, λ = 0.01", "Reward model, λ = 0.3",
+        "Reward model, λ = 1", "Reward model, λ = 3",
         *(f"Reward model, {title}, λ = 0.1" for title in REGULARIZERS.values()), "Reward model, linear head",
-        "Reward model, no base score", "Reward model, judged in one order", "Elo offset, judged in one order",
+        "Reward model, no base score", "Combined, no strength of a model", "Combined, no taste in texts",
+        "Combined, no base score", "Combined, no Arena", "Reward model, judged in one order",
+        "Elo offset, judged in one order",
     ]  # fmt: skip
     assert max(map(len, table)) <= 38
     tau = {name: row["kendall_tau"]["mean"] for name, row in table.items()}

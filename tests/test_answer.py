@@ -20,8 +20,8 @@ import config
 import main
 from base.features import compute_features
 from cli.flags import configure, parser
-from cli.rank import places
-from core.ranking import TrainingSet
+from cli.rank import places, verdict
+from combined import Combined
 from core.records import Preference, Prompt
 from elo_system import EloSystem
 from reward_model import RewardModel
@@ -76,13 +76,13 @@ def test_a_prompt_costs_one_question_to_each_model_and_then_nothing(
     first = capsys.readouterr().out
     assert dict(server.calls_by_model) == dict.fromkeys(DEFAULT_TAGS, 1)
     assert f"Prompt: {ASKED}" in first
-    for title in ("Reward model: for this prompt", "Elo offset: one ranking for all prompts"):
-        listed = first.split(title)[1].splitlines()[2:8]
-        assert [line[:2] for line in listed] == ["1.", "2.", "3.", "4.", "5.", "6."]
-        assert {line.split()[1] for line in listed} == set(DEFAULT_TAGS)
-        assert all(line.endswith(" of 5") for line in listed)
-    assert first.count("4.7 GB, 8.0B parameters") == 6
-    best = first.split("Best response, by the ")[1].splitlines()
+    listed = first.split("best with")[1].splitlines()[1:7]
+    assert [line[:2] for line in listed] == ["1.", "2.", "3.", "4.", "5.", "6."]
+    assert {line.split()[1] for line in listed} == set(DEFAULT_TAGS)
+    assert all(" %  " in line and line.endswith("4.7 GB, 8.0B parameters") for line in listed)
+    brief = [title for title in ("Combined: ", "Reward model: ", "Elo offset: ") if f"\n{title}" in first]
+    assert len(brief) == 3, "one ranking alone, the two others in a sentence each"
+    best = first.split("Response of the first")[1].splitlines()
     model = best[0].split(": ")[1]
     assert ASKED in "\n".join(best[2:-1])
     texts = {call.model: default_brain(call.request) for call in server.calls}
@@ -91,36 +91,31 @@ def test_a_prompt_costs_one_question_to_each_model_and_then_nothing(
     assert rank(cache, ASKED) == 0, "the server is off now"
     again = capsys.readouterr().out
     assert len(server.calls) == 6
-    strip = "4.7 GB, 8.0B parameters"
-    assert again.split("tokens/s  size")[0].split("Prompt:")[1] == first.split("tokens/s  size")[0].split("Prompt:")[1]
-    assert strip not in again, "nobody can say the size now"
+    size = "4.7 GB, 8.0B parameters"
+    assert again.split("Prompt:")[1] == first.split("Prompt:")[1].replace(size, "–")
 
 
-def test_scores_and_spreads_are_those_of_trainings_made_one_by_one(
+def test_scores_are_those_of_a_training_on_every_prompt(
     cache: Path, learned_run: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (line,) = ranked(cache, ASKED, capsys)
     job, plan, prompts, responses = _everything(cache, server, ASKED)
-    base = str(learned_run / "base")
-    features = compute_features(base, prompts, responses, cache_dir=cache, name="coder")
+    features = compute_features(str(learned_run / "base"), prompts, responses, cache_dir=cache, name="coder")
     ratings = {m: c.elo for m, c in job.contestants.items()}
-    ids, parts, outer = job.prompt_ids, plan.folds, plan.training
-    sets = [TrainingSet.of(plan.preferences, [i for i in ids if i not in part]) for part in parts]
-    for name, new in (
-        ("elo_offset", lambda: EloSystem(ratings, job.params.elo_k)),
-        ("reward_model", lambda: RewardModel(features, ratings, job.params)),
+    for new in (
+        EloSystem(ratings, job.params.elo_k),
+        RewardModel(features, ratings, job.params),
+        Combined(features, ratings, job.params),
     ):
-        fits = [new().fit(s.preferences, prompt_ids=s.prompt_ids).scores(prompts[-1].id) for s in (outer, *sets)]
-        if name == "reward_model":
-            fits = [{m: s - statistics.fmean(fit.values()) for m, s in fit.items()} for fit in fits]
-        found = {place["model"]: place for place in line[name]}
-        assert [p["model"] for p in line[name]] == sorted(fits[0], key=lambda m: (-fits[0][m], m))
-        for model in DEFAULT_TAGS:
-            assert found[model]["score"] == pytest.approx(fits[0][model], abs=1e-5)
-            spread = statistics.stdev(fit[model] for fit in fits[1:])
-            assert found[model]["spread"] == pytest.approx(spread, abs=1e-5)
-        assert sum(place["first"] for place in line[name]) >= len(parts) == line["folds"]
-        assert any(place["spread"] > 0 for place in line[name])
+        scores = new.fit(plan.preferences).scores(prompts[-1].id)
+        mean = 0.0 if new.name == "elo_offset" else statistics.fmean(scores.values())
+        found = {place["model"]: place["score"] for place in line[new.name]}
+        assert found == pytest.approx({model: score - mean for model, score in scores.items()}, abs=1e-5)
+        assert list(found) == sorted(scores, key=lambda m: (-scores[m], m))
+        if isinstance(new, Combined):
+            assert line["p_best"] == pytest.approx(new.best_chances(prompts[-1].id), abs=0.01)
+    assert line["best"]["model"] == line[line["best"]["by"]][0]["model"]
+    assert line["best"]["p_best"] == line["p_best"][line["best"]["model"]]
 
 
 def _everything(cache: Path, server: FakeOllama, asked: str) -> tuple[Job, Any, list[Prompt], list[Any]]:
@@ -153,13 +148,15 @@ def test_json_lines_of_standard_input_and_nothing_else(
     assert len(server.calls) == 12, "a prompt that comes twice is asked once"
     assert server.switches == 6, "each model is loaded once"
     for line in lines:
-        assert line["persona"] == "coder" and line["backend"] == "ollama" and line["folds"] == 5
+        assert line["persona"] == "coder" and line["backend"] == "ollama"
+        assert sum(line["p_best"].values()) == pytest.approx(1.0)
+        assert line["best"]["verdict"] in {"sure", "likely", "open", "no evidence"}
         assert line["best"]["model"] == line[line["best"]["by"]][0]["model"]
         assert line["prompt"] in line["best"]["text"]
         assert set(line["models"]) == set(DEFAULT_TAGS)
         assert line["models"]["gemma3:4b"]["size_bytes"] == 4_700_000_000
         assert line["models"]["gemma3:4b"]["tokens_per_second"] > 0
-        for system in ("elo_offset", "reward_model"):
+        for system in ("elo_offset", "reward_model", "combined"):
             scores = [place["score"] for place in line[system]]
             assert scores == sorted(scores, reverse=True) and len(scores) == 6
 
@@ -186,7 +183,7 @@ def test_a_subset_of_what_was_learned_can_be_ranked(
 
 @pytest.mark.parametrize(
     "file", ["learned_coder.json", "elo_state_coder.json", "reward_head_coder.safetensors",
-             "reward_head_coder_fold3.safetensors"],
+             "combined_coder.safetensors"],
 )  # fmt: skip
 @pytest.mark.parametrize("damage", ["missing", "cut", "emptied", "changed"])
 def test_a_missing_or_damaged_file_names_the_command_that_makes_it(
@@ -199,7 +196,7 @@ def test_a_missing_or_damaged_file_names_the_command_that_makes_it(
     elif damage == "changed" and file.endswith("json"):
         path.write_bytes(data.replace(b"8:b", b"8:c").replace(b"1", b"2"))
     elif damage == "changed":
-        (cache / file).write_bytes((cache / "reward_head_coder_fold1.safetensors").read_bytes())
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     else:
         path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"")
     status = rank(cache, ASKED)
@@ -210,8 +207,7 @@ def test_a_missing_or_damaged_file_names_the_command_that_makes_it(
     if file != "learned_coder.json":
         assert f"--num_prompts 5 --base_model {learned_run / 'base'}" in out.err, "as that run was"
     assert "Traceback" not in out.err and "Prompt:" not in out.out
-    if (file, damage) != ("reward_head_coder.safetensors", "changed"):
-        assert not server.calls, "it is said before anything is asked"
+    assert not server.calls, "it is said before anything is asked"
 
 
 def test_what_is_outdated_is_refused_with_the_reason(
@@ -286,11 +282,66 @@ def test_hostile_texts_do_nothing_to_the_terminal(
     assert "\ud83d" not in line["prompt"]
 
 
-def test_a_tie_for_the_first_place_counts_for_both() -> None:
-    folds = [{"a": 1.0, "b": 1.0, "c": 0.0}, {"a": 2.0, "b": 0.0, "c": 0.0}]
-    found = places({"c": 1.0, "b": 2.0, "a": 2.0}, folds)
-    assert [(p.model, p.first) for p in found] == [("a", 2), ("b", 1), ("c", 0)]
-    assert found[0].spread == pytest.approx(0.5**0.5)
+def test_equal_scores_stand_by_name() -> None:
+    assert [place.model for place in places({"c": 1.0, "b": 2.0, "a": 2.0})] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("around", "p_best", "said"),
+    [
+        (None, 0.99, "no evidence"),
+        ([-0.1, 0.5], 0.99, "no evidence"),
+        ([0.1, 0.5], 0.96, "sure"),
+        ([0.1, 0.5], 0.6, "likely"),
+        ([0.1, 0.5], 0.4, "open"),
+    ],
+)
+def test_how_sure_the_first_place_is(around: list[float] | None, p_best: float, said: str) -> None:
+    crossed = {"combined": {"mean": 0.3, "ci95": around}}
+    assert (
+        verdict({"main_metric": "kendall_tau", "recommended": "combined", "cross_validated": crossed}, p_best) == said
+    )
+
+
+def test_a_file_is_no_prompt(
+    cache: Path, server: FakeOllama, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text(ASKED)
+    assert rank(cache, str(file)) == 2
+    assert f"did you mean --rank - < {file}?" in capsys.readouterr().err
+    assert not server.calls
+
+
+def test_what_votes_taught_ranks_the_models_that_were_voted_on(
+    cache: Path,
+    learned_run: Path,
+    server: FakeOllama,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Who liked one model of two in every vote gets it first, by the run's name alone."""
+    votes, base = cache.parent / "mine.jsonl", str(learned_run / "base")
+    rows = [
+        {
+            "user": "me", "prompt_id": f"p{i}", "prompt": f"Question {i}?", "model_a": "gemma3:4b",
+            "response_a": f"A long answer to {i}.", "model_b": "mistral:7b", "response_b": f"No {i}.",
+            "outcome": float(i % 8 > 0),
+        }
+        for i in range(40)
+    ]  # fmt: skip
+    votes.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folders = ["--cache_dir", str(cache), "--results_dir", str(cache.parent / "results")]
+    monkeypatch.setattr("report.files.PLOTS", {})
+    assert main.main(["--preferences", str(votes), "--base_model", base, *folders]) == 0
+    capsys.readouterr()
+    assert main.main(["--persona", "mine", "--rank", ASKED, "--json", *folders[:2]]) == 0
+    (line,) = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert (line["persona"], set(line["p_best"])) == ("mine", {"gemma3:4b", "mistral:7b"})
+    assert line["elo_offset"][0]["model"] == "gemma3:4b" == line["best"]["model"]
+    assert set(server.calls_by_model) == {"gemma3:4b", "mistral:7b"}
+    assert main.main(["--persona", "yours", "--rank", ASKED, *folders[:2]]) == 2
+    assert "There are: coder, mine" in capsys.readouterr().err
 
 
 # ── --vote ──

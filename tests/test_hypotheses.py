@@ -36,6 +36,7 @@ from evidence.hypotheses import (
     not_tested,
     placement,
     preferences_needed,
+    recommended,
     sample_efficiency,
     stronger_baselines,
     verdict,
@@ -95,6 +96,21 @@ def test_the_rule_of_the_verdicts(low: float, high: float, p: float, said: str) 
     assert verdict(Difference((low + high) / 2, (low, high), p, 25, 0.3)) == said
     assert verdict(None) == "inconclusive"
     assert not_tested("why") == {"verdict": "not tested", "reason": "why"}
+
+
+def test_the_combined_system_is_recommended_unless_another_surely_beats_it() -> None:
+    def gain(low: float, high: float, p: float) -> Difference:
+        return Difference((low + high) / 2, (low, high), p, 25, 0.3)
+
+    worse, doubtful, level = gain(-0.3, -0.1, 0.001), gain(-0.3, -0.1, 0.06), gain(-0.2, 0.1, 0.4)
+    means = {"elo_offset": 0.5, "reward_model": 0.6}
+    for a, b, said in (
+        (level, None, "combined"),
+        (gain(0.1, 0.3, 0.001), doubtful, "combined"),
+        (worse, level, "elo_offset"),
+        (worse, worse, "reward_model"),
+    ):
+        assert recommended({"elo_offset": a, "reward_model": b}, means) == said
 
 
 # ── H1 ──

@@ -57,7 +57,7 @@ def test_learning_curves_lie_at_the_true_x_values_with_their_bands() -> None:
             assert list(line.get_ydata()) == document["curves"][system][metric]["mean"]
         level = document["cross_validated"]["global_elo"][metric]["mean"]
         assert list(lines_of(axes)["Global Elo"].get_ydata()) == [level] * 2
-        assert len(axes.collections) == 2  # one band a system
+        assert len(axes.collections) == len(words.CONTENDERS)  # one band a system
     assert panels[0].get_ylim() == panels[1].get_ylim()
     assert panels[2].get_ylim() == panels[3].get_ylim() == panels[4].get_ylim()
 
@@ -73,9 +73,10 @@ def test_systems_differ_in_more_than_colour_and_one_trained_once_is_a_level_line
     with plots.style():
         drawn = lines_of(plots.learning_curves(document).axes[0])
     looks = [(line.get_color(), line.get_marker(), str(line._dash_pattern)) for line in drawn.values()]
-    assert [len(set(kind)) for kind in zip(*looks, strict=True)] == [3, 3, 3]
-    line = lines_of(plots.learning_curves(sample.persona(incremental=False)).axes[0])["Reward model (trained once)"]
-    assert (len(set(line.get_ydata())), line.get_marker()) == (1, "")
+    assert [len(set(kind)) for kind in zip(*looks, strict=True)] == [4, 4, 4]
+    once = lines_of(plots.learning_curves(sample.persona(incremental=False)).axes[0])
+    for line in (once["Reward model (trained once)"], once["Combined (trained once)"]):
+        assert (len(set(line.get_ydata())), line.get_marker()) == (1, "")
 
 
 def test_the_comparison_draws_intervals_and_the_documented_split(document: Document) -> None:
@@ -199,7 +200,7 @@ def test_the_page_is_self_contained(html: str) -> None:
         assert name not in {"href", "action", "data", "background"} and not name.startswith("on")
         assert name not in {"src", "srcset"} or value.startswith("data:image/svg+xml;base64,")
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'; img-src data:") in parsed.attributes
-    assert len(html) < 600_000
+    assert len(html) < 700_000
 
 
 def test_every_picture_is_there_in_light_and_in_dark_and_says_what_it_shows(html: str, document: Document) -> None:
@@ -242,7 +243,8 @@ def test_all_sections_are_there_with_their_figures_the_answer_first_and_methods_
         f"{document['final']['elo_offset']['kendall_tau']:.3f}",
         "+0.160, 95 % interval [+0.060, +0.260], permutation p = 0.012",
         "The reward model needs 45 preferences for the Elo offset's final τ; the Elo offset never reaches",
-        "All contestants 0.640.67 +0.03 [−0.07, +0.13] 1.521.37",  # six cells
+        "All contestants 0.640.67 +0.03 [−0.07, +0.13]0.67 1.521.37 1.37",  # eight cells
+        "Recommended: Combined.",
         "1320 (proxy: Qwen3-30B-A3B)",
         "python main.py --persona coder --incremental",
         "(flip rate)–",
@@ -277,11 +279,13 @@ def test_prompts_are_sorted_by_difference_and_bars_share_one_scale(html: str, do
         assert bar == pytest.approx([50 + min(0, width), abs(width)], abs=0.1)
 
 
-def test_both_rankings_of_an_example_stand_beside_the_truth(html: str) -> None:
-    cards = html.split('<section id="examples">')[1].split('<div class="card"><h3>')[1:4]
-    assert [card.split("<")[0] for card in cards] == ["Truth", "Elo offset", "Reward model"]
+def test_the_rankings_of_an_example_stand_beside_the_truth_the_recommended_one_first(html: str) -> None:
+    cards = html.split('<section id="examples">')[1].split('<div class="card"><h3>')[1:5]
+    assert [card.split("<")[0] for card in cards] == ["Truth", "Combined", "Elo offset", "Reward model"]
     orders = [re.findall(r"<bdi>(\w+)</bdi>", card)[:6] for card in cards]
     first, second, *others = sample.MODELS
+    assert orders[1] == list(reversed(sample.MODELS))
+    del orders[1]
     assert orders == [[first, second, *others], [others[-1], first, second, *others[:-1]], [second, first, *others]]
 
 

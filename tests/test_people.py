@@ -151,7 +151,8 @@ def test_what_a_person_starts_from_has_seen_no_vote_of_theirs(tmp_path: Path) ->
     c = crowd_of(votes, found, tmp_path)
     before, after = crossed(c), crossed(crowd_of(turned(votes, user=votes.users[2]), found, tmp_path))
     own = c.ballots.cell_user == 2
-    for name in ps.STARTS.values():  # all are solved together: how many rounds that takes shows in the tenth digit
+    for name in ("global_elo", "shared_reward"):  # "shared_combined": test_combined.py, its τ are everybody's
+        # all are solved together: how many rounds that takes shows in the tenth digit
         assert before.systems[name][own] == pytest.approx(after.systems[name][own], rel=1e-9, nan_ok=True)
         assert np.abs(before.systems[name][~own] - after.systems[name][~own]).max() > 1e-3
     assert not np.array_equal(before.final()["reward_model"][own], after.final()["reward_model"][own])
@@ -180,9 +181,10 @@ def test_where_all_people_are_the_same_no_personal_gain_is_claimed(tmp_path: Pat
 def test_personal_tastes_are_found(tmp_path: Path) -> None:
     params = dataclasses.replace(QUICK, max_epochs=10, folds=2)
     world = World(people=8, votes_each=50, prompts=20, common=0.5, personal=2.0)
-    gain = personal_gains(world, tmp_path, params)["reward_model"]
-    assert gain.ci95[0] > 0.0
-    assert gain.difference > 0.08
+    gains = personal_gains(world, tmp_path, params)
+    for system in ("reward_model", "combined"):
+        assert gains[system].ci95[0] > 0.0
+        assert gains[system].difference > 0.08
 
 
 def test_a_mean_over_people_counts_a_busy_voter_once() -> None:
@@ -420,7 +422,7 @@ def test_one_person_who_scored_whole_prompts_is_their_own_persona_and_has_tau(
     assert all(cell["mean"] is not None for cell in found["cross_validated"]["reward_model"].values())
     assert found["hypotheses"]["sample_efficiency"]["reason"] == ps.NEEDS_CURVES
     state = json.loads((tmp_path / "cache" / "elo_state_votes_me.json").read_text(encoding="utf-8"))
-    assert state["updates"] == found["counts"]["preferences"]
+    assert state["updates"] == found["counts"]["votes"], "what is kept has learned from every vote"
 
 
 def test_votes_that_are_all_ties_end_in_no_figure_and_no_winner(tmp_path: Path) -> None:

@@ -153,17 +153,18 @@ def test_a_dozen_points_of_the_curve_are_printed_for_personas_and_for_votes(
     printed: Printed, document: Document, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines, first = printed(console.print_points, document), document["learning_curve"][1]
-    elo, reward = (first[system]["kendall_tau"] for system in words.CONTENDERS)
+    elo, reward, both = (first[system]["kendall_tau"] for system in words.CONTENDERS)
     assert lines[:2] == ["Processing preferences 1-5...", "Evaluation 1:"]
     assert lines[2:4] == [f"  Elo Kendall's Tau: {elo:.4f}", f"  Reward Kendall's Tau: {reward:.4f}"]
-    assert len(lines) == 4 * 12 and lines[-4:-2] == ["Processing preferences 296-300...", "Evaluation 60:"]
+    assert lines[4] == f"  Combined Kendall's Tau: {both:.4f}"
+    assert len(lines) == 5 * 12 and lines[-5:-3] == ["Processing preferences 296-300...", "Evaluation 60:"]
     with caplog.at_level("DEBUG", "ranking"):
-        assert len(printed(console.print_points, document)) == 4 * 60
+        assert len(printed(console.print_points, document)) == 5 * 60
     assert printed(console.print_points, sample.persona(incremental=False)) == []
     lines = printed(console.print_points, sample.votes(decided=False))
     assert lines[:2] == ["Before any vote of one's own...", "Evaluation 0:"]
     assert lines[2:4] == ["  Elo Ranking Accuracy: –", "  Reward Ranking Accuracy: –"]
-    assert lines[4].startswith("With up to ") and lines[4].endswith(" own votes each...")
+    assert lines[5].startswith("With up to ") and lines[5].endswith(" own votes each...")
 
 
 def test_the_answer_is_the_models_in_order_what_is_liked_and_last_the_sentence(
@@ -209,11 +210,11 @@ def test_the_sentence_says_as_much_as_is_known() -> None:
 
 def test_the_results_are_tables_with_their_figures(printed: Printed, document: Document) -> None:
     lines = printed(console.print_final, document)
-    head = lines.index("Metric                Elo Offset   Reward Model  Improvement")
+    head = lines.index("Metric                Elo Offset   Reward Model  Improvement    Combined")
     titles = ["Kendall Tau", "Spearman Rho", "Ranking Accuracy", "Top 1 Accuracy", "Top 3 Accuracy"]
     for line, title, metric in zip(lines[head + 2 : head + 7], titles, sample.METRICS, strict=True):
-        elo, reward = (document["final"][system][metric] for system in words.CONTENDERS)
-        assert line == f"{title:<22}{elo:>10.4f}{reward:>15.4f}{reward - elo:>+13.4f}"
+        elo, reward, both = (document["final"][system][metric] for system in words.CONTENDERS)
+        assert line == f"{title:<22}{elo:>10.4f}{reward:>15.4f}{reward - elo:>+13.4f}{both:>12.4f}"
     text = re.sub(r"\s+", " ", "\n".join(lines))
     for said in (
         "FINAL EXPERIMENT RESULTS",
@@ -222,6 +223,10 @@ def test_the_results_are_tables_with_their_figures(printed: Printed, document: D
         "about 18 prompts are needed",
         f"Backend: {sample.LABEL}",
         "Kendall Tau 0.41 [0.32, 0.50] 0.57 [0.48, 0.66] +0.16 [+0.06, +0.26]",
+        "Kendall Tau 0.61 [0.52, 0.70] +0.20 [+0.10, +0.30] +0.04 [-0.06, +0.14]",
+        "Recommended: Combined. The combined system in τ: minus Elo offset +0.200, 95 % interval [+0.100, +0.300]",
+        "H1 sample efficiency, combined system: supported.",
+        "The combined system needs 45 preferences for the Elo offset's final τ",
         "Bradley–Terry 0.43 [0.34, 0.52]",
         "bullet_points 1320 (proxy: Qwen3-30B-A3B); plain_talk no rating",
         "Lambda (regularization): 0.1",

@@ -1,0 +1,98 @@
+"""Learning curves of the contenders, and the two hypotheses put to the test with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import evaluation
+from config import ExperimentConfig
+from core.ranking import Ranker
+from elo_system import EloSystem
+from evaluation import Curves
+from evidence import hypotheses
+from evidence.baselines import BradleyTerry
+from evidence.intervals import mean_interval
+
+if TYPE_CHECKING:
+    from evidence.experiment import Design, Systems
+
+ORDERS = 3  # of the preferences, that a cross-validated curve is averaged over
+NEEDS_CURVES = "Sample efficiency needs learning curves of all systems: run with --incremental."
+
+
+def _once(system: Ranker, params: ExperimentConfig) -> bool:
+    """True for a system that is trained a single time unless the run is incremental: all but System A."""
+    return not (params.incremental or isinstance(system, EloSystem))
+
+
+def learning_curve(contenders: Sequence[Ranker], plan: Design, params: ExperimentConfig) -> list[dict[str, Any]]:
+    """Every contender's metrics on the documented split after every so many preferences."""
+    found = {
+        system.name: evaluation.learning_curve(
+            system,
+            plan.training.preferences,
+            plan.test_truths,
+            params.evaluation_frequency,
+            plan.train_ids,
+            once=_once(system, params),
+        )
+        for system in contenders
+    }
+    return [
+        {"preferences": points[0].preferences}
+        | {name: point.metrics.as_dict() for name, point in zip(found, points, strict=True)}
+        for points in zip(*found.values(), strict=True)
+    ]
+
+
+def cross_validated(system: Ranker, plan: Design, params: ExperimentConfig) -> Curves:
+    """A system's curves with every prompt a test prompt once."""
+    return evaluation.cross_validated_curves(
+        system, plan.preferences, plan.truths, plan.folds, params.evaluation_frequency, ORDERS, params.random_seed,
+        once=_once(system, params),
+    )  # fmt: skip
+
+
+def bands(curves: Curves, folds: Sequence[Sequence[str]]) -> dict[str, dict[str, list[float | None]]]:
+    """Mean over orders and prompts at each point, with the 95 % interval over prompts."""
+    fold = hypotheses.fold_of(folds)
+    groups = [fold[p] for p in curves.prompt_ids]
+    found: dict[str, dict[str, list[float | None]]] = {}
+    for metric, values in curves.values.items():
+        by_prompt = values.mean(0)  # [points, prompts]
+        intervals = [mean_interval(row.tolist(), *evaluation.BOUNDS[metric], groups) for row in by_prompt]
+        found[metric] = {
+            "mean": by_prompt.mean(1).tolist() if curves.prompt_ids else [None] * len(by_prompt),
+            "lo": [i[0] if i else None for i in intervals],
+            "hi": [i[1] if i else None for i in intervals],
+        }
+    return found
+
+
+def put_to_test(
+    systems: Systems, curves: Mapping[str, Curves], plan: Design, params: ExperimentConfig
+) -> dict[str, Any]:
+    """H1 from the cross-validated ``curves``, H2 with each contestant held out of training in turn, for Systems B and
+    C."""
+    models = list(systems.elo.ratings)
+    flat = (
+        cross_validated(EloSystem(dict.fromkeys(models), systems.elo.k), plan, params) if params.incremental else None
+    )
+    elo, others = (_placed(system, plan, models) for system in (systems.elo, BradleyTerry(models)))
+    tested = {
+        system.name: {
+            "sample_efficiency": hypotheses.sample_efficiency(
+                curves["elo_offset"], flat, curves[system.name], params.random_seed, plan.folds, system.name
+            )
+            if flat
+            else hypotheses.not_tested(NEEDS_CURVES),
+            "generalization": hypotheses.generalization(elo, others, _placed(system, plan, models), system.name),
+        }
+        for system in (systems.reward, systems.combined)
+    }
+    return {**tested["reward_model"], "combined": tested["combined"]}
+
+
+def _placed(system: Ranker, plan: Design, models: Sequence[str]) -> list[hypotheses.Placement]:
+    return hypotheses.held_out_placements(system, plan.preferences, plan.truths, plan.folds, models)
