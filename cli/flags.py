@@ -119,6 +119,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         flag = rest[0].partition("=")[0]
         near = difflib.get_close_matches(flag.replace("-", "_").replace("__", "--", 1), known, n=1)
         p.error(f"unrecognized arguments: {' '.join(rest)}" + (f" (did you mean {near[0]}?)" if near else ""))
+    if args.quick and args.num_prompts is None:
+        args.num_prompts = config.QUICK_PROMPTS  # of own prompts the first ones
     return args
 
 
@@ -141,8 +143,6 @@ def configure(args: argparse.Namespace, backend: str) -> config.ExperimentConfig
         values["num_prompts"] = len(args.own.prompts)
     if args.preferences:  # human votes bring their own prompts
         values["num_prompts"] = max(values.get("num_prompts", config.EXPERIMENT_CONFIG.num_prompts), args.folds)
-    if args.quick:
-        values["num_prompts"] = config.QUICK_PROMPTS
     usual = config.EMBEDDED_NUM_PREDICT if backend == "embedded" else config.EXPERIMENT_CONFIG.num_predict
     values["num_predict"] = usual if args.num_predict is None else args.num_predict
     try:
@@ -193,7 +193,7 @@ def check_combination(args: argparse.Namespace) -> None:
     for flag in ("preferences", "rank", "vote") if args.quick else ():
         if getattr(args, flag) not in (None, False):
             raise UsageError(f"--quick and --{flag} do not go together: take one of them.")
-    if args.quick and args.num_prompts not in (config.QUICK_PROMPTS, config.EXPERIMENT_CONFIG.num_prompts):
+    if args.quick and args.num_prompts != config.QUICK_PROMPTS:
         raise UsageError(f"--quick has {config.QUICK_PROMPTS} prompts: take it or --num_prompts {args.num_prompts}.")
     for needed, flag in (("rank", "json"), ("preferences", "skip_bad_rows")):
         if getattr(args, flag) and getattr(args, needed) is None:

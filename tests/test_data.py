@@ -326,7 +326,7 @@ def test_counting_for_the_embedded_model_sees_drafts_answers_and_readings(job: J
     llm, judge = Scripted(weighs_options=True), config.EMBEDDED_NAME
     params = ExperimentConfig(num_prompts=len(config.PERSONAS[name].topics) + 3)
     one = replace(job, name=name, persona=config.PERSONAS[name], llm=llm, judge=judge, params=params)
-    readers, n = len(config.REFERENCE_READERS) + 2, params.num_prompts
+    readers, n = len(config.REFERENCE_READERS) + len(config.OTHER_READERS) + 2, params.num_prompts
     expected = {"prompts": 4 * n, "responses": 3 * n, "preferences": 3 * n * readers}
     assert count([one], {}).total() == {(stage, judge): calls for stage, calls in expected.items()}
     assert not llm.requests and not llm.choices and not list(job.cache_dir.iterdir())
