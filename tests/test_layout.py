@@ -102,3 +102,11 @@ def test_only_flags_and_main_see_the_command_line() -> None:
         if "argparse" in path.read_text(encoding="utf-8") and module.partition(".")[0] not in ("cli", "main")
     ]
     assert seen == []
+
+
+def test_every_metric_has_a_title_and_a_place_among_the_plots() -> None:
+    from evaluation import METRICS
+    from report import plots, words
+
+    assert tuple(words.METRICS) == METRICS
+    assert sorted((*plots.CORRELATIONS, *plots.ACCURACIES)) == sorted(METRICS)
