@@ -41,7 +41,7 @@ STARTS = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined
 """What each system knows of a person before their first vote."""
 
 NEEDS_CURVES = "Sample efficiency needs learning curves of all systems: run with --incremental."
-UNSEEN = "Generalization to unseen models is tested on personas: here even the global ratings are learned from votes."
+UNSEEN = "Generalization to unseen models is tested on personas, not on votes."
 NO_VOTES = "Nobody has both own votes to learn from and decided votes to be tested on."
 
 
