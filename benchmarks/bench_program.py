@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -10,6 +9,8 @@ import tempfile
 from pathlib import Path
 
 from measuring import ROOT, Row, compare, seconds
+
+from core.store import Store
 
 RUN = ("--persona", "coder", "--backend", "embedded")
 COUNTING = """
@@ -58,8 +59,8 @@ def run_rows(folder: Path, pairs: int) -> list[Row]:
     ]
     places_of = [f / "model_responses_coder.json" for f in (folder / "cache", ROOT / "samples")]
     kept = next(path for path in places_of if path.exists())
-    items = json.loads(kept.read_text(encoding="utf-8"))["items"].values()
-    unique = len({(item["value"]["prompt_id"], item["value"]["text"]) for item in items})
+    with Store(kept, stage="responses", read_only=True) as store:
+        unique = len({(item.value["prompt_id"], item.value["text"]) for item in store.items()})
     once = Row("base forwards of a default run / its unique texts", forwards[0], unique, forwards[0] / unique,
                (forwards[0] / unique,) * 2, 1, "exactly 1")  # fmt: skip
     none = Row("base forwards with another λ", forwards[1], 1, forwards[1], (forwards[1],) * 2, 1, "exactly 0")

@@ -16,6 +16,7 @@ chosen on worlds of this kind from other draws, never on the recorded personas.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import re
@@ -36,11 +37,15 @@ import evaluation
 from base.features import Features, compute_features
 from combined import Combined
 from config import ExperimentConfig
+from core.clock import Clock
 from core.ranking import Ranker, TrainingSet
-from core.records import GroundTruth, Preference, Prompt, Response
+from core.records import GroundTruth, Preference
+from data_generation import make_data
 from elo_system import EloSystem
 from evidence.baselines import BaseReward, BradleyTerry
+from llm.embedded import EmbeddedModel
 from reward_model import RewardModel
+from stages.tasks import Job
 
 CONTESTANTS = tuple("abcdef")
 TRAIN, PROMPTS = 20, 50
@@ -59,38 +64,20 @@ class Recorded(NamedTuple):
     texts: dict[tuple[str, str], str]
     preferences: tuple[Preference, ...]
     readers: tuple[Preference, ...]
-    """What the reference readers prefer: the contestants' ratings are estimated from it."""
-
-
-def values(name: str) -> dict[str, Any]:
-    """{key: value} of a file of samples, of either version of the store."""
-    items = json.loads((config.SAMPLES_DIR / name).read_text(encoding="utf-8"))["items"]
-    rows = items.items() if isinstance(items, dict) else [(item["key"], item) for item in items]
-    return {key: item["value"] for key, item in rows}
+    """What everyone else prefers: the contestants' ratings are estimated from it."""
 
 
 def recorded(persona: str, cache_dir: Path) -> Recorded:
     """Prompts, responses and judgements of the recorded run; features from the cache, or computed."""
-    written = values(f"generated_prompts_{persona}.json")
-    prompts = [Prompt(key, value["text"]) for key, value in written.items() if re.fullmatch(rf"{persona}-\d+", key)]
-    answered = values(f"model_responses_{persona}.json").values()
-    responses = [Response(v["prompt_id"], v["model"], v["text"]) for v in answered]
-    features = compute_features("embedded", prompts, responses, cache_dir=cache_dir, name=persona)
-    judged = values(f"preference_data_{persona}.json")
-    rows = [v for v in judged.values() if "outcome" in v]
-    preferences = tuple(Preference(v["prompt_id"], v["model_a"], v["model_b"], v["outcome"]) for v in rows)
-    read = {
-        (v["prompt_id"], v["model"]): v["log_likelihood"]
-        for v in judged.values()
-        if "neutral" in v.get("log_likelihood", {})
-    }
-    readers = []
-    for row in rows:
-        a, b = (read[row["prompt_id"], row[side]] for side in ("model_a", "model_b"))
-        for reader in config.REFERENCE_READERS:
-            gap = (a[reader] - a["neutral"] - b[reader] + b["neutral"]) / config.EMBEDDED_JUDGE_TEMPERATURE
-            readers.append(Preference(row["prompt_id"], row["model_a"], row["model_b"], float(logistic(gap))))
-    return Recorded(features, {(r.prompt_id, r.model): r.text for r in responses}, preferences, tuple(readers))
+    params = dataclasses.replace(ExperimentConfig(), num_predict=config.EMBEDDED_NUM_PREDICT)
+    job = Job(
+        persona, config.PERSONAS[persona], config.EMBEDDED_MODELS, config.EMBEDDED_NAME, EmbeddedModel(), params,
+        cache_dir, read_only=True,
+    )  # fmt: skip
+    data = make_data(job, Clock())
+    features = compute_features("embedded", data.prompts, data.responses, cache_dir=cache_dir, name=persona)
+    texts = {(r.prompt_id, r.model): r.text for r in data.responses}
+    return Recorded(features, texts, data.preferences, data.readers)
 
 
 def logistic(x: Any) -> Any:
