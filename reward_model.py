@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 import numpy as np
 
 from base.features import Features
-from base.rotation import View, pool
+from base.rotation import View
+from base.view import pool
 from config import ExperimentConfig
 from core.errors import MissingError, UsageError
 from core.files import read_tensors, write_tensors

@@ -8,11 +8,6 @@ from typing import Self
 import numpy as np
 
 
-def pool(mean: np.ndarray, last: np.ndarray, pooling: str) -> np.ndarray:
-    """The features of a text, from mean and last hidden states [n, d]: one of them, or [n, 2d] for ``both``."""
-    return {"mean": mean, "last": last}[pooling] if pooling != "both" else np.concatenate([mean, last], axis=1)
-
-
 @dataclass(frozen=True, slots=True)
 class View:
     """How training texts let a head see any text: statistics of the training texts alone."""
