@@ -25,8 +25,7 @@ from people.scores import BASELINES, CONTENDERS, Predicted, Values, difference, 
 from reward_model import RewardModel, fit_together
 
 CURVE_POINTS = 25
-SHARED_VISITS = 100_000  # a shared head meets at most so many votes, each up to max_epochs times …
-SHARED_STEPS = 4_000  # … in at most so many steps: more votes make larger batches, not a longer run
+SHARED_VISITS = 100_000  # a shared head meets at most so many votes, each up to max_epochs times
 
 # How strongly own votes may move a shared head, in learning rates. With simulated people 1 finds a quarter of what
 # personal taste there is and 10 all of it; where all people are the same 10 loses 0.01 of accuracy (docs/people.md).
@@ -165,8 +164,7 @@ def _fit_shared(crowd: Crowd, votes: Sequence[Ints], prompt_ids: Sequence[str]) 
     untrained, models = RewardModel(crowd.features, crowd.given, crowd.params), []
     for given in votes:
         epochs = max(1, min(crowd.params.max_epochs, SHARED_VISITS // max(1, len(given))))
-        batch = max(crowd.params.batch_size, math.ceil(epochs * len(given) / SHARED_STEPS))
-        params = dataclasses.replace(crowd.params, max_epochs=epochs, batch_size=batch)
+        params = dataclasses.replace(crowd.params, max_epochs=epochs, inner_folds=0)
         models.append(untrained.with_params(params, _shared_ratings(crowd, given)))
     return fit_together(models, [TrainingSet(crowd.chosen(given), tuple(prompt_ids)) for given in votes])
 

@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "evaluation": {"core", "config"},
     "elo_system": {"evaluation", "base.features", "core", "config"},
     "reward_draws": {"elo_system", "base", "core", "config"},
-    "reward_model": {"reward_draws", "elo_system", "evaluation", "base", "core", "config"},
+    "reward_head": {"reward_draws", "config"},
+    "reward_model": {"reward_draws", "reward_head", "evaluation", "base", "core", "config"},
     "combined": {"elo_system", "evaluation", "base", "core", "config"},
     "report": {"core", "config"},
     "evidence": {
