@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from torch.nn import ParameterDict
 
 FIRST_LAYER = 0.1  # the direct way learns first, the hidden layer what is left: see docs/head_choice.md
-BASE_REACH = 40.0  # β = 1 + BASE_REACH · its weight, which 300 preferences move by 0.075 at 1e-4: docs/head_choice.md
 EPSILON = 1e-6  # above the rounding of a float32 gradient, which Adam would magnify where the true one is zero
 STRETCH = 1000  # steps unpacked at once
 
@@ -42,14 +41,14 @@ def first_head(components: int, hidden: int, rng: np.random.Generator) -> Head:
     return {"hidden": drawn[:-1].T, "bias": drawn[-1:].T, **{k: np.zeros(s, np.float32) for k, s in zeros.items()}}
 
 
-def rewards(heads: Mapping[str, Tensor] | ParameterDict, base: Tensor, inputs: Tensor) -> Tensor:
+def rewards(heads: Mapping[str, Tensor] | ParameterDict, base: Tensor, inputs: Tensor, reach: float) -> Tensor:
     """[n, texts] of n heads side by side; ``base`` [n, 1, texts], ``inputs`` [n, texts, components].
 
-    A constant in the output would cancel wherever two rewards are compared: there is none.
+    β is 1 + ``reach`` · its weight: the weight alone, at the learning rate of all others, would hardly move. A constant in the output would cancel wherever two rewards are compared: there is none.
     """
     x = inputs.mT
     layer = heads["bias"].baddbmm(heads["hidden"], x).relu()
-    scaled = base.addcmul(heads["base"], base, value=BASE_REACH)
+    scaled = base.addcmul(heads["base"], base, value=reach)
     return scaled.baddbmm(heads["direct"], x).baddbmm(heads["output"], layer).squeeze(1)
 
 
@@ -120,7 +119,7 @@ def train(
             optimizer.state[heads[name]] = {"step": step, "exp_avg": mean[:running], "exp_avg_sq": square[:running]}
         here = zip(*(x[start:end, :running] for x in (*drawn, losses)), strict=True)
         for rows, base, outcome, share, expected, rated_share, met in here:
-            reward = rewards(heads, base, embedding(rows, inputs))
+            reward = rewards(heads, base, embedding(rows, inputs), params.base_reach)
             judged, rated = reward.split_with_sizes(parts, dim=1)
             preference = pair_loss(judged, outcome, share)
             regularization = list_mle(rated, rated_share) if listwise else pair_loss(rated, expected, rated_share)

@@ -26,7 +26,7 @@ from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 
-import evaluation
+import inner_choice
 from base.features import Features
 from base.view import View, pool
 from config import ExperimentConfig
@@ -40,7 +40,6 @@ from reward_head import Head, first_head, one_thread, rewards, train
 FORMAT = 3  # of a saved head
 FIX = "Train a new one: run the experiment again (python main.py --persona …)."
 CHUNK_FLOATS = 1 << 18  # parameters trained side by side: with gradients and moments they stay in the cache
-CHOOSE_FROM = 160  # preferences; with fewer, inner prompts choose no better than all epochs: docs/head_choice.md
 
 M = TypeVar("M", bound="RewardModel")
 
@@ -114,8 +113,8 @@ class RewardModel(Ranker):
         return self
 
     def _reward(self, pooled: np.ndarray, base_score: np.ndarray) -> np.ndarray:
-        rewards = _rewards([self._head], self._base(self._view, base_score), self._inputs(self._view, pooled))
-        return np.asarray(rewards[0])
+        base, inputs = self._base(self._view, base_score), self._inputs(self._view, pooled)
+        return np.asarray(_rewards([self._head], base, inputs, self._params.base_reach)[0])
 
     # ── What a training looks at ──
 
@@ -210,67 +209,34 @@ def fit_together(models: Sequence[M], sets: Sequence[TrainingSet], *, go_on: boo
 
 
 def chosen_epochs(models: Sequence[RewardModel], sets: Sequence[TrainingSet]) -> list[int]:
-    """How many epochs each set is trained for: chosen on inner prompts of its own, ``max_epochs`` where they are few.
+    """How many epochs each set is trained for: the fewest after which inner prompts are predicted well enough.
 
-    Chosen anew at every doubling of the preferences, on the first 160, 320, … of them: a longer set chooses like a
-    shorter one that begins the same, and never by what comes later.
+    ``max_epochs`` where there are too few preferences to choose by.
     """
-    choices: dict[tuple[int, TrainingSet], list[int]] = defaultdict(list)
     epochs = [model._params.max_epochs for model in models]
+    choosing: dict[tuple[int, TrainingSet], list[int]] = defaultdict(list)
     for i, (model, s) in enumerate(zip(models, sets, strict=True)):
-        n, judged = CHOOSE_FROM, {p.prompt_id for p in s.preferences[:CHOOSE_FROM]}
-        if len(s.preferences) < n or min(len(judged), model._params.inner_folds) < 2:
-            continue
-        while 2 * n <= len(s.preferences):
-            n *= 2
-        choices[id(model), dataclasses.replace(s, preferences=s.preferences[:n])].append(i)
-    asking = [(models[chosen[0]], s) for (_, s), chosen in choices.items()]
-    inner = [(model, s, part) for model, s in asking for part in _inner_parts(model, s)]
-    trained = _train(
-        [model for model, _, _ in inner],
-        [_without(s, part) for _, s, part in inner],
-        [model._params.max_epochs for model, _, _ in inner],
-        each_epoch=True,
-    )
-    tested: dict[tuple[int, TrainingSet], list[dict[str, np.ndarray]]] = defaultdict(list)
-    for (model, s, part), training in zip(inner, trained, strict=True):
-        tested[id(model), s].append(_losses(model, [p for p in s.preferences if p.prompt_id in part], training))
-    for key, chosen in choices.items():
-        best = _earliest(np.array([loss for part in tested[key] for loss in part.values()]))
+        if model._params.inner_folds > 1 and (first := inner_choice.beginning(s)):
+            choosing[id(model), first].append(i)
+    parts = [
+        (key, models[chosen[0]], part)
+        for key, chosen in choosing.items()
+        for params in [models[chosen[0]]._params]
+        for part in inner_choice.parts(key[1], params.inner_folds, params.random_seed)
+    ]
+    most = [model._params.max_epochs for _, model, _ in parts]
+    trained = _train([m for _, m, _ in parts], [part.training for *_, part in parts], most, each_epoch=True)
+    losses: dict[tuple[int, TrainingSet], list[np.ndarray]] = defaultdict(list)
+    for (key, model, part), (texts, heads, _) in zip(parts, trained, strict=True):
+        a, b = (
+            _rewards(heads, texts.base[rows], texts.inputs[rows], model._params.base_reach)
+            for rows in model._rows(part.tests).T
+        )
+        losses[key] += inner_choice.cross_entropies(a - b, part.tests)
+    for key, chosen in choosing.items():
         for i in chosen:
-            epochs[i] = best
+            epochs[i] = int(inner_choice.good_enough(losses[key]).argmax()) + 1
     return epochs
-
-
-def _inner_parts(model: RewardModel, s: TrainingSet) -> tuple[tuple[str, ...], ...]:
-    judged = tuple(dict.fromkeys(p.prompt_id for p in s.preferences))
-    return evaluation.folds(judged, min(model._params.inner_folds, len(judged)), model._params.random_seed)
-
-
-def _without(s: TrainingSet, part: Collection[str]) -> TrainingSet:
-    kept = tuple(p for p in s.preferences if p.prompt_id not in part)
-    return TrainingSet(kept, tuple(p for p in s.prompt_ids if p not in part), s.held_out)
-
-
-def _losses(model: RewardModel, tests: Sequence[Preference], training: _Training) -> dict[str, np.ndarray]:
-    """{prompt: [epochs] sum of the cross-entropies of its preferences} under the head after each epoch."""
-    texts, rows = training.texts, model._rows(tests)
-    a, b = (_rewards(training.heads, texts.base[rows[:, k]], texts.inputs[rows[:, k]]) for k in (0, 1))
-    losses = np.logaddexp(0.0, a - b) - [p.outcome for p in tests] * (a - b)
-    found: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(losses)))
-    for test, loss in zip(tests, losses.T, strict=True):
-        found[test.prompt_id] += loss
-    return found
-
-
-def _earliest(losses: np.ndarray) -> int:
-    """Epochs until the loss on unseen prompts is not above the least by more than a standard error of the difference.
-
-    ``losses`` [prompts, epochs] (Breiman et al., *Classification and Regression Trees*, 1984, the 1 SE rule).
-    """
-    above = losses - losses[:, [losses.sum(axis=0).argmin()]]
-    error = above.std(axis=0, ddof=1) * math.sqrt(len(above))
-    return int((above.sum(axis=0) <= error).argmax()) + 1
 
 
 class _Training(NamedTuple):
@@ -331,12 +297,12 @@ def _history(losses: np.ndarray, n: int, step: int, epochs: int) -> tuple[EpochL
     return tuple(EpochLoss(float(a), float(b)) for a, b in zip(*means, strict=True))
 
 
-def _rewards(heads: Sequence[Head], base: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+def _rewards(heads: Sequence[Head], base: np.ndarray, inputs: np.ndarray, reach: float) -> np.ndarray:
     """[heads, texts] of the same texts: ``base`` [texts], ``inputs`` [texts, components]."""
     import torch
 
     stacked = {name: torch.from_numpy(np.stack([head[name] for head in heads])) for name in heads[0]}
     n, wide = len(heads), (torch.from_numpy(base)[None, None], torch.from_numpy(inputs)[None])
     with one_thread():
-        found = rewards(stacked, wide[0].expand(n, -1, -1), wide[1].expand(n, -1, -1))
+        found = rewards(stacked, wide[0].expand(n, -1, -1), wide[1].expand(n, -1, -1), reach)
     return np.asarray(found.numpy(), np.float64)

@@ -123,7 +123,7 @@ def make_systems(
     base_scores = {key: float(features.base_score[row]) for key, row in features.index.items()}
     lengths = {(r.prompt_id, r.model): float(len(r.text)) for r in data.responses}
     return Systems(
-        EloSystem(elo, params.elo_k),
+        EloSystem(elo, params.elo_k, params.random_seed),
         RewardModel(features, elo, params, device),
         Combined(features, elo, params),
         (

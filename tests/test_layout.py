@@ -21,10 +21,11 @@ MAY_IMPORT = {
     "stages": {"llm", "core", "config"},
     "data_generation": {"stages", "llm", "core", "config"},
     "evaluation": {"core", "config"},
-    "elo_system": {"evaluation", "base.features", "core", "config"},
+    "inner_choice": {"evaluation", "core", "config"},
+    "elo_system": {"inner_choice", "core", "config"},
     "reward_draws": {"elo_system", "base", "core", "config"},
     "reward_head": {"reward_draws", "config"},
-    "reward_model": {"reward_draws", "reward_head", "evaluation", "base", "core", "config"},
+    "reward_model": {"reward_draws", "reward_head", "inner_choice", "base", "core", "config"},
     "combined": {"elo_system", "evaluation", "base", "core", "config"},
     "report": {"core", "config"},
     "evidence": {

@@ -17,6 +17,7 @@ from scipy.stats import kendalltau
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import evaluation
+import inner_choice
 import reward_model
 from base.features import Features
 from base.view import View
@@ -26,7 +27,7 @@ from core.files import read_tensors, write_tensors
 from core.ranking import TrainingSet
 from core.records import Preference
 from elo_system import expectation
-from reward_head import BASE_REACH, list_mle
+from reward_head import list_mle
 from reward_model import RewardModel
 
 MODELS = tuple("abcdef")
@@ -211,7 +212,7 @@ def naive(params: ExperimentConfig, wanted: list[Preference]) -> tuple[np.ndarra
     drawn = rng.integers(len(TRAIN if listwise else rated), size=shape)
     losses = np.zeros((len(batches), 2))
     for step, (batch, picks) in enumerate(zip(batches, drawn, strict=True)):
-        reward = (1 + BASE_REACH * more) * base + torch.relu(x @ hidden + bias) @ output + x @ direct
+        reward = (1 + params.base_reach * more) * base + torch.relu(x @ hidden + bias) @ output + x @ direct
         preference = pair_loss(reward, [judged[i] for i in batch])
         if listwise:
             s = reward[[row[TRAIN[picks], m] for m in sorted(elo, key=lambda m: -elo[m])]]
@@ -222,7 +223,7 @@ def naive(params: ExperimentConfig, wanted: list[Preference]) -> tuple[np.ndarra
         (preference + params.lambda_reg * regularization).backward()
         optimizer.step()
         losses[step] = preference.item() * len(batch), regularization.item()
-    reward = (1 + BASE_REACH * more) * base + torch.relu(x @ hidden + bias) @ output + x @ direct
+    reward = (1 + params.base_reach * more) * base + torch.relu(x @ hidden + bias) @ output + x @ direct
     epochs = losses.reshape(params.max_epochs, -1, 2)
     return reward.detach().numpy(), np.stack([epochs[..., 0].sum(1) / len(judged), epochs[..., 1].mean(1)], axis=1)
 
@@ -265,7 +266,7 @@ def test_side_by_side_equals_one_by_one(
     sets = [TrainingSet.of(WANTED[:n], TRAIN[: 20 - i], held_out if i % 2 else None) for i, n in enumerate(sizes)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reward_model, "CHUNK_FLOATS", at_once)
-        patch.setattr(reward_model, "CHOOSE_FROM", 20)
+        patch.setattr(inner_choice, "CHOOSE_FROM", 20)
         together = base.fit_many(sets)
         for s, fitted in zip(sets, together, strict=True):
             alone = RewardModel(FEATURES, RATINGS, params)
@@ -319,7 +320,7 @@ def noisy(flips: float) -> list[Preference]:
 def test_the_epochs_are_those_after_which_inner_prompts_are_predicted_best_within_a_standard_error() -> None:
     changes = {"max_epochs": 4, "learning_rate": 1e-3, "lambda_reg": 0.0, "inner_folds": 3}
     wanted = noisy(0.3)[:170]
-    first = wanted[: reward_model.CHOOSE_FROM]
+    first = wanted[: inner_choice.CHOOSE_FROM]
     judged = list(dict.fromkeys(p.prompt_id for p in first))
     losses: dict[str, np.ndarray] = {}
     for part in evaluation.folds(judged, 3, ExperimentConfig().random_seed):
