@@ -44,7 +44,8 @@ def first_head(components: int, hidden: int, rng: np.random.Generator) -> Head:
 def rewards(heads: Mapping[str, Tensor] | ParameterDict, base: Tensor, inputs: Tensor, reach: float) -> Tensor:
     """[n, texts] of n heads side by side; ``base`` [n, 1, texts], ``inputs`` [n, texts, components].
 
-    β is 1 + ``reach`` · its weight: the weight alone, at the learning rate of all others, would hardly move. A constant in the output would cancel wherever two rewards are compared: there is none.
+    β is 1 + ``reach`` · its weight: the weight alone, at the learning rate of all others, would hardly move. A
+    constant in the output would cancel wherever two rewards are compared: there is none.
     """
     x = inputs.mT
     layer = heads["bias"].baddbmm(heads["hidden"], x).relu()

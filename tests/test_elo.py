@@ -158,8 +158,7 @@ def test_another_k_is_taken_only_from_many_preferences_and_where_inner_prompts_a
     assert coin.k < 32.0, "a coin's noise is followed less closely"
     assert EloSystem(ratings).fit(outcomes(False, 0)[:159]).k == 32.0, "too few to choose by"
     assert coin.fit(outcomes(False, 0)[:10]).k == 32.0, "chosen anew by each fit"
-    kept = [EloSystem(ratings, seed=seed).fit(outcomes(True, seed)).k for seed in range(5)]
-    assert kept.count(32.0) >= 3
+    assert all(EloSystem(ratings).fit(outcomes(True, seed)).k >= 32.0 for seed in range(3)), "clear differences are not"
     turned = [dataclasses.replace(p, outcome=0.0) if i >= 160 else p for i, p in enumerate(outcomes(False, 0))]
     assert EloSystem(ratings).fit(turned).k == EloSystem(ratings).fit(outcomes(False, 0)[:160]).k, (
         "later ones count not"
