@@ -19,10 +19,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import config
-from cli import openai_server, preflight, uncounted
+from cli import machine, openai_server, preflight, uncounted
 from cli.backend import Backend, Finding
 from cli.counting import Calls, Costs, by_model, by_stage
-from cli.flags import STAGE_FILES
+from cli.flags import STAGE_FILES, personas
 from config import ExperimentConfig
 from core.errors import MissingError, UsageError
 from stages.tasks import TEMPLATES, Job, load_template
@@ -30,8 +30,6 @@ from stages.tasks import TEMPLATES, Job, load_template
 if TYPE_CHECKING:
     from llm.ollama import OllamaModel
     from llm.ollama_server import ModelInfo
-
-GIB = 1024**3
 
 
 def check(args: Namespace, backend: Backend, params: ExperimentConfig) -> int:
@@ -170,20 +168,23 @@ def _base(args: Namespace, backend: Backend) -> Finding:
     from base import location
     from core import hub
 
-    name, notes = preflight.choose_base(args.base_model, backend.name, args.device)
+    names = list(personas(args))
+    bases, notes = machine.choose_bases(args.base_model, backend.name, args.device, args.cache_dir, names)
+    name = machine.likely_base(bases, args.device, args.cache_dir, names)
+    later = ", by what is free now; chosen again when the models are unloaded" if len(bases) > 1 else ""
     if name == location.EMBEDDED:
         base = _embedded("Reward base", needed=True)
         return replace(base, said="; ".join([base.said, "no reward model", *notes]))
     folder = location.find_local(name)
     if folder is not None:
         size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        return Finding("Reward base", f"{name}, {size / 1e9:.1f} GB in {folder}")
+        return Finding("Reward base", f"{name}, {size / 1e9:.1f} GB in {folder}{later}")
     embedded = f"or --base_model {location.EMBEDDED}"
     if not location.is_hub_id(name):
         return Finding("Reward base", f"there is no folder {name}", f"give a folder or a hub id, {embedded}")
     status = location.hub_status(name)
     if status == "there":
-        return Finding("Reward base", f"{name}, fetched from the hub at its first use")
+        return Finding("Reward base", f"{name}, fetched from the hub at its first use{later}")
     why = {
         "unknown": "the hub has no such model that can be read without an account",
         "offline": "it is not in the hub's cache, and HF_HUB_OFFLINE forbids to ask the hub",
@@ -213,21 +214,18 @@ def _ratings(args: Namespace, backend: Backend) -> Iterator[Finding]:
 
 def _gpu(args: Namespace) -> Iterator[Finding]:
     """Says something only where ``--device cuda`` finds no GPU."""
-    if args.device == "cuda" and preflight.gpu_memory() is None and not Path("/dev/nvidia0").exists():
+    if args.device == "cuda" and machine.gpu() is None and not Path("/dev/nvidia0").exists():
         yield Finding("Device", "nvidia-smi finds no GPU for --device cuda", "--device cpu")
 
 
 def _machine(args: Namespace) -> Iterator[Finding]:
-    memory = preflight.gpu_memory()
     yield from _gpu(args)
-    yield Finding("GPU", "none found by nvidia-smi" if memory is None else f"{memory:.0f} GiB")
-    try:
-        ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-        yield Finding("Processor", f"{os.cpu_count()} cores, {ram:.0f} GiB of memory")
-    except (ValueError, OSError, AttributeError):  # not every system tells
-        yield Finding("Processor", f"{os.cpu_count()} cores")
+    yield Finding("GPU", str(machine.gpu() or "none found by nvidia-smi"))
+    memory = machine.main_memory()
+    sizes = f", {memory[0]:.1f} of {memory[1]:.1f} GiB of memory free" if memory else ""
+    yield Finding("Processor", f"{os.cpu_count()} cores{sizes}")
     disk = _existing(args.cache_dir.absolute())
-    yield Finding("Disk", f"{shutil.disk_usage(disk).free / GIB:.0f} GiB free at {disk}")
+    yield Finding("Disk", f"{shutil.disk_usage(disk).free / machine.GIB:.0f} GiB free at {disk}")
 
 
 # ── Costs ────────────────────────────────────────────────────────────────────────────────────────────────
