@@ -99,6 +99,7 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
         timeout=params.timeout,
         num_ctx=dict.fromkeys([*tags, judge], params.num_ctx),
         known_digests=digests(known),
+        known_probes={tag: model.probe for tag, model in known.items() if model.probe},
     )
     answers = llm.available()
     chosen = given or {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
@@ -189,7 +190,12 @@ def seen_now(backend: Backend) -> dict[str, Known]:
     installed = llm.installed()
     here = [tag for tag in backend.asked if find_tag(tag, installed)]
     return {
-        tag: Known(str(llm.identity(tag)["digest"]), llm.show(tag).context_length, llm.server_of(tag).known_version())
+        tag: Known(
+            str(llm.identity(tag)["digest"]),
+            llm.show(tag).context_length,
+            llm.server_of(tag).known_version(),
+            llm.manners.probed.get(tag),
+        )
         for tag in here
     }
 

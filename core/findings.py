@@ -41,8 +41,11 @@ class Run:
     """GPU, cores and free memory as the run began."""
 
     def read_by(self, base: str, device: str, notes: Sequence[str]) -> Run:
-        """The run once its texts are read; ``device`` is empty where all of them were kept."""
-        return replace(self, base_model=base, device_used=device or self.device_used, notes=(*self.notes, *notes))
+        """The run once its texts are read; ``device`` is empty where all of them were kept. Where the processor read
+        them, it trains the heads too: the GPU is not there, or full."""
+        asked = device if device == "cpu" else self.device
+        used, notes = device or self.device_used, (*self.notes, *notes)
+        return replace(self, base_model=base, device=asked, device_used=used, notes=notes)
 
 
 @dataclass(frozen=True)
