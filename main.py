@@ -46,13 +46,14 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
     plan = experiment.design(data, params)  # what trains and what tests
     console.print_counts(experiment.counts(data, plan))
     features = experiment.read_texts(data, run, job.name, clock)  # the frozen base reads each text once
+    run = run.read_by(features.base, features.device, features.notes)
     ratings = ratings or estimated_ratings(data.readers, list(job.contestants))
     console.print_training(len(plan.training.preferences), params.evaluation_frequency)
     answer = who_is_best(data, ratings, sizes(job), params)
     systems = experiment.fit(experiment.make_systems(data, features, ratings, params, run.device), plan, clock)
     findings = experiment.evaluate(systems, data, plan, params, clock, answer, judge=job.judging_contestant)
     if run.ablate:
-        findings = experiment.ablated(findings, data, features, ratings, plan, params, clock)
+        findings = experiment.ablated(findings, data, features, ratings, plan, params, clock, run.device)
     document = results.document(about(job, run, features, ratings), findings)
     paths = files.write_results(document, run.results_dir)  # what was measured is written before it is told
     if run.keep:
@@ -91,7 +92,7 @@ def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, co
     if args.quick:
         print("\n".join(check.cost_lines(jobs, preflight.costs(args, backend, params))))
     for job in jobs:
-        run = preflight.how_to_run(args, backend, command)
+        run = preflight.how_to_run(args, backend, command, job.name)
         console.print_header(job.name, run.label, run.notes)
         done.append(run_persona(job, run, backend.ratings))
     if args.persona == "all":
@@ -115,9 +116,9 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
 
         return show(args.preferences, votes)
     with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
-        run = preflight.how_to_read(args, command)
+        run = preflight.how_to_read(args, command, [name])
         document, kept = people.run(name, votes, params, run, refresh=bool(args.refresh))
-        origin = learned.made_from_votes(votes.models, len(votes.prompts), run.base_model)
+        origin = learned.made_from_votes(votes.models, len(votes.prompts), document["base_model"], run.cache_dir)
         learned.keep(run.cache_dir, name, *kept.systems, ratings=kept.ratings, origin=origin, document=document)
         ask = command_like(["--persona", name, "--rank", "PROMPT"], args, ("cache_dir",))
         print(f"Which of these models for a prompt? {ask}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +17,12 @@ from typing import Protocol
 
 import numpy as np
 
+from base import choice
+from base import device as base_device
 from base import frozen as frozen_base
 from base import location as base_location
 from base.frozen import MAX_LENGTH, Vectors
-from core.errors import UsageError
+from core.errors import MissingError, UsageError
 from core.files import encode, read_tensors, set_aside, write_tensors
 from core.records import Prompt, Response
 
@@ -45,6 +46,10 @@ class Features:
     has_score: bool
     base: str
     """The base's name."""
+    device: str = ""
+    """Where it read texts just now, ``cpu`` or ``cuda``; empty where all were kept."""
+    notes: tuple[str, ...] = ()
+    """What did not go as asked for, and is to be told beside whatever rests on these vectors."""
 
 
 class Base(Protocol):
@@ -59,7 +64,7 @@ class Base(Protocol):
 
 
 def compute_features(
-    base_name: str,
+    bases: str | Sequence[str],
     prompts: Sequence[Prompt],
     responses: Sequence[Response],
     *,
@@ -72,30 +77,113 @@ def compute_features(
 ) -> Features:
     """Features of ``responses``: from the cache, and from the base (opened only then) where a text is new.
 
-    Kept in ``features_<name>_<base>.safetensors``, batch by batch as they are made: a kill loses one batch at most.
-    ``refresh`` leaves out what was kept. One process at a time (``files.lock``). Raises MissingError where the base is
-    needed and not there, UsageError where it yields no finite numbers or a file can't be written.
+    ``bases``: one, or several, largest first: ``base.choice`` says which of them reads. Kept in
+    ``features_<name>_<base>.safetensors``, batch by batch as they are made: a kill loses one batch at most. ``refresh``
+    leaves out what was kept. When this returns, the base is no longer in memory, unless ``open_base`` holds it. One
+    process at a time (``files.lock``). Raises MissingError where the base, or memory for it, is needed and not there;
+    UsageError where it yields no finite numbers or a file can't be written.
     """
     texts = {p.id: p.text for p in prompts}
     pairs = [(texts[r.prompt_id], r.text) for r in responses]
-    slug = re.sub(r"[^A-Za-z0-9.-]+", "-", base_name).strip("-.")[-60:]
-    store = _Store(cache_dir, f"features_{name}_{slug}", anew=refresh)
-    known = base_location.identity(base_name) or store.identity
-    keys = [_key(known, max_length, *pair) for pair in pairs]
-    if known is None or any(key not in store.rows for key in keys):
-        base = (open_base or _opener(max_length))(base_name, device)
-        known = base_location.identity(base_name) or base_name  # the hub may just have brought it
-        keys = [_key(known, max_length, *pair) for pair in pairs]
-        missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in store.rows}
-        _embed(base, missing, store, known)
-    rows = [store.rows[key] for key in keys]
+    asked = [bases] if isinstance(bases, str) else bases
+    readings = [_Reading(base, pairs, cache_dir, name, max_length, anew=refresh) for base in asked]
+    best = max(readings, key=lambda reading: reading.kept)  # the largest of those that have read as much
+    used, notes = "", tuple[str, ...]()
+    if best.missing:
+        best, used, notes = _read(readings, device, open_base or _opener(max_length))
     index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
-    columns = [np.stack([row[i] for row in rows]) if rows else np.zeros((0, 0), np.float32) for i in range(3)]
-    return Features(index, columns[0], columns[1], columns[2].reshape(-1), store.has_score, base_name)
+    columns, has_score = best.columns(), best.store.has_score
+    return Features(index, columns[0], columns[1], columns[2].reshape(-1), has_score, best.base, used, notes)
+
+
+class _Reading:
+    """What one base has read of the texts, and what it has not."""
+
+    def __init__(
+        self, base: str, pairs: Sequence[tuple[str, str]], cache_dir: Path, name: str, max_length: int, *, anew: bool
+    ) -> None:
+        self.base, self._pairs, self._cache_dir, self._max_length = base, pairs, cache_dir, max_length
+        self.store = _Store(cache_dir, base_location.features_stem(name, base), anew=anew)
+        self._identify(base_location.identity(base, cache_dir) or self.store.identity)
+
+    def _identify(self, identity: str | None) -> None:
+        self._keys = [_key(identity, self._max_length, *pair) for pair in self._pairs]
+
+    @property
+    def missing(self) -> dict[str, tuple[str, str]]:
+        """Key → (prompt, response) of the texts that it has not read, each once."""
+        return {key: pair for key, pair in zip(self._keys, self._pairs, strict=True) if key not in self.store.rows}
+
+    @property
+    def kept(self) -> int:
+        """How many of the texts it has read."""
+        return sum(key in self.store.rows for key in self._keys)
+
+    def columns(self) -> list[np.ndarray]:
+        """Mean states, last states and scores of all texts, in their order."""
+        rows = [self.store.rows[key] for key in self._keys]
+        return [np.stack([row[i] for row in rows]) if rows else np.zeros((0, 0), np.float32) for i in range(3)]
+
+    def read_rest(self, base: Base) -> None:
+        """Read what is missing."""
+        identity = base_location.identity(self.base, self._cache_dir) or self.base  # the hub may just have brought it
+        self._identify(identity)
+        old = self.store.identity
+        if old not in (None, identity) and self.store.rows:
+            why = ", or one that an earlier version told apart by the first MiB of its weights only"
+            log.warning(
+                "%d texts were read by another revision of %s%s: they are read anew",
+                len(self.store.rows), self.base, why if base_location.is_of_old_form(str(old)) else "",
+            )  # fmt: skip
+        _embed(base, self.missing, self.store, identity)
+
+
+def _read(
+    readings: Sequence[_Reading], asked: str, open_base: Callable[[str, str], Base]
+) -> tuple[_Reading, str, tuple[str, ...]]:
+    """The base that could read what is missing, on which device, and what is to be said of those that could not.
+
+    Raises MissingError where memory runs out with each of them.
+    """
+    by_name = {reading.base: reading for reading in readings}
+    kept = [reading.kept for reading in readings]
+    ways = choice.attempts(list(by_name), kept, asked)
+    if len(readings) > 1 and any(kept):
+        log.info(
+            "%s has read %d of the texts already, so it reads the others too; another one: --base_model NAME",
+            ways[0][0], max(kept),
+        )  # fmt: skip
+    notes: list[str] = []
+    for (name, kind), following in zip(ways, [*ways[1:], None], strict=True):
+        try:
+            by_name[name].read_rest(open_base(name, kind))
+        except (RuntimeError, MemoryError) as error:
+            if not base_device.is_out_of_memory(error):
+                raise
+        else:
+            return by_name[name], kind, tuple(notes)
+        finally:
+            base_device.give_back()
+        where = {"cuda": "the GPU", "cpu": "this machine"}
+        read = by_name[name].kept
+        said = f"{name} needs more memory than is free on {where[kind]}"
+        said += f"; the {read} texts that it has read are kept" if read else ""
+        if following is None:
+            break
+        said += (
+            f". {following[0]} goes on {'on the processor' if following[1] == 'cpu' else 'on the GPU'}. "
+            f"With more memory free, this asks for the other: --base_model {name} --device {kind}"
+        )
+        log.warning("OUT OF MEMORY: %s", said)
+        notes.append(said)
+    raise MissingError(
+        f"{said}. Everything that was asked is kept. Free memory and run it again, or take the processor "
+        f"(--device cpu) or a smaller base (--base_model {base_location.EMBEDDED})."
+    )
 
 
 def _opener(max_length: int) -> Callable[[str, str], Base]:
-    return lambda name, device: frozen_base.open_base(name, device, max_length=max_length)
+    return lambda name, kind: frozen_base.open_base(name, kind, max_length=max_length)
 
 
 def _key(identity: str | None, max_length: int, prompt: str, response: str) -> str:

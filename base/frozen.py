@@ -7,16 +7,17 @@ safetensors are read, and code from a hub is never run.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from base.device import GIB, Device, free_bytes, is_out_of_memory
 from base.location import EMBEDDED, fetch
-from core.errors import MissingError, UsageError
+from core.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("ranking.base")
 
 MAX_LENGTH = 2048  # tokens of prompt and response together; longer texts are cut, counted and said
-CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS = 2048, 32768
 # Stands where the response goes while the template's own words around it are found.
 _SLOT = "\ue000response\ue000"
 
@@ -55,19 +55,18 @@ class FrozenBase:
         tokenizer: Any,
         score: torch.Tensor | None = None,
         *,
+        device: Device | None = None,
         max_length: int = MAX_LENGTH,
         batch_tokens: int | None = None,
-        fall_back: bool = False,
     ) -> None:
-        """``score``: the pre-trained head's weights [1, width]; ``fall_back``: a text too large for the GPU alone
-        moves everything to the processor instead of ending the run."""
+        """``score``: the pre-trained head's weights [1, width]; ``batch_tokens`` None: what its device has room for."""
         if not getattr(tokenizer, "is_fast", False) or not tokenizer.chat_template:
             raise UsageError(f"{name} needs a fast tokenizer with a chat template to serve as a base model.")
         self.name, self.has_score = name, score is not None
         self.max_length, self.cut = max_length, 0
-        self._backbone, self._tokenizer, self._score, self._fall_back = backbone.eval(), tokenizer, score, fall_back
-        self._device = next(backbone.parameters()).device
-        self._batch_tokens = batch_tokens or (CPU_BATCH_TOKENS if self._device.type == "cpu" else CUDA_BATCH_TOKENS)
+        self._backbone, self._tokenizer, self._score = backbone.eval(), tokenizer, score
+        self._device = device or Device.of("cpu")
+        self._batch_tokens = batch_tokens or self._device.batch_tokens(backbone.config)
         special = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
         self._special = re.compile("|".join(map(re.escape, sorted(special)))) if special else None
         self._adds_bos = tokenizer.bos_token_id is not None and tokenizer("")["input_ids"][:1] == [
@@ -79,17 +78,21 @@ class FrozenBase:
     ) -> Iterator[tuple[list[int], Vectors]]:
         """(positions in ``texts``, their vectors), batch by batch, longest texts first.
 
-        ``progress`` is told how many texts were done. Raises torch.OutOfMemoryError where one text alone does not
-        fit and falling back to the processor was not asked for.
+        ``progress`` is told how many texts were done. Where memory runs out, half as much goes through at once; raises
+        what ``device.is_out_of_memory`` knows where a text alone does not fit.
         """
         encoded = self._encode(texts)
-        waiting = self._batches(encoded)
+        waiting = self._batches(encoded, range(len(encoded)))
         while waiting:
             rows = waiting.pop()
             try:
                 vectors = self._forward([encoded[i] for i in rows])
-            except self._out_of_memory() as error:
-                waiting.extend(reversed(self._smaller(rows, error)))
+            except (RuntimeError, MemoryError) as error:
+                if len(rows) == 1 or not is_out_of_memory(error):
+                    raise
+                self._batch_tokens = len(rows) * len(encoded[rows[0]].ids) // 2  # the first is the longest
+                waiting = self._batches(encoded, [*rows, *chain.from_iterable(waiting)])
+                log.warning("out of memory with %d texts at once: going on with half as many", len(rows))
                 continue
             yield rows, vectors
             if progress is not None:
@@ -97,38 +100,15 @@ class FrozenBase:
         if self.cut:
             log.warning("%d of %d texts were longer than %d tokens and were cut", self.cut, len(texts), self.max_length)
 
-    def _batches(self, encoded: Sequence[_Text]) -> list[list[int]]:
+    def _batches(self, encoded: Sequence[_Text], rows: Iterable[int]) -> list[list[int]]:
         """Texts of like length together, at most ``_batch_tokens`` with padding; shortest first (it is a stack)."""
         batches: list[list[int]] = []
-        for i in sorted(range(len(encoded)), key=lambda i: -len(encoded[i].ids)):
+        for i in sorted(rows, key=lambda i: -len(encoded[i].ids)):
             if batches and (len(batches[-1]) + 1) * len(encoded[batches[-1][0]].ids) <= self._batch_tokens:
                 batches[-1].append(i)
             else:
                 batches.append([i])
         return batches[::-1]
-
-    @staticmethod
-    def _out_of_memory() -> type[BaseException]:
-        import torch
-
-        return torch.OutOfMemoryError
-
-    def _smaller(self, rows: list[int], error: BaseException) -> list[list[int]]:
-        """The batch in two halves; a single text only on the processor, and only where that was asked for."""
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if len(rows) > 1:
-            log.warning("out of memory with %d texts at once: going on with half as many", len(rows))
-            return [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-        if not self._fall_back or self._device.type == "cpu":
-            raise error
-        log.warning("out of memory with a single text: going on on the processor")
-        self._device = torch.device("cpu")
-        self._backbone.to(self._device)
-        self._score = None if self._score is None else self._score.to(self._device)
-        return [rows]
 
     # ── Text to tokens ──
 
@@ -197,57 +177,41 @@ class FrozenBase:
             inside[i, min(text.first, len(text.ids) - 1) : max(text.end, text.first + 1)] = 1.0
         inside[torch.arange(ids.shape[1]) >= lengths[:, None]] = 0.0
         with torch.inference_mode():
-            hidden = self._backbone(input_ids=ids.to(self._device), use_cache=False).last_hidden_state
-            share = (inside / inside.sum(dim=1, keepdim=True)).to(self._device)
+            hidden = self._backbone(input_ids=self._device.send(ids), use_cache=False).last_hidden_state
+            share = self._device.send(inside / inside.sum(dim=1, keepdim=True))
             mean = torch.bmm(share[:, None, :], hidden.float())[:, 0]
-            last = hidden[torch.arange(len(texts)), lengths.to(self._device) - 1].float()
+            last = hidden[torch.arange(len(texts)), lengths - 1].float()
             score = torch.zeros(len(texts)) if self._score is None else (last @ self._score.float().T)[:, 0]
         return Vectors(*(t.cpu().numpy().astype(np.float32) for t in (mean, last, score)))
 
 
-def open_base(name: str, device: str = "auto", *, max_length: int = MAX_LENGTH) -> FrozenBase:
-    """The base called ``name``: ``embedded``, a folder or a hub id.
+def open_base(name: str, kind: str, *, max_length: int = MAX_LENGTH) -> FrozenBase:
+    """The base called ``name`` (``embedded``, a folder or a hub id) on a device of this ``kind``: ``cpu`` or ``cuda``.
 
-    Raises MissingError where it, or the GPU asked for, is not there; UsageError where it cannot serve as a base.
-    With ``device`` "auto" a text too large for the GPU goes to the processor; with "cuda" it ends the run.
+    Raises MissingError where it is not there; UsageError where it cannot serve as a base; what
+    ``device.is_out_of_memory`` knows where it does not fit.
     """
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise MissingError("No CUDA device can be used. Run on the processor: --device cpu")
-    place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    dtype = torch.bfloat16 if native_bfloat16(place.type) else torch.float32
+    device = Device.of(kind)
     if name == EMBEDDED:
         from llm.embedded import load_smollm2
 
-        model, tokenizer = load_smollm2(dtype)
+        model, tokenizer = load_smollm2(device.dtype)
         score = None
     else:
-        model, tokenizer, score = _load(name, dtype, place.type)
-    log.info("Base model %s on %s in %s", name, place.type, str(dtype).removeprefix("torch."))
-    weights = None if score is None else score.to(place)
-    return FrozenBase(
-        name, model.base_model.to(place), tokenizer, weights, max_length=max_length, fall_back=device == "auto"
-    )
+        model, tokenizer, score = _load(name, device)
+    weights = None if score is None else score.to(device.place)
+    base = FrozenBase(name, model.base_model.to(device.place), tokenizer, weights, device=device, max_length=max_length)
+    free = f", {free_bytes() / GIB:.1f} GiB left" if kind == "cuda" else ""
+    log.info("Base model %s on %s in %s%s", name, kind, str(device.dtype).removeprefix("torch."), free)
+    return base
 
 
-def native_bfloat16(kind: str) -> bool:
-    """True where the device multiplies bfloat16 itself: elsewhere it is emulated and slower than float32."""
-    import torch
-
-    if kind == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
-
-
-def _load(name: str, dtype: torch.dtype, kind: str) -> tuple[Any, Any, torch.Tensor | None]:
+def _load(name: str, device: Device) -> tuple[Any, Any, torch.Tensor | None]:
     """(model, tokenizer, score weights or None) of a sequence classifier with one output, or of a plain model."""
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     folder = fetch(name)
-    flash = kind == "cuda" and importlib.util.find_spec("flash_attn") is not None
     settings = {"local_files_only": True, "trust_remote_code": False}
     try:
         with _quiet():
@@ -255,13 +219,15 @@ def _load(name: str, dtype: torch.dtype, kind: str) -> tuple[Any, Any, torch.Ten
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 num_labels=1,
-                dtype=dtype,
+                dtype=device.dtype,
                 use_safetensors=True,
                 output_loading_info=True,
-                attn_implementation="flash_attention_2" if flash else "sdpa",
+                attn_implementation=device.attention,
                 **settings,
             )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         raise UsageError(f"{name} cannot serve as a base model: {error}") from error
     if not hasattr(model, "score"):
         raise UsageError(f"{name} ({type(model).__name__}) has no score head read at the last token.")

@@ -6,20 +6,25 @@ Imports neither torch nor transformers, so that a run whose features are all kep
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import config
 from core import hub
 from core.errors import MissingError, UsageError
+from core.files import write_json
 
 log = logging.getLogger("ranking.base")
 
 EMBEDDED = "embedded"
 WANTED_FILES = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model", "*.txt"]  # no pickle, no code
+DIGESTS_FILE = "base_digests.json"  # in the cache: what each file of a base hashed to, with its size and time
+SAID_BYTES = 1 << 30  # hashing takes seconds from here on
 
 
 def find_local(name: str) -> Path | None:
@@ -38,19 +43,54 @@ def find_local(name: str) -> Path | None:
     return folder if (folder / "config.json").exists() and any(folder.glob("*.safetensors")) else None
 
 
-def identity(name: str) -> str | None:
-    """What changes when the base's weights, tokenizer or template do; None where it is not on this machine."""
+def identity(name: str, cache_dir: Path) -> str | None:
+    """What changes when the base's weights, tokenizer or template do; None where it is not on this machine.
+
+    Whole files count, weights too: a fine-tune keeps their names and sizes. What they hash to is kept in ``cache_dir``.
+    """
     if name == EMBEDDED:
         return f"{config.EMBEDDED_NAME} ({config.EMBEDDED_WEIGHTS})"
     folder = find_local(name)
     if folder is None:
         return None
-    digest = hashlib.sha256()
-    for path in sorted(p for pattern in WANTED_FILES for p in folder.glob(pattern)):
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-        with path.open("rb") as file:  # weights are told apart by their header and first values, the rest is read whole
-            digest.update(file.read(1 << 20 if path.suffix == ".safetensors" else -1))
-    return f"{name} {digest.hexdigest()[:16]}"
+    digests = _digests(sorted(p for pattern in WANTED_FILES for p in folder.glob(pattern)), cache_dir / DIGESTS_FILE)
+    return f"{name} sha256:{hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:16]}"
+
+
+def features_stem(name: str, base: str) -> str:
+    """The beginning of the names of the files that hold a run's vectors from one base."""
+    return f"features_{name}_{re.sub(r'[^A-Za-z0-9.-]+', '-', base).strip('-.')[-60:]}"
+
+
+def is_of_old_form(identity: str) -> bool:
+    """Whether an earlier version made it, of the first MiB of each file of weights: it proves no base the same."""
+    return re.search(r" [0-9a-f]{16}$", identity) is not None
+
+
+def _digests(paths: Sequence[Path], kept: Path) -> list[tuple[str, str]]:
+    """(name, hash of the content) of each file; a file is read again only where its size or time changed."""
+    try:
+        known = json.loads(kept.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    found, new = [], {}
+    for path in paths:
+        real = path.resolve()
+        if real.parent.name == "blobs":  # the hub's cache names files by the hash of their content
+            found.append((path.name, real.name))
+            continue
+        stat = real.stat()
+        entry = known.get(str(real))
+        if not isinstance(entry, dict) or (entry["size"], entry["mtime_ns"]) != (stat.st_size, stat.st_mtime_ns):
+            if stat.st_size > SAID_BYTES:
+                log.info("Hashing %s (%.1f GB), once", real, stat.st_size / 1e9)
+            with real.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            entry = new[str(real)] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}
+        found.append((path.name, entry["sha256"]))
+    if new:
+        write_json(kept, {**known, **new})
+    return found
 
 
 def is_hub_id(name: str) -> bool:

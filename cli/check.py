@@ -1,8 +1,8 @@
 """Say what is there, what is missing and how to get it, and what a run costs: all of it with ``--check``, what is
 missing before every run.
 
-Looks only: nothing is written, neither torch nor transformers is imported, and no model is asked but those that can
-think, one small question, since only their answer shows how they are to be asked.
+Looks only: nothing is written, neither torch nor transformers is imported, and ``--check`` asks no model. Before a run
+those that can think are asked one small question, since only their answer shows how they are to be asked.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import config
-from cli import openai_server, preflight, uncounted
+from cli import machine, openai_server, preflight, uncounted
 from cli.backend import Backend, Finding
 from cli.counting import Calls, Costs, by_model, by_stage
-from cli.flags import STAGE_FILES
+from cli.flags import STAGE_FILES, personas
 from config import ExperimentConfig
 from core.errors import MissingError, UsageError
 from stages.tasks import TEMPLATES, Job, load_template
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from llm.ollama import OllamaModel
     from llm.ollama_server import ModelInfo
 
-GIB = 1024**3
+UNPROBED = "can think: one question at the start of the run shows how it is to be asked"
 
 
 def check(args: Namespace, backend: Backend, params: ExperimentConfig) -> int:
     """Print all findings and what the run would cost. The exit status: 3 where something is missing, else 0."""
     _require_usable(args)
     costs = preflight.costs(args, backend, params)
-    found = [*_needed(args, backend, costs), *_ratings(args, backend), *_machine(args)]
+    found = [*_needed(args, backend, costs, probe=False), *_ratings(args, backend), *_machine(args)]
     for finding in found:
         print(f"{'MISSING  ' if finding.fix else 'ok       '}{finding.about}: {finding.said}")
     change = preflight.change_of_models(args, backend, params, preflight.seen_now(backend))
@@ -65,7 +65,7 @@ def require(args: Namespace, backend: Backend, params: ExperimentConfig) -> None
     if args.rank is None and not args.vote:  # these say themselves what they still need
         costs = preflight.costs(args, backend, params)
         if costs.total() or args.refresh:
-            found += _needed(args, backend, costs)
+            found += _needed(args, backend, costs, probe=True)
         elif not any(args.cache_dir.glob("features_*")):
             found.append(_base(args, backend))
     missing = [finding for finding in found if finding.fix]
@@ -99,10 +99,10 @@ def _existing(folder: Path) -> Path:
 # ── Models and base ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _needed(args: Namespace, backend: Backend, costs: Costs) -> Iterator[Finding]:
-    """The server, each model and the reward base."""
+def _needed(args: Namespace, backend: Backend, costs: Costs, *, probe: bool) -> Iterator[Finding]:
+    """The server, each model and the reward base. ``probe``: models that can think may be asked how they do."""
     if backend.name == "ollama":
-        yield from _server(args, backend, by_model(costs.total()))
+        yield from _server(args, backend, by_model(costs.total()), probe=probe)
     elif backend.name == "openai":
         yield from openai_server.findings(backend, by_model(costs.total()))
     else:
@@ -110,7 +110,7 @@ def _needed(args: Namespace, backend: Backend, costs: Costs) -> Iterator[Finding
     yield _base(args, backend)
 
 
-def _server(args: Namespace, backend: Backend, calls: Mapping[str, int]) -> Iterator[Finding]:
+def _server(args: Namespace, backend: Backend, calls: Mapping[str, int], *, probe: bool) -> Iterator[Finding]:
     llm: OllamaModel = backend.llm  # type: ignore[assignment]
     if not backend.answers:
         flags = " and ".join(preflight.ollama_flags(args))
@@ -128,11 +128,13 @@ def _server(args: Namespace, backend: Backend, calls: Mapping[str, int]) -> Iter
     installed = llm.installed()
     for tag in backend.asked:
         roles = ["contestant"] * (tag in backend.contestants) + ["judge"] * (tag == backend.judge)
-        yield _model(llm, tag, " and ".join(roles), installed, calls.get(tag, 0))
+        yield _model(llm, tag, " and ".join(roles), installed, calls.get(tag, 0), probe=probe)
     llm.unload()  # what was probed
 
 
-def _model(llm: OllamaModel, tag: str, role: str, installed: Mapping[str, ModelInfo], calls: int) -> Finding:
+def _model(
+    llm: OllamaModel, tag: str, role: str, installed: Mapping[str, ModelInfo], calls: int, *, probe: bool
+) -> Finding:
     from llm.addresses import find_tag, is_cloud
     from llm.interface import nearest_tags
 
@@ -148,11 +150,13 @@ def _model(llm: OllamaModel, tag: str, role: str, installed: Mapping[str, ModelI
         return Finding(about, "it only embeds, and answers no questions", "take another model")
     if judges and is_cloud(tag):
         return Finding(about, "models in the cloud give no structured answers", "--judge with an installed model")
-    manner = llm.manner(tag, judge=judges) if calls else None
+    manner = None
+    if calls:
+        manner = (llm.manners.of if probe else llm.manners.known)(tag, judge=judges)
     if manner and manner.cannot_judge:
         return Finding(about, manner.cannot_judge, "--judge with another model")
     context = f"context {shown.context_length:,} tokens" if shown.context_length else "context not told"
-    thinks = f", {manner.said if manner else 'can think'}" if shown.thinking else ""
+    thinks = f", {manner.said if manner else UNPROBED if calls else 'can think'}" if shown.thinking else ""
     size = f"{info.size_bytes / 1e9:.1f} GB {info.parameter_size} {info.quantization}".rstrip()
     return Finding(about, f"{size}, {context}{thinks}")
 
@@ -170,20 +174,23 @@ def _base(args: Namespace, backend: Backend) -> Finding:
     from base import location
     from core import hub
 
-    name, notes = preflight.choose_base(args.base_model, backend.name, args.device)
+    names = list(personas(args))
+    bases, notes = machine.choose_bases(args.base_model, backend.name, args.device, args.cache_dir, names)
+    name = machine.likely_base(bases, args.device, args.cache_dir, names)
+    later = ", by what is free now; chosen again when the models are unloaded" if len(bases) > 1 else ""
     if name == location.EMBEDDED:
         base = _embedded("Reward base", needed=True)
         return replace(base, said="; ".join([base.said, "no reward model", *notes]))
     folder = location.find_local(name)
     if folder is not None:
         size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        return Finding("Reward base", f"{name}, {size / 1e9:.1f} GB in {folder}")
+        return Finding("Reward base", f"{name}, {size / 1e9:.1f} GB in {folder}{later}")
     embedded = f"or --base_model {location.EMBEDDED}"
     if not location.is_hub_id(name):
         return Finding("Reward base", f"there is no folder {name}", f"give a folder or a hub id, {embedded}")
     status = location.hub_status(name)
     if status == "there":
-        return Finding("Reward base", f"{name}, fetched from the hub at its first use")
+        return Finding("Reward base", f"{name}, fetched from the hub at its first use{later}")
     why = {
         "unknown": "the hub has no such model that can be read without an account",
         "offline": "it is not in the hub's cache, and HF_HUB_OFFLINE forbids to ask the hub",
@@ -213,21 +220,18 @@ def _ratings(args: Namespace, backend: Backend) -> Iterator[Finding]:
 
 def _gpu(args: Namespace) -> Iterator[Finding]:
     """Says something only where ``--device cuda`` finds no GPU."""
-    if args.device == "cuda" and preflight.gpu_memory() is None and not Path("/dev/nvidia0").exists():
+    if args.device == "cuda" and machine.gpu() is None and not Path("/dev/nvidia0").exists():
         yield Finding("Device", "nvidia-smi finds no GPU for --device cuda", "--device cpu")
 
 
 def _machine(args: Namespace) -> Iterator[Finding]:
-    memory = preflight.gpu_memory()
     yield from _gpu(args)
-    yield Finding("GPU", "none found by nvidia-smi" if memory is None else f"{memory:.0f} GiB")
-    try:
-        ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-        yield Finding("Processor", f"{os.cpu_count()} cores, {ram:.0f} GiB of memory")
-    except (ValueError, OSError, AttributeError):  # not every system tells
-        yield Finding("Processor", f"{os.cpu_count()} cores")
+    yield Finding("GPU", str(machine.gpu() or "none found by nvidia-smi"))
+    memory = machine.main_memory()
+    sizes = f", {memory[0]:.1f} of {memory[1]:.1f} GiB of memory free" if memory else ""
+    yield Finding("Processor", f"{os.cpu_count()} cores{sizes}")
     disk = _existing(args.cache_dir.absolute())
-    yield Finding("Disk", f"{shutil.disk_usage(disk).free / GIB:.0f} GiB free at {disk}")
+    yield Finding("Disk", f"{shutil.disk_usage(disk).free / machine.GIB:.0f} GiB free at {disk}")
 
 
 # ── Costs ────────────────────────────────────────────────────────────────────────────────────────────────

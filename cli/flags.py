@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     flag("json", "with --rank: one JSON line a prompt", action="store_true")
     flag("vote", "give your own preferences in the terminal", action="store_true")
     flag("ablate", "the table of baselines and ablations", action="store_true")
-    flag("device", "where the reward base runs", choices=["auto", "cpu", "cuda"], default="auto")
+    flag("device", "where the reward base runs and heads are trained", choices=["auto", "cpu", "cuda"], default="auto")
     flag("seed", "seeds everything that draws", type=int, default=d.random_seed)
     flag("cache_dir", "where answers are kept", type=_folder, default=Path("cache"))
     flag("results_dir", "where results are written", type=_folder, default=Path("results"))

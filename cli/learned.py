@@ -123,11 +123,11 @@ def made_from(job: Job, base: str) -> dict[str, Any]:
         "persona": fingerprint(job.persona),
         "contestants": contestants,
         "base": base,
-        "base_identity": base_location.identity(base),
+        "base_identity": base_location.identity(base, job.cache_dir),
     }
 
 
-def made_from_votes(models: Sequence[str], prompts: int, base: str) -> dict[str, Any]:
+def made_from_votes(models: Sequence[str], prompts: int, base: str, cache_dir: Path) -> dict[str, Any]:
     """The same for people's votes: whoever answers under a model's name is taken for it."""
     return {
         "backend": VOTES,
@@ -135,7 +135,7 @@ def made_from_votes(models: Sequence[str], prompts: int, base: str) -> dict[str,
         "persona": None,
         "contestants": dict.fromkeys(models),
         "base": base,
-        "base_identity": base_location.identity(base),
+        "base_identity": base_location.identity(base, cache_dir),
     }
 
 
@@ -274,5 +274,7 @@ def _outdated(job: Job, known: Mapping[str, Any], base: str | None) -> list[str]
     if base not in (None, known["base"]):
         reasons.append(f"it was learned on the base {known['base']}, not {base}")
     elif now["base_identity"] not in (None, known["base_identity"]):
-        reasons.append(f"the base {known['base']} changed since")
+        old = base_location.is_of_old_form(known["base_identity"] or "")
+        unknown_base = "may have changed since: an earlier version looked only at the first MiB of its weights"
+        reasons.append(f"the base {known['base']} {unknown_base if old else 'changed since'}")
     return reasons

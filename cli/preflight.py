@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shutil
-import subprocess
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import config
-from cli import openai_server
+from cli import machine, openai_server
 from cli.backend import Backend, Known, at_least_two, is_name
 from cli.counting import Costs, by_model, count
 from cli.flags import QUICK_NOTE, STAGE_FILES, contestants, personas, refreshed
@@ -35,60 +33,6 @@ log = logging.getLogger("ranking.preflight")
 
 EMBEDDED_LABEL = "embedded (SmolLM2-135M: shows how the suite works, not how good real models are)"
 OFF_LABEL = "ollama (its server does not answer: everything comes from the cache)"
-# Skywork-Reward-V2 by GPU memory in GiB, largest first; RewardBench 93.7, 93.4, 85.2; all Apache-2.0.
-SKYWORK = (
-    (24.0, "Skywork/Skywork-Reward-V2-Qwen3-8B"),
-    (12.0, "Skywork/Skywork-Reward-V2-Qwen3-4B"),
-    (0.0, "Skywork/Skywork-Reward-V2-Qwen3-0.6B"),
-)
-
-
-# ── Reward base and device ───────────────────────────────────────────────────────────────────────────────
-
-
-def gpu_memory() -> float | None:
-    """GiB of the largest GPU's memory by nvidia-smi, None without one: no torch is needed to know."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    query = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        log.debug("nvidia-smi: %s", error)
-        return None
-    sizes = [float(line) for line in done.stdout.split("\n") if line.strip().replace(".", "").isdigit()]
-    return max(sizes) / 1024 if sizes and done.returncode == 0 else None
-
-
-def choose_device(asked: str) -> str:
-    """Where the reward base runs: what ``--device auto`` comes to on this machine."""
-    return "cuda" if asked == "cuda" or (asked == "auto" and gpu_memory() is not None) else "cpu"
-
-
-def choose_base(asked: str, backend: str, device: str) -> tuple[str, tuple[str, ...]]:
-    """The reward base for what ``--base_model`` and ``--device`` ask for, and what is to be said of the choice."""
-    if asked != "auto":
-        return asked, ()
-    if backend == "embedded":
-        return "embedded", ()
-    from core import hub
-
-    memory = gpu_memory() if device != "cpu" else None
-    wanted = next(name for least, name in SKYWORK if (memory or 0.0) >= least)
-    if _hub_cache_has(wanted) or hub.reachable():
-        return wanted, ()
-    return "embedded", (
-        f"THE REWARD BASE IS {config.EMBEDDED_NAME}, WHICH IS NO REWARD MODEL: {wanted} is not in the hub's cache "
-        "and the hub does not answer. Give a downloaded folder with --base_model FOLDER, or run with the hub in reach.",
-    )
-
-
-def _hub_cache_has(name: str) -> bool:
-    """True where the hub's cache on this machine holds a snapshot of the model."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return any(Path(HF_HUB_CACHE, "models--" + name.replace("/", "--"), "snapshots").glob("*/config.json"))
 
 
 # ── Backend ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -155,6 +99,7 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
         timeout=params.timeout,
         num_ctx=dict.fromkeys([*tags, judge], params.num_ctx),
         known_digests=digests(known),
+        known_probes={tag: model.probe for tag, model in known.items() if model.probe},
     )
     answers = llm.available()
     chosen = given or {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
@@ -205,9 +150,9 @@ def counted_jobs(args: Namespace, backend: Backend, params: ExperimentConfig) ->
     return [dataclasses.replace(one, anew=anew) for one in every_job(args, backend, params)]
 
 
-def how_to_run(args: Namespace, backend: Backend, command: str) -> Run:
-    """Reward base, device, folders and what is to be said of them, for runs with this backend."""
-    run = how_to_read(args, command, backend.name)
+def how_to_run(args: Namespace, backend: Backend, command: str, name: str) -> Run:
+    """Reward base, device, folders and what is to be said of them, for this persona's run with this backend."""
+    run = how_to_read(args, command, [name], backend.name)
     asked = [backend.known[tag].server for tag in (*backend.contestants, backend.judge) if tag in backend.known]
     return dataclasses.replace(
         run,
@@ -219,11 +164,15 @@ def how_to_run(args: Namespace, backend: Backend, command: str) -> Run:
     )
 
 
-def how_to_read(args: Namespace, command: str, backend: str | None = None) -> Run:
-    """The same where nobody is asked: votes of people, who give the run its label."""
-    base, notes = choose_base(args.base_model, backend or args.backend, args.device)
-    device, own = choose_device(args.device), args.own.notes if args.own else ()
-    return Run(base, args.device, device, "", command, args.cache_dir, args.results_dir, (*own, *notes))
+def how_to_read(args: Namespace, command: str, names: Sequence[str], backend: str | None = None) -> Run:
+    """The same where nobody is asked: votes of people, who give the run its label. ``names``: of the runs."""
+    bases, notes = machine.choose_bases(args.base_model, backend or args.backend, args.device, args.cache_dir, names)
+    base = machine.likely_base(bases, args.device, args.cache_dir, names)
+    own = args.own.notes if args.own else ()
+    return Run(
+        base, args.device, machine.choose_device(args.device), "", command, args.cache_dir, args.results_dir,
+        (*own, *notes), bases=bases, machine=machine.seen_now(),
+    )  # fmt: skip
 
 
 # ── Models that changed ──────────────────────────────────────────────────────────────────────────────────
@@ -241,7 +190,12 @@ def seen_now(backend: Backend) -> dict[str, Known]:
     installed = llm.installed()
     here = [tag for tag in backend.asked if find_tag(tag, installed)]
     return {
-        tag: Known(str(llm.identity(tag)["digest"]), llm.show(tag).context_length, llm.server_of(tag).known_version())
+        tag: Known(
+            str(llm.identity(tag)["digest"]),
+            llm.show(tag).context_length,
+            llm.server_of(tag).known_version(),
+            llm.manners.probed.get(tag),
+        )
         for tag in here
     }
 

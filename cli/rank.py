@@ -47,7 +47,11 @@ def rank(args: Namespace, job: Job, backend: Backend) -> int:
     if not args.json:
         print(f"Answered by: {backend.label}")
     answered = 0
-    open_base = cache(_open_base)  # once for all prompts of standard input
+    held = cache(_open_base)  # for all prompts of standard input, but not on a GPU, whose memory the next answers need
+
+    def open_base(name: str, kind: str) -> Base:
+        return (held if kind == "cpu" else _open_base)(name, kind)
+
     for texts in _batches(args.rank):
         answers = _answers(args, job, known, texts, open_base)
         for text in texts:
@@ -125,10 +129,10 @@ def _answers(
     return found
 
 
-def _open_base(name: str, device: str) -> Base:
+def _open_base(name: str, kind: str) -> Base:
     from base import frozen
 
-    return frozen.open_base(name, device, max_length=frozen.MAX_LENGTH)
+    return frozen.open_base(name, kind, max_length=frozen.MAX_LENGTH)
 
 
 def _above_mean(scores: Mapping[str, float]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ class Run:
     """How a run is done: what was asked for beyond whose preferences are learned."""
 
     base_model: str
-    """Hub id, folder or ``embedded``."""
+    """Hub id, folder or ``embedded``: the base that is likely to read the texts, and once they are read that did."""
     device: str
     """As asked for: ``auto`` may fall back to the processor."""
     device_used: str
@@ -35,6 +35,17 @@ class Run:
     """The version of the Ollama servers that answered; empty where none was asked."""
     keep: bool = True
     """Whether what is learned replaces what an earlier run learned."""
+    bases: tuple[str, ...] = ()
+    """All that may read the texts, largest first: memory decides when the models that answer have given theirs back."""
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    """GPU, cores and free memory as the run began."""
+
+    def read_by(self, base: str, device: str, notes: Sequence[str]) -> Run:
+        """The run once its texts are read; ``device`` is empty where all of them were kept. Where the processor read
+        them, it trains the heads too: the GPU is not there, or full."""
+        asked = device if device == "cpu" else self.device
+        used, notes = device or self.device_used, (*self.notes, *notes)
+        return replace(self, base_model=base, device=asked, device_used=used, notes=notes)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ def ablation_table(
     ratings: Ratings,
     params: ExperimentConfig,
     parts: Sequence[Sequence[str]],
+    device: str = "cpu",
 ) -> list[dict[str, Any]]:
     """[{name, METRIC: {mean, ci95}, difference: {difference, ci95, p_value}}], one row a variant.
 
@@ -57,7 +58,7 @@ def ablation_table(
     prompt; it is not in that row. The truth is the same for all.
     """
     crossed = {}
-    for variant in variants(data, preferences, features, ratings, params):
+    for variant in variants(data, preferences, features, ratings, params, device):
         found = evaluation.cross_validate([variant.ranker], variant.preferences, truths, parts)
         crossed[variant.name] = found[variant.ranker.name]
     table = hypotheses.cross_validated(crossed, parts)
@@ -70,14 +71,20 @@ def ablation_table(
 
 
 def variants(
-    data: Data, preferences: Sequence[Preference], features: Features, ratings: Ratings, params: ExperimentConfig
+    data: Data,
+    preferences: Sequence[Preference],
+    features: Features,
+    ratings: Ratings,
+    params: ExperimentConfig,
+    device: str = "cpu",
 ) -> Iterator[Variant]:
-    """All rows of the table, the reward model as configured first. Names have at most 38 characters."""
+    """All rows of the table, the reward model as configured first. Names have at most 38 characters. ``device``: where
+    heads are trained."""
 
     def reward(name: str, **changes: Any) -> Variant:
         """The configured reward model with something changed."""
         changed = dataclasses.replace(params, **changes)
-        return Variant(f"Reward model, {name}", RewardModel(features, ratings, changed), preferences)
+        return Variant(f"Reward model, {name}", RewardModel(features, ratings, changed, device), preferences)
 
     yield reward(f"λ = {params.lambda_reg:g}")
     models, index = list(ratings), features.index

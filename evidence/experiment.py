@@ -301,11 +301,12 @@ def ablated(
     plan: Design,
     params: ExperimentConfig,
     clock: Clock,
+    device: str,
 ) -> Findings:
     """The findings with the table of baselines and ablations, on the same folds and draws as the main result."""
     elo = {model: rating.elo for model, rating in ratings.items()}
     with clock.stage("ablation"):
-        rows = ablation_table(data, plan.preferences, plan.truths, features, elo, params, plan.folds)
+        rows = ablation_table(data, plan.preferences, plan.truths, features, elo, params, plan.folds, device)
     return dataclasses.replace(findings, ablation=rows)
 
 
@@ -316,5 +317,5 @@ def read_texts(data: Data, run: Run, name: str, clock: Clock) -> Features:
     """Each text through the frozen base, once ever."""
     with clock.stage("features"):
         return compute_features(
-            run.base_model, data.prompts, data.responses, cache_dir=run.cache_dir, name=name, device=run.device
+            run.bases, data.prompts, data.responses, cache_dir=run.cache_dir, name=name, device=run.device
         )

@@ -21,11 +21,12 @@ from llm import thinking
 from llm.addresses import parse_hosts
 from llm.calls import Calls
 from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens
+from llm.manners import Manners
 from llm.ollama_hosts import Group, side_by_side
 from llm.ollama_server import ModelInfo, OllamaServer, RefusedError, ShowInfo
 from llm.replies import as_decision, as_request, bounded, read_answer
 from llm.retry import FailedAttemptError, GivenUpError, warmed
-from llm.thinking import Manner, ProbeAnswer, Think
+from llm.thinking import Manner, Probed
 
 log = logging.getLogger("ranking.llm")
 
@@ -40,11 +41,12 @@ class OllamaModel:
     host: as in OLLAMA_HOST (None: that variable, else the default), or several divided by commas: each model is pinned
     to one of those that have it. concurrency: requests in flight at once at each. timeout: seconds for one answer.
     num_ctx: context in tokens by tag, set once for a run since a change makes the server load the model anew.
-    known_digests: tag → digest as an earlier run recorded them, for when the server is off. retry_wait: seconds before
-    the second attempt, doubled before each further one.
+    known_digests: tag → digest as an earlier run recorded them, for when the server is off. known_probes: what its
+    probes of models that think showed. retry_wait: seconds before the second attempt, doubled before each further one.
 
-    ``display_host`` is the servers' addresses without credentials, for messages. ``server_cuts`` counts the answers
-    before which a server cut the prompt itself. Raises UsageError where a host is no address.
+    ``display_host`` is the servers' addresses without credentials, for messages. ``manners`` tells how each model is
+    asked. ``server_cuts`` counts the answers before which a server cut the prompt itself. Raises UsageError where a
+    host is no address.
     """
 
     backend = "ollama"
@@ -58,6 +60,7 @@ class OllamaModel:
         timeout: float = 300.0,
         num_ctx: Mapping[str, int] | None = None,
         known_digests: Mapping[str, str] | None = None,
+        known_probes: Mapping[str, Probed] | None = None,
         retry_wait: float = 1.0,
     ) -> None:
         hosts = parse_hosts(os.environ.get("OLLAMA_HOST", "") if host is None else host)
@@ -70,7 +73,7 @@ class OllamaModel:
         self._lost: set[str] = set()
         self._asked_who_answers = False
         self._pins: dict[str, OllamaServer] = {}
-        self._manners: dict[tuple[str, bool], Manner] = {}
+        self.manners = Manners(self.server_of, self._context, KEEP_ALIVE, known_probes or {})
         self.server_cuts = 0
 
     # ── What is there ────────────────────────────────────────────────────────────────────────────────────
@@ -161,66 +164,6 @@ class OllamaModel:
         for server in self.answering():
             server.unload()
 
-    # ── Thinking ─────────────────────────────────────────────────────────────────────────────────────────
-
-    def manner(self, tag: str, *, judge: bool = False) -> Manner:
-        """How a model is asked; one that can think is probed for it, once, and a judge also for a structured answer."""
-        if (tag, judge) not in self._manners:
-            self._manners[tag, judge] = self._probed_judge(tag) if judge else self._probed(tag)
-        return self._manners[tag, judge]
-
-    def _probed(self, tag: str) -> Manner:
-        show = self.show(tag)
-        if not show.thinking:
-            return Manner()
-        if show.family in thinking.HARMONY:
-            return Manner("low", "low")
-        reply = self._probe(tag, False)
-        content, cut = reply.message.content or "", reply.done_reason == "length"
-        thought = thinking.is_thought(content, reply.message.thinking, cut=cut)
-        return Manner(thought, False)  # under a schema the answer begins at once: no room to think
-
-    def _probed_judge(self, tag: str) -> Manner:
-        manner = self.manner(tag)
-        show = self.show(tag)
-        if not show.thinking:
-            return manner
-        reply = self._probe(tag, manner.structured, ProbeAnswer)
-        try:
-            ProbeAnswer.model_validate_json(reply.message.content or "")
-        except ValueError:
-            why = thinking.why_no_judge(tag, show.family, self.server_of(tag).known_version())
-            return Manner(manner.plain, manner.structured, why)
-        return manner
-
-    def _probe(self, tag: str, think: Think, schema: type[ProbeAnswer] | None = None) -> Any:
-        """The server's reply to a question with a one-letter answer."""
-        server = self.server_of(tag)
-        options = {
-            "seed": 0,
-            "temperature": 0.0,
-            "num_ctx": self._context(server.show(tag)),
-            "num_predict": thinking.PROBE_TOKENS,
-        }
-        server.make_room(tag)
-        with Calls() as calls:
-            return server.persist(
-                calls,
-                f"a probe of {tag}",
-                lambda _: server.once(
-                    calls,
-                    lambda client: client.chat(
-                        model=tag,
-                        messages=[{"role": "user", "content": thinking.PROBE}],
-                        format=schema.model_json_schema() if schema else None,
-                        options=options,
-                        think=think,
-                        keep_alive=KEEP_ALIVE,
-                    ),
-                    model=tag,
-                ),
-            )
-
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
 
     def complete(self, requests: Sequence[Request]) -> Generator[tuple[int, Completion | LeftOut]]:
@@ -253,7 +196,7 @@ class OllamaModel:
         self, server: OllamaServer, calls: Calls, group: Group
     ) -> Generator[tuple[int, Completion | LeftOut]]:
         model, questions = group
-        show, manner = server.show(model), self.manner(model)
+        show, manner = server.show(model), self.manners.of(model, judge=False)
         server.make_room(model)
         requests = dict(questions)
         at_once = min(self._concurrency, len(questions))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -21,6 +23,7 @@ log = logging.getLogger("ranking.llm")
 T = TypeVar("T")
 
 PATIENCE = 3.0  # seconds in which a living server takes a connection, and says its version
+UNLOAD_SECONDS = 10.0  # a server waits up to five for the GPU's word that the memory is free
 OVERFLOW = ("exceed_context_size", "exceeds the available context", "longer than the context length")
 
 
@@ -120,6 +123,7 @@ class OllamaServer:
 
     def unload(self, keep: str = "") -> None:
         """Free the memory that models asked here fill, all but ``keep``: on this machine, where others need it."""
+        gone = []
         for tag in self.loaded - {keep}:
             self.loaded.discard(tag)
             if is_cloud(tag) or not on_this_machine(self.url):
@@ -127,8 +131,20 @@ class OllamaServer:
             try:
                 with Calls() as calls:
                     self.once(calls, functools.partial(_expire, tag))
+                gone.append(tag)
             except (FailedAttemptError, MissingError) as error:  # the server unloads it by itself in the end
                 log.debug("%s could not be unloaded: %s", tag, error)
+        if not keep:  # the next model waits at the server itself
+            self._wait_for_memory(gone)
+
+    def _wait_for_memory(self, tags: Sequence[str]) -> None:
+        """Wait until the server has unloaded these models: it says that it will before it has."""
+        end = time.monotonic() + UNLOAD_SECONDS
+        with Calls() as calls, suppress(FailedAttemptError, MissingError):
+            while tags and time.monotonic() < end:
+                running = [str(model.model) for model in self.once(calls, lambda client: client.ps()).models]
+                tags = [tag for tag in tags if find_tag(tag, running)]
+                time.sleep(0.1 if tags else 0.0)
 
     def make_room(self, tag: str) -> None:
         """Let ``tag`` be the one model of ours that fills memory."""

@@ -50,6 +50,17 @@ class Manner:
         return "can think (told not to)" if self.plain is False else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What a probe showed of a model: of this digest, at a server of this version."""
+
+    digest: str
+    server: str
+    manner: Manner
+    judge: bool
+    """Whether it was probed for a structured answer too."""
+
+
 def is_thought(content: str, thinking: str | None, *, cut: bool) -> bool:
     """Whether a reply to ``think: false`` shows that the model thought all the same. A template that opens the thought
     itself leaves only its end in the content, and not even that where the reply was ``cut`` before."""

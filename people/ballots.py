@@ -138,6 +138,8 @@ class Crowd:
     params: ExperimentConfig
     given: Ratings
     """Global ratings for a person alone, who has nobody else to start from."""
+    device: str = "cpu"
+    """Where heads are trained, as ``RewardModel`` takes it."""
 
     @property
     def order(self) -> Ints:

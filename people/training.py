@@ -161,7 +161,7 @@ def _shared_ratings(crowd: Crowd, votes: Ints) -> Ratings:
 
 def _fit_shared(crowd: Crowd, votes: Sequence[Ints], prompt_ids: Sequence[str]) -> list[RewardModel]:
     """A head for each list of votes, side by side; without votes it is the untouched base."""
-    untrained, models = RewardModel(crowd.features, crowd.given, crowd.params), []
+    untrained, models = RewardModel(crowd.features, crowd.given, crowd.params, crowd.device), []
     for given in votes:
         epochs = max(1, min(crowd.params.max_epochs, SHARED_VISITS // max(1, len(given))))
         params = dataclasses.replace(crowd.params, max_epochs=epochs, inner_folds=0)

@@ -41,6 +41,7 @@ def document(about: About, findings: Findings) -> dict[str, Any]:
             for model in about.models
         ],
         "versions": versions(about.run.server),
+        "machine": about.run.machine,
         "command": about.run.command,
         "notes": [*about.run.notes, *about.notes],
         "main_metric": findings.main_metric,

@@ -9,8 +9,8 @@ In a test:
         ...
         assert server.calls_by_model["gemma3:4b"] == 25 and server.switches <= 7
 
-It answers GET /api/version, GET /api/tags, POST /api/show and POST /api/chat (whole, never as a stream), and 404 with
-{"error": …} for a model it does not have.
+It answers GET /api/version, /api/tags and /api/ps, POST /api/show and /api/chat (whole, never as a stream), and 404
+with {"error": …} for a model it does not have.
 
 FakeOllama(...)
     brain(request) -> str    what the model says; ``request`` is the whole JSON body of the call. Default:
@@ -19,6 +19,7 @@ FakeOllama(...)
     models                   tag → Model(context_length, capabilities, size, digest, …), or just tags
     latency                  seconds for each answer, or a callable: request → seconds, or None where it waits itself
     load_seconds             seconds for loading a model that is not loaded; one is loaded at a time
+    unload_seconds           seconds until a model that was told to leave memory has left it
     max_loaded               models in memory at once (3 by default, as the real server has it for one GPU); for another
                              one the least recently used leaves, once nothing of it is in flight
     slots                    answers computed side by side (OLLAMA_NUM_PARALLEL); further ones wait, first come first
@@ -142,11 +143,13 @@ class FakeOllama:
         port: int = 0,
         max_loaded: int = 3,
         foreign: bool = False,
+        unload_seconds: float = 0.0,
     ) -> None:
         self.brain, self.faults, self.version = brain, faults, version
         self.models = dict(models) if isinstance(models, Mapping) else {tag: Model() for tag in models}
         self.latency, self.load_seconds, self.prompt_tokens = latency, load_seconds, prompt_tokens
         self.credentials, self.foreign, self.max_loaded = credentials, foreign, max_loaded
+        self.unload_seconds = unload_seconds
         self.calls: list[Call] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.calls_by_model: Counter[str] = Counter()
@@ -246,6 +249,13 @@ class FakeOllama:
             while self._in_flight[tag]:
                 self._turn.wait()
             self.unloads.append(tag)
+        if self.unload_seconds:
+            threading.Timer(self.unload_seconds, self._leave, [tag]).start()
+        else:
+            self._leave(tag)
+
+    def _leave(self, tag: str) -> None:
+        with self._turn:
             if tag in self.loaded:
                 self.loaded.remove(tag)
             self._turn.notify_all()

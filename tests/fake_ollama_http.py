@@ -67,6 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, {"version": self.fake.version})
             elif self.path == "/api/tags":
                 self._send(200, {"models": [_listed(tag, model) for tag, model in self.fake.models.items()]})
+            elif self.path == "/api/ps":
+                self._send(200, {"models": [_listed(tag, self.fake.models[tag]) for tag in self.fake.loaded]})
             else:
                 self._send_raw(404, b"404 page not found", "text/plain")
 

@@ -134,7 +134,7 @@ def test_the_base_the_length_and_the_texts_are_what_a_vector_is_kept_by(
     changed = [dataclasses.replace(RESPONSES[0], text="else"), *RESPONSES[1:]]
     compute(tmp_path, base, changed)
     assert len(base.asked) == 13
-    monkeypatch.setattr(base_location, "identity", lambda name: "another revision")
+    monkeypatch.setattr(base_location, "identity", lambda name, cache_dir: "another revision")
     wide = FakeBase(width=6)
     assert compute(tmp_path, wide).mean.shape == (6, 6) and len(wide.asked) == 6
     compute(tmp_path, wide)
@@ -156,13 +156,54 @@ def test_numbers_that_are_not_finite_are_never_kept(tmp_path: Path, monkeypatch:
     assert names(tmp_path) == []
 
 
-def test_identity_follows_the_folders_content(tmp_path: Path) -> None:
-    save_model(tmp_path, "llama")
-    before = base_location.identity(str(tmp_path))
-    assert before == base_location.identity(str(tmp_path))
-    template = tmp_path / "chat_template.jinja"
+def test_identity_follows_all_of_the_folders_content_and_each_file_is_hashed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fine-tune keeps names, sizes and the first MiB of the weights; so may its time, copied with it."""
+    folder, cache = save_model(tmp_path / "base", "llama"), tmp_path / "cache"
+    weights, template = folder / "model.safetensors", folder / "chat_template.jinja"
+    weights.write_bytes(weights.read_bytes() + bytes(2 << 20))
+    before = base_location.identity(str(folder), cache)
+    with monkeypatch.context() as patch:
+        patch.setattr("hashlib.file_digest", lambda *_: pytest.fail("hashed again"))
+        assert base_location.identity(str(folder), cache) == before
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    tuned = base_location.identity(str(folder), cache)
+    assert tuned != before
     template.write_text(template.read_text() + " ")
-    assert base_location.identity(str(tmp_path)) != before
+    assert base_location.identity(str(folder), cache) not in (before, tuned)
+
+
+def test_in_the_hubs_cache_the_files_names_are_their_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot(weights: str) -> str | None:
+        """A snapshot as the hub's client lays it out."""
+        for revision, name, blob in (("one", "config.json", "0a"), ("one", "model.safetensors", weights)):
+            (tmp_path / "blobs").mkdir(exist_ok=True)
+            (tmp_path / "blobs" / blob).write_bytes(b"never read")
+            link = tmp_path / "snapshots" / revision / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(Path("../../blobs") / blob)
+        monkeypatch.setattr(base_location, "find_local", lambda name: tmp_path / "snapshots" / "one")
+        return base_location.identity("some/base", tmp_path / "cache")
+
+    assert snapshot("1b") == snapshot("1b") != snapshot("2c")
+    assert not (tmp_path / "cache").exists(), "nothing was hashed"
+
+
+def test_vectors_of_another_revision_are_read_anew_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = FakeBase()
+    for identity in ("some/base 0123456789abcdef", "some/base sha256:0123456789abcdef", "some/base sha256:1"):
+        monkeypatch.setattr(base_location, "identity", lambda name, cache_dir, identity=identity: identity)
+        compute(tmp_path, base)
+    assert len(base.asked) == 3 * 6
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "6 texts were read by another revision" in first and "6 texts were read by another revision" in second
+    assert "first MiB" in first and "first MiB" not in second
 
 
 def test_full_features_import_neither_torch_nor_transformers(tmp_path: Path) -> None:

@@ -25,10 +25,14 @@ TAGS = ("llama3:8b", "gemma3:4b", "mistral:7b")
 THINKS = ("completion", "thinking")
 
 
-def check(folder: Path, *flags: str) -> int:
+def run(folder: Path, *flags: str) -> int:
     folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
     models = ["--models", *TAGS] if "--models" not in flags else []
-    return main.main(["--check", "--base_model", "embedded", *folders, "--num_prompts", "5", *models, *flags])
+    return main.main(["--base_model", "embedded", *folders, "--num_prompts", "5", *models, *flags])
+
+
+def check(folder: Path, *flags: str) -> int:
+    return run(folder, "--check", *flags)
 
 
 # ── Memory and queue ─────────────────────────────────────────────────────────────────────────────────────
@@ -46,6 +50,15 @@ def test_a_model_gives_its_memory_back_when_its_group_ends_and_the_last_one_when
     assert server.peak_loaded == 1
     assert server.unloads == [*TAGS[:2], TAGS[2], *TAGS[:2]]
     assert server.loads == [*TAGS, *TAGS[:2]]
+
+
+def test_memory_that_is_given_back_only_in_a_while_is_waited_for() -> None:
+    """The reward base is chosen by what is free then."""
+    with FakeOllama(brain=echo, unload_seconds=0.3) as server:
+        model = model_of(server)
+        list(model.complete(questions(TAGS[0], 1)))
+        model.unload()
+        assert server.loaded == []
 
 
 def test_the_queue_at_a_server_is_not_the_time_of_an_answer() -> None:
@@ -130,16 +143,33 @@ def test_gpt_oss_is_told_to_think_little_and_is_no_judge(
         assert check(tmp_path, "--models", *TAGS, "gpt-oss:20b") == 0, "it may answer"
 
 
-@pytest.mark.parametrize(("version", "status"), [("0.30.9", 3), ("0.31.2", 0)])
-def test_a_judge_that_thinks_needs_a_server_that_is_new_enough(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, version: str, status: int
+def test_check_asks_no_model_and_a_run_asks_those_that_think_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
+    """What a probe showed is kept for the same model at the same server."""
     models = {tag: Model(capabilities=THINKS if tag == TAGS[0] else ("completion",)) for tag in TAGS}
-    with FakeOllama(models=models, version=version, brain=letter) as server:
+
+    def probes() -> int:
+        return sum("alphabet" in last_text(call.request) for call in server.calls)
+
+    monkeypatch.setattr(main, "run_personas", lambda *_: 0)  # what comes before it is looked at here
+    with FakeOllama(models=models, version="0.30.9", brain=letter) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
-        assert check(tmp_path) == status
+        assert check(tmp_path) == 0
+        assert server.calls == [] and "one question at the start of the run" in capsys.readouterr().out
+        assert run(tmp_path) == 3
+        assert "need Ollama 0.31.2" in capsys.readouterr().err
         assert server.loaded == [], "what was probed is unloaded"
-    assert ("need Ollama 0.31.2" in capsys.readouterr().out) is (status == 3)
+        server.version = "0.31.2"
+        assert (probes(), run(tmp_path), probes()) == (2, 0, 4)
+        assert (run(tmp_path), probes()) == (0, 4)
+        capsys.readouterr()
+        assert check(tmp_path) == 0
+        assert "can think (told not to)" in capsys.readouterr().out
+        server.models = {**models, TAGS[0]: Model(digest="another", capabilities=THINKS)}
+        assert check(tmp_path) == 0
+        assert "one question at the start of the run" in capsys.readouterr().out
+        assert probes() == 4
 
 
 def letter(request: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import main
+import reward_model
 from base import features
 from base.frozen import Vectors
 from benchmarks.people_worlds import World
@@ -393,6 +394,24 @@ def test_the_same_votes_as_csv_with_a_wrong_row_left_out_give_the_same_and_ask_t
         assert again[key] == first[key]
     assert WordBase.asked == asked == len({(r["prompt"], r[f"response_{s}"]) for r in data for s in "ab"})
     assert list((panel / "results" / "previous").glob(f"evaluation_results_{PANEL}_*.json"))
+
+
+def test_the_device_asked_for_trains_everyones_heads(
+    tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices, train = set(), reward_model.train
+
+    def here(*args: Any) -> Any:
+        devices.add(args[-1])
+        return train(*args[:-1], "cpu")
+
+    monkeypatch.setattr(reward_model, "train", here)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (1 << 30, 1 << 31))
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: True)
+    path = write(tmp_path / "two.jsonl", rows(["ann", "bob"]))
+    assert run(tmp_path, path, "--device", "cuda") == 0
+    assert devices == {"cuda"} and results(tmp_path, "two")["device"] == "cuda"
 
 
 def test_a_proxy_is_called_one_on_votes_too(tmp_path: Path) -> None:

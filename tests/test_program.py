@@ -99,6 +99,7 @@ def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
             "left_out": {"prompts": 0, "responses": 0, "pairs": 0, "rankings": 0},
         }
         assert first["device"] in ("cpu", "cuda"), "what auto came to, not what was asked for"
+        assert first["machine"]["cores"] and "gpu_free_gib" in first["machine"]
         assert [point["preferences"] for point in first["learning_curve"]] == list(range(0, 301, 5))
         assert server.switches <= 7
         assert server.max_in_flight > 1

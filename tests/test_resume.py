@@ -165,8 +165,7 @@ def test_check_tells_all_and_writes_nothing(
         point(server)
         assert here(tmp_path, base, "--check") == 3
         out = capsys.readouterr().out
-        assert [(call.model, call.request["options"]["num_predict"]) for call in server.calls] == [(TAGS[1], 512)]
-        assert server.loaded == [], "one that can think was probed whether it obeys, and unloaded"
+        assert server.calls == [], "nothing is started"
     assert not list(tmp_path.iterdir())
     for text in (
         "version 0.33.0", f"ollama pull {TAGS[2]}", "can think", "context 32,768 tokens", base, "2025-08-04",

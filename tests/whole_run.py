@@ -94,7 +94,7 @@ def results(folder: Path) -> Json:
     found = json.loads(path.read_text(encoding="utf-8"))
     for row in found["leaderboard"]:
         del row["tokens_per_s"]
-    return {k: v for k, v in found.items() if k not in ("timings_s", "command", "notes")}
+    return {k: v for k, v in found.items() if k not in ("timings_s", "command", "notes", "machine")}
 
 
 def answered_calls(found: dict[str, dict[str, Any]]) -> int:
