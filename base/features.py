@@ -68,18 +68,22 @@ def compute_features(
     device: str = "auto",
     max_length: int = MAX_LENGTH,
     refresh: bool = False,
+    also: Sequence[str] = (),
     open_base: Callable[[str, str], Base] | None = None,
 ) -> Features:
     """Features of ``responses``: from the cache, and from the base (opened only then) where a text is new.
 
     Kept in ``features_<name>_<base>.safetensors``, batch by batch as they are made: a kill loses one batch at most.
-    ``refresh`` leaves out what was kept. One process at a time (``files.lock``). Raises MissingError where the base is
-    needed and not there, UsageError where it yields no finite numbers or a file can't be written.
+    ``refresh`` leaves out what was kept. ``also``: names of other runs that may have read the same texts. One process
+    at a time (``files.lock``). Raises MissingError where the base is needed and not there, UsageError where it yields
+    no finite numbers or a file can't be written.
     """
     texts = {p.id: p.text for p in prompts}
     pairs = [(texts[r.prompt_id], r.text) for r in responses]
     slug = re.sub(r"[^A-Za-z0-9.-]+", "-", base_name).strip("-.")[-60:]
-    store = _Store(cache_dir, f"features_{name}_{slug}", anew=refresh)
+    store = _Store(
+        cache_dir, f"features_{name}_{slug}", also=[f"features_{other}_{slug}" for other in also], anew=refresh
+    )
     known = base_location.identity(base_name) or store.identity
     keys = [_key(known, max_length, *pair) for pair in pairs]
     if known is None or any(key not in store.rows for key in keys):
@@ -125,14 +129,15 @@ def _embed(base: Base, missing: Mapping[str, tuple[str, str]], store: _Store, id
 class _Store:
     """The safetensors file of one base and run name, and the parts a run in progress has added to it."""
 
-    def __init__(self, folder: Path, stem: str, *, anew: bool) -> None:
+    def __init__(self, folder: Path, stem: str, *, also: Sequence[str] = (), anew: bool) -> None:
         self.rows: dict[str, tuple[np.ndarray, np.ndarray, np.float32]] = {}
         self.identity: str | None = None
         self.has_score = False
         self._whole = folder / f"{stem}.safetensors"
         self._parts = sorted(folder.glob(f"{stem}.part*.safetensors"))
         self._next = 0
-        for path in () if anew else (self._whole, *self._parts):
+        others = [folder / f"{other}.safetensors" for other in also]
+        for path in () if anew else (*others, self._whole, *self._parts):
             self._read(path)
 
     def _read(self, path: Path) -> None:

@@ -73,7 +73,7 @@ def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh:
     with clock.stage("features"):
         features = compute_features(
             run.base_model, votes.prompts, votes.responses,
-            cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh,
+            cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh, also=votes.personas,
         )  # fmt: skip
     crowd = assemble(votes, features, params, rated)
     measured, systems = experiment(crowd, clock, who_is_best(votes, crowd))
