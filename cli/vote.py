@@ -19,7 +19,7 @@ from cli.keys import Screen
 from core.errors import MissingError
 from core.files import append_line, drop_last_line, lock
 from core.records import Preference, Prompt, Response
-from people.asking import SURE, Asking, Standing
+from people.asking import SURE, TOLD_FROM, Asking, Standing
 from people.own_votes import USER, on_these, own_votes_file, read_own_votes
 from people.votes import Votes
 from stages.material import FEWEST_PROMPTS
@@ -263,9 +263,11 @@ def _so_far(standing: Standing, votes: int) -> str:
 def _more(standing: Standing) -> str:
     if standing.ahead >= SURE:
         return f"It is ahead of the second with {_percent(standing.ahead)}."
-    if standing.more_votes is None or standing.more_votes > MOST_TOLD:
-        return "The best two are close: it would take hundreds of votes to separate them."
-    return f"About {_count(standing.more_votes, 'more vote')} would separate the best two."
+    if standing.more_votes is None:
+        return f"How many more would separate the best two is said from {TOLD_FROM} votes on."
+    if standing.more_votes > MOST_TOLD:
+        return "It would take hundreds of votes to separate the best two."
+    return f"Roughly {_count(standing.more_votes, 'more vote')} would separate the best two."
 
 
 def _count(number: int, what: str) -> str:
@@ -273,7 +275,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _percent(chance: float) -> str:
-    return f"{100.0 * min(max(chance, 0.01), 0.99):.0f} %"
+    return f"{100.0 * min(max(chance, 0.01), 0.99):.0f}\u00a0%"  # no line ends before the sign
 
 
 def _wrapped(text: str, width: int = 80) -> str:

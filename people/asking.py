@@ -27,6 +27,7 @@ from core.records import Preference, Response
 
 AT_RANDOM = 5  # every so manieth pair is drawn at random: what the posterior is wrong about comes up too
 REDRAWS = 100  # of the second of two draws; a model that leads in all of them is the best
+TOLD_FROM = 10  # votes, before which nobody can say how many it takes
 SURE = 0.95  # chance that the first is ahead of the second, from which they count as told apart
 _QUANTILE = 1.6449  # of the normal distribution at SURE
 
@@ -43,7 +44,7 @@ class Standing:
     ahead: float
     """The chance that the first is better than the second."""
     more_votes: int | None
-    """About how many more would raise ``ahead`` to SURE, 0 where it is there; None where nobody can say."""
+    """Roughly how many more would raise ``ahead`` to SURE, 0 where it is there; None where nobody can say."""
 
 
 class Asking:
@@ -109,6 +110,6 @@ class Asking:
 
     def _more(self, gap: float, spread: float) -> int | None:
         """The spread shrinks with the root of the votes, the gap stays: so many more in all."""
-        if not self._votes or gap <= 0.0:
+        if self._votes < TOLD_FROM or gap <= 0.0:
             return None
         return max(0, math.ceil(self._votes * ((_QUANTILE * spread / gap) ** 2 - 1.0)))

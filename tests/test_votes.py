@@ -487,7 +487,7 @@ def test_after_each_vote_it_is_said_how_sure_the_order_is(tmp_path: Path) -> Non
     _, terminal = run(tmp_path / "v.jsonl", *[prefers_alpha] * 6)
     assert "so far" not in terminal.pages[0]
     assert [page.split(" so far: ")[0].splitlines()[-1] for page in terminal.pages[1:3]] == ["1 vote", "2 votes"]
-    chances = [int(page.split("a chance of ")[1].split(" %")[0]) for page in terminal.pages[1:]]
+    chances = [int(page.split("a chance of ")[1].split("\u00a0%")[0]) for page in terminal.pages[1:]]
     assert chances[0] < chances[-1]
 
 
