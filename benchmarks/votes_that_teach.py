@@ -1,6 +1,6 @@
 """How many votes until the best model is named: top-two sampling against pairs at random, in planted worlds.
 
-    python benchmarks/votes_that_teach.py                # 100 worlds a row, 10 minutes; prints docs/people.md's table
+    python benchmarks/votes_that_teach.py                # 100 worlds a row, minutes; prints docs/people.md's table
     python benchmarks/votes_that_teach.py --worlds 20
 
 A world: 25 prompts, six models with a style each, texts around their style, and a person whose liking is √ρ · (a
