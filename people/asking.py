@@ -7,8 +7,8 @@
 
 Top-two sampling (Russo, *Simple Bayesian Algorithms for Best-Arm Identification*, COLT 2016): of two draws from
 System C's posterior the best model of each, drawn again until they differ. The least sure pair would often be two bad
-models. *Best* is over all prompts at hand: in a pilot of 60 planted worlds with tastes in texts, the best on the pair's own
-prompt was named in 75 % after 40 votes, this one in 87 %; without such tastes they were alike (80 and 82 %).
+models. *Best* is over all prompts at hand: in a pilot of 60 planted worlds with tastes in texts, asking by the best on
+the pair's own prompt had it named in 75 % after 40 votes, this way in 87 %; without such tastes in 80 and 82 %.
 """
 
 from __future__ import annotations
