@@ -46,6 +46,9 @@ def rank(args: Namespace, job: Job, backend: Backend) -> int:
     known = learned.load(job, base, learn_command(args))
     if not args.json:
         print(f"Answered by: {backend.label}")
+        if (own := config.VOTES_DIR / config.VOTES_FILE.format(name=job.name)).is_file():
+            like = command_like(["--persona", own.stem, "--rank", args.rank], args, ("base_model", "cache_dir"))
+            print(f"Ranked for the simulated {job.name}. By your own votes: {like}")
     answered = 0
     held = cache(_open_base)  # for all prompts of standard input, but not on a GPU, whose memory the next answers need
 

@@ -86,7 +86,8 @@ class Findings:
     main_metric: str
     """The metric that the winner is decided in: ``kendall_tau``, for votes ``ranking_accuracy``."""
     counts: Mapping[str, Any]
-    judge_quality: Figures
+    judge_quality: Mapping[str, Any]
+    """{figure: value}, and ``agreement_with_person``{pairs, share, kappa, ci95} for a persona."""
     final: Mapping[str, Figures]
     """{system: {metric: mean on the documented split}}."""
     cross_validated: Mapping[str, Mapping[str, Mapping[str, Any]]]

@@ -73,7 +73,7 @@ def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh:
     with clock.stage("features"):
         features = compute_features(
             run.bases, votes.prompts, votes.responses,
-            cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh,
+            cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh, also=votes.personas,
         )  # fmt: skip
     run = run.read_by(features.base, features.device, features.notes)
     run = dataclasses.replace(run, label=_label(votes, run.base_model))
