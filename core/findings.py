@@ -33,6 +33,8 @@ class Run:
     ablate: bool = False
     server: str = ""
     """The version of the Ollama servers that answered; empty where none was asked."""
+    ask: str = ""
+    """The command that ranks the models for a prompt by what this run learns; empty where nothing is kept."""
     keep: bool = True
     """Whether what is learned replaces what an earlier run learned."""
 
