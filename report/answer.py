@@ -100,8 +100,8 @@ def columns(document: Document) -> dict[str, list[str]]:
     voted = document["people"] is not None
     cells = {
         "Model": [plain(row["model"]) for row in rows],
-        "Votes": [number(row["comparisons"] if voted else None, 0) for row in rows],
         "Wins [95 %]": [percent(row["win_rate"]) for row in rows],
+        "Votes": [number(row["comparisons"] if voted else None, 0) for row in rows],
         "Places": [places(row) for row in rows],
         "Leads": [share(row["p_best"]) for row in rows],
         "Best on": [f"{row['best_on']}/{row['judged_on']}" for row in rows],

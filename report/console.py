@@ -113,13 +113,13 @@ def print_final(document: Document, told: Sequence[str] = ()) -> None:
         [line for sentence in words.personal_gains(document) for line in _wrapped(sentence)],
         _hypotheses(document),
         _split_table(document),
-        _wrapped(words.unranked(document)),
     ]
     _show_blocks(
         _banner("FINAL EXPERIMENT RESULTS"),
         _subject(document),
         _verdict(document),
-        *(measured if words.metrics(document) else [_wrapped(words.nothing_measured(document))]),
+        *(measured if words.metrics(document) else []),
+        _wrapped(words.missing(document)),
         _said("Note", [note for note in document["notes"] if note not in words.noted(told)]),
     )
 
@@ -216,8 +216,8 @@ def _heads(names: Iterable[str]) -> str:
 
 def _subject(document: Document) -> list[str]:
     models = document["models"]
-    names = ", ".join(words.shortened([plain(model["name"]) for model in models]))
-    ratings = "; ".join(words.shortened([f"{plain(model['name'])} {words.rating(model)}" for model in models]))
+    names = ", ".join(shortened([plain(model["name"]) for model in models]))
+    ratings = "; ".join(shortened([f"{plain(model['name'])} {words.rating(model)}" for model in models]))
     return [
         f"{'Votes' if document['people'] else 'Persona'}: {plain(document['persona'])}",
         *_wrapped(f"Backend: {plain(document['label'])}"),
@@ -306,6 +306,14 @@ def _banner(title: str) -> list[str]:
 
 def _title(metric: str) -> str:
     return metric.replace("_", " ").title()
+
+
+def shortened(items: Sequence[str], most: int = 12) -> list[str]:
+    """The top and the bottom of a long list, how many are left out between them."""
+    half = most // 2
+    if len(items) <= most:
+        return list(items)
+    return [*items[:half], f"… ({len(items) - 2 * half} more) …", *items[-half:]]
 
 
 def _said(kind: str, sentences: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from report import words
 from report.words import CONTENDERS, METRICS, SYSTEMS, Document, is_number, number, plain, split, subject
@@ -161,8 +161,8 @@ def learning_curves(document: Document) -> Figure:
     if not rows:
         return _nothing("Learning curves", document)
     columns = max(3 if len(rows) > 1 else 2, *map(len, rows))
-    title = _title("Learning curves", document)
-    figure = titled_figure(10.0 / 3.0 * columns, 3.3 * len(rows), title, document["label"])
+    size = 10.0 / 3.0 * columns, 3.3 * len(rows)
+    figure = titled_figure(*size, _title("Learning curves", document), document["label"])
     grid = figure.add_gridspec(len(rows), columns)
     for row, metrics in enumerate(rows):
         limits = curve_limits(document, metrics)
@@ -185,8 +185,9 @@ def curve_key(document: Document) -> Figure:
     curve_panel(axes, document, document["main_metric"], (0, 1))
     handles, labels = axes.get_legend_handles_labels()
     axes.remove()
-    figure.set_figheight(0.25 * math.ceil(len(labels) / 2))
-    figure.legend(handles, labels, loc="center left", ncols=2, handlelength=2.2, columnspacing=1.2, borderpad=0)
+    columns = 1 if document["curves"]["trained_once"] else 2  # labels are long then
+    figure.set_figheight(0.25 * math.ceil(len(labels) / columns))
+    figure.legend(handles, labels, loc="center left", ncols=columns, handlelength=2.2, columnspacing=1.2, borderpad=0)
     return figure
 
 
@@ -218,8 +219,7 @@ def curve_metrics(document: Document, metrics: Iterable[str]) -> list[str]:
 
 def global_level(document: Document, metric: str) -> float | None:
     """Global Elo never learns: its one value, on the prompts that the curves were measured on."""
-    level: float | None = document["cross_validated"]["global_elo"][metric]["mean"]
-    return level
+    return cast("float | None", document["cross_validated"]["global_elo"][metric]["mean"])
 
 
 def curve_limits(document: Document, metrics: Iterable[str]) -> tuple[float, float]:

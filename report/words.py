@@ -108,14 +108,6 @@ def people(count: int) -> str:
     return f"{count} {'person' if count == 1 else 'people'}"
 
 
-def shortened(items: Sequence[str], most: int = 12) -> list[str]:
-    """The top and the bottom of a long list, how many are left out between them."""
-    half = most // 2
-    if len(items) <= most:
-        return list(items)
-    return [*items[:half], f"… ({len(items) - 2 * half} more) …", *items[-half:]]
-
-
 def anything(value: object) -> str:
     """Any single value of the results: a figure, yes or no, a text, or "–"."""
     if isinstance(value, bool):
@@ -156,8 +148,10 @@ def systems(document: Document) -> list[str]:
     return [s for s in SYSTEMS if s in document["cross_validated"] and not (alone and s.startswith("shared_"))]
 
 
-def unranked(document: Document) -> str:
-    """Why most metrics are missing on votes; empty where none is, or where nothing was decided at all."""
+def missing(document: Document) -> str:
+    """Why rows, tables or charts are left out; empty where nothing is."""
+    if not metrics(document):
+        return "Tables and charts of the methods are left out, for they would be empty."
     if metrics(document) != ["ranking_accuracy"]:
         return ""
     return (
@@ -244,11 +238,9 @@ def recommended(document: Document) -> str:
     }
     against = "; ".join(f"minus {SYSTEMS[rival]} {_tested(gain)}" for rival, gain in gains.items())
     name = "τ" if document["people"] is None else METRICS[document["main_metric"]].lower()
-    why = (
-        f"surely better than {' and '.join(SYSTEMS[rival] for rival in beaten)}"
-        if beaten
-        else "the default, which knows both models and texts: no difference to the two others is sure"
-    )
+    why = "the default, which knows both models and texts: no difference to the two others is sure"
+    if beaten:
+        why = f"surely better than {' and '.join(SYSTEMS[rival] for rival in beaten)}"
     return f"Recommended for --rank: {taken}, {why}. The combined system in {name}: {against}."
 
 
@@ -295,11 +287,6 @@ def ceiling(document: Document) -> str:
         f"{number(two['share'])} of {two['pairs']}; the majority of all others on the same pair is right in "
         f"{number(others['share'])} of {others['votes']} votes."
     )
-
-
-def nothing_measured(document: Document) -> str:
-    """Why tables and charts are left out; empty where something was measured."""
-    return "" if metrics(document) else "Tables and charts of the methods are left out, for they would be empty."
 
 
 # ── The hypotheses ───────────────────────────────────────────────────────────────────────────────────────

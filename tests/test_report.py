@@ -304,8 +304,8 @@ def test_lines_have_at_most_eighty_columns_and_cells_stay_apart(printed: Printed
 
 def test_a_long_list_of_models_is_shortened_to_its_top_and_bottom(printed: Printed) -> None:
     names = [f"m{i}" for i in range(13)]
-    assert words.shortened(names[:12]) == names[:12]
-    assert words.shortened(names) == [*names[:6], "… (1 more) …", *names[7:]]
+    assert console.shortened(names[:12]) == names[:12]
+    assert console.shortened(names) == [*names[:6], "… (1 more) …", *names[7:]]
     said = "\n".join(printed(console.print_final, sample.many_models()))
     assert said.count("/5-instruct") == said.count("/34-instruct") == 2, "names, and their ratings"
     assert "/6-instruct" not in said
