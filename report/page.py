@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import config
 from core.files import write_atomically
 from report import answer, answer_plot, plots, words
-from report.words import METRICS, SYSTEMS, Document, plain
+from report.words import METRICS, SYSTEMS, Document
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from markupsafe import Markup
 
 TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
 TEMPLATE = "report.html.j2"
@@ -105,7 +104,7 @@ def _environment() -> Environment:
     )
     for show in (words.number, words.interval, words.p_value):
         environment.filters[show.__name__] = _typeset(show)
-    environment.filters.update(anything=words.anything, rating=words.rating, said=_said)
+    environment.filters.update(anything=words.anything, rating=words.rating, parts=_parts)
     return environment
 
 
@@ -123,13 +122,10 @@ def _typeset(show: Callable[..., str]) -> Callable[..., str]:
     return lambda *values, **options: show(*values, **options).replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _said(text: str) -> Markup:
-    """A sentence in which neither an option's name ("--rank") nor a percentage is broken at a line's end."""
-    from markupsafe import Markup
-
-    whole = Markup('<span class="whole">{}</span>')
-    parts = re.split(r"(--\w+)", plain(text).replace(" %", "\N{NO-BREAK SPACE}%"))
-    return Markup("").join(whole.format(part) if i % 2 else part for i, part in enumerate(parts))
+def _parts(text: str) -> list[str]:
+    """A sentence cut at the names of options ("--rank"), which are every second part, so that neither they nor a
+    percentage are broken at a line's end."""
+    return re.split(r"(--\w+)", text.replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
 # ── Charts ───────────────────────────────────────────────────────────────────────────────────────────────
