@@ -1,7 +1,7 @@
 """What a system chooses for itself, System A its K and System B its epochs: on inner prompts of its own training set.
 
-Chosen anew at every doubling of the preferences, on the first 160, 320, … of them: a longer set chooses like a shorter
-one that begins the same, and never by what comes later. What is tested on is in no training set.
+Chosen anew whenever there are a quarter more preferences, on the first 160, 200, 250, … of them: a longer set chooses
+like a shorter one that begins the same, and never by what comes later. What is tested on is in no training set.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Part(NamedTuple):
 
 
 def beginning(s: TrainingSet) -> TrainingSet | None:
-    """The first 160, 320, … preferences, by which ``s`` chooses; None where it has fewer, or all on one prompt."""
+    """The first 160, 200, … preferences, by which ``s`` chooses; None where it has fewer, or all on one prompt."""
     n = CHOOSE_FROM
-    while 2 * n <= len(s.preferences):
-        n *= 2
+    while n + n // 4 <= len(s.preferences):
+        n += n // 4
     first = s.preferences[:n]
     return (
         None if len(first) < n or len({p.prompt_id for p in first}) < 2 else dataclasses.replace(s, preferences=first)

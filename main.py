@@ -24,7 +24,7 @@ except (TypeError, ValueError) as error:  # it is made to be edited: a field tha
     print(f"config.py can't be used: {error}. Put that entry right and run again.", file=sys.stderr)
     sys.exit(2)
 
-from cli.flags import check_combination, command_like, configure, parse
+from cli.flags import check_combination, configure, parse
 from core.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
             origin=learned.made_from(job, run.base_model), document=document,
         )  # fmt: skip
     console.print_points(document)
-    console.print_final(document)
+    console.print_final(document, told=run.notes)
     console.print_ablation(document)
-    console.print_answer(document)
-    print("\nWritten: " + ", ".join(map(str, paths)))
+    console.print_answer(document, run.ask)
+    console.print_files(paths)
     return data, document
 
 
@@ -96,14 +96,15 @@ def about(job: Job, run: Run, features: Features, ratings: Mapping[str, Rating])
 
 def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, command: str) -> int:
     """The experiment for each persona; with ``--persona all`` also what they have in common."""
-    from cli import check, compare, preflight
+    from cli import check, compare, preflight, rank
     from report import console
 
     jobs, done = preflight.every_job(args, backend, params), []
     if args.quick:
         print("\n".join(check.cost_lines(jobs, preflight.costs(args, backend, params))))
     for job in jobs:
-        run = preflight.how_to_run(args, backend, command, job.name)
+        ask = "" if args.quick or backend.given else rank.command(args, job.name)
+        run = replace(preflight.how_to_run(args, backend, command, job.name), ask=ask)
         console.print_header(job.name, run.label, run.notes)
         done.append(run_persona(job, run, backend.ratings))
     if args.persona == "all":
@@ -114,7 +115,7 @@ def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, co
 
 def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
     """The experiment on people's votes in the place of a simulated persona's."""
-    from cli import earlier, learned, preflight
+    from cli import earlier, learned, preflight, rank
     from core.files import lock
     from people import run as people
 
@@ -128,13 +129,11 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
 
         return show(args.preferences, votes)
     with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
-        run = preflight.how_to_read(args, command, [name])
+        run = replace(preflight.how_to_read(args, command, [name]), ask=rank.command(args, name))
         document, kept = people.run(name, votes, params, run, refresh=bool(args.refresh))
         base = document["base_model"]
         origin = learned.made_from_votes(args.preferences, votes.models, len(votes.prompts), base, run.cache_dir)
         learned.keep(run.cache_dir, name, *kept.systems, ratings=kept.ratings, origin=origin, document=document)
-        ask = command_like(["--persona", name, "--rank", "PROMPT"], args, ("cache_dir",))
-        print(f"Which of these models for a prompt? {ask}")
     return 0
 
 

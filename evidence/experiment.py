@@ -183,6 +183,10 @@ def evaluate(
         rival: hypotheses.improvement(crossed, plan.folds, params.random_seed, better="combined", worse=rival)
         for rival in ("elo_offset", "reward_model")
     }
+    taken, beaten = hypotheses.recommended(
+        {rival: found["kendall_tau"] for rival, found in over.items()},
+        {rival: table[rival]["kendall_tau"]["mean"] for rival in over},
+    )
     tau = gains["kendall_tau"]
     inflation = 1.0 + params.folds / (params.folds - 1.0)
     return Findings(
@@ -195,10 +199,8 @@ def evaluate(
         improvement=hypotheses.improvement_json(gains),
         winner=winner(tau),
         comparisons={f"combined-{rival}": hypotheses.improvement_json(found) for rival, found in over.items()},
-        recommended=hypotheses.recommended(
-            {rival: found["kendall_tau"] for rival, found in over.items()},
-            {rival: table[rival]["kendall_tau"]["mean"] for rival in over},
-        ),
+        recommended=taken,
+        better_than=beaten,
         stronger_baselines=tuple(hypotheses.stronger_baselines(crossed, plan.folds, params.random_seed)),
         prompts_needed=prompts_needed(tau.difference, tau.sd, inflation=inflation) if tau else None,
         learning_curve=points,
