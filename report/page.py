@@ -60,7 +60,7 @@ def render_report(document: Document) -> str:
         charts=_charts(document),
         prompt_rows=_by_difference(document),
         people=sorted(people, key=lambda row: -int(row["votes"]))[:SHOWN_PEOPLE],
-        judged={QUALITY[key]: value for key, value in document["judge_quality"].items() if key in QUALITY and value is not None},
+        judged={title: value for key, title in QUALITY.items() if (value := document["judge_quality"].get(key)) is not None},
         held_out=_held_out(document),
         shown_systems=systems,
         curve_remark=plots.curve_remark(document),

@@ -142,11 +142,11 @@ def test_a_quick_run_says_its_calls_first_and_leaves_what_was_learned(
 
 @pytest.mark.parametrize("by_model", [False, True], ids=["prompt-specific", "one order of models"])
 def test_planted_tastes_are_recovered_by_the_right_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_model: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str, by_model: bool
 ) -> None:
     with FakeOllama(brain=Judge(by_model=by_model)) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
-        assert run(tmp_path, "--base_model", "embedded", "--concurrency", "8") == 0
+        assert run(tmp_path, "--base_model", tiny_base, "--concurrency", "8") == 0
     found = results(tmp_path)
     tau = {name: metrics["kendall_tau"]["mean"] for name, metrics in found["cross_validated"].items()}
     if by_model:

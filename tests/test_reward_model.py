@@ -347,7 +347,7 @@ def test_noise_is_trained_on_more_briefly_and_later_preferences_change_no_earlie
     clear, noise = (len(model(**changes).fit(noisy(f), prompt_ids=TRAIN).history) for f in (0.0, 0.5))
     assert noise < clear <= 10
     turned = [dataclasses.replace(p, outcome=1.0 - p.outcome) if i >= 160 else p for i, p in enumerate(WANTED)]
-    sets = [TrainingSet.of(votes[:n], TRAIN) for votes in (WANTED, turned) for n in (159, 160, 300)]
+    sets = [TrainingSet.of(votes[:n], TRAIN) for votes in (WANTED, turned) for n in (159, 160, 199)]
     lengths = [len(fitted.history) for fitted in model(**changes).fit_many(sets)]
     assert lengths[0] == 10, "few are trained on for all epochs"
     assert len({*lengths[1:3], *lengths[4:]}) == 1
