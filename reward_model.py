@@ -114,7 +114,8 @@ class RewardModel(Ranker):
 
     def _reward(self, pooled: np.ndarray, base_score: np.ndarray) -> np.ndarray:
         base, inputs = self._base(self._view, base_score), self._inputs(self._view, pooled)
-        return np.asarray(_rewards([self._head], base, inputs, self._params.base_reach)[0])
+        with one_thread():
+            return np.asarray(_rewards([self._head], base, inputs, self._params.base_reach)[0])
 
     # ── What a training looks at ──
 
@@ -303,6 +304,5 @@ def _rewards(heads: Sequence[Head], base: np.ndarray, inputs: np.ndarray, reach:
 
     stacked = {name: torch.from_numpy(np.stack([head[name] for head in heads])) for name in heads[0]}
     n, wide = len(heads), (torch.from_numpy(base)[None, None], torch.from_numpy(inputs)[None])
-    with one_thread():
-        found = rewards(stacked, wide[0].expand(n, -1, -1), wide[1].expand(n, -1, -1), reach)
+    found = rewards(stacked, wide[0].expand(n, -1, -1), wide[1].expand(n, -1, -1), reach)
     return np.asarray(found.numpy(), np.float64)

@@ -61,8 +61,8 @@ class View:
 def within(values: NDArray[Any], groups: NDArray[np.intp]) -> Array:
     """Deviations [n, d] from the mean of each one's group [n]."""
     _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(size), values.shape[1]))
-    np.add.at(sums, group, values)
+    order = np.argsort(group, kind="stable")
+    sums = np.add.reduceat(values[order].astype(np.float64), np.cumsum(size) - size, axis=0)
     return np.asarray(values - (sums / size[:, None])[group])
 
 

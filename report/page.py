@@ -43,6 +43,7 @@ def render_report(document: Document) -> str:
     """The report's HTML."""
     several = document["people"] is not None and document["counts"]["users"] > 1
     systems = words.systems(document)
+    quality = document["judge_quality"]
     people = [
         row
         for row in (document["people"]["by_person"] if several else [])
@@ -60,7 +61,9 @@ def render_report(document: Document) -> str:
         charts=_charts(document),
         prompt_rows=_by_difference(document),
         people=sorted(people, key=lambda row: -int(row["votes"]))[:SHOWN_PEOPLE],
-        judged={title: value for key, title in QUALITY.items() if (value := document["judge_quality"].get(key)) is not None},
+        judged={
+            title: value for key, title in QUALITY.items() if (value := document["judge_quality"].get(key)) is not None
+        },
         held_out=_held_out(document),
         shown_systems=systems,
         curve_remark=plots.curve_remark(document),
