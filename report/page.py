@@ -61,9 +61,7 @@ def render_report(document: Document) -> str:
         charts=_charts(document),
         prompt_rows=_by_difference(document),
         people=sorted(people, key=lambda row: -int(row["votes"]))[:SHOWN_PEOPLE],
-        judged={
-            title: value for key, title in QUALITY.items() if (value := document["judge_quality"].get(key)) is not None
-        },
+        judged={title: quality[key] for key, title in QUALITY.items() if quality.get(key) is not None},
         held_out=_held_out(document),
         shown_systems=systems,
         curve_remark=plots.curve_remark(document),
