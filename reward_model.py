@@ -217,23 +217,22 @@ def chosen_epochs(models: Sequence[RewardModel], sets: Sequence[TrainingSet]) ->
     epochs = [model._params.max_epochs for model in models]
     choosing: dict[tuple[int, TrainingSet], list[int]] = defaultdict(list)
     for i, (model, s) in enumerate(zip(models, sets, strict=True)):
-        if model._params.inner_folds > 1 and (first := inner_choice.beginning(s)):
+        choosable = min(model._params.inner_folds, model._params.max_epochs) > 1
+        if choosable and (first := inner_choice.beginning(s)):
             choosing[id(model), first].append(i)
-    parts = [
-        (key, models[chosen[0]], part)
-        for key, chosen in choosing.items()
-        for params in [models[chosen[0]]._params]
-        for part in inner_choice.parts(key[1], params.inner_folds, params.random_seed)
-    ]
+    parts = []
+    for key, chosen in choosing.items():
+        model = models[chosen[0]]
+        found = inner_choice.parts(key[1], model._params.inner_folds, model._params.random_seed)
+        parts += [(key, model, part) for part in found]
     most = [model._params.max_epochs for _, model, _ in parts]
     trained = _train([m for _, m, _ in parts], [part.training for *_, part in parts], most, each_epoch=True)
     losses: dict[tuple[int, TrainingSet], list[np.ndarray]] = defaultdict(list)
-    for (key, model, part), (texts, heads, _) in zip(parts, trained, strict=True):
-        a, b = (
-            _rewards(heads, texts.base[rows], texts.inputs[rows], model._params.base_reach)
-            for rows in model._rows(part.tests).T
-        )
-        losses[key] += inner_choice.cross_entropies(a - b, part.tests)
+    with one_thread():
+        for (key, model, part), (texts, heads, _) in zip(parts, trained, strict=True):
+            rows, reach = model._rows(part.tests).T, model._params.base_reach
+            a, b = (_rewards(heads, texts.base[side], texts.inputs[side], reach) for side in rows)
+            losses[key] += inner_choice.cross_entropies(a - b, part.tests)
     for key, chosen in choosing.items():
         for i in chosen:
             epochs[i] = int(inner_choice.good_enough(losses[key]).argmax()) + 1
