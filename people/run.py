@@ -27,7 +27,7 @@ from core.findings import About, Answer, Findings, Run
 from core.records import Rating
 from elo_system import EloSystem
 from people.ballots import Crowd, Ratings, tabulate
-from people.scores import findings
+from people.findings import findings
 from people.standings import who_is_best
 from people.training import curve_counts, learned, predict
 from people.votes import Votes, load_votes
