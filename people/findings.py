@@ -18,6 +18,7 @@ from people.scores import (
     ACCURACY,
     BASELINES,
     CONTENDERS,
+    STARTS,
     Predicted,
     Scored,
     Values,
@@ -33,9 +34,6 @@ from report.words import SYSTEMS, p_value
 from reward_model import EpochLoss
 
 RIVALS = ("elo_offset", "reward_model")  # of the combined system
-STARTS = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined": "shared_combined"}
-"""What each system knows of a person before their first vote."""
-
 NEEDS_CURVES = "Sample efficiency needs learning curves of all systems: run with --incremental."
 UNSEEN = "Generalization to unseen models is tested on personas, not on votes."
 NO_VOTES = "Nobody has both own votes to learn from and decided votes to be tested on."

@@ -31,6 +31,8 @@ BASELINES = (
     "longest_response",
     "random",
 )
+STARTS = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined": "shared_combined"}
+"""What each system knows of a person before their first vote."""
 
 
 @dataclass(frozen=True, slots=True)

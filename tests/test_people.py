@@ -29,6 +29,7 @@ from people import run as people
 from people import scores as ps
 from people.ballots import Crowd, leave_one_out, strengths, tabulate
 from people.ceiling import ceiling
+from people.findings import NEEDS_CURVES
 from people.training import curve_counts, predict
 from people.votes import SCORE_COLUMNS, VOTE_COLUMNS, Votes
 
@@ -439,7 +440,7 @@ def test_one_person_who_scored_whole_prompts_is_their_own_persona_and_has_tau(
     assert found["cross_validated"]["shared_reward"]["ranking_accuracy"]["mean"] == 0.5
     assert found["cross_validated"]["reward_model"]["ranking_accuracy"]["mean"] > 0.6
     assert all(cell["mean"] is not None for cell in found["cross_validated"]["reward_model"].values())
-    assert found["hypotheses"]["sample_efficiency"]["reason"] == ps.NEEDS_CURVES
+    assert found["hypotheses"]["sample_efficiency"]["reason"] == NEEDS_CURVES
     state = json.loads((tmp_path / "cache" / "elo_state_votes_me.json").read_text(encoding="utf-8"))
     assert state["updates"] == found["counts"]["votes"], "what is kept has learned from every vote"
 
