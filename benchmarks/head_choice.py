@@ -1,6 +1,6 @@
 """Which head: pooling, hidden width, components, scale, reach, decay, λ, epochs. Prints a Markdown table.
 
-    python benchmarks/head_choice.py                # 12 worlds a cell, minutes
+    python benchmarks/head_choice.py                # 10 worlds a cell, a quarter of an hour
 
 Kendall's τ on prompts that no training saw, in planted worlds like those of combined_worlds.py but of other draws: what
 is chosen here is never chosen on the recorded personas, nor on human votes, which are reported elsewhere.
@@ -60,7 +60,7 @@ def taus(world: World, changes: dict[str, object]) -> list[float]:
 def main() -> None:
     """Measure every variant in every world."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=int, default=12)
+    parser.add_argument("--worlds", type=int, default=10)
     parser.add_argument("--cache_dir", type=Path, default=config.ROOT / "cache")
     args = parser.parse_args()
     runs = [recorded(persona, args.cache_dir) for persona in config.PERSONAS]
