@@ -111,6 +111,7 @@ class Combined(Ranker):
             View.of(self._states[nothing], self._base_score[nothing], nothing, params.components)
         )
         self._belief: Belief | None = None
+        self._blanks: dict[tuple[tuple[str, ...], str | None], Learned] = {}  # kept: a view costs more than a few votes
 
     @property
     def spreads(self) -> Spreads:
@@ -213,13 +214,12 @@ class Combined(Ranker):
 
     def _problems(self, sets: Sequence[TrainingSet], start: Sequence[Self] | None) -> list[Learned]:
         """Every fit before it is solved, its coefficients at their prior mean."""
-        unfitted: dict[tuple[tuple[str, ...], str | None], Learned] = {}
         prepared = []
         for i, s in enumerate(sets):
             key = s.prompt_ids, s.held_out
-            if start is None and key not in unfitted:
-                unfitted[key] = self._unfitted(self._view(s))
-            blank = unfitted[key] if start is None else start[i]._learned
+            if start is None and key not in self._blanks:
+                self._blanks[key] = self._unfitted(self._view(s))
+            blank = self._blanks[key] if start is None else start[i]._learned
             ids = tuple(dict.fromkeys([*s.prompt_ids, *(p.prompt_id for p in s.preferences)]))
             problem = Problem.of(blank.inputs, self._pairs(s.preferences, ids), blank.coefficients)
             prepared.append(dataclasses.replace(blank, problem=problem, prompt_ids=ids))
@@ -297,7 +297,7 @@ class Combined(Ranker):
             "base": self._features.base,
             "base_scale": learned.view.base_scale,
             "models": self._models,
-            "spreads": learned.spreads,
+            "spreads": self.spreads,
             "trust": belief.trust,
             "residual": belief.residual,
             "params": dataclasses.asdict(self._params),

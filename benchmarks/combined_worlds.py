@@ -289,7 +289,8 @@ def print_row(name: str, tau: dict[str, Values], groups: Sequence[Hashable] | No
     """Means and paired differences; ``groups``: of values that come from a cross-validation."""
 
     def difference(x: str, y: str) -> str:
-        found = paired_difference(tau[x].tolist(), tau[y].tolist(), 0, groups, folds=groups and ExperimentConfig().folds)
+        folds = ExperimentConfig().folds if groups else None
+        found = paired_difference(tau[x].tolist(), tau[y].tolist(), 0, groups, folds=folds)
         return f"{found.difference:+.3f} [{found.ci95[0]:+.3f}, {found.ci95[1]:+.3f}]" if found else ""
 
     a, b, c, base = SYSTEMS

@@ -240,8 +240,8 @@ def belief_of(problem: Problem, coefficients: Array, tau: Array, folds: Sequence
     texts' residuals, which flatten σ: given them it is κ √(1 + π σ² / 4), by σ ≈ Φ(√(π/8) ·) (MacKay, "The evidence
     framework applied to classification networks", Neural Computation 4, 1992).
 
-    TRUST_SPREAD (of 0.5, 1, 2), that factor and that σ² is never 0 were chosen on 24 planted worlds a kind, seeds 1000 to
-    1023 of benchmarks/combined_worlds.py, by the mean distance of chances said and what happened.
+    TRUST_SPREAD (of 0.5, 1, 2), that factor and that σ² is never 0 were chosen by the mean distance of chances said and
+    what happened, on 24 planted worlds a kind: seeds 1000 to 1023 of benchmarks/combined_worlds.py.
     """
     pairs, trust, residual = problem.pairs, 1.0, RESIDUAL_EXPECTED
     margins = problem.differences @ coefficients
