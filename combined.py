@@ -9,7 +9,7 @@ P(a ≻ b | x) = σ(s_a − s_b),  s(x, m, y) = α·g_m + θ_m + β·b(x, y) + w
 g: the global rating in logits, centred on the contestants (unrated: 0). b: the base's score over its spread within
 prompts. φ: the pooled states, each over its spread within prompts, all at one scale (‖φ‖² is 1 in the mean), rotated to
 their principal axes but not whitened. Maximum a posteriori with prior means α = 1, θ = 0, β = 1, w = 0: before any
-preference it is the Arena and the untouched base.
+preference it is the Arena and the untouched base. Measured in docs/combined.md.
 
 How far each part may move (τ, ``Spreads``) comes from a fit's own preferences by MacKay's updates ("Bayesian
 interpolation", Neural Computation 4, 1992) inside the Newton iterations. Chosen on planted worlds like those of

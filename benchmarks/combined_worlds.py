@@ -278,7 +278,7 @@ def show(rows: dict[str, Any], personas: Sequence[str]) -> None:
     if groups:
         print_row("recorded: all personas", {s: np.concatenate(v) for s, v in pooled.items()}, groups)
     print("\nChances to be the best: said, what happened, how often said")
-    for title, kinds in {"all worlds": tuple(KINDS), "nothing to learn": tuple(KINDS)[-2:]}.items():
+    for title, kinds in {"something to learn": tuple(KINDS)[:-2], "nothing": tuple(KINDS)[-2:]}.items():
         for n in COUNTS:
             pairs = [c for key, row in rows.items() if key.rsplit("/", 1)[0] in kinds for c in row["chances"][str(n)]]
             if pairs:
