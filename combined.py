@@ -9,7 +9,7 @@ P(a ≻ b | x) = σ(s_a − s_b),  s(x, m, y) = α·g_m + θ_m + β·b(x, y) + w
 g: the global rating in logits, centred on the contestants (unrated: 0). b: the base's score over its spread within
 prompts. φ: the pooled states, each over its spread within prompts, all at one scale (‖φ‖² is 1 in the mean), rotated to
 their principal axes but not whitened. Maximum a posteriori with prior means α = 1, θ = 0, β = 1, w = 0: before any
-preference it is the Arena and the untouched base.
+preference it is the Arena and the untouched base. Measured in docs/combined.md.
 
 How far each part may move (τ, ``Spreads``) comes from a fit's own preferences by MacKay's updates ("Bayesian
 interpolation", Neural Computation 4, 1992) inside the Newton iterations. Chosen on planted worlds like those of
@@ -111,6 +111,7 @@ class Combined(Ranker):
             View.of(self._states[nothing], self._base_score[nothing], nothing, params.components)
         )
         self._belief: Belief | None = None
+        self._blanks: dict[tuple[tuple[str, ...], str | None], Learned] = {}  # kept: a view costs more than a few votes
 
     @property
     def spreads(self) -> Spreads:
@@ -213,13 +214,12 @@ class Combined(Ranker):
 
     def _problems(self, sets: Sequence[TrainingSet], start: Sequence[Self] | None) -> list[Learned]:
         """Every fit before it is solved, its coefficients at their prior mean."""
-        unfitted: dict[tuple[tuple[str, ...], str | None], Learned] = {}
         prepared = []
         for i, s in enumerate(sets):
             key = s.prompt_ids, s.held_out
-            if start is None and key not in unfitted:
-                unfitted[key] = self._unfitted(self._view(s))
-            blank = unfitted[key] if start is None else start[i]._learned
+            if start is None and key not in self._blanks:
+                self._blanks[key] = self._unfitted(self._view(s))
+            blank = self._blanks[key] if start is None else start[i]._learned
             ids = tuple(dict.fromkeys([*s.prompt_ids, *(p.prompt_id for p in s.preferences)]))
             problem = Problem.of(blank.inputs, self._pairs(s.preferences, ids), blank.coefficients)
             prepared.append(dataclasses.replace(blank, problem=problem, prompt_ids=ids))
@@ -297,7 +297,7 @@ class Combined(Ranker):
             "base": self._features.base,
             "base_scale": learned.view.base_scale,
             "models": self._models,
-            "spreads": learned.spreads,
+            "spreads": self.spreads,
             "trust": belief.trust,
             "residual": belief.residual,
             "params": dataclasses.asdict(self._params),

@@ -26,6 +26,30 @@ status = main.main(sys.argv[1:])
 print("FORWARDS", count[0])
 raise SystemExit(status)
 """
+SHARES = """
+import inspect, sys, time
+import main
+from combined import Combined
+from reward_model import RewardModel
+spent, inside = {Combined: 0.0, RewardModel: 0.0}, []
+def timed(kind, method):
+    def outermost(*args, **kwargs):
+        inside.append(kind)
+        start = time.perf_counter()
+        try:
+            return method(*args, **kwargs)
+        finally:
+            inside.pop()
+            spent[kind] += 0.0 if inside else time.perf_counter() - start
+    return outermost
+for kind in spent:
+    for name, method in list(vars(kind).items()):
+        if inspect.isfunction(method):
+            setattr(kind, name, timed(kind, method))
+status = main.main(sys.argv[1:])
+print("SECONDS", *spent.values())
+raise SystemExit(status)
+"""
 
 
 def python(*arguments: str) -> str:
@@ -51,7 +75,7 @@ def rows(quick: bool) -> list[Row]:
 
 
 def run_rows(folder: Path, pairs: int) -> list[Row]:
-    """A default run from empty caches, then with another λ on full ones."""
+    """A default run from empty caches, then with another λ on full ones, then with all points of the curves."""
     places = ("--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results"))
     forwards = [
         int(re.findall(r"FORWARDS (\d+)", python("-c", COUNTING, *RUN, *places, "--lambda_reg", weight))[-1])
@@ -74,4 +98,14 @@ def run_rows(folder: Path, pairs: int) -> list[Row]:
         "run on full caches, another λ / importing torch and matplotlib, s", full,
         lambda: seconds(lambda: python("-c", "import torch, matplotlib.pyplot")), pairs, "<= 4",
     )  # fmt: skip
-    return [once, none, again]
+    shares: list[str] = []
+
+    def combined() -> float:
+        shares[:] = python("-c", SHARES, *RUN, *places, "--incremental").rsplit("SECONDS ", 1)[1].split()
+        return float(shares[0])
+
+    share = compare(
+        "System C's whole share of an incremental run / System B's, s", combined, lambda: float(shares[1]),
+        pairs, "<= 1",
+    )  # fmt: skip
+    return [once, none, again, share]

@@ -21,7 +21,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +43,7 @@ from core.records import GroundTruth, Preference
 from data_generation import make_data
 from elo_system import EloSystem
 from evidence.baselines import BaseReward, BradleyTerry
+from evidence.intervals import paired_difference
 from llm.embedded import EmbeddedModel
 from reward_model import RewardModel
 from stages.tasks import Job
@@ -119,6 +120,8 @@ KINDS = {
     "ρ = 0.3": Kind(0.3),
     "ρ = 0.6": Kind(0.6),
     "models only, ρ = 1": Kind(1.0),
+    "texts only, base of τ 0.27": Kind(0.0, base_tau=0.27),
+    "texts only, base of τ 0.54": Kind(0.0, base_tau=0.54),
     "ρ = 0.3, base of τ 0.27": Kind(0.3, base_tau=0.27),
     "ρ = 0.3, base of τ 0.54": Kind(0.3, base_tau=0.54),
     "ρ = 0.3, half hidden": Kind(0.3, hidden=0.5),
@@ -220,7 +223,7 @@ def measure(world: World) -> dict[str, Any]:
 
 
 def cross_validated(run: Recorded, seed: int) -> dict[str, Any]:
-    """τ of each system on every prompt, over the folds of this seed."""
+    """τ of each system on every prompt, over the folds of this seed, and the prompt's fold."""
     ids = list(dict.fromkeys(p.prompt_id for p in run.preferences))
     models = list(dict.fromkeys(model for _, model in run.features.index))
     ratings = BradleyTerry(models).fit(run.readers).scores(ids[0])
@@ -236,9 +239,13 @@ def cross_validated(run: Recorded, seed: int) -> dict[str, Any]:
     reward, combined = (system(run.features, ratings, params) for system in (RewardModel, Combined))
     systems: list[Ranker] = [EloSystem(ratings), reward, combined]
     votes = evaluation.shuffled(run.preferences, seed)
-    crossed = evaluation.cross_validate(systems, votes, truths, evaluation.folds(ids, params.folds, seed))
+    folds = evaluation.folds(ids, params.folds, seed)
+    crossed = evaluation.cross_validate(systems, votes, truths, folds)
     ordered = [p for p in ids if p in crossed["combined"]]
-    return {"tau": {name: [by_prompt[p].kendall_tau for p in ordered] for name, by_prompt in crossed.items()}}
+    return {
+        "tau": {name: [by_prompt[p].kendall_tau for p in ordered] for name, by_prompt in crossed.items()},
+        "fold": [next(i for i, fold in enumerate(folds) if p in fold) for p in ordered],
+    }
 
 
 # ── The table ────────────────────────────────────────────────────────────────────────────────────────────
@@ -246,41 +253,50 @@ def cross_validated(run: Recorded, seed: int) -> dict[str, Any]:
 SYSTEMS = ("elo_offset", "reward_model", "combined", "base_reward")
 
 
-def interval(differences: Values) -> str:
-    """Mean and 95 % interval of differences, world by world or prompt by prompt."""
-    half = 1.96 * differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else np.nan
-    return f"{differences.mean():+.3f} ± {half:.3f}"
-
-
 def show(rows: dict[str, Any], personas: Sequence[str]) -> None:
-    """Print what there is."""
-    print("| | A | B | C | base alone | C − A | C − B |\n|---|---|---|---|---|---|---|")
+    """Print what there is. Intervals are those of evidence/intervals.py.
+
+    Worlds are independent. A prompt's value is its mean over the draws of the folds, of which one makes the groups of a
+    persona's row; over all personas a group is a persona, since over the draws all of its prompts train each other.
+    """
+    head = ("", "A", "B", "C", "base alone", "C − A", "C − B", "B − base", "C − base")
+    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for name in KINDS:
         found = [row["tau"] for key, row in rows.items() if key.startswith(f"{name}/")]
         if found:
             print_row(f"{name} ({len(found)} worlds)", {s: np.array([f[s] for f in found]) for s in SYSTEMS})
     pooled: dict[str, list[Values]] = {s: [] for s in SYSTEMS[:3]}
+    groups: list[str] = []
     for persona in personas:
-        draws = [row["tau"] for key, row in rows.items() if key.startswith(f"{persona}/")]
+        draws = [row for key, row in rows.items() if key.startswith(f"{persona}/")]
         if draws:
-            by_prompt = {s: np.mean([draw[s] for draw in draws], axis=0) for s in pooled}
-            print_row(f"recorded: {persona} ({len(draws)} draws of the folds)", by_prompt)
+            by_prompt = {s: np.mean([draw["tau"][s] for draw in draws], axis=0) for s in pooled}
+            print_row(f"recorded: {persona} ({len(draws)} draws of the folds)", by_prompt, draws[0]["fold"])
+            groups += [persona] * len(draws[0]["fold"])
             for s, values_ in by_prompt.items():
                 pooled[s].append(values_)
-    if pooled["combined"]:
-        print_row("recorded: all personas", {s: np.concatenate(v) for s, v in pooled.items()})
+    if groups:
+        print_row("recorded: all personas", {s: np.concatenate(v) for s, v in pooled.items()}, groups)
     print("\nChances to be the best: said, what happened, how often said")
-    for title, kinds in {"all worlds": tuple(KINDS), "nothing to learn": tuple(KINDS)[-2:]}.items():
+    for title, kinds in {"something to learn": tuple(KINDS)[:-2], "nothing": tuple(KINDS)[-2:]}.items():
         for n in COUNTS:
             pairs = [c for key, row in rows.items() if key.rsplit("/", 1)[0] in kinds for c in row["chances"][str(n)]]
             if pairs:
                 print(f"| {title}, {n} preferences | {calibration(np.array(pairs, dtype=np.float64))} |")
 
 
-def print_row(name: str, tau: dict[str, Values]) -> None:
+def print_row(name: str, tau: dict[str, Values], groups: Sequence[Hashable] | None = None) -> None:
+    """Means and paired differences; ``groups``: of values that come from a cross-validation."""
+
+    def difference(x: str, y: str) -> str:
+        folds = ExperimentConfig().folds if groups else None
+        found = paired_difference(tau[x].tolist(), tau[y].tolist(), 0, groups, folds=folds)
+        return f"{found.difference:+.3f} [{found.ci95[0]:+.3f}, {found.ci95[1]:+.3f}]" if found else ""
+
+    a, b, c, base = SYSTEMS
     means = [f"{tau[s].mean():.3f}" if s in tau else "" for s in SYSTEMS]
-    a, b, c = (tau[s] for s in SYSTEMS[:3])
-    print("|", " | ".join([name, *means, interval(c - a), interval(c - b)]), "|")
+    with_base = [(b, base), (c, base)] if tau.get(base, np.zeros(1)).any() else []
+    print("|", " | ".join([name, *means, *(difference(x, y) for x, y in [(c, a), (c, b), *with_base])]), "|")
 
 
 def calibration(pairs: Values) -> str:

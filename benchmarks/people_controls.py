@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from config import EXPERIMENT_CONFIG
 from evidence.intervals import Difference
 from people import run as people
 from people import scores as ps
+from people import training
 from people.training import curve_counts, predict
 from people.votes import Votes, load_votes
 
@@ -61,6 +63,17 @@ def shuffled(votes: Votes, seed: int) -> Votes:
     return dataclasses.replace(votes, preferences=tuple(changed))
 
 
+def timed(part: Callable[..., None], spent: dict[str, float]) -> Callable[..., None]:
+    """This part of a training, its seconds of processor time counted."""
+
+    def counted(*args: object) -> None:
+        start = time.process_time()
+        part(*args)
+        spent[part.__name__] = spent.get(part.__name__, 0.0) + time.process_time() - start
+
+    return counted
+
+
 def report(title: str, votes: Votes, features: Features, cache_dir: Path) -> None:
     start = time.perf_counter()
     print(title, flush=True)
@@ -83,9 +96,14 @@ def main() -> None:
     parser.add_argument("--shuffles", type=int, default=5)
     parser.add_argument("--cache_dir", type=Path, default=Path("cache"))
     args = parser.parse_args()
+    spent: dict[str, float] = {}
+    training._train_heads, training._fit_combined = (
+        timed(part, spent) for part in (training._train_heads, training._fit_combined)
+    )
     if not args.file:
         world = World(args.people, args.votes_each, prompts=80, models=6, width=64, personal=args.personal)
         report(f"{args.people} people x {args.votes_each} votes", *world.draw(), args.cache_dir)
+        print("  processor time:", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items()))
         return
     votes = load_votes(args.file)
     features = compute_features(

@@ -109,9 +109,10 @@ def test_newton_finds_the_maximum_of_the_written_out_objective(count: int) -> No
 def test_sets_side_by_side_give_what_each_gives_alone_and_the_order_changes_nothing() -> None:
     sets = [TrainingSet.of(VOTES[:n], TRAIN, out) for n in (0, 7, 120) for out in (None, "c")]
     system = make()
-    for s, fitted in zip(sets, system.fit_many(sets), strict=True):
+    for s, fitted, again in zip(sets, system.fit_many(sets), system.fit_many(sets), strict=True):
         alone = make().fit(s.preferences[::-1], prompt_ids=s.prompt_ids, held_out=s.held_out)
         assert np.array_equal(all_scores(fitted), all_scores(alone))
+        assert np.array_equal(all_scores(fitted), all_scores(again))
     assert all_scores(system) == pytest.approx(all_scores(make()))  # self stays as it is
 
 
@@ -287,6 +288,7 @@ def test_any_votes_give_finite_scores_and_chances(
     assert all(np.isfinite(t) and t > 0.0 for t in fitted.spreads)
     chances = fitted.best_chances("p29", 100)
     assert sum(chances.values()) == pytest.approx(1.0)
+    assert fitted.belief().residual > 0.0  # else texts that are believed alike would be ordered by their place
 
 
 @pytest.mark.parametrize(
