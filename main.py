@@ -87,14 +87,16 @@ def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, co
     """The experiment for each persona; with ``--persona all`` also what they have in common."""
     from cli import check, compare, preflight
     from report import console
+    from scale.cluster import connect
 
     jobs, done = preflight.every_job(args, backend, params), []
     if args.quick:
         print("\n".join(check.cost_lines(jobs, preflight.costs(args, backend, params))))
-    for job in jobs:
-        run = preflight.how_to_run(args, backend, command, job.name)
-        console.print_header(job.name, run.label, run.notes)
-        done.append(run_persona(job, run, backend.ratings))
+    with connect(args.ray, args.cache_dir) as cluster:
+        for job in jobs:
+            run = replace(preflight.how_to_run(args, backend, command, job.name), cluster=cluster)
+            console.print_header(job.name, run.label, run.notes)
+            done.append(run_persona(job, run, backend.ratings))
     if args.persona == "all":
         documents = {job.name: document for job, (_, document) in zip(jobs, done, strict=True)}
         compare.run(jobs, [data for data, _ in done], documents, label=backend.label, results_dir=args.results_dir)
@@ -106,6 +108,7 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
     from cli import learned, preflight
     from core.files import lock
     from people import run as people
+    from scale.cluster import connect
 
     answers = args.own.answers
     name, votes = people.read(
@@ -115,8 +118,9 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
         from people.listing import show
 
         return show(args.preferences, votes)
-    with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
-        run = preflight.how_to_read(args, command, [name])
+    # only now: a file that can't be read leaves nothing behind
+    with lock(args.cache_dir), connect(args.ray, args.cache_dir) as cluster:
+        run = replace(preflight.how_to_read(args, command, [name]), cluster=cluster)
         document, kept = people.run(name, votes, params, run, refresh=bool(args.refresh))
         origin = learned.made_from_votes(votes.models, len(votes.prompts), document["base_model"], run.cache_dir)
         learned.keep(run.cache_dir, name, *kept.systems, ratings=kept.ratings, origin=origin, document=document)
