@@ -41,7 +41,7 @@ def kinds(asked: str) -> tuple[str, ...]:
 
 def room() -> float:
     """GiB that a base may take on the GPU, at two bytes a weight."""
-    return free_bytes() / GIB * 2 / Device.of(CUDA).dtype.itemsize
+    return free_bytes() / GIB * 2 / Device.of("cuda").dtype.itemsize
 
 
 @dataclass(frozen=True)

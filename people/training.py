@@ -12,7 +12,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 
 import numpy as np
 
@@ -194,7 +195,7 @@ def _score_personal(
 ) -> list[Array]:
     """What a head of one's own makes of the ``texts``, for each list of own votes; without votes it is the shared one.
 
-    ``start``: from which of the ``shared`` heads each goes on. ``strength`` multiplies the learning rate.
+    ``start``: from which of the ``shared`` heads each goes on, ascending. ``strength`` multiplies the learning rate.
     """
     params = dataclasses.replace(crowd.params, learning_rate=strength * crowd.params.learning_rate)
     heads = [model.with_params(params) for model in shared]
@@ -210,10 +211,14 @@ def _heads_scores(
     votes: Sequence[tuple[Preference, ...]],
     texts: Sequence[Ints],
 ) -> list[Array]:
-    """A block of people: their heads side by side, and each head's rewards of its texts."""
-    sets = [TrainingSet(own, prompt_ids) for own in votes]
-    heads = fit_together([shared[i] for i in start], sets, go_on=True)
-    return [_rewards(features, head, rows) for head, rows in zip(heads, texts, strict=True)]
+    """A block of people: the heads that go on from the same one side by side, and each head's rewards of its texts."""
+    found = list[Array]()
+    for number, people in groupby(zip(start, votes, texts, strict=True), key=itemgetter(0)):
+        _, voted, rows = zip(*people, strict=True)
+        sets = [TrainingSet(own, prompt_ids) for own in voted]
+        heads = fit_together([shared[number]] * len(sets), sets, go_on=True)
+        found += [_rewards(features, head, of) for head, of in zip(heads, rows, strict=True)]
+    return found
 
 
 def _rewards(features: Features, model: RewardModel, texts: Ints) -> Array:
