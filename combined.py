@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 import evaluation
 from base.features import Features
-from base.view import View, pool, view_of
+from base.view import View, pool
 from config import ExperimentConfig
 from core import pairwise
 from core.errors import MissingError, UsageError
@@ -108,7 +108,7 @@ class Combined(Ranker):
             self._model_of[row] = model
         nothing = np.zeros(0, np.intp)
         self._learned = self._unfitted(
-            view_of(self._states[nothing], self._base_score[nothing], nothing, params.components)
+            View.of(self._states[nothing], self._base_score[nothing], nothing, params.components)
         )
         self._belief: Belief | None = None
 
@@ -193,8 +193,8 @@ class Combined(Ranker):
         number = {model: i for i, model in enumerate(self._models)}
         numbers = np.array([number.get(model, -1) for model in models], np.intp)
         one_hot = np.equal.outer(numbers, np.arange(len(self._models))).astype(np.float64)
-        phi = (states - view.centre) @ view.projection
-        return np.column_stack([one_hot @ self._global, one_hot, base_score / view.base_scale, phi])
+        known = one_hot @ self._global
+        return np.column_stack([known, one_hot, view.base(base_score), view.inputs(states)])
 
     def _unfitted(self, view: View) -> Learned:
         """The Arena and the untouched base, texts seen by ``view``."""
@@ -234,7 +234,7 @@ class Combined(Ranker):
                     rows.append(row)
                     prompts.append(number)
         at = np.array(rows, np.intp)
-        return view_of(self._states[at], self._base_score[at], np.array(prompts, np.intp), self._params.components)
+        return View.of(self._states[at], self._base_score[at], np.array(prompts, np.intp), self._params.components)
 
     def _pairs(self, preferences: Sequence[Preference], prompt_ids: Sequence[str]) -> Pairs:
         """Raises UsageError for a preference about a response without features."""

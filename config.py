@@ -269,6 +269,8 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "hidden_width": (0, 65_536, "0 means a linear head"),
     "components": (1, 65_536, "a head that sees nothing learns nothing"),
     "input_scale": (1e-6, 1e6, "it is the standard deviation of what the head sees"),
+    "base_reach": (0.0, 1e6, "it scales the learned coefficient of the base's score; 0 keeps that at 1"),
+    "inner_folds": (0, 1000, "it counts parts of the training prompts; below 2 all epochs are trained"),
     "rank_pairs": (1, 1_000_000, "the regularization is about the rated pairs drawn; lambda_reg 0 turns it off"),
     "weight_decay": (0.0, 1e6, "it weighs a penalty"),
     "num_predict": (1, 1_000_000, "an answer needs at least one token"),
@@ -310,7 +312,9 @@ class ExperimentConfig:
     hidden_width: int = 8  # docs/head_choice.md
     pooling: str = "both"  # mean | last | both; see docs/head_choice.md
     components: int = 128  # directions of the features that the head sees; docs/head_choice.md
-    input_scale: float = 6.0  # at 1, ten epochs of steps of 1e-4 end before the taste is found; docs/head_choice.md
+    input_scale: float = 6.0  # a learning rate of 1e-4 on inputs this wide is one of 6e-4; docs/head_choice.md
+    base_reach: float = 40.0  # the coefficient is 1 + this · a weight, which 300 preferences move by up to 0.075
+    inner_folds: int = 5  # of the training prompts, to choose for how many of the max_epochs a head trains
     rank_pairs: int = 4  # rated pairs drawn each step: the regularization is weighed lightly, so a few suffice
     weight_decay: float = 0.0
     regularizer: str = "elo_expectation"  # | ranknet | listmle: hard labels of the Arena order; see reward_model.py

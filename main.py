@@ -8,6 +8,8 @@ python main.py --check                                what is there, what is mis
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shlex
 import sys
@@ -16,7 +18,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cli.flags import check_combination, command_like, configure, parse
+try:
+    import config  # noqa: F401 - before all that reads it
+except (TypeError, ValueError) as error:  # it is made to be edited: a field that there is none is said, not traced
+    print(f"config.py can't be used: {error}. Put that entry right and run again.", file=sys.stderr)
+    sys.exit(2)
+
+from cli.flags import check_combination, configure, parse
 from core.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -38,9 +46,11 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
     from evidence import experiment
     from evidence.baselines import estimated_ratings
     from evidence.leaderboard import who_is_best
+    from people.own_votes import on_these, own_votes_file, read_own_votes
     from report import console, files, results
 
     clock, params = Clock(), job.params
+    votes = read_own_votes(own_votes_file(job.name, job.cache_dir))
     console.print_generation(job.name)
     data = make_data(job, clock, experiment.listed(job.prompt_ids, params))  # prompts → … → judgements → truths
     plan = experiment.design(data, params)  # what trains and what tests
@@ -51,7 +61,8 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
     console.print_training(len(plan.training.preferences), params.evaluation_frequency)
     answer = who_is_best(data, ratings, sizes(job), params)
     systems = experiment.fit(experiment.make_systems(data, features, ratings, params, run.device), plan, clock)
-    findings = experiment.evaluate(systems, data, plan, params, clock, answer, judge=job.judging_contestant)
+    own = on_these(votes, data.prompts, data.responses)
+    findings = experiment.evaluate(systems, data, plan, params, clock, answer, judge=job.judging_contestant, own=own)
     if run.ablate:
         findings = experiment.ablated(findings, data, features, ratings, plan, params, clock, run.device)
     document = results.document(about(job, run, features, ratings), findings)
@@ -64,10 +75,10 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
             origin=learned.made_from(job, run.base_model), document=document,
         )  # fmt: skip
     console.print_points(document)
-    console.print_final(document)
+    console.print_final(document, told=run.notes)
     console.print_ablation(document)
-    console.print_answer(document)
-    print("\nWritten: " + ", ".join(map(str, paths)))
+    console.print_answer(document, run.ask)
+    console.print_files(paths)
     return data, document
 
 
@@ -85,7 +96,7 @@ def about(job: Job, run: Run, features: Features, ratings: Mapping[str, Rating])
 
 def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, command: str) -> int:
     """The experiment for each persona; with ``--persona all`` also what they have in common."""
-    from cli import check, compare, preflight
+    from cli import check, compare, preflight, rank
     from report import console
     from scale.cluster import connect
 
@@ -94,7 +105,8 @@ def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, co
         print("\n".join(check.cost_lines(jobs, preflight.costs(args, backend, params))))
     with connect(args.ray, args.cache_dir) as cluster:
         for job in jobs:
-            run = replace(preflight.how_to_run(args, backend, command, job.name), cluster=cluster)
+            ask = "" if args.quick or backend.given else rank.command(args, job.name)
+            run = replace(preflight.how_to_run(args, backend, command, job.name), ask=ask, cluster=cluster)
             console.print_header(job.name, run.label, run.notes)
             done.append(run_persona(job, run, backend.ratings))
     if args.persona == "all":
@@ -105,7 +117,7 @@ def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, co
 
 def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
     """The experiment on people's votes in the place of a simulated persona's."""
-    from cli import learned, preflight
+    from cli import earlier, learned, preflight, rank
     from core.files import lock
     from people import run as people
     from scale.cluster import connect
@@ -114,19 +126,29 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
     name, votes = people.read(
         args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=answers
     )
+    earlier.refuse_votes(args.preferences, name, args.cache_dir, args.results_dir)
     if args.check:
         from people.listing import show
 
         return show(args.preferences, votes)
     # only now: a file that can't be read leaves nothing behind
     with lock(args.cache_dir), connect(args.ray, args.cache_dir) as cluster:
-        run = replace(preflight.how_to_read(args, command, [name]), cluster=cluster)
+        run = replace(preflight.how_to_read(args, command, [name]), ask=rank.command(args, name), cluster=cluster)
         document, kept = people.run(name, votes, params, run, refresh=bool(args.refresh))
-        origin = learned.made_from_votes(votes.models, len(votes.prompts), document["base_model"], run.cache_dir)
+        base = document["base_model"]
+        origin = learned.made_from_votes(args.preferences, votes.models, len(votes.prompts), base, run.cache_dir)
         learned.keep(run.cache_dir, name, *kept.systems, ratings=kept.ratings, origin=origin, document=document)
-        ask = command_like(["--persona", name, "--rank", "PROMPT"], args, ("cache_dir",))
-        print(f"Which of these models for a prompt? {ask}")
     return 0
+
+
+def learn_first(args: Namespace, command: str) -> None:
+    """Learn votes that are new since they were last learned, with the flags that they were learned with. Of what that
+    run says its files are enough: it was a ranking that was asked for."""
+    print(f"Votes that were not learned yet are learned first: {command}", file=sys.stderr)
+    again = parse(shlex.split(command)[2:])
+    again.cache_dir = args.cache_dir
+    with contextlib.redirect_stdout(io.StringIO()):
+        run(again, command)
 
 
 def run(args: Namespace, command: str) -> int:
@@ -135,12 +157,14 @@ def run(args: Namespace, command: str) -> int:
     if args.write_persona is not None:
         from cli import personas
 
-        return personas.write_example(args.write_persona, args.results_dir)
+        return personas.write_example(args.write_persona, args.cache_dir, args.results_dir)
     from cli import own
 
     if args.rank is not None:
         from cli import learned
 
+        if learn := learned.outdated_votes(args):
+            learn_first(args, learn)
         args = learned.recalled(args)
     args.own = args.own or own.read(args)
     params = configure(args, "ollama")
@@ -163,7 +187,7 @@ def run(args: Namespace, command: str) -> int:
         if args.vote:
             from cli import vote
 
-            return vote.vote(args, preflight.every_job(args, backend, params)[0])
+            return vote.vote(args, preflight.every_job(args, backend, params)[0], backend)
         return run_personas(args, backend, params, command)
 
 

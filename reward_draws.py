@@ -9,9 +9,19 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from base.rotation import View
+from base.view import View
 from config import ExperimentConfig
 from elo_system import expectation
+
+STEPS_AN_EPOCH = 400  # at most: more preferences than STEPS_AN_EPOCH · batch_size make larger batches, not more steps
+
+
+def preferences_a_step(n: int, params: ExperimentConfig) -> int:
+    """``batch_size``, doubled until n preferences need no more than ``STEPS_AN_EPOCH`` steps."""
+    size = params.batch_size
+    while math.ceil(n / size) > STEPS_AN_EPOCH:
+        size *= 2
+    return size
 
 
 class Rated(NamedTuple):
@@ -68,8 +78,8 @@ class Texts(NamedTuple):
     """What all trainings on the same prompts (without the same contestant) share."""
 
     view: View
-    inputs: np.ndarray  # [all texts, components]
-    base: np.ndarray  # [all texts]
+    inputs: np.ndarray  # [all texts, components], float32
+    base: np.ndarray  # [all texts], float32
     rated: Rated
 
 
@@ -81,17 +91,24 @@ class Draws(NamedTuple):
     share: np.ndarray  # 1 / preferences in the step; 0 where an epoch's last step is short of them
     expected: np.ndarray  # of each rated pair
     rated_share: np.ndarray
+    epochs: int
 
     @classmethod
     def of(
-        cls, pairs: np.ndarray, outcomes: np.ndarray, rated: Rated, params: ExperimentConfig, rng: np.random.Generator
+        cls,
+        pairs: np.ndarray,
+        outcomes: np.ndarray,
+        rated: Rated,
+        params: ExperimentConfig,
+        epochs: int,
+        rng: np.random.Generator,
     ) -> Self:
         """Each epoch all preferences (``pairs`` [n, 2] of rows) in a new order, and what is rated beside each step."""
-        n, size = len(pairs), params.batch_size
-        order = np.full((params.max_epochs, math.ceil(n / size) * size), -1)  # -1: no preference is left
-        order[:, :n] = [rng.permutation(n) for _ in range(params.max_epochs)]
+        n, size = len(pairs), preferences_a_step(len(pairs), params)
+        order = np.full((epochs, math.ceil(n / size) * size), -1)  # -1: no preference is left
+        order[:, :n] = [rng.permutation(n) for _ in range(epochs)]
         order = order.reshape(-1, size)
         share = np.asarray((order >= 0) / (order >= 0).sum(axis=1, keepdims=True), np.float32)
         a, b = np.moveaxis(pairs[order], 2, 0)
         more, expected, rated_share = rated.draw(len(order), params, rng)
-        return cls(np.concatenate([a, b, more], axis=1), outcomes[order], share, expected, rated_share)
+        return cls(np.concatenate([a, b, more], axis=1), outcomes[order], share, expected, rated_share, epochs)

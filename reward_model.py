@@ -1,56 +1,47 @@
 """System B: a frozen reward model plus a small head learned from one person's preferences.
 
-    reward(x, y) = base score / its standard deviation + head(features of x, y)
-    loss         = preference + λ · regularization
+    system = RewardModel(features, {"llama3:8b": 1171.0, "gemma3:4b": 1293.0}, params).fit(preferences)
+    system.ranking("coder-007")                         # best first
 
-The head has one hidden layer and a direct way past it (docs/head_choice.md). All that leads to its output starts at
-zero: before any preference System B *is* the base, and it moves from there. ``preference`` is the cross-entropy of
-σ(r_a − r_b) against the outcome over the preferences, ``regularization`` the same against the Elo expectation over all
-rated pairs of responses to the training prompts (``elo_expectation``). For comparison there are regularizers that take
-the Arena's order for certain, whatever the distance: ``ranknet`` (the same with targets 1 and 0; Burges et al., ICML
-2005) and ``listmle`` (over whole prompts; Xia et al., ICML 2008).
+    loss = preference + λ · regularization              # reward_head.py
 
-A training is some hundred tiny steps, in which the interpreter costs more than the arithmetic: trainings that differ
-only in their data (points of a curve, folds, people) run side by side, as n heads in one batch.
+``preference`` is the cross-entropy of σ(r_a − r_b) against the outcome over the preferences, ``regularization`` the
+same against the Elo expectation over all rated pairs of responses to the training prompts (``elo_expectation``). For
+comparison there are regularizers that take the Arena's order for certain, whatever the distance: ``ranknet`` (the same
+with targets 1 and 0; Burges et al., ICML 2005) and ``listmle`` (over whole prompts; Xia et al., ICML 2008).
+
+How long a head trains is chosen on inner prompts (``chosen_epochs``): ten epochs fit 300 preferences to their noise.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import json
+import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 
+import inner_choice
 from base.features import Features
-from base.rotation import View
-from base.view import pool
+from base.view import View, pool
 from config import ExperimentConfig
 from core.errors import MissingError, UsageError
 from core.files import read_tensors, write_tensors
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference
-from reward_draws import Draws, Rated, Texts
+from reward_draws import Draws, Rated, Texts, preferences_a_step
+from reward_head import Head, first_head, one_thread, rewards, train
 
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import ParameterDict
-
-FORMAT = 2  # of a saved head
+FORMAT = 3  # of a saved head
 FIX = "Train a new one: run the experiment again (python main.py --persona …)."
-FIRST_LAYER = 0.1  # the direct way learns first, the hidden layer what is left: see docs/head_choice.md
-EPSILON = 1e-6  # above the rounding of a float32 gradient, which Adam would magnify where the true one is zero
 CHUNK_FLOATS = 1 << 18  # parameters trained side by side: with gradients and moments they stay in the cache
-STRETCH = 1000  # steps unpacked at once
 
 M = TypeVar("M", bound="RewardModel")
-Head = Mapping[str, np.ndarray]
-"""``hidden`` [hidden, components] and ``bias`` [hidden, 1], ``output`` [1, hidden], ``direct`` [1, components]."""
 
 
 class EpochLoss(NamedTuple):
@@ -58,117 +49,6 @@ class EpochLoss(NamedTuple):
 
     preference: float
     regularization: float
-
-
-# ── The head and its losses ──────────────────────────────────────────────────────────────────────────────
-
-
-def first_head(components: int, hidden: int, rng: np.random.Generator) -> Head:
-    """A head that adds nothing yet. Its hidden layer is drawn as by He et al. (2015) for ReLU, but small."""
-    drawn = rng.normal(0.0, FIRST_LAYER * np.sqrt(2.0 / (components + 1)), (components + 1, hidden)).astype(np.float32)
-    output, direct = np.zeros((1, hidden), np.float32), np.zeros((1, components), np.float32)
-    return {"hidden": drawn[:-1].T, "bias": drawn[-1:].T, "output": output, "direct": direct}
-
-
-def rewards(heads: Mapping[str, Tensor] | ParameterDict, base: Tensor, inputs: Tensor) -> Tensor:
-    """[n, texts] base + MLP(inputs) of n heads side by side; ``base`` [n, 1, texts], ``inputs`` [n, texts, components].
-
-    A constant in the output would cancel wherever two rewards are compared: there is none.
-    """
-    x = inputs.mT
-    layer = heads["bias"].baddbmm(heads["hidden"], x).relu()
-    return base.baddbmm(heads["direct"], x).baddbmm(heads["output"], layer).squeeze(1)
-
-
-def pair_loss(rewards: Tensor, expected: Tensor, share: Tensor) -> Tensor:
-    """[n] Σ share × cross-entropy of σ(r_a − r_b) against ``expected`` [n, pairs]; rewards of every a, then every b."""
-    from torch.nn.functional import binary_cross_entropy_with_logits
-
-    a, b = rewards.chunk(2, dim=1)
-    return binary_cross_entropy_with_logits(a - b, expected, share, reduction="none").sum(1)
-
-
-def list_mle(rewards: Tensor, share: Tensor) -> Tensor:
-    """[n] Σ_i share_i · [ln Σ_{j ≥ i} e^{r_j} − r_i], rewards [n, places] best first; a place of share 0 is empty."""
-    rewards = rewards.masked_fill(share == 0.0, -1e30)  # never chosen, and finite: −∞ − (−∞) is no number
-    rest = rewards.flip(1).logcumsumexp(1).flip(1)
-    return ((rest - rewards) * share).sum(1)
-
-
-# ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def train(
-    draws: Sequence[Draws], texts: Sequence[Texts], first: Sequence[Head], params: ExperimentConfig, device: str
-) -> list[tuple[Head, np.ndarray]]:
-    """Train n heads side by side, each from its ``first``; those with the most steps must come first.
-
-    Returns each head and its losses [steps, 2]: the preferences', and the regularization's before λ.
-    """
-    import torch
-    from torch.nn.functional import embedding
-    from torch.nn.utils.rnn import pad_sequence
-
-    device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    n, steps = len(draws), [len(d.rows) for d in draws]
-    distinct = list({id(t): t for t in texts}.values())  # their texts stand below each other, once
-    starts = np.cumsum([0, *(len(t.inputs) for t in distinct)])
-    offset = {id(t): start for t, start in zip(distinct, starts[:-1], strict=True)}
-    inputs = torch.from_numpy(np.concatenate([t.inputs for t in distinct])).to(device)
-    arrays = [(d.rows + offset[id(t)], t.base[d.rows][:, None], *d[1:]) for d, t in zip(draws, texts, strict=True)]
-    # [steps, n, …] each, and zero after a head's own last step
-    drawn = [pad_sequence([torch.from_numpy(x) for x in column]).to(device) for column in zip(*arrays, strict=True)]
-    listwise = params.regularizer == "listmle"
-    parts = 2 * params.batch_size, drawn[0].shape[2] - 2 * params.batch_size
-    losses = torch.zeros(steps[0], n, 2, device=device)
-    values = {name: torch.from_numpy(np.stack([head[name] for head in first])).to(device) for name in first[0]}
-    moments = {name: (torch.zeros_like(v), torch.zeros_like(v)) for name, v in values.items()}
-    for running, start, end in _stretches(steps):
-        # A head that has made its own steps must not go on by its momentum. So the optimizer is given the running ones
-        # alone: they are the first of ``values`` and ``moments``, which it changes in place.
-        heads = torch.nn.ParameterDict({name: v[:running] for name, v in values.items()})
-        optimizer = torch.optim.AdamW(
-            heads.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, eps=EPSILON, fused=True
-        )
-        for name, (mean, square) in moments.items():
-            step = torch.tensor(float(start), device=device)
-            optimizer.state[heads[name]] = {"step": step, "exp_avg": mean[:running], "exp_avg_sq": square[:running]}
-        here = zip(*(x[start:end, :running] for x in (*drawn, losses)), strict=True)
-        for rows, base, outcome, share, expected, rated_share, met in here:
-            reward = rewards(heads, base, embedding(rows, inputs))
-            judged, rated = reward.split_with_sizes(parts, dim=1)
-            preference = pair_loss(judged, outcome, share)
-            regularization = list_mle(rated, rated_share) if listwise else pair_loss(rated, expected, rated_share)
-            loss = preference + params.lambda_reg * regularization
-            optimizer.zero_grad()
-            loss.sum().backward()  # a head's parameters are in its own loss only
-            optimizer.step()
-            met.copy_(torch.stack((preference, regularization), dim=1).detach())
-    trained, found = {name: v.cpu().numpy() for name, v in values.items()}, losses.cpu().numpy()
-    return [({name: v[j].copy() for name, v in trained.items()}, found[: steps[j], j]) for j in range(n)]
-
-
-def _stretches(steps: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """(heads, first step, end) of each stretch in which the same heads run; ``steps`` of each head, descending."""
-    start = 0
-    for running in range(len(steps), 0, -1):
-        while start < steps[running - 1]:
-            end = min(start + STRETCH, steps[running - 1])
-            yield running, start, end
-            start = end
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep torch to one core within: on arrays this small, threads wait for each other and gain nothing."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class RewardModel(Ranker):
@@ -191,7 +71,7 @@ class RewardModel(Ranker):
             self._responses[prompt_id][model] = row
         self._rewards: np.ndarray | None  # of all texts, once they are asked for
         width = self._pooled.shape[1]
-        self._learn(View(np.zeros(width), np.zeros((width, params.components)), 1.0), self._start()[0])
+        self._learn(View(np.zeros(width), np.zeros((width, 0)), 1.0), self._start()[0])
 
     def fit(
         self,
@@ -233,13 +113,9 @@ class RewardModel(Ranker):
         return self
 
     def _reward(self, pooled: np.ndarray, base_score: np.ndarray) -> np.ndarray:
-        import torch
-
-        head = {name: torch.from_numpy(array)[None] for name, array in self._head.items()}
-        base, inputs = self._view.base(base_score)[None, None], self._view.inputs(pooled)[None]
-        with _one_thread():
-            found = rewards(head, torch.from_numpy(base), torch.from_numpy(inputs))
-        return found[0].numpy().astype(np.float64)
+        base, inputs = self._base(self._view, base_score), self._inputs(self._view, pooled)
+        with one_thread():
+            return np.asarray(_rewards([self._head], base, inputs, self._params.base_reach)[0])
 
     # ── What a training looks at ──
 
@@ -255,27 +131,32 @@ class RewardModel(Ranker):
             for prompt in s.prompt_ids
         ]
         rows = np.array([row for prompt in prompts for row, _ in prompt], np.intp)
-        view = view or View.of(self._pooled[rows], self._base_score[rows], p.components, p.input_scale)
+        number = np.repeat(np.arange(len(prompts)), [len(prompt) for prompt in prompts])
+        view = view or View.of(self._pooled[rows], self._base_score[rows], number, p.components)
         rated = [[(row, elo) for row, elo in prompt if elo is not None] for prompt in prompts]
         places = max(map(len, self._responses.values()), default=0)
-        inputs, base = view.inputs(self._pooled), view.base(self._base_score)
+        inputs, base = self._inputs(view, self._pooled), self._base(view, self._base_score)
         return Texts(view, inputs, base, Rated.of(rated, places, p.regularizer))
 
-    def _draw(self, s: TrainingSet, texts: Texts) -> Draws:
+    def _inputs(self, view: View, pooled: np.ndarray) -> np.ndarray:
+        """[n, components], as wide as ``input_scale`` says; zero where the training texts span fewer directions."""
+        seen = view.inputs(pooled) * (self._params.input_scale * math.sqrt(self._params.components))
+        return np.pad(seen, ((0, 0), (0, self._params.components - seen.shape[1]))).astype(np.float32)
+
+    def _base(self, view: View, score: np.ndarray) -> np.ndarray:
+        return view.base(score).astype(np.float32)
+
+    def _rows(self, preferences: Sequence[Preference]) -> np.ndarray:
+        """[n, 2] rows of the two texts of each. Raises UsageError where one has no features."""
         index = self._features.index
         try:
-            pairs = [(index[p.prompt_id, p.model_a], index[p.prompt_id, p.model_b]) for p in s.preferences]
+            return np.array([(index[p.prompt_id, p.model_a], index[p.prompt_id, p.model_b]) for p in preferences])
         except KeyError as error:
             raise UsageError(f"A preference is about a response without features: {error}") from error
-        outcomes = np.array([p.outcome for p in s.preferences], np.float32)
-        return Draws.of(np.array(pairs), outcomes, texts.rated, self._params, self._start()[1])
 
-    def _epochs(self, losses: np.ndarray, n: int) -> tuple[EpochLoss, ...]:
-        """Means over each epoch's n preferences, and over its steps, from the losses [steps, 2] of one training."""
-        preference, regularization = losses.reshape(self._params.max_epochs, -1, 2).transpose(2, 0, 1)
-        counts = np.diff([*range(0, n, self._params.batch_size), n])
-        means = np.average(preference, axis=1, weights=counts), regularization.mean(axis=1)
-        return tuple(EpochLoss(float(a), float(b)) for a, b in zip(*means, strict=True))
+    def _draw(self, s: TrainingSet, texts: Texts, epochs: int) -> Draws:
+        rows, outcomes = self._rows(s.preferences), np.array([p.outcome for p in s.preferences], np.float32)
+        return Draws.of(rows, outcomes, texts.rated, self._params, epochs, self._start()[1])
 
     # ── Saving ──
 
@@ -315,11 +196,67 @@ class RewardModel(Ranker):
         return model._learn(view, head, history)
 
 
+# ── Many trainings side by side ──────────────────────────────────────────────────────────────────────────
+
+
 def fit_together(models: Sequence[M], sets: Sequence[TrainingSet], *, go_on: bool = False) -> list[M]:
     """A training of each model on its set, those of the same parameters side by side; the models stay as they are.
 
-    ``go_on``: from what each model has learned, with its view of texts, instead of from the start.
+    ``go_on``: for all epochs, from what each model has learned, with its view of texts, instead of from the start.
     """
+    epochs = [model._params.max_epochs for model in models] if go_on else chosen_epochs(models, sets)
+    trained = _train(models, sets, epochs, go_on=go_on)
+    return [copy.copy(m)._learn(t.texts.view, t.heads[-1], t.history) for m, t in zip(models, trained, strict=True)]
+
+
+def chosen_epochs(models: Sequence[RewardModel], sets: Sequence[TrainingSet]) -> list[int]:
+    """How many epochs each set is trained for: the fewest after which inner prompts are predicted well enough.
+
+    ``max_epochs`` where there are too few preferences to choose by.
+    """
+    epochs = [model._params.max_epochs for model in models]
+    choosing: dict[tuple[int, TrainingSet], list[int]] = defaultdict(list)
+    for i, (model, s) in enumerate(zip(models, sets, strict=True)):
+        if model._params.inner_folds > 1 and (first := inner_choice.beginning(s)):
+            choosing[id(model), first].append(i)
+    parts = [
+        (key, models[chosen[0]], part)
+        for key, chosen in choosing.items()
+        for params in [models[chosen[0]]._params]
+        for part in inner_choice.parts(key[1], params.inner_folds, params.random_seed)
+    ]
+    most = [model._params.max_epochs for _, model, _ in parts]
+    trained = _train([m for _, m, _ in parts], [part.training for *_, part in parts], most, each_epoch=True)
+    losses: dict[tuple[int, TrainingSet], list[np.ndarray]] = defaultdict(list)
+    for (key, model, part), (texts, heads, _) in zip(parts, trained, strict=True):
+        a, b = (
+            _rewards(heads, texts.base[rows], texts.inputs[rows], model._params.base_reach)
+            for rows in model._rows(part.tests).T
+        )
+        losses[key] += inner_choice.cross_entropies(a - b, part.tests)
+    for key, chosen in choosing.items():
+        for i in chosen:
+            epochs[i] = int(inner_choice.good_enough(losses[key]).argmax()) + 1
+    return epochs
+
+
+class _Training(NamedTuple):
+    """One training: what it looked at, the head at its end (or after each epoch), its losses by epoch."""
+
+    texts: Texts
+    heads: Sequence[Head]
+    history: tuple[EpochLoss, ...]
+
+
+def _train(
+    models: Sequence[RewardModel],
+    sets: Sequence[TrainingSet],
+    epochs: Sequence[int],
+    *,
+    go_on: bool = False,
+    each_epoch: bool = False,
+) -> list[_Training]:
+    """Each model's training on its set, for so many epochs; those of the same parameters side by side."""
     from tqdm import tqdm
 
     shared: dict[tuple[int, tuple[str, ...], str | None], Texts] = {}
@@ -330,21 +267,42 @@ def fit_together(models: Sequence[M], sets: Sequence[TrainingSet], *, go_on: boo
             shared[kind] = model._texts(s, model._view if go_on else None)
         texts.append(shared[kind])
     first = [model._head if go_on else model._start()[0] for model in models]
-    fitted = [copy.copy(model)._learn(t.view, head) for model, t, head in zip(models, texts, first, strict=True)]
-    alike: dict[tuple[ExperimentConfig, str], list[int]] = defaultdict(list)
-    for i in sorted(range(len(sets)), key=lambda i: -len(sets[i].preferences)):  # the longest training first
+    found = [_Training(t, [head], ()) for t, head in zip(texts, first, strict=True)]
+    alike: dict[tuple[ExperimentConfig, str, int], list[int]] = defaultdict(list)
+    for i in range(len(sets)):
         if sets[i].preferences:
-            alike[models[i]._params, models[i]._device].append(i)
+            step = preferences_a_step(len(sets[i].preferences), models[i]._params)
+            alike[models[i]._params, models[i]._device, step].append(i)
     # a bar only where there is time to see it, and a terminal to see it in
     bar = tqdm(total=sum(map(len, alike.values())), desc="training", disable=None, leave=False, delay=0.5)
-    with bar, _one_thread():
-        for (params, device), order in alike.items():
+    with bar, one_thread():
+        for (params, device, step), order in alike.items():
+            order.sort(key=lambda i: -epochs[i] * math.ceil(len(sets[i].preferences) / step))  # the longest first
             size = max(1, CHUNK_FLOATS // sum(array.size for array in first[order[0]].values()))
             for k in range(0, len(order), size):  # what a chunk draws is forgotten with it
                 chunk = order[k : k + size]
-                draws = [models[i]._draw(sets[i], texts[i]) for i in chunk]
-                trained = train(draws, [texts[i] for i in chunk], [first[i] for i in chunk], params, device)
-                for i, (head, losses) in zip(chunk, trained, strict=True):
-                    fitted[i]._learn(texts[i].view, head, models[i]._epochs(losses, len(sets[i].preferences)))
+                draws = [models[i]._draw(sets[i], texts[i], epochs[i]) for i in chunk]
+                starts = [first[i] for i in chunk]
+                trained = train(draws, [texts[i] for i in chunk], starts, params, device, each_epoch=each_epoch)
+                for i, (heads, losses) in zip(chunk, trained, strict=True):
+                    found[i] = _Training(texts[i], heads, _history(losses, len(sets[i].preferences), step, epochs[i]))
                 bar.update(len(chunk))
-    return fitted
+    return found
+
+
+def _history(losses: np.ndarray, n: int, step: int, epochs: int) -> tuple[EpochLoss, ...]:
+    """Means over each epoch's n preferences, and over its steps, from the losses [steps, 2] of one training."""
+    preference, regularization = losses.reshape(epochs, -1, 2).transpose(2, 0, 1)
+    counts = np.diff([*range(0, n, step), n])
+    means = np.average(preference, axis=1, weights=counts), regularization.mean(axis=1)
+    return tuple(EpochLoss(float(a), float(b)) for a, b in zip(*means, strict=True))
+
+
+def _rewards(heads: Sequence[Head], base: np.ndarray, inputs: np.ndarray, reach: float) -> np.ndarray:
+    """[heads, texts] of the same texts: ``base`` [texts], ``inputs`` [texts, components]."""
+    import torch
+
+    stacked = {name: torch.from_numpy(np.stack([head[name] for head in heads])) for name in heads[0]}
+    n, wide = len(heads), (torch.from_numpy(base)[None, None], torch.from_numpy(inputs)[None])
+    found = rewards(stacked, wide[0].expand(n, -1, -1), wide[1].expand(n, -1, -1), reach)
+    return np.asarray(found.numpy(), np.float64)

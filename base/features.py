@@ -81,6 +81,7 @@ def compute_features(
     device: str = "auto",
     max_length: int = MAX_LENGTH,
     refresh: bool = False,
+    also: Sequence[str] = (),
     open_base: Callable[[str, str], Base] | None = None,
     reader: Reader | None = None,
 ) -> Features:
@@ -88,15 +89,16 @@ def compute_features(
 
     ``bases``: one, or several, largest first: ``base.choice`` says which of them reads. Kept in
     ``features_<name>_<base>.safetensors``, batch by batch as they are made: a kill loses one batch at most. ``refresh``
-    leaves out what was kept. When this returns, the base is no longer in memory, unless ``open_base`` holds it.
-    ``reader``: who reads in place of this process and keeps nothing itself. One process at a time (``files.lock``).
-    Raises MissingError where the base, or memory for it, is needed and not there; UsageError where it yields no finite
+    leaves out what was kept. ``also``: names of other runs that may have read the same texts. ``reader``: who reads in
+    place of this process, and keeps nothing itself. When this returns, the base is no longer in memory, unless
+    ``open_base`` holds it. One process at a time (``files.lock``). Raises MissingError where the base, or memory for
+    it, is needed and not there; UsageError where it yields no finite
     numbers or a file can't be written.
     """
     texts = {p.id: p.text for p in prompts}
     pairs = [(texts[r.prompt_id], r.text) for r in responses]
     asked = [bases] if isinstance(bases, str) else bases
-    readings = [_Reading(base, pairs, cache_dir, name, max_length, anew=refresh) for base in asked]
+    readings = [_Reading(base, pairs, cache_dir, (name, *also), max_length, anew=refresh) for base in asked]
     best = max(readings, key=lambda reading: reading.kept)  # the largest of those that have read as much
     used, notes = "", tuple[str, ...]()
     if best.missing:
@@ -111,10 +113,18 @@ class _Reading:
     """What one base has read of the texts, and what it has not."""
 
     def __init__(
-        self, base: str, pairs: Sequence[tuple[str, str]], cache_dir: Path, name: str, max_length: int, *, anew: bool
+        self,
+        base: str,
+        pairs: Sequence[tuple[str, str]],
+        cache_dir: Path,
+        names: Sequence[str],
+        max_length: int,
+        *,
+        anew: bool,
     ) -> None:
         self.base, self._pairs, self._cache_dir, self._max_length = base, pairs, cache_dir, max_length
-        self.store = _Store(cache_dir, base_location.features_stem(name, base), anew=anew)
+        own, *also = [base_location.features_stem(name, base) for name in names]
+        self.store = _Store(cache_dir, own, also=also, anew=anew)
         self._identify(base_location.identity(base, cache_dir) or self.store.identity)
 
     def _identify(self, identity: str | None) -> None:
@@ -220,14 +230,15 @@ def _embed(base: Base, missing: Mapping[str, tuple[str, str]], store: _Store, id
 class _Store:
     """The safetensors file of one base and run name, and the parts a run in progress has added to it."""
 
-    def __init__(self, folder: Path, stem: str, *, anew: bool) -> None:
+    def __init__(self, folder: Path, stem: str, *, also: Sequence[str] = (), anew: bool) -> None:
         self.rows: dict[str, tuple[np.ndarray, np.ndarray, np.float32]] = {}
         self.identity: str | None = None
         self.has_score = False
         self._whole = folder / f"{stem}.safetensors"
         self._parts = sorted(folder.glob(f"{stem}.part*.safetensors"))
         self._next = 0
-        for path in () if anew else (self._whole, *self._parts):
+        others = [folder / f"{other}.safetensors" for other in also]
+        for path in () if anew else (*others, self._whole, *self._parts):
             self._read(path)
 
     def _read(self, path: Path) -> None:

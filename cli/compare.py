@@ -68,7 +68,7 @@ def run(
     write_atomically(paths[1], plots.png(plots.personas, together))
     write_personas(together, paths[2])
     console.print_personas(together)
-    print("\nWritten: " + ", ".join(str(path) for path in paths))
+    console.print_files(paths)
 
 
 def similarity(rankings: Rankings, owner: Mapping[str, str]) -> dict[str, Any]:

@@ -238,7 +238,14 @@ def refreshed(stages: Sequence[str]) -> list[str]:
 
 def command_like(start: Sequence[str], args: argparse.Namespace, names: Sequence[str]) -> str:
     """``python main.py`` with the flags ``start``, and those of ``names`` that this call has beyond their defaults."""
-    usual = {"backend": "auto", "base_model": "auto", "cache_dir": Path("cache"), "models": None, "judge": None}
+    usual = {
+        "backend": "auto",
+        "base_model": "auto",
+        "cache_dir": Path("cache"),
+        "results_dir": Path("results"),
+        "models": None,
+        "judge": None,
+    }
     words = ["python", "main.py", *start]
     for name in names:
         value = getattr(args, name)

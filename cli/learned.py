@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import config
 from base import location as base_location
 from cli import personas
+from cli.earlier import LEARNED_FILE, VOTES
+from cli.flags import command_like
 from cli.own import Own
 from combined import Combined
 from core.errors import MissingError, SuiteError, UsageError
@@ -28,11 +30,9 @@ if TYPE_CHECKING:
     from base.features import Features
     from stages.tasks import Job
 
-LEARNED_FILE = "learned_{name}.json"
 SYSTEM_FILES = (config.ELO_STATE_FILE, config.REWARD_HEAD_FILE, config.COMBINED_FILE)
 FORMAT = 2
 GIVEN = "given"  # the identity of a model whose answers came from a file
-VOTES = "votes"  # the backend of what people's votes taught
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,12 @@ def made_from(job: Job, base: str) -> dict[str, Any]:
     }
 
 
-def made_from_votes(models: Sequence[str], prompts: int, base: str, cache_dir: Path) -> dict[str, Any]:
-    """The same for people's votes: whoever answers under a model's name is taken for it."""
+def made_from_votes(source: str, models: Sequence[str], prompts: int, base: str, cache_dir: Path) -> dict[str, Any]:
+    """The same for people's votes: whoever answers under a model's name is taken for it. ``source``: where they lie."""
     return {
         "backend": VOTES,
+        "source": source,
+        "votes": _digest_of(Path(source)),
         "num_prompts": prompts,
         "persona": None,
         "contestants": dict.fromkeys(models),
@@ -157,11 +159,42 @@ def _checksum(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
+def _digest_of(votes: Path) -> str | None:
+    return _digest(votes) if votes.is_file() else None  # a hub's
+
+
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 # ── Taking up again ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def base_of(job: Job) -> str | None:
+    """The base on which the last run of this persona learned, or would learn; None where nobody knows yet."""
+    try:
+        return str(_read(job.cache_dir / LEARNED_FILE.format(name=job.name))["made_from"]["base"])
+    except SuiteError:
+        return base_location.EMBEDDED if job.llm.weighs_options else None
+
+
+def outdated_votes(args: Namespace) -> str | None:
+    """The command that learns the votes of the run that ``--persona`` names, where they changed since or were never
+    learned: own votes need no run of their own before ``--rank``. None where there is nothing new."""
+    name = args.persona
+    if name in (None, *config.PERSONAS) or Path(name).suffix.lower() in personas.ENDINGS:
+        return None
+    path = args.cache_dir / LEARNED_FILE.format(name=name)
+    if path.exists():
+        document = _read(path)
+        now = _digest_of(Path(document["made_from"].get("source", "")))
+        return document["command"] if now not in (None, document["made_from"].get("votes")) else None
+    own = config.VOTES_DIR / f"{name}.jsonl"
+    return (
+        command_like(["--preferences", str(own)], args, ("base_model", "cache_dir", "results_dir"))
+        if own.is_file()
+        else None
+    )
 
 
 def recalled(args: Namespace) -> Namespace:

@@ -40,7 +40,7 @@ def read(args: Namespace) -> Own:
     answers = read_answers([Path(name) for name in args.responses]) if args.responses else None
     if args.preferences:
         return Own({}, answers=answers, notes=answers.notes if answers else ())
-    who = personas.find(args.persona, args.results_dir, topics_needed=_writes(args))
+    who = personas.find(args.persona, args.cache_dir, args.results_dir, topics_needed=_writes(args))
     prompts, notes = read_prompts(Path(args.prompts)) if args.prompts else ([], ())
     models: tuple[str, ...] = ()
     responses: tuple[Response, ...] = ()

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import config
+from cli import earlier
 from config import Persona
 from core.errors import UsageError
 from core.files import read, write_atomically
@@ -58,7 +59,7 @@ class _Described(BaseModel):
     asks: list[Text] = []
 
 
-def find(asked: str | None, results_dir: Path, *, topics_needed: bool) -> dict[str, Persona]:
+def find(asked: str | None, cache_dir: Path, results_dir: Path, *, topics_needed: bool) -> dict[str, Persona]:
     """The personas that ``--persona`` asks for, by name: one, all of config.py, or the one that a file describes.
 
     ``topics_needed``: prompts are to be written. Raises UsageError naming what is wrong, also a missing field.
@@ -76,31 +77,24 @@ def find(asked: str | None, results_dir: Path, *, topics_needed: bool) -> dict[s
             f"--persona {asked!r} is not known. {guess}There are {', '.join(config.PERSONAS)} and all, and a file that "
             "describes a person: --write_persona me.toml writes an example."
         )
-    return {name_of(path, results_dir): _checked(_values(path), str(path), topics_needed)}
+    return {name_of(path, cache_dir, results_dir): _checked(_values(path), str(path), topics_needed)}
 
 
-def name_of(path: Path, results_dir: Path) -> str:
+def name_of(path: Path, cache_dir: Path, results_dir: Path) -> str:
     """What a person's files are named after: the stem, in characters that any disk takes. Raises UsageError where that
     is taken: results and what was learned would be replaced."""
     name = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:100] or "me"
     taken = ""
     if name.lower() in (*config.PERSONAS, "all"):
         taken = f"{name} is a persona of config.py"
-    elif _of_votes(results_dir / config.RESULTS_FILE.format(name=name)):
-        taken = f"{name} is a run on votes in {results_dir}/"
+    elif earlier.kind(name, cache_dir, results_dir) == earlier.VOTES:
+        taken = f"{name} is an earlier run on votes"
     if taken:
         raise UsageError(
             f"--persona {path}: results are named after the file, and {taken}. Nothing was changed. Rename the file, "
             f"for instance to my_{name}{path.suffix}"
         )
     return name
-
-
-def _of_votes(results: Path) -> bool:
-    try:
-        return json.loads(results.read_text(encoding="utf-8"))["backend"] == "votes"  # type: ignore[no-any-return]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _values(path: Path) -> Mapping[str, Any]:
@@ -153,11 +147,11 @@ def _complaint(error: Any) -> str:
 # ── An example ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def write_example(path: Path, results_dir: Path) -> int:
+def write_example(path: Path, cache_dir: Path, results_dir: Path) -> int:
     """Write an example of a person's file. Raises UsageError rather than replace a file."""
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(f"--write_persona {path}: a person's file ends in .toml or .json, for instance me.toml")
-    name_of(path, results_dir)
+    name_of(path, cache_dir, results_dir)
     if path.exists():
         raise UsageError(f"--write_persona {path}: it is there already and was left as it is. Choose another name.")
     if path.suffix.lower() == ".json":

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cli.backend import Backend
     from stages.tasks import Job
 
+MATTER = ("backend", "models", "judge", "base_model", "cache_dir")  # flags that --rank needs as its run had them
 EMBEDDED_SIZE = "135M"
 SURE, LIKELY = 0.95, 0.5  # chances of the first one to be the best
 
@@ -46,6 +47,9 @@ def rank(args: Namespace, job: Job, backend: Backend) -> int:
     known = learned.load(job, base, learn_command(args))
     if not args.json:
         print(f"Answered by: {backend.label}")
+        if (own := config.VOTES_DIR / config.VOTES_FILE.format(name=job.name)).is_file():
+            like = command_like(["--persona", own.stem, "--rank", args.rank], args, ("base_model", "cache_dir"))
+            print(f"Ranked for the simulated {job.name}. By your own votes: {like}")
     answered = 0
     held = cache(_open_base)  # for all prompts of standard input, but not on a GPU, whose memory the next answers need
 
@@ -202,8 +206,11 @@ def _sizes(job: Job) -> dict[str, tuple[int | None, str | None]]:
 
 def learn_command(args: Namespace) -> str:
     """The run that makes what ``--rank`` needs, with those flags of this call that matter to it."""
-    return command_like(
-        ["--persona", args.persona or config.DEFAULT_PERSONA],
-        args,
-        ("backend", "models", "judge", "base_model", "cache_dir"),
-    )
+    return command_like(["--persona", args.persona or config.DEFAULT_PERSONA], args, MATTER)
+
+
+def command(args: Namespace, name: str) -> str:
+    """The command that ranks the models for a prompt by what the run called ``name`` has learned."""
+    own_file = args.persona not in (None, "all", *config.PERSONAS) and not args.preferences
+    start = ["--persona", args.persona if own_file else name, "--rank", "PROMPT"]
+    return command_like(start, args, ("cache_dir",) if args.preferences else MATTER)

@@ -36,6 +36,8 @@ class Run:
     ablate: bool = False
     server: str = ""
     """The version of the Ollama servers that answered; empty where none was asked."""
+    ask: str = ""
+    """The command that ranks the models for a prompt by what this run learns; empty where nothing is kept."""
     keep: bool = True
     """Whether what is learned replaces what an earlier run learned."""
     bases: tuple[str, ...] = ()
@@ -76,8 +78,12 @@ class Answer:
     """Who leads; None where nothing is known."""
     tied_with: tuple[str, ...]
     """Who can't be told from the leader."""
+    unlikely: tuple[str, ...]
+    """Those of them that hardly any draw puts first."""
     more_prompts: int | None
     """How many more would separate the first two; None where they are separate, or where that can't be said."""
+    more_people: int | None
+    """How many more people it would take beside the prompts; None for one person and for a persona."""
     leaderboard: Sequence[Mapping[str, Any]]
     """[{model, place, places, win_rate, …}], best first."""
     likes: Sequence[Mapping[str, Any]] = ()
@@ -91,7 +97,8 @@ class Findings:
     main_metric: str
     """The metric that the winner is decided in: ``kendall_tau``, for votes ``ranking_accuracy``."""
     counts: Mapping[str, Any]
-    judge_quality: Figures
+    judge_quality: Mapping[str, Any]
+    """{figure: value}, and ``agreement_with_person``{pairs, share, kappa, ci95} for a persona."""
     final: Mapping[str, Figures]
     """{system: {metric: mean on the documented split}}."""
     cross_validated: Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -105,6 +112,8 @@ class Findings:
     """{"combined-elo_offset", "combined-reward_model": {metric: {difference, ci95, p_value}}}."""
     recommended: str
     """Whose ranking to take: combined, unless reward_model or elo_offset beats it."""
+    better_than: tuple[str, ...]
+    """Which of the other contenders the recommended one surely beats; empty where it is the default."""
     stronger_baselines: tuple[str, ...]
     """Systems that are no contender and beat both in the main metric by the winner's rule."""
     prompts_needed: int | None

@@ -90,7 +90,7 @@ def variants(
     models, index = list(ratings), features.index
     base_scores = {key: float(features.base_score[row]) for key, row in index.items()}
     lengths = {(r.prompt_id, r.model): float(len(r.text)) for r in data.responses}
-    yield Variant("Elo offset", EloSystem(ratings, params.elo_k), preferences)
+    yield Variant("Elo offset", EloSystem(ratings, params.elo_k, params.random_seed), preferences)
     yield Variant("Combined", Combined(features, ratings, params), preferences)
     yield Variant("Global Elo", GlobalElo(ratings), preferences)
     yield Variant("Untouched base", BaseReward(base_scores), preferences)
@@ -119,7 +119,7 @@ def variants(
     once = one_order(preferences, data.judgements, params.random_seed)
     if once:
         yield reward("judged in one order")._replace(preferences=once)
-        yield Variant("Elo offset, judged in one order", EloSystem(ratings, params.elo_k), once)
+        yield Variant("Elo offset, judged in one order", EloSystem(ratings, params.elo_k, params.random_seed), once)
 
 
 def one_order(preferences: Sequence[Preference], judgements: Sequence[Judgement], seed: int) -> list[Preference]:

@@ -76,9 +76,8 @@ def put_to_test(
     """H1 from the cross-validated ``curves``, H2 with each contestant held out of training in turn, for Systems B and
     C."""
     models = list(systems.elo.ratings)
-    flat = (
-        cross_validated(EloSystem(dict.fromkeys(models), systems.elo.k), plan, params) if params.incremental else None
-    )
+    unrated = EloSystem(dict.fromkeys(models), params.elo_k, params.random_seed)
+    flat = cross_validated(unrated, plan, params) if params.incremental else None
     elo, others = (_placed(system, plan, models) for system in (systems.elo, BradleyTerry(models)))
     tested = {
         system.name: {

@@ -23,10 +23,9 @@ from evidence import curves, hypotheses
 from evidence.ablation import ablation_table
 from evidence.baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking
 from evidence.intervals import prompts_needed, winner
-from evidence.judge_quality import agreement, judge_quality
+from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
 from reward_model import RewardModel
 
-TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees
 EXAMPLES = 3  # test prompts shown with all their responses
 
 
@@ -123,7 +122,7 @@ def make_systems(
     base_scores = {key: float(features.base_score[row]) for key, row in features.index.items()}
     lengths = {(r.prompt_id, r.model): float(len(r.text)) for r in data.responses}
     return Systems(
-        EloSystem(elo, params.elo_k),
+        EloSystem(elo, params.elo_k, params.random_seed),
         RewardModel(features, elo, params, device),
         Combined(features, elo, params),
         (
@@ -163,10 +162,12 @@ def evaluate(
     answer: Answer,
     *,
     judge: str | None = None,
+    own: Sequence[Preference] = (),
 ) -> Findings:
     """Measure everything else than who is best: the documented split, the cross-validation, H1 and H2.
 
-    ``systems``: as fitted on the documented split; ``judge``: the contestant who also judges, where there is one.
+    ``systems``: as fitted on the documented split; ``judge``: the contestant who also judges, where there is one;
+    ``own``: a person's votes on the same responses.
     """
     with clock.stage("training"):
         final = {r.name: evaluation.evaluate(r, plan.test_truths).mean.as_dict() for r in systems.every}
@@ -182,22 +183,24 @@ def evaluate(
         rival: hypotheses.improvement(crossed, plan.folds, params.random_seed, better="combined", worse=rival)
         for rival in ("elo_offset", "reward_model")
     }
+    taken, beaten = hypotheses.recommended(
+        {rival: found["kendall_tau"] for rival, found in over.items()},
+        {rival: table[rival]["kendall_tau"]["mean"] for rival in over},
+    )
     tau = gains["kendall_tau"]
     inflation = 1.0 + params.folds / (params.folds - 1.0)
     return Findings(
         main_metric="kendall_tau",
         counts=counts(data, plan),
-        judge_quality=judge_figures(data, plan, judge),
+        judge_quality=judge_figures(data, plan, judge, own),
         final=final,
         cross_validated=table,
         answer=answer,
         improvement=hypotheses.improvement_json(gains),
         winner=winner(tau),
         comparisons={f"combined-{rival}": hypotheses.improvement_json(found) for rival, found in over.items()},
-        recommended=hypotheses.recommended(
-            {rival: found["kendall_tau"] for rival, found in over.items()},
-            {rival: table[rival]["kendall_tau"]["mean"] for rival in over},
-        ),
+        recommended=taken,
+        better_than=beaten,
         stronger_baselines=tuple(hypotheses.stronger_baselines(crossed, plan.folds, params.random_seed)),
         prompts_needed=prompts_needed(tau.difference, tau.sd, inflation=inflation) if tau else None,
         learning_curve=points,
@@ -237,14 +240,15 @@ def counts(data: Data, plan: Design) -> dict[str, Any]:
     }
 
 
-def judge_figures(data: Data, plan: Design, judge: str | None) -> dict[str, Any]:
-    """How good the judge is, as far as its own judgements show it."""
+def judge_figures(data: Data, plan: Design, judge: str | None, own: Sequence[Preference]) -> dict[str, Any]:
+    """How good the judge is, as far as its own judgements and a person's votes show it."""
     round_robin = [truth for truth in data.truths if truth.prompt_id in plan.test_ids]
     return {
         **judge_quality(data.judgements, data.responses, judge),
         "listwise_agreement": agreement(round_robin, data.listwise) if data.listwise else None,
         # nothing can agree with a noisy truth more than that truth agrees with itself
         "noise_ceiling": agreement(*data.rounds) if data.rounds else None,
+        "agreement_with_person": agreement_with_person(own, data.preferences),
     }
 
 

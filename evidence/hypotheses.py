@@ -94,14 +94,19 @@ def difference_json(difference: Difference | None) -> dict[str, Any]:
     return difference.as_dict() if difference else {"difference": None, "ci95": None, "p_value": None}
 
 
-def recommended(combined_minus: Mapping[str, Difference | None], means: Mapping[str, float | None]) -> str:
-    """Whose ranking to take: the combined system's, unless a rival beats it by the winner's rule.
+def recommended(
+    combined_minus: Mapping[str, Difference | None], means: Mapping[str, float | None]
+) -> tuple[str, tuple[str, ...]]:
+    """Whose ranking to take, the combined system's unless a rival beats it by the winner's rule, and which of the two
+    others, or of them the combined one, it beats.
 
     ``combined_minus``: {rival: the difference in the main metric}. Of two rivals that beat it the one with the higher
     of ``means``.
     """
     better = [name for name, gain in combined_minus.items() if gain and gain.ci95[1] < 0.0 and gain.p_value < ALPHA]
-    return max(better, key=lambda name: means[name] or 0.0, default="combined")
+    if better:
+        return max(better, key=lambda name: means[name] or 0.0), ("combined",)
+    return "combined", tuple(name for name, gain in combined_minus.items() if is_better(gain))
 
 
 def stronger_baselines(

@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from core.records import GroundTruth, Judgement, Response
+from core.records import GroundTruth, Judgement, Preference, Response
 from evaluation import kendall_tau
+from evidence.intervals import clustered_difference
+
+TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees
+FEWEST_SHARED = 10  # pairs that person and judge both decide, below which nothing is said of them
 
 Outcomes = Mapping[tuple[str, str, str], float]
 """{(prompt id, a, b) with a < b: mean outcome for a over its judgements}"""
@@ -64,6 +68,36 @@ def agreement(a: Iterable[GroundTruth], b: Iterable[GroundTruth]) -> float | Non
         if any(len({scores[m] for m in models}) > 1 for scores in (truth.scores, other)):
             taus.append(kendall_tau(truth.scores, other))
     return _mean(taus)
+
+
+def agreement_with_person(votes: Iterable[Preference], judged: Iterable[Preference]) -> dict[str, Any]:
+    """{pairs, share, kappa, ci95}: how often a person and the judge prefer the same response, of the ``pairs`` that
+    both decide; null below ``FEWEST_SHARED`` of them.
+
+    κ = 2 · share − 1 (sides are drawn, so agreement by chance is 1/2), its interval clustered by prompt.
+    """
+    sides = {}
+    for p in judged:
+        sides[p.prompt_id, p.model_a, p.model_b] = _side(p.outcome)
+        sides[p.prompt_id, p.model_b, p.model_a] = -_side(p.outcome)
+    shared = [
+        (vote.prompt_id, _side(vote.outcome) * sides[key])
+        for vote in votes
+        if (key := (vote.prompt_id, vote.model_a, vote.model_b)) in sides
+    ]
+    prompts, agree = [p for p, product in shared if product], [product for _, product in shared if product]
+    found = clustered_difference(agree, prompts, [0] * len(agree)) if len(agree) >= FEWEST_SHARED else None
+    return {
+        "pairs": len(agree),
+        "share": (1.0 + found.difference) / 2.0 if found else None,
+        "kappa": found.difference if found else None,
+        "ci95": list(found.ci95) if found else None,
+    }
+
+
+def _side(outcome: float) -> float:
+    """1: the first, −1: the second, 0: a tie."""
+    return 0.0 if abs(outcome - 0.5) <= TIE else float(np.sign(outcome - 0.5))
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -25,6 +25,7 @@ from evidence.traits import Liking, likings
 
 Array = NDArray[np.float64]
 DRAWS = 10_000  # of the prompts: a share of them is then within 0.01 of its limit
+UNLIKELY = 0.025  # share of draws: two equal models in one of 20 worlds leave one of them below it
 SAME = 9  # decimals to which two sums of the same outcomes agree in any order
 
 
@@ -47,6 +48,10 @@ class Standing:
     uniform."""
     best_on: int
     """Prompts on which no model has a higher mean outcome."""
+    judged_on: int
+    """Prompts on which it was judged."""
+    comparisons: int
+    """How often it was judged against another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Standings:
     rows: tuple[Standing, ...]
     more_prompts: int | None
     """How many more would separate the first two; None where they are told apart or where nobody can say."""
+    more_people: int | None = None
+    """How many more people it would take beside the prompts; None where only one votes."""
 
 
 # ── What the preferences show ────────────────────────────────────────────────────────────────────────────
@@ -83,7 +90,8 @@ def standings(outcomes: Array, models: Sequence[str], seed: int) -> Standings:
     better = surely_better(rates, paired_p_values(outcomes))
     weights = np.random.default_rng(seed).multinomial(prompts, np.full(prompts, 1.0 / prompts), size=DRAWS)
     intervals = [mean_interval(column.tolist(), 0.0, 1.0) or (0.0, 1.0) for column in outcomes.T]
-    rows = in_order(models, rates, better, intervals, leading_shares(weights @ outcomes), most_wins(outcomes))
+    compared = np.full(len(models), prompts * (len(models) - 1))
+    rows = in_order(models, rates, better, intervals, leading_shares(weights @ outcomes), outcomes, compared)
     return Standings(rows, _more_prompts(outcomes, better, *np.argsort(-rates, kind="stable")[:2].tolist()))
 
 
@@ -116,22 +124,22 @@ def leading_shares(rates: Array) -> Array:
     return np.asarray((leads / leads.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
-def most_wins(outcomes: Array) -> NDArray[np.intp]:
-    """[models] on how many prompts no model has a higher outcome; NaN: not judged there."""
-    values = np.where(np.isnan(outcomes), -1.0, outcomes.round(SAME))
-    return np.asarray(((values == values.max(axis=1, keepdims=True)) & (values >= 0.0)).sum(axis=0))
-
-
 def in_order(
     models: Sequence[str],
     rates: Array,
     better: NDArray[np.bool_],
     intervals: Sequence[Interval],
     leading: Array,
-    best_on: NDArray[np.intp],
+    outcomes: Array,
+    compared: NDArray[np.intp],
 ) -> tuple[Standing, ...]:
-    """A row for each model, best first, equal ones by name; everything is given in the order of ``models``."""
-    values = rates.round(SAME)
+    """A row for each model, best first, equal ones by name; everything is given in the order of ``models``.
+
+    ``outcomes`` [prompts, models], NaN where a model was not judged; ``compared`` [models]: how often it was.
+    """
+    values, judged = rates.round(SAME), ~np.isnan(outcomes)
+    on_prompt = np.where(judged, outcomes.round(SAME), -1.0)
+    best_on = ((on_prompt == on_prompt.max(axis=1, keepdims=True)) & judged).sum(axis=0)
     rows = [
         Standing(
             model=model,
@@ -142,6 +150,8 @@ def in_order(
             ci95=intervals[i],
             p_best=float(leading[i]),
             best_on=int(best_on[i]),
+            judged_on=int(judged[:, i].sum()),
+            comparisons=int(compared[i]),
         )
         for i, model in enumerate(models)
     ]
@@ -186,13 +196,13 @@ class Facts:
     parameters: Mapping[str, str] = field(default_factory=dict)
     """{model: "8.0B"}, the server's word."""
     own_best: Mapping[str, int] = field(default_factory=dict)
-    """{model: how many people's own votes put it first}; empty for a persona."""
+    """{model: how many people's own votes put it first}; empty for a persona and for one person."""
 
 
 def answer(found: Standings, facts: Facts, likes: Sequence[Liking] = ()) -> Answer:
     """What is known of the models, ready for JSON."""
     rated = [elo for elo in facts.elo.values() if elo is not None]
-    speed = tokens_per_second(facts.responses)
+    speed, moved = tokens_per_second(facts.responses), moved_places(found.rows, facts.elo)
     rows = []
     for row in found.rows:
         elo = facts.elo[row.model]
@@ -204,8 +214,11 @@ def answer(found: Standings, facts: Facts, likes: Sequence[Liking] = ()) -> Answ
                 "win_rate": {"mean": row.win_rate, "ci95": list(row.ci95)},
                 "p_best": row.p_best,
                 "best_on": row.best_on,
+                "judged_on": row.judged_on,
+                "comparisons": row.comparisons,
                 "own_best_of": facts.own_best.get(row.model),
                 "global_place": None if elo is None else 1 + sum(other > elo for other in rated),
+                "moved": moved.get(row.model),
                 "elo": elo,
                 "tokens_per_s": speed.get(row.model),
                 "parameters": facts.parameters.get(row.model),
@@ -216,10 +229,25 @@ def answer(found: Standings, facts: Facts, likes: Sequence[Liking] = ()) -> Answ
     return Answer(
         best=None if unknown else first[0],
         tied_with=() if unknown else tuple(first[1:]),
+        unlikely=() if unknown else tuple(r.model for r in found.rows if r.low == 1 and r.p_best < UNLIKELY),
         more_prompts=found.more_prompts,
+        more_people=found.more_people,
         leaderboard=rows,
         likes=[liking.as_dict() for liking in likes],
     )
+
+
+def moved_places(rows: Sequence[Standing], elo: Mapping[str, float | None]) -> dict[str, int]:
+    """{model: places by which it stands higher (+) here than by its global rating}, both counted among the rated models
+    alone; empty where the ratings order nothing."""
+    given = {row.model: rating for row in rows if (rating := elo[row.model]) is not None}
+    if len(set(given.values())) < 2:
+        return {}
+    here = {row.model: row.place for row in rows if row.model in given}
+    return {
+        model: sum(other > rating for other in given.values()) - sum(p < here[model] for p in here.values())
+        for model, rating in given.items()
+    }
 
 
 def tokens_per_second(responses: Sequence[Response]) -> dict[str, float]:

@@ -39,8 +39,8 @@ class Trait:
     less: str
     unit: str
     """What a difference of 1 is."""
-    less_unit: str = ""
-    """What a difference of −1 is, where that has another name."""
+    less_unit: str
+    """What a difference of −1 is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,9 @@ class Liking:
     """Corrected for the number of traits."""
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"ci95": list(self.ci95)}
+        """Ready for JSON; ``wins``: how often such a text is preferred to one that is otherwise alike."""
+        low, wins, high = (0.5 + 0.5 * math.tanh(0.5 * w) for w in (self.ci95[0], self.weight, self.ci95[1]))
+        return asdict(self) | {"ci95": list(self.ci95), "wins": {"mean": wins, "ci95": [low, high]}}
 
 
 def _lines(text: str, pattern: str) -> float:
@@ -74,15 +76,19 @@ def _words(text: str, pattern: str) -> float:
 TRAITS = (
     Trait("length", lambda t: math.log2(1 + len(t)), "longer answers", "shorter answers", "twice the length",
           "half the length"),
-    Trait("lists", lambda t: _lines(t, r"([-*•]|\d+[.)])\s"), "lists", "running text", "all lines in a list"),
-    Trait("code", lambda t: float("```" in t), "code", "answers without code", "a block of code"),
+    Trait("lists", lambda t: _lines(t, r"([-*•]|\d+[.)])\s"), "lists", "running text", "all lines in a list",
+          "no line in a list"),
+    Trait("code", lambda t: float("```" in t), "code", "answers without code", "a block of code",
+          "no block of code"),
     Trait(
-        "headings", lambda t: _lines(t, r"#{1,6}\s|\*\*[^*]+\*\*:?$"), "headings", "no headings", "all lines headings"
+        "headings", lambda t: _lines(t, r"#{1,6}\s|\*\*[^*]+\*\*:?$"), "headings", "no headings",
+        "all lines headings", "no line a heading",
     ),
-    Trait("digits", lambda t: _words(t, r"\d+"), "figures", "words, not figures", "one in ten words"),
+    Trait("digits", lambda t: _words(t, r"\d+"), "figures", "words, not figures", "one figure in ten words",
+          "one figure less in ten words"),
     Trait(
         "first_person", lambda t: _words(t, r"\b(?:I|I'm|I've|my|me|we|our)\b"), "the first person",
-        "impersonal answers", "one in ten words",
+        "impersonal answers", "one such word in ten", "one such word less in ten",
     ),
 )  # fmt: skip
 
@@ -121,7 +127,7 @@ def sure(x: Array, outcome: Array, witnesses: Sequence[Ints]) -> list[Liking]:
     for i in np.argsort(corrected, kind="stable").tolist():
         if corrected[i] < ALPHA:
             trait, liked = TRAITS[seen[i]], bool(weights[i] > 0.0)
-            likes, unit = (trait.more, trait.unit) if liked else (trait.less, trait.less_unit or trait.unit)
+            likes, unit = (trait.more, trait.unit) if liked else (trait.less, trait.less_unit)
             size, around = float(abs(weights[i])), float(half[i])
             found.append(Liking(trait.name, likes, size, (size - around, size + around), unit, float(corrected[i])))
     return found

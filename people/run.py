@@ -69,11 +69,11 @@ def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh:
     rows = (f"the votes row by row: {run.command} --check",) if votes.notes or votes.skipped else ()
     notes = (*run.notes, *votes.notes, *left_out, *rows, *about_ratings)
     run = dataclasses.replace(run, label=_label(votes, run.base_model), notes=notes)
-    console.print_header(name, run.label, run.notes)
+    console.print_header(name, run.label, run.notes, "Votes")
     with clock.stage("features"):
         features = compute_features(
             run.bases, votes.prompts, votes.responses,
-            cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh,
+            cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh, also=votes.personas,
             reader=run.cluster.reader if run.cluster else None,
         )  # fmt: skip
     run = run.read_by(features.base, features.device, features.notes)
@@ -89,9 +89,9 @@ def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh:
     console.print_counts(results["counts"])
     console.print_training(results["counts"]["preferences"], params.evaluation_frequency)
     console.print_points(results)
-    console.print_final(results)
-    console.print_answer(results)
-    print("\nWritten: " + ", ".join(map(str, paths)))
+    console.print_final(results, told=run.notes)
+    console.print_answer(results, run.ask)
+    console.print_files(paths)
     return results, Kept(systems, crowd.given)
 
 

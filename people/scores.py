@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from core.findings import Answer, Findings
 from core.records import GroundTruth
 from evaluation import BOUNDS, METRICS, prompt_metrics
-from evidence.hypotheses import difference_json, not_tested, recommended, verdict, weaker
+from evidence.hypotheses import difference_json, improvement_json, not_tested, recommended, verdict, weaker
 from evidence.intervals import Difference, clustered_difference, is_better, winner
 from people.ballots import Array, Ballots, Crowd, Ints, Mask
 from people.ceiling import ceiling
@@ -197,6 +197,7 @@ def findings(
         {m: difference(values[better][m], values[worse][m], m, fold) for m in METRICS}
         for better, worse in (("reward_model", "elo_offset"), *(("combined", rival) for rival in RIVALS))
     )
+    against = dict(zip(RIVALS, over, strict=True))
     right = {name: own[ACCURACY] for name, own in values.items()}
     flat = accuracies(crossed.flat, ballots, crossed.tested)
     split_curves, curves = ({name: _curve(p, name, ballots) for name in CONTENDERS} for p in (once, crossed))
@@ -209,6 +210,10 @@ def findings(
         }
         for name in ("reward_model", "combined")
     }
+    taken, beaten = recommended(
+        {rival: found[ACCURACY] for rival, found in against.items()},
+        {rival: people_mean(right[rival]) for rival in RIVALS},
+    )
     return Findings(
         main_metric=ACCURACY,
         counts=_counts(ballots, once.tested, rankings),
@@ -216,16 +221,11 @@ def findings(
         final={name: {m: people_mean(own[m]) for m in METRICS} for name, own in split.items()},
         cross_validated={name: {m: estimate(own[m], m) for m in METRICS} for name, own in values.items()},
         answer=answer,
-        improvement={metric: difference_json(gain) for metric, gain in gains.items()},
+        improvement=improvement_json(gains),
         winner=winner(gains[ACCURACY]),
-        comparisons={
-            f"combined-{rival}": {metric: difference_json(gain) for metric, gain in found.items()}
-            for rival, found in zip(RIVALS, over, strict=True)
-        },
-        recommended=recommended(
-            {rival: found[ACCURACY] for rival, found in zip(RIVALS, over, strict=True)},
-            {rival: people_mean(right[rival]) for rival in RIVALS},
-        ),
+        comparisons={f"combined-{rival}": improvement_json(found) for rival, found in against.items()},
+        recommended=taken,
+        better_than=beaten,
         stronger_baselines=tuple(
             name
             for name in BASELINES

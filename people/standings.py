@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from core.findings import Answer
 from elo_system import SCALE
-from evidence.intervals import ALPHA, Interval, prompts_needed
-from evidence.leaderboard import SAME, Facts, Standings, answer, in_order, leading_shares, most_wins, surely_better
+from evidence.intervals import ALPHA, Interval, mean_interval, paired_p_value, prompts_needed
+from evidence.leaderboard import SAME, Facts, Standings, answer, in_order, leading_shares, surely_better
 from evidence.traits import likings
 from people.ballots import Array, Ballots, Crowd, strengths
 from people.votes import Votes
@@ -43,24 +43,30 @@ def standings(ballots: Ballots, seed: int) -> Standings:
     clusters = _clusters(ballots)
     factor, degrees = math.sqrt(clusters / max(clusters - 1.0, 1.0)), max(clusters - 1, 1)
     gap = rates[:, None] - rates
-    errors = factor * (drawn[:, :, None] - drawn[:, None, :]).std(axis=0, ddof=1)
+    errors = factor * (drawn[:, :, None] - drawn[:, None, :]).std(axis=0, ddof=1).round(SAME)
     ratio = np.divide(np.abs(gap), errors, out=np.zeros_like(gap), where=errors > 0.0)
-    better = surely_better(rates, 2.0 * t.sf(ratio, degrees))
-    quantile = float(t.ppf(1.0 - ALPHA / 2.0, degrees))
-    spreads = quantile * factor * drawn.std(axis=0, ddof=1)
-    intervals = [_interval(rate, half) for rate, half in zip(rates.tolist(), spreads.tolist(), strict=True)]
-    best_on = most_wins(_outcomes(ballots))
-    rows = in_order(ballots.models, rates, better, intervals, leading_shares(drawn), best_on)
-    return Standings(rows, _more_prompts(ballots, rates, errors, better))
+    unseen = [paired_p_value([x] * clusters, reach=1.0) for x in gap.ravel()]  # where every draw is the same
+    better = surely_better(rates, np.where(errors > 0.0, 2.0 * t.sf(ratio, degrees), np.reshape(unseen, gap.shape)))
+    spreads = float(t.ppf(1.0 - ALPHA / 2.0, degrees)) * factor * drawn.std(axis=0, ddof=1).round(SAME)
+    intervals = [
+        _interval(rate, half) if half > 0.0 else mean_interval([rate] * clusters, 0.0, 1.0) or (0.0, 1.0)
+        for rate, half in zip(rates.tolist(), spreads.tolist(), strict=True)
+    ]
+    compared = np.bincount(np.concatenate([ballots.a, ballots.b]), minlength=len(rates))
+    rows = in_order(ballots.models, rates, better, intervals, leading_shares(drawn), _outcomes(ballots), compared)
+    return Standings(rows, *_more(ballots, rates, errors, better))
 
 
 def own_best(ballots: Ballots) -> dict[str, int]:
-    """{model: how many people's own votes put it first}; of a tie each is one."""
+    """{model: how many people's own votes put it alone first}; empty where only one votes."""
+    if len(ballots.users) == 1:
+        return {}
     wins = ballots.wins(np.arange(len(ballots.user)))
     judged = (wins + wins.swapaxes(-1, -2)).sum(axis=-1) > 0.0
     own = np.where(judged, strengths(wins).round(6), -np.inf)
     first = (own == own.max(axis=-1, keepdims=True)) & judged
-    return dict(zip(ballots.models, first.sum(axis=0).tolist(), strict=True))
+    alone = first[first.sum(axis=-1) == 1]
+    return dict(zip(ballots.models, alone.sum(axis=0).tolist(), strict=True))
 
 
 def win_rates(wins: Array) -> Array:
@@ -113,12 +119,20 @@ def _outcomes(ballots: Ballots) -> Array:
     return np.asarray(np.divide(points, games, out=np.full(shape, np.nan), where=games > 0.0))
 
 
-def _more_prompts(ballots: Ballots, rates: Array, errors: Array, better: NDArray[np.bool_]) -> int | None:
-    """How many more prompts would tell the first two apart; None where they are, or where it also takes people."""
+def _more(ballots: Ballots, rates: Array, errors: Array, better: NDArray[np.bool_]) -> tuple[int | None, int | None]:
+    """How many more prompts, and where several vote how many more people with them, would tell the first two apart;
+    None where they are, or where nobody can say.
+
+    The error falls as 1/√k where there are k times as many of both.
+    """
     first, second = np.argsort(-rates, kind="stable")[:2].tolist()
     gap, error = round(float(rates[first] - rates[second]), SAME), float(errors[first, second])
-    if better[first, second] or len(ballots.users) > 1 or not error > 0.0:
-        return None
-    prompts, undecided = _clusters(ballots), len(rates) * (len(rates) - 1) // 2 - int(better.sum())
-    needed = prompts_needed(gap, error * math.sqrt(prompts), level=ALPHA / undecided)
-    return None if needed is None else max(1, needed - prompts)
+    if better[first, second] or not error > 0.0:
+        return None, None
+    clusters, undecided = _clusters(ballots), len(rates) * (len(rates) - 1) // 2 - int(better.sum())
+    needed = prompts_needed(gap, error * math.sqrt(clusters), level=ALPHA / undecided)
+    if needed is None:
+        return None, None
+    growth, people = max(0.0, needed / clusters - 1.0), len(ballots.users)
+    prompts = max(1, math.ceil(growth * len(np.unique(ballots.prompt))))
+    return prompts, max(1, math.ceil(growth * people)) if people > 1 else None

@@ -30,8 +30,7 @@ from reward_model import RewardModel, fit_together
 from scale.cluster import in_blocks
 
 CURVE_POINTS = 25
-SHARED_VISITS = 100_000  # a shared head meets at most so many votes, each up to max_epochs times …
-SHARED_STEPS = 4_000  # … in at most so many steps: more votes make larger batches, not a longer run
+SHARED_VISITS = 100_000  # a shared head meets at most so many votes, each up to max_epochs times
 
 # How strongly own votes may move a shared head, in learning rates. With simulated people 1 finds a quarter of what
 # personal taste there is and 10 all of it; where all people are the same 10 loses 0.01 of accuracy (docs/people.md).
@@ -140,9 +139,6 @@ def _train_heads(crowd: Crowd, test: Mask, training: Ints, own: Sequence[Ints], 
     shared = _fit_shared(crowd, outside, train_ids)
     cells = ballots.cells_by_user(test)
     texts = _texts_of(crowd, cells)
-    for group, head in zip(crowd.groups, shared, strict=True):
-        for user in group:
-            into.systems["shared_reward"][cells[user]] = _rewards(crowd.features, head, texts[user])
     points = into.counts if crowd.params.incremental else into.counts[-1:]
     # whoever has fewer votes than a point needs has the same head there as at their last one: trained only once
     asked = [(int(user), g) for g, group in enumerate(crowd.groups) for user in group if len(cells[user])]
@@ -152,7 +148,8 @@ def _train_heads(crowd: Crowd, test: Mask, training: Ints, own: Sequence[Ints], 
         crowd, shared, [g for *_, g in wanted], votes, [texts[user] for user, *_ in wanted], train_ids, strength
     )
     scores = {(user, n): found for (user, n, _), found in zip(wanted, scored, strict=True)}
-    for user, _ in asked:
+    for user, g in asked:
+        into.systems["shared_reward"][cells[user]] = _rewards(crowd.features, shared[g], texts[user])
         for point, n in enumerate(points):
             into.curves["reward_model"][point, cells[user]] = scores[user, min(n, len(own[user]))]
 
@@ -178,8 +175,7 @@ def _fit_shared(crowd: Crowd, votes: Sequence[Ints], prompt_ids: Sequence[str]) 
     untrained, models = RewardModel(crowd.features, crowd.given, crowd.params, crowd.device), []
     for given in votes:
         epochs = max(1, min(crowd.params.max_epochs, SHARED_VISITS // max(1, len(given))))
-        batch = max(crowd.params.batch_size, math.ceil(epochs * len(given) / SHARED_STEPS))
-        params = dataclasses.replace(crowd.params, max_epochs=epochs, batch_size=batch)
+        params = dataclasses.replace(crowd.params, max_epochs=epochs, inner_folds=0)
         models.append(untrained.with_params(params, _shared_ratings(crowd, given)))
     return fit_together(models, [TrainingSet(crowd.chosen(given), tuple(prompt_ids)) for given in votes])
 

@@ -54,6 +54,8 @@ class Votes:
     notes: tuple[str, ...] = ()
     left_out: Mapping[int, str] = field(default_factory=dict)
     """{row number: why}: good rows of an export that are no votes on first answers."""
+    personas: tuple[str, ...] = ()
+    """Whose responses they are on, where the rows of own votes say so."""
 
 
 def load_votes(
@@ -143,13 +145,17 @@ def to_votes(rows: Rows, bad: BadRows, source: str, *, skip_bad_rows: bool, keep
     if not good or (bad and not skip_bad_rows):
         raise UsageError(_complaint(source, bad, total, usable=bool(good)))
     said = list(good.values())
+    own = [table[number] for number in good]
+    if both_bad := sum(row.get("both_bad") in ("True", "true") for row in own):
+        notes.append(f"{both_bad} of the ties are on two responses that are both bad")
     if layout == VOTE_COLUMNS:
         preferences = [Preference(one.prompt_id, one.models[0], one.models[1], one.figure, one.user) for one in said]
     else:
         preferences = _pairs(said)
     if not preferences:
         raise UsageError(f"{source} has no two responses of different models scored by one user on one prompt")
-    return _votes(said, preferences, bad, tuple(notes))
+    found = _votes(said, preferences, bad, tuple(notes))
+    return dataclasses.replace(found, personas=tuple(dict.fromkeys(p for row in own if (p := row.get("persona")))))
 
 
 def _named(rows: Rows, source: str) -> tuple[Table, tuple[str, ...]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.findings import Findings
-from report.words import MISSING, Document, interval, is_number, number, plain
+from core.findings import About, Findings
+from report.words import MISSING, Document, is_number, number, people, plain
 
 FAR = 10_000  # nobody judges so many more prompts
+VERY_LIKELY = 0.975  # share of draws: of two equal models either leads in so many in one of 20 worlds
 Row = Mapping[str, Any]
 
 
@@ -17,31 +18,46 @@ def sentence(findings: Findings) -> str:
     found = findings.answer
     whose = "your" if findings.counts.get("users", 1) == 1 else "these people's"
     if found.best is None:
-        more = _more(found.more_prompts)
-        return f"Nothing is known yet: no model is surely better than another{f'; {more}' if more else ''}."
+        tied = "every vote is a tie" if findings.counts.get("decided_votes") == 0 else ""
+        why = tied or "no model is surely better than another"
+        return f"Nothing is known yet: {'; '.join(filter(None, [why, _more(found.more_prompts, found.more_people)]))}."
     first = [found.best, *found.tied_with]
     rates = {row["model"]: row for row in found.leaderboard}
     if len(first) == 1:
         wins = share(rates[found.best]["win_rate"]["mean"])
         return f"{plain(found.best)} is {whose} best model: it wins {wins} of its comparisons; the others are behind."
-    ahead = listed([share(rates[model]["p_best"]) for model in first], "and")
+    leads = [model for model in first if model not in found.unlikely]
+    ahead = listed([share(rates[model]["p_best"]) for model in leads], "and")
+    likely = ("very likely " if rates[leads[0]]["p_best"] >= VERY_LIKELY else "probably ") if len(leads) == 1 else ""
+    rest = [f"{listed(found.unlikely, 'and')} can't be ruled out"] if found.unlikely else []
     out = len(rates) - len(first)
-    rest = "the others are out" if out > 1 else "the other one is out"
-    return f"{listed(first, 'or')} is {whose} best model (ahead in {ahead} of draws); {rest}."
+    rest += ["the others are out" if out > 1 else "the other one is out"]
+    return f"{listed(leads, 'or')} is {likely}{whose} best model (ahead in {ahead} of draws); {'; '.join(rest)}."
+
+
+def whose(about: About, findings: Findings) -> str:
+    """Whose preferences the answer is about."""
+    counts = findings.counts
+    if findings.people is None:
+        played = f"the persona {plain(about.persona)}, played by the judge {plain(about.judge)}"
+        return f"“You” means {played}: no person was asked."
+    by = "your own" if counts["users"] == 1 else f"{people(counts['users'])}'s"
+    return f"From {by} {counts['votes']:,} votes on {counts['prompts']} prompts."
 
 
 def next_step(document: Document) -> str:
     """What would tell those apart who can't be yet; empty where nothing is left to tell or the sentence has said it."""
     answer = document["answer"]
-    more = _more(answer["more_prompts"])
+    more = _more(answer["more_prompts"], answer["more_people"])
     return f"{more[0].upper()}{more[1:]}." if more and answer["tied_with"] else ""
 
 
-def _more(prompts: int | None) -> str:
+def _more(prompts: int | None, more_people: int | None) -> str:
     if prompts is None:
         return ""
     count = f"more than {FAR:,} more prompts" if prompts > FAR else f"about {prompts} more prompts"
-    return f"{count} would separate the first two"
+    who = "" if more_people is None or prompts > FAR else f" and {more_people} more people"
+    return f"{count}{who} would separate the first two"
 
 
 def likes(document: Document) -> str:
@@ -50,25 +66,29 @@ def likes(document: Document) -> str:
         return ""
     said = []
     for like in document["likes"]:
-        size, around = number(like["weight"], 1, signed=True), interval(like["ci95"], 1)
-        said.append(f"{like['likes']} ({size} {around} in log-odds for {like['unit']})")
-    people = document["counts"].get("users", 1) > 1
-    return f"{'These people prefer' if people else 'You prefer'} {listed(said, 'and')}."
+        said.append(f"{like['likes']} ({like['unit']}: {percent(like['wins'])})")
+    who = "These people prefer" if document["counts"].get("users", 1) > 1 else "You prefer"
+    meant = "In brackets: how often such an answer is preferred to one that is otherwise alike"
+    return f"{who} {listed(said, 'and')}. {meant}; it need not be the cause."
 
 
+FITTED = (
+    "Wins: its chance against each of the others by a Bradley–Terry fit, averaged, not the share of votes that it won"
+)
 REMARKS = {
+    "Votes": "Votes: those that it was in",
     "Places": "Places: those that can't be ruled out, all models' together (95 %)",
     "Leads": "Leads: share of draws of the prompts in which it is ahead",
     "Best on": "Best on: prompts on which none beats it",
-    "Own best of": "Own best of: people whose own votes put it first",
-    "Global": "Global: place by global rating, and how far up (+) or down it moved here",
+    "Own best of": "Own best of: people whose own votes put it alone first",
+    "Global": "Global: place by global rating, and how far up (+) or down it moved here, among the rated models",
 }
 
 
 def remarks(document: Document) -> str:
     """What the columns say."""
-    shown = columns(document)
-    return ". ".join(remark for heading, remark in REMARKS.items() if heading in shown) + "."
+    shown, fitted = columns(document), [FITTED] if document["people"] else []
+    return ". ".join([*fitted, *(remark for heading, remark in REMARKS.items() if heading in shown)]) + "."
 
 
 # ── The leaderboard's columns ────────────────────────────────────────────────────────────────────────────
@@ -77,19 +97,21 @@ def remarks(document: Document) -> str:
 def columns(document: Document) -> dict[str, list[str]]:
     """{heading: the cell of each row} of the leaderboard, best first; what no row has is no column."""
     rows: Sequence[Row] = document["leaderboard"]
-    prompts = document["counts"]["prompts"]
+    voted = document["people"] is not None
     cells = {
         "Model": [plain(row["model"]) for row in rows],
-        "Wins [95 %]": [wins(row) for row in rows],
+        "Wins [95 %]": [percent(row["win_rate"]) for row in rows],
+        "Votes": [number(row["comparisons"] if voted else None, 0) for row in rows],
         "Places": [places(row) for row in rows],
         "Leads": [share(row["p_best"]) for row in rows],
-        "Best on": [f"{row['best_on']}/{prompts}" for row in rows],
+        "Best on": [f"{row['best_on']}/{row['judged_on']}" for row in rows],
         "Own best of": [number(row["own_best_of"], 0) for row in rows],
         "Global": [moved(row) for row in rows],
         "Tok/s": [number(row["tokens_per_s"], 0) for row in rows],
         "Size": [MISSING if row["parameters"] is None else plain(row["parameters"]) for row in rows],
     }
-    return {heading: column for heading, column in cells.items() if any(cell != MISSING for cell in column)}
+    shown = {heading: column for heading, column in cells.items() if any(cell != MISSING for cell in column)}
+    return {heading: ["none" if cell == MISSING else cell for cell in column] for heading, column in shown.items()}
 
 
 def share(value: float | None) -> str:
@@ -101,11 +123,8 @@ def share(value: float | None) -> str:
     return ">99 %" if 0.995 <= value < 1.0 else f"{100.0 * value:.0f} %"
 
 
-def wins(row: Row) -> str:
-    """Its win rate with the interval, in percent."""
-    rate = row["win_rate"]
-    if rate["ci95"] is None:
-        return share(rate["mean"])
+def percent(rate: Row) -> str:
+    """A share with its interval, in percent."""
     low, high = (100.0 * bound for bound in rate["ci95"])
     return f"{100.0 * rate['mean']:.0f} % [{low:.0f}, {high:.0f}]"
 
@@ -118,10 +137,9 @@ def places(row: Row) -> str:
 
 def moved(row: Row) -> str:
     """Its place in the global ratings, and by how many places it stands higher (+) or lower here."""
-    if row["global_place"] is None:
+    if row["moved"] is None:
         return MISSING
-    steps = row["global_place"] - row["place"]
-    return f"{row['global_place']} ({f'{steps:+d}' if steps else '='})"
+    return f"{row['global_place']} ({number(row['moved'], 0, signed=True) if row['moved'] else '='})"
 
 
 def listed(words: Sequence[str], last: str) -> str:
@@ -132,7 +150,14 @@ def listed(words: Sequence[str], last: str) -> str:
 
 # ── Many personas ────────────────────────────────────────────────────────────────────────────────────────
 
-MARK = "* may be the best: all models with this mark can't be told apart."
+MARK = "* can't be ruled out as this persona's best."
+
+
+def played(together: Document) -> str:
+    """Whose preferences the answers are about."""
+    return (
+        f"“Your” stands for each persona in turn, played by the judge {plain(together['judge'])}: no person was asked."
+    )
 
 
 def models_of(together: Document) -> list[str]:

@@ -7,10 +7,11 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from report import answer, words
-from report.words import BASELINES, CONTENDERS, HYPOTHESES, METRICS, SYSTEMS, Document, estimate, number, plain
+from report.words import BASELINES, CONTENDERS, SYSTEMS, Document, estimate, number, plain
 
 log = logging.getLogger("ranking.console")
 
@@ -26,12 +27,12 @@ WINNERS = {"reward_model": "REWARD SYSTEM", "elo_offset": "ELO SYSTEM", "none": 
 # ── While it runs ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def print_header(persona: str, label: str, notes: Sequence[str] = ()) -> None:
+def print_header(name: str, label: str, notes: Sequence[str] = (), what: str = "Persona") -> None:
     """The head of a run: whose preferences, who answers and judges, and what is to be known before it begins."""
     rule = "=" * WIDTH
     title = "STARTING PERSONALIZED LLM RANKING EXPERIMENT"
-    who = _wrapped(f"Persona: {plain(persona)} · backend: {plain(label)}")
-    _show([rule, title, *who, rule, *_said("Note", notes)])
+    who = _wrapped(f"{what}: {plain(name)} · backend: {plain(label)}")
+    _show([rule, title, *who, rule, *_said("Note", words.noted(notes))])
 
 
 def print_generation(persona: str) -> None:
@@ -41,12 +42,16 @@ def print_generation(persona: str) -> None:
 
 def print_counts(counts: Mapping[str, Any]) -> None:
     """How much of everything there is once the data is made; ``counts`` as in the results."""
+    voted = "users" in counts
+    what = "Votes that train" if voted else "Preferences"
+    given = f"- Votes: {counts['votes']} ({counts['decided_votes']} decided)" if voted else ""
     _show(
         [
             "",
-            f"Votes of {words.people(counts['users'])}:" if "users" in counts else "Data Generation Complete:",
+            f"Votes of {words.people(counts['users'])}:" if voted else "Data Generation Complete:",
+            *filter(None, [given]),
             f"- Prompts: {counts['prompts']}",
-            f"- Preferences: {counts['preferences']} (of which ties: {counts['ties']})",
+            f"- {what}: {counts['preferences']} (of which ties: {counts['ties']})",
             f"- Test prompts: {counts['test_prompts']}",
             f"- Ground truth rankings: {counts['ground_truth_rankings']}",
             *(f"- Left out, without a usable answer: {left}" for left in filter(None, [words.left_out(counts)])),
@@ -79,7 +84,7 @@ def print_points(document: Document) -> None:
         spans = ["", *(f"Processing preferences {before + 1}-{last}..." for before, last in pairwise(uses))]
     for index in _chosen(first, len(rows)):
         values = [
-            f"  {SHORT.get(system, SYSTEMS[system])} {title}: {number(rows[index][system][metric], 4)}"
+            f"  {SHORT.get(system, SYSTEMS[system])} {title}: {number(rows[index][system][metric], 2)}"
             for system in CONTENDERS
         ]
         _show([spans[index], f"Evaluation {index}:", *values])
@@ -96,33 +101,49 @@ def _chosen(first: int, end: int) -> list[int]:
 # ── Results ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def print_final(document: Document) -> None:
-    """The results: the documented split, the winner, and what the winner rests on."""
+def print_final(document: Document, told: Sequence[str] = ()) -> None:
+    """The results: the winner, what it rests on, and the documented split. ``told``: notes that the head has said."""
     crossed = document["cross_validated"]
-    baselines = [(SYSTEMS[system], crossed[system]) for system in BASELINES if system in crossed]
-    _show_blocks(
-        _banner("FINAL EXPERIMENT RESULTS"),
-        _subject(document),
-        _split_table(document),
-        _verdict(document),
+    baselines = [(SYSTEMS[system], crossed[system]) for system in words.systems(document) if system in BASELINES]
+    measured = [
         _cross_validated_table(document),
         _combined_table(document),
         _wrapped(words.ceiling(document)),
-        _estimates_table("Baselines, cross-validated, mean [95 % interval]", baselines),
+        _estimates_table("Baselines, cross-validated, mean [95 % interval]", baselines, words.metrics(document)),
         [line for sentence in words.personal_gains(document) for line in _wrapped(sentence)],
         _hypotheses(document),
-        _said("Note", document["notes"]),
+        _split_table(document),
+    ]
+    _show_blocks(
+        _banner("FINAL EXPERIMENT RESULTS"),
+        _subject(document),
+        _verdict(document),
+        *(measured if words.metrics(document) else []),
+        _wrapped(words.missing(document)),
+        _said("Note", [note for note in document["notes"] if note not in words.noted(told)]),
     )
 
 
-def print_answer(document: Document) -> None:
-    """Which model is best: the models in order, what is liked, and last the sentence."""
+def print_answer(document: Document, ask: str = "") -> None:
+    """Which model is best: the models in order, what is liked, and last the sentence. ``ask``: the command that ranks
+    them for a prompt."""
+    said = document["answer"]
+    caveat = f"Backend: {plain(document['label'])}." if document["backend"] == "embedded" else ""
+    sentences = [plain(said["sentence"]), answer.next_step(document), plain(said["whose"]), caveat]
     _show_blocks(
         _banner("WHICH MODEL IS BEST"),
         _leaderboard(document),
         _wrapped(plain(answer.likes(document))),
-        [RULE, *_wrapped(plain(document["answer"]["sentence"])), *_wrapped(answer.next_step(document)), RULE],
+        [RULE, *(line for sentence in sentences for line in _wrapped(sentence)), RULE],
+        ["Which of them for a prompt of your own?", ask] if ask and said["best"] else [],
     )
+
+
+def print_files(paths: Sequence[Path]) -> None:
+    """Where the files of a run lie, and last the page to open."""
+    *others, page = paths
+    names = ", ".join(path.name for path in others)
+    _show(["", *_wrapped(f"Written to {page.parent}: {names}", hanging="  "), f"Open {page}"])
 
 
 def _leaderboard(document: Document) -> list[str]:
@@ -148,7 +169,7 @@ def print_ablation(document: Document) -> None:
     """The table of ablations, cross-validated on the same folds; nothing where there was none."""
     if document["ablation"]:
         rows = [(plain(row["name"]), row) for row in document["ablation"]]
-        table = _estimates_table("Cross-validated, mean [95 % interval]", rows)
+        table = _estimates_table("Cross-validated, mean [95 % interval]", rows, words.metrics(document))
         _show_blocks(_banner("BASELINES AND ABLATIONS"), table)
 
 
@@ -158,21 +179,21 @@ def print_personas(together: Document) -> None:
     ``together``: {"personas": {NAME: document}, "similarity": {NAME: {NAME: τ}}, "pooled", "label"}.
     """
     table = [f"{'Persona':<18}{'Elo Offset τ':>21}{'Reward Model τ':>21}{'Method Winner':>20}", RULE]
-    combined = [f"{'':<18}{'Combined τ':>21}{'− Elo Offset':>20}{'− Reward Model':>21}", RULE]
+    combined = [f"{'':<17}{'Combined τ':>21}{'− Elo Offset':>21}{'− Reward Model':>21}", RULE]
     pooled = together["pooled"]
     for name, document in [*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)]:
         elo, reward, both = (_crossed(document, system, "kendall_tau") for system in CONTENDERS)
         table.append(f"{plain(name):<18}{elo:>21}{reward:>21}{WINNERS[document['winner']]:>20}")
-        combined.append(f"{plain(name):<18}{both:>21}" + _comparisons(document, "kendall_tau", (20, 21)))
+        combined.append(f"{plain(name):<17}{both:>21}" + _comparisons(document, "kendall_tau", (21, 21)))
     together_better = _wrapped(words.pooled(together))
     similarity = together["similarity"]
-    head = "".join(f"{plain(name)[:11]:>12}" for name in similarity)
+    head = _heads(similarity)
     alike = ["How alike the preferences are (Kendall's τ on the same prompts)", f"{'':<18}{head}"]
     for name, others in similarity.items():
         cells = "".join(f"{number(others[other], 2, signed=True):>12}" for other in similarity)
         alike.append(f"{plain(name):<18}{cells}")
     best, models = answer.by_persona(together), answer.models_of(together)
-    rates = [f"{'Comparisons won':<18}" + "".join(f"{plain(name)[:11]:>12}" for name in best), RULE]
+    rates = [f"{'Comparisons won':<18}{_heads(best)}", RULE]
     for model in models:
         rates += [f"{plain(model)}"] if len(plain(model)) > 18 else []
         start = "" if len(plain(model)) > 18 else plain(model)
@@ -182,17 +203,23 @@ def print_personas(together: Document) -> None:
         for name, document in together["personas"].items()
         for line in _wrapped(f"{plain(name)}: {plain(document['answer']['sentence'])}", hanging="  ")
     ]
-    label = _wrapped(f"Backend: {plain(together['label'])}")
-    _show_blocks(_banner("ALL PERSONAS"), label, table, together_better, combined, alike)
+    sentences += _wrapped(answer.played(together)) + _wrapped(f"Backend: {plain(together['label'])}.")
+    _show_blocks(_banner("ALL PERSONAS"), table, together_better, combined, alike)
     _show_blocks(_banner("WHICH MODEL IS BEST FOR WHOM"), [*rates, "", answer.MARK], [RULE, *sentences, RULE])
+
+
+def _heads(names: Iterable[str]) -> str:
+    """Names above columns of 12, cut visibly."""
+    shown = (plain(name) for name in names)
+    return "".join(f"{name if len(name) < 12 else f'{name[:10]}…':>12}" for name in shown)
 
 
 def _subject(document: Document) -> list[str]:
     models = document["models"]
-    names = ", ".join(words.shortened([plain(model["name"]) for model in models]))
-    ratings = "; ".join(words.shortened([f"{plain(model['name'])} {words.rating(model)}" for model in models]))
+    names = ", ".join(shortened([plain(model["name"]) for model in models]))
+    ratings = "; ".join(shortened([f"{plain(model['name'])} {words.rating(model)}" for model in models]))
     return [
-        f"Persona: {plain(document['persona'])}",
+        f"{'Votes' if document['people'] else 'Persona'}: {plain(document['persona'])}",
         *_wrapped(f"Backend: {plain(document['label'])}"),
         *_wrapped(f"Models: {names}"),
         *_wrapped(f"Global ratings: {ratings}"),
@@ -201,10 +228,11 @@ def _subject(document: Document) -> list[str]:
 
 
 def _split_table(document: Document) -> list[str]:
-    lines = [f"{'Metric':<22}{'Elo Offset':>10}{'Reward Model':>15}{'Improvement':>13}{'Combined':>12}", RULE]
-    for metric in METRICS:
-        elo, reward, both = (number(document["final"][system][metric], 4) for system in CONTENDERS)
-        gain = number(words.split_difference(document, metric), 4, signed=True)
+    lines = _wrapped(f"On the documented split alone ({words.split(document)}; the cross-validation above tells more)")
+    lines += [f"{'Metric':<22}{'Elo Offset':>10}{'Reward Model':>15}{'Improvement':>13}{'Combined':>12}", RULE]
+    for metric in words.metrics(document):
+        elo, reward, both = (number(document["final"][system][metric], 2) for system in CONTENDERS)
+        gain = number(words.split_difference(document, metric), 2, signed=True)
         lines.append(f"{_title(metric):<22}{elo:>10}{reward:>15}{gain:>13}{both:>12}")
     return lines
 
@@ -226,7 +254,7 @@ def _cross_validated_table(document: Document) -> list[str]:
         f"{'Metric':<16}{'Elo Offset':>21}{'Reward Model':>21}{'Improvement':>22}",
         RULE,
     ]
-    for metric in METRICS:
+    for metric in words.metrics(document):
         elo, reward, _ = (_crossed(document, system, metric) for system in CONTENDERS)
         gain = document["improvement"][metric]
         change = estimate(gain["difference"], gain["ci95"], signed=True)
@@ -236,7 +264,7 @@ def _cross_validated_table(document: Document) -> list[str]:
 
 def _combined_table(document: Document) -> list[str]:
     lines = [f"{'Metric':<16}{'Combined':>21}{'− Elo Offset':>22}{'− Reward Model':>21}", RULE]
-    for metric in METRICS:
+    for metric in words.metrics(document):
         both = _crossed(document, "combined", metric)
         lines.append(f"{_title(metric):<16}{both:>21}" + _comparisons(document, metric, (22, 21)))
     return lines
@@ -254,8 +282,8 @@ def _crossed(document: Document, system: str, metric: str) -> str:
     return estimate(cell["mean"], cell["ci95"])
 
 
-def _estimates_table(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    shown = ("kendall_tau", "ranking_accuracy")
+def _estimates_table(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]], known: Sequence[str]) -> list[str]:
+    shown = [metric for metric in ("kendall_tau", "ranking_accuracy") if metric in known]
     lines = [title, f"{'':<38}" + "".join(f"{_title(metric):>21}" for metric in shown), RULE]
     for name, cells in rows:
         figures = (estimate(cells[metric]["mean"], cells[metric]["ci95"]) for metric in shown)
@@ -264,12 +292,8 @@ def _estimates_table(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) 
 
 
 def _hypotheses(document: Document) -> list[str]:
-    lines = []
-    for system, whose in (("reward_model", ""), ("combined", ", combined system")):
-        for key, title in HYPOTHESES.items():
-            verdict = words.tested(document, system)[key]["verdict"]
-            lines += _wrapped(f"{title}{whose}: {verdict}. {words.because(document, key, system)}", hanging="  ")
-    return lines
+    said = (f"{title}: {verdict}. {why}" for title, verdict, why in words.hypotheses(document))
+    return [line for sentence in said for line in _wrapped(sentence, hanging="  ")]
 
 
 # ── Lines ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -282,6 +306,14 @@ def _banner(title: str) -> list[str]:
 
 def _title(metric: str) -> str:
     return metric.replace("_", " ").title()
+
+
+def shortened(items: Sequence[str], most: int = 12) -> list[str]:
+    """The top and the bottom of a long list, how many are left out between them."""
+    half = most // 2
+    if len(items) <= most:
+        return list(items)
+    return [*items[:half], f"… ({len(items) - 2 * half} more) …", *items[-half:]]
 
 
 def _said(kind: str, sentences: Iterable[str]) -> list[str]:
@@ -304,6 +336,10 @@ def _show_blocks(*blocks: Sequence[str]) -> None:
 
 
 def _show(lines: Iterable[str]) -> None:
-    """To standard output; what its encoding cannot say (τ on an ASCII terminal) becomes "?"."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print("\n".join(lines).encode(encoding, "replace").decode(encoding), flush=True)
+    """To standard output; what its encoding cannot say (τ on an ASCII terminal) becomes "?", a minus sign a hyphen."""
+    encoding, text = sys.stdout.encoding or "utf-8", "\n".join(lines)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.replace("\N{MINUS SIGN}", "-").encode(encoding, "replace").decode(encoding)
+    print(text, flush=True)

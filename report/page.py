@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,25 +41,31 @@ def write_report(document: Document, path: Path) -> None:
 
 def render_report(document: Document) -> str:
     """The report's HTML."""
-    by_person = document["people"]["by_person"] if document["people"] else []
-    crossed, arena_names = document["cross_validated"], any(model["arena_name"] for model in document["models"])
+    several = document["people"] is not None and document["counts"]["users"] > 1
+    systems = words.systems(document)
+    quality = document["judge_quality"]
+    people = [
+        row
+        for row in (document["people"]["by_person"] if several else [])
+        if any(row[system] is not None for system in systems)
+    ]
     template = _environment().get_template(TEMPLATE)
     return template.render(
         leaderboard=answer.columns(document),
         likes=answer.likes(document),
         next_step=answer.next_step(document),
         remarks=answer.remarks(document),
-        metrics={m: title for m, title in METRICS.items() if _known(crossed, m)} or METRICS,
-        arena_names=arena_names,
+        metrics={metric: METRICS[metric] for metric in words.metrics(document)},
+        arena_names=any(model["arena_name"] for model in document["models"]),
         document=document,
         charts=_charts(document),
         prompt_rows=_by_difference(document),
-        people=sorted(by_person, key=lambda row: -int(row["votes"]))[:SHOWN_PEOPLE],
+        people=sorted(people, key=lambda row: -int(row["votes"]))[:SHOWN_PEOPLE],
+        judged={title: quality[key] for key, title in QUALITY.items() if quality.get(key) is not None},
         held_out=_held_out(document),
-        shown_systems=[system for system in SYSTEMS if system in crossed],
+        shown_systems=systems,
         curve_remark=plots.curve_remark(document),
         words=words,
-        QUALITY=QUALITY,
         places=_places(document),
     )
 
@@ -77,16 +84,12 @@ def render_personas(together: Document) -> str:
         best=answer.by_persona(together),
         models=answer.models_of(together),
         mark=answer.MARK,
+        played=answer.played(together),
         rows=[*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)],
         systems=[system for system in SYSTEMS if system in pooled["cross_validated"]],
         report=config.REPORT_FILE,
         words=words,
     )
-
-
-def _known(crossed: Document, metric: str) -> bool:
-    """Whether any system has a value: a column of "–" is not drawn."""
-    return any(cells[metric]["mean"] is not None for cells in crossed.values())
 
 
 def _environment() -> Environment:
@@ -102,7 +105,7 @@ def _environment() -> Environment:
     )
     for show in (words.number, words.interval, words.p_value):
         environment.filters[show.__name__] = _typeset(show)
-    environment.filters.update(anything=words.anything, rating=words.rating)
+    environment.filters.update(anything=words.anything, rating=words.rating, parts=_parts)
     return environment
 
 
@@ -116,9 +119,14 @@ def _shown(value: object) -> object:
 
 
 def _typeset(show: Callable[..., str]) -> Callable[..., str]:
-    """A minus sign instead of the hyphen that a terminal gets, and no line break inside "p = 0.01"."""
-    signs = str.maketrans({"-": "\N{MINUS SIGN}", " ": "\N{NO-BREAK SPACE}"})
-    return lambda *values, **options: show(*values, **options).translate(signs)
+    """No line break inside "p = 0.01"."""
+    return lambda *values, **options: show(*values, **options).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _parts(text: str) -> list[str]:
+    """A sentence cut at the names of options ("--rank"), which are every second part, so that neither they nor a
+    percentage are broken at a line's end."""
+    return re.split(r"(--\w+)", text.replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
 # ── Charts ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -136,7 +144,9 @@ def _charts(document: Document) -> dict[str, Any]:
         "leaderboard": _picture(answer_plot.leaderboard, document) if document["leaderboard"] else None,
         "key": _picture(plots.curve_key, document) if curves else None,
         "curves": curves,
-        "comparison": _picture(plots.panel, plots.comparison_panel, document, document["main_metric"]),
+        "comparison": _picture(plots.panel, plots.comparison_panel, document, document["main_metric"])
+        if words.metrics(document)
+        else None,
         "history": _picture(plots.panel, plots.history_panel, document),
     }
 

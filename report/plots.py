@@ -13,9 +13,10 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from report.words import CONTENDERS, METRICS, SYSTEMS, Document, is_number, number, plain, split
+from report import words
+from report.words import CONTENDERS, METRICS, SYSTEMS, Document, is_number, number, plain, split, subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,7 +126,12 @@ def short(text: object, limit: int = 24) -> str:
 
 
 def _title(what: str, document: Document) -> str:
-    return f"{what}, persona {short(document['persona'])}"
+    return f"{what}, {short(subject(document), 32)}"
+
+
+def _nothing(what: str, document: Document) -> Figure:
+    """Why there is nothing to draw."""
+    return titled_figure(7.2, 1.2, _title(what, document), f"{document['label']}. {document['verdict']['sentence']}")
 
 
 def _legend_below(figure: Figure, columns: int) -> None:
@@ -152,10 +158,11 @@ def _floats(values: Iterable[float | None]) -> list[float]:
 def learning_curves(document: Document) -> Figure:
     """A panel for each metric that has a curve: correlations above, accuracies below, each row on one y-axis."""
     rows = [row for row in (curve_metrics(document, kind) for kind in (CORRELATIONS, ACCURACIES)) if row]
-    rows = rows or [["ranking_accuracy"]]
+    if not rows:
+        return _nothing("Learning curves", document)
     columns = max(3 if len(rows) > 1 else 2, *map(len, rows))
-    title = _title("Learning curves", document)
-    figure = titled_figure(10.0 / 3.0 * columns, 3.3 * len(rows), title, document["label"])
+    size = 10.0 / 3.0 * columns, 3.3 * len(rows)
+    figure = titled_figure(*size, _title("Learning curves", document), document["label"])
     grid = figure.add_gridspec(len(rows), columns)
     for row, metrics in enumerate(rows):
         limits = curve_limits(document, metrics)
@@ -178,8 +185,9 @@ def curve_key(document: Document) -> Figure:
     curve_panel(axes, document, document["main_metric"], (0, 1))
     handles, labels = axes.get_legend_handles_labels()
     axes.remove()
-    figure.set_figheight(0.25 * math.ceil(len(labels) / 2))
-    figure.legend(handles, labels, loc="center left", ncols=2, handlelength=2.2, columnspacing=1.2, borderpad=0)
+    columns = 1 if document["curves"]["trained_once"] else 2  # labels are long then
+    figure.set_figheight(0.25 * math.ceil(len(labels) / columns))
+    figure.legend(handles, labels, loc="center left", ncols=columns, handlelength=2.2, columnspacing=1.2, borderpad=0)
     return figure
 
 
@@ -211,8 +219,7 @@ def curve_metrics(document: Document, metrics: Iterable[str]) -> list[str]:
 
 def global_level(document: Document, metric: str) -> float | None:
     """Global Elo never learns: its one value, on the prompts that the curves were measured on."""
-    level: float | None = document["cross_validated"]["global_elo"][metric]["mean"]
-    return level
+    return cast("float | None", document["cross_validated"]["global_elo"][metric]["mean"])
 
 
 def curve_limits(document: Document, metrics: Iterable[str]) -> tuple[float, float]:
@@ -244,9 +251,9 @@ def curve_remark(document: Document) -> str:
 
 def metric_comparison(document: Document) -> Figure:
     """A panel for each metric that is defined, with one row a system."""
-    crossed = document["cross_validated"]
-    shown = [m for m in METRICS if any(crossed[system][m]["mean"] is not None for system in crossed)]
-    shown = shown or ["ranking_accuracy"]
+    shown = words.metrics(document)
+    if not shown:
+        return _nothing("Metrics", document)
     width = 11.0 if len(shown) > 2 else 7.2
     figure = titled_figure(width, 4.1, _title("Metrics", document), document["label"])
     panels: Sequence[Axes] = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
@@ -263,7 +270,7 @@ def metric_comparison(document: Document) -> Figure:
 
 def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
     """Every system's mean with its 95 % interval as a row, the documented split as a hollow mark."""
-    systems = [system for system in SYSTEMS if system in document["cross_validated"]]
+    systems = words.systems(document)
     folds = document["config"]["folds"]
     axes.plot([], [], color=INK, marker="o", label=f"cross-validated ({folds} folds), 95 % interval")
     axes.plot([], [], label=f"documented split ({split(document)})", **HOLLOW)

@@ -80,7 +80,8 @@ def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str
         return MISSING
     text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
     # A rounded negative zero would claim a direction that the figure does not have.
-    return text.replace("-", "+" if signed else "") if float(text) == 0 else text
+    minus = ("+" if signed else "") if float(text) == 0 else "\N{MINUS SIGN}"
+    return text.replace("-", minus)
 
 
 def interval(bounds: Sequence[float] | None, digits: int = 3, *, signed: bool = False) -> str:
@@ -107,14 +108,6 @@ def people(count: int) -> str:
     return f"{count} {'person' if count == 1 else 'people'}"
 
 
-def shortened(items: Sequence[str], most: int = 12) -> list[str]:
-    """The top and the bottom of a long list, how many are left out between them."""
-    half = most // 2
-    if len(items) <= most:
-        return list(items)
-    return [*items[:half], f"… ({len(items) - 2 * half} more) …", *items[-half:]]
-
-
 def anything(value: object) -> str:
     """Any single value of the results: a figure, yes or no, a text, or "–"."""
     if isinstance(value, bool):
@@ -124,13 +117,46 @@ def anything(value: object) -> str:
     return MISSING if value is None else plain(value)
 
 
+def noted(notes: Sequence[str]) -> list[str]:
+    """Each note once, a first word that is no name with a capital."""
+    return [note[:1].upper() + note[1:] if note.partition(" ")[0].isalpha() else note for note in dict.fromkeys(notes)]
+
+
 # ── What a run was ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def subject(document: Document) -> str:
+    """Whose run it is: persona coder, votes mine."""
+    return f"{'persona' if document['people'] is None else 'votes'} {plain(document['persona'])}"
 
 
 def split(document: Document) -> str:
     """The documented split in words."""
     counts = document["counts"]
     return f"{number(counts['train_prompts'], 0)} prompts train, {number(counts['test_prompts'], 0)} test"
+
+
+def metrics(document: Document) -> list[str]:
+    """The metrics that any system has a value of: rows and columns of nothing are not shown."""
+    crossed = document["cross_validated"].values()
+    return [metric for metric in METRICS if any(cells[metric]["mean"] is not None for cells in crossed)]
+
+
+def systems(document: Document) -> list[str]:
+    """The systems that are shown; one person alone shares nothing with anybody."""
+    alone = document["counts"].get("users") == 1
+    return [s for s in SYSTEMS if s in document["cross_validated"] and not (alone and s.startswith("shared_"))]
+
+
+def missing(document: Document) -> str:
+    """Why rows, tables or charts are left out; empty where nothing is."""
+    if not metrics(document):
+        return "Tables and charts of the methods are left out, for they would be empty."
+    if metrics(document) != ["ranking_accuracy"]:
+        return ""
+    return (
+        "Only pairs are scored: τ, ρ and top places need someone who compared all of a prompt's three or more answers."
+    )
 
 
 def split_difference(document: Document, metric: str) -> float | None:
@@ -192,6 +218,8 @@ def evidence(document: Document) -> str:
     if document["people"] is not None:
         name, tested = METRICS[metric].lower(), "by person and prompt "
         size = f"{people(counts['users'])}, {size}"
+    if gain["difference"] is None:
+        return "nothing could be measured"
     return (
         f"cross-validated difference in {name} {number(gain['difference'], signed=True)}, "
         f"95 % interval {interval(gain['ci95'], signed=True)}, {tested}{p_value(gain['p_value'])}, {size}"
@@ -199,7 +227,10 @@ def evidence(document: Document) -> str:
 
 
 def recommended(document: Document) -> str:
-    """Whose ranking to take, and how System C fares against the two others."""
+    """Whose ranking to take and why, and how System C fares against the two others."""
+    taken, beaten = SYSTEMS[document["recommended"]], document["verdict"]["better_than"]
+    if not metrics(document):
+        return f"No method is recommended on evidence. --rank uses {taken} by default: it knows both models and texts."
     gains = {
         rival: document["comparisons"][f"combined-{rival}"][document["main_metric"]]
         for rival in CONTENDERS
@@ -207,7 +238,10 @@ def recommended(document: Document) -> str:
     }
     against = "; ".join(f"minus {SYSTEMS[rival]} {_tested(gain)}" for rival, gain in gains.items())
     name = "τ" if document["people"] is None else METRICS[document["main_metric"]].lower()
-    return f"Recommended: {SYSTEMS[document['recommended']]}. The combined system in {name}: {against}."
+    why = "the default, which knows both models and texts: no difference to the two others is sure"
+    if beaten:
+        why = f"surely better than {' and '.join(SYSTEMS[rival] for rival in beaten)}"
+    return f"Recommended for --rank: {taken}, {why}. The combined system in {name}: {against}."
 
 
 def prompts_needed(document: Document) -> str:
@@ -234,11 +268,12 @@ def pooled(together: Document) -> str:
 
 def personal_gains(document: Document) -> list[str]:
     """What people's own votes add to what each system knows of them before, in a sentence for each system."""
-    gains = document["people"]["personal_gain"] if document["people"] else {}
+    gains, shown = document["people"]["personal_gain"] if document["people"] else {}, systems(document)
     return [
-        f"{SYSTEMS[system]}: a person's own votes change its ranking accuracy by {_tested(gain)} "
-        f"(over {SYSTEMS[gain['over']]}, which has none of them)."
+        f"{SYSTEMS[system]}: a person's own votes change its ranking accuracy by {_tested(gain)}"
+        + (f" (over {SYSTEMS[gain['over']]}, which has none of them)." if gain["over"] in shown else ".")
         for system, gain in gains.items()
+        if gain["difference"] is not None
     ]
 
 
@@ -255,6 +290,18 @@ def ceiling(document: Document) -> str:
 
 
 # ── The hypotheses ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def hypotheses(document: Document) -> list[tuple[str, str, str]]:
+    """(title, verdict, why) of each hypothesis on both systems that read texts, once where they say the same."""
+    said = []
+    for key, title in HYPOTHESES.items():
+        own, both = (
+            (tested(document, system)[key]["verdict"], because(document, key, system))
+            for system in ("reward_model", "combined")
+        )
+        said += [(title, *own)] if own == both else [(title, *own), (f"{title}, combined system", *both)]
+    return said
 
 
 def tested(document: Document, system: str) -> Mapping[str, Any]:

@@ -51,16 +51,17 @@ def votes(*, decided: bool = True) -> dict[str, Any]:
     tested = {"verdict": "inconclusive", "area_between_curves": gain, "elo_offset_final": 0.61}
     starts = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined": "shared_combined"}
     untested = {"verdict": "not tested", "reason": "Even the global ratings are learned from votes."}
-    person = {"votes": 40, "decided_votes": 30, **dict.fromkeys(crossed, 0.5)}
+    person = {"votes": 40, "decided_votes": 30, **dict.fromkeys(crossed, 0.5 if decided else None)}
     changed = dataclasses.replace(
         found,
         main_metric="ranking_accuracy",
-        counts={**found.counts, "users": 12},
+        counts={**found.counts, "users": 12, "votes": 480, "decided_votes": 360},
         judge_quality={"longer_response_rate": 0.53},
         final={s: {m: cells[m]["mean"] for m in METRICS} for s, cells in crossed.items()},
         cross_validated=crossed,
         improvement={m: gain if m == known else UNKNOWN for m in METRICS},
         winner="none",
+        better_than=(),
         comparisons={pair: {m: gain if m == known else UNKNOWN for m in METRICS} for pair in COMPARISONS},
         prompts_needed=None,
         learning_curve=_points(points, curves),
@@ -100,6 +101,7 @@ def personas() -> dict[str, Any]:
         "pooled": pooled(documents, 0),
         "similarity": {a: {b: 1.0 if a == b else (len(a) + len(b)) / 20 - 0.8 for b in names} for a in names},
         "label": LABEL,
+        "judge": "SmolLM2-135M-Instruct",
     }
 
 
@@ -173,6 +175,7 @@ def findings(incremental: bool = True, prompts: int = 25) -> Findings:
         winner="reward_model",
         comparisons={pair: {m: _gain(gain) for m in METRICS} for pair, gain in COMPARISONS.items()},
         recommended="combined",
+        better_than=("elo_offset",),
         stronger_baselines=(),
         prompts_needed=18,
         learning_curve=_points(uses, curves),
@@ -202,8 +205,11 @@ def _answer() -> Answer:
             "win_rate": {"mean": 0.8 - 0.1 * place, "ci95": [0.75 - 0.1 * place, 0.85 - 0.1 * place]},
             "p_best": {1: 0.7, 2: 0.298, 3: 0.002}.get(place, 0.0),
             "best_on": 8 - place,
+            "judged_on": 25,
+            "comparisons": 125,
             "own_best_of": None,
             "global_place": None if place == 6 else 6 - place,
+            "moved": None if place == 6 else 6 - 2 * place,
             "elo": None if place == 6 else 1000.0 + 7 * place,
             "tokens_per_s": None,
             "parameters": None,
@@ -212,10 +218,10 @@ def _answer() -> Answer:
     ]
     shorter = {
         "trait": "length", "likes": "shorter answers", "weight": 0.4, "ci95": [0.2, 0.6], "unit": "half the length",
-        "p_value": 0.001,
+        "p_value": 0.001, "wins": {"mean": 0.599, "ci95": [0.55, 0.646]},
     }  # fmt: skip
     code = shorter | {"trait": "code", "likes": "code", "weight": 1.25, "unit": "a block of code"}
-    return Answer(MODELS[0], (MODELS[1],), 40, rows, [shorter, code])
+    return Answer(MODELS[0], (MODELS[1],), (), 40, None, rows, [shorter, code])
 
 
 def _metrics(tau: float) -> dict[str, float]:

@@ -146,9 +146,9 @@ def test_the_table_has_every_variant_on_the_same_folds_and_the_device_asked_for(
 ) -> None:
     devices, train = set(), reward_model.train
 
-    def here(*args: Any) -> Any:
+    def here(*args: Any, **options: Any) -> Any:
         devices.add(args[-1])
-        return train(*args[:-1], "cpu")
+        return train(*args[:-1], "cpu", **options)
 
     monkeypatch.setattr(reward_model, "train", here)
     data, params = make_data(), ExperimentConfig(num_prompts=10, max_epochs=4)

@@ -337,11 +337,19 @@ def test_what_votes_taught_ranks_the_models_that_were_voted_on(
     capsys.readouterr()
     assert main.main(["--persona", "mine", "--rank", ASKED, "--json", *folders[:2]]) == 0
     (line,) = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert line["evidence"]["prompts"] == 40
     assert (line["persona"], set(line["p_best"])) == ("mine", {"gemma3:4b", "mistral:7b"})
     assert line["elo_offset"][0]["model"] == "gemma3:4b" == line["best"]["model"]
     assert set(server.calls_by_model) == {"gemma3:4b", "mistral:7b"}
     assert main.main(["--persona", "yours", "--rank", ASKED, *folders[:2]]) == 2
     assert "There are: coder, mine" in capsys.readouterr().err
+    with votes.open("a") as file:
+        file.write(json.dumps({**rows[0], "prompt_id": "new", "prompt": "And this?"}) + "\n")
+    assert main.main(["--persona", "mine", "--rank", ASKED, "--json", *folders[:2]]) == 0
+    (line,) = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert line["evidence"]["prompts"] == 41, "a vote that is new is learned first"
+    assert main.main(["--persona", str(cache.parent / "mine.toml"), "--rank", ASKED, *folders]) == 2
+    assert "mine is an earlier run on votes" in capsys.readouterr().err
 
 
 # ── --vote ──
@@ -362,19 +370,22 @@ def test_votes_are_kept_in_the_format_that_preferences_reads(
     assert vote(cache, "a\nb\nx\nt\nu\nA\nq\n", monkeypatch) == 0
     out = capsys.readouterr().out
     assert not server.calls, "the persona's own prompts and responses, all kept"
-    assert not any(tag in out for tag in DEFAULT_TAGS), "nobody sees who wrote what"
-    assert "3 votes on" in out and f"python main.py --preferences {path} --cache_dir {cache}" in out
+    session, end = out.split("votes saved in")
+    assert not any(tag in session for tag in DEFAULT_TAGS), "nobody sees who wrote what"
+    assert all(tag in end for tag in DEFAULT_TAGS) and "there are 3." in " ".join(end.split())
+    assert "4 votes on" in out and f"python main.py --preferences {path} --base_model" in out
     votes = load_votes(str(path))
     assert votes.users == ("me",)
-    assert [p.outcome for p in votes.preferences] == [1.0, 0.0, 1.0]
+    assert [p.outcome for p in votes.preferences] == [1.0, 0.0, 0.5, 1.0]
     assert all(isinstance(p, Preference) and p.model_a != p.model_b for p in votes.preferences)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert all(row["prompt"] in row["response_a"] and row["prompt"] in row["response_b"] for row in rows)
-    shown = [line for line in out.splitlines() if line.startswith("── Prompt 1 of ")]
+    shown = [line for line in out.splitlines() if line.startswith("── Pair 1 of ")]
     total = int(shown[0].split(" of ")[1].split()[0])
+    assert {(row["persona"], row["backend"]) for row in rows} == {("coder", "ollama")}
     assert vote(cache, "t\n", monkeypatch) == 0, "the end of input means quit"
     out = capsys.readouterr().out
-    assert f"Prompt 1 of {total - 3} " in out and "4 votes on" in out
+    assert f"Pair 5 of {total} " in out and "5 votes on" in out
 
 
 def test_no_input_at_all_is_no_vote(
@@ -399,4 +410,4 @@ def test_responses_that_read_the_same_are_no_choice(
         monkeypatch.setattr(config, "VOTES_DIR", tmp_path / "votes")
         flags = ["--cache_dir", str(tmp_path), "--vote", "--models", *models]
         assert main.main([*RUN, *flags]) == 0
-    assert "Prompt 1 of 10 " in capsys.readouterr().out, "2 of 3 pairs on each of 5 prompts"
+    assert "Pair 1 of 10 " in capsys.readouterr().out, "2 of 3 pairs on each of 5 prompts"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -9,6 +10,7 @@ import random
 from pathlib import Path
 
 import evalica
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,3 +137,29 @@ def test_a_missing_or_damaged_state_says_how_to_mend_it(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"damaged\.json"):
             EloSystem.load(damaged)
         assert damaged.read_text() == text
+
+
+# ── K ──
+
+
+def outcomes(drift: bool, seed: int) -> list[Preference]:
+    """240 preferences over 16 prompts: clear differences, or a coin."""
+    rng, made = np.random.default_rng(seed), []
+    for i in range(240):
+        a, b = rng.choice(len(MODELS), 2, replace=False)
+        sure = 1.0 / (1.0 + np.exp(2.0 * (int(a) - int(b)))) if drift else 0.5
+        made.append(Preference(f"p{i % 16}", MODELS[a], MODELS[b], float(rng.random() < sure)))
+    return made
+
+
+def test_another_k_is_taken_only_from_many_preferences_and_where_inner_prompts_are_predicted_better() -> None:
+    ratings = dict.fromkeys(MODELS, 1000.0)
+    coin = EloSystem(ratings).fit(outcomes(False, 0))
+    assert coin.k < 32.0, "a coin's noise is followed less closely"
+    assert EloSystem(ratings).fit(outcomes(False, 0)[:159]).k == 32.0, "too few to choose by"
+    assert coin.fit(outcomes(False, 0)[:10]).k == 32.0, "chosen anew by each fit"
+    assert all(EloSystem(ratings).fit(outcomes(True, seed)).k >= 32.0 for seed in range(3)), "clear differences are not"
+    turned = [dataclasses.replace(p, outcome=0.0) if i >= 160 else p for i, p in enumerate(outcomes(False, 0))]
+    assert EloSystem(ratings).fit(turned).k == EloSystem(ratings).fit(outcomes(False, 0)[:160]).k, (
+        "later ones count not"
+    )

@@ -91,6 +91,16 @@ def test_only_new_texts_are_computed(tmp_path: Path) -> None:
     assert base.asked == [("What is 1?", "new")]
 
 
+def test_a_run_of_another_name_finds_the_same_texts_where_it_is_told_to_look(tmp_path: Path) -> None:
+    base = FakeBase()
+    first = compute(tmp_path, base)
+    found = compute_features(
+        "embedded", PROMPTS, RESPONSES, cache_dir=tmp_path, name="votes_t", open_base=base, also=["t", "nobody"]
+    )
+    assert base.opened == 1
+    assert np.array_equal(found.mean, first.mean) and found.has_score
+
+
 def test_a_kill_loses_at_most_one_batch_and_the_others_are_read_without_the_base(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         compute(tmp_path, FakeBase(dies_after=4))

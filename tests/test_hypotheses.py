@@ -105,10 +105,10 @@ def test_the_combined_system_is_recommended_unless_another_surely_beats_it() -> 
     worse, doubtful, level = gain(-0.3, -0.1, 0.001), gain(-0.3, -0.1, 0.06), gain(-0.2, 0.1, 0.4)
     means = {"elo_offset": 0.5, "reward_model": 0.6}
     for a, b, said in (
-        (level, None, "combined"),
-        (gain(0.1, 0.3, 0.001), doubtful, "combined"),
-        (worse, level, "elo_offset"),
-        (worse, worse, "reward_model"),
+        (level, None, ("combined", ())),
+        (gain(0.1, 0.3, 0.001), doubtful, ("combined", ("elo_offset",))),
+        (worse, level, ("elo_offset", ("combined",))),
+        (worse, worse, ("reward_model", ("combined",))),
     ):
         assert recommended({"elo_offset": a, "reward_model": b}, means) == said
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.records import GroundTruth, Judgement, Response
-from evidence.judge_quality import agreement, judge_quality
+from core.records import GroundTruth, Judgement, Preference, Response
+from evidence.judge_quality import agreement, agreement_with_person, judge_quality
 
 MODELS = ("a", "b", "c", "d", "e", "f")
 
@@ -75,3 +76,25 @@ def test_agreement_of_two_rounds() -> None:
     assert agreement(one, tied) == 0.0
     assert agreement(tied, tied) is None
     assert agreement(one, []) is None
+
+
+def test_agreement_with_a_person_counts_the_pairs_that_both_decide() -> None:
+    judged = [Preference(f"p{i}", "a", "b", 0.75) for i in range(12)] + [Preference("p0", "a", "c", 0.5)]
+    mine = [Preference(f"p{i}", "b", "a", float(i < 3), "me") for i in range(12)]  # against the judge on three
+    ties = [Preference("p0", "a", "c", 1.0, "me"), Preference("p1", "b", "a", 0.5, "me")]
+    found = agreement_with_person([*mine, *ties, Preference("p1", "a", "d", 1.0)], judged)
+    assert (found["pairs"], found["share"], found["kappa"]) == (12, 0.75, 0.5)
+    low, high = found["ci95"]
+    assert -0.1 < low < 0.5 < high <= 1.0
+    assert agreement_with_person(mine[:9], judged) == {"pairs": 9, "share": None, "kappa": None, "ci95": None}
+
+
+def test_agreement_on_pairs_of_few_prompts_is_less_sure() -> None:
+    alone = [Preference(f"p{i}", "a", "b", 1.0) for i in range(30)]
+    few = [Preference(f"p{p}", a, b, 1.0) for p in range(2) for a, b in itertools.combinations(MODELS, 2)]
+    widths = []
+    for judged in (alone, few):
+        votes = [replace(p, outcome=float(i >= len(judged) // 3)) for i, p in enumerate(judged)]
+        low, high = agreement_with_person(votes, judged)["ci95"]
+        widths.append(high - low)
+    assert widths[0] < widths[1]

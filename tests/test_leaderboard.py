@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from itertools import combinations
 
@@ -17,6 +18,7 @@ from people import standings as people
 from people.ballots import Ballots
 
 MODELS = ("a", "b", "c")
+ONE = [Preference("p", a, b, 1.0) for a, b in combinations(MODELS, 2)]
 
 
 def preferences(prompts: int, strength: dict[str, float], seed: int = 0, spread: float = 1.0) -> list[Preference]:
@@ -70,6 +72,12 @@ def test_a_model_that_is_far_ahead_is_named_alone_and_equal_ones_are_not() -> No
     assert [row["places"] for row in rows[1:]] == [{"lo": 2, "hi": 3}] * 2
     assert rows[0]["p_best"] == 1.0 and rows[0]["best_on"] >= 20
     assert {row["model"]: row["global_place"] for row in rows} == {"a": 2, "b": None, "c": 1}
+    order = [row["model"] for row in rows if row["model"] != "b"]
+    assert [row["moved"] for row in rows if row["model"] != "b"] == ([1, -1] if order == ["a", "c"] else [0, 0])
+    assert rows[0]["moved"] is None, "places move among the rated models alone"
+    assert [
+        row["moved"] for row in lb.answer(standings(ONE), lb.Facts({"a": 1.0, "b": None, "c": 1.0})).leaderboard
+    ] == [None] * 3, "equal ratings order nothing"
     equal = standings(preferences(25, dict.fromkeys(MODELS, 0.0)))
     found = lb.answer(equal, lb.Facts(dict.fromkeys(MODELS)))
     rows = found.leaderboard
@@ -139,14 +147,38 @@ def test_votes_find_who_is_ahead_and_count_whose_own_best_it_is() -> None:
     rows = people.standings(votes, 0).rows
     assert rows[0].model == "a" and (rows[0].low, rows[0].high) == (1, 1)
     assert rows[0].ci95[0] < rows[0].win_rate < rows[0].ci95[1]
+    assert sum(row.comparisons for row in rows) == 2 * 20 * 30
     own = people.own_best(votes)
-    assert own["a"] >= 18 and sum(own.values()) >= 20
+    assert own["a"] >= 18 and sum(own.values()) <= 20
+    assert people.own_best(ballots(1, 30, (4.0, 0.0, 0.0))) == {}, "one person's own best is the answer itself"
 
 
 def test_twenty_votes_of_one_person_on_equal_models_name_nobody() -> None:
     found = people.standings(ballots(1, 20, (0.0,) * 6), 0)
     assert {row.low for row in found.rows} == {1} and {row.high for row in found.rows} == {6}
     assert found.more_prompts is None or found.more_prompts > 0
+    assert all(row.best_on <= row.judged_on <= row.comparisons for row in found.rows)
+    assert max(row.judged_on for row in found.rows) < 20, "no model was judged on every prompt"
+
+
+def test_votes_that_are_all_ties_or_all_alike_are_no_more_certain_than_their_number() -> None:
+    drawn = ballots(1, 20, (0.0,) * 3)
+    tied = people.standings(dataclasses.replace(drawn, outcome=np.full(20, 0.5)), 0)
+    for row in tied.rows:
+        assert (row.low, row.high) == (1, 3) and row.ci95[0] < 0.45 < 0.55 < row.ci95[1]
+    assert people.own_best(dataclasses.replace(ballots(2, 20, (0.0,) * 3), outcome=np.full(40, 0.5))) == dict.fromkeys(
+        MODELS, 0
+    ), "a tie is nobody's own best"
+    two = ballots(1, 20, (0.0, 0.0))
+    always = people.standings(dataclasses.replace(two, outcome=(two.a == 0).astype(float)), 0)
+    assert [(row.model, row.low, row.high) for row in always.rows] == [("a", 1, 1), ("b", 2, 2)]
+    assert always.rows[0].ci95[0] < always.rows[0].win_rate < always.rows[0].ci95[1]
+
+
+def test_how_many_more_people_and_prompts_it_would_take_is_said_where_several_vote() -> None:
+    found = people.standings(ballots(12, 10, (0.5, 0.0)), 1)
+    assert {row.low for row in found.rows} == {1}
+    assert found.more_prompts and found.more_people and found.more_people > found.more_prompts > 0
 
 
 def test_a_win_rate_is_the_mean_chance_against_the_others() -> None:
@@ -185,6 +217,8 @@ def test_a_planted_taste_is_named_in_words_and_nothing_else_is() -> None:
     assert {name: liking.likes for name, liking in liked.items()} == {"length": "shorter answers", "code": "code"}
     low, high = liked["length"].ci95
     assert low < 1.0 < high and liked["length"].unit == "half the length"
+    wins = liked["length"].as_dict()["wins"]
+    assert 0.6 < wins["ci95"][0] < wins["mean"] < wins["ci95"][1] < 0.9
 
 
 def test_hardly_any_texts_name_nothing() -> None:

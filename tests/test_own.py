@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +122,7 @@ def test_a_file_of_prompts_that_can_not_be_used_is_named_with_the_row(
 
 
 def described(path: Path, *, topics_needed: bool = False) -> Persona:
-    (persona,) = find(str(path), path.parent, topics_needed=topics_needed).values()
+    (persona,) = find(str(path), path.parent, path.parent, topics_needed=topics_needed).values()
     return persona
 
 
@@ -158,7 +160,7 @@ WRONG_PEOPLE = [
     ("coder.toml", ME, "coder is a persona of config.py"),
     ("Coder.toml", ME, "is a persona of config.py"),
     ("all.json", "{}", "all is a persona of config.py"),
-    ("ballots.toml", ME, "ballots is a run on votes"),
+    ("ballots.toml", ME, "ballots is an earlier run on votes"),
 ]
 
 
@@ -177,13 +179,24 @@ def test_a_person_that_can_not_be_used_is_named_with_the_field(
     assert not (tmp_path / "cache").exists()
 
 
+def test_an_entry_of_config_with_an_unknown_field_is_said_and_not_traced(tmp_path: Path) -> None:
+    folder = Path(main.__file__).parent
+    text = (folder / "config.py").read_text(encoding="utf-8").replace('title="Coder",', 'title="Coder", tone="dry",')
+    (tmp_path / "config.py").write_text(text, encoding="utf-8")
+    (tmp_path / "main.py").write_text((folder / "main.py").read_text(encoding="utf-8"), encoding="utf-8")
+    done = subprocess.run([sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "config.py can't be used: " in done.stderr and "'tone'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_persona_in_config_that_lacks_a_field_is_named_with_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(config.PERSONAS, "cook", Persona(title="Cook", topics=("bread",)))
     assert run(tmp_path, "--persona", "cook") == 2
     assert "persona 'cook' in config.py can't be used: description is missing" in capsys.readouterr().err
-    assert config.PERSONAS["coder"] == find("coder", tmp_path, topics_needed=True)["coder"], "hashes stay"
+    assert config.PERSONAS["coder"] == find("coder", tmp_path, tmp_path, topics_needed=True)["coder"], "hashes stay"
 
 
 # ── Own answers ──────────────────────────────────────────────────────────────────────────────────────────
@@ -258,6 +271,17 @@ def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -
     scores = [{"user": "ann", "prompt": PROMPTS[0], "model": m, "score": s} for m, s in (("x", 3), ("y", 9))]
     (preference,) = load_votes(str(write(tmp_path / "s.jsonl", scores)), answers=answers).preferences
     assert preference.outcome == 0.0
+
+
+def test_votes_never_replace_what_was_learned_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cache").mkdir()
+    kept = tmp_path / "cache" / "learned_me.json"
+    kept.write_text('{"made_from": {"backend": "ollama"}}', encoding="utf-8")
+    vote = {"user": "ann", "prompt_id": "1", "prompt": "Why?", "model_a": "x", "response_a": "so", "model_b": "y"}
+    votes = write(tmp_path / "me.jsonl", [{**vote, "response_b": "no", "outcome": 1}])
+    assert run(tmp_path, "--preferences", str(votes)) == 2
+    assert "me is an earlier run for a persona" in capsys.readouterr().err
+    assert "ollama" in kept.read_text(encoding="utf-8") and not (tmp_path / "results").exists()
 
 
 def test_votes_that_find_no_text_or_have_their_own_are_refused(tmp_path: Path) -> None:
@@ -348,7 +372,7 @@ def test_votes_are_given_on_own_answers_without_any_server(
     answers = write(tmp_path / "a.jsonl", answers_of(("x", "y")))
     monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\nt\nq\n"))
     assert run(tmp_path, "--vote", "--responses", str(answers)) == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert "3 votes on 3 prompts in all. Votes on 5 prompts are needed before anything can learn from them" in out
     assert "on 2 more" in out
 

@@ -230,24 +230,26 @@ def test_all_sections_are_there_with_their_figures_the_answer_first_and_methods_
     text = re.sub(r"\s+", " ", Page(html).text.split("Personalized LLM ranking · persona")[1])
     first = [
         "code_block or numbered_steps is your best model",
-        "You prefer shorter answers (+0.4 [0.2, 0.6] in log-odds for half the length) and code",
         sample.LABEL,
+        "“You” means the persona coder",
+        "You prefer shorter answers (half the length: 60 % [55, 65]) and code",
         "3 prompts with responses",
         "The personalized reward model ranks",
         "about 18 prompts",
-        "Documented split (20 prompts train, 5",
+        "Documented split alone",
+        "Documented split: 20 prompts train, 5 test",
     ]
     assert sorted(first, key=text.index) == first
     for said in (
         "0.41 [0.32, 0.50]",
-        f"{document['final']['elo_offset']['kendall_tau']:.3f}",
+        f"{document['final']['elo_offset']['kendall_tau']:.2f}",
         "+0.160, 95 % interval [+0.060, +0.260], permutation p = 0.012",
         "The reward model needs 45 preferences for the Elo offset's final τ; the Elo offset never reaches",
         "All contestants 0.640.67 +0.03 [−0.07, +0.13]0.67 1.521.37 1.37",  # eight cells
-        "Recommended: Combined.",
+        "Recommended for --rank: Combined, surely better than Elo offset.",
         "1320 (proxy: Qwen3-30B-A3B)",
         "python main.py --persona coder --incremental",
-        "(flip rate)–",
+        "(Kendall's ζ): 1 without circles0.90",
         "−0.08 [−0.18, +0.02]",  # the ablation's difference
     ):
         assert said in text
@@ -260,9 +262,15 @@ def test_the_page_of_votes_has_people_and_no_empty_section(no_pictures: None) ->
         "answer", "verdict", "results", "hypotheses", "curves", "systems", "prompts", "people", "judge", "training",
         "models", "reproduce",
     ]  # fmt: skip
-    assert html.count("<bdi>person ") == 12
+    assert html.count("<bdi>person ") == 12 and "with the most votes" not in html
+    one = sample.votes()
+    alone = page.render_report(one | {"counts": one["counts"] | {"users": 1}})
+    assert "people" not in sections_of(alone) and "Shared" not in Page(alone).text
+    assert "Shared" in Page(html).text
     nothing = page.render_report(sample.votes(decided=False))
-    assert not {"curves", "prompts"} & set(sections_of(nothing))
+    assert not {"curves", "prompts", "results", "systems", "people"} & set(sections_of(nothing))
+    assert "No method is recommended on evidence" in Page(nothing).text
+    assert '<span class="whole">--rank</span>' in nothing, "an option's name is not broken at a line's end"
     assert "Kendall" not in Page(html).text, "a column of dashes is not drawn"
     assert "Name on the Arena" not in page.render_report(sample.votes() | {"models": sample.persona()["models"][:3]})
     assert "None" not in Page(html).text + Page(nothing).text

@@ -401,9 +401,9 @@ def test_the_device_asked_for_trains_everyones_heads(
 ) -> None:
     devices, train = set(), reward_model.train
 
-    def here(*args: Any) -> Any:
+    def here(*args: Any, **options: Any) -> Any:
         devices.add(args[-1])
-        return train(*args[:-1], "cpu")
+        return train(*args[:-1], "cpu", **options)
 
     monkeypatch.setattr(reward_model, "train", here)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)

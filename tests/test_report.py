@@ -87,17 +87,17 @@ def test_a_hypothesis_says_what_it_rests_on(document: Document) -> None:
     assert words.because(document, "sample_efficiency") == (
         "Area between the learning curves, in τ: +0.112, 95 % interval [+0.041, +0.183], p = 0.004. The reward model "
         "needs 45 preferences for the Elo offset's final τ; the Elo offset never reaches the reward model's. With "
-        "a flat start for the Elo offset: +0.061, 95 % interval [-0.039, +0.161], p = 0.012."
+        "a flat start for the Elo offset: +0.061, 95 % interval [−0.039, +0.161], p = 0.012."
     )
     assert words.because(document, "generalization") == (
         "Pairs of a model never seen in training: the reward model orders 0.67 of them right, its global Elo 0.64: "
-        "+0.030, 95 % interval [-0.070, +0.130], p = 0.012. Its place is off by 1.37 and 1.52. The others by "
-        "Bradley–Terry, the unseen model at their mean, 0.66: +0.010, 95 % interval [-0.090, +0.110], p = 0.012."
+        "+0.030, 95 % interval [−0.070, +0.130], p = 0.012. Its place is off by 1.37 and 1.52. The others by "
+        "Bradley–Terry, the unseen model at their mean, 0.66: +0.010, 95 % interval [−0.090, +0.110], p = 0.012."
     )
     assert words.because(sample.votes(), "sample_efficiency") == (
         "Area between the learning curves in ranking accuracy, reward model minus Elo offset: +0.080, 95 % interval "
-        "[-0.020, +0.180], p = 0.110; in the end 0.690 against 0.610. With a flat start for the Elo offset: +0.080, "
-        "95 % interval [-0.020, +0.180], p = 0.110."
+        "[−0.020, +0.180], p = 0.110; in the end 0.690 against 0.610. With a flat start for the Elo offset: +0.080, "
+        "95 % interval [−0.020, +0.180], p = 0.110."
     )
     assert words.because(sample.persona(incremental=False), "sample_efficiency") == "It needs --incremental."
 
@@ -123,7 +123,7 @@ def test_figures_are_rounded_and_what_is_none_is_a_dash() -> None:
     for value, shown in {None: "–", float("nan"): "–", float("inf"): "–", 0.12345: "0.123", -0.0001: "0.000"}.items():
         assert words.number(value) == shown
     assert (words.number(-0.0001, signed=True), words.number(0.1, 2, signed=True)) == ("+0.000", "+0.10")
-    assert words.interval([-0.5, 0.25], 2, signed=True) == "[-0.50, +0.25]"
+    assert words.interval([-0.5, 0.25], 2, signed=True) == "[−0.50, +0.25]"
     assert words.interval(None) == words.interval([float("nan"), 0.2]) == "–"
     assert (words.estimate(0.5, None), words.estimate(0.5, (0.4, 0.6))) == ("0.50", "0.50 [0.40, 0.60]")
     assert [words.p_value(p) for p in (0.0004, 0.0123, None)] == ["p < 0.001", "p = 0.012", "p = –"]
@@ -142,11 +142,21 @@ def test_a_run_prints_the_documented_lines(printed: Printed, document: Document)
     counts = ["- Prompts: 25", "- Preferences: 300 (of which ties: 21)", "- Test prompts: 5"]
     counts += ["- Ground truth rankings: 5", ""]
     assert printed(console.print_counts, document["counts"]) == ["", "Data Generation Complete:", *counts]
-    assert printed(console.print_counts, sample.votes()["counts"]) == ["", "Votes of 12 people:", *counts]
-    alone = sample.votes()["counts"] | {"users": 1}
-    assert printed(console.print_counts, alone)[1] == "Votes of 1 person:"
+    assert printed(console.print_counts, sample.votes()["counts"]) == [
+        "", "Votes of 12 people:", "- Votes: 480 (360 decided)", counts[0],
+        "- Votes that train: 300 (of which ties: 21)", *counts[2:],
+    ]  # fmt: skip
+    assert printed(console.print_header, "mine", "x", (), "Votes")[2] == "Votes: mine · backend: x"
     training = ["Training on 300 preferences...", "Evaluating every 5 preferences...", ""]
     assert printed(console.print_training, 300, 5) == [rule, "TRAINING AND EVALUATION", rule, *training]
+
+
+def test_notes_are_said_once_with_a_capital_and_the_page_to_open_is_named_last(printed: Printed) -> None:
+    assert words.noted(["one of two", "gpt-4: a proxy", "one of two"]) == ["One of two", "gpt-4: a proxy"]
+    document = sample.persona(prompts=5)
+    assert not [line for line in printed(console.print_final, document, document["notes"]) if "Note" in line]
+    lines = printed(console.print_files, [Path("r") / name for name in ("a" * 60, "b" * 60, "report.html")])
+    assert lines[-1] == f"Open {Path('r/report.html')}" and max(map(len, lines)) <= 80
 
 
 def test_a_dozen_points_of_the_curve_are_printed_for_personas_and_for_votes(
@@ -155,8 +165,8 @@ def test_a_dozen_points_of_the_curve_are_printed_for_personas_and_for_votes(
     lines, first = printed(console.print_points, document), document["learning_curve"][1]
     elo, reward, both = (first[system]["kendall_tau"] for system in words.CONTENDERS)
     assert lines[:2] == ["Processing preferences 1-5...", "Evaluation 1:"]
-    assert lines[2:4] == [f"  Elo Kendall's Tau: {elo:.4f}", f"  Reward Kendall's Tau: {reward:.4f}"]
-    assert lines[4] == f"  Combined Kendall's Tau: {both:.4f}"
+    assert lines[2:4] == [f"  Elo Kendall's Tau: {elo:.2f}", f"  Reward Kendall's Tau: {reward:.2f}"]
+    assert lines[4] == f"  Combined Kendall's Tau: {both:.2f}"
     assert len(lines) == 5 * 12 and lines[-5:-3] == ["Processing preferences 296-300...", "Evaluation 60:"]
     with caplog.at_level("DEBUG", "ranking"):
         assert len(printed(console.print_points, document)) == 5 * 60
@@ -173,11 +183,17 @@ def test_the_answer_is_the_models_in_order_what_is_liked_and_last_the_sentence(
     lines = printed(console.print_answer, document)
     assert [line for line in lines if line.startswith((" 1 ", " 6 "))] == [
         " 1 code_block      70 % [65, 75]     1–2   70 %     7/25  5 (+4)",
-        " 6 plain_talk      20 % [15, 25]     3–6    0 %     2/25       –",
+        " 6 plain_talk      20 % [15, 25]     3–6    0 %     2/25    none",
     ]
     said = "code_block or numbered_steps is your best model (ahead in 70 % and 30 % of draws); the others are out."
-    assert " ".join(lines[-4:-1]) == f"{said} About 40 more prompts would separate the first two."
-    assert "You prefer shorter answers (+0.4 [0.2, 0.6] in log-odds for half the length)" in " ".join(lines)
+    whose = "“You” means the persona coder, played by the judge SmolLM2-135M-Instruct: no person was asked."
+    said += f" About 40 more prompts would separate the first two. {whose} Backend: {sample.LABEL}."
+    assert " ".join(lines).endswith(f"{said} {console.RULE}")
+    assert "You prefer shorter answers (half the length: 60 % [55, 65])" in " ".join(lines)
+    asked = printed(console.print_answer, document, "python main.py --rank PROMPT")
+    assert asked == [*lines, "", "Which of them for a prompt of your own?", "python main.py --rank PROMPT"]
+    unknown = document | {"answer": document["answer"] | {"best": None}}
+    assert "PROMPT" not in "".join(printed(console.print_answer, unknown, "python main.py --rank PROMPT"))
     assert all(len(line) <= 80 for line in lines)
     wide = printed(
         console.print_answer, document | {"leaderboard": [row | {"model": "m" * 60} for row in document["leaderboard"]]}
@@ -199,12 +215,25 @@ def test_the_sentence_says_as_much_as_is_known() -> None:
     assert sentence(users=3, tied_with=()) == alone.replace("your", "these people's")
     three = sentence(tied_with=("numbered_steps", "story"))
     assert three.startswith("code_block, numbered_steps or story is your best model (ahead in 70 %, 30 % and <1 % of")
+    rows = [row | {"p_best": 0.98} if row["place"] == 1 else row for row in found.answer.leaderboard]
+    sure = sentence(leaderboard=rows, unlikely=("numbered_steps",))
+    assert sure == (
+        "code_block is very likely your best model (ahead in 98 % of draws); numbered_steps can't be ruled out; "
+        "the others are out."
+    )
+    assert "code_block is probably your" in sentence(unlikely=("numbered_steps",))
     nothing = "Nothing is known yet: no model is surely better than another"
     assert sentence(best=None) == f"{nothing}; about 40 more prompts would separate the first two."
     assert sentence(best=None, more_prompts=10**6) == (
         f"{nothing}; more than 10,000 more prompts would separate the first two."
     )
     assert sentence(best=None, more_prompts=None) == f"{nothing}."
+    assert sentence(best=None, more_people=12).endswith(
+        "; about 40 more prompts and 12 more people would separate the first two."
+    )
+    tied = dataclasses.replace(found, counts={"decided_votes": 0}, answer=dataclasses.replace(found.answer, best=None))
+    assert answer.sentence(tied).startswith("Nothing is known yet: every vote is a tie")
+    assert sample.votes()["answer"]["whose"] == "From 12 people's 480 votes on 25 prompts."
     assert answer.likes(sample.persona() | {"likes": []}) == ""
 
 
@@ -214,7 +243,7 @@ def test_the_results_are_tables_with_their_figures(printed: Printed, document: D
     titles = ["Kendall Tau", "Spearman Rho", "Ranking Accuracy", "Top 1 Accuracy", "Top 3 Accuracy"]
     for line, title, metric in zip(lines[head + 2 : head + 7], titles, sample.METRICS, strict=True):
         elo, reward, both = (document["final"][system][metric] for system in words.CONTENDERS)
-        assert line == f"{title:<22}{elo:>10.4f}{reward:>15.4f}{reward - elo:>+13.4f}{both:>12.4f}"
+        assert line == f"{title:<22}{elo:>10.2f}{reward:>15.2f}{reward - elo:>+13.2f}{both:>12.2f}"
     text = re.sub(r"\s+", " ", "\n".join(lines))
     for said in (
         "FINAL EXPERIMENT RESULTS",
@@ -223,8 +252,9 @@ def test_the_results_are_tables_with_their_figures(printed: Printed, document: D
         "about 18 prompts are needed",
         f"Backend: {sample.LABEL}",
         "Kendall Tau 0.41 [0.32, 0.50] 0.57 [0.48, 0.66] +0.16 [+0.06, +0.26]",
-        "Kendall Tau 0.61 [0.52, 0.70] +0.20 [+0.10, +0.30] +0.04 [-0.06, +0.14]",
-        "Recommended: Combined. The combined system in τ: minus Elo offset +0.200, 95 % interval [+0.100, +0.300]",
+        "Kendall Tau 0.61 [0.52, 0.70] +0.20 [+0.10, +0.30] +0.04 [−0.06, +0.14]",
+        "Recommended for --rank: Combined, surely better than Elo offset. The combined system in τ: minus Elo "
+        "offset +0.200, 95 % interval [+0.100, +0.300]",
         "H1 sample efficiency, combined system: supported.",
         "The combined system needs 45 preferences for the Elo offset's final τ",
         "Bradley–Terry 0.43 [0.34, 0.52]",
@@ -239,11 +269,13 @@ def test_the_results_are_tables_with_their_figures(printed: Printed, document: D
         assert f"Winner: {said} (" in "\n".join(printed(console.print_final, document | {"winner": winner}))
 
 
-def test_votes_show_dashes_for_what_they_cannot_have(printed: Printed) -> None:
+def test_votes_leave_out_what_they_cannot_have_and_say_why(printed: Printed) -> None:
     text = re.sub(r"\s+", " ", "\n".join(printed(console.print_final, sample.votes())))
     for said in (
-        "Kendall Tau – – –",
-        "] +0.08 [-0.02, +0.18]",
+        "Only pairs are scored",
+        "Votes: votes",
+        "the default, which knows both models and texts: no difference to the two others is sure",
+        "] +0.08 [−0.02, +0.18]",
         "Method Winner: none (cross-validated difference in ranking accuracy +0.080",
         "by person and prompt p = 0.110, 12 people, 25 prompts)",
         "Reward model: a person's own votes change its ranking accuracy by +0.080, 95 % interval",
@@ -251,7 +283,13 @@ def test_votes_show_dashes_for_what_they_cannot_have(printed: Printed) -> None:
         "H2 generalization: not tested. Even the global ratings",
     ):
         assert said in text
-    assert "No vote was decided" in "\n".join(printed(console.print_final, sample.votes(decided=False)))
+    assert "Kendall" not in text and "–" not in text.replace("Bradley–Terry", "")
+    nothing = " ".join(printed(console.print_final, sample.votes(decided=False)))
+    assert "No vote was decided" in nothing and "–" not in nothing
+    assert "No method is recommended on evidence. --rank uses Combined by default" in nothing
+    one = sample.votes()
+    alone = " ".join(printed(console.print_final, one | {"counts": one["counts"] | {"users": 1}}))
+    assert "Shared" not in alone and "Shared combined" in text
 
 
 def test_lines_have_at_most_eighty_columns_and_cells_stay_apart(printed: Printed, document: Document) -> None:
@@ -261,13 +299,13 @@ def test_lines_have_at_most_eighty_columns_and_cells_stay_apart(printed: Printed
     for made in (document, widest, sample.many_models(), sample.votes()):
         lines = printed(console.print_final, made) + printed(console.print_ablation, made)
         assert not [line for line in lines if len(line) > 80]
-        assert not [line for line in lines if "]-" in line]
+        assert not [line for line in lines if "]-" in line or "]−" in line or "]+" in line]
 
 
 def test_a_long_list_of_models_is_shortened_to_its_top_and_bottom(printed: Printed) -> None:
     names = [f"m{i}" for i in range(13)]
-    assert words.shortened(names[:12]) == names[:12]
-    assert words.shortened(names) == [*names[:6], "… (1 more) …", *names[7:]]
+    assert console.shortened(names[:12]) == names[:12]
+    assert console.shortened(names) == [*names[:6], "… (1 more) …", *names[7:]]
     said = "\n".join(printed(console.print_final, sample.many_models()))
     assert said.count("/5-instruct") == said.count("/34-instruct") == 2, "names, and their ratings"
     assert "/6-instruct" not in said
@@ -293,20 +331,23 @@ def test_the_tables_of_ablations_and_of_all_personas_have_a_row_each(printed: Pr
     assert next(line.split() for line in lines if "+1.00" in line) == [
         "coder",
         "+1.00",
-        "-0.15",
+        "−0.15",
         "+0.20",
-        "-0.20",
-        "-0.20",
+        "−0.20",
+        "−0.20",
     ]
     assert next(line.split() for line in lines if "*" in line) == ["code_block", *["70", "%", "*"] * 5]
-    assert " ".join(lines[-11:-9]).startswith("coder: code_block or numbered_steps is your best model")
-    assert all(len(line) <= 80 for line in lines)
+    sentences = " ".join(lines[-15:])
+    assert "coder: code_block or numbered_steps is your best model" in sentences
+    assert sentences.index("analyst: ") < sentences.index("no person was asked") < sentences.index("not how good real")
+    assert all(len(line) <= 80 and "]−" not in line and "]+" not in line for line in lines)
 
 
 def test_hostile_texts_stay_text_in_the_terminal(printed: Printed) -> None:
     changed, text = sample.hostile(), sample.HOSTILE
     pooled = sample.personas()["pooled"]
-    together = {"personas": {text: changed}, "similarity": {text: {text: 1.0}}, "pooled": pooled, "label": text}
+    together = {"personas": {text: changed}, "similarity": {text: {text: 1.0}}, "pooled": pooled}
+    together |= {"label": text, "judge": text}
     lines = printed(console.print_header, text, text) + printed(console.print_generation, text)
     lines += printed(console.print_final, changed) + printed(console.print_ablation, changed)
     lines += printed(console.print_personas, together) + printed(console.print_answer, changed)
@@ -317,8 +358,8 @@ def test_hostile_texts_stay_text_in_the_terminal(printed: Printed) -> None:
 def test_an_ascii_terminal_gets_question_marks_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    console.print_header("τ", "x")
-    assert b"Persona: ? ? backend: x" in written.getvalue()
+    console.print_header("τ", "−1")
+    assert b"Persona: ? ? backend: -1" in written.getvalue()
 
 
 def test_nothing_heavy_is_imported_and_pyplot_never() -> None:

@@ -16,16 +16,19 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+import evaluation
+import inner_choice
 import reward_model
 from base.features import Features
-from base.rotation import View
+from base.view import View
 from config import ExperimentConfig
 from core.errors import MissingError, UsageError
 from core.files import read_tensors, write_tensors
 from core.ranking import TrainingSet
 from core.records import Preference
 from elo_system import expectation
-from reward_model import RewardModel, list_mle
+from reward_head import list_mle
+from reward_model import RewardModel
 
 MODELS = tuple("abcdef")
 RATINGS: dict[str, float | None] = {"a": 1000.0, "b": 1040.0, "c": 1080.0, "d": 1120.0, "e": 1160.0, "f": None}
@@ -82,7 +85,8 @@ def all_scores(model: RewardModel) -> np.ndarray:
 @pytest.mark.parametrize("lambda_reg", [0.0, 0.1])
 def test_before_any_preference_it_is_exactly_the_base(lambda_reg: float) -> None:
     fitted = model(lambda_reg=lambda_reg).fit([], prompt_ids=TRAIN)
-    spread = FEATURES.base_score[: 20 * 6].std()
+    score = FEATURES.base_score[: 20 * 6].reshape(20, 6).astype(float)
+    spread = (score - score.mean(axis=1, keepdims=True)).std()
     assert np.allclose(all_scores(fitted).ravel(), FEATURES.base_score / spread, atol=1e-6)
     assert fitted.history == ()
     unfitted = model()
@@ -109,15 +113,21 @@ def test_texts_of_test_prompts_and_of_a_held_out_model_are_not_seen(regularizer:
         assert [first.scores(p)[m] for m in "abdef"] == [second.scores(p)[m] for m in "abdef"]
 
 
-def test_principal_components_have_the_wanted_width_and_no_correlation() -> None:
-    inputs = View.of(FEATURES.mean, FEATURES.base_score, components=10, scale=6.0).inputs(FEATURES.mean)
-    squares = np.cov(inputs, rowvar=False, bias=True)
-    assert np.sqrt(np.trace(squares) / 10) == pytest.approx(6.0, rel=1e-4)
-    assert np.abs(squares - np.diag(np.diag(squares))).max() < 1e-3
+def test_what_is_seen_of_a_text_varies_within_prompts_at_one_scale_and_without_correlation() -> None:
+    prompt = np.repeat(np.arange(20), 6)
+    view = View.of(FEATURES.mean[:120], FEATURES.base_score[:120], prompt, components=WIDTH)
+    inputs = view.inputs(FEATURES.mean[:120]).reshape(20, 6, -1)
+    deviations = (inputs - inputs.mean(axis=1, keepdims=True)).reshape(120, -1)
+    squares = deviations.T @ deviations / 120
+    assert np.trace(squares) == pytest.approx(1.0)
+    assert np.abs(squares - np.diag(np.diag(squares))).max() < 1e-9
+    shifted = FEATURES.mean[:120] + 100.0 * np.random.default_rng(1).normal(size=(20, WIDTH))[prompt]
+    same = View.of(shifted, FEATURES.base_score[:120], prompt, components=WIDTH)
+    assert np.abs(same.projection) == pytest.approx(np.abs(view.projection), rel=1e-3, abs=1e-5), "between is nothing"
     four = FEATURES.mean[:4].copy()
     four[:, 3] = 2.0
-    few = View.of(four, np.ones(4), components=10, scale=6.0)
-    assert np.abs(few.projection).sum(axis=0).astype(bool).tolist() == [True] * 3 + [False] * 7, "4 texts span 3"
+    few = View.of(four, np.ones(4), np.array([0, 0, 1, 1]), components=10)
+    assert few.projection.shape == (WIDTH, 2), "4 texts on 2 prompts span 2"
     assert not few.projection[3].any(), "a feature that never varies says nothing"
     assert few.base_scale == 1.0
 
@@ -137,9 +147,9 @@ def test_listmle_of_equal_rewards_is_that_of_one_order_in_n_factorial(n: int) ->
 
 
 def test_history_has_both_losses_of_each_epoch() -> None:
-    fitted = model(lambda_reg=1.0, learning_rate=1e-3).fit(WANTED, prompt_ids=TRAIN)
+    fitted = model(lambda_reg=1.0, learning_rate=1e-3, inner_folds=0).fit(WANTED, prompt_ids=TRAIN)
     assert len(fitted.history) == 10
-    assert fitted.history[-1].preference < 0.7 * fitted.history[0].preference
+    assert fitted.history[-1].preference < 0.8 * fitted.history[0].preference
     assert all(epoch.regularization > 0 for epoch in fitted.history)
     barely = model(signed(), learning_rate=1e-7, max_epochs=1).fit(WANTED)
     assert barely.history[0] == pytest.approx([math.log(2)] * 2, abs=1e-4)
@@ -158,13 +168,13 @@ def test_lambda_zero_is_no_regularization_at_all_and_neither_is_one_without_rati
 @pytest.mark.parametrize("regularizer", REGULARIZERS)
 def test_regularization_pulls_all_prompts_to_the_arenas_order(regularizer: str) -> None:
     toss_ups = [Preference(p.prompt_id, p.model_a, p.model_b, 0.5) for p in WANTED if p.prompt_id in TRAIN[:4]]
-    params = ExperimentConfig(lambda_reg=5.0, learning_rate=1e-2, max_epochs=20, regularizer=regularizer)
+    params = ExperimentConfig(lambda_reg=5.0, learning_rate=1e-3, max_epochs=20, regularizer=regularizer)
     wide, close = (
         RewardModel(signed(), ratings, params).fit(toss_ups, prompt_ids=TRAIN)
         for ratings in (RATINGS, {m: r and 1000.0 + r / 1e5 for m, r in RATINGS.items()})
     )
     means = all_scores(wide)[4:20, :5].mean(axis=0)
-    assert wide.history[-1].regularization < 0.9 * wide.history[0].regularization
+    assert wide.history[-1].regularization < 0.98 * wide.history[0].regularization
     assert list(means) == sorted(means), "prompts that nobody judged are regularized as well"
     if regularizer == "elo_expectation":
         assert np.ptp(all_scores(close)[:, :5].mean(axis=0)) < 0.5 * np.ptp(means), "next to no points, next to no pull"
@@ -176,12 +186,13 @@ def naive(params: ExperimentConfig, wanted: list[Preference]) -> tuple[np.ndarra
     """One head and one loop, written down as the formulas say; rewards of all texts, and both losses of each epoch."""
     rng = np.random.default_rng(params.random_seed)
     states, train = np.concatenate([FEATURES.mean, FEATURES.last], axis=1), np.arange(120)
-    view = View.of(states[train], FEATURES.base_score[train], params.components, params.input_scale)
-    x, base = torch.from_numpy(view.inputs(states)), torch.from_numpy(view.base(FEATURES.base_score))
+    view = View.of(states[train], FEATURES.base_score[train], train // 6, params.components)
+    seen = view.inputs(states) * params.input_scale * math.sqrt(params.components)
+    x, base = (torch.from_numpy(a.astype("f4")) for a in (seen, view.base(FEATURES.base_score)))
     width, h = params.components + 1, params.hidden_width
     first = torch.from_numpy(rng.normal(0.0, 0.1 * math.sqrt(2 / width), (width, h)).astype("f4"))
-    head = [first[:-1].clone(), first[-1].clone(), torch.zeros(h), torch.zeros(width - 1)]
-    hidden, bias, output, direct = (p.requires_grad_() for p in head)
+    head = [first[:-1].clone(), first[-1].clone(), torch.zeros(h), torch.zeros(width - 1), torch.zeros(1)]
+    hidden, bias, output, direct, more = (p.requires_grad_() for p in head)
     optimizer = torch.optim.AdamW(head, lr=params.learning_rate, weight_decay=params.weight_decay, eps=1e-6)
 
     def pair_loss(reward: torch.Tensor, pairs: list[tuple[int, int, float]]) -> torch.Tensor:
@@ -201,7 +212,7 @@ def naive(params: ExperimentConfig, wanted: list[Preference]) -> tuple[np.ndarra
     drawn = rng.integers(len(TRAIN if listwise else rated), size=shape)
     losses = np.zeros((len(batches), 2))
     for step, (batch, picks) in enumerate(zip(batches, drawn, strict=True)):
-        reward = base + torch.relu(x @ hidden + bias) @ output + x @ direct
+        reward = (1 + params.base_reach * more) * base + torch.relu(x @ hidden + bias) @ output + x @ direct
         preference = pair_loss(reward, [judged[i] for i in batch])
         if listwise:
             s = reward[[row[TRAIN[picks], m] for m in sorted(elo, key=lambda m: -elo[m])]]
@@ -212,7 +223,7 @@ def naive(params: ExperimentConfig, wanted: list[Preference]) -> tuple[np.ndarra
         (preference + params.lambda_reg * regularization).backward()
         optimizer.step()
         losses[step] = preference.item() * len(batch), regularization.item()
-    reward = base + torch.relu(x @ hidden + bias) @ output + x @ direct
+    reward = (1 + params.base_reach * more) * base + torch.relu(x @ hidden + bias) @ output + x @ direct
     epochs = losses.reshape(params.max_epochs, -1, 2)
     return reward.detach().numpy(), np.stack([epochs[..., 0].sum(1) / len(judged), epochs[..., 1].mean(1)], axis=1)
 
@@ -255,12 +266,13 @@ def test_side_by_side_equals_one_by_one(
     sets = [TrainingSet.of(WANTED[:n], TRAIN[: 20 - i], held_out if i % 2 else None) for i, n in enumerate(sizes)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reward_model, "CHUNK_FLOATS", at_once)
+        patch.setattr(inner_choice, "CHOOSE_FROM", 20)
         together = base.fit_many(sets)
-    for s, fitted in zip(sets, together, strict=True):
-        alone = RewardModel(FEATURES, RATINGS, params)
-        alone.fit(s.preferences, prompt_ids=s.prompt_ids, held_out=s.held_out)
-        assert all_scores(alone) == pytest.approx(all_scores(fitted), abs=1e-5)
-        assert np.allclose(alone.history, fitted.history, atol=1e-5)
+        for s, fitted in zip(sets, together, strict=True):
+            alone = RewardModel(FEATURES, RATINGS, params)
+            alone.fit(s.preferences, prompt_ids=s.prompt_ids, held_out=s.held_out)
+            assert all_scores(alone) == pytest.approx(all_scores(fitted), abs=1e-5)
+            assert np.allclose(alone.history, fitted.history, atol=1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -295,6 +307,50 @@ def test_warm_start_goes_on_from_a_shared_head() -> None:
     assert np.array_equal(all_scores(same), all_scores(shared))
     moved = np.abs(all_scores(personal) - all_scores(shared)).mean()
     assert 0 < moved < np.abs(all_scores(fresh) - all_scores(shared)).mean()
+
+
+# ── How long it trains ──
+
+
+def noisy(flips: float) -> list[Preference]:
+    rng = np.random.default_rng(7)
+    return [dataclasses.replace(p, outcome=abs(p.outcome - float(rng.random() < flips))) for p in WANTED]
+
+
+def test_the_epochs_are_those_after_which_inner_prompts_are_predicted_best_within_a_standard_error() -> None:
+    changes = {"max_epochs": 4, "learning_rate": 1e-3, "lambda_reg": 0.0, "inner_folds": 3}
+    wanted = noisy(0.3)[:170]
+    first = wanted[: inner_choice.CHOOSE_FROM]
+    judged = list(dict.fromkeys(p.prompt_id for p in first))
+    losses: dict[str, np.ndarray] = {}
+    for part in evaluation.folds(judged, 3, ExperimentConfig().random_seed):
+        inner = [p for p in first if p.prompt_id not in part]
+        for epochs in range(1, 5):
+            # the first epochs of one training are those of a longer one, for the seed draws epoch after epoch
+            alone = model(**{**changes, "inner_folds": 0, "max_epochs": epochs})
+            alone.fit(inner, prompt_ids=[p for p in TRAIN if p not in part])
+            for p in first:
+                if p.prompt_id in part:
+                    scores = alone.scores(p.prompt_id)
+                    margin = scores[p.model_a] - scores[p.model_b]
+                    row = losses.setdefault(p.prompt_id, np.zeros(4))
+                    row[epochs - 1] += np.logaddexp(0.0, margin) - p.outcome * margin
+    table = np.array(list(losses.values()))
+    above = table - table[:, [table.sum(axis=0).argmin()]]
+    within = [a.sum() <= a.std(ddof=1) * math.sqrt(len(a)) for a in above.T]
+    fitted = model(**changes).fit(wanted, prompt_ids=TRAIN)
+    assert len(fitted.history) == within.index(True) + 1
+
+
+def test_noise_is_trained_on_more_briefly_and_later_preferences_change_no_earlier_choice() -> None:
+    changes = {"learning_rate": 1e-3, "inner_folds": 3}
+    clear, noise = (len(model(**changes).fit(noisy(f), prompt_ids=TRAIN).history) for f in (0.0, 0.5))
+    assert noise < clear <= 10
+    turned = [dataclasses.replace(p, outcome=1.0 - p.outcome) if i >= 160 else p for i, p in enumerate(WANTED)]
+    sets = [TrainingSet.of(votes[:n], TRAIN) for votes in (WANTED, turned) for n in (159, 160, 199)]
+    lengths = [len(fitted.history) for fitted in model(**changes).fit_many(sets)]
+    assert lengths[0] == 10, "few are trained on for all epochs"
+    assert len({*lengths[1:3], *lengths[4:]}) == 1
 
 
 # ── What it learns ──
@@ -343,7 +399,7 @@ def test_heads_that_cannot_be_used_say_so_and_how_to_get_one_that_can(tmp_path: 
     tensors, about = read_tensors(path)
     earlier = {"about": json.dumps({**json.loads(about["about"]), "format": 1})}
     write_tensors(tmp_path / "earlier.safetensors", tensors, earlier)
-    with pytest.raises(UsageError, match=f"format 1, this version reads 2.*{again}"):
+    with pytest.raises(UsageError, match=f"format 1, this version reads 3.*{again}"):
         RewardModel.load(tmp_path / "earlier.safetensors", FEATURES, RATINGS)
     whole = path.read_bytes()
     for damaged in (whole[:200], whole[:-1] + bytes([whole[-1] ^ 1])):

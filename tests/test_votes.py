@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import config
-from cli.vote import Pair, own_votes_file, read_own_votes, vote_session
+from cli.vote import Pair, vote_session
 from core import hub
 from core.errors import MissingError, UsageError
 from core.files import append_line
+from core.records import Preference, Prompt, Response
+from people.asking import Asking
+from people.own_votes import on_these, own_votes_file, read_own_votes
 from people.votes import VOTE_COLUMNS, Votes, load_votes
 
 Row = dict[str, Any]
@@ -382,10 +387,12 @@ class Terminal:
         self.pages: list[str] = []
         self.said: list[str] = []
 
-    def show(self, text: str) -> None:
+    def say(self, text: str) -> None:
         self.said.append(text)
-        if "Response A" in text:
-            self.pages.append(text)
+
+    def page(self, text: str) -> None:
+        self.say(text)
+        self.pages.append(text)
 
     def ask(self, question: str) -> str:
         answer = next(self.answers, EOFError())
@@ -394,9 +401,16 @@ class Terminal:
         return answer(self.pages[-1]) if callable(answer) else answer
 
 
-def run(path: Path, *answers: Any, pairs: list[Pair] = PAIRS, user: str = "me", seed: int = 1) -> tuple[int, Terminal]:
+def texts_of(pairs: list[Pair]) -> list[Response]:
+    sides = {(p.prompt_id, m): t for p in pairs for m, t in ((p.model_a, p.response_a), (p.model_b, p.response_b))}
+    return [Response(*key, text) for key, text in sides.items()]
+
+
+def run(path: Path, *answers: Any, pairs: list[Pair] = PAIRS, seed: int = 1) -> tuple[int, Terminal]:
     terminal = Terminal(*answers)
-    return vote_session(pairs, path, user=user, ask=terminal.ask, show=terminal.show, seed=seed), terminal
+    asking = Asking(texts_of(pairs), None, {}, config.ExperimentConfig(random_seed=seed))
+    about = {"persona": "coder", "backend": "ollama"}
+    return vote_session(pairs, path, asking, terminal, about=about, seed=seed), terminal
 
 
 def prefers_alpha(page: str) -> str:
@@ -451,18 +465,30 @@ def test_undo_takes_back_this_sessions_votes_only(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(before)
     assert own(path).preferences[-1].outcome == 0.0
     assert len(own(path).preferences) == 2
-    assert sum("Nothing to undo" in text for text in terminal.said) == 2
-    numbers = [page.split("Prompt ")[1][0] for page in terminal.pages]
-    assert numbers == ["1", "1", "2", "3", "2", "1", "1", "2"]
-    assert terminal.pages[2] == terminal.pages[4] == terminal.pages[7], "the same pair on the same sides again"
+    assert sum("Nothing to undo" in text for text in terminal.pages) == 2
+    numbers = [page.split("Pair ")[1][0] for page in terminal.pages]
+    assert numbers == ["2", "2", "3", "4", "3", "2", "2", "3"], "pairs of earlier sessions count"
+    shown = [page.split("────\n")[0] for page in (terminal.pages[i] for i in (2, 4, 7))]
+    assert shown[0] == shown[1] == shown[2], "the same pair on the same sides again"
 
 
-@pytest.mark.parametrize("end", [EOFError(), KeyboardInterrupt(), "q", "Quit"])
+@pytest.mark.parametrize("end", [EOFError(), "q", "Quit"])
 def test_every_way_to_quit_keeps_the_votes(tmp_path: Path, end: BaseException | str) -> None:
     path = tmp_path / "v.jsonl"
-    given, terminal = run(path, "a", "tie", end)
+    given, terminal = run(path, "a", "both bad", end)
     assert given == 2 == len(own(path).preferences)
-    assert terminal.said[-1] == f"2 votes saved in {path}; 4 left"
+    assert terminal.said[-1] == f"2 votes saved in {path} (ties: 1, of which both bad: 1); pairs left: 4"
+    row = json.loads(path.read_text().splitlines()[-1])
+    assert (row["outcome"], row["both_bad"], row["persona"], row["backend"]) == (0.5, True, "coder", "ollama")
+    assert load_votes(str(path)).notes == ("1 of the ties are on two responses that are both bad",)
+
+
+def test_after_each_vote_it_is_said_how_sure_the_order_is(tmp_path: Path) -> None:
+    _, terminal = run(tmp_path / "v.jsonl", *[prefers_alpha] * 6)
+    assert "so far" not in terminal.pages[0]
+    assert [page.split(" so far: ")[0].splitlines()[-1] for page in terminal.pages[1:3]] == ["1 vote", "2 votes"]
+    chances = [int(page.split("a chance of ")[1].split("\u00a0%")[0]) for page in terminal.pages[1:]]
+    assert chances[0] < chances[-1]
 
 
 def test_a_later_session_leaves_out_what_was_voted_on(tmp_path: Path) -> None:
@@ -472,7 +498,8 @@ def test_a_later_session_leaves_out_what_was_voted_on(tmp_path: Path) -> None:
     given, terminal = run(path, *["t"] * 9, pairs=turned, seed=5)
     assert (given, len(terminal.pages)) == (4, 4)
     assert run(path, "a")[0] == 0
-    assert run(path, "a", user="someone else")[0] == 1
+    path.write_text(path.read_text().replace('"user": "me"', '"user": "someone else"'))
+    assert run(path, "a")[0] == 1, "what another person said is not voted on yet"
 
 
 def test_a_changed_response_is_a_new_pair_and_ends_the_old_vote(tmp_path: Path) -> None:
@@ -512,6 +539,32 @@ def test_two_sessions_on_one_file_are_refused(tmp_path: Path) -> None:
     assert run(path, "a")[0] == 1
 
 
+def test_only_votes_on_the_same_texts_meet_a_run_s_responses(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    run(path, *["a"] * 6)
+    texts = [replace(r, text="anew") if (r.prompt_id, r.model) == ("p2", "beta") else r for r in texts_of(PAIRS)]
+    prompts = [Prompt(p.prompt_id, "another" if p.prompt_id == "p4" else p.prompt) for p in PAIRS]
+    met = on_these(own(path), prompts, texts)
+    assert {p.prompt_id for p in met} == {"p0", "p1", "p3", "p5"}
+
+
+def test_votes_on_a_model_that_is_clearly_best_ask_about_it_and_the_next() -> None:
+    """Six models, the first beating all and the second all but the first: most pairs asked are of these two."""
+    models, prompts = "abcdef", [f"p{i}" for i in range(20)]
+    asking = Asking([Response(p, m, "") for p in prompts for m in models], None, {}, config.ExperimentConfig())
+    every = [(p, a, b) for p in prompts for a, b in combinations(models, 2)]
+    asking.learn([Preference(p, a, b, 0.5 if (a, b) == ("a", "b") else 1.0) for p, a, b in every[:150]])
+    left = every[150:]
+    asked = [left.pop(asking.next_pair(left)) for _ in range(10)]
+    assert sum((a, b) == ("a", "b") for _, a, b in asked) == 10
+    now = asking.standing()
+    assert set(list(now.chances)[:2]) == {"a", "b"} and now.ahead < 0.95
+    asking.learn([Preference(p, a, b, 1.0) for p, a, b in every])
+    now = asking.standing()
+    assert (next(iter(now.chances)), now.more_votes) == ("a", 0)
+    assert now.chances["a"] > 0.9
+
+
 def test_votes_in_the_cache_are_moved_once_and_never_over_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -528,7 +581,7 @@ def test_votes_in_the_cache_are_moved_once_and_never_over_others(
     old.write_bytes(given)  # as a kill in the middle of moving leaves it
     own_votes_file("coder", cache)
     assert path.read_bytes() == given and not old.exists()
-    run(old, "t", "q", user="another")
+    run(old, "t", "q")
     capsys.readouterr()
     own_votes_file("coder", cache)
     assert path.read_bytes() == given and old.exists()
