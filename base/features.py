@@ -92,8 +92,7 @@ def compute_features(
     leaves out what was kept. ``also``: names of other runs that may have read the same texts. ``reader``: who reads in
     place of this process, and keeps nothing itself. When this returns, the base is no longer in memory, unless
     ``open_base`` holds it. One process at a time (``files.lock``). Raises MissingError where the base, or memory for
-    it, is needed and not there; UsageError where it yields no finite
-    numbers or a file can't be written.
+    it, is needed and not there; UsageError where it yields no finite numbers or a file can't be written.
     """
     texts = {p.id: p.text for p in prompts}
     pairs = [(texts[r.prompt_id], r.text) for r in responses]

@@ -22,7 +22,7 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,6 +46,7 @@ ANSWERS_WITHIN = 10.0  # seconds for a connection to the address of a cluster
 # Read by Ray as it is imported and as it starts. The first has nothing to do with those systems here: it is Ray's one
 # way to stay on 127.0.0.1. The token is for this run alone: Ray would else keep one in the home folder.
 LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
+QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}  # what Ray prints to the driver is left out: every line
 NOT_SENT = ["/.git", "/.venv", "/cache", "/results", "/votes", "/samples", "/docs", "/tests", "/benchmarks"]
 
 BLOCK = 2048  # people trained and scored at once: what they bring is in memory together, …
@@ -67,6 +68,8 @@ def connect(asked: str | None, cache_dir: Path) -> Iterator[Cluster | None]:
         return
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_short_folder(cache_dir / "ray")) if asked == "local" else None
+        stack.enter_context(_environment(LOCAL | {"RAY_AUTH_TOKEN": secrets.token_hex(32)} if folder else {}))
+        stack.enter_context(_environment({} if log.isEnabledFor(logging.DEBUG) else QUIET))
         before = signal.getsignal(signal.SIGTERM)
         ray = _start(folder) if folder else _join(asked)
         if threading.current_thread() is threading.main_thread():
@@ -80,7 +83,6 @@ def connect(asked: str | None, cache_dir: Path) -> Iterator[Cluster | None]:
 
 
 def _start(folder: Path) -> Any:
-    os.environ.update(LOCAL, RAY_AUTH_TOKEN=secrets.token_hex(32))
     ray = _import()
     path = os.pathsep.join(filter(None, [str(config.ROOT), os.environ.get("PYTHONPATH")]))
     env = {"env_vars": {"PYTHONPATH": path}}
@@ -121,6 +123,19 @@ def _said() -> dict[str, Any]:
     """Ray speaks where each call is shown (--log_level debug)."""
     debug = log.isEnabledFor(logging.DEBUG)
     return {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.CRITICAL}
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """These variables, as long as this holds."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            os.environ.pop(name)
+        os.environ.update({name: value for name, value in before.items() if name in values})
 
 
 @contextlib.contextmanager
@@ -170,9 +185,14 @@ class Cluster:
         return int(self.ray.cluster_resources().get("GPU", 0))
 
     @property
+    def nodes(self) -> list[dict[str, Any]]:
+        """Those that are alive now, as Ray describes them."""
+        return [node for node in self.ray.nodes() if node["Alive"]]
+
+    @property
     def memory(self) -> float:
         """Bytes of main memory of the largest node."""
-        return max(float(node["Resources"].get("memory", 0.0)) for node in self.ray.nodes() if node["Alive"])
+        return max(float(node["Resources"].get("memory", 0.0)) for node in self.nodes)
 
     def map(self, function: Callable[..., Sequence[R]], blocks: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[R]]:
         """``function(*block)`` of each block, in order: a task on one core, which Ray repeats where a node is lost.

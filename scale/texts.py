@@ -80,7 +80,8 @@ class ClusterBase:
         Raises what an actor raised; MissingError where the cluster failed before anything came back; UsageError where a
         node has other files by the base's name.
         """
-        waiting, cut = sorted(range(len(texts)), key=lambda i: -sum(map(len, texts[i]))), 0
+        nodes, cut = len(self._cluster.nodes), 0
+        waiting = sorted(range(len(texts)), key=lambda i: -sum(map(len, texts[i])))
         while waiting:
             read = set[int]()
             try:
@@ -99,6 +100,10 @@ class ClusterBase:
                     ) from error
                 log.warning("The cluster lost texts on their way (%s): they are read again", type(error).__name__)
             waiting = [i for i in waiting if i not in read]
+        if (lost := nodes - len(self._cluster.nodes)) > 0:
+            log.warning(
+                "%d of %d nodes of the cluster were lost; what they had in hand was read by others", lost, nodes
+            )
         if cut:
             log.warning("%d of %d texts were longer than %d tokens and were cut", cut, len(texts), self._max_length)
 
