@@ -46,7 +46,7 @@ ANSWERS_WITHIN = 10.0  # seconds for a connection to the address of a cluster
 # Read by Ray as it is imported and as it starts. The first has nothing to do with those systems here: it is Ray's one
 # way to stay on 127.0.0.1. The token is for this run alone: Ray would else keep one in the home folder.
 LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
-QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}  # what Ray prints to the driver is left out: every line
+QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": ".", "RAY_BACKEND_LOG_LEVEL": "fatal"}  # no line of Ray's own but its last one
 NOT_SENT = ["/.git", "/.venv", "/cache", "/results", "/votes", "/samples", "/docs", "/tests", "/benchmarks"]
 
 BLOCK = 2048  # people trained and scored at once: what they bring is in memory together, …
