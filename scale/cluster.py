@@ -19,7 +19,6 @@ import shutil
 import signal
 import socket
 import tempfile
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,7 +45,7 @@ ANSWERS_WITHIN = 10.0  # seconds for a connection to the address of a cluster
 # Read by Ray as it is imported and as it starts. The first has nothing to do with those systems here: it is Ray's one
 # way to stay on 127.0.0.1. The token is for this run alone: Ray would else keep one in the home folder.
 LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
-QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": ".", "RAY_BACKEND_LOG_LEVEL": "fatal"}  # no line of Ray's own but its last one
+QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}  # what Ray prints to the driver is left out: every line
 NOT_SENT = ["/.git", "/.venv", "/cache", "/results", "/votes", "/samples", "/docs", "/tests", "/benchmarks"]
 
 BLOCK = 2048  # people trained and scored at once: what they bring is in memory together, …
@@ -72,8 +71,7 @@ def connect(asked: str | None, cache_dir: Path) -> Iterator[Cluster | None]:
         stack.enter_context(_environment({} if log.isEnabledFor(logging.DEBUG) else QUIET))
         before = signal.getsignal(signal.SIGTERM)
         ray = _start(folder) if folder else _join(asked)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # Ray has put its own in its place
+        signal.signal(signal.SIGTERM, before)  # Ray has put its own in its place
         stack.callback(ray.shutdown)
         cluster = Cluster(ray, cache_dir, local=folder is not None)
         log.info(
@@ -86,7 +84,10 @@ def _start(folder: Path) -> Any:
     ray = _import()
     path = os.pathsep.join(filter(None, [str(config.ROOT), os.environ.get("PYTHONPATH")]))
     env = {"env_vars": {"PYTHONPATH": path}}
-    ray.init(address="local", include_dashboard=False, _temp_dir=str(folder), runtime_env=env, **_said())
+    try:
+        ray.init(address="local", include_dashboard=False, _temp_dir=str(folder), runtime_env=env, **_said())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise MissingError(f"Ray can't start here: {error}\nEverything so far is kept. Leave --ray out.") from error
     return ray
 
 
