@@ -98,15 +98,17 @@ def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, co
     """The experiment for each persona; with ``--persona all`` also what they have in common."""
     from cli import check, compare, preflight, rank
     from report import console
+    from scale.cluster import connect
 
     jobs, done = preflight.every_job(args, backend, params), []
     if args.quick:
         print("\n".join(check.cost_lines(jobs, preflight.costs(args, backend, params))))
-    for job in jobs:
-        ask = "" if args.quick or backend.given else rank.command(args, job.name)
-        run = replace(preflight.how_to_run(args, backend, command, job.name), ask=ask)
-        console.print_header(job.name, run.label, run.notes)
-        done.append(run_persona(job, run, backend.ratings))
+    with connect(args.ray, args.cache_dir) as cluster:
+        for job in jobs:
+            ask = "" if args.quick or backend.given else rank.command(args, job.name)
+            run = replace(preflight.how_to_run(args, backend, command, job.name), ask=ask, cluster=cluster)
+            console.print_header(job.name, run.label, run.notes)
+            done.append(run_persona(job, run, backend.ratings))
     if args.persona == "all":
         documents = {job.name: document for job, (_, document) in zip(jobs, done, strict=True)}
         compare.run(jobs, [data for data, _ in done], documents, label=backend.label, results_dir=args.results_dir)
@@ -118,6 +120,7 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
     from cli import earlier, learned, preflight, rank
     from core.files import lock
     from people import run as people
+    from scale.cluster import connect
 
     answers = args.own.answers
     name, votes = people.read(
@@ -128,8 +131,9 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
         from people.listing import show
 
         return show(args.preferences, votes)
-    with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
-        run = replace(preflight.how_to_read(args, command, [name]), ask=rank.command(args, name))
+    # only now: a file that can't be read leaves nothing behind
+    with lock(args.cache_dir), connect(args.ray, args.cache_dir) as cluster:
+        run = replace(preflight.how_to_read(args, command, [name]), ask=rank.command(args, name), cluster=cluster)
         document, kept = people.run(name, votes, params, run, refresh=bool(args.refresh))
         base = document["base_model"]
         origin = learned.made_from_votes(args.preferences, votes.models, len(votes.prompts), base, run.cache_dir)

@@ -39,6 +39,11 @@ def kinds(asked: str) -> tuple[str, ...]:
     return ("cuda", "cpu") if there else ("cpu",)
 
 
+def room() -> float:
+    """GiB that a base may take on the GPU, at two bytes a weight."""
+    return free_bytes() / GIB * 2 / Device.of("cuda").dtype.itemsize
+
+
 @dataclass(frozen=True)
 class Device:
     """Where one base runs."""

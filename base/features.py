@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -63,6 +64,13 @@ class Base(Protocol):
         """(positions in ``texts``, vectors), batch by batch."""
 
 
+class Reader(choice.Place, Protocol):
+    """Another place than this process where a base reads texts."""
+
+    def open_base(self, name: str, kind: str, *, max_length: int) -> Base:
+        """The base on devices of this kind; raises what ``frozen.open_base`` raises."""
+
+
 def compute_features(
     bases: str | Sequence[str],
     prompts: Sequence[Prompt],
@@ -75,15 +83,16 @@ def compute_features(
     refresh: bool = False,
     also: Sequence[str] = (),
     open_base: Callable[[str, str], Base] | None = None,
+    reader: Reader | None = None,
 ) -> Features:
     """Features of ``responses``: from the cache, and from the base (opened only then) where a text is new.
 
     ``bases``: one, or several, largest first: ``base.choice`` says which of them reads. Kept in
     ``features_<name>_<base>.safetensors``, batch by batch as they are made: a kill loses one batch at most. ``refresh``
-    leaves out what was kept. ``also``: names of other runs that may have read the same texts. When this returns, the
-    base is no longer in memory, unless ``open_base`` holds it. One process at a time (``files.lock``). Raises
-    MissingError where the base, or memory for it, is needed and not there; UsageError where it yields no finite
-    numbers or a file can't be written.
+    leaves out what was kept. ``also``: names of other runs that may have read the same texts. ``reader``: who reads in
+    place of this process, and keeps nothing itself. When this returns, the base is no longer in memory, unless
+    ``open_base`` holds it. One process at a time (``files.lock``). Raises MissingError where the base, or memory for
+    it, is needed and not there; UsageError where it yields no finite numbers or a file can't be written.
     """
     texts = {p.id: p.text for p in prompts}
     pairs = [(texts[r.prompt_id], r.text) for r in responses]
@@ -92,7 +101,8 @@ def compute_features(
     best = max(readings, key=lambda reading: reading.kept)  # the largest of those that have read as much
     used, notes = "", tuple[str, ...]()
     if best.missing:
-        best, used, notes = _read(readings, device, open_base or _opener(max_length))
+        opened = open_base or partial((reader or frozen_base).open_base, max_length=max_length)
+        best, used, notes = _read(readings, device, opened, reader or base_device)
     index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
     columns, has_score = best.columns(), best.store.has_score
     return Features(index, columns[0], columns[1], columns[2].reshape(-1), has_score, best.base, used, notes)
@@ -149,7 +159,7 @@ class _Reading:
 
 
 def _read(
-    readings: Sequence[_Reading], asked: str, open_base: Callable[[str, str], Base]
+    readings: Sequence[_Reading], asked: str, open_base: Callable[[str, str], Base], place: choice.Place
 ) -> tuple[_Reading, str, tuple[str, ...]]:
     """The base that could read what is missing, on which device, and what is to be said of those that could not.
 
@@ -157,7 +167,7 @@ def _read(
     """
     by_name = {reading.base: reading for reading in readings}
     kept = [reading.kept for reading in readings]
-    ways = choice.attempts(list(by_name), kept, asked)
+    ways = choice.attempts(list(by_name), kept, asked, place)
     if len(readings) > 1 and any(kept):
         log.info(
             "%s has read %d of the texts already, so it reads the others too; another one: --base_model NAME",
@@ -190,10 +200,6 @@ def _read(
         f"{said}. Everything that was asked is kept. Free memory and run it again, or take the processor "
         f"(--device cpu) or a smaller base (--base_model {base_location.EMBEDDED})."
     )
-
-
-def _opener(max_length: int) -> Callable[[str, str], Base]:
-    return lambda name, kind: frozen_base.open_base(name, kind, max_length=max_length)
 
 
 def _key(identity: str | None, max_length: int, prompt: str, response: str) -> str:

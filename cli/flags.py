@@ -89,6 +89,10 @@ def parser() -> argparse.ArgumentParser:
     flag("vote", "give your own preferences in the terminal", action="store_true")
     flag("ablate", "the table of baselines and ablations", action="store_true")
     flag("device", "where the reward base runs and heads are trained", choices=["auto", "cpu", "cuda"], default="auto")
+    many = (
+        "texts are read and people's heads trained on Ray: local (this machine's cores or GPUs) or a cluster that runs"
+    )
+    flag("ray", f"{many} (auto finds it, or RAY_ADDRESS names it; docs/scale.md)", metavar="local|auto|ADDRESS")
     flag("seed", "seeds everything that draws", type=int, default=d.random_seed)
     flag("cache_dir", "where answers are kept", type=_folder, default=Path("cache"))
     flag("results_dir", "where results are written", type=_folder, default=Path("results"))
@@ -154,7 +158,7 @@ def configure(args: argparse.Namespace, backend: str) -> config.ExperimentConfig
 
 def check_combination(args: argparse.Namespace) -> None:
     """Raises UsageError for flags that do not go together."""
-    for flag in ("judge", "base_model", "preferences", "rank", "persona", "prompts"):
+    for flag in ("judge", "base_model", "preferences", "rank", "persona", "prompts", "ray"):
         if getattr(args, flag) is not None and not getattr(args, flag).strip():
             raise UsageError(f"--{flag} is empty: give it a value or leave it out.")
     if args.rank is not None and _is_file(args.rank):
@@ -190,6 +194,9 @@ def check_combination(args: argparse.Namespace) -> None:
         raise UsageError("--ground_truth does not go with --preferences: people's own votes are the truth.")
     if args.persona == "all" and (args.rank is not None or args.vote):
         raise UsageError("--persona all can't be ranked or voted as: name one persona.")
+    for mode in ("rank", "vote", "check", "write_persona") if args.ray else ():
+        if mode in modes:
+            raise UsageError(f"--ray does not go with --{mode}: it is for reading many texts and training many people.")
     for flag in ("preferences", "rank", "vote") if args.quick else ():
         if getattr(args, flag) not in (None, False):
             raise UsageError(f"--quick and --{flag} do not go together: take one of them.")

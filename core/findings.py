@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from config import ExperimentConfig
 from core.records import Rating
+
+if TYPE_CHECKING:
+    from scale.cluster import Cluster
 
 Figures = Mapping[str, float | None]
 """{metric: value}, None where it is nowhere defined."""
@@ -41,6 +44,8 @@ class Run:
     """All that may read the texts, largest first: memory decides when the models that answer have given theirs back."""
     machine: Mapping[str, Any] = field(default_factory=dict)
     """GPU, cores and free memory as the run began."""
+    cluster: Cluster | None = None
+    """Where texts are read and people's heads are trained; None: in this process."""
 
     def read_by(self, base: str, device: str, notes: Sequence[str]) -> Run:
         """The run once its texts are read; ``device`` is empty where all of them were kept. Where the processor read

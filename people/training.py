@@ -11,18 +11,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import partial
+from itertools import groupby, pairwise
+from operator import itemgetter
 
 import numpy as np
 
 import evaluation
-from combined import Combined
+from base.features import Features
+from combined import SAMPLE, Combined, Spreads
 from core.ranking import TrainingSet
+from core.records import Preference
 from elo_system import UNRATED_START, EloSystem, starting_ratings
 from evidence.baselines import RandomRanking
 from people.ballots import Array, Crowd, Ints, Mask, Ratings, leave_one_out, strengths
 from people.scores import BASELINES, CONTENDERS, Predicted, Values, difference, hits, people_mean
 from reward_model import RewardModel, fit_together
+from scale.cluster import in_blocks
 
 CURVE_POINTS = 25
 SHARED_VISITS = 100_000  # a shared head meets at most so many votes, each up to max_epochs times
@@ -129,23 +134,29 @@ def _train_heads(crowd: Crowd, test: Mask, training: Ints, own: Sequence[Ints], 
     ballots = crowd.ballots
     train_ids = [p for p, out in zip(ballots.prompt_ids, test, strict=True) if not out]
     strength = choose_strength(crowd, training, train_ids)
-    points = into.counts if crowd.params.incremental else into.counts[-1:]
-    cells = ballots.cells_by_user(test)
-    outside = [training[~np.isin(ballots.user[training], group)] for group in crowd.groups]
-    for group, shared in zip(crowd.groups, _fit_shared(crowd, outside, train_ids), strict=True):
-        asked = [int(user) for user in group if len(cells[user])]
-        # whoever has fewer votes than a point needs has the same head there as at their last one: trained only once
-        wanted = list(dict.fromkeys((user, min(n, len(own[user]))) for user in asked for n in points))
-        votes = [own[user][:n] for user, n in wanted]
-        fitted = _fit_personal(crowd, [shared] * len(votes), votes, train_ids, strength)
-        heads = dict(zip(wanted, fitted, strict=True))
-        for user in asked:
-            texts = ballots.text[ballots.cell_prompt[cells[user]]]
-            into.systems["shared_reward"][cells[user]] = _rewards(crowd, shared, texts)
-            for point, n in enumerate(points):
-                head = heads[user, min(n, len(own[user]))]
-                into.curves["reward_model"][point, cells[user]] = _rewards(crowd, head, texts)
     into.strengths.append(strength)
+    outside = [training[~np.isin(ballots.user[training], group)] for group in crowd.groups]
+    shared = _fit_shared(crowd, outside, train_ids)
+    cells = ballots.cells_by_user(test)
+    texts = _texts_of(crowd, cells)
+    points = into.counts if crowd.params.incremental else into.counts[-1:]
+    # whoever has fewer votes than a point needs has the same head there as at their last one: trained only once
+    asked = [(int(user), g) for g, group in enumerate(crowd.groups) for user in group if len(cells[user])]
+    wanted = list(dict.fromkeys((user, min(n, len(own[user])), g) for user, g in asked for n in points))
+    votes = [own[user][:n] for user, n, _ in wanted]
+    scored = _score_personal(
+        crowd, shared, [g for *_, g in wanted], votes, [texts[user] for user, *_ in wanted], train_ids, strength
+    )
+    scores = {(user, n): found for (user, n, _), found in zip(wanted, scored, strict=True)}
+    for user, g in asked:
+        into.systems["shared_reward"][cells[user]] = _rewards(crowd.features, shared[g], texts[user])
+        for point, n in enumerate(points):
+            into.curves["reward_model"][point, cells[user]] = scores[user, min(n, len(own[user]))]
+
+
+def _texts_of(crowd: Crowd, cells: Sequence[Ints]) -> list[Ints]:
+    """Of each user the rows [cells, models] of the responses in their cells."""
+    return [crowd.ballots.text[crowd.ballots.cell_prompt[of]] for of in cells]
 
 
 def _shared_ratings(crowd: Crowd, votes: Ints) -> Ratings:
@@ -169,22 +180,46 @@ def _fit_shared(crowd: Crowd, votes: Sequence[Ints], prompt_ids: Sequence[str]) 
     return fit_together(models, [TrainingSet(crowd.chosen(given), tuple(prompt_ids)) for given in votes])
 
 
-def _fit_personal(
-    crowd: Crowd, shared: Sequence[RewardModel], votes: Sequence[Ints], prompt_ids: Sequence[str], strength: float
-) -> list[RewardModel]:
-    """A head for each list of own votes, side by side, each from its shared one, which it is without votes.
+def _score_personal(
+    crowd: Crowd,
+    shared: Sequence[RewardModel],
+    start: Sequence[int],
+    votes: Sequence[Ints],
+    texts: Sequence[Ints],
+    prompt_ids: Sequence[str],
+    strength: float,
+) -> list[Array]:
+    """What a head of one's own makes of the ``texts``, for each list of own votes; without votes it is the shared one.
 
-    ``strength`` multiplies the learning rate.
+    ``start``: from which of the ``shared`` heads each goes on, ascending. ``strength`` multiplies the learning rate.
     """
     params = dataclasses.replace(crowd.params, learning_rate=strength * crowd.params.learning_rate)
-    start = {id(model): model.with_params(params) for model in shared}  # those of one start share what they see
-    sets = [TrainingSet(crowd.chosen(own), tuple(prompt_ids)) for own in votes]
-    return fit_together([start[id(model)] for model in shared], sets, go_on=True)
+    heads = [model.with_params(params) for model in shared]
+    scoring = partial(_heads_scores, crowd.features, heads, tuple(prompt_ids))
+    return in_blocks(crowd.cluster, scoring, start, [crowd.chosen(own) for own in votes], texts)
 
 
-def _rewards(crowd: Crowd, model: RewardModel, texts: Ints) -> Array:
+def _heads_scores(
+    features: Features,
+    shared: Sequence[RewardModel],
+    prompt_ids: tuple[str, ...],
+    start: Sequence[int],
+    votes: Sequence[tuple[Preference, ...]],
+    texts: Sequence[Ints],
+) -> list[Array]:
+    """A block of people: the heads that go on from the same one side by side, and each head's rewards of its texts."""
+    found = list[Array]()
+    for number, people in groupby(zip(start, votes, texts, strict=True), key=itemgetter(0)):
+        _, voted, rows = zip(*people, strict=True)
+        sets = [TrainingSet(own, prompt_ids) for own in voted]
+        heads = fit_together([shared[number]] * len(sets), sets, go_on=True)
+        found += [_rewards(features, head, of) for head, of in zip(heads, rows, strict=True)]
+    return found
+
+
+def _rewards(features: Features, model: RewardModel, texts: Ints) -> Array:
     """Rewards of the ``texts`` [k, l], rows of the features; those of row −1 mean nothing."""
-    features, rows = crowd.features, texts.ravel()
+    rows = texts.ravel()
     found = model.score_features(features.mean[rows], features.last[rows], features.base_score[rows])
     return found.reshape(texts.shape)
 
@@ -198,26 +233,44 @@ def _fit_combined(crowd: Crowd, test: Mask, training: Ints, own: Sequence[Ints],
     train_ids = [p for p, out in zip(ballots.prompt_ids, test, strict=True) if not out]
     everyone = Combined(crowd.features, crowd.given, crowd.params)
     votes = [crowd.chosen(numbers) for numbers in own]
-    alone = len(votes) == 1
-    if not alone:
-        everyone.fit(crowd.chosen(training), prompt_ids=train_ids)
-    starts = [everyone.fit((), prompt_ids=train_ids)] if alone else everyone.leaving_out(votes)
-    whole = [TrainingSet(of, tuple(train_ids)) for of in votes]
-    spreads = None if alone else everyone.common_spreads(whole, starts)
     points = into.counts if crowd.params.incremental else into.counts[-1:]
     cells = ballots.cells_by_user(test)
-    for group in crowd.groups:  # not all at once: every fit holds its own pairs
-        asked = [int(user) for user in group if len(cells[user])]
-        wanted = list(dict.fromkeys((user, min(n, len(votes[user]))) for user in asked for n in points))
-        sets = [TrainingSet(votes[user][:n], tuple(train_ids)) for user, n in wanted]
-        fitted = everyone.fit_many(sets, None if alone else [starts[user] for user, _ in wanted], spreads)
-        fits = dict(zip(wanted, fitted, strict=True))
-        for user in asked:
-            texts = ballots.text[ballots.cell_prompt[cells[user]]]
-            into.systems["shared_combined"][cells[user]] = starts[user].text_scores(texts)
-            for point, n in enumerate(points):
-                fit = fits[user, min(n, len(votes[user]))]
-                into.curves["combined"][point, cells[user]] = fit.text_scores(texts)
+    texts = _texts_of(crowd, cells)
+    asked = [user for user in range(len(votes)) if len(cells[user])]
+    wanted = [tuple(dict.fromkeys(min(n, len(votes[user])) for n in points)) for user in asked]
+    spreads = None
+    if len(votes) == 1:
+        everyone.fit((), prompt_ids=train_ids)
+    else:
+        everyone.fit(crowd.chosen(training), prompt_ids=train_ids)
+        sample = [votes[i] for i in np.linspace(0, len(votes) - 1, min(SAMPLE, len(votes))).astype(int)]
+        sets = [TrainingSet(of, tuple(train_ids)) for of in sample]
+        spreads = everyone.common_spreads(sets, everyone.leaving_out(sample))
+    scoring = partial(_fits_scores, everyone, tuple(train_ids), spreads)
+    scored = in_blocks(crowd.cluster, scoring, [votes[user] for user in asked], wanted, [texts[user] for user in asked])
+    for user, counts, (shared, own_scores) in zip(asked, wanted, scored, strict=True):
+        into.systems["shared_combined"][cells[user]] = shared
+        for point, n in enumerate(points):
+            into.curves["combined"][point, cells[user]] = own_scores[counts.index(min(n, len(votes[user])))]
+
+
+def _fits_scores(
+    everyone: Combined,
+    prompt_ids: tuple[str, ...],
+    spreads: Spreads | None,
+    votes: Sequence[tuple[Preference, ...]],
+    counts: Sequence[tuple[int, ...]],
+    texts: Sequence[Ints],
+) -> list[tuple[Array, list[Array]]]:
+    """A block of people: the scores of their texts by everyone else's fit, and by their own after each of the
+    ``counts`` of their votes. Without ``spreads`` there is nobody else."""
+    starts = everyone.leaving_out(votes) if spreads else [everyone] * len(votes)
+    found = []
+    for own, ns, rows, start in zip(votes, counts, texts, starts, strict=True):
+        sets = [TrainingSet(own[:n], prompt_ids) for n in ns]
+        fits = everyone.fit_many(sets, [start] * len(sets) if spreads else None, spreads)
+        found.append((start.text_scores(rows), [fit.text_scores(rows) for fit in fits]))
+    return found
 
 
 # ── How strongly own votes move a head ───────────────────────────────────────────────────────────────────
@@ -254,13 +307,12 @@ def _try_strengths(crowd: Crowd, training: Ints, train: Sequence[str], test: Seq
     others = [everyone[~np.isin(everyone, group)] for group in groups]
     outside = [np.concatenate([*(own[user] for user in rest), np.zeros(0, np.intp)]) for rest in others]
     shared = _fit_shared(crowd, outside, train)
-    starts = [(user, head) for group, head in zip(groups, shared, strict=True) for user in group]
+    asked = [(user, g) for g, group in enumerate(groups) for user in group]
+    votes, texts = [own[user] for user, _ in asked], _texts_of(crowd, [cells[user] for user, _ in asked])
     for i, strength in enumerate(STRENGTHS):
-        votes = [own[user] for user, _ in starts]
-        heads = _fit_personal(crowd, [head for _, head in starts], votes, train, strength)
-        for (user, _), head in zip(starts, heads, strict=True):
-            texts = ballots.text[ballots.cell_prompt[cells[user]]]
-            scores[i, cells[user]] = _rewards(crowd, head, texts)
+        found = _score_personal(crowd, shared, [g for _, g in asked], votes, texts, train, strength)
+        for (user, _), values in zip(asked, found, strict=True):
+            scores[i, cells[user]] = values
 
 
 # ── What is kept for later ───────────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -30,6 +31,13 @@ def _own_logging() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     suite.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def _no_ray(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing imports Ray unless a cluster is asked for: everywhere else it is as if it were not installed."""
+    if request.node.get_closest_marker("ray") is None:
+        monkeypatch.setitem(sys.modules, "ray", None)
 
 
 @pytest.fixture(autouse=True)

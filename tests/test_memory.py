@@ -113,7 +113,7 @@ def test_free_memory_decides_and_a_card_without_bfloat16_needs_twice_as_much(
     gpu: StandIn, free: float, native: bool, base: str
 ) -> None:
     gpu.free, gpu.native = free, native
-    assert choice.attempts(list(choice.SKYWORK), [0, 0, 0], "auto")[0] == (base, "cuda")
+    assert choice.attempts(list(choice.SKYWORK), [0, 0, 0], "auto", base_device)[0] == (base, "cuda")
 
 
 def test_the_base_that_has_read_most_of_the_texts_reads_the_others(

@@ -1,0 +1,1 @@
+"""Past one machine, on Ray (``--ray``): ``cluster.connect``, ``cluster.in_blocks``, ``Cluster.reader``."""
