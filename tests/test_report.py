@@ -67,7 +67,8 @@ def test_the_verdict_speaks_of_personas_and_of_votes_in_their_own_words(document
     )
     assert words.warnings(doubted) == [
         "A baseline ranks significantly better than both systems: Bradley–Terry, Random.",
-        "The global Elo orders these contestants worse than chance: System A starts from it, and H2 has a weak rival.",
+        "The global Elo orders these contestants worse than chance: the Elo offset starts from it, and H2 has a weak "
+        "rival.",
     ]
     of_votes = ["A baseline predicts significantly more votes than both systems: Bradley–Terry, Random."]
     assert words.warnings(dataclasses.replace(doubted, people={})) == of_votes
