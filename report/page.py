@@ -55,6 +55,7 @@ def render_report(document: Document) -> str:
         leaderboard=answer.columns(document),
         likes=answer.likes(document),
         next_step=answer.next_step(document),
+        ask=answer.ask(document),
         remarks=answer.remarks(document),
         metrics={metric: METRICS[metric] for metric in words.metrics(document)},
         arena_names=any(model["arena_name"] for model in document["models"]),
