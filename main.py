@@ -77,7 +77,7 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
     console.print_points(document)
     console.print_final(document, told=run.notes)
     console.print_ablation(document)
-    console.print_answer(document, run.ask)
+    console.print_answer(document)
     console.print_files(paths)
     return data, document
 

@@ -130,7 +130,7 @@ def _sure(answer: Answer, known: Learned) -> list[str]:
         *(f"{wording.SYSTEMS[system]}: {_order(answer, system)}." for system in TITLES if system != answer.by),
         f"On prompts not seen in training, mean {name}: {'; '.join(figures)}.",
         *(wording.plain(warning) for warning in evidence["warnings"]),
-        "Chances: System C's posterior. tokens/s: over all kept responses, as they were asked (--concurrency side by "
+        "Chances: by the combined system. tokens/s: over all kept responses, as they were asked (--concurrency side by "
         "side).",
     ]
     return [line for sentence in said for line in textwrap.wrap(sentence, 80)]

@@ -21,7 +21,7 @@ from cli.flags import command_like
 from core.errors import UsageError
 from core.files import fingerprint
 from core.records import Prompt
-from evaluation import BOUNDS
+from report.answer import beats_chance
 
 if TYPE_CHECKING:
     from base.features import Base
@@ -153,9 +153,8 @@ def places(scores: Mapping[str, float]) -> list[Place]:
 def verdict(evidence: Mapping[str, Any], p_best: float) -> str:
     """``sure``, ``likely`` or ``open`` by the first one's chance to be the best; ``no evidence`` where the ranking was
     not surely better than chance on prompts that it had not been trained on."""
-    low, high = BOUNDS[evidence["main_metric"]]
     around = evidence["cross_validated"][evidence["recommended"]]["ci95"]
-    if around is None or around[0] <= (low + high) / 2.0:
+    if not beats_chance(evidence["main_metric"], around):
         return "no evidence"
     return "sure" if p_best >= SURE else "likely" if p_best >= LIKELY else "open"
 

@@ -90,7 +90,7 @@ def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh:
     console.print_training(results["counts"]["preferences"], params.evaluation_frequency)
     console.print_points(results)
     console.print_final(results, told=run.notes)
-    console.print_answer(results, run.ask)
+    console.print_answer(results)
     console.print_files(paths)
     return results, Kept(systems, crowd.given)
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.findings import About, Findings
-from report.words import MISSING, Document, is_number, number, people, plain
+from report.words import MISSING, SYSTEMS, Document, is_number, number, people, plain
 
 FAR = 10_000  # nobody judges so many more prompts
 VERY_LIKELY = 0.975  # share of draws: of two equal models either leads in so many in one of 20 worlds
+CHANCE = {"kendall_tau": 0.0, "ranking_accuracy": 0.5}
 Row = Mapping[str, Any]
 
 
@@ -52,6 +53,31 @@ def next_step(document: Document) -> str:
     return f"{more[0].upper()}{more[1:]}." if more and answer["tied_with"] else ""
 
 
+def ask(document: Document) -> tuple[str, str]:
+    """What to do next, and the command that does it, empty where none can be given. Both are empty where nothing was
+    kept."""
+    said, taken, metric = document["answer"], document["recommended"], document["main_metric"]
+    if not said["ask"]:
+        return "", ""
+    if said["best"] is not None:
+        served = " (A server must have these models.)" if document["people"] else ""
+        return f"Which of them for a prompt of your own?{served}", said["ask"]
+    if beats_chance(metric, document["cross_validated"][taken][metric]["ci95"]):
+        what = f"the {SYSTEMS[taken].lower()} ranking" if taken == "combined" else f"the ranking by {SYSTEMS[taken]}"
+        return f"Prompt by prompt more is known: {what} is surely better than chance. For one of your own:", said["ask"]
+    if document["people"]:
+        return "Next: vote on more prompts and run it again.", ""
+    return (
+        "Next: run it again with more prompts (--num_prompts, or more lines in the file of --prompts); every answer so "
+        "far is kept."
+    ), ""
+
+
+def beats_chance(metric: str, around: Sequence[float] | None) -> bool:
+    """Whether a ranking's interval on prompts that it was not trained on lies above chance."""
+    return around is not None and around[0] > CHANCE[metric]
+
+
 def _more(prompts: int | None, more_people: int | None) -> str:
     if prompts is None:
         return ""
@@ -78,10 +104,12 @@ FITTED = (
 REMARKS = {
     "Votes": "Votes: those that it was in",
     "Places": "Places: those that can't be ruled out, all models' together (95 %)",
-    "Leads": "Leads: share of draws of the prompts in which it is ahead",
+    "Leads": "Leads: share of draws in which it is ahead, the prompts drawn anew each time",
     "Best on": "Best on: prompts on which none beats it",
     "Own best of": "Own best of: people whose own votes put it alone first",
     "Global": "Global: place by global rating, and how far up (+) or down it moved here, among the rated models",
+    "Tok/s": "Tok/s: tokens a second of its answers",
+    "Size": "Size: its parameters",
 }
 
 
@@ -150,7 +178,7 @@ def listed(words: Sequence[str], last: str) -> str:
 
 # ── Many personas ────────────────────────────────────────────────────────────────────────────────────────
 
-MARK = "* can't be ruled out as this persona's best."
+MARK = "* can't be ruled out as this persona's best. Draws: the prompts drawn anew."
 
 
 def played(together: Document) -> str:

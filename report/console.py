@@ -124,18 +124,18 @@ def print_final(document: Document, told: Sequence[str] = ()) -> None:
     )
 
 
-def print_answer(document: Document, ask: str = "") -> None:
-    """Which model is best: the models in order, what is liked, and last the sentence. ``ask``: the command that ranks
-    them for a prompt."""
+def print_answer(document: Document) -> None:
+    """Which model is best: the models in order, what is liked, the sentence, and last what to do next."""
     said = document["answer"]
     caveat = f"Backend: {plain(document['label'])}." if document["backend"] == "embedded" else ""
+    what, command = answer.ask(document)
     sentences = [plain(said["sentence"]), answer.next_step(document), plain(said["whose"]), caveat]
     _show_blocks(
         _banner("WHICH MODEL IS BEST"),
         _leaderboard(document),
         _wrapped(plain(answer.likes(document))),
         [RULE, *(line for sentence in sentences for line in _wrapped(sentence)), RULE],
-        ["Which of them for a prompt of your own?", ask] if ask and said["best"] else [],
+        [*_wrapped(what), *filter(None, [plain(command)])],
     )
 
 
@@ -201,7 +201,9 @@ def print_personas(together: Document) -> None:
     sentences = [
         line
         for name, document in together["personas"].items()
-        for line in _wrapped(f"{plain(name)}: {plain(document['answer']['sentence'])}", hanging="  ")
+        for line in _wrapped(
+            f"{plain(name)}: {plain(document['answer']['sentence'])} {answer.next_step(document)}", hanging="  "
+        )
     ]
     sentences += _wrapped(answer.played(together)) + _wrapped(f"Backend: {plain(together['label'])}.")
     _show_blocks(_banner("ALL PERSONAS"), table, together_better, combined, alike)

@@ -31,6 +31,7 @@ QUALITY = {
     "listwise_agreement": "τ between round-robin and listwise truth",
     "self_win_rate": "Share won by the judge's own responses, where it is a contestant",
 }
+UNBROKEN = re.compile(r" (?=%)|(?<=p) (?=[=<])|(?<=[=<]) (?=\d)|(?<=\d,) (?=[−+]?[\d.]+\])")
 PLACES = {"elo_offset": "elo_place", "reward_model": "reward_place", "combined": "combined_place"}
 
 
@@ -54,6 +55,7 @@ def render_report(document: Document) -> str:
         leaderboard=answer.columns(document),
         likes=answer.likes(document),
         next_step=answer.next_step(document),
+        ask=answer.ask(document),
         remarks=answer.remarks(document),
         metrics={metric: METRICS[metric] for metric in words.metrics(document)},
         arena_names=any(model["arena_name"] for model in document["models"]),
@@ -85,6 +87,7 @@ def render_personas(together: Document) -> str:
         models=answer.models_of(together),
         mark=answer.MARK,
         played=answer.played(together),
+        next_step=answer.next_step,
         rows=[*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)],
         systems=[system for system in SYSTEMS if system in pooled["cross_validated"]],
         report=config.REPORT_FILE,
@@ -125,8 +128,8 @@ def _typeset(show: Callable[..., str]) -> Callable[..., str]:
 
 def _parts(text: str) -> list[str]:
     """A sentence cut at the names of options ("--rank"), which are every second part, so that neither they nor a
-    percentage are broken at a line's end."""
-    return re.split(r"(--\w+)", text.replace(" %", "\N{NO-BREAK SPACE}%"))
+    percentage, an interval or a p-value are broken at a line's end."""
+    return re.split(r"(--\w+)", UNBROKEN.sub("\N{NO-BREAK SPACE}", text))
 
 
 # ── Charts ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -55,6 +55,7 @@ def document(about: About, findings: Findings) -> dict[str, Any]:
             "more_prompts": findings.answer.more_prompts,
             "more_people": findings.answer.more_people,
             "whose": answer.whose(about, findings),
+            "ask": about.run.ask,
         },
         "leaderboard": findings.answer.leaderboard,
         "likes": findings.answer.likes,

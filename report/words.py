@@ -196,8 +196,8 @@ def warnings(findings: Findings) -> list[str]:
     global_tau = findings.cross_validated["global_elo"]["kendall_tau"]["ci95"]
     if findings.people is None and global_tau and global_tau[1] < 0.0:
         said.append(
-            "The global Elo orders these contestants worse than chance: System A starts from it, and H2 has a weak "
-            "rival."
+            "The global Elo orders these contestants worse than chance: the Elo offset starts from it, and H2 has a "
+            "weak rival."
         )
     if gone := left_out(findings.counts):
         said.append(f"Left out, since no usable answer could be had: {gone}.")

@@ -78,8 +78,6 @@ def _read(
     }
     missing = {p: [m for m in job.contestants if store.get(*items[p.id, m]) is None] for p in prompts}
     missing = {prompt: models for prompt, models in missing.items() if models}
-    if not missing:
-        job.say("Using cached readings by %s for persona: %s", group, job.name)
     with progress_bar(job, len(missing), f"prompts read by {group}") as bar:
         for prompt, models in missing.items():
             options = tuple(texts[prompt.id, model] for model in models)

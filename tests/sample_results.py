@@ -30,6 +30,7 @@ TOPICS = (
     "Write a retry with exponential backoff and jitter, and say when not to retry at all.",
 )
 HOSTILE = "<script>alert(1)</script>\x1b[31m\x07\u202egnp\u2066.exe\"'&{{ 7*7 }}$x_1$"
+ASK = "python main.py --persona coder --rank PROMPT"
 UNKNOWN = {"difference": None, "ci95": None, "p_value": None}
 
 
@@ -112,7 +113,7 @@ def hostile() -> dict[str, Any]:
     changed |= {"notes": [HOSTILE], "versions": {HOSTILE: HOSTILE}}
     changed["verdict"]["warnings"] = [HOSTILE]
     changed["leaderboard"][0] |= {"model": HOSTILE, "parameters": HOSTILE}
-    changed["answer"]["sentence"] = HOSTILE
+    changed["answer"] |= {"sentence": HOSTILE, "ask": HOSTILE}
     changed["models"][4] |= {"name": HOSTILE, "arena_name": HOSTILE, "elo_source": HOSTILE}
     changed["per_prompt"][0]["prompt"] = changed["examples"][0]["prompt"] = changed["ablation"][0]["name"] = HOSTILE
     changed["hypotheses"]["sample_efficiency"] = {"verdict": "not tested", "reason": HOSTILE}
@@ -143,7 +144,7 @@ def about(incremental: bool = True) -> About:
         persona="coder",
         backend="embedded",
         judge="SmolLM2-135M-Instruct",
-        run=Run("SmolLM2-135M-Instruct", "auto", "cpu", LABEL, command, Path("cache"), Path("results"), notes),
+        run=Run("SmolLM2-135M-Instruct", "auto", "cpu", LABEL, command, Path("cache"), Path("results"), notes, ask=ASK),
         params=ExperimentConfig(incremental=incremental),
         base_is_reward_model=False,
         models=tuple(models),

@@ -67,7 +67,8 @@ def test_the_verdict_speaks_of_personas_and_of_votes_in_their_own_words(document
     )
     assert words.warnings(doubted) == [
         "A baseline ranks significantly better than both systems: Bradley–Terry, Random.",
-        "The global Elo orders these contestants worse than chance: System A starts from it, and H2 has a weak rival.",
+        "The global Elo orders these contestants worse than chance: the Elo offset starts from it, and H2 has a weak "
+        "rival.",
     ]
     of_votes = ["A baseline predicts significantly more votes than both systems: Bradley–Terry, Random."]
     assert words.warnings(dataclasses.replace(doubted, people={})) == of_votes
@@ -188,17 +189,32 @@ def test_the_answer_is_the_models_in_order_what_is_liked_and_last_the_sentence(
     said = "code_block or numbered_steps is your best model (ahead in 70 % and 30 % of draws); the others are out."
     whose = "“You” means the persona coder, played by the judge SmolLM2-135M-Instruct: no person was asked."
     said += f" About 40 more prompts would separate the first two. {whose} Backend: {sample.LABEL}."
-    assert " ".join(lines).endswith(f"{said} {console.RULE}")
+    assert f"{said} {console.RULE}" in " ".join(lines)
     assert "You prefer shorter answers (half the length: 60 % [55, 65])" in " ".join(lines)
-    asked = printed(console.print_answer, document, "python main.py --rank PROMPT")
-    assert asked == [*lines, "", "Which of them for a prompt of your own?", "python main.py --rank PROMPT"]
-    unknown = document | {"answer": document["answer"] | {"best": None}}
-    assert "PROMPT" not in "".join(printed(console.print_answer, unknown, "python main.py --rank PROMPT"))
+    assert lines[-3:] == ["", "Which of them for a prompt of your own?", sample.ASK]
     assert all(len(line) <= 80 for line in lines)
     wide = printed(
         console.print_answer, document | {"leaderboard": [row | {"model": "m" * 60} for row in document["leaderboard"]]}
     )
     assert all(len(line) <= 80 for line in wide) and " 1 " + "m" * 60 in wide
+
+
+def test_what_to_do_next_is_a_ranking_only_where_it_is_worth_something() -> None:
+    document, crowd = sample.persona(), sample.votes()
+    unknown = {"answer": document["answer"] | {"best": None}}
+    cells = {"kendall_tau": {"ci95": [-0.1, 0.5]}, "ranking_accuracy": {"ci95": [0.45, 0.7]}}
+    chance = unknown | {"cross_validated": {"combined": cells}}
+    assert answer.ask(crowd) == (
+        "Which of them for a prompt of your own? (A server must have these models.)",
+        sample.ASK,
+    )
+    assert answer.ask(document | unknown) == (
+        "Prompt by prompt more is known: the combined ranking is surely better than chance. For one of your own:",
+        sample.ASK,
+    )
+    assert "run it again with more prompts" in answer.ask(document | chance)[0]
+    assert answer.ask(crowd | chance) == ("Next: vote on more prompts and run it again.", "")
+    assert answer.ask(document | {"answer": document["answer"] | {"ask": ""}}) == ("", "")
 
 
 def test_the_sentence_says_as_much_as_is_known() -> None:
@@ -337,7 +353,7 @@ def test_the_tables_of_ablations_and_of_all_personas_have_a_row_each(printed: Pr
         "−0.20",
     ]
     assert next(line.split() for line in lines if "*" in line) == ["code_block", *["70", "%", "*"] * 5]
-    sentences = " ".join(lines[-15:])
+    sentences = " ".join(lines[-20:])
     assert "coder: code_block or numbered_steps is your best model" in sentences
     assert sentences.index("analyst: ") < sentences.index("no person was asked") < sentences.index("not how good real")
     assert all(len(line) <= 80 and "]−" not in line and "]+" not in line for line in lines)
