@@ -11,6 +11,7 @@ The node that dies: pytest -n0 -m ray -k node_that_dies
 from __future__ import annotations
 
 import dataclasses
+import os
 import resource
 import sys
 import tempfile
@@ -18,6 +19,8 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as main.py does; read as numpy is imported
 
 import numpy as np
 from measuring import Row, compare, seconds
