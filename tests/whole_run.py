@@ -94,6 +94,7 @@ def results(folder: Path) -> Json:
     found = json.loads(path.read_text(encoding="utf-8"))
     for row in found["leaderboard"]:
         del row["tokens_per_s"]
+    del found["answer"]["ask"]
     return {k: v for k, v in found.items() if k not in ("timings_s", "command", "notes", "machine")}
 
 
