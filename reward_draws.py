@@ -13,7 +13,7 @@ from base.view import View
 from config import ExperimentConfig
 from elo_system import expectation
 
-STEPS_AN_EPOCH = 400  # at most: more preferences than STEPS_AN_EPOCH · batch_size make larger batches, not more steps
+STEPS_AN_EPOCH = 100  # at most: more preferences than STEPS_AN_EPOCH · batch_size make larger batches, not more steps
 
 
 def preferences_a_step(n: int, params: ExperimentConfig) -> int:
