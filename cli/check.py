@@ -19,6 +19,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import config
+from base.device import GIB
 from cli import machine, openai_server, preflight, uncounted
 from cli.backend import Backend, Finding
 from cli.counting import Calls, Costs, by_model, by_stage
@@ -175,8 +176,9 @@ def _base(args: Namespace, backend: Backend) -> Finding:
     from core import hub
 
     names = list(personas(args))
-    bases, notes = machine.choose_bases(args.base_model, backend.name, args.device, args.cache_dir, names)
-    name = machine.likely_base(bases, args.device, args.cache_dir, names)
+    card = None if args.device == "cpu" else machine.gpu()
+    bases, notes = machine.choose_bases(args.base_model, backend.name, card, args.cache_dir, names)
+    name = machine.likely_base(bases, card, args.cache_dir, names)
     later = ", by what is free now; chosen again when the models are unloaded" if len(bases) > 1 else ""
     if name == location.EMBEDDED:
         base = _embedded("Reward base", needed=True)
@@ -231,7 +233,7 @@ def _machine(args: Namespace) -> Iterator[Finding]:
     sizes = f", {memory[0]:.1f} of {memory[1]:.1f} GiB of memory free" if memory else ""
     yield Finding("Processor", f"{os.cpu_count()} cores{sizes}")
     disk = _existing(args.cache_dir.absolute())
-    yield Finding("Disk", f"{shutil.disk_usage(disk).free / machine.GIB:.0f} GiB free at {disk}")
+    yield Finding("Disk", f"{shutil.disk_usage(disk).free / GIB:.0f} GiB free at {disk}")
 
 
 # ── Costs ────────────────────────────────────────────────────────────────────────────────────────────────

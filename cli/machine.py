@@ -14,12 +14,11 @@ from typing import Any
 
 import config
 from base import choice
+from base.device import GIB
 from base.location import EMBEDDED, features_stem
 from core import hub
 
 log = logging.getLogger("ranking.preflight")
-
-GIB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +59,9 @@ def main_memory() -> tuple[float, float] | None:
     return int(sizes["MemAvailable"]) * 1024 / GIB, int(sizes["MemTotal"]) * 1024 / GIB
 
 
-def seen_now() -> dict[str, Any]:
+def seen_now(card: Gpu | None) -> dict[str, Any]:
     """The machine as it is at the beginning of a run, for the results; sizes in GiB."""
-    card, memory = gpu(), main_memory()
+    memory = main_memory()
     return {
         "gpu": card and card.name,
         "gpu_memory_gib": card and round(card.total, 2),
@@ -73,21 +72,20 @@ def seen_now() -> dict[str, Any]:
     }
 
 
-def choose_device(asked: str) -> str:
-    """Where the reward base runs: what ``--device auto`` comes to on this machine."""
-    return "cuda" if asked == "cuda" or (asked == "auto" and gpu() is not None) else "cpu"
+def choose_device(asked: str, card: Gpu | None) -> str:
+    """Where the reward base runs: what ``--device auto`` comes to on a machine with this GPU."""
+    return "cuda" if asked == "cuda" or (asked == "auto" and card is not None) else "cpu"
 
 
 def choose_bases(
-    asked: str, backend: str, device: str, cache_dir: Path, names: Sequence[str]
+    asked: str, backend: str, card: Gpu | None, cache_dir: Path, names: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The reward bases, largest first, among which memory decides when the texts of these runs are to be read, for what
-    ``--base_model`` and ``--device`` ask for; and what is to be said of the choice."""
+    ``--base_model`` asks for; and what is to be said of the choice. ``card``: the GPU that may be used."""
     if asked != "auto":
         return (asked,), ()
     if backend == "embedded":
         return (EMBEDDED,), ()
-    card = gpu() if device != "cpu" else None
     kept = set(_kept(tuple(choice.SKYWORK), cache_dir, names))
     wanted = [base for base, least in choice.SKYWORK.items() if (card.total if card else 0.0) >= least]
     there = {base for base in wanted if base in kept or _hub_cache_has(base)}
@@ -101,10 +99,9 @@ def choose_bases(
     )
 
 
-def likely_base(bases: tuple[str, ...], device: str, cache_dir: Path, names: Sequence[str]) -> str:
+def likely_base(bases: tuple[str, ...], card: Gpu | None, cache_dir: Path, names: Sequence[str]) -> str:
     """Which of them reads if memory stays as it is now: one that has features of these runs first."""
     kept = _kept(bases, cache_dir, names)
-    card = gpu() if device != "cpu" else None
     return kept[0] if kept else bases[choice.fitting(bases, card.free if card else 0.0)]
 
 

@@ -166,12 +166,14 @@ def how_to_run(args: Namespace, backend: Backend, command: str, name: str) -> Ru
 
 def how_to_read(args: Namespace, command: str, names: Sequence[str], backend: str | None = None) -> Run:
     """The same where nobody is asked: votes of people, who give the run its label. ``names``: of the runs."""
-    bases, notes = machine.choose_bases(args.base_model, backend or args.backend, args.device, args.cache_dir, names)
-    base = machine.likely_base(bases, args.device, args.cache_dir, names)
+    card = machine.gpu()
+    usable = None if args.device == "cpu" else card
+    bases, notes = machine.choose_bases(args.base_model, backend or args.backend, usable, args.cache_dir, names)
+    base = machine.likely_base(bases, usable, args.cache_dir, names)
     own = args.own.notes if args.own else ()
     return Run(
-        base, args.device, machine.choose_device(args.device), "", command, args.cache_dir, args.results_dir,
-        (*own, *notes), bases=bases, machine=machine.seen_now(),
+        base, args.device, machine.choose_device(args.device, card), "", command, args.cache_dir, args.results_dir,
+        (*own, *notes), bases=bases, machine=machine.seen_now(card),
     )  # fmt: skip
 
 

@@ -47,23 +47,23 @@ def test_a_card_of_24_gb_may_take_the_largest_and_smaller_ones_stand_by(
     assert found and f"{found.total:.2f}" == "23.99"
     assert str(found) == "NVIDIA RTX A5000, 24.0 of 24.0 GiB free", "the one with the most free memory"
     in_hub_cache(offline, LARGE, SMALL)
-    bases, notes = machine.choose_bases("auto", "ollama", "auto", tmp_path, ["coder"])
+    bases, notes = machine.choose_bases("auto", "ollama", found, tmp_path, ["coder"])
     assert (bases, notes) == ((LARGE, SMALL), ()), "the middle one is not there, and the hub can't be asked"
-    assert machine.likely_base(bases, "auto", tmp_path, ["coder"]) == LARGE
-    assert machine.choose_bases("auto", "ollama", "cpu", tmp_path, ["coder"])[0] == (SMALL,)
+    assert machine.likely_base(bases, found, tmp_path, ["coder"]) == LARGE
+    assert machine.choose_bases("auto", "ollama", None, tmp_path, ["coder"])[0] == (SMALL,)
     (tmp_path / f"{features_stem('coder', SMALL)}.safetensors").touch()
-    assert machine.likely_base(bases, "auto", tmp_path, ["coder"]) == SMALL, "it has read this persona's texts"
+    assert machine.likely_base(bases, found, tmp_path, ["coder"]) == SMALL, "it has read this persona's texts"
 
 
 def test_a_base_that_has_read_the_texts_is_asked_also_where_it_is_gone(offline: Path, tmp_path: Path) -> None:
-    bases, (note,) = machine.choose_bases("auto", "ollama", "cpu", tmp_path, ["coder"])
+    bases, (note,) = machine.choose_bases("auto", "ollama", None, tmp_path, ["coder"])
     assert bases == ("embedded",) and note.startswith("THE REWARD BASE IS")
     (tmp_path / f"{features_stem('coder', MIDDLE)}.safetensors").touch()
-    assert machine.choose_bases("auto", "ollama", "cpu", tmp_path, ["coder"]) == ((MIDDLE,), ())
-    assert machine.choose_bases("auto", "ollama", "cpu", tmp_path, ["academic"])[0] == ("embedded",)
+    assert machine.choose_bases("auto", "ollama", None, tmp_path, ["coder"]) == ((MIDDLE,), ())
+    assert machine.choose_bases("auto", "ollama", None, tmp_path, ["academic"])[0] == ("embedded",)
 
 
 def test_what_the_machine_was_like_is_ready_for_the_results(cards: None) -> None:
-    found = json.loads(json.dumps(machine.seen_now()))
+    found = json.loads(json.dumps(machine.seen_now(machine.gpu())))
     assert (found["gpu"], found["gpu_memory_gib"], found["gpu_free_gib"]) == ("NVIDIA RTX A5000", 23.99, 23.99)
     assert 0 < found["memory_free_gib"] <= found["memory_gib"]
