@@ -51,7 +51,6 @@ FIX = "Learn it anew: run the experiment again (python main.py --persona …)."
 LOGIT = math.log(10.0) / 400.0  # one Elo point in logits
 
 INNER_FOLDS = 5  # of the training prompts, held out in turn to learn how sure a fit is
-SAMPLE = 100  # people from whom a crowd's common τ are estimated
 
 
 class Spreads(NamedTuple):
@@ -142,9 +141,8 @@ class Combined(Ranker):
         return [self._with(*self._solved([blank], start is not None, spreads)) for blank in blanks]
 
     def common_spreads(self, sets: Sequence[TrainingSet], start: Sequence[Self]) -> Spreads:
-        """τ that people share around everyone else's fits, from at most ``SAMPLE`` of the sets."""
-        chosen = np.linspace(0, len(sets) - 1, min(SAMPLE, len(sets))).astype(int)
-        blanks = self._problems([sets[i] for i in chosen], [start[i] for i in chosen])
+        """τ that people share around everyone else's fits."""
+        blanks = self._problems(sets, start)
         return self._solved(blanks, True, None)[0].spreads if blanks else self._expected
 
     def leaving_out(self, groups: Sequence[Sequence[Preference]]) -> list[Self]:

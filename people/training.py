@@ -19,7 +19,7 @@ import numpy as np
 
 import evaluation
 from base.features import Features
-from combined import SAMPLE, Combined, Spreads
+from combined import Combined, Spreads
 from core.ranking import TrainingSet
 from core.records import Preference
 from elo_system import UNRATED_START, EloSystem, starting_ratings
@@ -30,6 +30,7 @@ from reward_model import RewardModel, fit_together
 from scale.cluster import in_blocks
 
 CURVE_POINTS = 25
+SAMPLE = 100  # people from whom the τ that all share are estimated
 SHARED_VISITS = 100_000  # a shared head meets at most so many votes, each up to max_epochs times
 
 # How strongly own votes may move a shared head, in learning rates. With simulated people 1 finds a quarter of what
