@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -47,3 +48,18 @@ def _no_server_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def devices(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The devices on which heads were to be trained; all of them are trained on the processor."""
+    import reward_model
+
+    asked, train = set[str](), reward_model.train
+
+    def here(*args: Any, **options: Any) -> Any:
+        asked.add(args[-1])
+        return train(*args[:-1], "cpu", **options)
+
+    monkeypatch.setattr(reward_model, "train", here)
+    return asked

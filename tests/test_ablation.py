@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import combinations, permutations
-from typing import Any
 
 import numpy as np
 import pytest
 
 import evaluation
-import reward_model
 from base.features import Features
 from config import ExperimentConfig
 from core.ranking import TrainingSet
@@ -141,16 +139,7 @@ def make_data(*, ordered: bool = True) -> Data:
     return Data(prompts, responses, tuple(judged(outcomes, ordered=ordered)), tuple(preferences_of(outcomes)), truths)
 
 
-def test_the_table_has_every_variant_on_the_same_folds_and_the_device_asked_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    devices, train = set(), reward_model.train
-
-    def here(*args: Any, **options: Any) -> Any:
-        devices.add(args[-1])
-        return train(*args[:-1], "cpu", **options)
-
-    monkeypatch.setattr(reward_model, "train", here)
+def test_the_table_has_every_variant_on_the_same_folds_and_the_device_asked_for(devices: set[str]) -> None:
     data, params = make_data(), ExperimentConfig(num_prompts=10, max_epochs=4)
     parts = evaluation.folds(PROMPTS, 5, 0)
     order = evaluation.shuffled(data.preferences, 3)

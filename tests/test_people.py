@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import main
-import reward_model
 from base import features
 from base.frozen import Vectors
 from benchmarks.people_worlds import World
@@ -398,15 +397,8 @@ def test_the_same_votes_as_csv_with_a_wrong_row_left_out_give_the_same_and_ask_t
 
 
 def test_the_device_asked_for_trains_everyones_heads(
-    tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch, devices: set[str]
 ) -> None:
-    devices, train = set(), reward_model.train
-
-    def here(*args: Any, **options: Any) -> Any:
-        devices.add(args[-1])
-        return train(*args[:-1], "cpu", **options)
-
-    monkeypatch.setattr(reward_model, "train", here)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (1 << 30, 1 << 31))
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: True)
