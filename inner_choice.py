@@ -35,9 +35,9 @@ def beginning(s: TrainingSet) -> TrainingSet | None:
     while n + n // 4 <= len(s.preferences):
         n += n // 4
     first = s.preferences[:n]
-    return (
-        None if len(first) < n or len({p.prompt_id for p in first}) < 2 else dataclasses.replace(s, preferences=first)
-    )
+    if len(first) < n or len({p.prompt_id for p in first}) < 2:
+        return None
+    return dataclasses.replace(s, preferences=first)
 
 
 def parts(s: TrainingSet, n: int, seed: int) -> list[Part]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from base.device import kinds
 from config import ExperimentConfig
 from reward_draws import Draws, Texts
 
@@ -92,7 +93,7 @@ def train(
     from torch.nn.functional import embedding
     from torch.nn.utils.rnn import pad_sequence
 
-    device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = kinds(device)[0] if device == "auto" else device
     n, steps = len(draws), [len(d.rows) for d in draws]
     distinct = list({id(t): t for t in texts}.values())  # their texts stand below each other, once
     starts = np.cumsum([0, *(len(t.inputs) for t in distinct)])

@@ -84,13 +84,9 @@ class RewardModel(Ranker):
         (fitted,) = self.fit_many([TrainingSet.of(preferences, prompt_ids, held_out)])
         return self._learn(fitted._view, fitted._head, fitted.history)
 
-    def fit_many(self, sets: Sequence[TrainingSet], start: Self | None = None) -> list[Self]:
-        """All trainings side by side; each depends on the seed and its own set alone, and gives what it gives alone.
-
-        ``start``: a fitted model from whose head, and with whose view of texts, every training goes on.
-        """
-        model = copy.copy(self)._learn(start._view, start._head) if start else self
-        return fit_together([model] * len(sets), sets, go_on=start is not None)
+    def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
+        """All trainings side by side; each depends on the seed and its own set alone, and gives what it gives alone."""
+        return fit_together([self] * len(sets), sets)
 
     def with_params(self, params: ExperimentConfig, ratings: Mapping[str, float | None] | None = None) -> Self:
         """The same texts and what is learned of them, to be trained further by other parameters or ratings."""

@@ -123,6 +123,7 @@ class Voters:
     """Spread of a person's own taste for each model."""
 
     def ballots(self, rng: Rng) -> Ballots:
+        """Everyone's votes, each on another prompt."""
         models = len(self.strength)
         quality = np.array(self.strength) + rng.standard_normal((self.prompts, models))
         taste = self.own * rng.standard_normal((self.people, models))

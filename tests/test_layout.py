@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "inner_choice": {"evaluation", "core", "config"},
     "elo_system": {"inner_choice", "core", "config"},
     "reward_draws": {"elo_system", "base", "core", "config"},
-    "reward_head": {"reward_draws", "config"},
+    "reward_head": {"reward_draws", "base", "config"},
     "reward_model": {"reward_draws", "reward_head", "inner_choice", "base", "core", "config"},
     "combined": {"elo_system", "evaluation", "base", "core", "config"},
     "report": {"core", "config"},

@@ -28,7 +28,7 @@ from core.ranking import TrainingSet
 from core.records import Preference
 from elo_system import expectation
 from reward_head import list_mle
-from reward_model import RewardModel
+from reward_model import RewardModel, fit_together
 
 MODELS = tuple("abcdef")
 RATINGS: dict[str, float | None] = {"a": 1000.0, "b": 1040.0, "c": 1080.0, "d": 1120.0, "e": 1160.0, "f": None}
@@ -302,7 +302,7 @@ def test_seed_decides_and_repeats() -> None:
 def test_warm_start_goes_on_from_a_shared_head() -> None:
     shared = model().fit(WANTED, prompt_ids=TRAIN)
     own = TrainingSet.of(preferences(taste(FEATURES, 9))[:30], TRAIN[:6])
-    same, personal = shared.fit_many([TrainingSet.of([], TRAIN[:6]), own], start=shared)
+    same, personal = fit_together([shared] * 2, [TrainingSet.of([], TRAIN[:6]), own], go_on=True)
     (fresh,) = shared.fit_many([own])
     assert np.array_equal(all_scores(same), all_scores(shared))
     moved = np.abs(all_scores(personal) - all_scores(shared)).mean()
