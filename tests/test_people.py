@@ -91,6 +91,12 @@ def test_ratings_stay_finite_where_one_model_wins_every_vote() -> None:
     assert found[0] > found[1] > found[2]
 
 
+def test_ratings_are_found_however_many_votes_there_are() -> None:
+    wins = np.random.default_rng(0).uniform(0.8, 1.2, (3, 5, 5)) * (1.0 - np.eye(5))
+    few, many = strengths(wins * 1e8), strengths(wins * 1e12)  # the ties that are imagined are nothing beside either
+    assert many.tolist() == [pytest.approx(row, abs=1e-4) for row in few.tolist()]
+
+
 def test_offsets_are_elo_updates_of_own_votes_on_everyone_elses_ratings(tmp_path: Path) -> None:
     c = crowd_of(*World(people=3, votes_each=20, prompts=9, personal=1.0).draw(), tmp_path)
     predicted, test, b = crossed(c), c.folds[0], c.ballots
