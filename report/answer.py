@@ -81,9 +81,16 @@ def beats_chance(metric: str, around: Sequence[float] | None) -> bool:
 def _more(prompts: int | None, more_people: int | None) -> str:
     if prompts is None:
         return ""
-    count = f"more than {FAR:,} more prompts" if prompts > FAR else f"about {prompts} more prompts"
-    who = "" if more_people is None or prompts > FAR else f" and {more_people} more people"
-    return f"{count}{who} would separate the first two"
+    if prompts > FAR:
+        return f"more than {FAR:,} more prompts would separate the first two"
+    what = "prompt" if prompts == 1 else "prompts"
+    who = "" if more_people is None else f" and {_about(more_people)} more {'person' if more_people == 1 else 'people'}"
+    return f"about {_about(prompts)} more {what}{who} would separate the first two"
+
+
+def _about(count: int) -> str:
+    """Two figures of it: an estimate of an estimate has no more."""
+    return f"{float(f'{count:.2g}'):,.0f}"
 
 
 def likes(document: Document) -> str:

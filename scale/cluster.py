@@ -45,7 +45,8 @@ ANSWERS_WITHIN = 10.0  # seconds for a connection to the address of a cluster
 # Read by Ray as it is imported and as it starts. The first has nothing to do with those systems here: it is Ray's one
 # way to stay on 127.0.0.1. The token is for this run alone: Ray would else keep one in the home folder.
 LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
-QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}  # what Ray prints to the driver is left out: every line
+# What Ray prints to the driver is left out, every line, and so is what its core tells (a pool of actors is an "error").
+QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": ".", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 NOT_SENT = ["/.git", "/.venv", "/cache", "/results", "/votes", "/samples", "/docs", "/tests", "/benchmarks"]
 
 BLOCK = 2048  # people trained and scored at once: what they bring is in memory together, …
@@ -85,7 +86,8 @@ def _start(folder: Path) -> Any:
     path = os.pathsep.join(filter(None, [str(config.ROOT), os.environ.get("PYTHONPATH")]))
     env = {"env_vars": {"PYTHONPATH": path}}
     try:
-        ray.init(address="local", include_dashboard=False, _temp_dir=str(folder), runtime_env=env, **_said())
+        with _said() as said:
+            ray.init(address="local", include_dashboard=False, _temp_dir=str(folder), runtime_env=env, **said)
     except (OSError, ValueError, RuntimeError) as error:
         raise MissingError(f"Ray can't start here: {error}\nEverything so far is kept. Leave --ray out.") from error
     return ray
@@ -101,7 +103,8 @@ def _join(address: str) -> Any:
         if named != "auto":  # Ray itself would ask for minutes
             socket.create_connection((host.strip("[]"), int(port)), ANSWERS_WITHIN).close()
         code = {"working_dir": str(config.ROOT), "excludes": NOT_SENT}
-        ray.init(address=named, runtime_env=code, **_said())
+        with _said() as said:
+            ray.init(address=named, runtime_env=code, **said)
     except (OSError, ValueError, RuntimeError) as error:
         raise MissingError(f"No Ray cluster at {named}: {error}\n{why} Everything so far is kept. {fix}") from error
     return ray
@@ -120,10 +123,21 @@ def _import() -> Any:
     return ray
 
 
-def _said() -> dict[str, Any]:
-    """Ray speaks where each call is shown (--log_level debug)."""
-    debug = log.isEnabledFor(logging.DEBUG)
-    return {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.CRITICAL}
+@contextlib.contextmanager
+def _said() -> Iterator[dict[str, Any]]:
+    """How Ray is started: it speaks where each call is shown (--log_level debug), and nowhere else. That its core was
+    told to be quiet it tells past Python, so the file descriptor is turned away meanwhile."""
+    if log.isEnabledFor(logging.DEBUG):
+        yield {"log_to_driver": True, "logging_level": logging.INFO}
+        return
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextlib.contextmanager

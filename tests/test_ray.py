@@ -215,6 +215,7 @@ def test_local_listens_on_this_machine_alone_and_after_ctrl_c_a_second_run_reads
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=True, timeout=300
     )
+    assert not [line for line in done.stderr.splitlines() if "core_worker" in line or "logging.cc" in line]
     (rest,) = [line for line in done.stdout.splitlines() if line.startswith("Features of ")]
     assert int(rest.split()[2]) == 1200 - parts * texts.BATCH["cpu"]
 

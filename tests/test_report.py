@@ -247,6 +247,12 @@ def test_the_sentence_says_as_much_as_is_known() -> None:
     assert sentence(best=None, more_people=12).endswith(
         "; about 40 more prompts and 12 more people would separate the first two."
     )
+    assert sentence(best=None, more_prompts=6541, more_people=50148).endswith(
+        "; about 6,500 more prompts and 50,000 more people would separate the first two."
+    )
+    assert sentence(best=None, more_prompts=1, more_people=1).endswith(
+        "; about 1 more prompt and 1 more person would separate the first two."
+    )
     tied = dataclasses.replace(found, counts={"decided_votes": 0}, answer=dataclasses.replace(found.answer, best=None))
     assert answer.sentence(tied).startswith("Nothing is known yet: every vote is a tie")
     assert sample.votes()["answer"]["whose"] == "From 12 people's 480 votes on 25 prompts."
