@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 import evaluation
 from base.features import Features
 from config import ExperimentConfig
+from core.pairwise import sigmoid
 from core.records import Preference, Prompt
 from elo_system import SCALE
 from people.votes import Votes
@@ -211,15 +212,11 @@ def strengths(wins: Array) -> Array:
 
 def _newton_step(theta: Array, games: Array, won: Array, judged: Mask) -> Array:
     """H⁻¹ g of every user at once: [..., models]; 0 for a model that nobody judged."""
-    expected = _sigmoid(theta[..., :, None] - theta[..., None, :])
-    tie = _sigmoid(theta)  # what is expected of the imagined tie with an average model
+    expected = sigmoid(theta[..., :, None] - theta[..., None, :])
+    tie = sigmoid(theta)  # what is expected of the imagined tie with an average model
     gradient = np.where(judged, won - (games * expected).sum(axis=-1) + 0.5 - tie, 0.0)
     weight = games * expected * (1.0 - expected)
     hessian = -weight
     index = np.arange(theta.shape[-1])
     hessian[..., index, index] += np.where(judged, weight.sum(axis=-1) + tie * (1.0 - tie), 1.0)
     return np.asarray(np.linalg.solve(hessian, gradient[..., None])[..., 0])
-
-
-def _sigmoid(x: Array) -> Array:
-    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * x))  # cannot overflow
