@@ -38,6 +38,7 @@ from base.features import Features, compute_features
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
+from core.pairwise import sigmoid
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from data_generation import make_data
@@ -79,10 +80,6 @@ def recorded(persona: str, cache_dir: Path) -> Recorded:
     features = compute_features("embedded", data.prompts, data.responses, cache_dir=cache_dir, name=persona)
     texts = {(r.prompt_id, r.model): r.text for r in data.responses}
     return Recorded(features, texts, data.preferences, data.readers)
-
-
-def logistic(x: Any) -> Any:
-    return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
 # ── Planted worlds ───────────────────────────────────────────────────────────────────────────────────────
@@ -185,7 +182,7 @@ def plant(kind: Kind, seed: int, runs: Sequence[Recorded]) -> World:
     votes = []
     for i, p in enumerate(ids[:TRAIN]):
         for a, b in combinations(range(len(CONTESTANTS)), 2):
-            preferred = rng.random() < logistic(kind.sharpness * (liked[i, a] - liked[i, b]))
+            preferred = rng.random() < sigmoid(kind.sharpness * (liked[i, a] - liked[i, b]))
             votes.append(Preference(p, CONTESTANTS[a], CONTESTANTS[b], float(preferred)))
     truth = list(zip(ids, liked, strict=True))[TRAIN:]
     return World(
@@ -197,18 +194,28 @@ def plant(kind: Kind, seed: int, runs: Sequence[Recorded]) -> World:
     )
 
 
+def mean_tau(system: Ranker, world: World) -> float:
+    """Mean Kendall's τ on the world's test prompts."""
+    return evaluation.evaluate(system, world.truths).mean.kendall_tau or 0.0
+
+
+def flags(description: str, worlds: int) -> argparse.ArgumentParser:
+    """How many worlds, ``worlds`` unless told, and where features of the recorded texts are kept."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worlds", type=int, default=worlds)
+    parser.add_argument("--cache_dir", type=Path, default=config.ROOT / "cache")
+    return parser
+
+
 def measure(world: World) -> dict[str, Any]:
     """τ of each system after all preferences, and C's chances beside what was the best."""
     params = ExperimentConfig()
-    base = BaseReward({key: float(world.features.base_score[row]) for key, row in world.features.index.items()})
-    systems: list[Ranker] = [EloSystem(world.ratings), RewardModel(world.features, world.ratings, params), base]
-    found = {}
-    for system in systems:
-        system.fit(world.preferences, prompt_ids=world.train)
-        found[system.name] = evaluation.evaluate(system, world.truths).mean.kendall_tau
+    reward = RewardModel(world.features, world.ratings, params)
+    systems: list[Ranker] = [EloSystem(world.ratings), reward, BaseReward.of(world.features)]
+    found = {s.name: mean_tau(s.fit(world.preferences, prompt_ids=world.train), world) for s in systems}
     sets = [TrainingSet.of(world.preferences[:n], world.train) for n in COUNTS]
     fitted = Combined(world.features, world.ratings, params).fit_many(sets)
-    found["combined"] = evaluation.evaluate(fitted[-1], world.truths).mean.kendall_tau
+    found["combined"] = mean_tau(fitted[-1], world)
     chances: dict[str, list[tuple[float, bool]]] = {}
     for n, system in zip(COUNTS, fitted, strict=True):
         chances[str(n)] = [
@@ -314,10 +321,8 @@ def calibration(pairs: Values) -> str:
 
 def main() -> None:
     """Measure what is missing, then print all there is."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=int, default=20)
+    parser = flags(__doc__, worlds=20)
     parser.add_argument("--draws", type=int, default=5, help="draws of the folds of the recorded personas; 0: none")
-    parser.add_argument("--cache_dir", type=Path, default=config.ROOT / "cache")
     parser.add_argument("--out", type=Path, default=config.ROOT / "results" / "combined_worlds.jsonl")
     args = parser.parse_args()
     runs = {persona: recorded(persona, args.cache_dir) for persona in config.PERSONAS}

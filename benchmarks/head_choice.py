@@ -8,13 +8,9 @@ is chosen here is never chosen on the recorded personas, nor on human votes, whi
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
-from combined_worlds import Kind, World, plant, recorded
+from combined_worlds import Kind, World, flags, mean_tau, plant, recorded
 
 import config
-import evaluation
 from config import ExperimentConfig
 from core.ranking import TrainingSet
 from reward_model import RewardModel
@@ -54,15 +50,12 @@ def taus(world: World, changes: dict[str, object]) -> list[float]:
     params = ExperimentConfig.from_dict(changes)
     sets = [TrainingSet.of(world.preferences[:n], world.train) for n in COUNTS]
     fitted = RewardModel(world.features, world.ratings, params).fit_many(sets)
-    return [evaluation.evaluate(model, world.truths).mean.kendall_tau or 0.0 for model in fitted]
+    return [mean_tau(model, world) for model in fitted]
 
 
 def main() -> None:
     """Measure every variant in every world."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=int, default=10)
-    parser.add_argument("--cache_dir", type=Path, default=config.ROOT / "cache")
-    args = parser.parse_args()
+    args = flags(__doc__, worlds=10).parse_args()
     runs = [recorded(persona, args.cache_dir) for persona in config.PERSONAS]
     worlds = {name: [plant(kind, FIRST_SEED + i, runs) for i in range(args.worlds)] for name, kind in KINDS.items()}
     print("| changed |", " | ".join(f"{name}, {n}" for name in worlds for n in COUNTS), "| mean |")

@@ -87,16 +87,14 @@ def variants(
         return Variant(f"Reward model, {name}", RewardModel(features, ratings, changed, device), preferences)
 
     yield reward(f"λ = {params.lambda_reg:g}")
-    models, index = list(ratings), features.index
-    base_scores = {key: float(features.base_score[row]) for key, row in index.items()}
-    lengths = {(r.prompt_id, r.model): float(len(r.text)) for r in data.responses}
+    models = list(ratings)
     yield Variant("Elo offset", EloSystem(ratings, params.elo_k, params.random_seed), preferences)
     yield Variant("Combined", Combined(features, ratings, params), preferences)
     yield Variant("Global Elo", GlobalElo(ratings), preferences)
-    yield Variant("Untouched base", BaseReward(base_scores), preferences)
+    yield Variant("Untouched base", BaseReward.of(features), preferences)
     yield Variant("Bradley–Terry, own preferences", BradleyTerry(models), preferences)
     yield Variant("Bradley–Terry with the Arena prior", BradleyTerryArenaPrior(ratings), preferences)
-    yield Variant("Longest response", LongestResponse(lengths), preferences)
+    yield Variant("Longest response", LongestResponse.of(data.responses), preferences)
     yield Variant("Random", RandomRanking(models, params.random_seed), preferences)
 
     for weight in LAMBDAS:

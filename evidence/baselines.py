@@ -6,14 +6,15 @@ import dataclasses
 import hashlib
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
 
 import config
+from base.features import Features
 from core.ranking import Ranker
-from core.records import Preference, Rating
+from core.records import Preference, Rating, Response
 from elo_system import SCALE, expectation, starting_ratings
 
 Game = tuple[str, str, float]
@@ -65,11 +66,21 @@ class BaseReward(_Table):
 
     name = "base_reward"
 
+    @classmethod
+    def of(cls, features: Features) -> Self:
+        """Of all responses that have features."""
+        return cls({key: float(features.base_score[row]) for key, row in features.index.items()})
+
 
 class LongestResponse(_Table):
     """The longer, the better: the length of each (prompt id, model)'s response."""
 
     name = "longest_response"
+
+    @classmethod
+    def of(cls, responses: Iterable[Response]) -> Self:
+        """Lengths in characters."""
+        return cls({(r.prompt_id, r.model): float(len(r.text)) for r in responses})
 
 
 class RandomRanking(_Untrained):

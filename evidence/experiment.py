@@ -119,17 +119,15 @@ def make_systems(
 ) -> Systems:
     """All systems as they are before any preference."""
     elo = {model: rating.elo for model, rating in ratings.items()}
-    base_scores = {key: float(features.base_score[row]) for key, row in features.index.items()}
-    lengths = {(r.prompt_id, r.model): float(len(r.text)) for r in data.responses}
     return Systems(
         EloSystem(elo, params.elo_k, params.random_seed),
         RewardModel(features, elo, params, device),
         Combined(features, elo, params),
         (
             GlobalElo(elo),
-            BaseReward(base_scores),
+            BaseReward.of(features),
             BradleyTerry(list(elo)),
-            LongestResponse(lengths),
+            LongestResponse.of(data.responses),
             RandomRanking(list(elo), params.random_seed),
         ),
     )
