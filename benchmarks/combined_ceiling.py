@@ -1,6 +1,6 @@
 """How much more than a good base the votes of a planted world hold: System C with the best of all fixed spreads.
 
-    python benchmarks/combined_ceiling.py           # the 20 worlds of combined_worlds.py, half a minute
+    python benchmarks/combined_ceiling.py           # the 20 worlds of combined_worlds.py, a minute
 
 The spreads are chosen on the very prompts that are tested, the same for all worlds of a row: about the most that a way
 to estimate them from votes could find. What is reported elsewhere estimates them.
@@ -20,7 +20,7 @@ from core.ranking import TrainingSet
 from evidence.baselines import BaseReward
 from evidence.intervals import Difference, paired_difference
 
-GRID = tuple(product((0.0, 0.5), (0.0, 0.3, 1.0), (0.5, 1.5, 4.0), (0.15, 0.3, 0.5, 0.8, 1.2, 2.0, 4.0)))
+GRID = tuple(product((0.0, 0.5, 1.0, 2.0), (0.0, 0.3, 1.0), (0.5, 1.5, 4.0), (0.15, 0.3, 0.5, 0.8, 1.2, 2.0, 4.0)))
 
 
 def gains(worlds: Sequence[World]) -> tuple[Difference, Difference, Spreads]:
