@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 import evaluation
 from base.features import Features
-from base.view import View, pool
+from base.scaler import Scaler, pool
 from config import ExperimentConfig
 from core import pairwise
 from core.errors import MissingError, UsageError
@@ -69,7 +69,7 @@ EXPECTED = Spreads(0.5, 1.0, 0.5, 1.0)
 class Learned:
     """One fit. Never changed, so that copies may share it."""
 
-    view: View
+    view: Scaler
     inputs: Array
     """[texts, p] (g, one column a model, b, φ) of every text there is."""
     coefficients: Array
@@ -107,7 +107,7 @@ class Combined(Ranker):
             self._model_of[row] = model
         nothing = np.zeros(0, np.intp)
         self._learned = self._unfitted(
-            View.of(self._states[nothing], self._base_score[nothing], nothing, params.components)
+            Scaler.of(self._states[nothing], self._base_score[nothing], nothing, params.components)
         )
         self._belief: Belief | None = None
         self._blanks: dict[tuple[tuple[str, ...], str | None], Learned] = {}  # kept: a view costs more than a few votes
@@ -187,7 +187,7 @@ class Combined(Ranker):
 
     # ── Fitting ──
 
-    def _inputs(self, view: View, models: Sequence[str], states: NDArray[Any], base_score: NDArray[Any]) -> Array:
+    def _inputs(self, view: Scaler, models: Sequence[str], states: NDArray[Any], base_score: NDArray[Any]) -> Array:
         """[texts, p] of texts by their models."""
         number = {model: i for i, model in enumerate(self._models)}
         numbers = np.array([number.get(model, -1) for model in models], np.intp)
@@ -195,7 +195,7 @@ class Combined(Ranker):
         known = one_hot @ self._global
         return np.column_stack([known, one_hot, view.base(base_score), view.inputs(states)])
 
-    def _unfitted(self, view: View) -> Learned:
+    def _unfitted(self, view: Scaler) -> Learned:
         """The Arena and the untouched base, texts seen by ``view``."""
         inputs = self._inputs(view, self._model_of, self._states, self._base_score)
         part = self._part(inputs.shape[1])
@@ -223,7 +223,7 @@ class Combined(Ranker):
             prepared.append(dataclasses.replace(blank, problem=problem, prompt_ids=ids))
         return prepared
 
-    def _view(self, s: TrainingSet) -> View:
+    def _view(self, s: TrainingSet) -> Scaler:
         """From the training texts, the held-out contestant's not among them."""
         rows, prompts = [], []
         for number, prompt_id in enumerate(s.prompt_ids):
@@ -232,7 +232,7 @@ class Combined(Ranker):
                     rows.append(row)
                     prompts.append(number)
         at = np.array(rows, np.intp)
-        return View.of(self._states[at], self._base_score[at], np.array(prompts, np.intp), self._params.components)
+        return Scaler.of(self._states[at], self._base_score[at], np.array(prompts, np.intp), self._params.components)
 
     def _pairs(self, preferences: Sequence[Preference], prompt_ids: Sequence[str]) -> Pairs:
         """Raises UsageError for a preference about a response without features."""
@@ -324,7 +324,7 @@ class Combined(Ranker):
                 raise ValueError(f"it has format {about['format']}, this version reads {FORMAT}")
             params = ExperimentConfig.from_dict(about["params"])
             system = cls(features, {model: ratings.get(model) for model in about["models"]}, params)
-            view = View(tensors["centre"], tensors["projection"], float(about["base_scale"]))
+            view = Scaler(tensors["centre"], tensors["projection"], float(about["base_scale"]))
             belief = Belief(tensors["covariance"], float(about["trust"]), float(about["residual"]))
             coefficients, spreads = tensors["coefficients"], Spreads(*about["spreads"])
         except (KeyError, ValueError, TypeError, OSError) as error:

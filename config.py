@@ -73,7 +73,7 @@ EMBEDDED_MODELS: dict[str, Contestant] = {
 }
 
 
-# How the embedded judge reads: see stages.weighing.advantages. The readers are none of the personas
+# How the embedded judge reads: see stages.likelihood.advantages. The readers are none of the personas
 # and stay fixed, so that a new persona changes no old judgement.
 REFERENCE_READERS: dict[str, str] = {
     "reporter": "You are a newspaper reporter. You answer with facts, names and short quotes.",

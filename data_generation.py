@@ -21,7 +21,7 @@ from core.errors import MissingError
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
 from core.store import Item
 from llm.interface import LeftOut, Request
-from stages import weighing
+from stages import likelihood
 from stages.judging import (
     judge_pairs,
     judge_rounds,
@@ -87,9 +87,9 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = ()) -> Data:
     readers: list[Preference] = []
     with clock.stage("preferences"):
         if job.llm.weighs_options:
-            readings = weighing.read_responses(job, prompts, responses)
-            judgements = weighing.judge_by_likelihood(job, prompts, readings)
-            readers = weighing.reader_preferences(job, prompts, responses, readings)
+            readings = likelihood.read_responses(job, prompts, responses)
+            judgements = likelihood.judge_by_likelihood(job, prompts, readings)
+            readers = likelihood.reader_preferences(job, prompts, responses, readings)
         else:
             judgements = judge_pairs(job, prompts, responses)
     contestants = len(job.contestants)
@@ -169,7 +169,7 @@ def generate_prompts(job: Job) -> list[Prompt]:
     if job.prompts:
         return list(job.prompts)
     tasks = [_prompt_task(job, number) for number in range(job.params.num_prompts)]
-    write = weighing.write_prompts if job.llm.weighs_options else _write_prompts
+    write = likelihood.write_prompts if job.llm.weighs_options else _write_prompts
     with job.store(config.PROMPTS_FILE, "prompts") as store:
         kept = [store.get(task.key, task.made_from) for task in tasks]
         texts = {n: read_value(store, tasks[n].key, v, WrittenPrompt).text for n, v in enumerate(kept) if v is not None}
@@ -190,7 +190,7 @@ def generate_prompts(job: Job) -> list[Prompt]:
 def _prompt_task(job: Job, number: int) -> Task:
     """The item of one prompt. The earlier prompts that a writer is shown only steer: they are not in its hash."""
     if job.llm.weighs_options:
-        question, names = weighing.prompt_request(job, number), {"topic": weighing.topic_of(job, number)}
+        question, names = likelihood.prompt_request(job, number), {"topic": likelihood.topic_of(job, number)}
     else:
         question, names = _basis(job), {"judge": job.judge}
     return make_task(job, job.prompt_ids[number], question, names=names)
@@ -321,6 +321,6 @@ def rankings_by(
         return round_robin_truths(preferences_from(judgements), len(reader.contestants))
     truths = []
     for job, one, prompts in zip(jobs, data, asked, strict=True):
-        advantage = weighing.advantages(weighing.read_responses(job, prompts, one.responses, persona=reader))
+        advantage = likelihood.advantages(likelihood.read_responses(job, prompts, one.responses, persona=reader))
         truths += [GroundTruth(p.id, {m: advantage[p.id, m] for m in job.contestants}, "likelihood") for p in prompts]
     return truths

@@ -169,7 +169,8 @@ def split(prompt_ids: Sequence[str], train_count: int, seed: int) -> tuple[tuple
     return tuple(prompt_ids[i] for i in train), tuple(prompt_ids[i] for i in test)
 
 
-APART = 1_000  # (seed, APART) draws the folds: by the seed alone the documented split's test prompts were the last fold
+# (seed, FOLD_STREAM) draws the folds: by the seed alone the documented split's test prompts were the last fold
+FOLD_STREAM = 1_000
 
 
 def folds(prompt_ids: Sequence[str], n: int, seed: int | Sequence[int]) -> tuple[tuple[str, ...], ...]:

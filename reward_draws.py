@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from base.view import View
+from base.scaler import Scaler
 from config import ExperimentConfig
 from elo_system import expectation
 
@@ -77,7 +77,7 @@ class Rated(NamedTuple):
 class Texts(NamedTuple):
     """What all trainings on the same prompts (without the same contestant) share."""
 
-    view: View
+    view: Scaler
     inputs: np.ndarray  # [all texts, components], float32
     base: np.ndarray  # [all texts], float32
     rated: Rated

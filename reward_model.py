@@ -28,7 +28,7 @@ import numpy as np
 
 import inner_choice
 from base.features import Features
-from base.view import View, pool
+from base.scaler import Scaler, pool
 from config import ExperimentConfig
 from core.errors import MissingError, UsageError
 from core.files import read_tensors, write_tensors
@@ -71,7 +71,7 @@ class RewardModel(Ranker):
             self._responses[prompt_id][model] = row
         self._rewards: np.ndarray | None  # of all texts, once they are asked for
         width = self._pooled.shape[1]
-        self._learn(View(np.zeros(width), np.zeros((width, 0)), 1.0), self._start()[0])
+        self._learn(Scaler(np.zeros(width), np.zeros((width, 0)), 1.0), self._start()[0])
 
     def fit(
         self,
@@ -104,7 +104,7 @@ class RewardModel(Ranker):
         """Rewards [n] of new texts from their vectors: ``mean`` and ``last`` [n, d], ``base_score`` [n]."""
         return self._reward(pool(mean, last, self._params.pooling), base_score * float(self._params.base_score))
 
-    def _learn(self, view: View, head: Head, history: tuple[EpochLoss, ...] = ()) -> Self:
+    def _learn(self, view: Scaler, head: Head, history: tuple[EpochLoss, ...] = ()) -> Self:
         self._view, self._head, self.history, self._rewards = view, head, history, None
         return self
 
@@ -120,7 +120,7 @@ class RewardModel(Ranker):
         rng = np.random.default_rng(self._params.random_seed)
         return first_head(self._params.components, self._params.hidden_width, rng), rng
 
-    def _texts(self, s: TrainingSet, view: View | None) -> Texts:
+    def _texts(self, s: TrainingSet, view: Scaler | None) -> Texts:
         p = self._params
         prompts = [
             [(row, self._ratings.get(m)) for m, row in self._responses.get(prompt, {}).items() if m != s.held_out]
@@ -128,18 +128,18 @@ class RewardModel(Ranker):
         ]
         rows = np.array([row for prompt in prompts for row, _ in prompt], np.intp)
         number = np.repeat(np.arange(len(prompts)), [len(prompt) for prompt in prompts])
-        view = view or View.of(self._pooled[rows], self._base_score[rows], number, p.components)
+        view = view or Scaler.of(self._pooled[rows], self._base_score[rows], number, p.components)
         rated = [[(row, elo) for row, elo in prompt if elo is not None] for prompt in prompts]
         places = max(map(len, self._responses.values()), default=0)
         inputs, base = self._inputs(view, self._pooled), self._base(view, self._base_score)
         return Texts(view, inputs, base, Rated.of(rated, places, p.regularizer))
 
-    def _inputs(self, view: View, pooled: np.ndarray) -> np.ndarray:
+    def _inputs(self, view: Scaler, pooled: np.ndarray) -> np.ndarray:
         """[n, components], as wide as ``input_scale`` says; zero where the training texts span fewer directions."""
         seen = view.inputs(pooled) * (self._params.input_scale * math.sqrt(self._params.components))
         return np.pad(seen, ((0, 0), (0, self._params.components - seen.shape[1]))).astype(np.float32)
 
-    def _base(self, view: View, score: np.ndarray) -> np.ndarray:
+    def _base(self, view: Scaler, score: np.ndarray) -> np.ndarray:
         return view.base(score).astype(np.float32)
 
     def _rows(self, preferences: Sequence[Preference]) -> np.ndarray:
@@ -180,7 +180,7 @@ class RewardModel(Ranker):
             if about["format"] != FORMAT:
                 raise ValueError(f"it has format {about['format']}, this version reads {FORMAT}")
             model = cls(features, ratings, ExperimentConfig.from_dict(about["config"]))
-            view = View(tensors["centre"], tensors["projection"], float(about["base_scale"]))
+            view = Scaler(tensors["centre"], tensors["projection"], float(about["base_scale"]))
             head = {name: tensors[name] for name in model._head}
             history = tuple(EpochLoss(*epoch) for epoch in about["history"])
         except FileNotFoundError as error:

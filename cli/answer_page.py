@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import config
 from core.records import Response
+from core.text import plain
 from report import words as wording
 
 if TYPE_CHECKING:
@@ -94,14 +95,14 @@ def lines(answer: Answer, known: Learned) -> list[str]:
     """The page for one prompt: the recommended ranking with each model's chance to be the best, speed and size, how far
     to trust it, the other systems in brief, and the first one's response in full."""
     width = max(map(len, answer.costs))
-    said = ["", f"Prompt: {wording.plain(answer.prompt)}", "", TITLES[answer.by]]
+    said = ["", f"Prompt: {plain(answer.prompt)}", "", TITLES[answer.by]]
     said += [f"   {'':{width}}  best with  tokens/s  size"]
     for number, place in enumerate(answer.rankings[answer.by], start=1):
         chance = _percent(answer.p_best[place.model])
-        said.append(f"{number}. {wording.plain(place.model):{width}}  {chance:>9}  {_cost(answer.costs[place.model])}")
+        said.append(f"{number}. {plain(place.model):{width}}  {chance:>9}  {_cost(answer.costs[place.model])}")
     cut = " (cut at --num_predict)" if answer.best.truncated else ""
-    title = f"Response of the first: {wording.plain(answer.best.model)}{cut}"
-    text = wording.plain(answer.best.text, lines=True)
+    title = f"Response of the first: {plain(answer.best.model)}{cut}"
+    text = plain(answer.best.text, lines=True)
     return [*said, "", *_sure(answer, known), "", title, "─" * len(title), text, "─" * len(title)]
 
 
@@ -112,7 +113,7 @@ def _percent(chance: float) -> str:
 def _cost(cost: Cost) -> str:
     speed = wording.number(cost.tokens_per_second, 1)
     size = f"{cost.size_bytes / 1e9:.1f} GB" if cost.size_bytes is not None else ""
-    parameters = f"{wording.plain(cost.parameter_size)} parameters" if cost.parameter_size else ""
+    parameters = f"{plain(cost.parameter_size)} parameters" if cost.parameter_size else ""
     return f"{speed:>8}  {', '.join(filter(None, (size, parameters))) or wording.MISSING}"
 
 
@@ -124,12 +125,12 @@ def _sure(answer: Answer, known: Learned) -> list[str]:
         f"{wording.SYSTEMS[system]} {wording.estimate(found['mean'], found['ci95'])}"
         for system, found in evidence["cross_validated"].items()
     ]
-    first = wording.plain(answer.best.model)
+    first = plain(answer.best.model)
     said = [
         VERDICTS[answer.verdict].format(model=first, chance=_percent(answer.p_best[answer.best.model])),
         *(f"{wording.SYSTEMS[system]}: {_order(answer, system)}." for system in TITLES if system != answer.by),
         f"On prompts not seen in training, mean {name}: {'; '.join(figures)}.",
-        *(wording.plain(warning) for warning in evidence["warnings"]),
+        *(plain(warning) for warning in evidence["warnings"]),
         "Chances: by the combined system. tokens/s: over all kept responses, as they were asked (--concurrency side by "
         "side).",
     ]
@@ -139,6 +140,6 @@ def _sure(answer: Answer, known: Learned) -> list[str]:
 def _order(answer: Answer, system: str) -> str:
     digits = 0 if system == "elo_offset" else 2
     return ", ".join(
-        f"{wording.plain(place.model)} ({wording.number(place.score, digits, signed=digits > 0)})"
+        f"{plain(place.model)} ({wording.number(place.score, digits, signed=digits > 0)})"
         for place in answer.rankings[system]
     )

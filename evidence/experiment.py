@@ -75,7 +75,7 @@ def design(data: Data, params: ExperimentConfig) -> Design:
     train, test = (tuple(i for i in part if i in here) for part in documented_split(ids, params))
     if not test:
         raise MissingError("Every prompt that would have tested is left out. Run again with a higher --num_prompts.")
-    parts = evaluation.folds(ids, params.folds, (params.random_seed, evaluation.APART))
+    parts = evaluation.folds(ids, params.folds, (params.random_seed, evaluation.FOLD_STREAM))
     kept = [tuple(i for i in part if i in here) for part in parts]
     truths = data.listwise if params.ground_truth == "listwise" else data.truths
     return Design(

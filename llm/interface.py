@@ -108,7 +108,7 @@ def estimate_tokens(text: str) -> int:
     return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
-def fit(text: str, budget_tokens: int) -> tuple[str, bool]:
+def shorten(text: str, budget_tokens: int) -> tuple[str, bool]:
     """Cut ``text`` in the middle, with a visible mark, to at most ``budget_tokens`` by estimate.
 
     Returns it and whether it was cut. A budget too small even for the mark leaves the mark alone.

@@ -165,7 +165,7 @@ class Crowd:
     def folds(self) -> list[Mask]:
         """[p] the test prompts of each part of the cross-validation."""
         parts = evaluation.folds(
-            self.ballots.prompt_ids, self.params.folds, (self.params.random_seed, evaluation.APART)
+            self.ballots.prompt_ids, self.params.folds, (self.params.random_seed, evaluation.FOLD_STREAM)
         )
         return [self.ballots.mask(part) for part in parts]
 

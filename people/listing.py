@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from core.text import plain
 from people.votes import Votes
-from report.words import plain
 
 WIDTH = 60  # characters of a prompt
 

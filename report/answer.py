@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.findings import About, Findings
-from report.words import MISSING, SYSTEMS, Document, is_number, number, people, plain
+from core.text import plain
+from report.words import MISSING, SYSTEMS, Document, is_number, number, people
 
 FAR = 10_000  # nobody judges so many more prompts
 VERY_LIKELY = 0.975  # share of draws: of two equal models either leads in so many in one of 20 worlds

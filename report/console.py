@@ -10,8 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from core.text import plain
 from report import answer, words
-from report.words import BASELINES, CONTENDERS, SYSTEMS, Document, estimate, number, plain
+from report.words import BASELINES, CONTENDERS, SYSTEMS, Document, estimate, number
 
 log = logging.getLogger("ranking.console")
 

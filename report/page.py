@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import config
 from core.files import write_atomically
+from core.text import plain
 from report import answer, answer_plot, plots, words
 from report.words import METRICS, SYSTEMS, Document
 
@@ -118,7 +119,7 @@ def _shown(value: object) -> object:
 
     if value is None:
         return words.MISSING
-    return words.plain(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return plain(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _typeset(show: Callable[..., str]) -> Callable[..., str]:

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
+from core.text import plain
 from report import words
-from report.words import CONTENDERS, METRICS, SYSTEMS, Document, is_number, number, plain, split, subject
+from report.words import CONTENDERS, METRICS, SYSTEMS, Document, is_number, number, split, subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

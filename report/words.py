@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from core.findings import Findings
+from core.text import plain
 
 Document = Mapping[str, Any]
 """The results document as ``results.document`` makes it: every top-level key is there."""
@@ -45,28 +45,9 @@ VOTES_VERDICTS = {
     "elo_offset": "The Elo offset predicts these people's votes better than the personalized reward model.",
     "none": "Neither system can be called better on these votes: the difference is within what chance alone does.",
 }
-# Joiners belong to words and emoji; every other format character can hide or reorder what follows it.
-_HARMLESS_FORMATS = frozenset("\u200c\u200d")
 
 
 # ── Texts and figures ───────────────────────────────────────────────────────────────────────────────────
-
-
-def plain(text: object, *, lines: bool = False) -> str:
-    """``text`` without anything that steers a terminal or reorders a page.
-
-    Control and format characters (escape sequences, direction overrides, lone surrogates) become a visible
-    U+FFFD. White space becomes a space; with ``lines`` line ends and tabs stay.
-    """
-    unified = str(text).replace("\r\n", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
-    return "".join(_plain_character(character, lines) for character in unified)
-
-
-def _plain_character(character: str, lines: bool) -> str:
-    if character in "\n\t":
-        return character if lines else " "
-    hidden = unicodedata.category(character) in {"Cc", "Cf", "Cs"} and character not in _HARMLESS_FORMATS
-    return "\ufffd" if hidden else character
 
 
 def is_number(value: float | None) -> TypeGuard[float]:

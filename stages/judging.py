@@ -1,7 +1,7 @@
 """Judging by asking: every pair of responses in both orders, and rankings of all responses to one prompt.
 
 A judge never sees which model wrote what, and responses that don't fit its context are cut visibly and counted. From
-any judgements, also those by likelihood (``weighing``): preferences and the true ranking of each prompt.
+any judgements, also those by ``likelihood``: preferences and the true ranking of each prompt.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import config
 from core.errors import UsageError
 from core.files import fingerprint
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
-from llm.interface import Choice, Request, estimate_tokens, fit
+from llm.interface import Choice, Request, estimate_tokens, shorten
 from stages.tasks import Job, Task, answer, fill, load_template, make_task, missing_tasks
 
 Texts = Mapping[tuple[str, str], str]
@@ -52,7 +52,7 @@ def _shown(job: Job, template: str, prompt: Prompt, models: Sequence[str], texts
     that is made from it."""
     whole = [texts[prompt.id, model] for model in models]
     room = _room(job, template, prompt, len(whole))
-    return [fit(text, room)[0] for text in whole], fingerprint("mark", prompt.text, *whole)
+    return [shorten(text, room)[0] for text in whole], fingerprint("mark", prompt.text, *whole)
 
 
 def _filled(job: Job, template: str, prompt: Prompt, **shown: object) -> str:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from config import PROMPTS_DIR, SAMPLES_DIR, Contestant, ExperimentConfig, Persona
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
-from core.records import Prompt, Response
+from core.records import Prompt, Rating, Response
 from core.store import Store
 from llm.interface import Choice, LanguageModel, LeftOut, Request
 
@@ -48,6 +48,29 @@ class Job:
     """True: nothing is written and nothing said. What the stages would ask can then be counted."""
     anew: tuple[str, ...] = ()
     """Files (as config names them) whose items do not count, for counting what ``--refresh`` costs."""
+    results_dir: Path = Path("results")
+    ratings: Mapping[str, Rating] | None = None
+    """None: estimated from the data (embedded contestants)."""
+    base_model: str = "embedded"
+    """Hub id, folder or ``embedded``: the base that reads the texts."""
+    device: str = "auto"
+    """As asked for: ``auto`` takes a GPU where there is one."""
+    label: str = ""
+    """Who answers and judges, as said in every output."""
+    command: str = ""
+    """The command line of this run."""
+    ask: str = ""
+    """The command that ranks the models for a prompt by what the cache holds."""
+    notes: tuple[str, ...] = ()
+    """Sentences that a reader must know before the figures."""
+    server: str = ""
+    """The version of the server that answered; empty where none was asked."""
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    """GPU, cores and free memory as the run began."""
+    ablate: bool = False
+    """True: the table of baselines and ablations is made too."""
+    ray: str | None = None
+    """The Ray cluster that reads the texts (``local``, ``auto`` or an address); None: this process."""
 
     @property
     def prompt_ids(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from planted import MODELS, PROMPTS, RATINGS, TEST, TRAIN, WIDTH, Likes, make_fe
 
 import evaluation
 from base.features import Features
-from base.view import View
+from base.scaler import Scaler
 from combined import EXPECTED, Combined, Spreads
 from config import ExperimentConfig
 from core.errors import MissingError, UsageError
@@ -71,7 +71,7 @@ def naive_scores(votes: list[Preference], spreads: Spreads) -> np.ndarray:
     from scipy.optimize import minimize
 
     both = np.concatenate([FEATURES.mean, FEATURES.last], axis=1)
-    view = View.of(both[:120], FEATURES.base_score[:120], np.repeat(np.arange(20), 6), 128)
+    view = Scaler.of(both[:120], FEATURES.base_score[:120], np.repeat(np.arange(20), 6), 128)
     states, base = view.inputs(both), view.base(FEATURES.base_score)
     rated = {m: (1080.0 if r is None else r) * math.log(10.0) / 400.0 for m, r in RATINGS.items()}
 

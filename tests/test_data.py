@@ -26,8 +26,8 @@ from data_generation import Data, PromptList, collect_responses, generate_prompt
 from evidence import experiment
 from llm.interface import Choice, Completion, Decision, Request
 from stages.judging import preferences_from, rank_listwise, ranking_schema, round_robin_truths
+from stages.likelihood import Readings, advantages, judge_by_likelihood, read_responses
 from stages.tasks import Job, fill, load_template
-from stages.weighing import Readings, advantages, judge_by_likelihood, read_responses
 
 MODELS = ("a", "b", "c")
 

@@ -18,10 +18,10 @@ import config
 from cli.flags import configure, parser
 from config import ExperimentConfig
 from core.clock import Clock
+from core.text import plain
 from data_generation import collect_responses, generate_prompts, make_data
 from llm.ollama import OllamaModel
 from report.page import write_report
-from report.words import plain
 from stages.judging import judge_pairs, rank_listwise
 from stages.tasks import Job
 

@@ -35,6 +35,8 @@ MAY_IMPORT = {
         "combined",
         "evaluation",
         "data_generation",
+        "stages",
+        "report.words",
         "base.features",
         "core",
         "config",

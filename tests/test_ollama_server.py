@@ -22,7 +22,7 @@ from ollama_helpers import ROOT, always, echo, first_times, model_of, unused_add
 from core.errors import MissingError, UsageError
 from llm import ollama_server
 from llm.addresses import parse_host
-from llm.interface import Request, estimate_tokens, fit, nearest_tags
+from llm.interface import Request, estimate_tokens, nearest_tags, shorten
 from llm.ollama import OllamaModel
 
 # ── What is there ────────────────────────────────────────────────────────────────────────────────────────
@@ -115,7 +115,7 @@ def test_a_prompt_that_the_server_cut_is_said(
 @settings(max_examples=50, deadline=None)
 @given(st.text(max_size=400), st.integers(16, 200))
 def test_a_fitted_text_is_within_its_budget_and_cut_in_the_middle_visibly(text: str, budget: int) -> None:
-    fitted, cut = fit(text, budget)
+    fitted, cut = shorten(text, budget)
     assert estimate_tokens(fitted) <= budget
     if not cut:
         assert fitted == text
@@ -130,7 +130,7 @@ def test_a_fitted_text_is_within_its_budget_and_cut_in_the_middle_visibly(text: 
 
 def test_estimates_are_cautious() -> None:
     assert [estimate_tokens(text) for text in ("", "a", "abcd", "日本")] == [0, 1, 2, 2]
-    assert fit("word " * 1000, 0)[0].strip() == "[… 5000 characters cut …]"
+    assert shorten("word " * 1000, 0)[0].strip() == "[… 5000 characters cut …]"
 
 
 def test_near_tags_are_found() -> None:

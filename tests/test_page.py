@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import sample_results as sample
 
+from core.text import plain
 from report import files, page, plots, words
 
 STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
@@ -124,7 +125,7 @@ def test_no_ink_touches_the_edge_texts_do_not_overlap_and_the_label_is_said(make
         assert 0.01 < (image < 250).any(axis=2).mean() < 0.6, draw
         assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)], draw
         noted = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
-        assert words.plain(document["label"]) in noted
+        assert plain(document["label"]) in noted
 
 
 # ── Files ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -18,6 +18,7 @@ import sample_results as sample
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.text import plain
 from report import answer, console, words
 
 ROOT = Path(__file__).parent.parent
@@ -107,15 +108,15 @@ def test_a_hypothesis_says_what_it_rests_on(document: Document) -> None:
 
 
 def test_plain_makes_hidden_characters_visible_and_keeps_words() -> None:
-    assert words.plain("a\x1b[2Jb\u202ec\x00\x9b") == "a\ufffd[2Jb\ufffdc\ufffd\ufffd"
-    assert words.plain("one\r\ntwo\tthree") == "one two three"
-    assert words.plain("one\r\ntwo\tthree", lines=True) == "one\ntwo\tthree"
-    assert words.plain("Größe τ – 日本 مرحبا 👩\u200d💻") == "Größe τ – 日本 مرحبا 👩\u200d💻"
+    assert plain("a\x1b[2Jb\u202ec\x00\x9b") == "a\ufffd[2Jb\ufffdc\ufffd\ufffd"
+    assert plain("one\r\ntwo\tthree") == "one two three"
+    assert plain("one\r\ntwo\tthree", lines=True) == "one\ntwo\tthree"
+    assert plain("Größe τ – 日本 مرحبا 👩\u200d💻") == "Größe τ – 日本 مرحبا 👩\u200d💻"
 
 
 @given(st.text(alphabet=st.characters()))
 def test_plain_text_can_neither_steer_a_terminal_nor_break_its_encoding(text: str) -> None:
-    shown = words.plain(text)
+    shown = plain(text)
     shown.encode("utf-8")
     assert not STEERS.search(shown) and "\n" not in shown
 

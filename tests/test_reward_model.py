@@ -20,7 +20,7 @@ import evaluation
 import inner_choice
 import reward_model
 from base.features import Features
-from base.view import View
+from base.scaler import Scaler
 from config import ExperimentConfig
 from core.errors import MissingError, UsageError
 from core.files import read_tensors, write_tensors
@@ -115,18 +115,18 @@ def test_texts_of_test_prompts_and_of_a_held_out_model_are_not_seen(regularizer:
 
 def test_what_is_seen_of_a_text_varies_within_prompts_at_one_scale_and_without_correlation() -> None:
     prompt = np.repeat(np.arange(20), 6)
-    view = View.of(FEATURES.mean[:120], FEATURES.base_score[:120], prompt, components=WIDTH)
+    view = Scaler.of(FEATURES.mean[:120], FEATURES.base_score[:120], prompt, components=WIDTH)
     inputs = view.inputs(FEATURES.mean[:120]).reshape(20, 6, -1)
     deviations = (inputs - inputs.mean(axis=1, keepdims=True)).reshape(120, -1)
     squares = deviations.T @ deviations / 120
     assert np.trace(squares) == pytest.approx(1.0)
     assert np.abs(squares - np.diag(np.diag(squares))).max() < 1e-9
     shifted = FEATURES.mean[:120] + 100.0 * np.random.default_rng(1).normal(size=(20, WIDTH))[prompt]
-    same = View.of(shifted, FEATURES.base_score[:120], prompt, components=WIDTH)
+    same = Scaler.of(shifted, FEATURES.base_score[:120], prompt, components=WIDTH)
     assert np.abs(same.projection) == pytest.approx(np.abs(view.projection), rel=1e-3, abs=1e-5), "between is nothing"
     four = FEATURES.mean[:4].copy()
     four[:, 3] = 2.0
-    few = View.of(four, np.ones(4), np.array([0, 0, 1, 1]), components=10)
+    few = Scaler.of(four, np.ones(4), np.array([0, 0, 1, 1]), components=10)
     assert few.projection.shape == (WIDTH, 2), "4 texts on 2 prompts span 2"
     assert not few.projection[3].any(), "a feature that never varies says nothing"
     assert few.base_scale == 1.0
@@ -186,7 +186,7 @@ def naive(params: ExperimentConfig, wanted: list[Preference]) -> tuple[np.ndarra
     """One head and one loop, written down as the formulas say; rewards of all texts, and both losses of each epoch."""
     rng = np.random.default_rng(params.random_seed)
     states, train = np.concatenate([FEATURES.mean, FEATURES.last], axis=1), np.arange(120)
-    view = View.of(states[train], FEATURES.base_score[train], train // 6, params.components)
+    view = Scaler.of(states[train], FEATURES.base_score[train], train // 6, params.components)
     seen = view.inputs(states) * params.input_scale * math.sqrt(params.components)
     x, base = (torch.from_numpy(a.astype("f4")) for a in (seen, view.base(FEATURES.base_score)))
     width, h = params.components + 1, params.hidden_width

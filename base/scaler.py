@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Scaler:
     """Statistics of the training texts alone, by which any text is seen."""
 
     centre: Array
