@@ -40,7 +40,7 @@ def read(args: Namespace) -> Own:
     answers = read_answers([Path(name) for name in args.responses]) if args.responses else None
     if args.preferences:
         return Own({}, answers=answers, notes=answers.notes if answers else ())
-    who = personas.find(args.persona, args.cache_dir, args.results_dir, topics_needed=_writes(args))
+    who = personas.find(args.persona, args.results_dir, topics_needed=_writes(args))
     prompts, notes = read_prompts(Path(args.prompts)) if args.prompts else ([], ())
     models: tuple[str, ...] = ()
     responses: tuple[Response, ...] = ()
@@ -77,3 +77,15 @@ def _models(args: Namespace, answers: Answers) -> tuple[str, ...]:
     if len(chosen) < 2:
         raise UsageError(f"--responses: a ranking needs at least two models; there is only {', '.join(chosen)}.")
     return chosen
+
+
+# ── Names that are taken ─────────────────────────────────────────────────────────────────────────────────
+
+
+def refuse_votes(source: str, name: str, results_dir: Path) -> None:
+    """Raises UsageError where a run on the votes in ``source`` would replace the results of a persona's."""
+    if (backend := personas.earlier_backend(name, results_dir)) and backend != "votes":
+        raise UsageError(
+            f"--preferences {source}: results are named after the file, and {name} is an earlier run for a persona. "
+            f"Nothing was changed. Rename the file, for instance to votes_{name}{Path(source).suffix}"
+        )

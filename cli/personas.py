@@ -1,6 +1,5 @@
 """Who a run is for: a persona of config.py, or a person that a file describes.
 
-python main.py --write_persona me.toml
 python main.py --persona me.toml --prompts mine.txt
 """
 
@@ -19,31 +18,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import config
-from cli import earlier
 from config import Persona
 from core.errors import UsageError
-from core.files import read, write_atomically
+from core.files import read
 
 ENDINGS = (".toml", ".json")
-EXAMPLE = {
-    "title": "Amateur gardener",
-    "description": (
-        "Someone with a small garden and little time. Values concrete advice for a cool climate, quantities and dates, "
-        "and an honest word on what may go wrong; has no use for sales talk."
-    ),
-    "topics": ["tomatoes", "poor soil", "slugs", "a hedge for birds", "pruning an apple tree", "compost"],
-}
-_REMARKS = {
-    "title": "Who you are, in a few words.",
-    "description": "Who you are and what you value in an answer: the judge is told this.",
-    "topics": "What you ask about: prompts are written on these. Not needed with --prompts mine.txt.",
-}
-_OPTIONAL = """
-# Only the embedded model needs these two, and makes them up where they are missing:
-# how you would answer yourself, and how your requests begin.
-# answerer = "You are a gardener. You answer with plants, dates and quantities."
-# asks = ["How do I", "When should I", "What is wrong with"]
-"""
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -59,7 +38,7 @@ class _Described(BaseModel):
     asks: list[Text] = []
 
 
-def find(asked: str | None, cache_dir: Path, results_dir: Path, *, topics_needed: bool) -> dict[str, Persona]:
+def find(asked: str | None, results_dir: Path, *, topics_needed: bool) -> dict[str, Persona]:
     """The personas that ``--persona`` asks for, by name: one, all of config.py, or the one that a file describes.
 
     ``topics_needed``: prompts are to be written. Raises UsageError naming what is wrong, also a missing field.
@@ -75,19 +54,19 @@ def find(asked: str | None, cache_dir: Path, results_dir: Path, *, topics_needed
         guess = f"Did you mean {near[0]}? " if near else ""
         raise UsageError(
             f"--persona {asked!r} is not known. {guess}There are {', '.join(config.PERSONAS)} and all, and a file that "
-            "describes a person: --write_persona me.toml writes an example."
+            "describes a person, such as persona.example.toml."
         )
-    return {name_of(path, cache_dir, results_dir): _checked(_values(path), str(path), topics_needed)}
+    return {name_of(path, results_dir): _checked(_values(path), str(path), topics_needed)}
 
 
-def name_of(path: Path, cache_dir: Path, results_dir: Path) -> str:
+def name_of(path: Path, results_dir: Path) -> str:
     """What a person's files are named after: the stem, in characters that any disk takes. Raises UsageError where that
     is taken: results and what was learned would be replaced."""
     name = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:100] or "me"
     taken = ""
     if name.lower() in (*config.PERSONAS, "all"):
         taken = f"{name} is a persona of config.py"
-    elif earlier.kind(name, cache_dir, results_dir) == earlier.VOTES:
+    elif earlier_backend(name, results_dir) == "votes":
         taken = f"{name} is an earlier run on votes"
     if taken:
         raise UsageError(
@@ -97,11 +76,20 @@ def name_of(path: Path, cache_dir: Path, results_dir: Path) -> str:
     return name
 
 
+def earlier_backend(name: str, results_dir: Path) -> str | None:
+    """The backend of an earlier run of this name, by its results (``votes``: people's); None where there was none."""
+    try:
+        text = (results_dir / config.RESULTS_FILE.format(name=name)).read_text(encoding="utf-8")
+        return str(json.loads(text)["backend"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, or of no use to anyone
+        return None
+
+
 def _values(path: Path) -> Mapping[str, Any]:
     data = None if path.is_dir() else read(path)
     if data is None:
         shown = shlex.quote(str(path))
-        raise UsageError(f"--persona {path}: there is no such file. --write_persona {shown} writes an example to edit.")
+        raise UsageError(f"--persona {path}: there is no such file. To begin: cp persona.example.toml {shown}")
     try:
         text = data.decode("utf-8-sig")
         values = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
@@ -142,26 +130,3 @@ def _complaint(error: Any) -> str:
     field = ".".join(str(part + 1 if isinstance(part, int) else part) for part in error["loc"])
     known = {"missing": "is missing", "extra_forbidden": "is unknown", "string_too_short": "is empty"}
     return f"{field} {known.get(error['type'], 'is wrong: ' + error['msg'].lower())}"
-
-
-# ── An example ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def write_example(path: Path, cache_dir: Path, results_dir: Path) -> int:
-    """Write an example of a person's file. Raises UsageError rather than replace a file."""
-    if path.suffix.lower() not in ENDINGS:
-        raise UsageError(f"--write_persona {path}: a person's file ends in .toml or .json, for instance me.toml")
-    name_of(path, cache_dir, results_dir)
-    if path.exists():
-        raise UsageError(f"--write_persona {path}: it is there already and was left as it is. Choose another name.")
-    if path.suffix.lower() == ".json":
-        text = json.dumps(EXAMPLE, indent=2) + "\n"
-    else:  # a JSON text or list of texts is TOML too
-        text = "".join(f"# {_REMARKS[key]}\n{key} = {json.dumps(value)}\n" for key, value in EXAMPLE.items())
-        text += _OPTIONAL
-    write_atomically(path, text)
-    shown = shlex.quote(str(path))
-    print(f"{path} is an example: edit it, then")
-    print(f"  python main.py --persona {shown}                       prompts are written on its topics")
-    print(f"  python main.py --persona {shown} --prompts mine.txt    your own prompts, one a line")
-    return 0

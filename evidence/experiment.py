@@ -1,19 +1,24 @@
-"""The experiment on one persona's data: what trains and what tests, the systems and their rivals, what they show."""
+"""The experiment on one persona's data: the split, the systems and their rivals, and everything measured of them.
+
+plan = design(data, job.params)                         # what trains and what tests
+features = read_texts(job, data, clock)                 # the frozen base reads each text once
+systems = make_systems(job, data, features)             # A, B, C and what they must beat
+document = measure(job, data, plan, systems, clock)
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import config
 import evaluation
 from base.features import Features, compute_features
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import MissingError
-from core.findings import Answer, Findings, Run
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference, Rating
 from data_generation import Data
@@ -21,10 +26,20 @@ from elo_system import EloSystem
 from evaluation import Metrics
 from evidence import curves, hypotheses
 from evidence.ablation import ablation_table
-from evidence.baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking
+from evidence.baselines import (
+    BaseReward,
+    BradleyTerry,
+    GlobalElo,
+    LongestResponse,
+    RandomRanking,
+    estimated_ratings,
+)
+from evidence.document import Compared, Document, Measured, make_document, training_history
 from evidence.intervals import prompts_needed, winner
 from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
+from evidence.leaderboard import who_is_best
 from reward_model import RewardModel
+from stages.tasks import Job
 
 EXAMPLES = 3  # test prompts shown with all their responses
 
@@ -99,6 +114,9 @@ class Systems:
     reward: RewardModel
     combined: Combined
     baselines: tuple[Ranker, ...]
+    features: Features
+    ratings: Mapping[str, Rating]
+    """Every contestant's global rating."""
 
     @property
     def contenders(self) -> tuple[Ranker, ...]:
@@ -110,64 +128,62 @@ class Systems:
         return *self.contenders, *self.baselines
 
 
-def make_systems(
-    data: Data,
-    features: Features,
-    ratings: Mapping[str, Rating],
-    params: ExperimentConfig,
-    device: str,
-) -> Systems:
+def read_texts(job: Job, data: Data, clock: Clock) -> Features:
+    """Each text through the frozen base, once ever."""
+    with clock.stage("features"):
+        return compute_features(
+            job.base_model,
+            data.prompts,
+            data.responses,
+            cache_dir=job.cache_dir,
+            name=job.name,
+            device=job.device,
+            ray=job.ray,
+        )
+
+
+def make_systems(job: Job, data: Data, features: Features) -> Systems:
     """All systems as they are before any preference."""
+    ratings, params = job.ratings or estimated_ratings(data.readers, list(job.contestants)), job.params
     elo = {model: rating.elo for model, rating in ratings.items()}
+    baselines = (
+        GlobalElo(elo),
+        BaseReward.of(features),
+        BradleyTerry(list(elo)),
+        LongestResponse.of(data.responses),
+        RandomRanking(list(elo), params.random_seed),
+    )
     return Systems(
         EloSystem(elo, params.elo_k, params.random_seed),
-        RewardModel(features, elo, params, device),
+        RewardModel(features, elo, params, heads_device(job, features)),
         Combined(features, elo, params),
-        (
-            GlobalElo(elo),
-            BaseReward.of(features),
-            BradleyTerry(list(elo)),
-            LongestResponse.of(data.responses),
-            RandomRanking(list(elo), params.random_seed),
-        ),
+        baselines,
+        features,
+        ratings,
     )
 
 
-def fit(systems: Systems, plan: Design, clock: Clock) -> Systems:
-    """All systems trained on the documented split."""
-    with clock.stage("training"):
-        for ranker in systems.every:
-            ranker.fit(plan.training.preferences, prompt_ids=plan.train_ids)
-    return systems
-
-
-def fit_all(systems: Systems, plan: Design) -> Systems:
-    """The contenders as they are kept for later: trained on every prompt."""
-    for ranker in systems.contenders:
-        ranker.fit(plan.preferences)
-    return systems
+def heads_device(job: Job, features: Features) -> str:
+    """Where heads are trained: on the processor where the base had to read there, for then the GPU is full or gone."""
+    return "cpu" if features.device == "cpu" else job.device
 
 
 # ── What they show ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def evaluate(
-    systems: Systems,
-    data: Data,
-    plan: Design,
-    params: ExperimentConfig,
-    clock: Clock,
-    answer: Answer,
-    *,
-    judge: str | None = None,
-    own: Sequence[Preference] = (),
-) -> Findings:
-    """Measure everything else than who is best: the documented split, the cross-validation, H1 and H2.
+def measure(
+    job: Job, data: Data, plan: Design, systems: Systems, clock: Clock, own: Sequence[Preference] = ()
+) -> Document:
+    """Who is best, the documented split, the cross-validation, H1 and H2: the results document.
 
-    ``systems``: as fitted on the documented split; ``judge``: the contestant who also judges, where there is one;
-    ``own``: a person's votes on the same responses.
+    ``own``: a person's own votes on the same responses. Trains the systems; they end up fitted on the documented split.
     """
+    params = job.params
+    parameters = {model: said for model, (_, said) in job.sizes.items() if said}
+    answer = who_is_best(data, systems.ratings, parameters, params)
     with clock.stage("training"):
+        for ranker in systems.every:
+            ranker.fit(plan.training.preferences, prompt_ids=plan.train_ids)
         final = {r.name: evaluation.evaluate(r, plan.test_truths).mean.as_dict() for r in systems.every}
         points = curves.learning_curve(systems.contenders, plan, params)
     with clock.stage("cross_validation"):
@@ -175,10 +191,37 @@ def evaluate(
     with clock.stage("hypotheses"):
         learned = {system.name: curves.cross_validated(system, plan, params) for system in systems.contenders}
         tested = curves.put_to_test(systems, learned, plan, params)
-    table = hypotheses.cross_validated(crossed, plan.folds)
-    gains = hypotheses.improvement(crossed, plan.folds, params.random_seed)
+    rows = ablation(job, data, plan, systems, clock) if job.ablate else []
+    measured: Measured = {
+        "main_metric": "kendall_tau",
+        "counts": counts(data, plan),
+        "judge_quality": judge_figures(data, plan, job.judging_contestant, own),
+        "final": final,
+        **compared(crossed, plan, params),
+        "learning_curve": points,
+        "curves": {
+            "points": list(learned["elo_offset"].counts),
+            "trained_once": not params.incremental,
+            **{name: curves.bands(curve, plan.folds) for name, curve in learned.items()},
+        },
+        "hypotheses": tested,
+        "per_prompt": per_prompt(crossed, plan.folds, data),
+        "examples": examples(systems, data, plan),
+        "people": None,
+        "training_history": training_history(systems.reward.history),
+        "ablation": rows,
+        "timings_s": clock.seconds,
+    }
+    return make_document(job, systems.features, list(systems.ratings.values()), answer, measured)
+
+
+def compared(crossed: Mapping[str, Mapping[str, Metrics]], plan: Design, params: ExperimentConfig) -> Compared:
+    """The systems against each other, every prompt a test prompt once: figures, winner and verdict."""
+    folds, seed = plan.folds, params.random_seed
+    table = hypotheses.cross_validated(crossed, folds)
+    gains = hypotheses.improvement(crossed, folds, seed)
     over = {
-        rival: hypotheses.improvement(crossed, plan.folds, params.random_seed, better="combined", worse=rival)
+        rival: hypotheses.improvement(crossed, folds, seed, better="combined", worse=rival)
         for rival in ("elo_offset", "reward_model")
     }
     taken, beaten = hypotheses.recommended(
@@ -187,35 +230,20 @@ def evaluate(
     )
     tau = gains["kendall_tau"]
     inflation = 1.0 + params.folds / (params.folds - 1.0)
-    return Findings(
-        main_metric="kendall_tau",
-        counts=counts(data, plan),
-        judge_quality=judge_figures(data, plan, judge, own),
-        final=final,
-        cross_validated=table,
-        answer=answer,
-        improvement=hypotheses.improvement_json(gains),
-        winner=winner(tau),
-        comparisons={f"combined-{rival}": hypotheses.improvement_json(found) for rival, found in over.items()},
-        recommended=taken,
-        better_than=beaten,
-        stronger_baselines=tuple(hypotheses.stronger_baselines(crossed, plan.folds, params.random_seed)),
-        prompts_needed=prompts_needed(tau.difference, tau.sd, inflation=inflation) if tau else None,
-        learning_curve=points,
-        curves={
-            "points": list(learned["elo_offset"].counts),
-            "trained_once": not params.incremental,
-            **{name: curves.bands(curve, plan.folds) for name, curve in learned.items()},
+    return {
+        "cross_validated": table,
+        "improvement": hypotheses.improvement_json(gains),
+        "winner": winner(tau),
+        "recommended": taken,
+        "comparisons": {f"combined-{rival}": hypotheses.improvement_json(found) for rival, found in over.items()},
+        "verdict": {
+            "sentence": "",
+            "better_than": list(beaten),
+            "prompts_needed": prompts_needed(tau.difference, tau.sd, inflation=inflation) if tau else None,
+            "stronger_baselines": hypotheses.stronger_baselines(crossed, folds, seed),
+            "warnings": [],
         },
-        hypotheses=tested,
-        per_prompt=per_prompt(crossed, plan.folds, data),
-        training_history={
-            "preference_loss": [epoch.preference for epoch in systems.reward.history],
-            "regularization_loss": [epoch.regularization for epoch in systems.reward.history],
-        },
-        examples=examples(systems, data, plan),
-        timings_s=clock.seconds,
-    )
+    }
 
 
 def counts(data: Data, plan: Design) -> dict[str, Any]:
@@ -295,35 +323,17 @@ def examples(systems: Systems, data: Data, plan: Design) -> list[dict[str, Any]]
     return shown
 
 
-def ablated(
-    findings: Findings,
-    data: Data,
-    features: Features,
-    ratings: Mapping[str, Rating],
-    plan: Design,
-    params: ExperimentConfig,
-    clock: Clock,
-    device: str,
-) -> Findings:
-    """The findings with the table of baselines and ablations, on the same folds and draws as the main result."""
-    elo = {model: rating.elo for model, rating in ratings.items()}
+def ablation(job: Job, data: Data, plan: Design, systems: Systems, clock: Clock) -> list[dict[str, Any]]:
+    """The table of baselines and ablations, on the same folds and draws as the main result."""
+    elo = {model: rating.elo for model, rating in systems.ratings.items()}
+    device = heads_device(job, systems.features)
     with clock.stage("ablation"):
-        rows = ablation_table(data, plan.preferences, plan.truths, features, elo, params, plan.folds, device)
-    return dataclasses.replace(findings, ablation=rows)
-
-
-# ── What was run ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def read_texts(data: Data, run: Run, name: str, clock: Clock) -> Features:
-    """Each text through the frozen base, once ever."""
-    with clock.stage("features"):
-        return compute_features(
-            run.bases,
-            data.prompts,
-            data.responses,
-            cache_dir=run.cache_dir,
-            name=name,
-            device=run.device,
-            reader=run.cluster.reader if run.cluster else None,
+        return ablation_table(
+            data, plan.preferences, plan.truths, systems.features, elo, job.params, plan.folds, device
         )
+
+
+def keep_for_readers(systems: Systems, plan: Design, job: Job) -> None:
+    """Train A and B on every prompt and write them down, for people who look: no run reads them again."""
+    systems.elo.fit(plan.preferences).save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
+    systems.reward.fit(plan.preferences).save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))

@@ -14,10 +14,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from core.findings import Answer
 from elo_system import SCALE
 from evidence.intervals import ALPHA, Interval, mean_interval, paired_p_value, prompts_needed
-from evidence.leaderboard import SAME, Facts, Standings, answer, in_order, leading_shares, surely_better
+from evidence.leaderboard import SAME, Answer, Facts, Standings, answer, in_order, leading_shares, surely_better
 from evidence.traits import likings
 from people.ballots import Array, Ballots, Crowd, strengths
 from people.votes import Votes

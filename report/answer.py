@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.findings import About, Findings
 from core.text import plain
 from report.words import MISSING, SYSTEMS, Document, is_number, number, people
 
@@ -15,33 +14,35 @@ CHANCE = {"kendall_tau": 0.0, "ranking_accuracy": 0.5}
 Row = Mapping[str, Any]
 
 
-def sentence(findings: Findings) -> str:
+def sentence(document: Document) -> str:
     """Which model is best, in one sentence."""
-    found = findings.answer
-    whose = "your" if findings.counts.get("users", 1) == 1 else "these people's"
-    if found.best is None:
-        tied = "every vote is a tie" if findings.counts.get("decided_votes") == 0 else ""
+    found, counts = document["answer"], document["counts"]
+    best, unlikely = found["best"], found["unlikely"]
+    whose = "your" if counts.get("users", 1) == 1 else "these people's"
+    if best is None:
+        tied = "every vote is a tie" if counts.get("decided_votes") == 0 else ""
         why = tied or "no model is surely better than another"
-        return f"Nothing is known yet: {'; '.join(filter(None, [why, _more(found.more_prompts, found.more_people)]))}."
-    first = [found.best, *found.tied_with]
-    rates = {row["model"]: row for row in found.leaderboard}
+        more = _more(found["more_prompts"], found["more_people"])
+        return f"Nothing is known yet: {'; '.join(filter(None, [why, more]))}."
+    first = [best, *found["tied_with"]]
+    rates = {row["model"]: row for row in document["leaderboard"]}
     if len(first) == 1:
-        wins = share(rates[found.best]["win_rate"]["mean"])
-        return f"{plain(found.best)} is {whose} best model: it wins {wins} of its comparisons; the others are behind."
-    leads = [model for model in first if model not in found.unlikely]
+        wins = share(rates[best]["win_rate"]["mean"])
+        return f"{plain(best)} is {whose} best model: it wins {wins} of its comparisons; the others are behind."
+    leads = [model for model in first if model not in unlikely]
     ahead = listed([share(rates[model]["p_best"]) for model in leads], "and")
     likely = ("very likely " if rates[leads[0]]["p_best"] >= VERY_LIKELY else "probably ") if len(leads) == 1 else ""
-    rest = [f"{listed(found.unlikely, 'and')} can't be ruled out"] if found.unlikely else []
+    rest = [f"{listed(unlikely, 'and')} can't be ruled out"] if unlikely else []
     out = len(rates) - len(first)
     rest += ["the others are out" if out > 1 else "the other one is out"]
     return f"{listed(leads, 'or')} is {likely}{whose} best model (ahead in {ahead} of draws); {'; '.join(rest)}."
 
 
-def whose(about: About, findings: Findings) -> str:
+def whose(document: Document) -> str:
     """Whose preferences the answer is about."""
-    counts = findings.counts
-    if findings.people is None:
-        played = f"the persona {plain(about.persona)}, played by the judge {plain(about.judge)}"
+    counts = document["counts"]
+    if document["people"] is None:
+        played = f"the persona {plain(document['persona'])}, played by the judge {plain(document['judge'])}"
         return f"“You” means {played}: no person was asked."
     by = "your own" if counts["users"] == 1 else f"{people(counts['users'])}'s"
     return f"From {by} {counts['votes']:,} votes on {counts['prompts']} prompts."

@@ -6,11 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from core.findings import Findings
 from core.text import plain
 
 Document = Mapping[str, Any]
-"""The results document as ``results.document`` makes it: every top-level key is there."""
+"""The results document as ``evidence.document`` makes it: every top-level key is there."""
 
 MISSING = "–"
 SYSTEMS = {
@@ -156,31 +155,31 @@ def rating(model: Mapping[str, Any]) -> str:
 # ── The verdict ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def verdict(findings: Findings) -> str:
+def verdict(document: Document) -> str:
     """Which system ranks better, in a sentence."""
-    if findings.people is None:
-        return PERSONA_VERDICTS[findings.winner]
-    if findings.cross_validated["elo_offset"][findings.main_metric]["mean"] is None:
+    if document["people"] is None:
+        return PERSONA_VERDICTS[document["winner"]]
+    if document["cross_validated"]["elo_offset"][document["main_metric"]]["mean"] is None:
         return "No vote was decided: there is nothing to predict."
-    return VOTES_VERDICTS[findings.winner]
+    return VOTES_VERDICTS[document["winner"]]
 
 
-def warnings(findings: Findings) -> list[str]:
-    """What puts the verdict in doubt."""
+def warnings(document: Document, stronger_baselines: Sequence[str]) -> list[str]:
+    """Doubts about the verdict; ``stronger_baselines`` beat both systems in the main metric."""
     said = []
-    if findings.stronger_baselines:
-        names = ", ".join(SYSTEMS[system] for system in findings.stronger_baselines)
-        if findings.people is None:
+    if stronger_baselines:
+        names = ", ".join(SYSTEMS[system] for system in stronger_baselines)
+        if document["people"] is None:
             said.append(f"A baseline ranks significantly better than both systems: {names}.")
         else:
             said.append(f"A baseline predicts significantly more votes than both systems: {names}.")
-    global_tau = findings.cross_validated["global_elo"]["kendall_tau"]["ci95"]
-    if findings.people is None and global_tau and global_tau[1] < 0.0:
+    global_tau = document["cross_validated"]["global_elo"]["kendall_tau"]["ci95"]
+    if document["people"] is None and global_tau and global_tau[1] < 0.0:
         said.append(
             "The global Elo orders these contestants worse than chance: the Elo offset starts from it, and H2 has a "
             "weak rival."
         )
-    if gone := left_out(findings.counts):
+    if gone := left_out(document["counts"]):
         said.append(f"Left out, since no usable answer could be had: {gone}.")
     return said
 

@@ -1,4 +1,4 @@
-"""Results documents as runs write them, made by ``results.document``: the tests' samples have the real shape."""
+"""Results documents as runs write them, made by ``evidence.document``: the tests' samples have the real shape."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import math
 from pathlib import Path
 from typing import Any
 
-from config import ExperimentConfig
-from core.findings import About, Answer, Findings, Run
+import numpy as np
+
+from base.features import Features
+from cli.job import Nobody
+from config import Contestant, ExperimentConfig, Persona
 from core.records import Rating
-from evidence.pooled import pooled
-from report.results import document
+from evidence.document import Measured, make_document
+from evidence.leaderboard import Answer
+from evidence.pooled import together
+from llm.embedded import EmbeddedModel
+from stages.tasks import Job
 
 # Typical size of each system's τ; the other metrics follow from it.
 TAUS = {
@@ -36,15 +42,15 @@ UNKNOWN = {"difference": None, "ci95": None, "p_value": None}
 
 def persona(*, incremental: bool = True, prompts: int = 25) -> dict[str, Any]:
     """A persona's results with all that can be in them."""
-    return document(about(incremental), findings(incremental, prompts))
+    return dict(make_document(job(incremental), FEATURES, RATINGS, ANSWER, measured(incremental, prompts)))
 
 
 def votes(*, decided: bool = True) -> dict[str, Any]:
     """Results of several people's votes: only the ranking accuracy is known, and not even that where none decided."""
-    found, known = findings(), "ranking_accuracy" if decided else ""
-    nowhere, points = {"mean": None, "ci95": None}, found.curves["points"]
-    shared = dict.fromkeys(("shared_reward", "shared_combined"), found.cross_validated["bradley_terry"])
-    systems = {**found.cross_validated, **shared}
+    found, known = measured(), "ranking_accuracy" if decided else ""
+    nowhere, points = {"mean": None, "ci95": None}, found["curves"]["points"]
+    shared = dict.fromkeys(("shared_reward", "shared_combined"), found["cross_validated"]["bradley_terry"])
+    systems = {**found["cross_validated"], **shared}
     crossed = {s: {m: cells[m] if m == known else nowhere for m in METRICS} for s, cells in systems.items()}
     gain = {"difference": 0.08, "ci95": [-0.02, 0.18], "p_value": 0.11} if decided else UNKNOWN
     level = {part: [0.6 if decided else None] * len(points) for part in ("mean", "lo", "hi")}
@@ -53,21 +59,20 @@ def votes(*, decided: bool = True) -> dict[str, Any]:
     starts = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined": "shared_combined"}
     untested = {"verdict": "not tested", "reason": "Even the global ratings are learned from votes."}
     person = {"votes": 40, "decided_votes": 30, **dict.fromkeys(crossed, 0.5 if decided else None)}
-    changed = dataclasses.replace(
-        found,
-        main_metric="ranking_accuracy",
-        counts={**found.counts, "users": 12, "votes": 480, "decided_votes": 360},
-        judge_quality={"longer_response_rate": 0.53},
-        final={s: {m: cells[m]["mean"] for m in METRICS} for s, cells in crossed.items()},
-        cross_validated=crossed,
-        improvement={m: gain if m == known else UNKNOWN for m in METRICS},
-        winner="none",
-        better_than=(),
-        comparisons={pair: {m: gain if m == known else UNKNOWN for m in METRICS} for pair in COMPARISONS},
-        prompts_needed=None,
-        learning_curve=_points(points, curves),
-        curves={"points": points, "trained_once": False, **curves},
-        hypotheses={
+    changed: Measured = {
+        **found,
+        "main_metric": "ranking_accuracy",
+        "counts": {**found["counts"], "users": 12, "votes": 480, "decided_votes": 360},
+        "judge_quality": {"longer_response_rate": 0.53},
+        "final": {s: {m: cells[m]["mean"] for m in METRICS} for s, cells in crossed.items()},
+        "cross_validated": crossed,
+        "improvement": {m: gain if m == known else UNKNOWN for m in METRICS},
+        "winner": "none",
+        "comparisons": {pair: {m: gain if m == known else UNKNOWN for m in METRICS} for pair in COMPARISONS},
+        "verdict": {**found["verdict"], "better_than": [], "prompts_needed": None},
+        "learning_curve": _points(points, curves),
+        "curves": {"points": points, "trained_once": False, **curves},
+        "hypotheses": {
             "sample_efficiency": tested | {"reward_model_final": 0.69, "from_flat": tested},
             "generalization": untested,
             "combined": {
@@ -75,10 +80,12 @@ def votes(*, decided: bool = True) -> dict[str, Any]:
                 "generalization": untested,
             },
         },
-        per_prompt=[row | {s: {"ranking_accuracy": 0.5} for s in CONTENDERS} for row in found.per_prompt * decided],
-        examples=[],
-        ablation=[],
-        people={
+        "per_prompt": [{**row, **{s: {"ranking_accuracy": 0.5} for s in CONTENDERS}} for row in found["per_prompt"]]
+        if decided
+        else [],
+        "examples": [],
+        "ablation": [],
+        "people": {
             "personal_gain": {system: gain | {"over": start} for system, start in starts.items()},
             "by_person": [{"user": f"person {i}", **person} for i in range(12)],
             "strengths": [],
@@ -87,23 +94,15 @@ def votes(*, decided: bool = True) -> dict[str, Any]:
                 "others_majority": {"share": 0.791, "votes": 949},
             },
         },
-    )
-    crowd = dataclasses.replace(about(), persona="votes", backend="votes", judge="the people themselves")
-    return document(crowd, changed)
+    }
+    crowd = dataclasses.replace(job(), name="votes", llm=Nobody(), judge="the people themselves")
+    return dict(make_document(crowd, FEATURES, RATINGS, ANSWER, changed))
 
 
 def personas() -> dict[str, Any]:
     """What ``--persona all`` hands to the figure and the table."""
     names = ("coder", "academic", "creative_writer", "student", "analyst")
-    documents = {name: persona(prompts=5) | {"persona": name} for name in names}
-    return {
-        "backend": "embedded",
-        "personas": documents,
-        "pooled": pooled(documents, 0),
-        "similarity": {a: {b: 1.0 if a == b else (len(a) + len(b)) / 20 - 0.8 for b in names} for a in names},
-        "label": LABEL,
-        "judge": "SmolLM2-135M-Instruct",
-    }
+    return together({name: persona(prompts=5) | {"persona": name} for name in names}, job())
 
 
 def hostile() -> dict[str, Any]:
@@ -133,26 +132,26 @@ def many_models() -> dict[str, Any]:
     return changed
 
 
-def about(incremental: bool = True) -> About:
+def job(incremental: bool = True) -> Job:
     """An embedded run with a rated, a proxy-rated and an unrated contestant."""
-    command = "python main.py --persona coder --incremental"
-    notes = ("The base is no reward model: its score is 0.",)
-    models = [Rating(name, 1000.0 + 7 * i, "estimated, no Arena rating") for i, name in enumerate(MODELS)]
-    models[4] = Rating(MODELS[4], 1320.0, "Chatbot Arena 2025-08-04", "Qwen3-30B-A3B", "qwen3:8b", proxy=True)
-    models[5] = Rating(MODELS[5], None, "none: starts at the mean of the others")
-    return About(
-        persona="coder",
-        backend="embedded",
-        judge="SmolLM2-135M-Instruct",
-        run=Run("SmolLM2-135M-Instruct", "auto", "cpu", LABEL, command, Path("cache"), Path("results"), notes, ask=ASK),
-        params=ExperimentConfig(incremental=incremental),
-        base_is_reward_model=False,
-        models=tuple(models),
-    )
+    contestants = dict.fromkeys(MODELS, Contestant(None, None, None))
+    contestants[MODELS[4]] = Contestant("Qwen3-30B-A3B", 1320.0, "qwen3:8b", proxy=True)
+    return Job(
+        "coder", Persona(), contestants, "SmolLM2-135M-Instruct", EmbeddedModel(),
+        ExperimentConfig(incremental=incremental), Path("cache"), label=LABEL, ask=ASK,
+        command="python main.py --persona coder --incremental", notes=("The base is no reward model: its score is 0.",),
+    )  # fmt: skip
 
 
-def findings(incremental: bool = True, prompts: int = 25) -> Findings:
-    """What a run on a persona measures."""
+NOTHING = np.zeros((0, 1), np.float32)
+FEATURES = Features({}, NOTHING, NOTHING, NOTHING[:, 0], False, "SmolLM2-135M-Instruct", "cpu")
+RATINGS = [Rating(name, 1000.0 + 7 * i, "estimated, no Arena rating") for i, name in enumerate(MODELS)]
+RATINGS[4] = Rating(MODELS[4], 1320.0, "Chatbot Arena 2025-08-04", "Qwen3-30B-A3B", "qwen3:8b", proxy=True)
+RATINGS[5] = Rating(MODELS[5], None, "none: starts at the mean of the others")
+
+
+def measured(incremental: bool = True, prompts: int = 25) -> Measured:
+    """All that a run on a persona measures."""
     test = prompts // 5
     preferences = 15 * (prompts - test)
     uses = list(range(0, preferences + 1, 5))
@@ -162,38 +161,39 @@ def findings(incremental: bool = True, prompts: int = 25) -> Findings:
         "combined": TAUS["global_elo" if incremental else "combined"],
     }
     curves = {s: _curve(uses, starts[s], TAUS[s]) for s in CONTENDERS}
-    return Findings(
-        main_metric="kendall_tau",
-        counts={
+    return {
+        "main_metric": "kendall_tau",
+        "counts": {
             "prompts": prompts, "train_prompts": prompts - test, "test_prompts": test, "preferences": preferences,
             "ties": 21, "ground_truth_rankings": test, "judge_calls": 0,
         },
-        judge_quality={"flip_rate": None, "longer_response_rate": 0.53, "consistency": 0.9, "noise_ceiling": 0.81},
-        final={system: _metrics(tau - 0.05) for system, tau in TAUS.items()},
-        cross_validated={system: _estimates(tau) for system, tau in TAUS.items()},
-        answer=_answer(),
-        improvement={m: _gain(0.16) for m in METRICS},
-        winner="reward_model",
-        comparisons={pair: {m: _gain(gain) for m in METRICS} for pair, gain in COMPARISONS.items()},
-        recommended="combined",
-        better_than=("elo_offset",),
-        stronger_baselines=(),
-        prompts_needed=18,
-        learning_curve=_points(uses, curves),
-        curves={"points": uses, "trained_once": not incremental, **curves},
-        hypotheses=_hypotheses(incremental),
-        per_prompt=[_prompt(i) for i in range(prompts)],
-        training_history={
+        "judge_quality": {"flip_rate": None, "longer_response_rate": 0.53, "consistency": 0.9, "noise_ceiling": 0.81},
+        "final": {system: _metrics(tau - 0.05) for system, tau in TAUS.items()},
+        "cross_validated": {system: _estimates(tau) for system, tau in TAUS.items()},
+        "improvement": {m: _gain(0.16) for m in METRICS},
+        "winner": "reward_model",
+        "recommended": "combined",
+        "comparisons": {pair: {m: _gain(gain) for m in METRICS} for pair, gain in COMPARISONS.items()},
+        "verdict": {
+            "sentence": "", "better_than": ["elo_offset"], "prompts_needed": 18, "stronger_baselines": [],
+            "warnings": [],
+        },
+        "learning_curve": _points(uses, curves),
+        "curves": {"points": uses, "trained_once": not incremental, **curves},
+        "hypotheses": _hypotheses(incremental),
+        "per_prompt": [_prompt(i) for i in range(prompts)],
+        "examples": [_example(shift, prompt) for shift, prompt in enumerate(TOPICS[:3])],
+        "people": None,
+        "training_history": {
             "preference_loss": [0.69 - 0.025 * i + 0.001 * i * i for i in range(10)],
             "regularization_loss": [0.69 - 0.006 * i for i in range(10)],
         },
-        examples=[_example(shift, prompt) for shift, prompt in enumerate(TOPICS[:3])],
-        ablation=[
+        "ablation": [
             {"name": "Reward model, λ = 0.1", **_estimates(0.57)},
             {"name": "Reward model, linear head", **_estimates(0.49), "difference": _gain(-0.08)},
         ],
-        timings_s={"prompts": 0.1, "features": 31.5, "training": 12.25},
-    )  # fmt: skip
+        "timings_s": {"prompts": 0.1, "features": 31.5, "training": 12.25},
+    }  # fmt: skip
 
 
 def _answer() -> Answer:
@@ -223,6 +223,9 @@ def _answer() -> Answer:
     }  # fmt: skip
     code = shorter | {"trait": "code", "likes": "code", "weight": 1.25, "unit": "a block of code"}
     return Answer(MODELS[0], (MODELS[1],), (), 40, None, rows, [shorter, code])
+
+
+ANSWER = _answer()
 
 
 def _metrics(tau: float) -> dict[str, float]:
