@@ -1,6 +1,6 @@
 """The figures and hashes that a change which moves nothing leaves as they are.
 
-python tests/golden_figures.py FOLDER [TOLERANCE]    compare every evaluation_results_P.json in FOLDER with the golden ones
+python tests/golden_figures.py FOLDER [TOLERANCE]    compare every results file in FOLDER with the golden ones
 python tests/golden_figures.py --write FOLDER MODE   make them the golden ones (MODE: once or incremental)
 """
 

@@ -21,7 +21,7 @@ from data_generation import make_data
 from llm.embedded import EmbeddedModel
 from stages.tasks import Job
 
-# Processors round differently: a near tie in a ranking may turn, and a mean over five test prompts moves by a few hundredths.
+# Processors round differently: a near tie may turn, and a mean over five test prompts moves by a few hundredths.
 ROUNDING = 0.05
 
 
