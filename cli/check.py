@@ -278,8 +278,6 @@ def call_lines(jobs: Sequence[Job], costs: Sequence[Costs]) -> Iterator[str]:
 def _cached(job: Job) -> str:
     kept = []
     for stage in ("prompts", "responses", "preferences", "ground_truth"):
-        file = STAGE_FILES[stage].format(name=job.name)
-        items = read_items(job.cache_dir / file, job.samples_dir and job.samples_dir / file)
-        kept.append(f"{len(items)} {stage.replace('_', ' ')}")
+        kept.append(f"{len(read_items(job.path(STAGE_FILES[stage])))} {stage.replace('_', ' ')}")
     recorded = job.samples_dir and (job.samples_dir / config.RESPONSES_FILE.format(name=job.name)).exists()
     return ", ".join(kept) + (", and the recorded run" if recorded and job.llm.weighs_options else "")

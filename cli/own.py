@@ -1,22 +1,31 @@
-"""What a user brings, read once and before anything is asked: a person, prompts, answers that are there already."""
+"""Everything a user brings, read once and before anything is asked: a person, prompts, answers that are there already.
+
+python main.py --persona me.toml --prompts mine.txt       me.toml: see persona.example.toml
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import json
+import re
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli import personas
+import config
 from config import Contestant, Persona
 from core.errors import UsageError
 from core.records import Prompt, Response
-from stages.material import FEWEST_PROMPTS, Answers, read_answers, read_prompts
+from stages.own import FEWEST_PROMPTS, Answers, check_persona, read_answers, read_persona, read_prompts
+
+PERSONA_ENDINGS = (".toml", ".json")
 
 
 @dataclass(frozen=True)
 class Own:
-    """What was found in the files that the flags name."""
+    """The content of the files that the flags name."""
 
     personas: Mapping[str, Persona]
     """By name: all whose preferences this run learns; none with ``--preferences``."""
@@ -40,33 +49,27 @@ def read(args: Namespace) -> Own:
     answers = read_answers([Path(name) for name in args.responses]) if args.responses else None
     if args.preferences:
         return Own({}, answers=answers, notes=answers.notes if answers else ())
-    who = personas.find(args.persona, args.results_dir, topics_needed=_writes(args))
+    writes = not (args.prompts or args.responses) and args.rank is None
+    who = find_personas(args.persona, args.results_dir, topics_needed=writes)
     prompts, notes = read_prompts(Path(args.prompts)) if args.prompts else ([], ())
-    models: tuple[str, ...] = ()
-    responses: tuple[Response, ...] = ()
-    if answers is not None:
-        models = _models(args, answers)
-        answered = answers.complete(models)
-        wanted = prompts or list(answers.prompts)
-        prompts = [prompt for prompt in wanted if prompt in answered]
-        if len(prompts) < FEWEST_PROMPTS:
-            raise UsageError(
-                f"--responses: only {len(prompts)} of {len(wanted)} prompts have an answer of each of "
-                f"{', '.join(models)}; at least {FEWEST_PROMPTS} are needed. Nothing was asked. Add answers, or "
-                "choose models that answered the same prompts: --models A B"
-            )
-        notes += answers.notes
-        if len(prompts) < len(wanted):
-            notes += (f"prompts that not every model answered, left out: {len(wanted) - len(prompts)}",)
-    prompts = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)
-    if answers is not None:
-        responses = answers.responses(prompts, models)
-    return Own(who, tuple(prompts), responses, models, notes=notes)
-
-
-def _writes(args: Namespace) -> bool:
-    """True where prompts of the persona are written."""
-    return not (args.prompts or args.responses) and args.rank is None
+    if answers is None:
+        chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)
+        return Own(who, tuple(chosen), notes=notes)
+    models = _models(args, answers)
+    answered = answers.complete(models)
+    wanted = prompts or list(answers.prompts)
+    prompts = [prompt for prompt in wanted if prompt in answered]
+    if len(prompts) < FEWEST_PROMPTS:
+        raise UsageError(
+            f"--responses: only {len(prompts)} of {len(wanted)} prompts have an answer of each of "
+            f"{', '.join(models)}; at least {FEWEST_PROMPTS} are needed. Nothing was asked. Add answers, or "
+            "choose models that answered the same prompts: --models A B"
+        )
+    notes += answers.notes
+    if len(prompts) < len(wanted):
+        notes += (f"prompts that not every model answered, left out: {len(wanted) - len(prompts)}",)
+    chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)
+    return Own(who, tuple(chosen), answers.responses(chosen, models), models, notes=notes)
 
 
 def _models(args: Namespace, answers: Answers) -> tuple[str, ...]:
@@ -79,12 +82,64 @@ def _models(args: Namespace, answers: Answers) -> tuple[str, ...]:
     return chosen
 
 
-# ── Names that are taken ─────────────────────────────────────────────────────────────────────────────────
+# ── Whose preferences ────────────────────────────────────────────────────────────────────────────────────
+
+
+def find_personas(asked: str | None, results_dir: Path, *, topics_needed: bool) -> dict[str, Persona]:
+    """The personas that ``--persona`` asks for, by name: one, all of config.py, or the one that a file describes.
+
+    ``topics_needed``: prompts are to be written. Raises UsageError naming what is wrong, also a missing field.
+    """
+    asked = config.DEFAULT_PERSONA if asked is None else asked
+    found = {}
+    for name in config.PERSONAS if asked == "all" else [asked]:
+        if name in config.PERSONAS:
+            source = f"persona {name!r} in config.py"
+            found[name] = check_persona(dataclasses.asdict(config.PERSONAS[name]), source)
+        elif Path(name).suffix.lower() in PERSONA_ENDINGS:
+            source, name = name, _name_of(Path(name), results_dir)
+            found[name] = read_persona(Path(source))
+        else:
+            near = difflib.get_close_matches(name, [*config.PERSONAS, "all"], n=1)
+            guess = f"Did you mean {near[0]}? " if near else ""
+            raise UsageError(
+                f"--persona {name!r} is not known. {guess}There are {', '.join(config.PERSONAS)} and all, and a file "
+                "that describes a person: cp persona.example.toml me.toml, and edit it."
+            )
+        if topics_needed and not found[name].topics:
+            raise UsageError(f"{source} lacks topics: prompts are written on them. Add some, or give --prompts FILE.")
+    return found
+
+
+def _name_of(path: Path, results_dir: Path) -> str:
+    """The name of a person's files: the stem, in characters that any disk takes. Raises UsageError where that is taken:
+    results would be replaced."""
+    name = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:100] or "me"
+    taken = ""
+    if name.lower() in (*config.PERSONAS, "all"):
+        taken = f"{name} is a persona of config.py"
+    elif earlier_backend(name, results_dir) == "votes":
+        taken = f"{name} is an earlier run on votes"
+    if taken:
+        raise UsageError(
+            f"--persona {path}: results are named after the file, and {taken}. Nothing was changed. Rename the file, "
+            f"for instance to my_{name}{path.suffix}"
+        )
+    return name
+
+
+def earlier_backend(name: str, results_dir: Path) -> str | None:
+    """The backend of an earlier run of this name, by its results (``votes``: people's); None where there was none."""
+    try:
+        text = (results_dir / config.RESULTS_FILE.format(name=name)).read_text(encoding="utf-8")
+        return str(json.loads(text)["backend"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, or of no use to anyone
+        return None
 
 
 def refuse_votes(source: str, name: str, results_dir: Path) -> None:
     """Raises UsageError where a run on the votes in ``source`` would replace the results of a persona's."""
-    if (backend := personas.earlier_backend(name, results_dir)) and backend != "votes":
+    if (backend := earlier_backend(name, results_dir)) and backend != "votes":
         raise UsageError(
             f"--preferences {source}: results are named after the file, and {name} is an earlier run for a persona. "
             f"Nothing was changed. Rename the file, for instance to votes_{name}{Path(source).suffix}"

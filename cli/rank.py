@@ -20,7 +20,6 @@ from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Rating, Response
-from core.store import read_items
 from report.answer import beats_chance
 
 if TYPE_CHECKING:
@@ -106,9 +105,8 @@ def judged(job: Job) -> Sequence[Preference]:
 
 def all_cached_prompts(job: Job) -> Job:
     """The job with as many prompts as the cache holds, whatever number the last run was asked for."""
-    file = config.PROMPTS_FILE.format(name=job.name)
-    items = read_items(job.cache_dir / file, job.samples_dir and job.samples_dir / file)
-    numbers = [number for key, _ in items if (number := key.removeprefix(f"{job.name}-")).isdecimal()]
+    keys = [key.removeprefix(f"{job.name}-") for key, _ in job.kept(config.PROMPTS_FILE)]
+    numbers = [key for key in keys if key.isdecimal()]
     most = max([job.params.num_prompts, *map(int, numbers)])
     return replace(job, params=replace(job.params, num_prompts=most))
 

@@ -22,7 +22,7 @@ from core.records import Preference, Prompt, Response
 from people.asking import SURE, TOLD_FROM, Asking, Standing
 from people.own_votes import USER, on_these, own_votes_file, read_own_votes
 from people.votes import Votes
-from stages.material import FEWEST_PROMPTS
+from stages.own import FEWEST_PROMPTS
 
 if TYPE_CHECKING:
     from base.features import Features

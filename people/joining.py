@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import UsageError
-from stages.material import Answers, prompt_id
+from stages.own import Answers, prompt_id
 
 Rows = Mapping[int, Mapping[str, Any]]
 """Rows by their number in the file, from 1."""

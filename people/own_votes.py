@@ -9,7 +9,7 @@ from pathlib import Path
 import config
 from core.files import move, read
 from core.records import Preference, Prompt, Response
-from people.reading import read_json
+from core.tables import read_rows
 from people.votes import Votes, to_votes
 
 USER = "me"  # the name under which own votes are kept
@@ -37,7 +37,7 @@ def read_own_votes(path: Path) -> Votes | None:
     """
     if not path.exists():
         return None
-    rows, bad = read_json(path)
+    rows, bad = read_rows(path)
     torn = len(bad) == 1 and not path.read_bytes().endswith(b"\n")
     if len(rows) == 0 and (not bad or torn):
         return None

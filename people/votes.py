@@ -22,7 +22,7 @@ from people import exports
 from people.export_rows import Export
 from people.joining import joined
 from people.reading import BadRows, Rows, as_text, read_source
-from stages.material import Answers
+from stages.own import Answers
 
 VOTE_COLUMNS = ("user", "prompt_id", "prompt", "model_a", "response_a", "model_b", "response_b", "outcome")
 SCORE_COLUMNS = ("user", "prompt_id", "prompt", "model", "response", "score")
