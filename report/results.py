@@ -17,7 +17,7 @@ LIBRARIES = ("torch", "transformers", "datasets", "ollama", "openai", "scipy", "
 
 def document(about: About, findings: Findings) -> dict[str, Any]:
     """Everything that is written, printed and drawn, ready for JSON."""
-    return {
+    made: dict[str, Any] = {
         "schema_version": config.SCHEMA_VERSION,
         "persona": about.persona,
         "backend": about.backend,
@@ -48,13 +48,11 @@ def document(about: About, findings: Findings) -> dict[str, Any]:
         "counts": findings.counts,
         "judge_quality": findings.judge_quality,
         "answer": {
-            "sentence": answer.sentence(findings),
             "best": findings.answer.best,
             "tied_with": list(findings.answer.tied_with),
             "unlikely": list(findings.answer.unlikely),
             "more_prompts": findings.answer.more_prompts,
             "more_people": findings.answer.more_people,
-            "whose": answer.whose(about, findings),
             "ask": about.run.ask,
         },
         "leaderboard": findings.answer.leaderboard,
@@ -66,10 +64,8 @@ def document(about: About, findings: Findings) -> dict[str, Any]:
         "recommended": findings.recommended,
         "comparisons": findings.comparisons,
         "verdict": {
-            "sentence": words.verdict(findings),
             "better_than": list(findings.better_than),
             "prompts_needed": findings.prompts_needed,
-            "warnings": words.warnings(findings),
         },
         "learning_curve": findings.learning_curve,
         "curves": findings.curves,
@@ -81,6 +77,12 @@ def document(about: About, findings: Findings) -> dict[str, Any]:
         "ablation": findings.ablation,
         "timings_s": findings.timings_s,
     }
+    made["answer"] |= {"sentence": answer.sentence(made), "whose": answer.whose(made)}
+    made["verdict"] |= {
+        "sentence": words.verdict(made),
+        "warnings": words.warnings(made, findings.stronger_baselines),
+    }
+    return made
 
 
 def versions(server: str) -> dict[str, str]:
