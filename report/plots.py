@@ -1,4 +1,4 @@
-"""The plots: figures from the results document, for PNG files and, in light and dark colours, for the page.
+"""The plots: figures from the results document, as PNG files on white and as SVG for the page.
 
 Colours are those of Okabe and Ito (jfly.uni-koeln.de/color); every system also has its own marker and dashes, so that
 a print in grey can be read. No window is opened and pyplot is never imported, so a program that plots on its own is
@@ -12,12 +12,11 @@ import math
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
-from core.text import plain
+from core.text import percent, plain
 from report import words
-from report.words import CONTENDERS, METRICS, SYSTEMS, Document, is_number, number, split, subject
+from report.words import CONTENDERS, METRICS, SYSTEMS, Document, is_number, split, subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,10 +26,7 @@ if TYPE_CHECKING:
 CORRELATIONS, ACCURACIES = ("kendall_tau", "spearman_rho"), ("ranking_accuracy", "top_1_accuracy", "top_3_accuracy")
 COIN_FLIP = math.log(2)
 
-# Colours are named by their place in matplotlib's cycle, which ``style`` sets: one figure can be drawn light and dark.
-BLUE, VERMILION, GREEN, GREY, INK = "C0", "C1", "C2", "C3", "C4"
-LIGHT = ("#0072b2", "#d55e00", "#009e73", "#6b6b70", "#1b1b1f", "#d9d9de")  # the last one is the grid's
-DARK = ("#56b4e9", "#e69f00", "#2fc99b", "#9b9ba3", "#ececf0", "#3a3a42")
+BLUE, VERMILION, GREEN, GREY, INK, GRID = "#0072b2", "#d55e00", "#009e73", "#6b6b70", "#1b1b1f", "#d9d9de"
 LINES: dict[str, dict[str, Any]] = {
     "elo_offset": {"color": BLUE, "marker": "o", "linestyle": "-"},
     "reward_model": {"color": VERMILION, "marker": "s", "linestyle": (0, (5, 2))},
@@ -38,60 +34,53 @@ LINES: dict[str, dict[str, Any]] = {
     "global_elo": {"color": GREY, "marker": "D", "linestyle": (0, (1, 1.5))},
 }
 OTHER_LINE: dict[str, Any] = {"color": GREY, "marker": "D"}
+LEVEL = {"marker": ""}  # a constant has no points to mark
 HOLLOW: dict[str, Any] = {"color": INK, "linestyle": "", "marker": "d", "mfc": "none", "ms": 5}
+
+# Quiet grid, no box, texts that are never formulas.
+STYLE: dict[str, Any] = {
+    **dict.fromkeys(
+        ("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 9
+    ),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), GRID),
+    "text.parse_math": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "legend.handlelength": 3,
+    "savefig.dpi": 200,
+    "svg.fonttype": "none",  # texts in the reader's own fonts: half the size of outlines
+    "svg.hashsalt": "report",  # the same page for the same results
+}
 
 
 # ── From a figure to a file ──────────────────────────────────────────────────────────────────────────────
 
 
-def style(*, dark: bool = False) -> AbstractContextManager[None]:
-    """How everything is drawn inside a ``with``: quiet grid, no box, texts that are never formulas."""
-    import matplotlib
-    from cycler import cycler
-
-    *cycle, grid = DARK if dark else LIGHT
-    sizes = ("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
-    look: Any = {
-        **dict.fromkeys(sizes, 9),
-        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), cycle[-1]),
-        **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), grid),
-        "axes.prop_cycle": cycler(color=cycle),
-        "text.parse_math": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "grid.linewidth": 0.6,
-        "lines.linewidth": 1.8,
-        "lines.markersize": 4.5,
-        "legend.frameon": False,
-        "legend.handlelength": 3,
-        "savefig.dpi": 200,
-        "svg.fonttype": "none",  # texts in the reader's own fonts: half the size of outlines
-        "svg.hashsalt": "report",  # the same page for the same results
-    }
-    context: AbstractContextManager[None] = matplotlib.rc_context(look)
-    return context
-
-
 def png(figure: Callable[..., Figure], *arguments: Any) -> bytes:
-    """The figure that ``figure(*arguments)`` makes, as PNG on white."""
-    with style():
-        return _saved(figure(*arguments), format="png")
+    """The figure that ``figure(*arguments)`` makes, on white."""
+    return _saved(figure, arguments, format="png", facecolor="white")
 
 
-def svg(figure: Callable[..., Figure], *arguments: Any, dark: bool = False) -> bytes:
-    """The figure that ``figure(*arguments)`` makes, as SVG without a background, in light or dark colours."""
-    with style(dark=dark):
-        return _saved(figure(*arguments), format="svg", transparent=True, metadata={"Date": None})
+def svg(figure: Callable[..., Figure], *arguments: Any) -> bytes:
+    """The figure that ``figure(*arguments)`` makes, without a background; the page turns its colours in the dark."""
+    return _saved(figure, arguments, format="svg", transparent=True, metadata={"Date": None})
 
 
-def _saved(figure: Figure, **options: Any) -> bytes:
+def _saved(figure: Callable[..., Figure], arguments: Sequence[Any], **options: Any) -> bytes:
+    import matplotlib
+
     target = io.BytesIO()
-    with warnings.catch_warnings():
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         # A name in letters that the font lacks shows boxes; nothing that the user could fix.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(target, **options)
+        figure(*arguments).savefig(target, **options)
     return target.getvalue()
 
 
@@ -148,9 +137,34 @@ def _whole_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
 
 
-def _floats(values: Iterable[float | None]) -> list[float]:
-    """Numbers for a plot; what is missing becomes NaN, a gap."""
-    return [math.nan if value is None else float(value) for value in values]
+def _estimate(axes: Axes, row: float, cell: Mapping[str, Any], line: Mapping[str, Any], label: str = "") -> None:
+    """A mean and its interval as a mark in a row."""
+    if cell["ci95"] is not None:
+        axes.hlines(row, *cell["ci95"], color=line["color"], linewidth=2)
+    if cell["mean"] is not None:
+        axes.plot(cell["mean"], row, linestyle="", marker=line["marker"], color=line["color"], ms=6.5, label=label)
+
+
+# ── The answer ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def leaderboard(document: Document) -> Figure:
+    """One row a model, best first; in colour what the sentence names, hollow what it only can't rule out."""
+    from matplotlib.figure import Figure
+
+    rows, answer = document["leaderboard"], document["answer"]
+    figure = Figure((4.2, 0.75 + 0.28 * max(2, len(rows))), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        color = BLUE if row["model"] in (answer["best"], *answer["tied_with"]) else GREY
+        fill = "none" if row["model"] in answer["unlikely"] else color
+        axes.hlines(place, *(100.0 * bound for bound in row["win_rate"]["ci95"]), color=color, linewidth=3)
+        axes.plot(100.0 * row["win_rate"]["mean"], place, marker="o", color=color, mfc=fill, ms=7)
+    axes.axvline(50.0, color=GREY, linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=0)
+    axes.set_yticks(range(len(rows)), [short(row["model"]) for row in rows])
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0.0, 100.0), xlabel="Wins, %")
+    axes.grid(False, axis="y")
+    return figure
 
 
 # ── Learning curves ──────────────────────────────────────────────────────────────────────────────────────
@@ -158,17 +172,16 @@ def _floats(values: Iterable[float | None]) -> list[float]:
 
 def learning_curves(document: Document) -> Figure:
     """A panel for each metric that has a curve: correlations above, accuracies below, each row on one y-axis."""
-    rows = [row for row in (curve_metrics(document, kind) for kind in (CORRELATIONS, ACCURACIES)) if row]
+    rows = curve_rows(document)
     if not rows:
         return _nothing("Learning curves", document)
     columns = max(3 if len(rows) > 1 else 2, *map(len, rows))
     size = 10.0 / 3.0 * columns, 3.3 * len(rows)
     figure = titled_figure(*size, _title("Learning curves", document), document["label"])
     grid = figure.add_gridspec(len(rows), columns)
-    for row, metrics in enumerate(rows):
-        limits = curve_limits(document, metrics)
-        for column, metric in enumerate(metrics):
-            curve_panel(figure.add_subplot(grid[row, column]), document, metric, limits)
+    for row, limits in enumerate(rows):
+        for column, metric in enumerate(limits):
+            curve_panel(figure.add_subplot(grid[row, column]), document, metric, limits[metric])
     key = figure.add_subplot(grid[0, columns - 1])
     key.set_axis_off()
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -192,49 +205,51 @@ def curve_key(document: Document) -> Figure:
     return figure
 
 
+def curve_rows(document: Document) -> list[dict[str, tuple[float, float]]]:
+    """{metric: its y-range} of the correlations and of the accuracies that have a curve: votes that rank no whole prompt
+    give neither τ nor top-k. All of one row share a range in which all fits and noise is not blown up to fill it."""
+    curves, rows = document["curves"], []
+    for alike in (CORRELATIONS, ACCURACIES):
+        elo = curves["elo_offset"]
+        metrics = [m for m in alike if m in elo and any(value is not None for value in elo[m]["mean"])]
+        drawn = [_global_level(document, metric) for metric in metrics]
+        for metric in metrics:
+            drawn += [value for system in CONTENDERS for part in curves[system][metric].values() for value in part]
+        if metrics:
+            known = [value for value in drawn if is_number(value)]
+            low, high = min(known), max(known)
+            margin = max(0.05 * (high - low), (0.3 - (high - low)) / 2)
+            rows.append(dict.fromkeys(metrics, (low - margin, high + margin)))
+    return rows
+
+
 def curve_panel(axes: Axes, document: Document, metric: str, limits: tuple[float, float]) -> None:
     """One metric over the number of preferences, at its true x-values, with its band."""
     curves = document["curves"]
     for place, system in enumerate(CONTENDERS):
         level = system != "elo_offset" and curves["trained_once"]
-        line = LINES[system] | ({"marker": ""} if level else {})
+        line = LINES[system] | (LEVEL if level else {})
         label = f"{SYSTEMS[system]} (trained once)" if level else SYSTEMS[system]
         every = max(1, len(curves["points"]) // 9)
         first = place * every // len(CONTENDERS)  # markers of close curves take turns
-        mean, low, high = (_floats(curves[system][metric][part]) for part in ("mean", "lo", "hi"))
+        # What is missing becomes NaN, a gap.
+        mean, low, high = (
+            [math.nan if value is None else float(value) for value in curves[system][metric][part]]
+            for part in ("mean", "lo", "hi")
+        )
         axes.plot(curves["points"], mean, label=label, markevery=(first, every), **line)
         axes.fill_between(curves["points"], low, high, color=line["color"], alpha=0.18, linewidth=0)
-    constant = global_level(document, metric)
+    constant = _global_level(document, metric)
     if constant is not None:
-        axes.axhline(constant, label=SYSTEMS["global_elo"], **LINES["global_elo"] | {"marker": ""})
+        axes.axhline(constant, label=SYSTEMS["global_elo"], **LINES["global_elo"] | LEVEL)
     axes.set(ylim=limits, ylabel=METRICS[metric])
     axes.set_xlabel("Own votes used per person" if document["people"] else "Preferences used")
     _whole_ticks(axes)
 
 
-def curve_metrics(document: Document, metrics: Iterable[str]) -> list[str]:
-    """Those of ``metrics`` that have a curve: votes that rank no whole prompt give neither τ nor top-k."""
-    curves = document["curves"]["elo_offset"]
-    return [m for m in metrics if m in curves and any(value is not None for value in curves[m]["mean"])]
-
-
-def global_level(document: Document, metric: str) -> float | None:
+def _global_level(document: Document, metric: str) -> float | None:
     """Global Elo never learns: its one value, on the prompts that the curves were measured on."""
     return cast("float | None", document["cross_validated"]["global_elo"][metric]["mean"])
-
-
-def curve_limits(document: Document, metrics: Iterable[str]) -> tuple[float, float]:
-    """One y-range for all of ``metrics``: everything drawn fits, and noise is not blown up to fill it."""
-    drawn: list[float | None] = []
-    for metric in metrics:
-        drawn.append(global_level(document, metric))
-        for system in CONTENDERS:
-            for values in document["curves"][system][metric].values():
-                drawn += values
-    known = [value for value in drawn if is_number(value)] or [0.0, 1.0]
-    low, high = min(known), max(known)
-    margin = max(0.05 * (high - low), (0.3 - (high - low)) / 2)
-    return low - margin, high + margin
 
 
 def curve_remark(document: Document) -> str:
@@ -286,13 +301,6 @@ def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
     axes.set(ylim=(len(systems) - 0.4, -0.6), xlabel=METRICS[metric])
 
 
-def _estimate(axes: Axes, row: float, cell: Mapping[str, Any], line: Mapping[str, Any], label: str = "") -> None:
-    if cell["ci95"] is not None:
-        axes.hlines(row, *cell["ci95"], color=line["color"], linewidth=2)
-    if cell["mean"] is not None:
-        axes.plot(cell["mean"], row, linestyle="", marker=line["marker"], color=line["color"], ms=6.5, label=label)
-
-
 # ── Training history ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -312,7 +320,7 @@ def history_panel(axes: Axes, document: Document) -> None:
     every = max(1, len(epochs) // 12)
     axes.plot(epochs, history["preference_loss"], label="Preferences", markevery=every, **LINES["reward_model"])
     axes.plot(epochs, history["regularization_loss"], label=regularization, markevery=every, **LINES["elo_offset"])
-    axes.axhline(COIN_FLIP, label="Coin flip (ln 2)", **LINES["global_elo"] | {"marker": ""})
+    axes.axhline(COIN_FLIP, label="Coin flip (ln 2)", **LINES["global_elo"] | LEVEL)
     axes.set(ylabel="Cross-entropy (nats)", xlabel="Epoch")
     _whole_ticks(axes)
 
@@ -321,31 +329,34 @@ def history_panel(axes: Axes, document: Document) -> None:
 
 
 def personas(together: Document) -> Figure:
-    """The contenders per persona, and how alike the personas' preferences are.
-
-    ``together``: {"personas": {NAME: document}, "similarity": {NAME: {NAME: τ}}, "label"}.
-    """
-    names = list(together["personas"])
-    labels = [short(name) for name in names]
-    figure = titled_figure(10.4, max(4.2, 1.9 + 0.5 * len(names)), "All personas", together["label"])
+    """The contenders per persona and over all their prompts, and how often each model wins for whom."""
+    rows = {**together["personas"], f"all {together['pooled']['prompts']} prompts": together["pooled"]}
+    figure = titled_figure(10.4, max(4.2, 1.9 + 0.5 * len(rows)), "All personas", together["label"])
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
-    for row, document in enumerate(together["personas"].values()):
+    for row, found in enumerate(rows.values()):
         for system, shift in zip((*CONTENDERS, "global_elo"), (-0.27, -0.09, 0.09, 0.27), strict=True):
-            cell = document["cross_validated"][system]["kendall_tau"]
-            _estimate(left, row + shift, cell, LINES[system], SYSTEMS[system] if row == 0 else "")
-    left.set_yticks(range(len(names)), labels)
+            if system in found["cross_validated"]:
+                cell = found["cross_validated"][system]["kendall_tau"]
+                _estimate(left, row + shift, cell, LINES[system], SYSTEMS[system] if row == 0 else "")
+    left.set_yticks(range(len(rows)), [short(name) for name in rows])
     left.axvline(0, color=GREY, linewidth=0.8, zorder=0)
-    left.set(ylim=(len(names) - 0.5, -0.5), xlabel="Kendall's τ, cross-validated, 95 % interval")
+    left.set(ylim=(len(rows) - 0.5, -0.5), xlabel="Kendall's τ, cross-validated, 95 % interval")
 
-    cells = [[together.get("similarity", {}).get(a, {}).get(b, 0.0) for b in names] for a in names]
-    image = right.imshow(cells, vmin=-1, vmax=1, cmap="cividis", aspect="auto")
-    for i, row_of_cells in enumerate(cells):
-        for j, value in enumerate(row_of_cells):
-            right.text(j, i, number(value, 2), ha="center", va="center", color="black" if value > 0 else "white")
-    right.set_yticks(range(len(names)), labels)
-    right.set_xticks(range(len(names)), labels, rotation=35, ha="right", rotation_mode="anchor")
-    right.set_title("How alike the preferences are (Kendall's τ)")
+    wins = [
+        {row["model"]: row["win_rate"]["mean"] for row in document["leaderboard"]}
+        for document in together["personas"].values()
+    ]
+    models = list(dict.fromkeys(model for rates in wins for model in rates))
+    right.imshow([[rates.get(m, math.nan) for rates in wins] for m in models], cmap="cividis", vmin=0, vmax=1)
+    for column, rates in enumerate(wins):
+        for row, model in enumerate(models):
+            rate = rates.get(model)
+            ink = "black" if rate is None or rate > 0.5 else "white"
+            right.text(column, row, percent(rate), ha="center", va="center", color=ink)
+    right.set_yticks(range(len(models)), [short(model) for model in models])
+    names = [short(name) for name in together["personas"]]
+    right.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
+    right.set_title("Comparisons won")
     right.grid(False)
-    figure.colorbar(image, ax=right, fraction=0.05)
     _legend_below(figure, 4)
     return figure
