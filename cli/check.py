@@ -28,7 +28,7 @@ from core.errors import MissingError, UsageError
 from core.store import read_items
 from core.text import plain
 from llm.interface import nearest_tags
-from llm.ollama import find_tag, is_cloud
+from llm.addresses import find_tag, is_cloud
 from stages.tasks import TEMPLATES, Job, load_template
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from cli.seen import (
 from config import Contestant, Persona
 from core.errors import MissingError, UsageError
 from core.files import keep_previous, refusal, write_json
-from llm.ollama import usual_tag
+from llm.addresses import usual_tag
 from stages.tasks import Job
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from stages.counting import Costs, count
 
-from llm.ollama import find_tag
+from llm.addresses import find_tag
 from stages.tasks import Job
 
 if TYPE_CHECKING:
