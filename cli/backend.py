@@ -10,7 +10,6 @@ from config import Contestant
 from core.errors import UsageError
 from core.records import Rating
 from llm.interface import LanguageModel
-from llm.thinking import Probed
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +21,6 @@ class Known:
     context: int | None = None
     server: str | None = None
     """The version of the server that had it: another one may sample differently."""
-    probe: Probed | None = None
-    """What a probe showed, of a model that can think."""
 
 
 @dataclass(frozen=True)

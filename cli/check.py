@@ -1,8 +1,7 @@
 """Say what is there, what is missing and how to get it, and what a run costs: all of it with ``--check``, what is
 missing before every run.
 
-Looks only: nothing is written, neither torch nor transformers is imported, and ``--check`` asks no model. Before a run
-those that can think are asked one small question, since only their answer shows how they are to be asked.
+Looks only: nothing is written, neither torch nor transformers is imported, and no model is asked.
 """
 
 from __future__ import annotations
@@ -29,17 +28,14 @@ from core.errors import MissingError, UsageError
 from stages.tasks import TEMPLATES, Job, load_template
 
 if TYPE_CHECKING:
-    from llm.ollama import OllamaModel
-    from llm.ollama_server import ModelInfo
-
-UNPROBED = "can think: one question at the start of the run shows how it is to be asked"
+    from llm.ollama import ModelInfo, OllamaModel
 
 
 def check(args: Namespace, backend: Backend, params: ExperimentConfig) -> int:
     """Print all findings and what the run would cost. The exit status: 3 where something is missing, else 0."""
     _require_usable(args)
     costs = preflight.costs(args, backend, params)
-    found = [*_needed(args, backend, costs, probe=False), *_ratings(args, backend), *_machine(args)]
+    found = [*_needed(args, backend, costs), *_ratings(args, backend), *_machine(args)]
     for finding in found:
         print(f"{'MISSING  ' if finding.fix else 'ok       '}{finding.about}: {finding.said}")
     change = preflight.change_of_models(args, backend, params, preflight.seen_now(backend))
@@ -66,7 +62,7 @@ def require(args: Namespace, backend: Backend, params: ExperimentConfig) -> None
     if args.rank is None and not args.vote:  # these say themselves what they still need
         costs = preflight.costs(args, backend, params)
         if costs.total() or args.refresh:
-            found += _needed(args, backend, costs, probe=True)
+            found += _needed(args, backend, costs)
         elif not any(args.cache_dir.glob("features_*")):
             found.append(_base(args, backend))
     missing = [finding for finding in found if finding.fix]
@@ -100,10 +96,10 @@ def _existing(folder: Path) -> Path:
 # ── Models and base ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _needed(args: Namespace, backend: Backend, costs: Costs, *, probe: bool) -> Iterator[Finding]:
-    """The server, each model and the reward base. ``probe``: models that can think may be asked how they do."""
+def _needed(args: Namespace, backend: Backend, costs: Costs) -> Iterator[Finding]:
+    """The server, each model and the reward base."""
     if backend.name == "ollama":
-        yield from _server(args, backend, by_model(costs.total()), probe=probe)
+        yield from _server(args, backend, by_model(costs.total()))
     elif backend.name == "openai":
         yield from openai_server.findings(backend, by_model(costs.total()))
     else:
@@ -111,7 +107,7 @@ def _needed(args: Namespace, backend: Backend, costs: Costs, *, probe: bool) -> 
     yield _base(args, backend)
 
 
-def _server(args: Namespace, backend: Backend, calls: Mapping[str, int], *, probe: bool) -> Iterator[Finding]:
+def _server(args: Namespace, backend: Backend, calls: Mapping[str, int]) -> Iterator[Finding]:
     llm: OllamaModel = backend.llm  # type: ignore[assignment]
     if not backend.answers:
         flags = " and ".join(preflight.ollama_flags(args))
@@ -122,20 +118,14 @@ def _server(args: Namespace, backend: Backend, calls: Mapping[str, int], *, prob
             said += f" as Ollama does. {other}"
         yield Finding("Ollama", said, fix) if calls else Finding("Ollama", f"{said}, and everything is cached")
         return
-    for server in llm.servers:
-        lost = server not in llm.answering()
-        said = "no server answers" if lost else f"version {server.version()} answers"
-        yield Finding("Ollama", f"{said} at {server.url}")
+    yield Finding("Ollama", f"version {llm.version()} answers at {llm.display_host}")
     installed = llm.installed()
     for tag in backend.asked:
         roles = ["contestant"] * (tag in backend.contestants) + ["judge"] * (tag == backend.judge)
-        yield _model(llm, tag, " and ".join(roles), installed, calls.get(tag, 0), probe=probe)
-    llm.unload()  # what was probed
+        yield _model(llm, tag, " and ".join(roles), installed, calls.get(tag, 0))
 
 
-def _model(
-    llm: OllamaModel, tag: str, role: str, installed: Mapping[str, ModelInfo], calls: int, *, probe: bool
-) -> Finding:
+def _model(llm: OllamaModel, tag: str, role: str, installed: Mapping[str, ModelInfo], calls: int) -> Finding:
     from llm.addresses import find_tag, is_cloud
     from llm.interface import nearest_tags
 
@@ -151,13 +141,9 @@ def _model(
         return Finding(about, "it only embeds, and answers no questions", "take another model")
     if judges and is_cloud(tag):
         return Finding(about, "models in the cloud give no structured answers", "--judge with an installed model")
-    manner = None
-    if calls:
-        manner = (llm.manners.of if probe else llm.manners.known)(tag, judge=judges)
-    if manner and manner.cannot_judge:
-        return Finding(about, manner.cannot_judge, "--judge with another model")
     context = f"context {shown.context_length:,} tokens" if shown.context_length else "context not told"
-    thinks = f", {manner.said if manner else UNPROBED if calls else 'can think'}" if shown.thinking else ""
+    room = f"up to {shown.thought_tokens} more tokens an answer" if shown.thought_tokens else "told not to"
+    thinks = f", can think ({room})" if shown.thinking else ""
     size = f"{info.size_bytes / 1e9:.1f} GB {info.parameter_size} {info.quantization}".rstrip()
     return Finding(about, f"{size}, {context}{thinks}")
 

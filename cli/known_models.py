@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from cli.backend import Known
-from llm.thinking import Manner, Probed
 
 # The digests and contexts of Ollama's models as of the last run that saw the server. With them a run on full caches
 # needs no server, and a model that was pulled anew is noticed before it is asked again.
@@ -25,15 +23,8 @@ def read_known(cache_dir: Path) -> dict[str, Known]:
     for tag, entry in found.items() if isinstance(found, dict) else ():
         match entry:
             case {"digest": str(digest), "context": int() | None as context}:
-                known[tag] = Known(digest, context, entry.get("server"), _probe(entry.get("probe")))
+                known[tag] = Known(digest, context, entry.get("server"))
     return known
-
-
-def _probe(entry: Any) -> Probed | None:
-    try:
-        return Probed(**{**entry, "manner": Manner(**entry["manner"])})
-    except (TypeError, KeyError):  # there was none, or it can't be read
-        return None
 
 
 def digests(known: Mapping[str, Known]) -> dict[str, str]:

@@ -97,9 +97,8 @@ def _ollama(args: Namespace, params: ExperimentConfig) -> Backend:
     llm = OllamaModel(
         concurrency=params.concurrency,
         timeout=params.timeout,
-        num_ctx=dict.fromkeys([*tags, judge], params.num_ctx),
+        num_ctx=params.num_ctx,
         known_digests=digests(known),
-        known_probes={tag: model.probe for tag, model in known.items() if model.probe},
     )
     answers = llm.available()
     chosen = given or {tag: config.DEFAULT_MODELS.get(tag) or Contestant(None, None, tag) for tag in tags}
@@ -190,16 +189,8 @@ def seen_now(backend: Backend) -> dict[str, Known]:
 
     llm: OllamaModel = backend.llm  # type: ignore[assignment]
     installed = llm.installed()
-    here = [tag for tag in backend.asked if find_tag(tag, installed)]
-    return {
-        tag: Known(
-            str(llm.identity(tag)["digest"]),
-            llm.show(tag).context_length,
-            llm.server_of(tag).known_version(),
-            llm.manners.probed.get(tag),
-        )
-        for tag in here
-    }
+    here, version = [tag for tag in backend.asked if find_tag(tag, installed)], llm.version()
+    return {tag: Known(str(llm.identity(tag)["digest"]), llm.show(tag).context_length, version) for tag in here}
 
 
 def change_of_models(
