@@ -127,7 +127,9 @@ def _measured(document: Document) -> list[list[str]]:
     methods, split, baselines = tables.methods(document), tables.split(document), tables.systems(document)
     contenders = {SYSTEMS[system] for system in CONTENDERS}
     baselines.rows[:] = [row for row in baselines.rows if row[0] not in contenders]
-    head = f"Cross-validated, every prompt a test prompt once ({document['config']['folds']} folds), mean [95 % interval]"
+    head = (
+        f"Cross-validated, every prompt a test prompt once ({document['config']['folds']} folds), mean [95 % interval]"
+    )
     alone = f"On the documented split alone ({words.split(document)}; the cross-validation above tells more)"
     hypotheses = [f"{title}: {verdict}. {why}" for title, verdict, why in words.hypotheses(document)]
     return [
