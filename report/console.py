@@ -208,7 +208,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = []
     for name, *cells in (heads, *rows):
         figures = "".join(f"{cell:>{gap + width}}" for cell, width in zip(cells, widths, strict=True))
-        lines += [f"{name:<{room}}{figures}"] if len(name) <= room else [name, f"{'':{room}}{figures}"]
+        line = f"{name:<{room}}{figures}".rstrip()
+        lines += [line] if len(name) <= room else [name, f"{'':{room}}{figures}".rstrip()]
     return [lines[0], RULE, *lines[1:]]
 
 

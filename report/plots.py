@@ -123,7 +123,9 @@ def _panels(
         return titled_figure(7.2, 1.2, title, f"{document['label']}. {document['verdict']['sentence']}")
     columns = min(len(metrics), round(10 / size[0]))
     rows = math.ceil(len(metrics) / columns)
-    figure = titled_figure(max(7.2, size[0] * columns), size[1] * rows + 0.8, title, f"{document['label']}. {note}")
+    figure = titled_figure(
+        max(7.2, size[0] * columns), size[1] * rows + 0.8, title, ". ".join(filter(None, [document["label"], note]))
+    )
     grid: Any = figure.subplots(rows, columns, squeeze=False)
     for axes, metric in zip_longest(grid.flat, metrics):
         if metric is None:
