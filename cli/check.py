@@ -157,7 +157,8 @@ def _ollama_model(job: Job, tag: str, installed: Mapping[str, ModelInfo], *, nee
         return Finding(about, "models in the cloud give no structured answers", "--judge with an installed model")
     context = f"context {shown.context_length:,} tokens" if shown.context_length else "context not told"
     size = f"{info.size_bytes / 1e9:.1f} GB {info.parameter_size} {info.quantization}".rstrip()
-    return Finding(about, f"{size}, {context}{', can think' if shown.thinking else ''}")
+    room = f"up to {shown.thought_tokens} more tokens an answer" if shown.thought_tokens else "told not to"
+    return Finding(about, f"{size}, {context}" + (f", can think ({room})" if shown.thinking else ""))
 
 
 def _openai(job: Job, calls: Mapping[str, int]) -> Iterator[Finding]:

@@ -26,7 +26,9 @@ def sentence(document: Document) -> str:
     rates = {row["model"]: row for row in document["leaderboard"]}
     if len(first) == 1:
         wins = percent(rates[found["best"]]["win_rate"]["mean"])
-        return f"{plain(found['best'])} is {whose} best model: it wins {wins} of its comparisons; the others are behind."
+        return (
+            f"{plain(found['best'])} is {whose} best model: it wins {wins} of its comparisons; the others are behind."
+        )
     leads = [model for model in first if model not in found["unlikely"]]
     ahead = listed([percent(rates[model]["p_best"]) for model in leads], "and")
     likely = ("very likely " if rates[leads[0]]["p_best"] >= VERY_LIKELY else "probably ") if len(leads) == 1 else ""
@@ -58,7 +60,10 @@ def _more(answer: Mapping[str, Any]) -> str:
     if answer["more_prompts"] > FAR:
         return f"more than {FAR:,} more prompts would separate the first two"
     said = []
-    for count, one, many in ((answer["more_prompts"], "prompt", "prompts"), (answer["more_people"], "person", "people")):
+    for count, one, many in (
+        (answer["more_prompts"], "prompt", "prompts"),
+        (answer["more_people"], "person", "people"),
+    ):
         if count is not None:  # two figures: an estimate of an estimate has no more
             said.append(f"{float(f'{count:.2g}'):,.0f} more {one if count == 1 else many}")
     return f"about {' and '.join(said)} would separate the first two"

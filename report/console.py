@@ -127,7 +127,9 @@ def _measured(document: Document) -> list[list[str]]:
     methods, split, baselines = tables.methods(document), tables.split(document), tables.systems(document)
     contenders = {SYSTEMS[system] for system in CONTENDERS}
     baselines.rows[:] = [row for row in baselines.rows if row[0] not in contenders]
-    head = f"Cross-validated, every prompt a test prompt once ({document['config']['folds']} folds), mean [95 % interval]"
+    head = (
+        f"Cross-validated, every prompt a test prompt once ({document['config']['folds']} folds), mean [95 % interval]"
+    )
     alone = f"On the documented split alone ({words.split(document)}; the cross-validation above tells more)"
     hypotheses = [f"{title}: {verdict}. {why}" for title, verdict, why in words.hypotheses(document)]
     return [
@@ -206,7 +208,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = []
     for name, *cells in (heads, *rows):
         figures = "".join(f"{cell:>{gap + width}}" for cell, width in zip(cells, widths, strict=True))
-        lines += [f"{name:<{room}}{figures}"] if len(name) <= room else [name, f"{'':{room}}{figures}"]
+        line = f"{name:<{room}}{figures}".rstrip()
+        lines += [line] if len(name) <= room else [name, f"{'':{room}}{figures}".rstrip()]
     return [lines[0], RULE, *lines[1:]]
 
 

@@ -72,21 +72,17 @@ def _parts(text: str) -> list[str]:
 
 def _charts(document: Document) -> dict[str, Any]:
     """The pictures of each section."""
-    curves = {
-        metric: _picture(plots.panel, plots.curve_panel, document, metric, limits)
-        for row in plots.curve_rows(document)
-        for metric, limits in row.items()
+    curves = plots.curve_metrics(document)
+    shown = {
+        "leaderboard": (plots.leaderboard, document) if document["leaderboard"] else (),
+        "key": (plots.curve_key, document) if curves else (),
+        "comparison": (plots.panel, plots.comparison_panel, document, document["main_metric"])
+        if words.metrics(document)
+        else (),
+        "history": (plots.panel, plots.history_panel, document),
     }
-    measured = words.metrics(document)
-    return {
-        "leaderboard": _picture(plots.leaderboard, document) if document["leaderboard"] else None,
-        "key": _picture(plots.curve_key, document) if curves else None,
-        "curves": curves,
-        "comparison": _picture(plots.panel, plots.comparison_panel, document, document["main_metric"])
-        if measured
-        else None,
-        "history": _picture(plots.panel, plots.history_panel, document),
-    }
+    drawn: dict[str, Any] = {name: _picture(*figure) if figure else None for name, figure in shown.items()}
+    return drawn | {"curves": {metric: _picture(plots.panel, plots.curve_panel, document, metric) for metric in curves}}
 
 
 def _picture(figure: Callable[..., Any], *arguments: Any) -> str:

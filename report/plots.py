@@ -11,8 +11,9 @@ import io
 import math
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
 from core.text import percent, plain
 from report import words
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 CORRELATIONS, ACCURACIES = ("kendall_tau", "spearman_rho"), ("ranking_accuracy", "top_1_accuracy", "top_3_accuracy")
 COIN_FLIP = math.log(2)
 
-BLUE, VERMILION, GREEN, GREY, INK, GRID = "#0072b2", "#d55e00", "#009e73", "#6b6b70", "#1b1b1f", "#d9d9de"
+BLUE, VERMILION, GREEN, GREY, INK, GRID = "#0072b2", "#d55e00", "#009e73", "#6b6b70", "black", "#d9d9de"
 LINES: dict[str, dict[str, Any]] = {
     "elo_offset": {"color": BLUE, "marker": "o", "linestyle": "-"},
     "reward_model": {"color": VERMILION, "marker": "s", "linestyle": (0, (5, 2))},
@@ -38,18 +39,17 @@ LEVEL = {"marker": ""}  # a constant has no points to mark
 HOLLOW: dict[str, Any] = {"color": INK, "linestyle": "", "marker": "d", "mfc": "none", "ms": 5}
 
 # Quiet grid, no box, texts that are never formulas.
-STYLE: dict[str, Any] = {
-    **dict.fromkeys(
-        ("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 9
-    ),
-    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
-    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), GRID),
+STYLE: Any = {
+    "font.size": 9,
     "text.parse_math": False,
+    "axes.titlesize": "medium",
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "grid.linewidth": 0.6,
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), GRID),
+    **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), INK),
     "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
     "legend.frameon": False,
@@ -87,47 +87,65 @@ def _saved(figure: Callable[..., Figure], arguments: Sequence[Any], **options: A
 # ── What all figures share ───────────────────────────────────────────────────────────────────────────────
 
 
-def titled_figure(width: float, height: float, title: str, label: str) -> Figure:
+def titled_figure(width: float, height: float, title: str, note: str) -> Figure:
     """A figure with its title, who answered and judged below it, and room for both kept free; sizes in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure((width, height))
-    note = textwrap.wrap(plain(label), int(width * 15))
+    lines = textwrap.wrap(plain(note), int(width * 15))
     figure.text(0.012, 1 - 0.1 / height, short(title, int(width * 9)), va="top", weight="bold", fontsize=12)
-    figure.text(0.012, 1 - 0.34 / height, "\n".join(note), va="top", fontsize=8.5)
-    top = 1 - (0.38 + 0.15 * len(note)) / height
+    figure.text(0.012, 1 - 0.34 / height, "\n".join(lines), va="top", fontsize=8.5)
+    top = 1 - (0.38 + 0.15 * len(lines)) / height
     figure.set_layout_engine("constrained", rect=(0, 0, 1, top), w_pad=0.12, h_pad=0.1)
     return figure
 
 
-def panel(draw: Callable[..., None], *arguments: Any) -> Figure:
+def panel(draw: Callable[..., None], *arguments: Any, height: float = 2.9) -> Figure:
     """One panel alone, for the page: small, so that a narrow window can stack several instead of shrinking them."""
     from matplotlib.figure import Figure
 
-    figure = Figure((4.2, 2.9), layout="constrained")
+    figure = Figure((4.2, height), layout="constrained")
     draw(figure.subplots(), *arguments)
     return figure
 
 
-def short(text: object, limit: int = 24) -> str:
-    """At most ``limit`` characters, the cut visible."""
-    whole = plain(text)
-    return whole if len(whole) <= limit else f"{whole[: limit - 1]}…"
-
-
-def _title(what: str, document: Document) -> str:
-    return f"{what}, {short(subject(document), 32)}"
-
-
-def _nothing(what: str, document: Document) -> Figure:
-    """Why there is nothing to draw."""
-    return titled_figure(7.2, 1.2, _title(what, document), f"{document['label']}. {document['verdict']['sentence']}")
+def _panels(
+    draw: Callable[..., None],
+    document: Document,
+    metrics: Sequence[str],
+    size: tuple[float, float],
+    title: str,
+    note: str,
+) -> Figure:
+    """A panel for each metric, three or five in a row, over one legend; why there is nothing where there is none."""
+    title = f"{title}, {short(subject(document), 32)}"
+    if not metrics:
+        return titled_figure(7.2, 1.2, title, f"{document['label']}. {document['verdict']['sentence']}")
+    columns = min(len(metrics), round(10 / size[0]))
+    rows = math.ceil(len(metrics) / columns)
+    figure = titled_figure(
+        max(7.2, size[0] * columns), size[1] * rows + 0.8, title, ". ".join(filter(None, [document["label"], note]))
+    )
+    grid: Any = figure.subplots(rows, columns, squeeze=False)
+    for axes, metric in zip_longest(grid.flat, metrics):
+        if metric is None:
+            axes.set_axis_off()
+        else:
+            draw(axes, document, metric)
+    _legend_below(figure, 2)
+    return figure
 
 
 def _legend_below(figure: Figure, columns: int) -> None:
     """The first panel's legend below all panels, outside the data."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=columns)
+
+
+def short(text: object, limit: int = 24) -> str:
+    """At most ``limit`` characters, the cut visible."""
+    whole = plain(text)
+    return whole if len(whole) <= limit else f"{whole[: limit - 1]}…"
 
 
 def _whole_ticks(axes: Axes) -> None:
@@ -149,12 +167,13 @@ def _estimate(axes: Axes, row: float, cell: Mapping[str, Any], line: Mapping[str
 
 
 def leaderboard(document: Document) -> Figure:
-    """One row a model, best first; in colour what the sentence names, hollow what it only can't rule out."""
-    from matplotlib.figure import Figure
+    """How often each model wins, for the page."""
+    return panel(leaderboard_panel, document, height=0.75 + 0.28 * max(2, len(document["leaderboard"])))
 
+
+def leaderboard_panel(axes: Axes, document: Document) -> None:
+    """One row a model, best first; in colour what the sentence names, hollow what it only can't rule out."""
     rows, answer = document["leaderboard"], document["answer"]
-    figure = Figure((4.2, 0.75 + 0.28 * max(2, len(rows))), layout="constrained")
-    axes = figure.subplots()
     for place, row in enumerate(rows):
         color = BLUE if row["model"] in (answer["best"], *answer["tied_with"]) else GREY
         fill = "none" if row["model"] in answer["unlikely"] else color
@@ -164,66 +183,35 @@ def leaderboard(document: Document) -> Figure:
     axes.set_yticks(range(len(rows)), [short(row["model"]) for row in rows])
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0.0, 100.0), xlabel="Wins, %")
     axes.grid(False, axis="y")
-    return figure
 
 
 # ── Learning curves ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def learning_curves(document: Document) -> Figure:
-    """A panel for each metric that has a curve: correlations above, accuracies below, each row on one y-axis."""
-    rows = curve_rows(document)
-    if not rows:
-        return _nothing("Learning curves", document)
-    columns = max(3 if len(rows) > 1 else 2, *map(len, rows))
-    size = 10.0 / 3.0 * columns, 3.3 * len(rows)
-    figure = titled_figure(*size, _title("Learning curves", document), document["label"])
-    grid = figure.add_gridspec(len(rows), columns)
-    for row, limits in enumerate(rows):
-        for column, metric in enumerate(limits):
-            curve_panel(figure.add_subplot(grid[row, column]), document, metric, limits[metric])
-    key = figure.add_subplot(grid[0, columns - 1])
-    key.set_axis_off()
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    key.legend(handles, labels, loc="upper left")
-    key.text(0.04, 0.6, "\n".join(textwrap.wrap(curve_remark(document), 38)), va="top")
-    return figure
+    """A panel for each metric that has a curve."""
+    metrics, remark = curve_metrics(document), curve_remark(document)
+    return _panels(curve_panel, document, metrics, (3.4, 2.9), "Learning curves", remark)
 
 
 def curve_key(document: Document) -> Figure:
     """The legend of the learning curves alone, for the page."""
-    from matplotlib.figure import Figure
-
-    figure = Figure((4.2, 0.5))
-    axes = figure.subplots()
-    curve_panel(axes, document, document["main_metric"], (0, 1))
-    handles, labels = axes.get_legend_handles_labels()
-    axes.remove()
+    figure = panel(curve_panel, document, document["main_metric"])
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.axes[0].remove()
     columns = 1 if document["curves"]["trained_once"] else 2  # labels are long then
     figure.set_figheight(0.25 * math.ceil(len(labels) / columns))
     figure.legend(handles, labels, loc="center left", ncols=columns, handlelength=2.2, columnspacing=1.2, borderpad=0)
     return figure
 
 
-def curve_rows(document: Document) -> list[dict[str, tuple[float, float]]]:
-    """{metric: its y-range} of the correlations and of the accuracies that have a curve: votes that rank no whole prompt
-    give neither τ nor top-k. All of one row share a range in which all fits and noise is not blown up to fill it."""
-    curves, rows = document["curves"], []
-    for alike in (CORRELATIONS, ACCURACIES):
-        elo = curves["elo_offset"]
-        metrics = [m for m in alike if m in elo and any(value is not None for value in elo[m]["mean"])]
-        drawn = [_global_level(document, metric) for metric in metrics]
-        for metric in metrics:
-            drawn += [value for system in CONTENDERS for part in curves[system][metric].values() for value in part]
-        if metrics:
-            known = [value for value in drawn if is_number(value)]
-            low, high = min(known), max(known)
-            margin = max(0.05 * (high - low), (0.3 - (high - low)) / 2)
-            rows.append(dict.fromkeys(metrics, (low - margin, high + margin)))
-    return rows
+def curve_metrics(document: Document) -> list[str]:
+    """The metrics that have a curve: votes that rank no whole prompt give neither τ nor top-k."""
+    elo = document["curves"]["elo_offset"]
+    return [m for m in METRICS if m in elo and any(value is not None for value in elo[m]["mean"])]
 
 
-def curve_panel(axes: Axes, document: Document, metric: str, limits: tuple[float, float]) -> None:
+def curve_panel(axes: Axes, document: Document, metric: str) -> None:
     """One metric over the number of preferences, at its true x-values, with its band."""
     curves = document["curves"]
     for place, system in enumerate(CONTENDERS):
@@ -239,17 +227,27 @@ def curve_panel(axes: Axes, document: Document, metric: str, limits: tuple[float
         )
         axes.plot(curves["points"], mean, label=label, markevery=(first, every), **line)
         axes.fill_between(curves["points"], low, high, color=line["color"], alpha=0.18, linewidth=0)
-    constant = _global_level(document, metric)
+    # Global Elo never learns: its one value, on the prompts that the curves were measured on.
+    constant = document["cross_validated"]["global_elo"][metric]["mean"]
     if constant is not None:
         axes.axhline(constant, label=SYSTEMS["global_elo"], **LINES["global_elo"] | LEVEL)
-    axes.set(ylim=limits, ylabel=METRICS[metric])
+    axes.set(ylim=_curve_limits(document, metric), ylabel=METRICS[metric])
     axes.set_xlabel("Own votes used per person" if document["people"] else "Preferences used")
     _whole_ticks(axes)
 
 
-def _global_level(document: Document, metric: str) -> float | None:
-    """Global Elo never learns: its one value, on the prompts that the curves were measured on."""
-    return cast("float | None", document["cross_validated"]["global_elo"][metric]["mean"])
+def _curve_limits(document: Document, metric: str) -> tuple[float, float]:
+    """One y-range for all metrics on the scale of this one: all fits, and noise is not blown up to fill it."""
+    drawn: list[float | None] = []
+    for alike in set(curve_metrics(document)) & set(CORRELATIONS if metric in CORRELATIONS else ACCURACIES):
+        drawn.append(document["cross_validated"]["global_elo"][alike]["mean"])
+        for system in CONTENDERS:
+            for values in document["curves"][system][alike].values():
+                drawn += values
+    known = [value for value in drawn if is_number(value)]
+    low, high = min(known), max(known)
+    margin = max(0.05 * (high - low), (0.3 - (high - low)) / 2)
+    return low - margin, high + margin
 
 
 def curve_remark(document: Document) -> str:
@@ -267,21 +265,7 @@ def curve_remark(document: Document) -> str:
 
 def metric_comparison(document: Document) -> Figure:
     """A panel for each metric that is defined, with one row a system."""
-    shown = words.metrics(document)
-    if not shown:
-        return _nothing("Metrics", document)
-    width = 11.0 if len(shown) > 2 else 7.2
-    figure = titled_figure(width, 4.1, _title("Metrics", document), document["label"])
-    panels: Sequence[Axes] = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    for axes, metric in zip(panels, shown, strict=True):
-        comparison_panel(axes, document, metric)
-    for scale in (CORRELATIONS, ACCURACIES):
-        alike = [axes for axes, metric in zip(panels, shown, strict=True) if metric in scale]
-        ranges = [axes.get_xlim() for axes in alike]
-        for axes in alike:
-            axes.set_xlim(min(low for low, _ in ranges), max(high for _, high in ranges))
-    _legend_below(figure, 2)
-    return figure
+    return _panels(comparison_panel, document, words.metrics(document), (2.2, 3.3), "Metrics", "")
 
 
 def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
@@ -295,10 +279,11 @@ def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
         once = document["final"][system][metric]
         if once is not None:
             axes.plot(once, row + 0.28, **HOLLOW)
-    if metric in CORRELATIONS:
-        axes.axvline(0, color=GREY, linewidth=0.8, zorder=0)
+    axes.axvline(0, color=GREY, linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(systems)), [SYSTEMS[system] for system in systems])
-    axes.set(ylim=(len(systems) - 0.4, -0.6), xlabel=METRICS[metric])
+    axes.set(ylim=(len(systems) - 0.4, -0.6), xlim=(-1.05 if metric in CORRELATIONS else -0.05, 1.05))
+    axes.set_xlabel(METRICS[metric])
+    axes.label_outer()  # systems are named once, on the left
 
 
 # ── Training history ─────────────────────────────────────────────────────────────────────────────────────
@@ -306,7 +291,8 @@ def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
 
 def training_history(document: Document) -> Figure:
     """Both losses of the reward head after each epoch."""
-    figure = titled_figure(7.2, 4.2, _title("Training of the reward model", document), document["label"])
+    title = f"Training of the reward model, {short(subject(document), 32)}"
+    figure = titled_figure(7.2, 4.2, title, document["label"])
     history_panel(figure.subplots(), document)
     _legend_below(figure, 3)
     return figure

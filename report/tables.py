@@ -227,6 +227,22 @@ def contestants(document: Document) -> Table:
     return table if listed else table.take("Contestant", "Global rating", "Source of the rating")
 
 
+def settings(document: Document) -> dict[str, Table]:
+    """How the run was done, for whoever repeats it."""
+    run = ("backend", "judge", "base_model", "base_is_reward_model", "device", "seed", "schema_version")
+    groups = {
+        "Run": {key: document[key] for key in run},
+        "Configuration": document["config"],
+        "Counts": document["counts"],
+        "Versions": document["versions"],
+        "Seconds a stage took": document["timings_s"],
+    }
+    return {
+        title: Table([], [[plain(key), words.anything(value)] for key, value in values.items()])
+        for title, values in groups.items()
+    }
+
+
 # ── Many personas ────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -208,7 +208,9 @@ def recommended(document: Document) -> str:
         why = f"surely better than {' and '.join(SYSTEMS[rival] for rival in beaten)}"
     gains = {rival: document["comparisons"][f"combined-{rival}"] for rival in ("elo_offset", "reward_model")}
     against = [f"minus {SYSTEMS[rival]} {difference(gain[document['main_metric']])}" for rival, gain in gains.items()]
-    return f"Recommended for --rank: {taken}, {why}. The combined system in {in_metric(document)}: {'; '.join(against)}."
+    return (
+        f"Recommended for --rank: {taken}, {why}. The combined system in {in_metric(document)}: {'; '.join(against)}."
+    )
 
 
 def prompts_needed(document: Document) -> str:

@@ -184,7 +184,6 @@ def test_all_personas_are_compared_at_the_cost_that_was_said_and_a_second_time_w
     assert found["similarity"]["coder"] == pytest.approx({"coder": 1.0, "academic": -1.0, "student": 1.0})
     assert found["similarity"]["academic"]["student"] == pytest.approx(-1.0)
     assert (tmp_path / "results" / "personas_all.png").read_bytes().startswith(b"\x89PNG")
-    assert "How alike the preferences are" in out
     jobs = jobs_of(tmp_path)
     assert made(jobs) == data, "the server is off now"
     assert compared(tmp_path, jobs, data)["similarity"] == found["similarity"]
