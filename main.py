@@ -24,7 +24,7 @@ except (TypeError, ValueError) as error:  # it is made to be edited: a field tha
     print(f"config.py can't be used: {error}. Put that entry right and run again.", file=sys.stderr)
     sys.exit(2)
 
-from cli.flags import check_combination, configure, parse
+from cli.flags import check_combination, command_like, configure, parse
 from core.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
     from evidence import experiment
     from evidence.baselines import estimated_ratings
     from evidence.leaderboard import who_is_best
-    from people.own_votes import on_these, own_votes_file, read_own_votes
+    from people.read import on_these, own_votes_file, read_own_votes
     from report import console, files, results
 
     clock, params = Clock(), job.params
@@ -117,7 +117,7 @@ def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, co
 
 def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
     """The experiment on people's votes in the place of a simulated persona's."""
-    from cli import earlier, learned, preflight, rank
+    from cli import learned, preflight, rank
     from core.files import lock
     from people import run as people
     from scale.cluster import connect
@@ -126,7 +126,6 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
     name, votes = people.read(
         args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=answers
     )
-    earlier.refuse_votes(args.preferences, name, args.cache_dir, args.results_dir)
     if args.check:
         from people.listing import show
 
@@ -185,9 +184,12 @@ def run(args: Namespace, command: str) -> int:
 
             return rank.rank(args, preflight.every_job(args, backend, params)[0], backend)
         if args.vote:
-            from cli import vote
+            from cli.agreement import judged
+            from people.session import vote
 
-            return vote.vote(args, preflight.every_job(args, backend, params)[0], backend)
+            job = replace(preflight.every_job(args, backend, params)[0], ratings=backend.ratings)
+            goes_on = ("base_model", "cache_dir")  # flags that later commands take over
+            return vote(job, lambda *flags: command_like(flags, args, goes_on), lambda: judged(job))
         return run_personas(args, backend, params, command)
 
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import config
-from core.errors import UsageError
 
 LEARNED_FILE = "learned_{name}.json"
 VOTES = "votes"  # the backend of what people's votes taught
@@ -23,12 +22,3 @@ def kind(name: str, cache_dir: Path, results_dir: Path) -> str | None:
             continue
         return VOTES if backend == VOTES else PERSONA
     return None
-
-
-def refuse_votes(source: str, name: str, cache_dir: Path, results_dir: Path) -> None:
-    """Raises UsageError where the name of a run on the votes in ``source`` is that of a persona's."""
-    if kind(name, cache_dir, results_dir) == PERSONA:
-        raise UsageError(
-            f"--preferences {source}: results are named after the file, and {name} is an earlier run for a persona. "
-            f"Nothing was changed. Rename the file, for instance to votes_{name}{Path(source).suffix}"
-        )

@@ -28,9 +28,9 @@ from core.records import Rating
 from elo_system import EloSystem
 from people.ballots import Crowd, Ratings, tabulate
 from people.findings import findings
+from people.read import Votes, load_votes
 from people.standings import who_is_best
 from people.training import curve_counts, learned, predict
-from people.votes import Votes, load_votes
 from report import console, words
 from reward_model import RewardModel
 from stages.material import Answers
