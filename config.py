@@ -367,9 +367,6 @@ class ExperimentConfig:
 
 EXPERIMENT_CONFIG = ExperimentConfig()
 
-# --quick: the fewest prompts that can be split into folds, and so few models that a processor answers within minutes.
-QUICK_PROMPTS, QUICK_MODELS = 5, 3
-
 
 # ── Names of files ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -111,7 +111,7 @@ def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, co
             done.append(run_persona(job, run, backend.ratings))
     if args.persona == "all":
         documents = {job.name: document for job, (_, document) in zip(jobs, done, strict=True)}
-        compare.run(jobs, [data for data, _ in done], documents, label=backend.label, results_dir=args.results_dir)
+        compare.run(jobs, documents, label=backend.label, results_dir=args.results_dir)
     return 0
 
 

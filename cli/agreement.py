@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from core.records import Preference
@@ -13,16 +12,12 @@ if TYPE_CHECKING:
 
 
 def judged(job: Job) -> Sequence[Preference]:
-    """The judge's preferences where it has given all of them, else none. Nothing is asked."""
-    from cli.counting import Counting
+    """The judge's preferences on the prompts that are whole in the cache. Nothing is asked."""
     from core.clock import Clock
     from core.errors import MissingError
     from data_generation import make_data
 
-    clock = Clock()
-    llm = Counting(job, {}, clock)
     try:
-        data = make_data(replace(job, llm=llm, read_only=True), clock)
-    except MissingError:  # too many left out: the persona's own run says which
+        return make_data(job, Clock(), ask=False).preferences
+    except MissingError:  # its server is off and nobody knows its models
         return ()
-    return () if llm.taken() else data.preferences

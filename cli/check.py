@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING
 
 import config
 from base.device import GIB
-from cli import machine, openai_server, preflight, uncounted
+from cli import machine, openai_server, preflight
 from cli.backend import Backend, Finding
 from cli.counting import Calls, Costs, by_model, by_stage
 from cli.flags import STAGE_FILES, personas
 from config import ExperimentConfig
 from core.errors import MissingError, UsageError
+from core.store import read_items
 from stages.tasks import TEMPLATES, Job, load_template
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def check(args: Namespace, backend: Backend, params: ExperimentConfig) -> int:
     for note in (*backend.notes, *(args.own.notes if args.own else ()), *filter(None, [change])):
         print(f"Note: {note}")
     print()
-    for line in cost_lines(preflight.counted_jobs(args, backend, params), costs):
+    for line in cost_lines(preflight.every_job(args, backend, params), costs):
         print(line)
     missing = [finding for finding in found if finding.fix]
     if not missing:
@@ -242,31 +243,26 @@ def _machine(args: Namespace) -> Iterator[Finding]:
 def cost_lines(jobs: Sequence[Job], costs: Costs) -> Iterator[str]:
     """What is cached, what is left to do and about how long it takes, persona by persona."""
     weighs = jobs[0].llm.weighs_options
-    kept = [replace(job, anew=()) for job in jobs]  # what is there, whether this run leaves it aside or not
-    for job, cached in zip(jobs, kept, strict=True):
+    for job in jobs:
         calls = costs.personas[job.name]
         stages = ", ".join(f"{count} for {stage.replace('_', ' ')}" for stage, count in by_stage(calls).items())
         said = f"{preflight.listed(by_model(calls))} ({stages})" if calls else "none, everything is cached"
-        yield f"Cached for {job.name}: {_cached(cached)}"
+        yield f"Cached for {job.name}: {_cached(job)}"
         yield f"Calls still to make for {job.name}: {said}"
-        yield from (f"  {reason}" for reason in uncounted.reasons(job))
-    if costs.comparison:
-        said = preflight.listed(by_model(costs.comparison))
-        yield f"Calls still to make for the comparison of the personas: {said}"
     total = costs.total()
     if total and weighs:
         yield "A call is one text: a draft of a prompt, an answer, or an answer read by one reader."
     if total and jobs[0].llm.backend == "openai":
         yield from openai_server.token_lines(costs)
     if total:
-        yield _estimate(total, _timings(kept), 1 if weighs else jobs[0].params.concurrency)
+        yield _estimate(total, _timings(jobs), 1 if weighs else jobs[0].params.concurrency)
 
 
 def _cached(job: Job) -> str:
     kept = []
     for stage in ("prompts", "responses", "preferences", "ground_truth"):
-        with job.store(STAGE_FILES[stage], stage, read_only=True) as store:
-            kept.append(f"{len(store)} {stage.replace('_', ' ')}")
+        items = read_items(job.path(STAGE_FILES[stage]))
+        kept.append(f"{len(items)} {stage.replace('_', ' ')}")
     recorded = job.samples_dir and (job.samples_dir / config.RESPONSES_FILE.format(name=job.name)).exists()
     return ", ".join(kept) + (", and the recorded run" if recorded and job.llm.weighs_options else "")
 
@@ -276,14 +272,13 @@ def _timings(jobs: Sequence[Job]) -> dict[tuple[str, str], float]:
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for job in jobs:
         for stage in ("responses", "preferences"):
-            with job.store(STAGE_FILES[stage], stage, read_only=True) as store:
-                for item in store.items():
-                    if isinstance(item.value, dict) and isinstance(item.value.get("seconds"), int | float):
-                        model = str(item.value.get("model", item.names.get("judge", job.judge)))
-                        asked = job.contestants.get(model)
-                        tag = job.judge if job.llm.weighs_options else (asked and asked.ollama_tag) or model
-                        for key in {(stage, tag), (stage, "")}:
-                            found[key].append(item.value["seconds"])
+            for item in read_items(job.path(STAGE_FILES[stage])).values():
+                if isinstance(item.value, dict) and isinstance(item.value.get("seconds"), int | float):
+                    model = str(item.value.get("model", item.names.get("judge", job.judge)))
+                    asked = job.contestants.get(model)
+                    tag = job.judge if job.llm.weighs_options else (asked and asked.ollama_tag) or model
+                    for key in {(stage, tag), (stage, "")}:
+                        found[key].append(item.value["seconds"])
     return {key: fmean(values) for key, values in found.items()}
 
 

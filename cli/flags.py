@@ -19,6 +19,8 @@ python main.py --persona me.toml --prompts mine.txt   for that person, on your o
 python main.py --persona coder --incremental          with learning curves of both systems
 python main.py --check                                what is there, what is missing, what a run will cost
 """
+# --quick: the fewest prompts that can be split into folds, and so few models that a processor answers within minutes.
+QUICK_PROMPTS, QUICK_MODELS = 5, 3
 # What --refresh makes anew, in the order of the stages, and the files of each.
 STAGE_FILES = {
     "prompts": config.PROMPTS_FILE,
@@ -28,7 +30,7 @@ STAGE_FILES = {
     "features": config.FEATURES_FILES,
 }
 QUICK_NOTE = (
-    f"A quick run: with {config.QUICK_PROMPTS} prompts only a very large lead of a model can be told from chance, and "
+    f"A quick run: with {QUICK_PROMPTS} prompts only a very large lead of a model can be told from chance, and "
     "which method ranks better can't be decided. What was learned before stays as it is; a run without --quick takes "
     "these answers over."
 )
@@ -103,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     flag("num_predict", limits, type=int)
     flag("folds", "parts of the cross-validation by prompt", type=int, default=d.folds)
     flag("batch_size", "preferences a training step", type=int, default=d.batch_size)
-    few = f"the first five minutes: {config.QUICK_PROMPTS} prompts and {config.QUICK_MODELS} models, or those given"
+    few = f"the first five minutes: {QUICK_PROMPTS} prompts and {QUICK_MODELS} models, or those given"
     flag("quick", few, action="store_true")
     look = "look only: what is there, what is missing, what the run will cost; with --preferences: what is read of them"
     flag("check", look, action="store_true")
@@ -124,7 +126,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         near = difflib.get_close_matches(flag.replace("-", "_").replace("__", "--", 1), known, n=1)
         p.error(f"unrecognized arguments: {' '.join(rest)}" + (f" (did you mean {near[0]}?)" if near else ""))
     if args.quick and args.num_prompts is None:
-        args.num_prompts = config.QUICK_PROMPTS  # of own prompts the first ones
+        args.num_prompts = QUICK_PROMPTS  # of own prompts the first ones
     return args
 
 
@@ -200,8 +202,8 @@ def check_combination(args: argparse.Namespace) -> None:
     for flag in ("preferences", "rank", "vote") if args.quick else ():
         if getattr(args, flag) not in (None, False):
             raise UsageError(f"--quick and --{flag} do not go together: take one of them.")
-    if args.quick and args.num_prompts != config.QUICK_PROMPTS:
-        raise UsageError(f"--quick has {config.QUICK_PROMPTS} prompts: take it or --num_prompts {args.num_prompts}.")
+    if args.quick and args.num_prompts != QUICK_PROMPTS:
+        raise UsageError(f"--quick has {QUICK_PROMPTS} prompts: take it or --num_prompts {args.num_prompts}.")
     for needed, flag in (("rank", "json"), ("preferences", "skip_bad_rows")):
         if getattr(args, flag) and getattr(args, needed) is None:
             raise UsageError(f"--{flag} goes with --{needed} only.")
@@ -218,7 +220,7 @@ def _is_file(text: str) -> bool:
 
 def contestants(args: argparse.Namespace, usual: Sequence[str]) -> list[str]:
     """The names asked for, else the ``usual`` ones or, with --quick, the first of them."""
-    return list(args.models or (usual[: config.QUICK_MODELS] if args.quick else usual))
+    return list(args.models or (usual[:QUICK_MODELS] if args.quick else usual))
 
 
 def personas(args: argparse.Namespace) -> dict[str, config.Persona]:

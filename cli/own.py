@@ -11,7 +11,7 @@ from cli import personas
 from config import Contestant, Persona
 from core.errors import UsageError
 from core.records import Prompt, Response
-from stages.material import FEWEST_PROMPTS, Answers, read_answers, read_prompts
+from stages.own import FEWEST_PROMPTS, Answers, read_answers, read_prompts
 
 
 @dataclass(frozen=True)

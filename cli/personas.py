@@ -11,18 +11,14 @@ import difflib
 import json
 import re
 import shlex
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import config
 from cli import earlier
 from config import Persona
 from core.errors import UsageError
-from core.files import read, write_atomically
+from core.files import write_atomically
+from stages import own
 
 ENDINGS = (".toml", ".json")
 EXAMPLE = {
@@ -45,19 +41,6 @@ _OPTIONAL = """
 # asks = ["How do I", "When should I", "What is wrong with"]
 """
 
-Text = Annotated[str, Field(min_length=1)]
-
-
-class _Described(BaseModel):
-    """What a file may say of a person."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=True)
-    title: Text
-    description: Text
-    topics: list[Text] = []
-    answerer: str = ""
-    asks: list[Text] = []
-
 
 def find(asked: str | None, cache_dir: Path, results_dir: Path, *, topics_needed: bool) -> dict[str, Persona]:
     """The personas that ``--persona`` asks for, by name: one, all of config.py, or the one that a file describes.
@@ -77,7 +60,8 @@ def find(asked: str | None, cache_dir: Path, results_dir: Path, *, topics_needed
             f"--persona {asked!r} is not known. {guess}There are {', '.join(config.PERSONAS)} and all, and a file that "
             "describes a person: --write_persona me.toml writes an example."
         )
-    return {name_of(path, cache_dir, results_dir): _checked(_values(path), str(path), topics_needed)}
+    name = name_of(path, cache_dir, results_dir)
+    return {name: _with_topics(own.read_persona(path), str(path), topics_needed)}
 
 
 def name_of(path: Path, cache_dir: Path, results_dir: Path) -> str:
@@ -97,51 +81,15 @@ def name_of(path: Path, cache_dir: Path, results_dir: Path) -> str:
     return name
 
 
-def _values(path: Path) -> Mapping[str, Any]:
-    data = None if path.is_dir() else read(path)
-    if data is None:
-        shown = shlex.quote(str(path))
-        raise UsageError(f"--persona {path}: there is no such file. --write_persona {shown} writes an example to edit.")
-    try:
-        text = data.decode("utf-8-sig")
-        values = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"--persona {path} can't be read: {error}") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"--persona {path} is no JSON object with title, description and topics.")
-    return values
-
-
 def _configured(name: str, topics_needed: bool) -> Persona:
-    return _checked(_as_lists(config.PERSONAS[name]), f"persona {name!r} in config.py", topics_needed)
+    source = f"persona {name!r} in config.py"
+    return _with_topics(own.check_persona(dataclasses.asdict(config.PERSONAS[name]), source), source, topics_needed)
 
 
-def _as_lists(persona: Persona) -> dict[str, Any]:
-    """Its fields, those that are empty left out, so that they are missed by name."""
-    fields = dataclasses.asdict(persona)
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items() if value}
-
-
-def _checked(values: Mapping[str, Any], source: str, topics_needed: bool) -> Persona:
-    """The persona, with what only the embedded model needs made up where it is missing."""
-    try:
-        found = _Described.model_validate(values)
-    except ValidationError as error:
-        known = ", ".join(_Described.model_fields)
-        raise UsageError(
-            f"{source} can't be used: {'; '.join(map(_complaint, error.errors()))}. It may have {known}."
-        ) from None
+def _with_topics(found: Persona, source: str, topics_needed: bool) -> Persona:
     if topics_needed and not found.topics:
         raise UsageError(f"{source} lacks topics: prompts are written on them. Add some, or give --prompts FILE.")
-    answerer = found.answerer or f"You are this person: {found.title}. {found.description}"
-    asks = tuple(found.asks) or config.DEFAULT_ASKS
-    return Persona(found.title, found.description, answerer, asks, tuple(found.topics))
-
-
-def _complaint(error: Any) -> str:
-    field = ".".join(str(part + 1 if isinstance(part, int) else part) for part in error["loc"])
-    known = {"missing": "is missing", "extra_forbidden": "is unknown", "string_too_short": "is empty"}
-    return f"{field} {known.get(error['type'], 'is wrong: ' + error['msg'].lower())}"
+    return found
 
 
 # ── An example ───────────────────────────────────────────────────────────────────────────────────────────

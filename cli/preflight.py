@@ -140,14 +140,9 @@ def every_job(args: Namespace, backend: Backend, params: ExperimentConfig) -> li
 
 
 def costs(args: Namespace, backend: Backend, params: ExperimentConfig) -> Costs:
-    """The calls that this run still has to make, also where the models themselves are missing."""
-    return count(counted_jobs(args, backend, params), {})
-
-
-def counted_jobs(args: Namespace, backend: Backend, params: ExperimentConfig) -> list[Job]:
-    """The jobs for counting: what ``--refresh`` will set aside does not count as cached."""
-    anew = tuple(STAGE_FILES[stage] for stage in refreshed(args.refresh or ()))
-    return [dataclasses.replace(one, anew=anew) for one in every_job(args, backend, params)]
+    """The calls that this run still has to make, also where the models themselves are missing: what ``--refresh`` will
+    set aside does not count as cached."""
+    return count(every_job(args, backend, params), {}, refreshed(args.refresh or ()))
 
 
 def how_to_run(args: Namespace, backend: Backend, command: str, name: str) -> Run:
@@ -209,8 +204,8 @@ def change_of_models(
     tags = [tag for tag, model in now.items() if tag in backend.known and backend.known[tag].digest != model.digest]
     if not tags:
         return None
-    jobs = counted_jobs(args, backend, params)
-    more = by_model(count(jobs, {}).total() - count(jobs, digests(backend.known)).total())
+    jobs, anew = every_job(args, backend, params), refreshed(args.refresh or ())
+    more = by_model(count(jobs, {}, anew).total() - count(jobs, digests(backend.known), anew).total())
     what = "nothing is asked again"
     if more:
         what = f"their answers and what was judged of them are asked again: {listed(more)}"

@@ -21,6 +21,7 @@ from cli.flags import command_like
 from core.errors import UsageError
 from core.files import fingerprint
 from core.records import Prompt
+from core.store import read_items
 from report.answer import beats_chance
 
 if TYPE_CHECKING:
@@ -165,12 +166,11 @@ def verdict(evidence: Mapping[str, Any], p_best: float) -> str:
 def _costs(job: Job) -> dict[str, Cost]:
     """Tokens a second over all kept responses of the persona, and what the server says of each model's size."""
     tokens, seconds = dict.fromkeys(job.contestants, 0), dict.fromkeys(job.contestants, 0.0)
-    with job.store(config.RESPONSES_FILE, "responses", read_only=True) as store:
-        for item in store.items():
-            value = item.value
-            if value["model"] in tokens and "tokens" in value:  # else it is left out
-                tokens[value["model"]] += value["tokens"]
-                seconds[value["model"]] += value["seconds"]
+    for item in read_items(job.path(config.RESPONSES_FILE)).values():
+        value = item.value
+        if value["model"] in tokens and "tokens" in value:  # else it is left out
+            tokens[value["model"]] += value["tokens"]
+            seconds[value["model"]] += value["seconds"]
     known = _sizes(job)
     return {
         model: Cost(tokens[model] / seconds[model] if seconds[model] > 0 else None, *known[model])

@@ -23,7 +23,7 @@ from core.records import Preference, Prompt, Response
 from core.tables import ENDINGS, BadRows, Rows, arrow_rows, as_text, columns_of, first_line, read_rows, refuse_bad_rows
 from people import exports
 from people.export_rows import figure_of
-from stages.material import Answers, prompt_id
+from stages.own import Answers, prompt_id
 
 VOTE_COLUMNS = ("user", "prompt_id", "prompt", "model_a", "response_a", "model_b", "response_b", "outcome")
 SCORE_COLUMNS = ("user", "prompt_id", "prompt", "model", "response", "score")

@@ -33,7 +33,7 @@ from people.standings import who_is_best
 from people.training import curve_counts, learned, predict
 from report import console, words
 from reward_model import RewardModel
-from stages.material import Answers
+from stages.own import Answers
 
 RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
 GIVEN = "one person alone has nobody else to start from: ratings are the Arena's, where it lists the model"

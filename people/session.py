@@ -21,7 +21,7 @@ from core.text import plain
 from evidence.judge_quality import FEWEST_SHARED, agreement_with_person
 from people.next_pair import SURE, TOLD_FROM, Standing, TopTwo
 from people.read import USER, on_these, own_votes_file, read_own_votes
-from stages.material import FEWEST_PROMPTS
+from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
 
 # Each key, and the vote that is kept of it: 1 prefers the response on the left, 0.5 is a tie.

@@ -187,7 +187,7 @@ def print_personas(together: Document) -> None:
         table.append(f"{plain(name):<18}{elo:>21}{reward:>21}{WINNERS[document['winner']]:>20}")
         combined.append(f"{plain(name):<17}{both:>21}" + _comparisons(document, "kendall_tau", (21, 21)))
     together_better = _wrapped(words.pooled(together))
-    similarity = together["similarity"]
+    similarity = together.get("similarity", {})
     head = _heads(similarity)
     alike = ["How alike the preferences are (Kendall's τ on the same prompts)", f"{'':<18}{head}"]
     for name, others in similarity.items():

@@ -337,7 +337,7 @@ def personas(together: Document) -> Figure:
     left.axvline(0, color=GREY, linewidth=0.8, zorder=0)
     left.set(ylim=(len(names) - 0.5, -0.5), xlabel="Kendall's τ, cross-validated, 95 % interval")
 
-    cells = [[together["similarity"][a][b] for b in names] for a in names]
+    cells = [[together.get("similarity", {}).get(a, {}).get(b, 0.0) for b in names] for a in names]
     image = right.imshow(cells, vmin=-1, vmax=1, cmap="cividis", aspect="auto")
     for i, row_of_cells in enumerate(cells):
         for j, value in enumerate(row_of_cells):

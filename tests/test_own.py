@@ -22,7 +22,7 @@ from cli.personas import EXAMPLE, find
 from config import Persona
 from core.errors import UsageError
 from people.read import load_votes
-from stages.material import prompt_id, read_answers, read_prompts
+from stages.own import prompt_id, read_answers, read_prompts
 
 PROMPTS = (
     "How do I stop slugs, in May?", 'What is "clay"?', "When do I prune?", "Which hedge?", "Is moss bad?", "Compost?",
