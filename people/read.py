@@ -21,6 +21,7 @@ from core.errors import MissingError, UsageError
 from core.files import fingerprint, move
 from core.records import Preference, Prompt, Response
 from core.tables import ENDINGS, BadRows, Rows, arrow_rows, as_text, columns_of, first_line, read_rows, refuse_bad_rows
+from core.text import plain
 from people import exports
 from people.export_rows import figure_of
 from stages.own import Answers, prompt_id
@@ -322,7 +323,7 @@ def own_votes_file(name: str, cache_dir: Path) -> Path:
     path, old = (folder / config.VOTES_FILE.format(name=name) for folder in (config.VOTES_DIR, cache_dir))
     if old.exists() and not path.exists():
         move(old, path)
-        print(f"Your votes in {old} are now in {path}: the cache may be deleted, your votes may not.")
+        print(plain(f"Your votes in {old} are now in {path}: the cache may be deleted, your votes may not."))
     return path
 
 

@@ -8,12 +8,10 @@ import shutil
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.files import append_line, drop_last_line, lock
 from core.records import Preference, Prompt, Response
@@ -47,29 +45,29 @@ def vote(job: Job, command: Callable[..., str], judged: Callable[[], Sequence[Pr
     responses = collect_responses(job, prompts)
     path = own_votes_file(job.name, job.cache_dir)
     models = TopTwo(responses, {m: rating.elo for m, rating in (job.ratings or {}).items()}, job.params)
-    about = {"persona": job.name, "backend": job.llm.backend}
-    vote_session(prompts, responses, path, models, Screen(), about=about, seed=job.params.random_seed)
+    about, screen = {"persona": job.name, "backend": job.llm.backend}, Screen()
+    vote_session(prompts, responses, path, models, screen, about=about, seed=job.params.random_seed)
     votes = read_own_votes(path)
     if not votes:
-        print("No votes yet.")
+        screen.say("No votes yet.")
         return 0
     if own := on_these(votes, prompts, responses):
         models.learn(own)
         found = models.standing()
         chances = ", ".join(f"{model} {_percent(chance)}" for model, chance in found.chances.items())
-        by = f"By your {_count(len(own), 'vote')}, the chance that each model is the best: {chances}. {_more(found)}"
-        print(_wrapped(by))
-        print(_wrapped(agreement(job.name, own, judged())))
+        by = f"By your {_count(len(own), 'vote')}, the chance that each model is the best: {chances}."
+        screen.say(_wrapped(f"{by} {_more(found)}"))
+        screen.say(_wrapped(agreement(job.name, own, judged())))
     on = len({vote.prompt_id for vote in votes})
     given = f"{_count(len(votes), 'vote')} on {_count(on, 'prompt')} in all."
     learn, rank = command("--preferences", str(path)), command("--preferences", str(path), "--rank", "PROMPT")
     if (more := FEWEST_PROMPTS - on) > 0:
         needed = f"Votes on {FEWEST_PROMPTS} prompts are needed before anything can learn from them: on {more} more."
-        print(_wrapped(f"{given} {needed}"))
-        print(f"The same command goes on with the pairs that are left; then:\n  {learn}")
+        screen.say(_wrapped(f"{given} {needed}"))
+        screen.say(f"The same command goes on with the pairs that are left; then:\n  {learn}")
     else:
-        print(_wrapped(f"{given} This ranks the models for a prompt by your votes:"), f"  {rank}", sep="\n")
-        print(f"All systems on your votes, with tables and plots:\n  {learn}")
+        screen.say(f"{given} This ranks the models for a prompt by your votes:\n  {rank}")
+        screen.say(f"All systems on your votes, with tables and plots:\n  {learn}")
     return 0
 
 
@@ -94,8 +92,7 @@ def agreement(persona: str, votes: Sequence[Preference], judged: Sequence[Prefer
 # ── A session ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """Two models' responses to one prompt."""
 
     prompt_id: str
@@ -115,15 +112,12 @@ class Pair:
         return Pair(self.prompt_id, self.prompt, self.model_b, self.response_b, self.model_a, self.response_a)
 
 
-def pairs_of(prompts: Sequence[Prompt], responses: Iterable[Response]) -> list[Pair]:
+def pairs_of(prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Pair]:
     """Every two responses to one prompt that do not read the same."""
-    of: dict[str, list[Response]] = {p.id: [] for p in prompts}
-    for response in responses:
-        of[response.prompt_id].append(response)
     return [
         Pair(prompt.id, prompt.text, a.model, a.text, b.model, b.text)
         for prompt in prompts
-        for a, b in combinations(of[prompt.id], 2)
+        for a, b in combinations([r for r in responses if r.prompt_id == prompt.id], 2)
         if a.text.strip() != b.text.strip()
     ]
 
@@ -148,25 +142,43 @@ def vote_session(
         votes = [p for p in on_these(read_own_votes(path), prompts, responses) if p.user == USER]
         voted = {(p.prompt_id, frozenset((p.model_a, p.model_b))) for p in votes}
         left = [pair for pair in pairs_of(prompts, responses) if (pair.prompt_id, pair.models) not in voted]
-        session = _Session(path, models, about, random.Random(seed), votes, left)  # noqa: S311 - no secret
+        shown: list[Pair] = []  # without a vote yet, the one to vote on last
+        given: list[tuple[Pair, str]] = []  # votes of this session: pair and key
+        draw, note = random.Random(seed), ""  # noqa: S311 - no secret
         try:
-            note = ""
-            while session.turn():
-                screen.page(session.page(note))
+            while shown or left:
+                models.learn(votes)
+                if not shown:
+                    pair = left.pop(models.next_pair([pair.models for pair in left]))
+                    shown.append(pair.turned() if draw.random() < 0.5 else pair)
+                number, total = len(votes) + 1, len(votes) + len(shown) + len(left)
+                screen.page(_page(shown[-1], number, total, note or _so_far(models.standing(), len(votes))))
                 note, key = "", _key(screen)
                 if key == "q":
                     break
-                if key == "u":
-                    note = session.undo()
+                if key == "u" and not given:
+                    note = "Nothing to undo in this session."
+                elif key == "u":
+                    drop_last_line(path)
+                    votes.pop()
+                    shown.append(given.pop()[0])
+                    note = "The last vote is taken back; here is its pair again."
                 else:
-                    session.keep(key)
+                    pair = shown.pop()
+                    append_line(path, {"user": USER, **pair._asdict(), **VOTES[key], **about})  # on the disk by now
+                    votes.append(Preference(pair.prompt_id, pair.model_a, pair.model_b, VOTES[key]["outcome"], USER))
+                    given.append((pair, key))
         except (EOFError, KeyboardInterrupt) as end:
             screen.say("")  # the question's line has no end yet
             if isinstance(end, KeyboardInterrupt):
                 raise
         finally:
-            screen.say(session.summary())
-        return len(session.given)
+            keys = [key for _, key in given]
+            ties, bad = keys.count("t") + keys.count("x"), keys.count("x")
+            detail = f" (ties: {ties}, of which both bad: {bad})" if ties else ""
+            saved = f"{_count(len(keys), 'vote')} saved in {path}{detail}"
+            screen.say(f"{saved}; pairs left: {len(shown) + len(left)}")
+        return len(given)
 
 
 def _key(screen: Screen) -> str:
@@ -179,71 +191,6 @@ def _key(screen: Screen) -> str:
         screen.say("Please answer a, b, t, x, u or q.")
 
 
-@dataclass
-class _Session:
-    """Votes so far, and pairs that are left."""
-
-    path: Path
-    models: TopTwo
-    about: Mapping[str, str]
-    draw: random.Random
-    votes: list[Preference]
-    """Of all sessions, on the responses at hand."""
-    left: list[Pair]
-    shown: list[Pair] = field(default_factory=list)
-    """Pairs that were shown and have no vote, the one to vote on last."""
-    given: list[tuple[Pair, str]] = field(default_factory=list)
-    """Votes of this session: pair and key."""
-
-    def turn(self) -> bool:
-        """Learn what was voted and choose the next pair; False where none is left."""
-        if not (self.shown or self.left):
-            return False
-        self.models.learn(self.votes)
-        if not self.shown:
-            pair = self.left.pop(self.models.next_pair([pair.models for pair in self.left]))
-            self.shown.append(pair.turned() if self.draw.random() < 0.5 else pair)
-        return True
-
-    def page(self, note: str) -> str:
-        """The pair, and below it ``note`` or how sure the order is by now."""
-        pair, total = self.shown[-1], len(self.votes) + len(self.shown) + len(self.left)
-        width = min(100, max(20, shutil.get_terminal_size().columns))
-        parts = [_rule(f"Pair {len(self.votes) + 1} of {total}", width), _readable(pair.prompt, width)]
-        for label, text in (("A", pair.response_a), ("B", pair.response_b)):
-            parts += [_rule(f"Response {label}", width), _readable(text, width) or "(no answer)"]
-        if self.votes and not note:  # without names: who knows what leads would look for it
-            found = self.models.standing()
-            chance = _percent(next(iter(found.chances.values())))
-            so_far = f"{_count(len(self.votes), 'vote')} so far: the model ahead is the best with a chance of {chance}."
-            note = f"{so_far} {_more(found)}"
-        return "\n".join([*parts, "─" * width, *([_wrapped(note, width)] if note else [])])
-
-    def keep(self, key: str) -> None:
-        """The vote on the pair that is shown, on the disk on return."""
-        pair = self.shown.pop()
-        append_line(self.path, {"user": USER, **asdict(pair), **VOTES[key], **self.about})
-        self.votes.append(Preference(pair.prompt_id, pair.model_a, pair.model_b, VOTES[key]["outcome"], USER))
-        self.given.append((pair, key))
-
-    def undo(self) -> str:
-        """Take back this session's last vote; what to say."""
-        if not self.given:
-            return "Nothing to undo in this session."
-        drop_last_line(self.path)
-        self.votes.pop()
-        self.shown.append(self.given.pop()[0])
-        return "The last vote is taken back; here is its pair again."
-
-    def summary(self) -> str:
-        """Votes given and kept, for the end."""
-        keys = [key for _, key in self.given]
-        ties, bad = keys.count("t") + keys.count("x"), keys.count("x")
-        detail = f" (ties: {ties}, of which both bad: {bad})" if ties else ""
-        left = len(self.shown) + len(self.left)
-        return f"{_count(len(keys), 'vote')} saved in {self.path}{detail}; pairs left: {left}"
-
-
 # ── The terminal ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -253,52 +200,59 @@ class Screen:
     def page(self, text: str) -> None:
         """A text alone on a cleared terminal; where it is longer than that, how to see its beginning."""
         alone = sys.stdout.isatty()
-        print(CLEAR + text if alone else "\n" + text, flush=True)
+        print(CLEAR if alone else "\n", end="")
+        self.say(text)
         if alone and text.count("\n") + 2 > shutil.get_terminal_size().lines:
-            print("(scroll up for the beginning)", flush=True)
+            self.say("(scroll up for the beginning)")
 
     def say(self, text: str) -> None:
         """One more line."""
-        print(text, flush=True)
+        print(plain(text, lines=True), flush=True)
 
     def ask(self, question: str) -> str:
-        """A key, or the line that stands for one. Raises EOFError where the input ends."""
+        """A key, or the line that stands for one. Raises EOFError where the input ends.
+
+        What was typed before the question is dropped: it was meant for another pair. A key of several characters (an
+        arrow, a pasted text) is handed over whole: its last letter alone could pass for a vote.
+        """
         if sys.platform == "win32" or not sys.stdin.isatty():
             return input(question)
+        import termios
+        import tty
+
         print(question, end="", flush=True)
-        key = _pressed()
-        print(key if key.isprintable() else "", flush=True)
+        terminal = sys.stdin.fileno()
+        before = termios.tcgetattr(terminal)
+        ends = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the terminal is put back
+        try:
+            tty.setcbreak(terminal)  # Ctrl-C still interrupts
+            key = os.read(terminal, 1024).decode("utf-8", "replace")
+        finally:
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+            signal.signal(signal.SIGTERM, ends)
+        self.say(key if key.isprintable() else "")
         if key in ("", END):
             raise EOFError
         return key
 
 
-def _pressed() -> str:
-    """One key, without Enter. What was typed before the question is dropped: it was meant for another pair. A key of
-    several characters (an arrow, a pasted text) is handed over whole: its last letter alone could pass for a vote."""
-    import tty
-
-    fd = sys.stdin.fileno()
-    with _restored(fd):
-        tty.setcbreak(fd)  # Ctrl-C still interrupts
-        return os.read(fd, 1024).decode("utf-8", "replace")
-
-
-@contextmanager
-def _restored(fd: int) -> Iterator[None]:
-    """The terminal as it was, also where the program is told to end."""
-    import termios
-
-    before = termios.tcgetattr(fd)
-    ends = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
-        signal.signal(signal.SIGTERM, ends)
-
-
 # ── Words ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _page(pair: Pair, number: int, total: int, note: str) -> str:
+    width = min(100, max(20, shutil.get_terminal_size().columns))
+    parts = {f"Pair {number} of {total}": pair.prompt, "Response A": pair.response_a, "Response B": pair.response_b}
+    lines = []
+    for title, text in parts.items():
+        lines += [f"── {title} ".ljust(width, "─"), _readable(text, width) or "(no answer)"]
+    return "\n".join([*lines, "─" * width, _wrapped(note)]).rstrip("\n")
+
+
+def _so_far(standing: Standing, votes: int) -> str:
+    """Without names: who knows what leads would look for it."""
+    chance = _percent(next(iter(standing.chances.values())))
+    so_far = f"{_count(votes, 'vote')} so far: the model ahead is the best with a chance of {chance}."
+    return f"{so_far} {_more(standing)}" if votes else ""
 
 
 def _more(standing: Standing) -> str:
@@ -321,10 +275,6 @@ def _percent(chance: float) -> str:
 
 def _wrapped(text: str, width: int = 80) -> str:
     return "\n".join(textwrap.wrap(plain(text), width, break_on_hyphens=False))
-
-
-def _rule(title: str, width: int) -> str:
-    return f"── {title} ".ljust(width, "─")
 
 
 def _readable(text: str, width: int) -> str:
