@@ -41,7 +41,7 @@ def run_persona(job: Job) -> Document:
     from core.clock import Clock
     from data_generation import make_data
     from evidence.experiment import counts, design, keep_for_readers, listed, make_systems, measure, read_texts
-    from people.own_votes import on_these, own_votes_file, read_own_votes
+    from people.read import on_these, own_votes_file, read_own_votes
     from report import console, files
 
     clock = Clock()
@@ -83,17 +83,15 @@ def run_votes(args: Namespace, own: Own, command: str) -> int:
     """The experiment, or a ranking, by people's votes in the place of a simulated persona's."""
     from cli import rank
     from cli.job import begin, make_jobs, votes_job
-    from cli.own import refuse_votes
     from core.files import lock
     from people import run as people
     from people.listing import show
-    from people.votes import load_votes
+    from people.read import load_votes
 
     name = people.run_name(args.preferences)
     votes = load_votes(
         args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=own.answers
     )
-    refuse_votes(args.preferences, name, args.results_dir)
     if args.check:
         return show(args.preferences, votes)
     if args.rank is None:
@@ -145,9 +143,8 @@ def run(args: Namespace, command: str) -> int:
         if args.rank is not None:
             return rank_prompts(args, jobs[0])
         if args.vote:
-            from people.session import vote
-
             from cli.rank import judged
+            from people.session import vote
 
             goes_on = ("base_model", "cache_dir")  # flags that later commands take over
             return vote(jobs[0], lambda *flags: command_like(flags, args, goes_on), lambda: judged(jobs[0]))

@@ -32,7 +32,7 @@ from core.records import Preference, Prompt
 from people import run as people
 from people import training
 from people.ballots import Crowd
-from people.votes import Votes
+from people.read import Votes
 from scale.cluster import Cluster, connect
 from scale.texts import BATCH
 

@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.counting import Costs
-
 import config
 from base import device, location
 from base.device import GIB
@@ -27,8 +25,9 @@ from cli.seen import asked, by_model, calls_left, change_of_models, is_off, list
 from core.errors import MissingError, UsageError
 from core.store import read_items
 from core.text import plain
-from llm.interface import nearest_tags
 from llm.addresses import find_tag, is_cloud
+from llm.interface import nearest_tags
+from stages.counting import Costs
 from stages.tasks import TEMPLATES, Job, load_template
 
 if TYPE_CHECKING:

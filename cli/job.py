@@ -42,7 +42,7 @@ from stages.tasks import Job
 if TYPE_CHECKING:
     from llm.interface import Choice, LanguageModel, Request
     from llm.ollama import OllamaModel
-    from people.votes import Votes
+    from people.read import Votes
     from stages.arena import ArenaTable
 
 log = logging.getLogger("ranking.preflight")

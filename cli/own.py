@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import re
 from argparse import Namespace
 from collections.abc import Mapping
@@ -50,7 +49,7 @@ def read(args: Namespace) -> Own:
     if args.preferences:
         return Own({}, answers=answers, notes=answers.notes if answers else ())
     writes = not (args.prompts or args.responses) and args.rank is None
-    who = find_personas(args.persona, args.results_dir, topics_needed=writes)
+    who = find_personas(args.persona, topics_needed=writes)
     prompts, notes = read_prompts(Path(args.prompts)) if args.prompts else ([], ())
     if answers is None:
         chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)
@@ -85,7 +84,7 @@ def _models(args: Namespace, answers: Answers) -> tuple[str, ...]:
 # ── Whose preferences ────────────────────────────────────────────────────────────────────────────────────
 
 
-def find_personas(asked: str | None, results_dir: Path, *, topics_needed: bool) -> dict[str, Persona]:
+def find_personas(asked: str | None, *, topics_needed: bool) -> dict[str, Persona]:
     """The personas that ``--persona`` asks for, by name: one, all of config.py, or the one that a file describes.
 
     ``topics_needed``: prompts are to be written. Raises UsageError naming what is wrong, also a missing field.
@@ -97,7 +96,7 @@ def find_personas(asked: str | None, results_dir: Path, *, topics_needed: bool) 
             source = f"persona {name!r} in config.py"
             found[name] = check_persona(dataclasses.asdict(config.PERSONAS[name]), source)
         elif Path(name).suffix.lower() in PERSONA_ENDINGS:
-            source, name = name, _name_of(Path(name), results_dir)
+            source, name = name, _name_of(Path(name))
             found[name] = read_persona(Path(source))
         else:
             near = difflib.get_close_matches(name, [*config.PERSONAS, "all"], n=1)
@@ -111,36 +110,13 @@ def find_personas(asked: str | None, results_dir: Path, *, topics_needed: bool) 
     return found
 
 
-def _name_of(path: Path, results_dir: Path) -> str:
-    """The name of a person's files: the stem, in characters that any disk takes. Raises UsageError where that is taken:
-    results would be replaced."""
+def _name_of(path: Path) -> str:
+    """The name of a person's files: the stem, in characters that any disk takes. Raises UsageError where that is a
+    persona's of config.py: its results would be replaced."""
     name = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:100] or "me"
-    taken = ""
     if name.lower() in (*config.PERSONAS, "all"):
-        taken = f"{name} is a persona of config.py"
-    elif earlier_backend(name, results_dir) == "votes":
-        taken = f"{name} is an earlier run on votes"
-    if taken:
         raise UsageError(
-            f"--persona {path}: results are named after the file, and {taken}. Nothing was changed. Rename the file, "
-            f"for instance to my_{name}{path.suffix}"
+            f"--persona {path}: results are named after the file, and {name} is a persona of config.py. Nothing was "
+            f"changed. Rename the file, for instance to my_{name}{path.suffix}"
         )
     return name
-
-
-def earlier_backend(name: str, results_dir: Path) -> str | None:
-    """The backend of an earlier run of this name, by its results (``votes``: people's); None where there was none."""
-    try:
-        text = (results_dir / config.RESULTS_FILE.format(name=name)).read_text(encoding="utf-8")
-        return str(json.loads(text)["backend"])
-    except (OSError, ValueError, KeyError, TypeError):  # none, or of no use to anyone
-        return None
-
-
-def refuse_votes(source: str, name: str, results_dir: Path) -> None:
-    """Raises UsageError where a run on the votes in ``source`` would replace the results of a persona's."""
-    if (backend := earlier_backend(name, results_dir)) and backend != "votes":
-        raise UsageError(
-            f"--preferences {source}: results are named after the file, and {name} is an earlier run for a persona. "
-            f"Nothing was changed. Rename the file, for instance to votes_{name}{Path(source).suffix}"
-        )

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.counting import Costs, count
-
 from llm.addresses import find_tag
+from stages.counting import Costs, count
 from stages.tasks import Job
 
 if TYPE_CHECKING:

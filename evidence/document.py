@@ -143,7 +143,10 @@ def make_document(
         **measured,
     }
     found["answer"] |= {"sentence": sentences.sentence(found), "whose": sentences.whose(found)}
-    found["verdict"] |= {"sentence": words.verdict(found), "warnings": words.warnings(found, found["verdict"]["stronger_baselines"])}
+    found["verdict"] |= {
+        "sentence": words.verdict(found),
+        "warnings": words.warnings(found, found["verdict"]["stronger_baselines"]),
+    }
     return found
 
 

@@ -25,7 +25,7 @@ from config import ExperimentConfig
 from core.pairwise import sigmoid
 from core.records import Preference, Prompt
 from elo_system import SCALE
-from people.votes import Votes
+from people.read import Votes
 
 if TYPE_CHECKING:
     from scale.cluster import Cluster

@@ -28,9 +28,9 @@ from evidence.document import Document, Measured, make_document
 from evidence.experiment import heads_device
 from people.ballots import Crowd, Ratings, tabulate
 from people.findings import findings
+from people.read import Votes
 from people.standings import who_is_best
 from people.training import curve_counts, learned, predict
-from people.votes import Votes
 from report import console, words
 from reward_model import RewardModel
 from stages.tasks import Job

@@ -21,7 +21,7 @@ from cli.flags import parser
 from cli.personas import EXAMPLE, find
 from config import Persona
 from core.errors import UsageError
-from people.votes import load_votes
+from people.read import load_votes
 from stages.own import prompt_id, read_answers, read_prompts
 
 PROMPTS = (
@@ -271,17 +271,6 @@ def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -
     scores = [{"user": "ann", "prompt": PROMPTS[0], "model": m, "score": s} for m, s in (("x", 3), ("y", 9))]
     (preference,) = load_votes(str(write(tmp_path / "s.jsonl", scores)), answers=answers).preferences
     assert preference.outcome == 0.0
-
-
-def test_votes_never_replace_what_was_learned_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "cache").mkdir()
-    kept = tmp_path / "cache" / "learned_me.json"
-    kept.write_text('{"made_from": {"backend": "ollama"}}', encoding="utf-8")
-    vote = {"user": "ann", "prompt_id": "1", "prompt": "Why?", "model_a": "x", "response_a": "so", "model_b": "y"}
-    votes = write(tmp_path / "me.jsonl", [{**vote, "response_b": "no", "outcome": 1}])
-    assert run(tmp_path, "--preferences", str(votes)) == 2
-    assert "me is an earlier run for a persona" in capsys.readouterr().err
-    assert "ollama" in kept.read_text(encoding="utf-8") and not (tmp_path / "results").exists()
 
 
 def test_votes_that_find_no_text_or_have_their_own_are_refused(tmp_path: Path) -> None:
