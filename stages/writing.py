@@ -37,7 +37,7 @@ from stages.tasks import (
 
 
 class PromptList(BaseModel):
-    """An answer of the prompt writer."""
+    """What the prompt writer answers with."""  # the schema sent holds this line: another one asks another question
 
     model_config = ConfigDict(extra="ignore")
     prompts: list[str]

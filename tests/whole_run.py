@@ -17,7 +17,7 @@ from fake_brain import default_brain
 from fake_ollama import FakeOllama, Faults
 
 import config
-from core.store import Store
+from core.store import read_items
 
 ROOT = Path(__file__).parent.parent
 TAGS = ("llama3:8b", "gemma3:4b", "mistral:7b")
@@ -79,9 +79,8 @@ def kept(folder: Path) -> dict[str, dict[str, Any]]:
     """stage → key → (hash, value without measured seconds), as the next run would find it."""
     found = {}
     for stage, file in STAGES.items():
-        with Store(folder / "cache" / file.format(name="coder"), stage=stage, read_only=True) as store:
-            assert not store.notices
-            found[stage] = {item.key: (item.made_from, _timeless(item.value)) for item in store.items()}
+        items = read_items(folder / "cache" / file.format(name="coder")).values()
+        found[stage] = {item.key: (item.made_from, _timeless(item.value)) for item in items}
     return found
 
 
