@@ -48,8 +48,7 @@ def read(args: Namespace) -> Own:
     answers = read_answers([Path(name) for name in args.responses]) if args.responses else None
     if args.preferences:
         return Own({}, answers=answers, notes=answers.notes if answers else ())
-    writes = not (args.prompts or args.responses) and args.rank is None
-    who = find_personas(args.persona, topics_needed=writes)
+    who = find_personas(args.persona, topics_needed=not (args.prompts or args.responses))
     prompts, notes = read_prompts(Path(args.prompts)) if args.prompts else ([], ())
     if answers is None:
         chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)

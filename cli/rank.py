@@ -214,7 +214,6 @@ def _costs(job: Job, responses: Sequence[Response]) -> dict[str, Cost]:
 def evidence_of(job: Job, basis: Basis) -> dict[str, Any]:
     """What a run on the same measured on prompts that it had not trained on, from its results file; nothing measured
     where there is none of these models, judge and seed."""
-    size = {"preferences": basis.preferences, "prompts": len(basis.prompts)}
     try:
         path = job.results_dir / config.RESULTS_FILE.format(name=job.name)
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -227,14 +226,22 @@ def evidence_of(job: Job, basis: Basis) -> dict[str, Any]:
                 "main_metric": metric,
                 "cross_validated": {system: document["cross_validated"][system][metric] for system in CONTENDERS},
                 "warnings": document["verdict"]["warnings"],
-                **size,
+                "preferences": document["counts"]["preferences"],
+                "prompts": document["counts"]["prompts"],
             }
     except (OSError, ValueError, KeyError, TypeError):  # no file, or none of ours
         pass
     metric = METRIC_OF[basis.measured_as["backend"] == "votes"]
     unknown = {system: {"mean": None, "ci95": None} for system in CONTENDERS}
-    return {"recommended": "combined", "winner": "none", "main_metric": metric, "cross_validated": unknown,
-            "warnings": [], **size}  # fmt: skip
+    return {
+        "recommended": "combined",
+        "winner": "none",
+        "main_metric": metric,
+        "cross_validated": unknown,
+        "warnings": [],
+        "preferences": basis.preferences,
+        "prompts": len(basis.prompts),
+    }
 
 
 def verdict(evidence: Mapping[str, Any], p_best: float) -> str:

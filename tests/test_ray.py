@@ -202,7 +202,7 @@ def test_local_listens_on_this_machine_alone_and_after_ctrl_c_a_second_run_reads
     base, votes = save_model(tmp_path / "base", "qwen"), votes_file(tmp_path, 600)
     cache = tmp_path / ("a folder with a long name " * 4).strip() / "cache"  # longer than a socket's name may be
     command = [
-        sys.executable, str(ROOT / "main.py"), "--preferences", str(votes), "--base_model", str(base), "--folds", "3",
+        sys.executable, str(ROOT / "main.py"), "--preferences", str(votes), "--base_model", str(base),
         "--cache_dir", str(cache), "--results_dir", str(tmp_path / "results"), "--ray", "local",
     ]  # fmt: skip
     environment = {**os.environ, "HOME": str(tmp_path / "home")}
