@@ -44,21 +44,17 @@ def print_generation(persona: str) -> None:
 
 def print_counts(counts: Mapping[str, Any]) -> None:
     """How much of everything there is once the data is made; ``counts`` as in the results."""
-    head, what = "Data Generation Complete:", "Preferences"
-    if "users" in counts:
-        head, what = f"Votes of {words.people(counts['users'])}:", "Votes that train"
-    lines = ["", head]
-    if "users" in counts:
-        lines += [f"- Votes: {counts['votes']} ({counts['decided_votes']} decided)"]
+    voted, left = "users" in counts, words.left_out(counts)
+    trains = "Votes that train" if voted else "Preferences"
+    lines = [f"- Votes: {counts['votes']} ({counts['decided_votes']} decided)"] if voted else []
     lines += [
         f"- Prompts: {counts['prompts']}",
-        f"- {what}: {counts['preferences']} (of which ties: {counts['ties']})",
+        f"- {trains}: {counts['preferences']} (of which ties: {counts['ties']})",
         f"- Test prompts: {counts['test_prompts']}",
         f"- Ground truth rankings: {counts['ground_truth_rankings']}",
+        *([f"- Left out, without a usable answer: {left}"] if left else []),
     ]
-    if left := words.left_out(counts):
-        lines += [f"- Left out, without a usable answer: {left}"]
-    _show([*lines, ""])
+    _show(["", f"Votes of {words.people(counts['users'])}:" if voted else "Data Generation Complete:", *lines, ""])
 
 
 def print_training(preferences: int, eval_freq: int) -> None:
@@ -78,16 +74,14 @@ def print_points(document: Document) -> None:
     metric, rows = document["main_metric"], document["learning_curve"]
     uses = [row["preferences"] for row in rows]
     if document["people"]:
-        title = "Ranking Accuracy"
+        title, first = "Ranking Accuracy", 0
         heads = ["Before any vote of one's own...", *(f"With up to {last} own votes each..." for last in uses[1:])]
-        points = list(enumerate(heads))
     else:
-        title = "Kendall's Tau"
+        title, first = "Kendall's Tau", 1
         heads = [f"Processing preferences {before + 1}-{last}..." for before, last in pairwise(uses)]
-        points = list(enumerate(heads, start=1))
+    points = list(enumerate(heads, first))
     if len(points) > SHOWN_POINTS and not log.isEnabledFor(logging.DEBUG):
-        last = len(points) - 1
-        points = [points[round(i * last / (SHOWN_POINTS - 1))] for i in range(SHOWN_POINTS)]
+        points = [points[round(i * (len(points) - 1) / (SHOWN_POINTS - 1))] for i in range(SHOWN_POINTS)]
     for index, head in points:
         values = (number(rows[index][system][metric], 2) for system in CONTENDERS)
         named = zip(("Elo", "Reward", "Combined"), values, strict=True)
@@ -168,13 +162,10 @@ def print_answer(document: Document) -> None:
 def print_personas(together: Document) -> None:
     """The methods over all personas, and last which model is best for whom; ``together`` as in the results of all."""
     methods = tables.methods_by_persona(together)
-    sentences = [
-        line
-        for name, document in together["personas"].items()
-        for line in _wrapped(
-            f"{plain(name)}: {plain(document['answer']['sentence'])} {answer.next_step(document)}", hanging="  "
-        )
-    ]
+    sentences = []
+    for name, document in together["personas"].items():
+        said = f"{plain(name)}: {plain(document['answer']['sentence'])} {answer.next_step(document)}"
+        sentences += _wrapped(said, hanging="  ")
     sentences += _wrapped(answer.played(together)) + _wrapped(f"Backend: {plain(together['label'])}.")
     _show_blocks(
         _banner("ALL PERSONAS"),

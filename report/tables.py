@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from core.text import percent, plain
@@ -38,6 +38,7 @@ QUALITY = {
     "listwise_agreement": "τ between round-robin and listwise truth",
     "self_win_rate": "Share won by the judge's own responses, where it is a contestant",
 }
+GROUPS = {"Configuration": "config", "Counts": "counts", "Versions": "versions", "Seconds a stage took": "timings_s"}
 
 
 class Table(NamedTuple):
@@ -129,42 +130,38 @@ def split(document: Document) -> Table:
 
 def systems(document: Document) -> Table:
     """Every system and baseline in each metric, cross-validated."""
-    metrics = words.metrics(document)
-    crossed = {SYSTEMS[system]: document["cross_validated"][system] for system in words.systems(document)}
-    rows = [[name, *(cell(cells[metric]) for metric in metrics)] for name, cells in crossed.items()]
-    return Table(["System", *(METRICS[metric] for metric in metrics)], rows)
+    return _estimates(
+        document, "System", [(SYSTEMS[s], document["cross_validated"][s]) for s in words.systems(document)]
+    )
 
 
 def ablation(document: Document) -> Table:
     """The variants, cross-validated on the same folds."""
+    table = _estimates(document, "Variant", [(plain(row["name"]), row) for row in document["ablation"]])
+    gains = [cell(row["difference"]) if "difference" in row else "" for row in document["ablation"]]
+    return Table([*table.heads, "Difference in τ"], [[*row, gain] for row, gain in zip(table.rows, gains, strict=True)])
+
+
+def _estimates(document: Document, head: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
+    """A mean and its interval of each metric that is known."""
     metrics = words.metrics(document)
-    rows = [
-        [
-            plain(row["name"]),
-            *(cell(row[metric]) for metric in metrics),
-            cell(row["difference"]) if "difference" in row else "",
-        ]
-        for row in document["ablation"]
-    ]
-    return Table(["Variant", *(METRICS[metric] for metric in metrics), "Difference in τ"], rows)
+    cells = [[name, *(cell(found[metric]) for metric in metrics)] for name, found in rows]
+    return Table([head, *(METRICS[metric] for metric in metrics)], cells)
 
 
 def places(document: Document, example: Mapping[str, Any]) -> Table:
     """Each model's place for an example's prompt, best first; the recommended system next to the truth."""
     keys = {"elo_offset": "elo_place", "reward_model": "reward_place", "combined": "combined_place"}
     shown = sorted(keys, key=lambda system: system != document["recommended"])
-    rows = [
-        [plain(row["model"]), f"{row['truth_place']}", *(f"{row[keys[system]]}" for system in shown)]
-        for row in sorted(example["responses"], key=lambda row: int(row["truth_place"]))
-    ]
+    best_first = sorted(example["responses"], key=lambda row: int(row["truth_place"]))
+    places = ["truth_place", *(keys[system] for system in shown)]
+    rows = [[plain(row["model"]), *(f"{row[place]}" for place in places)] for row in best_first]
     return Table(["Model", "Truth", *(SYSTEMS[system] for system in shown)], rows)
 
 
 def held_out(document: Document) -> Table:
     """Each contestant, then all of them, as left out of training, placed by the systems that read texts."""
-    heads = ["Held out"]
-    for what in ("Pairs", "Place"):
-        heads += [f"{what}: {SYSTEMS[system]}" for system in CONTENDERS]
+    heads = ["Held out", *(f"{what}: {name}" for what in ("Pairs", "Place") for name in NAMES)]
     reward, both = (words.tested(document, system)["generalization"] for system in words.READERS)
     if reward["verdict"] == "not tested":
         return Table(heads, [])
@@ -185,19 +182,15 @@ def held_out(document: Document) -> Table:
 def people(document: Document) -> Table:
     """Those of several people whose votes were tested, the ones with the most votes first."""
     shown = words.systems(document)
-    several = document["people"] is not None and document["counts"]["users"] > 1
-    found = document["people"]["by_person"] if several else []
-    tested = [row for row in found if any(row[system] is not None for system in shown)]
-    rows = [
-        [
-            plain(row["user"]),
-            number(row["votes"], 0),
-            number(row["decided_votes"], 0),
-            *(number(row[system], 2) for system in shown),
-        ]
-        for row in sorted(tested, key=lambda row: -int(row["votes"]))[:SHOWN_PEOPLE]
-    ]
-    return Table(["Person", "Votes", "Decided", *(SYSTEMS[system] for system in shown)], rows)
+    heads = ["Person", "Votes", "Decided", *(SYSTEMS[system] for system in shown)]
+    if document["people"] is None or document["counts"]["users"] == 1:
+        return Table(heads, [])
+    tested = [row for row in document["people"]["by_person"] if any(row[system] is not None for system in shown)]
+    rows = []
+    for row in sorted(tested, key=lambda row: -int(row["votes"]))[:SHOWN_PEOPLE]:
+        given = [number(row[key], 0) for key in ("votes", "decided_votes")]
+        rows.append([plain(row["user"]), *given, *(number(row[system], 2) for system in shown)])
+    return Table(heads, rows)
 
 
 def judge(document: Document) -> Table:
@@ -212,35 +205,22 @@ def judge(document: Document) -> Table:
 
 
 def contestants(document: Document) -> Table:
-    """The models and where their global ratings come from."""
-    rows = [
-        [
-            plain(model["name"]),
-            words.rating(model),
-            f"{model['arena_name'] or 'none'}{' (proxy)' if model['proxy'] else ''}",
-            model["elo_source"],
-        ]
-        for model in document["models"]
-    ]
-    table = Table(["Contestant", "Global rating", "Name on the Arena", "Source of the rating"], rows)
-    listed = any(model["arena_name"] for model in document["models"])
-    return table if listed else table.take("Contestant", "Global rating", "Source of the rating")
+    """The models, their global ratings and where these come from."""
+    rows = []
+    for model in document["models"]:
+        named = f", as {model['arena_name']}" if model["arena_name"] and not model["proxy"] else ""
+        rows.append([plain(model["name"]), words.rating(model), f"{plain(model['elo_source'])}{plain(named)}"])
+    return Table(["Contestant", "Global rating", "Source of the rating"], rows)
 
 
 def settings(document: Document) -> dict[str, Table]:
     """How the run was done, for whoever repeats it."""
     run = ("backend", "judge", "base_model", "base_is_reward_model", "device", "seed", "schema_version")
-    groups = {
-        "Run": {key: document[key] for key in run},
-        "Configuration": document["config"],
-        "Counts": document["counts"],
-        "Versions": document["versions"],
-        "Seconds a stage took": document["timings_s"],
-    }
-    return {
-        title: Table([], [[plain(key), words.anything(value)] for key, value in values.items()])
-        for title, values in groups.items()
-    }
+    groups = {"Run": {key: document[key] for key in run}}
+    for title, key in GROUPS.items():
+        groups[title] = document[key]
+    shown = {title: [[plain(key), words.anything(found[key])] for key in found] for title, found in groups.items()}
+    return {title: Table([], rows) for title, rows in shown.items()}
 
 
 # ── Many personas ────────────────────────────────────────────────────────────────────────────────────────

@@ -287,7 +287,7 @@ def test_a_hypothesis_is_said_once_where_both_systems_say_the_same() -> None:
     assert said[0][1:] == ("not tested", "It needs --incremental.")
 
 
-def test_columns_of_which_nothing_is_known_are_no_columns(document: Document) -> None:
+def test_columns_of_which_nothing_is_known_are_no_columns() -> None:
     found = sample.persona()
     for row in found["leaderboard"]:
         row |= {"tokens_per_s": None, "moved": None}
@@ -297,9 +297,6 @@ def test_columns_of_which_nothing_is_known_are_no_columns(document: Document) ->
     assert tables.people(sample.votes(users=1)).rows == []
     person = ["40", "30", *["0.50"] * 10]
     assert tables.people(sample.votes()).rows == [[f"person {i}", *person] for i in range(3)]
-    assert tables.contestants(sample.persona() | {"models": document["models"][:3]}).heads[2:] == [
-        "Source of the rating"
-    ]
 
 
 # ── Texts and figures ────────────────────────────────────────────────────────────────────────────────────
