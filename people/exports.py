@@ -110,12 +110,14 @@ def _open_webui(rows: Rows) -> Export:
     for group in groups.values():
         user, _, prompt = group[0].asked
         last: dict[str, _Rating] = {}
-        texts: dict[str, str] = {}
         for rating in sorted(group, key=lambda rating: rating.when):
             if before := last.get(rating.model):
                 left_out[before.row] = _RATED_AGAIN
             last[rating.model] = rating
-            texts = rating.texts | texts | {rating.model: rating.texts[rating.model]}
+        texts: dict[str, str] = {}
+        for rating in group:
+            texts = rating.texts | texts
+        texts |= {model: rating.texts[model] for model, rating in last.items()}
         if len(texts) == 1:
             left_out.update({rating.row: "no other model answered the prompt" for rating in last.values()})
         thoughts += sum(bool(_REASONING.search(text)) for text in texts.values())
