@@ -40,7 +40,8 @@ def run_persona(job: Job) -> Document:
     """The experiment for one persona: the data, the systems, everything measured; written, then told."""
     from core.clock import Clock
     from data_generation import make_data
-    from evidence.experiment import counts, design, keep_for_readers, listed, make_systems, measure, read_texts
+    from evidence.design import design, listed, make_systems, read_texts
+    from evidence.experiment import counts, keep_for_readers, measure
     from people.read import on_these, own_votes_file, read_own_votes
     from report import console, files
 

@@ -60,7 +60,7 @@ def from_cache(job: Job, run: str) -> Basis:
     """The persona's prompts that are whole in the cache. Raises MissingError where they are too few to learn from."""
     from data_generation import make_data
     from evaluation import shuffled
-    from evidence.experiment import make_systems
+    from evidence.design import make_systems
 
     data = make_data(job, Clock(), ask=False)
     if len(data.prompts) < FEWEST_PROMPTS:
@@ -82,7 +82,7 @@ def from_cache(job: Job, run: str) -> Basis:
 
 def from_votes(job: Job, votes: Votes, run: str) -> Basis:
     """All votes of a file; ``job``: the models that were voted on."""
-    from evidence.experiment import heads_device
+    from evidence.design import heads_device
     from people.run import arena_ratings, assemble, fitting
     from people.training import learned
 

@@ -104,7 +104,7 @@ def calls_left(
 ) -> list[Costs]:
     """What each job still has to ask. ``anew``: stages of which nothing counts as cached; ``digests``: models by tag as
     if these were their digests."""
-    from evidence.experiment import listed as ranked_as_lists
+    from evidence.design import listed as ranked_as_lists
 
     return [count(job, ranked_as_lists(job.prompt_ids, job.params), anew=anew, digests=digests) for job in jobs]
 

@@ -24,8 +24,8 @@ from core.clock import Clock
 from core.errors import UsageError
 from core.records import Rating
 from elo_system import EloSystem
+from evidence.design import heads_device
 from evidence.document import Document, Measured, make_document
-from evidence.experiment import heads_device
 from people.ballots import Crowd, Ratings, tabulate
 from people.findings import findings
 from people.read import Votes

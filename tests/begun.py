@@ -5,7 +5,7 @@ from __future__ import annotations
 from cli import own
 from cli.flags import parse
 from cli.job import begin, make_jobs
-from evidence.experiment import documented_split
+from evidence.design import documented_split
 from stages.tasks import Job
 
 

@@ -22,7 +22,7 @@ from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.records import Judgement, Preference, Prompt, Response
 from data_generation import Data, PromptList, collect_responses, generate_prompts, make_data
-from evidence import experiment
+from evidence.design import design, listed
 from llm.interface import Choice, Completion, Decision, Request
 from stages.judging import preferences_from, rank_listwise, ranking_schema, round_robin_truths
 from stages.likelihood import Readings, advantages, judge_by_likelihood, read_responses
@@ -180,8 +180,8 @@ def test_a_listwise_truth_is_that_of_every_prompt_and_of_all_that_is_measured(jo
     by_list = replace(job, params=replace(job.params, ground_truth="listwise"))
     foreseen = calls_left([by_list])[0].calls
     assert foreseen == {("ground_truth", "judge"): 6 * job.params.listwise_shuffles}
-    data = make_data(by_list, Clock(), experiment.listed(job.prompt_ids, by_list.params))
-    plan = experiment.design(data, by_list.params)
+    data = make_data(by_list, Clock(), listed(job.prompt_ids, by_list.params))
+    plan = design(data, by_list.params)
     assert [t.prompt_id for t in plan.truths] == list(job.prompt_ids)
     assert {t.method for t in (*plan.truths, *plan.test_truths)} == {"listwise"}
     assert [t.prompt_id for t in plan.test_truths] == list(plan.test_ids)

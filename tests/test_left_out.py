@@ -22,7 +22,7 @@ from core.clock import Clock
 from core.errors import MissingError
 from core.records import Preference
 from data_generation import make_data
-from evidence.experiment import design
+from evidence.design import design
 from stages.judging import round_robin_truths
 from stages.tasks import Job
 

@@ -88,14 +88,14 @@ def test_prompts_of_every_format_have_ids_of_their_texts(tmp_path: Path, ending:
 GOOD = [{"prompt": text} for text in PROMPTS]
 WRONG_PROMPTS: list[tuple[str, Any, str]] = [
     ("few.txt", b"one\ntwo\nthree\none\n", "few.txt holds 3 different prompts; at least 5"),
-    ("none.txt", b"\n  \n", "none.txt is empty"),
+    ("none.txt", b"\n  \n", "none.txt holds 0 different prompts"),
     ("utf16.txt", "one\ntwo".encode("utf-16"), "is no UTF-8 text"),
-    ("mine.docx", b"one", "unknown ending; known are .txt, .jsonl, .csv"),
+    ("mine.docx", b"one", "unknown ending; known are "),
     ("gone.txt", None, "gone.txt does not exist"),
     ("cut.jsonl", b'{"prompt": "one"}\n{"prompt": "tw', "row 2"),
-    ("list.jsonl", b'{"prompt": "one"}\n["two"]\n', "row 2 is no JSON object"),
-    ("column.csv", b"question\nWhy?\nHow?\n", "prompt is missing in every row; its columns are question"),
-    ("cells.csv", b"prompt\nWhy, though?\n", "row 1 has more cells than the header"),
+    ("list.jsonl", b'{"prompt": "one"}\n["two"]\n', "row 2: not readable as JSON: it is no JSON object"),
+    ("column.csv", b"question\nWhy?\nHow?\n", "lacks the columns prompt; it has question"),
+    ("cells.csv", b"prompt\nWhy, though?\n", "row 1: it has more cells than the header"),
     ("row.jsonl", [*GOOD, {"prompt": " "}, {"prompt": 5}, {"prompt": "\ud83d"}], "row 7: prompt is empty"),
     ("row.jsonl", [*GOOD, {"prompt": 5}], "row 7: prompt is no text"),
     ("half.jsonl", [*GOOD, {"prompt": "\ud83d"}], "row 7: prompt is no text"),
@@ -210,7 +210,7 @@ WRONG_ANSWERS: list[tuple[list[dict[str, Any]], tuple[str, ...], str]] = [
     (answers_of(("x",)), (), "there is only x"),
     (answers_of(("x", "y")), ("--models", "x", "z"), "--models z: the models of --responses are x, y"),
     (answers_of(("x", "y"))[:10], (), "only 4 of 6 prompts have an answer of each of x, y"),
-    ([{"prompt": "Why?", "answer": "So"}], (), "model is missing in every row; its columns are prompt, answer"),
+    ([{"prompt": "Why?", "answer": "So"}], (), "lacks the columns model, response; it has prompt, answer"),
     (
         [*answers_of(("x", "y")), {"prompt": "Why?", "model": "x", "response": ["So"]}],
         (),
