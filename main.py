@@ -56,7 +56,7 @@ def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tup
     plan = experiment.design(data, params)  # what trains and what tests
     console.print_counts(experiment.counts(data, plan))
     features = experiment.read_texts(data, run, job.name, clock)  # the frozen base reads each text once
-    run = run.read_by(features.base, features.device, features.notes)
+    run = run.read_by(features.device)
     ratings = ratings or estimated_ratings(data.readers, list(job.contestants))
     console.print_training(len(plan.training.preferences), params.evaluation_frequency)
     answer = who_is_best(data, ratings, sizes(job), params)
@@ -98,17 +98,15 @@ def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, co
     """The experiment for each persona; with ``--persona all`` also what they have in common."""
     from cli import check, compare, preflight, rank
     from report import console
-    from scale.cluster import connect
 
     jobs, done = preflight.every_job(args, backend, params), []
     if args.quick:
         print("\n".join(check.cost_lines(jobs, preflight.costs(args, backend, params))))
-    with connect(args.ray, args.cache_dir) as cluster:
-        for job in jobs:
-            ask = "" if args.quick or backend.given else rank.command(args, job.name)
-            run = replace(preflight.how_to_run(args, backend, command, job.name), ask=ask, cluster=cluster)
-            console.print_header(job.name, run.label, run.notes)
-            done.append(run_persona(job, run, backend.ratings))
+    for job in jobs:
+        ask = "" if args.quick or backend.given else rank.command(args, job.name)
+        run = replace(preflight.how_to_run(args, backend, command, job.name), ask=ask)
+        console.print_header(job.name, run.label, run.notes)
+        done.append(run_persona(job, run, backend.ratings))
     if args.persona == "all":
         documents = {job.name: document for job, (_, document) in zip(jobs, done, strict=True)}
         compare.run(jobs, [data for data, _ in done], documents, label=backend.label, results_dir=args.results_dir)
@@ -120,7 +118,6 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
     from cli import earlier, learned, preflight, rank
     from core.files import lock
     from people import run as people
-    from scale.cluster import connect
 
     answers = args.own.answers
     name, votes = people.read(
@@ -132,8 +129,8 @@ def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
 
         return show(args.preferences, votes)
     # only now: a file that can't be read leaves nothing behind
-    with lock(args.cache_dir), connect(args.ray, args.cache_dir) as cluster:
-        run = replace(preflight.how_to_read(args, command, [name]), ask=rank.command(args, name), cluster=cluster)
+    with lock(args.cache_dir):
+        run = replace(preflight.how_to_read(args, command, [name]), ask=rank.command(args, name))
         document, kept = people.run(name, votes, params, run, refresh=bool(args.refresh))
         base = document["base_model"]
         origin = learned.made_from_votes(args.preferences, votes.models, len(votes.prompts), base, run.cache_dir)

@@ -19,8 +19,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import config
+from base import device as base_device
 from base.device import GIB
-from cli import machine, openai_server, preflight, uncounted
+from cli import openai_server, preflight, uncounted
 from cli.backend import Backend, Finding
 from cli.counting import Calls, Costs, by_model, by_stage
 from cli.flags import STAGE_FILES, personas
@@ -173,31 +174,21 @@ def _embedded(about: str, *, needed: bool) -> Finding:
 
 def _base(args: Namespace, backend: Backend) -> Finding:
     from base import location
-    from core import hub
 
-    names = list(personas(args))
-    card = None if args.device == "cpu" else machine.gpu()
-    bases, notes = machine.choose_bases(args.base_model, backend.name, card, args.cache_dir, names)
-    name = machine.likely_base(bases, card, args.cache_dir, names)
-    later = ", by what is free now; chosen again when the models are unloaded" if len(bases) > 1 else ""
+    name, notes = preflight.choose_base(args, backend.name, list(personas(args)))
     if name == location.EMBEDDED:
         base = _embedded("Reward base", needed=True)
         return replace(base, said="; ".join([base.said, "no reward model", *notes]))
     folder = location.find_local(name)
     if folder is not None:
         size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        return Finding("Reward base", f"{name}, {size / 1e9:.1f} GB in {folder}{later}")
+        return Finding("Reward base", f"{name}, {size / 1e9:.1f} GB in {folder}")
     embedded = f"or --base_model {location.EMBEDDED}"
     if not location.is_hub_id(name):
         return Finding("Reward base", f"there is no folder {name}", f"give a folder or a hub id, {embedded}")
-    status = location.hub_status(name)
-    if status == "there":
-        return Finding("Reward base", f"{name}, fetched from the hub at its first use{later}")
-    why = {
-        "unknown": "the hub has no such model that can be read without an account",
-        "offline": "it is not in the hub's cache, and HF_HUB_OFFLINE forbids to ask the hub",
-    }.get(status, f"it is not in the hub's cache, and {hub.endpoint()} did not answer")
-    return Finding("Reward base", f"{name}: {why}", f"hf download {name}, {embedded}")
+    if why := location.out_of_reach(name):
+        return Finding("Reward base", f"{name}: {why}", f"hf download {name}, {embedded}")
+    return Finding("Reward base", f"{name}, fetched from the hub at its first use")
 
 
 # ── Ratings and machine ──────────────────────────────────────────────────────────────────────────────────
@@ -222,14 +213,14 @@ def _ratings(args: Namespace, backend: Backend) -> Iterator[Finding]:
 
 def _gpu(args: Namespace) -> Iterator[Finding]:
     """Says something only where ``--device cuda`` finds no GPU."""
-    if args.device == "cuda" and machine.gpu() is None and not Path("/dev/nvidia0").exists():
+    if args.device == "cuda" and base_device.gpu() is None and not Path("/dev/nvidia0").exists():
         yield Finding("Device", "nvidia-smi finds no GPU for --device cuda", "--device cpu")
 
 
 def _machine(args: Namespace) -> Iterator[Finding]:
     yield from _gpu(args)
-    yield Finding("GPU", str(machine.gpu() or "none found by nvidia-smi"))
-    memory = machine.main_memory()
+    yield Finding("GPU", str(base_device.gpu() or "none found by nvidia-smi"))
+    memory = base_device.main_memory()
     sizes = f", {memory[0]:.1f} of {memory[1]:.1f} GiB of memory free" if memory else ""
     yield Finding("Processor", f"{os.cpu_count()} cores{sizes}")
     disk = _existing(args.cache_dir.absolute())

@@ -307,7 +307,5 @@ def _outdated(job: Job, known: Mapping[str, Any], base: str | None) -> list[str]
     if base not in (None, known["base"]):
         reasons.append(f"it was learned on the base {known['base']}, not {base}")
     elif now["base_identity"] not in (None, known["base_identity"]):
-        old = base_location.is_of_old_form(known["base_identity"] or "")
-        unknown_base = "may have changed since: an earlier version looked only at the first MiB of its weights"
-        reasons.append(f"the base {known['base']} {unknown_base if old else 'changed since'}")
+        reasons.append(f"the base {known['base']} changed since")
     return reasons

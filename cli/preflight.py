@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import config
-from cli import machine, openai_server
+from base import device as base_device
+from base import location as base_location
+from cli import openai_server
 from cli.backend import Backend, Known, at_least_two, is_name
 from cli.counting import Costs, by_model, count
 from cli.flags import QUICK_NOTE, STAGE_FILES, contestants, personas, refreshed
@@ -166,15 +168,19 @@ def how_to_run(args: Namespace, backend: Backend, command: str, name: str) -> Ru
 
 def how_to_read(args: Namespace, command: str, names: Sequence[str], backend: str | None = None) -> Run:
     """The same where nobody is asked: votes of people, who give the run its label. ``names``: of the runs."""
-    card = machine.gpu()
-    usable = None if args.device == "cpu" else card
-    bases, notes = machine.choose_bases(args.base_model, backend or args.backend, usable, args.cache_dir, names)
-    base = machine.likely_base(bases, usable, args.cache_dir, names)
+    card = base_device.gpu()
+    base, notes = choose_base(args, backend or args.backend, names)
     own = args.own.notes if args.own else ()
     return Run(
-        base, args.device, machine.choose_device(args.device, card), "", command, args.cache_dir, args.results_dir,
-        (*own, *notes), bases=bases, machine=machine.seen_now(card),
+        base, args.device, base_device.choose_device(args.device, card), "", command, args.cache_dir, args.results_dir,
+        (*own, *notes), machine=base_device.seen_now(card), ray=args.ray,
     )  # fmt: skip
+
+
+def choose_base(args: Namespace, backend: str, names: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The reward base of these runs, and what is to be said of the choice."""
+    asked = base_location.EMBEDDED if backend == "embedded" and args.base_model == "auto" else args.base_model
+    return base_location.choose(asked, args.device, args.cache_dir, names)
 
 
 # ── Models that changed ──────────────────────────────────────────────────────────────────────────────────

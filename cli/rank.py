@@ -136,7 +136,7 @@ def _answers(
 def _open_base(name: str, kind: str) -> Base:
     from base import frozen
 
-    return frozen.open_base(name, kind, max_length=frozen.MAX_LENGTH)
+    return frozen.open_base(name, kind)
 
 
 def _above_mean(scores: Mapping[str, float]) -> dict[str, float]:

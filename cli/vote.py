@@ -76,8 +76,8 @@ def _kept_features(base: str, job: Job, prompts: Sequence[Prompt], responses: Se
     """Features of all responses where a run has left them; nothing is computed while somebody waits."""
     from base.features import Base, compute_features
 
-    def closed(name: str, device: str) -> Base:
-        raise MissingError(f"{name} is not opened on {device}")
+    def closed(name: str, kind: str) -> Base:
+        raise MissingError(f"{name} is not opened on {kind}")
 
     try:
         return compute_features(base, prompts, responses, cache_dir=job.cache_dir, name=job.name, open_base=closed)

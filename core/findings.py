@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from config import ExperimentConfig
 from core.records import Rating
-
-if TYPE_CHECKING:
-    from scale.cluster import Cluster
 
 Figures = Mapping[str, float | None]
 """{metric: value}, None where it is nowhere defined."""
@@ -22,9 +19,9 @@ class Run:
     """How a run is done: what was asked for beyond whose preferences are learned."""
 
     base_model: str
-    """Hub id, folder or ``embedded``: the base that is likely to read the texts, and once they are read that did."""
+    """Hub id, folder or ``embedded``."""
     device: str
-    """As asked for: ``auto`` may fall back to the processor."""
+    """As asked for."""
     device_used: str
     """What that comes to on this machine: ``cpu`` or ``cuda``."""
     label: str
@@ -40,19 +37,16 @@ class Run:
     """The command that ranks the models for a prompt by what this run learns; empty where nothing is kept."""
     keep: bool = True
     """Whether what is learned replaces what an earlier run learned."""
-    bases: tuple[str, ...] = ()
-    """All that may read the texts, largest first: memory decides when the models that answer have given theirs back."""
     machine: Mapping[str, Any] = field(default_factory=dict)
     """GPU, cores and free memory as the run began."""
-    cluster: Cluster | None = None
-    """Where texts are read and people's heads are trained; None: in this process."""
+    ray: str | None = None
+    """The Ray cluster on which texts are read; None: in this process."""
 
-    def read_by(self, base: str, device: str, notes: Sequence[str]) -> Run:
-        """The run once its texts are read; ``device`` is empty where all of them were kept. Where the processor read
-        them, it trains the heads too: the GPU is not there, or full."""
-        asked = device if device == "cpu" else self.device
-        used, notes = device or self.device_used, (*self.notes, *notes)
-        return replace(self, base_model=base, device=asked, device_used=used, notes=notes)
+    def read_by(self, device: str) -> Run:
+        """The run once its texts are read; ``device`` is empty where all of them were kept. Where the processor or a
+        cluster read them, the processor trains the heads: the GPU may not be there."""
+        asked = "cpu" if device == "cpu" or self.ray else self.device
+        return replace(self, device=asked, device_used=device or self.device_used)
 
 
 @dataclass(frozen=True)

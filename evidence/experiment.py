@@ -319,11 +319,11 @@ def read_texts(data: Data, run: Run, name: str, clock: Clock) -> Features:
     """Each text through the frozen base, once ever."""
     with clock.stage("features"):
         return compute_features(
-            run.bases,
+            run.base_model,
             data.prompts,
             data.responses,
             cache_dir=run.cache_dir,
             name=name,
             device=run.device,
-            reader=run.cluster.reader if run.cluster else None,
+            ray=run.ray,
         )

@@ -72,14 +72,12 @@ def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh:
     console.print_header(name, run.label, run.notes, "Votes")
     with clock.stage("features"):
         features = compute_features(
-            run.bases, votes.prompts, votes.responses,
+            run.base_model, votes.prompts, votes.responses,
             cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh, also=votes.personas,
-            reader=run.cluster.reader if run.cluster else None,
+            ray=run.ray,
         )  # fmt: skip
-    run = run.read_by(features.base, features.device, features.notes)
-    run = dataclasses.replace(run, label=_label(votes, run.base_model))
-    device = run.device if run.cluster is None else "cpu"  # a cluster's GPUs read texts
-    crowd = dataclasses.replace(assemble(votes, features, params, rated), device=device, cluster=run.cluster)
+    run = run.read_by(features.device)
+    crowd = dataclasses.replace(assemble(votes, features, params, rated), device=run.device)
     measured, systems = experiment(crowd, clock, who_is_best(votes, crowd))
     ratings = systems[0].ratings
     models = tuple(rated.values()) or tuple(Rating(model, rating, RATED) for model, rating in ratings.items())

@@ -28,7 +28,6 @@ MAY_IMPORT = {
     "reward_model": {"reward_draws", "reward_head", "inner_choice", "base", "core", "config"},
     "combined": {"elo_system", "evaluation", "base", "core", "config"},
     "report": {"core", "config"},
-    "scale": {"base", "core", "config"},
     "evidence": {
         "elo_system",
         "reward_model",
