@@ -57,8 +57,7 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
             job.base_model, votes.prompts, votes.responses, cache_dir=job.cache_dir, name=job.name,
             device=job.device, refresh=refresh, also=votes.personas, ray=job.ray,
         )  # fmt: skip
-    device = "cpu" if job.ray else heads_device(job, features)  # a cluster's GPUs read texts
-    crowd = assemble(votes, features, job.params, rated, device)
+    crowd = assemble(votes, features, job.params, rated, heads_device(job, features))
     measured, (elo, reward, _) = experiment(crowd, clock)
     models = list(rated.values()) or [Rating(model, rating, RATED) for model, rating in elo.ratings.items()]
     document = make_document(job, features, models, who_is_best(votes, crowd), measured)

@@ -93,6 +93,8 @@ USAGE = [
     ("--base_model ~", "--base_model is empty"),
     ("--preferences ~", "--preferences is empty"),
     ("--rank ~", "--rank is empty"),
+    ("--ray ~", "--ray is empty"),
+    ("--ray local --rank x", "--ray does not go with --rank"),
     ("--json", "--json goes with --rank"),
     ("--skip_bad_rows", "--skip_bad_rows goes with --preferences"),
     ("--check --vote", "do not go together"),

@@ -277,7 +277,7 @@ class WordBase:
     has_score = False
     asked = 0
 
-    def embed(self, texts: Sequence[tuple[str, str]], progress: Any = None) -> Iterator[tuple[list[int], Vectors]]:
+    def embed(self, texts: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Vectors]]:
         type(self).asked += len(texts)
         rows = [[t.count("alpha"), t.count("beta"), len(t) / 50.0, 1.0] for _, t in texts]
         mean = np.array(rows, dtype=np.float32)
@@ -406,13 +406,10 @@ def test_the_same_votes_as_csv_with_a_wrong_row_left_out_give_the_same_and_ask_t
     assert list((panel / "results" / "previous").glob(f"evaluation_results_{PANEL}_*.json"))
 
 
-def test_the_device_asked_for_trains_everyones_heads(
-    tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch, devices: set[str]
-) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (1 << 30, 1 << 31))
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: True)
+def test_the_device_asked_for_trains_everyones_heads(tmp_path: Path, no_pictures: None, devices: set[str]) -> None:
     path = write(tmp_path / "two.jsonl", rows(["ann", "bob"]))
+    assert run(tmp_path, path) == 0 and devices == {"auto", "cpu"}, "where the processor read, it trains"
+    devices.clear()
     assert run(tmp_path, path, "--device", "cuda") == 0
     assert devices == {"cuda"} and results(tmp_path, "two")["device"] == "cuda"
 
