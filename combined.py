@@ -25,11 +25,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -40,14 +38,11 @@ from base.features import Features
 from base.scaler import Scaler, pool
 from config import ExperimentConfig
 from core import pairwise
-from core.errors import MissingError, UsageError
-from core.files import read_tensors, write_tensors
+from core.errors import UsageError
 from core.pairwise import Array, Belief, Ints, Pairs, Posterior, Problem
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference
 
-FORMAT = 1  # of a saved fit
-FIX = "Learn it anew: run the experiment again (python main.py --persona …)."
 LOGIT = math.log(10.0) / 400.0  # one Elo point in logits
 
 INNER_FOLDS = 5  # of the training prompts, held out in turn to learn how sure a fit is
@@ -76,7 +71,7 @@ class Learned:
     """[p]: α, θ, β, w."""
     spreads: Spreads
     problem: Problem | None = None
-    """What it was learned from; None for one that was loaded, or that leaves a group out."""
+    """What it was learned from; None for one that leaves a group out."""
     prompt_ids: tuple[str, ...] = ()
 
 
@@ -284,59 +279,6 @@ class Combined(Ranker):
             held_out = [np.array([number[p] for p in fold], np.intp) for fold in folds]
             self._belief = pairwise.belief_of(learned.problem, learned.coefficients, self._tau(learned), held_out)
         return self._belief
-
-    # ── Saving ──
-
-    def save(self, path: Path) -> None:
-        """What was learned and how sure it is, as safetensors; atomic."""
-        learned, belief = self._learned, self.belief()
-        about = {
-            "format": FORMAT,
-            "base": self._features.base,
-            "base_scale": learned.view.base_scale,
-            "models": self._models,
-            "spreads": self.spreads,
-            "trust": belief.trust,
-            "residual": belief.residual,
-            "params": dataclasses.asdict(self._params),
-        }
-        tensors = {
-            "centre": learned.view.centre,
-            "projection": learned.view.projection,
-            "coefficients": learned.coefficients,
-            "covariance": belief.covariance,
-        }
-        write_tensors(path, tensors, {"about": json.dumps(about)})
-
-    @classmethod
-    def load(cls, path: Path, features: Features, ratings: Mapping[str, float | None]) -> Self:
-        """What ``save`` wrote, over ``features``, with the parameters with which it was learned.
-
-        Raises MissingError where there is none, UsageError where it is damaged or belongs to another base, version or
-        set of contestants.
-        """
-        if not path.exists():
-            raise MissingError(f"Nothing learned by System C at {path}. {FIX}")
-        try:
-            tensors, described = read_tensors(path)
-            about = json.loads(described["about"])
-            if about["format"] != FORMAT:
-                raise ValueError(f"it has format {about['format']}, this version reads {FORMAT}")
-            params = ExperimentConfig.from_dict(about["params"])
-            system = cls(features, {model: ratings.get(model) for model in about["models"]}, params)
-            view = Scaler(tensors["centre"], tensors["projection"], float(about["base_scale"]))
-            belief = Belief(tensors["covariance"], float(about["trust"]), float(about["residual"]))
-            coefficients, spreads = tensors["coefficients"], Spreads(*about["spreads"])
-        except (KeyError, ValueError, TypeError, OSError) as error:
-            raise UsageError(f"{path} cannot be read ({error}); it was left as it is. {FIX}") from error
-        if about["base"] != features.base or len(view.centre) != system._states.shape[1]:
-            raise UsageError(f"{path} was learned on the base {about['base']}, not {features.base}. {FIX}")
-        if list(system._models) != about["models"]:
-            new = ", ".join(set(system._models) - set(about["models"]))
-            raise UsageError(f"{path} was learned without {new}. {FIX}")
-        inputs = system._unfitted(view).inputs
-        system._learned, system._belief = Learned(view, inputs, coefficients, spreads), belief
-        return system
 
 
 def global_logits(models: Sequence[str], ratings: Mapping[str, float | None]) -> Array:

@@ -9,7 +9,6 @@ Formulas: A. E. Elo, *The Rating of Chessplayers, Past and Present* (Arco, 1978)
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 import inner_choice
-from core.errors import MissingError, UsageError
-from core.files import read, write_json
+from core.files import write_json
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference
 
@@ -140,24 +138,3 @@ class EloSystem(Ranker):
         }
         state = {"system": self.name, "k": self.k, "scale": SCALE, "updates": self.updates, "models": models}
         write_json(path, {**(info or {}), **state})
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """The system that ``save`` wrote. Raises MissingError without a file, UsageError for one that is damaged."""
-        data = read(path)
-        if data is None:
-            raise MissingError(f"{path} is not there: nothing was learned yet. Run: python main.py --persona …")
-        try:
-            state = json.loads(data)
-            models = state["models"]
-            system = cls({m: None if v["elo"] is None else float(v["elo"]) for m, v in models.items()}, state["k"])
-            system._offsets = {m: float(v["offset"]) for m, v in models.items()}
-            system.updates = int(state["updates"])
-            if not all(map(math.isfinite, (system.k, *system._offsets.values()))):
-                raise ValueError("a number in it is not finite")
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise UsageError(
-                f"{path} cannot be read as saved ratings ({error!r}); it was left as it is. "
-                "Move it away and run python main.py for this persona again: preferences are kept apart from it."
-            ) from error
-        return system

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from base.device import kinds
+from base import device as base_device
 from config import ExperimentConfig
 from reward_draws import Draws, Texts
 
@@ -93,7 +93,7 @@ def train(
     from torch.nn.functional import embedding
     from torch.nn.utils.rnn import pad_sequence
 
-    device = kinds(device)[0] if device == "auto" else device
+    device = base_device.usable(device)
     n, steps = len(draws), [len(d.rows) for d in draws]
     distinct = list({id(t): t for t in texts}.values())  # their texts stand below each other, once
     starts = np.cumsum([0, *(len(t.inputs) for t in distinct)])

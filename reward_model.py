@@ -30,15 +30,14 @@ import inner_choice
 from base.features import Features
 from base.scaler import Scaler, pool
 from config import ExperimentConfig
-from core.errors import MissingError, UsageError
-from core.files import read_tensors, write_tensors
+from core.errors import UsageError
+from core.files import write_tensors
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference
 from reward_draws import Draws, Rated, Texts, preferences_a_step
 from reward_head import Head, first_head, one_thread, rewards, train
 
 FORMAT = 3  # of a saved head
-FIX = "Train a new one: run the experiment again (python main.py --persona …)."
 CHUNK_FLOATS = 1 << 18  # parameters trained side by side: with gradients and moments they stay in the cache
 
 M = TypeVar("M", bound="RewardModel")
@@ -167,29 +166,6 @@ class RewardModel(Ranker):
         }
         view = {"centre": self._view.centre, "projection": self._view.projection}
         write_tensors(path, {**view, **self._head}, {"about": json.dumps(about)})
-
-    @classmethod
-    def load(cls, path: Path, features: Features, ratings: Mapping[str, float | None]) -> Self:
-        """A saved head over ``features``, with the parameters with which it was trained.
-
-        Raises MissingError where there is none, UsageError where it is damaged or belongs to another base or version.
-        """
-        try:
-            tensors, metadata = read_tensors(path)
-            about = json.loads(metadata["about"])
-            if about["format"] != FORMAT:
-                raise ValueError(f"it has format {about['format']}, this version reads {FORMAT}")
-            model = cls(features, ratings, ExperimentConfig.from_dict(about["config"]))
-            view = Scaler(tensors["centre"], tensors["projection"], float(about["base_scale"]))
-            head = {name: tensors[name] for name in model._head}
-            history = tuple(EpochLoss(*epoch) for epoch in about["history"])
-        except FileNotFoundError as error:
-            raise MissingError(f"No trained head at {path}. {FIX}") from error
-        except (KeyError, ValueError, TypeError) as error:
-            raise UsageError(f"Trained head {path} cannot be read ({error}); it was left as it is. {FIX}") from error
-        if about["base"] != features.base or len(view.centre) != model._pooled.shape[1]:
-            raise UsageError(f"The head {path} was trained on the base {about['base']}, not {features.base}. {FIX}")
-        return model._learn(view, head, history)
 
 
 # ── Many trainings side by side ──────────────────────────────────────────────────────────────────────────

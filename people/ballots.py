@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +24,7 @@ from config import ExperimentConfig
 from core.pairwise import sigmoid
 from core.records import Preference, Prompt
 from elo_system import SCALE
-from people.votes import Votes
-
-if TYPE_CHECKING:
-    from scale.cluster import Cluster
+from people.read import Votes
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -145,8 +141,6 @@ class Crowd:
     """Global ratings for a person alone, who has nobody else to start from."""
     device: str = "cpu"
     """Where heads are trained, as ``RewardModel`` takes it."""
-    cluster: Cluster | None = None
-    """Who trains and scores people in blocks; None: this process."""
 
     @property
     def order(self) -> Ints:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby, pairwise
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +28,9 @@ from evidence.baselines import RandomRanking
 from people.ballots import Array, Crowd, Ints, Mask, Ratings, leave_one_out, strengths
 from people.scores import BASELINES, CONTENDERS, Predicted, Values, difference, hits, people_mean
 from reward_model import RewardModel, fit_together
-from scale.cluster import in_blocks
 
 CURVE_POINTS = 25
+BLOCK = 2048  # people trained and scored side by side: what they bring is in memory together
 SAMPLE = 100  # people from whom the τ that all share are estimated
 SHARED_VISITS = 100_000  # a shared head meets at most so many votes, each up to max_epochs times
 
@@ -100,6 +101,12 @@ def _train_part(crowd: Crowd, test: Mask, into: Predicted) -> None:
         scores[missing] = np.nan
     for curve in (*into.curves.values(), into.flat):
         curve[:, missing] = np.nan
+
+
+def _in_blocks(function: Callable[..., Sequence[Any]], *columns: Sequence[Any]) -> list[Any]:
+    """``function(*columns)``, a block of rows at a time: it makes one result of each row, whatever the others are."""
+    starts = range(0, len(columns[0]), BLOCK)
+    return [result for start in starts for result in function(*(column[start : start + BLOCK] for column in columns))]
 
 
 # ── System A ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -197,7 +204,7 @@ def _score_personal(
     params = dataclasses.replace(crowd.params, learning_rate=strength * crowd.params.learning_rate)
     heads = [model.with_params(params) for model in shared]
     scoring = partial(_heads_scores, crowd.features, heads, tuple(prompt_ids))
-    return in_blocks(crowd.cluster, scoring, start, [crowd.chosen(own) for own in votes], texts)
+    return _in_blocks(scoring, start, [crowd.chosen(own) for own in votes], texts)
 
 
 def _heads_scores(
@@ -248,7 +255,7 @@ def _fit_combined(crowd: Crowd, test: Mask, training: Ints, own: Sequence[Ints],
         sets = [TrainingSet(of, tuple(train_ids)) for of in sample]
         spreads = everyone.common_spreads(sets, everyone.leaving_out(sample))
     scoring = partial(_fits_scores, everyone, tuple(train_ids), spreads)
-    scored = in_blocks(crowd.cluster, scoring, [votes[user] for user in asked], wanted, [texts[user] for user in asked])
+    scored = _in_blocks(scoring, [votes[user] for user in asked], wanted, [texts[user] for user in asked])
     for user, counts, (shared, own_scores) in zip(asked, wanted, scored, strict=True):
         into.systems["shared_combined"][cells[user]] = shared
         for point, n in enumerate(points):

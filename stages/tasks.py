@@ -56,6 +56,8 @@ class Job:
     results_dir: Path = Path("results")
     ratings: Mapping[str, Rating] | None = None
     """None: estimated from the data (embedded contestants)."""
+    sizes: Mapping[str, tuple[int | None, str]] = field(default_factory=dict)
+    """{contestant: (bytes, parameters in its server's words)}, where a server tells them."""
     base_model: str = "embedded"
     """Hub id, folder or ``embedded``: the base that reads the texts."""
     device: str = "auto"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from base.features import Features
 from base.scaler import Scaler
 from combined import EXPECTED, Combined, Spreads
 from config import ExperimentConfig
-from core.errors import MissingError, UsageError
+from core.errors import UsageError
 from core.pairwise import Posterior
 from core.ranking import TrainingSet
 from core.records import GroundTruth, Preference
@@ -322,30 +321,3 @@ def test_without_texts_there_is_nothing_to_learn_and_a_preference_about_one_is_r
     assert system.fit([]).spreads == EXPECTED
     with pytest.raises(UsageError, match="without features"):
         system.fit(VOTES[:1])
-
-
-# ── Files ──
-
-
-def test_what_is_saved_ranks_and_is_as_sure_as_before(tmp_path: Path) -> None:
-    fitted = make(pooling="mean").fit(VOTES[:80], prompt_ids=TRAIN)
-    fitted.save(tmp_path / "combined.safetensors")
-    loaded = Combined.load(tmp_path / "combined.safetensors", FEATURES, RATINGS)
-    assert all_scores(loaded) == pytest.approx(all_scores(fitted))
-    assert loaded.spreads == fitted.spreads
-    assert loaded.best_chances("p25") == fitted.best_chances("p25")
-
-
-def test_a_file_that_does_not_fit_is_refused_with_the_command_that_makes_a_new_one(tmp_path: Path) -> None:
-    path = tmp_path / "combined.safetensors"
-    with pytest.raises(MissingError, match=r"main\.py"):
-        Combined.load(path, FEATURES, RATINGS)
-    make().fit(VOTES[:20], prompt_ids=TRAIN).save(path)
-    with pytest.raises(UsageError, match="base"):
-        Combined.load(path, dataclasses.replace(FEATURES, base="another"), RATINGS)
-    newcomer = dataclasses.replace(FEATURES, index={**FEATURES.index, ("p00", "newcomer"): 0})
-    with pytest.raises(UsageError, match="newcomer"):
-        Combined.load(path, newcomer, RATINGS)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UsageError, match=r"main\.py"):
-        Combined.load(path, FEATURES, RATINGS)

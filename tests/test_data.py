@@ -11,19 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from begun import ids_for_testing, jobs_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 import config
-import evaluation
-from cli import preflight
-from cli.flags import parser
 from config import Contestant, ExperimentConfig
 from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.records import Judgement, Preference, Prompt, Response
 from data_generation import Data, make_data
-from evidence import experiment
+from evidence.design import design, listed
 from llm.interface import Choice, Completion, Decision, Request
 from stages.counting import Costs, count
 from stages.judging import preferences_from, rank_listwise, ranking_schema, round_robin_truths
@@ -93,11 +91,6 @@ def job(tmp_path: Path) -> Job:
         cache_dir=tmp_path,
         samples_dir=None,
     )
-
-
-def ids_for_testing(job: Job) -> tuple[str, ...]:
-    """The prompts that are also ranked as lists."""
-    return evaluation.split(job.prompt_ids, job.params.train_prompts, job.params.random_seed)[1]
 
 
 def made(job: Job) -> Data:
@@ -190,14 +183,14 @@ def test_two_truths_and_the_rounds_are_counted_as_they_are_asked(job: Job) -> No
 def test_a_listwise_truth_is_that_of_every_prompt_and_of_all_that_is_measured(job: Job) -> None:
     made(job)
     by_list = replace(job, params=replace(job.params, ground_truth="listwise"))
-    listed = experiment.listed(job.prompt_ids, by_list.params)
-    assert count(by_list, listed).calls == {("ground_truth", "judge"): 6 * job.params.listwise_shuffles}
-    data = make_data(by_list, Clock(), listed)
-    plan = experiment.design(data, by_list.params)
+    every = listed(job.prompt_ids, by_list.params)
+    assert count(by_list, every).calls == {("ground_truth", "judge"): 6 * job.params.listwise_shuffles}
+    data = make_data(by_list, Clock(), every)
+    plan = design(data, by_list.params)
     assert [t.prompt_id for t in plan.truths] == list(job.prompt_ids)
     assert {t.method for t in (*plan.truths, *plan.test_truths)} == {"listwise"}
     assert [t.prompt_id for t in plan.test_truths] == list(plan.test_ids)
-    assert not count(by_list, listed).calls
+    assert not count(by_list, every).calls
 
 
 def test_a_cache_alone_gives_what_is_whole_in_it_and_nothing_is_asked_or_written(job: Job) -> None:
@@ -248,8 +241,7 @@ def test_refresh_sets_a_stage_and_what_follows_aside_and_nothing_is_deleted(job:
     made(job)
     before = {path.name.split(".")[0] for path in job.cache_dir.iterdir()}
     folders = ["--cache_dir", str(job.cache_dir), "--results_dir", str(job.cache_dir / "results")]
-    args = parser().parse_args(["--backend", "embedded", "--refresh", "preferences", "responses", *folders])
-    preflight.begin(args, preflight.choose_backend(args, job.params), job.params)
+    jobs_of("--backend", "embedded", "--refresh", "preferences", "responses", *folders)
     aside = [path.name for path in (job.cache_dir / "previous").iterdir()]
     assert {name.rsplit("_", 1)[0] for name in aside} == before - {"generated_prompts_coder"}
     assert asked(job) == (0, 18, 36)

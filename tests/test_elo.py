@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import MissingError, UsageError
 from core.ranking import TrainingSet
 from core.records import Preference
 from elo_system import EloSystem, expectation
@@ -110,7 +109,7 @@ def test_one_ranking_for_all_prompts_recovers_a_planted_order() -> None:
         system.update(Preference("p", "a", "nobody", 1.0))
 
 
-def test_saved_state_is_readable_and_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_saved_state_is_readable(tmp_path: Path) -> None:
     path = tmp_path / "elo_state_coder.json"
     system = EloSystem(RATINGS, k=24.0).fit([Preference("p", "a", "c", 0.25), Preference("p", "d", "b", 1.0)])
     system.save(path, {"persona": "coder"})
@@ -119,24 +118,6 @@ def test_saved_state_is_readable_and_goes_on_where_it_was(tmp_path: Path) -> Non
     assert state["models"]["c"] == {
         "elo": None, "start": 1100.0, "offset": system.offsets["c"], "rating": system.ratings["c"]
     }  # fmt: skip
-    restored = EloSystem.load(path)
-    assert restored.ratings == system.ratings
-    for one in (system, restored):
-        one.update(Preference("p", "a", "b", 0.0))
-    assert restored.ratings == system.ratings
-    assert restored.updates == 3
-
-
-def test_a_missing_or_damaged_state_says_how_to_mend_it(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"main\.py"):
-        EloSystem.load(tmp_path / "none.json")
-    endless = '{"models": {"a": {"elo": 1000, "offset": 1e999}}, "k": 32, "updates": 1}'
-    for text in ("{", "[]", '{"models": {"a": {}}, "k": 32}', endless):
-        damaged = tmp_path / "damaged.json"
-        damaged.write_text(text)
-        with pytest.raises(UsageError, match=r"damaged\.json"):
-            EloSystem.load(damaged)
-        assert damaged.read_text() == text
 
 
 # ── K ──

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from begun import ids_for_testing
 from fake_brain import last_text, shown
 from fake_ollama import FakeOllama
+from llm.retry import DRAWS
 from ollama_helpers import always, model_of
 from tiny_models import save_model
 from whole_run import CALLS, SMALL, TAGS, kept, results
 
 import config
-import evaluation
 import main
 from core.clock import Clock
 from core.errors import MissingError
 from core.records import Preference
 from data_generation import make_data
-from evidence.experiment import design
-from llm.retry import DRAWS
+from evidence.design import design
 from stages.judging import round_robin_truths
 from stages.tasks import Job
 
@@ -31,10 +31,6 @@ def job_on(server: FakeOllama, folder: Path, **params: Any) -> Job:
     contestants = {tag: config.Contestant(None, None, tag) for tag in TAGS}
     wanted = config.ExperimentConfig(**{"num_prompts": 5, **params})
     return Job("coder", config.PERSONAS["coder"], contestants, TAGS[0], model_of(server), wanted, folder, None)
-
-
-def ids_for_testing(job: Job) -> tuple[str, ...]:
-    return evaluation.split(job.prompt_ids, job.params.train_prompts, job.params.random_seed)[1]
 
 
 class Hopeless:

@@ -18,10 +18,9 @@ import config
 import main
 from cli import own
 from cli.flags import parser
-from cli.personas import EXAMPLE, find
 from config import Persona
 from core.errors import UsageError
-from people.votes import load_votes
+from people.read import load_votes
 from stages.own import prompt_id, read_answers
 
 PROMPTS = (
@@ -73,22 +72,15 @@ def results(folder: Path, name: str) -> dict[str, Any]:
 # ── A person in a file ───────────────────────────────────────────────────────────────────────────────────
 
 
-def described(path: Path, *, topics_needed: bool = False) -> Persona:
-    (persona,) = find(str(path), path.parent, path.parent, topics_needed=topics_needed).values()
-    return persona
+EXAMPLE = Path(main.__file__).parent / "persona.example.toml"
 
 
-def test_an_example_is_written_and_never_over_another_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_describes_a_person(tmp_path: Path) -> None:
     path = tmp_path / "me.toml"
-    assert main.main(["--write_persona", str(path)]) == 0
-    assert f"--persona {path} --prompts mine.txt" in capsys.readouterr().out
-    found = described(path, topics_needed=True)
-    assert (found.title, found.description, list(found.topics)) == tuple(
-        EXAMPLE[k] for k in ("title", "description", "topics")
-    )
-    assert main.main(["--write_persona", str(path)]) == 2
-    for name in ("coder.toml", "ALL.json", "me.txt"):
-        assert main.main(["--write_persona", str(tmp_path / name)]) == 2
+    path.write_text(EXAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
+    (found,) = own.find_personas(str(path), topics_needed=True).values()
+    assert (found.title, found.asks) == ("Amateur gardener", config.DEFAULT_ASKS)
+    assert found.title in found.answerer and found.description in found.answerer
 
 
 WRONG_PEOPLE = [
@@ -97,7 +89,6 @@ WRONG_PEOPLE = [
     ("coder.toml", ME, "coder is a persona of config.py"),
     ("Coder.toml", ME, "is a persona of config.py"),
     ("all.json", "{}", "all is a persona of config.py"),
-    ("ballots.toml", ME, "ballots is an earlier run on votes"),
 ]
 
 
@@ -105,9 +96,6 @@ WRONG_PEOPLE = [
 def test_a_person_that_can_not_be_used_is_named_with_the_field(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None, said: str
 ) -> None:
-    (tmp_path / "results").mkdir()
-    ballots = tmp_path / "results" / "evaluation_results_ballots.json"
-    ballots.write_text('{"backend": "votes"}', encoding="utf-8")
     if text is not None:
         (tmp_path / name).write_text(text, encoding="utf-8")
     assert run(tmp_path, "--persona", str(tmp_path / name)) == 2
@@ -133,7 +121,7 @@ def test_a_persona_in_config_that_lacks_a_field_is_named_with_it(
     monkeypatch.setitem(config.PERSONAS, "cook", Persona(title="Cook", topics=("bread",)))
     assert run(tmp_path, "--persona", "cook") == 2
     assert "persona 'cook' in config.py can't be used: description is empty" in capsys.readouterr().err
-    assert config.PERSONAS["coder"] == find("coder", tmp_path, tmp_path, topics_needed=True)["coder"], "hashes stay"
+    assert config.PERSONAS["coder"] == own.find_personas("coder", topics_needed=True)["coder"], "hashes stay"
 
 
 # ── Own answers ──────────────────────────────────────────────────────────────────────────────────────────
@@ -180,17 +168,6 @@ def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -
     assert preference.outcome == 0.0
 
 
-def test_votes_never_replace_what_was_learned_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "cache").mkdir()
-    kept = tmp_path / "cache" / "learned_me.json"
-    kept.write_text('{"made_from": {"backend": "ollama"}}', encoding="utf-8")
-    vote = {"user": "ann", "prompt_id": "1", "prompt": "Why?", "model_a": "x", "response_a": "so", "model_b": "y"}
-    votes = write(tmp_path / "me.jsonl", [{**vote, "response_b": "no", "outcome": 1}])
-    assert run(tmp_path, "--preferences", str(votes)) == 2
-    assert "me is an earlier run for a persona" in capsys.readouterr().err
-    assert "ollama" in kept.read_text(encoding="utf-8") and not (tmp_path / "results").exists()
-
-
 def test_votes_that_find_no_text_or_have_their_own_are_refused(tmp_path: Path) -> None:
     answers = read_answers([write(tmp_path / "a.jsonl", answers_of(("x", "y")))])
     vote = {"user": "ann", "prompt_id": "1", "prompt": PROMPTS[0], "model_a": "x", "model_b": "gpt", "outcome": 1}
@@ -223,14 +200,14 @@ def test_a_person_and_prompts_of_one_s_own_from_their_files_to_the_answer(
         mine.write_text("\n".join(["And what of bees?", *reversed(PROMPTS)]), encoding="utf-8")
         assert run(tmp_path, *flags, base=tiny_base) == 0
         assert len(server.calls) == 24 + 2 + 2, "another line costs that line only, and the order of the lines nothing"
-        known = ("--backend", "ollama", "--models", *TWO, "--persona", str(me), "--rank", "Bees?")
-        assert run(tmp_path, *known, base=tiny_base) == 0
-        assert len(server.calls) == 28 + 2, "what was learned is found by the file's name"
-        (tmp_path / "cache" / "reward_head_me.safetensors").unlink()
-        assert run(tmp_path, *known, base=tiny_base) == 3
-        assert f"--persona {me} --prompts {mine}" in capsys.readouterr().err, "the command that learns it anew"
+        capsys.readouterr()
+        assert run(tmp_path, *flags, "--rank", "Bees?", base=tiny_base) == 0
+        assert len(server.calls) == 28 + 2, "the new prompt alone"
+        assert "On prompts not seen in training" in capsys.readouterr().out
+        assert run(tmp_path, *flags[:-2], "--rank", "Bees?", base=tiny_base) == 2
+        assert "give --prompts FILE" in capsys.readouterr().err
     kept = {path.name for path in (tmp_path / "cache").iterdir()}
-    assert {"learned_me.json", "elo_state_me.json", "model_responses_me.json"} <= kept
+    assert {"elo_state_me.json", "reward_head_me.safetensors", "model_responses_me.json"} <= kept
     assert "generated_prompts_me.json" not in kept
 
 
@@ -260,8 +237,6 @@ def test_own_answers_ask_the_judge_alone_and_votes_on_them_nobody(
         assert any("also a contestant" in note for note in found["notes"])
         assert run(tmp_path, *flags, "--models", "gpt-9", "somebody", "--check", base=tiny_base) == 0
         assert "Calls still to make for coder: none" in capsys.readouterr().out, "a subset asks nothing"
-        assert run(tmp_path, "--backend", "ollama", "--rank", "Why?", base=tiny_base) == 2
-        assert "their models can't be asked" in capsys.readouterr().err
     given = [
         {"user": "ann", "prompt": p, "model_a": "gpt-9", "model_b": "somebody", "outcome": i % 2}
         for i, p in enumerate(PROMPTS[:5])  # as few as --vote says are needed
@@ -294,9 +269,8 @@ GUESSES = [
     (("--persona", "codr"), "Did you mean coder?"),
     (("--persona", "me.toml", "--preferences", "v.csv"), "--persona does not go with --preferences"),
     (("--prompts", "m.txt", "--preferences", "v.csv"), "the votes bring their own prompts"),
-    (("--prompts", "m.txt", "--rank", "Why?"), "--prompts does not go with --rank"),
     (("--responses", "a.json", "--rank", "Why?"), "can't be asked for new answers"),
-    (("--persona", "all", "--prompts", "m.txt"), "name one persona"),
+    (("--persona", "all", "--prompts", "m.txt"), "with --prompts or --responses name one"),
     (("--prompts", ""), "--prompts is empty"),
 ]
 
@@ -328,9 +302,9 @@ def test_the_check_counts_with_refresh_as_the_run_would(
 
         assert run(tmp_path, *flags, base=tiny_base) == 0
         assert "Calls still to make for coder: none" in check()
-        again = check("--refresh", "preferences")
-        assert "12 to llama3:8b (12 for preferences)" in again
+        assert "12 to llama3:8b (12 for preferences)" in check("--refresh", "preferences")
         assert "12 to mistral:7b (12 for preferences)" in check("--judge", "mistral:7b")
+        assert "(12 for responses, 12 for preferences)" in check("--seed", "1")
         asked = len(server.calls)
         assert run(tmp_path, *flags, "--refresh", "preferences", base=tiny_base) == 0
         assert len(server.calls) == asked + 12

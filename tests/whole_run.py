@@ -47,11 +47,12 @@ def faulty(request: Json, n: int) -> str | None:
 
 
 def start(server: FakeOllama, folder: Path, base: str, *flags: str) -> subprocess.Popen[str]:
-    """``python main.py --backend ollama`` on this server, with a cache and results of its own in ``folder``."""
+    """``python main.py --backend ollama`` on this server, with a cache, votes and results of its own in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
     folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
     return subprocess.Popen(
-        [sys.executable, "main.py", "--backend", "ollama", "--base_model", base, *folders, *flags],
-        cwd=ROOT,
+        [sys.executable, str(ROOT / "main.py"), "--backend", "ollama", "--base_model", base, *folders, *flags],
+        cwd=folder,
         env={**os.environ, "OLLAMA_HOST": server.url, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

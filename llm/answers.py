@@ -1,4 +1,4 @@
-"""What is made of a model's reply, whichever server gave it: the answer without thinking, structured ones validated."""
+"""Read a model's answer, whichever server gave it: thoughts taken off, structured answers validated."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError, create_model
 
 from llm.interface import Choice, Completion, Decision, Request
-from llm.retry import FailedAttemptError
 
-_THOUGHTS = (
-    re.compile(r"<think>.*?</think>", re.DOTALL),
-    re.compile(r"(?:\A|\n)\s*<think>.*\Z", re.DOTALL),  # never closed: all the rest is thinking
-    re.compile(r"\A.*?</think>", re.DOTALL),  # some templates open it before the answer begins
+_THOUGHT = re.compile(
+    r"\A\s*<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)|\A\s*\[THINK\].*?(\[/THINK\]|\Z)",
+    re.DOTALL | re.IGNORECASE,
 )
-_HALVES = re.compile("[\ud800-\udfff]")  # half an emoji can't be sent on to a judge: it has no UTF-8
-_FENCED = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?\s*```\Z", re.DOTALL | re.IGNORECASE)
+# Some templates open the thought before the answer begins, and only its end is seen.
+_END_OF_THOUGHT = re.compile(r"\A(?:(?!<think>|```).)*?^\s*</think>\s*$", re.DOTALL | re.MULTILINE)
+_SURROGATES = re.compile("[\ud800-\udfff]")  # half an emoji has no UTF-8: it can't be sent on to a judge
+
+
+class UselessError(Exception):
+    """An answer of no use, to be drawn again. ``silent``: it holds nothing that could be meant as an answer."""
+
+    def __init__(self, what: str, *, silent: bool = False) -> None:
+        super().__init__(what)
+        self.silent = silent
 
 
 def without_thinking(text: str) -> str:
-    """``text`` without leaked ``<think>…</think>``, closed or not."""
-    for thought in _THOUGHTS:
-        text = thought.sub("", text)
-    return text.strip()
+    """``text`` without a thought that leaked into it: a marked block at its very beginning, closed or not."""
+    return _END_OF_THOUGHT.sub("", _THOUGHT.sub("", text, count=1), count=1).strip()
 
 
 def read_answer(request: Request, said: Completion) -> Completion:
-    """What the model said, without thinking and validated where the request has a schema.
-
-    Raises FailedAttemptError, for another draw, where it is no use.
-    """
-    text = without_thinking(_HALVES.sub("\ufffd", said.text))
+    """``said`` without thoughts, and validated where the request has a schema. Raises UselessError."""
+    text = without_thinking(_SURROGATES.sub("\ufffd", said.text))
     if not text:
-        thought = f"the whole budget of {request.num_predict} tokens went into thinking"
-        what = thought if said.truncated else "an empty answer"
-        raise FailedAttemptError(what, redraw=True, hint="A higher --num_predict or another model may help.")
+        spent = f"the whole budget of {request.num_predict} tokens went into thinking"
+        raise UselessError(spent if said.truncated else "an empty answer", silent=True)
     if not request.schema:
         return dataclasses.replace(said, text=text)
-    hint = "Another --judge may help."
     if said.truncated:
-        what = f"the structured answer was cut at {request.num_predict} tokens"
-        raise FailedAttemptError(what, redraw=True, hint=hint)
-    fenced = _FENCED.match(text)
+        raise UselessError(f"the structured answer was cut at {request.num_predict} tokens")
+    # models that are told the schema in words put words or a fence around the JSON
+    found = text if text.startswith("{") else text[text.find("{") : text.rfind("}") + 1]
     try:
-        parsed = request.schema.model_validate_json(fenced.group(1) if fenced else text)
+        parsed = request.schema.model_validate_json(found)
     except ValidationError as error:
         where = "; ".join(".".join(map(str, e["loc"])) + ": " + e["msg"] for e in error.errors()[:2])
         what = f"the answer is not the JSON that was asked for ({where.removeprefix(': ')})"
-        raise FailedAttemptError(what, redraw=True, hint=hint) from error
+        raise UselessError(what, silent="{" not in text) from error
     return dataclasses.replace(said, text=text, parsed=parsed)
 
 
@@ -62,8 +62,8 @@ MOST_REPEATS = 1000  # a server's grammar takes no more repetitions than about t
 
 
 def bounded(schema: type[BaseModel], num_predict: int) -> dict[str, Any]:
-    """The JSON schema as it is sent: no string and no list so long that the answer would be cut at its token limit, and
-    of a list of labels each once. A model at temperature 0 may otherwise repeat itself until it is."""
+    """The JSON schema with strings and lists so short that no answer is cut at its token limit, and of a list of
+    labels each once: a model at temperature 0 may otherwise repeat itself until it is cut."""
     characters = CHARACTERS_A_TOKEN * num_predict
 
     def bound(node: dict[str, Any], longest: int) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def bounded(schema: type[BaseModel], num_predict: int) -> dict[str, Any]:
 
 
 class Verdict(BaseModel):
-    """What a choice is answered with; ``verdict_schema`` narrows ``winner`` to the options."""
+    """The answer to a choice; ``verdict_schema`` narrows ``winner`` to the options."""
 
     winner: str
     reason: str
@@ -97,17 +97,9 @@ def verdict_schema(options: tuple[str, ...]) -> type[Verdict]:
 
 
 def as_request(choice: Choice) -> Request:
-    """The choice as a question whose answer is the winner and a reason."""
-    return Request(
-        model=choice.model,
-        prompt=choice.prompt,
-        system=choice.system,
-        schema=verdict_schema(choice.options),
-        temperature=choice.temperature,
-        num_predict=choice.num_predict,
-        seed=choice.seed,
-        label=choice.label,
-    )
+    """The choice as a request whose answer is the winner and a reason."""
+    same = {f.name: getattr(choice, f.name) for f in dataclasses.fields(choice) if f.name != "options"}
+    return Request(**same, schema=verdict_schema(choice.options))
 
 
 def as_decision(answer: Completion) -> Decision:
