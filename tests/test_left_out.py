@@ -11,7 +11,7 @@ import pytest
 from begun import ids_for_testing
 from fake_brain import last_text, shown
 from fake_ollama import FakeOllama
-from llm.retry import DRAWS
+from llm.asking import DRAWS
 from ollama_helpers import always, model_of
 from tiny_models import save_model
 from whole_run import CALLS, SMALL, TAGS, kept, results
@@ -77,7 +77,7 @@ def test_a_run_ends_with_what_was_hopeless_counted_said_and_never_asked_again(
     assert counts["left_out"] == {"prompts": 1, "responses": 1, "pairs": 1, "rankings": 0}
     assert (counts["prompts"], counts["preferences"], counts["test_prompts"]) == (4, 3 * 3 - 1, 1)
     assert "Left out, without a usable answer: 1 prompt, 1 response, 1 pair" in said
-    assert "is left out: the answer broke off, in each of 7 draws" in said
+    assert f"is left out: the answer broke off, in each of {DRAWS} draws" in said
     held = [value for stage in ("responses", "preferences") for _, value in kept(tmp_path)[stage].values()]
     assert sum("left_out" in value for value in held) == 2
     assert [m["server"] for m in json.loads((tmp_path / "cache" / "model_digests.json").read_text()).values()] == [
