@@ -63,6 +63,8 @@ class Store:
         self._stage, self._samples = stage, samples
         self._journal = _journal_of(path)
         self._held = _Contents()
+        self._pending: Items = {}
+        """Held and not in the journal yet: what is being put, or could not be written."""
         self._changed = False
 
     def __enter__(self) -> Self:
@@ -121,12 +123,13 @@ class Store:
         found, _, wrong = _items_of(entries)
         if wrong:
             raise TypeError("this can't be kept: None, or one key twice")
-        fresh = {id: item for id, item in found.items() if self._held.items.get(id) != item}
-        if fresh:
+        self._pending.update({id: item for id, item in found.items() if self._held.items.get(id) != item})
+        if self._pending:
             self._changed = True
-            self._held.items.update(fresh)  # first, so that an interrupt in between does not lose them on leaving
-            lines = [_entry(item) for item in fresh.values()]
+            self._held.items.update(found)  # first, so that an interrupt in between does not lose them on leaving
+            lines = [_entry(item) for item in self._pending.values()]
             self._append(lines[0] if len(lines) == 1 else lines)
+            self._pending.clear()
 
     def print_out(self, rows: Mapping[str, Any]) -> None:
         """Write values down for the reader, by key, in place of all earlier print-outs; they are never read back.
@@ -179,6 +182,7 @@ class Store:
             self._journal.unlink(missing_ok=True)
         except OSError as error:
             raise refusal(self._journal, error, "removed") from error
+        self._pending.clear()
         self._changed = False
 
     def _notice(self, text: str) -> None:

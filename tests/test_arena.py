@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from config import ARENA_DATE, ARENA_FILE, ARENA_SOURCE, DEFAULT_MODELS, ROOT, Contestant
 from core import hub
 from stages import arena
-from stages.arena import ArenaSource, contestants_for, load_table, ratings_for, snapshot_table
+from stages.arena import contestants_for, load_table, ratings_for, snapshot_table
 from stages.arena_names import match_arena_name, parse_name
 
 # As the hub writes them, and others that the Arena lists.
@@ -106,80 +107,61 @@ LMARENA = [  # model_name, rating, category, leaderboard_publish_date
 ]
 
 
-def lmarena_folder(folder: Path, rows: list[tuple[str, float, str, str]] = LMARENA) -> ArenaSource:
-    """A folder laid out like lmarena-ai/leaderboard-dataset: Parquet, two configs, two splits."""
-    frame = pd.DataFrame(rows, columns=["model_name", "rating", "category", "leaderboard_publish_date"])
-    frame = frame.assign(rating_lower=frame.rating - 5, rating_upper=frame.rating + 5, vote_count=1000, rank=1)
-    for config, shift in (("text", 0.0), ("text_style_control", 40.0)):
-        (folder / config).mkdir(parents=True)
-        for split in ("latest", "full"):
-            old = shift + (500.0 if split == "full" else 0.0)
-            frame.assign(rating=frame.rating + old).to_parquet(folder / config / f"{split}-00000-of-00001.parquet")
-    configs = "".join(
-        f"- config_name: {config}\n  data_files:\n"
-        + "".join(f"  - split: {split}\n    path: {config}/{split}-*\n" for split in ("latest", "full"))
-        for config in ("text", "text_style_control")
-    )
-    (folder / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
-    return ArenaSource(str(folder), "text", "latest", arena.SCALE)
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts a folder laid out like the Arena's data set (Parquet, two configs, two splits) in the hub's place."""
+
+    def publish(rows: list[tuple[str, float | None, str, str]] = LMARENA, **renamed: str) -> None:
+        folder = tmp_path / "lmarena"
+        shutil.rmtree(folder, ignore_errors=True)
+        frame = pd.DataFrame(rows, columns=["model_name", "rating", "category", "leaderboard_publish_date"])
+        for config, shift in (("text", 0.0), ("text_style_control", 40.0)):
+            (folder / config).mkdir(parents=True)
+            for split in ("latest", "full"):
+                old = shift + (500.0 if split == "full" else 0.0)
+                changed = frame.assign(rating=frame.rating + old, rank=1).rename(columns=renamed)
+                changed.to_parquet(folder / config / f"{split}-00000-of-00001.parquet")
+        configs = "".join(
+            f"- config_name: {config}\n  data_files:\n"
+            + "".join(f"  - split: {split}\n    path: {config}/{split}-*\n" for split in ("latest", "full"))
+            for config in ("text", "text_style_control")
+        )
+        (folder / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+        monkeypatch.setattr(arena, "SOURCE", str(folder))
+        monkeypatch.setattr(hub, "reachable", lambda: True)
+
+    return publish
 
 
-def mathewhe_folder(folder: Path, models: tuple[str, ...] = ("Llama-3-8B-Instruct", "Gemma-3-4B-it")) -> ArenaSource:
-    """A folder laid out like mathewhe/chatbot-arena-elo: one CSV, columns as its page shows them."""
-    folder.mkdir(parents=True)
-    frame = pd.DataFrame({
-        "Rank* (UB)": 1, "Model Markup": [f'<a href="https://x.y">{m}</a>' for m in models], "Model": models,
-        "Arena Score": [1338 - i for i in range(len(models))], "95% CI": "+3/-5", "Votes": 24135,
-        "Organization": "someone", "License": "Proprietary", "Knowledge Cutoff": "2023/10",
-    })  # fmt: skip
-    frame.to_csv(folder / "elo.csv", index=False)
-    return ArenaSource(str(folder), None, "train", "Chatbot Arena leaderboard, Arena Score as published")
-
-
-def test_the_parquet_layout_through_load_dataset(tmp_path: Path) -> None:
-    table = load_table(tmp_path / "cache", sources=[lmarena_folder(tmp_path / "lm")])
+def test_the_published_table_through_load_dataset(tmp_path: Path, published: Callable[..., None]) -> None:
+    older = [("gemma-2-9b-it", 1200.0, "overall", "2025-03-01"), ("gemma-3-4b-it", 9.0, "overall", "2025-03-01")]
+    published([*LMARENA, *older, ("unrated-1b", None, "overall", "2025-09-01")])
+    table = load_table(tmp_path / "cache")
     assert table.scores == {
         "llama-3-8b-instruct": 1170.6, "llama-3.1-8b-instruct": 1192.3, "gemma-3-4b-it": 1290.25,
         "mistral-7b-instruct-v0.2": 1096.0, "phi-3-mini-4k-instruct-june-2024": 1086.0,
-    }  # fmt: skip
-    assert table.label == f"{arena.SCALE}, 2025-09-01"
-    assert table.notes == ()
+    }, "of category overall, of the newest date, without style control"  # fmt: skip
+    assert (table.label, table.notes) == (f"{arena.SCALE}, 2025-09-01", ())
 
 
-def test_the_csv_layout_through_load_dataset(tmp_path: Path) -> None:
-    table = load_table(tmp_path / "cache", sources=[mathewhe_folder(tmp_path / "mh")])
-    assert table.scores == {"Llama-3-8B-Instruct": 1338.0, "Gemma-3-4B-it": 1337.0}
-    assert table.date == "date not given"
+def test_a_table_of_another_shape_is_said_and_the_snapshot_stands_in(
+    tmp_path: Path, published: Callable[..., None]
+) -> None:
+    for number, table in enumerate(({"rating": "elo"}, {"category": "kind"})):
+        published(**table)
+        found = load_table(tmp_path / str(number))
+        assert found.origin == arena.SNAPSHOT
+        assert f"gave no ratings: KeyError: '{next(iter(table))}'" in found.notes[0]
+    published([("a-1b", 1000.0, "coding", "2025-09-01")])
+    assert "no rated model of category overall" in load_table(tmp_path / "coding").notes[0]
 
 
-def test_only_the_newest_date_is_used(tmp_path: Path) -> None:
-    rows = [
-        *LMARENA,
-        ("gemma-2-9b-it", 1200.0, "overall", "2025-03-01"),
-        ("gemma-3-4b-it", 9.0, "overall", "2025-03-01"),
-    ]
-    table = load_table(tmp_path / "cache", sources=[lmarena_folder(tmp_path / "lm", rows)])
-    assert (table.scores["gemma-3-4b-it"], table.date) == (1290.25, "2025-09-01")
-    assert "gemma-2-9b-it" not in table.scores
-    assert "holds 2 dates" in table.notes[0]
-
-
-def test_a_source_that_fails_is_said_and_the_next_is_asked(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "other").mkdir()
-    pd.DataFrame({"city": ["Rome"]}).to_csv(tmp_path / "other" / "cities.csv")
-    only_coding = lmarena_folder(tmp_path / "lm", [("a-1b", 1000.0, "coding", "2025-09-01")])
-    broken = [ArenaSource(str(tmp_path / name), None, "train", "?") for name in ("empty", "other")]
-    table = load_table(tmp_path / "c", sources=[*broken, only_coding, mathewhe_folder(tmp_path / "mh")])
-    assert table.origin == str(tmp_path / "mh")
-    assert len(table.notes) == 3
-    assert "no columns of names and ratings among" in table.notes[1]
-    assert "no rated model of category overall" in table.notes[2]
-
-
-def test_ratings_of_the_configured_contestants_come_from_one_table(tmp_path: Path) -> None:
+def test_ratings_of_the_configured_contestants_come_from_one_table(
+    tmp_path: Path, published: Callable[..., None]
+) -> None:
     """The hub writes names its own way; who is not in its table is unrated, whatever the snapshot has."""
-    table = load_table(tmp_path, sources=[lmarena_folder(tmp_path / "lm")])
+    published()
+    table = load_table(tmp_path)
     ratings = ratings_for(DEFAULT_MODELS, table)
     assert {name: r.elo for name, r in ratings.items()} == {
         "llama3:8b": 1170.6, "llama3.1:8b": 1192.3, "gemma3:4b": 1290.25, "qwen3:8b": None,
@@ -234,7 +216,7 @@ def test_models_that_only_the_whole_table_lists_are_rated_offline(tmp_path: Path
 @given(st.sampled_from(sorted(SHIPPED)))
 def test_every_shipped_name_finds_itself(name: str) -> None:
     found = match_arena_name(name, SHIPPED)
-    assert found.arena_name is None or parse_name(found.arena_name).identity == parse_name(name).identity
+    assert found.arena_name is None or parse_name(found.arena_name) == parse_name(name)
 
 
 def test_a_hub_that_answers_and_has_nothing_ends_in_the_snapshot(tmp_path: Path) -> None:
@@ -250,61 +232,46 @@ def test_a_hub_that_answers_and_has_nothing_ends_in_the_snapshot(tmp_path: Path)
         environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf")}
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env=environment,
                               capture_output=True, text=True, check=True)  # fmt: skip
-    assert done.stdout.startswith(f"[]\n{arena.SNAPSHOT_TABLE_ORIGIN}\n")
-    for source in arena.DEFAULT_SOURCES:
-        assert f"{source.name} gave no ratings" in done.stdout
+    assert done.stdout.startswith(f"[]\n{arena.SNAPSHOT}\n{arena.SOURCE} gave no ratings")
 
 
 # ── Cache ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_second_run_reads_the_cache_and_asks_nobody(tmp_path: Path) -> None:
-    first = load_table(tmp_path, sources=[lmarena_folder(tmp_path / "lm")])
-    second = load_table(tmp_path, sources=[ArenaSource("nobody/asked", None, "train", "?")])
-    assert second == first
+def test_the_cached_table_stays_until_it_is_refreshed(
+    tmp_path: Path, published: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_table(tmp_path, offline=True)
+    published()
+    kept = load_table(tmp_path)
+    assert (kept.origin, "SHIPPED SNAPSHOT" in kept.notes[0]) == (arena.SNAPSHOT, True), "one scale for all runs"
+    fresh = load_table(tmp_path, refresh=True)
+    assert fresh.origin == arena.SOURCE
     held = json.loads((tmp_path / ARENA_FILE).read_text())
-    assert (held["source"], held["date"], held["scale"]) == (first.origin, "2025-09-01", arena.SCALE)
-
-
-def test_the_cached_snapshot_keeps_a_later_run_on_the_same_scale_until_refreshed(tmp_path: Path) -> None:
-    load_table(tmp_path)
-    source = lmarena_folder(tmp_path / "lm")
-    again = load_table(tmp_path, sources=[source])
-    assert again.origin == arena.SNAPSHOT_TABLE_ORIGIN
-    assert "SHIPPED SNAPSHOT" in again.notes[0]
-    assert load_table(tmp_path, sources=[source], refresh=True).origin == source.name
-    assert load_table(tmp_path).origin == source.name
-
-
-def test_a_refresh_without_a_hub_keeps_the_cached_table(tmp_path: Path) -> None:
-    kept = load_table(tmp_path, sources=[lmarena_folder(tmp_path / "lm")])
+    assert (held["source"], held["date"], held["scale"]) == (arena.SOURCE, "2025-09-01", arena.SCALE)
+    monkeypatch.setattr(hub, "reachable", lambda: False)
+    assert load_table(tmp_path) == fresh, "nobody is asked"
     again = load_table(tmp_path, refresh=True)
-    assert again.scores == kept.scores
-    assert any("stay as they were cached" in note for note in again.notes)
+    assert again.scores == fresh.scores
+    assert "stay as they were cached" in again.notes[1]
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"scores": {}}', "NaN", "\x80"])
-def test_a_damaged_cache_is_moved_aside_and_said(tmp_path: Path, damage: str) -> None:
-    source = lmarena_folder(tmp_path / "lm")
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"scores": {}}', "NaN", "\x80"])
+def test_a_damaged_cache_is_moved_aside_and_said(tmp_path: Path, published: Callable[..., None], damage: str) -> None:
+    published()
     cache_dir = tmp_path / "cache"
-    load_table(cache_dir, sources=[source])
+    load_table(cache_dir)
     path = cache_dir / ARENA_FILE
     damaged = path.read_text().replace("1290.25", "NaN") if damage == "NaN" else damage
     path.write_bytes(damaged.encode("latin-1"))
-    table = load_table(cache_dir, sources=[source])
+    table = load_table(cache_dir)
     assert table.scores["gemma-3-4b-it"] == 1290.25
     assert "was damaged" in table.notes[0]
     aside = [p for p in cache_dir.iterdir() if p != path]
     assert [p.read_bytes().decode("latin-1") for p in aside] == [damaged]
-    assert load_table(cache_dir, sources=[]).notes == ()
-
-
-def test_a_figure_that_somebody_edits_is_taken_as_it_stands(tmp_path: Path) -> None:
-    load_table(tmp_path, sources=[lmarena_folder(tmp_path / "lm")])
-    path = tmp_path / ARENA_FILE
     path.write_text(path.read_text().replace("1290.25", "1999.5"))
-    table = load_table(tmp_path, sources=[])
-    assert (table.scores["gemma-3-4b-it"], table.notes) == (1999.5, ())
+    edited = load_table(cache_dir)
+    assert (edited.scores["gemma-3-4b-it"], edited.notes) == (1999.5, ()), "what somebody edits is taken as it stands"
 
 
 def test_a_snapshot_of_another_version_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,7 +347,6 @@ MATCHES = {
 def test_a_tag_finds_its_arena_name(tag: str, expected: str) -> None:
     found = match_arena_name(tag, ALL_NAMES)
     assert found.arena_name == expected, found.reason
-    assert 0 < found.confidence <= 1
 
 
 REFUSED = {
@@ -412,7 +378,7 @@ REFUSED = {
 def test_sizes_versions_and_variants_are_never_mixed(tag: str, reason: str) -> None:
     names = [name for name in ALL_NAMES if "3.1-8b" not in name.lower()]
     found = match_arena_name(tag, names)
-    assert (found.arena_name, found.confidence) == (None, 0.0)
+    assert found.arena_name is None
     assert reason in found.reason
 
 
@@ -420,27 +386,17 @@ def test_a_refusal_names_the_relatives() -> None:
     assert match_arena_name("qwen2.5:7b", SMALL).reason.endswith("listed: Qwen2.5-72B-Instruct")
 
 
-def test_what_was_assumed_is_said_and_costs_confidence() -> None:
-    exact, sized, quantized = (match_arena_name(t, SMALL) for t in ("phi4:14b", "phi4", "phi4:14b-q4_K_M"))
-    assert exact.confidence > sized.confidence
-    assert exact.confidence > quantized.confidence
-    assert "size 14b, Ollama's default" in sized.reason
-    assert "quantized" in quantized.reason
-    assert match_arena_name("gemma2:9b", SMALL).confidence == 1.0
-
-
-def test_names_that_are_just_as_near_are_named() -> None:
+def test_what_was_assumed_and_what_is_listed_beside_it_is_said() -> None:
+    assert match_arena_name("gemma2:9b", SMALL).reason == "family, version, size and variant agree"
+    assert "assumed: size 14b, Ollama's default" in match_arena_name("phi4", SMALL).reason
     found = match_arena_name("phi3:3.8b", SMALL)
-    assert found.confidence < 0.6
-    assert "just as near: " in found.reason
-    assert sum(name in found.reason for name in SMALL if "Phi-3-Mini" in name) == 3
+    assert "also listed: " in found.reason
+    assert sum(name in (found.arena_name, *found.reason.split(": ")[1].split(", ")) for name in SMALL) == 3
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_matched_or_refused_with_a_reason(tag: str) -> None:
-    found = match_arena_name(tag, ALL_NAMES)
-    assert found.reason
-    assert (found.arena_name is None) == (found.confidence == 0)
+    assert match_arena_name(tag, ALL_NAMES).reason
 
 
 @given(st.sampled_from(ALL_NAMES), st.sampled_from(["", "-q4_K_M", "-fp16", "-instruct"]))
@@ -467,6 +423,6 @@ def test_configured_tags_stay_as_configured_and_others_are_matched() -> None:
     assert matches["mistral:7b"].reason == "configured, as a proxy"
     ratings = ratings_for(contestants, table, matches)
     assert [ratings[tag].elo for tag in contestants] == [1097.0, 1212.0, None]
-    assert ratings["gemma2:9b"].source.startswith(f"Gemma-2-9B-it ({ARENA_SOURCE}); name matched with confidence 1.00")
+    assert ratings["gemma2:9b"].source.startswith(f"Gemma-2-9B-it ({ARENA_SOURCE}); name matched: family")
     assert ratings["qwen2.5:7b"].source.startswith("no rating: size 7b is not listed")
     assert all(r.ollama_tag == tag for tag, r in ratings.items())

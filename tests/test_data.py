@@ -16,17 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import config
-from cli.seen import calls_left
 from config import Contestant, ExperimentConfig
 from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.records import Judgement, Preference, Prompt, Response
-from data_generation import Data, PromptList, collect_responses, generate_prompts, make_data
+from data_generation import Data, make_data
 from evidence.design import design, listed
 from llm.interface import Choice, Completion, Decision, Request
+from stages.counting import Costs, count
 from stages.judging import preferences_from, rank_listwise, ranking_schema, round_robin_truths
 from stages.likelihood import Readings, advantages, judge_by_likelihood, read_responses
 from stages.tasks import Job, fill, load_template
+from stages.writing import PromptList, collect_responses, generate_prompts
 
 MODELS = ("a", "b", "c")
 
@@ -96,17 +97,21 @@ def made(job: Job) -> Data:
     return make_data(job, Clock(), ids_for_testing(job))
 
 
+def foreseen(job: Job, **options: Any) -> Counter[tuple[str, str]]:
+    return count(job, ids_for_testing(job), **options).calls
+
+
 def asked(job: Job) -> tuple[int, int, int]:
     """(prompt requests, response requests, judge questions) of a run, which are those that were counted before it."""
     again = replace(job, llm=Scripted(digests=job.llm.digests))  # type: ignore[attr-defined]
     again.llm.written = 100  # type: ignore[attr-defined]
-    foreseen = calls_left([again])[0].calls
+    expected = foreseen(again)
     made(again)
     requests = again.llm.requests  # type: ignore[attr-defined]
     prompts = sum(r.schema is PromptList for r in requests)
     found = {"prompts": prompts, "responses": len(requests) - prompts, "preferences": len(again.llm.choices)}  # type: ignore[attr-defined]
     by_stage: Counter[str] = Counter()
-    for (stage, _), calls in foreseen.items():
+    for (stage, _), calls in expected.items():
         by_stage[stage] += calls
     assert by_stage == +Counter(found)
     return prompts, len(requests) - prompts, found["preferences"]
@@ -160,32 +165,76 @@ def test_a_model_that_was_pulled_again_answers_again(job: Job) -> None:
     made(job)
     job.llm.digests["b"] = "2"  # type: ignore[attr-defined]
     assert asked(job) == (0, 6, 6 * 4), "its responses are other texts now, in four of six pairs"
-    assert not calls_left([job], digests={"b": "1"})[0].calls, "as the digests were, nothing is to be asked"
+    assert not foreseen(job, digests={"b": "1"}), "as the digests were, nothing is to be asked"
 
 
 def test_two_truths_and_the_rounds_are_counted_as_they_are_asked(job: Job) -> None:
     both = replace(job, params=replace(job.params, ground_truth="both"))
     made(job)
-    foreseen = calls_left([both])[0].calls
-    data = made(both)
     tests, shuffles = len(ids_for_testing(both)), job.params.listwise_shuffles
-    assert foreseen == {("ground_truth", "judge"): tests * (shuffles + 2 * 6)}
+    assert foreseen(both) == {("ground_truth", "judge"): tests * (shuffles + 2 * 6)}
+    data = made(both)
     assert [t.prompt_id for t in data.listwise] == list(ids_for_testing(both))
     assert [[t.prompt_id for t in truths] for truths in data.rounds] == [list(ids_for_testing(both))] * 2
-    assert not calls_left([both])[0].calls
+    assert not foreseen(both)
+    assert make_data(both, Clock(), ids_for_testing(both), ask=False) == data
 
 
 def test_a_listwise_truth_is_that_of_every_prompt_and_of_all_that_is_measured(job: Job) -> None:
     made(job)
     by_list = replace(job, params=replace(job.params, ground_truth="listwise"))
-    foreseen = calls_left([by_list])[0].calls
-    assert foreseen == {("ground_truth", "judge"): 6 * job.params.listwise_shuffles}
-    data = make_data(by_list, Clock(), listed(job.prompt_ids, by_list.params))
+    every = listed(job.prompt_ids, by_list.params)
+    assert count(by_list, every).calls == {("ground_truth", "judge"): 6 * job.params.listwise_shuffles}
+    data = make_data(by_list, Clock(), every)
     plan = design(data, by_list.params)
     assert [t.prompt_id for t in plan.truths] == list(job.prompt_ids)
     assert {t.method for t in (*plan.truths, *plan.test_truths)} == {"listwise"}
     assert [t.prompt_id for t in plan.test_truths] == list(plan.test_ids)
-    assert not calls_left([by_list])[0].calls
+    assert not count(by_list, every).calls
+
+
+def test_a_cache_alone_gives_what_is_whole_in_it_and_nothing_is_asked_or_written(job: Job) -> None:
+    class Silent(Scripted):
+        def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+            raise AssertionError("asked")
+
+        def choose(self, choices: Sequence[Choice]) -> Iterator[tuple[int, Decision]]:
+            raise AssertionError("asked")
+
+    silent = replace(job, llm=Silent())
+    assert make_data(silent, Clock(), ask=False).prompts == ()
+    assert not list(job.cache_dir.iterdir())
+    whole = made(job)
+    held = {path: path.read_bytes() for path in job.cache_dir.iterdir()}
+    assert make_data(silent, Clock(), ask=False) == whole
+    more = replace(silent, params=replace(job.params, num_prompts=8))
+    assert make_data(more, Clock(), ask=False).prompts == whole.prompts, "two more are not written yet"
+    assert foreseen(more) == {
+        ("prompts", "judge"): 1,
+        **{("responses", m): 2 for m in MODELS},
+        ("preferences", "judge"): 12,
+    }
+    other = replace(silent, judge="other", prompts=whole.prompts)
+    assert make_data(other, Clock(), ask=False).preferences == (), "nobody has judged as this one"
+    assert held == {path: path.read_bytes() for path in job.cache_dir.iterdir()}
+
+
+def test_what_a_refresh_sets_aside_is_counted_as_missing_and_a_model_that_nobody_knows_too(job: Job) -> None:
+    class Gone(Scripted):
+        def identity(self, model: str) -> dict[str, Any]:
+            raise MissingError("no server answers")
+
+    made(job)
+    assert foreseen(job, anew=("preferences", "ground_truth")) == {("preferences", "judge"): 36}
+    costs = count(replace(job, llm=Gone()))
+    assert costs.calls == {
+        ("prompts", "judge"): 2,
+        **{("responses", m): 6 for m in MODELS},
+        ("preferences", "judge"): 36,
+    }
+    limit = job.params.num_predict
+    assert costs.tokens["a"].written == 6 * limit and costs.tokens["judge"].read > 36 * 2 * limit
+    assert count(job) == Costs()
 
 
 def test_refresh_sets_a_stage_and_what_follows_aside_and_nothing_is_deleted(job: Job) -> None:
@@ -300,13 +349,15 @@ def test_likelihood_readings_make_graded_outcomes_and_no_order(job: Job) -> None
     weighing = replace(job, llm=Scripted(weighs_options=True), persona=persona)
     prompts = [Prompt("coder-001", "p")]
     responses = [Response("coder-001", m, "x" * n) for m, n in zip(MODELS, (2, 4, 9), strict=True)]
-    readings = read_responses(weighing, prompts, responses)
+    read, readings = read_responses(weighing, prompts, responses)
+    assert read == prompts
     judgements = judge_by_likelihood(weighing, prompts, readings)
     assert [(j.first, j.second) for j in judgements] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert all(j.outcome > 0.5 and not j.ordered for j in judgements)
     assert judgements[1].outcome > judgements[0].outcome, "the shortest beats the longest most clearly"
     asked_before = len(weighing.llm.choices)  # type: ignore[attr-defined]
-    assert read_responses(weighing, prompts, responses) == readings
+    assert read_responses(weighing, prompts, responses, ask=False) == (prompts, readings)
+    assert read_responses(weighing, prompts, responses) == (prompts, readings)
     assert len(weighing.llm.choices) == asked_before  # type: ignore[attr-defined]
     edit(job, config.PREFERENCES_FILE, lambda i: i["value"]["log_likelihood"].clear(), "coder-001/b read by coder")
     with pytest.raises(UsageError, match="log_likelihood lacks coder"):
@@ -315,18 +366,15 @@ def test_likelihood_readings_make_graded_outcomes_and_no_order(job: Job) -> None
 
 def test_advantages_take_the_reference_readers_mean_off() -> None:
     reference = {("p", "m"): {reader: -2.0 - 0.1 * i for i, reader in enumerate(config.REFERENCE_READERS)}}
-    assert advantages(Readings(reference, {("p", "m"): {"coder": -1.0}}))["p", "m"] == pytest.approx(1.25)
+    assert advantages(Readings(reference, {("p", "m"): {"coder": -1.0}}, {}))["p", "m"] == pytest.approx(1.25)
 
 
-@pytest.mark.parametrize("name", config.PERSONAS)
-def test_counting_for_the_embedded_model_sees_drafts_answers_and_readings(job: Job, name: str) -> None:
-    """A placeholder passes for a draft on every topic of every persona, round after round."""
+def test_counting_for_the_embedded_model_sees_drafts_answers_and_readings(job: Job) -> None:
     llm, judge = Scripted(weighs_options=True), config.EMBEDDED_NAME
-    params = ExperimentConfig(num_prompts=len(config.PERSONAS[name].topics) + 3)
-    one = replace(job, name=name, persona=config.PERSONAS[name], llm=llm, judge=judge, params=params)
-    readers, n = len(config.REFERENCE_READERS) + len(config.OTHER_READERS) + 2, params.num_prompts
+    one = replace(job, llm=llm, judge=judge)
+    readers, n = len(config.REFERENCE_READERS) + len(config.OTHER_READERS) + 2, job.params.num_prompts
     expected = {"prompts": 4 * n, "responses": 3 * n, "preferences": 3 * n * readers}
-    assert calls_left([one])[0].calls == {(stage, judge): calls for stage, calls in expected.items()}
+    assert foreseen(one) == {(stage, judge): calls for stage, calls in expected.items()}
     assert not llm.requests and not llm.choices and not list(job.cache_dir.iterdir())
 
 

@@ -21,7 +21,7 @@ from cli.flags import parser
 from config import Persona
 from core.errors import UsageError
 from people.read import load_votes
-from stages.own import prompt_id, read_answers, read_prompts
+from stages.own import prompt_id, read_answers
 
 PROMPTS = (
     "How do I stop slugs, in May?", 'What is "clay"?', "When do I prune?", "Which hedge?", "Is moss bad?", "Compost?",
@@ -69,54 +69,6 @@ def results(folder: Path, name: str) -> dict[str, Any]:
     return dict(json.loads((folder / "results" / f"evaluation_results_{name}.json").read_text(encoding="utf-8")))
 
 
-# ── Prompts ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("ending", ["txt", "jsonl", "csv"])
-def test_prompts_of_every_format_have_ids_of_their_texts(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"mine.{ending}"
-    given = [*PROMPTS, PROMPTS[0], f" {PROMPTS[1]} "]
-    if ending == "txt":
-        path.write_bytes(b"\xef\xbb\xbf" + "\r\n\r\n".join(given).encode())
-    else:
-        write(path, [{"prompt": text, "other": 1} for text in given])
-    found, notes = read_prompts(path)
-    assert [(p.id, p.text) for p in found] == [(prompt_id(text), text) for text in PROMPTS]
-    assert notes == (f"mine.{ending}: 6 prompts; repeats dropped: 2",)
-
-
-GOOD = [{"prompt": text} for text in PROMPTS]
-WRONG_PROMPTS: list[tuple[str, Any, str]] = [
-    ("few.txt", b"one\ntwo\nthree\none\n", "few.txt holds 3 different prompts; at least 5"),
-    ("none.txt", b"\n  \n", "none.txt holds 0 different prompts"),
-    ("utf16.txt", "one\ntwo".encode("utf-16"), "is no UTF-8 text"),
-    ("mine.docx", b"one", "unknown ending; known are "),
-    ("gone.txt", None, "gone.txt does not exist"),
-    ("cut.jsonl", b'{"prompt": "one"}\n{"prompt": "tw', "row 2"),
-    ("list.jsonl", b'{"prompt": "one"}\n["two"]\n', "row 2: not readable as JSON: it is no JSON object"),
-    ("column.csv", b"question\nWhy?\nHow?\n", "lacks the columns prompt; it has question"),
-    ("cells.csv", b"prompt\nWhy, though?\n", "row 1: it has more cells than the header"),
-    ("row.jsonl", [*GOOD, {"prompt": " "}, {"prompt": 5}, {"prompt": "\ud83d"}], "row 7: prompt is empty"),
-    ("row.jsonl", [*GOOD, {"prompt": 5}], "row 7: prompt is no text"),
-    ("half.jsonl", [*GOOD, {"prompt": "\ud83d"}], "row 7: prompt is no text"),
-]
-
-
-@pytest.mark.parametrize(("name", "content", "said"), WRONG_PROMPTS, ids=[said for _, _, said in WRONG_PROMPTS])
-def test_a_file_of_prompts_that_can_not_be_used_is_named_with_the_row(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: Any, said: str
-) -> None:
-    path = tmp_path / name
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content:
-        write(path, content)
-    assert run(tmp_path, "--prompts", str(path)) == 2
-    errors = capsys.readouterr().err
-    assert said in errors and name in errors
-    assert not (tmp_path / "cache").exists()
-
-
 # ── A person in a file ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -133,15 +85,7 @@ def test_the_example_describes_a_person(tmp_path: Path) -> None:
 
 WRONG_PEOPLE = [
     ("me.toml", 'description = "x"', "title is missing"),
-    ("me.toml", 'title = ""\ndescription = "x"', "title is empty"),
-    ("me.toml", ME + 'topic = ["slugs"]', "topic is unknown. It may have title, description, topics, answerer, asks"),
-    ("me.toml", ME + 'topics = ["slugs", 5]', "topics.2 is wrong: input should be a valid string"),
-    ("me.toml", ME + 'topics = "slugs"', "topics is wrong: input should be a valid list"),
     ("me.toml", ME, "lacks topics: prompts are written on them. Add some, or give --prompts FILE"),
-    ("me.toml", "title = Gardener", "can't be read"),
-    ("me.json", "[]", "is no JSON object"),
-    ("me.json", "{", "can't be read"),
-    ("me.json", None, "does not exist"),
     ("coder.toml", ME, "coder is a persona of config.py"),
     ("Coder.toml", ME, "is a persona of config.py"),
     ("all.json", "{}", "all is a persona of config.py"),
@@ -183,40 +127,10 @@ def test_a_persona_in_config_that_lacks_a_field_is_named_with_it(
 # ── Own answers ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "json", "csv"])
-@pytest.mark.parametrize("alpaca", [False, True], ids=["ours", "alpaca_eval's"])
-def test_answers_of_every_format_one_file_a_model_or_one_for_all(tmp_path: Path, ending: str, alpaca: bool) -> None:
-    rows = answers_of(("x", "y"))
-    if alpaca:
-        rows = [{"instruction": r["prompt"], "generator": r["model"], "output": r["response"]} for r in rows]
-    whole = read_answers([write(tmp_path / f"all.{ending}", rows)])
-    parts = [write(tmp_path / f"{i}.{ending}", rows[6 * i : 6 * i + 6]) for i in range(2)]
-    assert read_answers(parts) == whole
-    assert (whole.models, whole.notes, len(whole.texts)) == (("x", "y"), (), 12)
-    assert whole.texts[prompt_id(PROMPTS[1]), "y"] == f"y on: {PROMPTS[1]} so "
-
-
-def test_second_answers_and_incomplete_prompts_are_left_out_and_counted(tmp_path: Path) -> None:
-    rows = [*answers_of(("x", "y")), {"prompt": PROMPTS[0], "model": "x", "response": "another"}]
-    rows.append({"prompt": "Only x answered?", "model": "x", "response": ""})
-    found = read_answers([write(tmp_path / "a.jsonl", rows)])
-    assert found.notes == ("second answers of a model to the same prompt, left out: 1",)
-    assert found.texts[prompt_id(PROMPTS[0]), "x"].startswith("x on:")
-    assert [p.text for p in found.complete(("x", "y"))] == list(PROMPTS)
-    assert len(found.complete(("x",))) == 7
-
-
 WRONG_ANSWERS: list[tuple[list[dict[str, Any]], tuple[str, ...], str]] = [
     (answers_of(("x",)), (), "there is only x"),
     (answers_of(("x", "y")), ("--models", "x", "z"), "--models z: the models of --responses are x, y"),
     (answers_of(("x", "y"))[:10], (), "only 4 of 6 prompts have an answer of each of x, y"),
-    ([{"prompt": "Why?", "answer": "So"}], (), "lacks the columns model, response; it has prompt, answer"),
-    (
-        [*answers_of(("x", "y")), {"prompt": "Why?", "model": "x", "response": ["So"]}],
-        (),
-        "row 13: response is no text",
-    ),
-    ([{**row, "prompt_id": "1"} for row in answers_of(("x", "y"))], (), "prompt_id 1 stands for another prompt"),
 ]
 
 
@@ -376,7 +290,7 @@ def test_a_slip_is_answered_with_what_was_probably_meant(
 def test_the_check_counts_with_refresh_as_the_run_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_base: str
 ) -> None:
-    mine = write(tmp_path / "mine.csv", GOOD)
+    mine = write(tmp_path / "mine.csv", [{"prompt": text} for text in PROMPTS])
     flags = ("--backend", "ollama", "--models", *TWO, "--prompts", str(mine))
     with FakeOllama(models=DEFAULT_TAGS) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
