@@ -102,9 +102,8 @@ def methods(document: Document) -> Table:
     """The contenders in each metric, cross-validated, and their differences."""
     rows = []
     for metric in words.metrics(document):
-        crossed, against = _contenders(document, metric)
+        (elo, reward, both), against = _contenders(document, metric)
         gain = document["improvement"][metric]
-        elo, reward, both = crossed
         rows.append([METRICS[metric], elo, reward, cell(gain), number(gain["p_value"]), both, *against])
     elo, reward, both = NAMES
     return Table(["Metric", elo, reward, IMPROVEMENT, "p", both, *AGAINST.values()], rows)
@@ -138,7 +137,7 @@ def systems(document: Document) -> Table:
 def ablation(document: Document) -> Table:
     """The variants, cross-validated on the same folds."""
     table = _estimates(document, "Variant", [(plain(row["name"]), row) for row in document["ablation"]])
-    gains = [cell(row["difference"]) if "difference" in row else "" for row in document["ablation"]]
+    gains = [cell(row["difference"]) if "difference" in row else MISSING for row in document["ablation"]]
     return Table([*table.heads, "Difference in τ"], [[*row, gain] for row, gain in zip(table.rows, gains, strict=True)])
 
 
@@ -245,6 +244,7 @@ def methods_by_persona(together: Document) -> Table:
     """The contenders' τ for each persona, cross-validated, and over the prompts of all of them."""
     pooled, rows = together["pooled"], []
     for name, found in [*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)]:
-        crossed, against = _contenders(found, "kendall_tau")
-        rows.append([plain(name), *crossed, SYSTEMS.get(found["winner"], found["winner"]), *against])
-    return Table(["Persona", *NAMES, "Winner", *AGAINST.values()], rows)
+        (elo, reward, both), against = _contenders(found, "kendall_tau")
+        rows.append([plain(name), elo, reward, SYSTEMS.get(found["winner"], found["winner"]), both, *against])
+    elo, reward, both = NAMES
+    return Table(["Persona", elo, reward, "Winner", both, *AGAINST.values()], rows)
