@@ -149,7 +149,7 @@ def short(text: object, limit: int = 24) -> str:
 
 
 def _whole_ticks(axes: Axes) -> None:
-    """There is no half preference and no half epoch."""
+    """Ticks at whole numbers: there is no half preference and no half epoch."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
@@ -167,7 +167,7 @@ def _estimate(axes: Axes, row: float, cell: Mapping[str, Any], line: Mapping[str
 
 
 def leaderboard(document: Document) -> Figure:
-    """How often each model wins, for the page."""
+    """The models' win rates, for the page."""
     return panel(leaderboard_panel, document, height=0.75 + 0.28 * max(2, len(document["leaderboard"])))
 
 
@@ -251,7 +251,7 @@ def _curve_limits(document: Document, metric: str) -> tuple[float, float]:
 
 
 def curve_remark(document: Document) -> str:
-    """What the curves were measured on."""
+    """The prompts that the curves were measured on, and their bands."""
     if document["people"]:
         return (
             "Cross-validated: every prompt a test prompt once; whoever has fewer votes keeps all. Bands: 95 % interval "

@@ -89,7 +89,7 @@ def leaderboard(document: Document) -> Table:
 
 
 def remarks(document: Document) -> str:
-    """What the leaderboard's columns say."""
+    """Explain the leaderboard's columns."""
     heads = leaderboard(document).heads
     said = [FITTED] * (document["people"] is not None) + [REMARKS[head] for head in heads if head in REMARKS]
     return "".join(f"{remark}. " for remark in said).rstrip()
@@ -193,7 +193,7 @@ def people(document: Document) -> Table:
 
 
 def judge(document: Document) -> Table:
-    """How good the judge is, in what this judge and this run can have."""
+    """The judge's quality, in the figures that this judge and this run can have."""
     found = document["judge_quality"]
     rows = [[title, number(found[key], 2)] for key, title in QUALITY.items() if found.get(key) is not None]
     agrees = found.get("agreement_with_person")
@@ -213,7 +213,7 @@ def contestants(document: Document) -> Table:
 
 
 def settings(document: Document) -> dict[str, Table]:
-    """How the run was done, for whoever repeats it."""
+    """The settings of the run, for whoever repeats it."""
     run = ("backend", "judge", "base_model", "base_is_reward_model", "device", "seed", "schema_version")
     groups = {"Run": {key: document[key] for key in run}}
     for title, key in GROUPS.items():
@@ -226,7 +226,7 @@ def settings(document: Document) -> dict[str, Table]:
 
 
 def wins_by_persona(together: Document) -> Table:
-    """How often each model wins for each persona, marked where it may be its best; "–" where it has no such model."""
+    """Each model's win rate for each persona, marked where it may be its best; "–" where it has no such model."""
     personas = together["personas"]
     names = dict.fromkeys(row["name"] for document in personas.values() for row in document["models"])
     rows = []
