@@ -117,15 +117,14 @@ def _panels(
     title: str,
     note: str,
 ) -> Figure:
-    """A panel for each metric, three or five in a row, over one legend; why there is nothing where there is none."""
+    """A panel for each metric, three or five in a row, over one legend; without metrics the reason why."""
     title = f"{title}, {short(subject(document), 32)}"
+    note = ". ".join(filter(None, [document["label"], note if metrics else document["verdict"]["sentence"]]))
     if not metrics:
-        return titled_figure(7.2, 1.2, title, f"{document['label']}. {document['verdict']['sentence']}")
+        return titled_figure(7.2, 1.2, title, note)
     columns = min(len(metrics), round(10 / size[0]))
     rows = math.ceil(len(metrics) / columns)
-    figure = titled_figure(
-        max(7.2, size[0] * columns), size[1] * rows + 0.8, title, ". ".join(filter(None, [document["label"], note]))
-    )
+    figure = titled_figure(max(7.2, size[0] * columns), size[1] * rows + 0.8, title, note)
     grid: Any = figure.subplots(rows, columns, squeeze=False)
     for axes, metric in zip_longest(grid.flat, metrics):
         if metric is None:
