@@ -34,7 +34,7 @@ def texts(found: Votes) -> dict[tuple[str, str], str]:
 
 
 def refused(source: str, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
-    """What the program says of a file that it refuses; the file stays as it was."""
+    """The program's words on a file that it refuses; the file stays as it was."""
     before = Path(source).read_bytes()
     assert main.main(["--preferences", source, *flags]) == 2
     said = capsys.readouterr().err
@@ -44,7 +44,7 @@ def refused(source: str, capsys: pytest.CaptureFixture[str], *flags: str) -> str
 
 
 def shown(source: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What --check prints of a file."""
+    """Print-out of a file by --check."""
     assert main.main(["--preferences", source, "--check"]) == 0
     return capsys.readouterr().out
 
