@@ -518,6 +518,10 @@ def test_votes_on_a_model_that_is_clearly_best_ask_about_it_and_the_next() -> No
     now = asked.standing()
     assert (next(iter(now.chances)), now.more_votes) == ("a", 0)
     assert now.chances["a"] > 0.9
+    asked.learn([Preference(p, a, b, 0.5) for p, a, b in every])
+    assert (asked.standing().more_votes or 0) > 1000, "no number of votes tells equals apart"
+    asked.learn([Preference(p, a, b, 0.5) for p, a, b in every[:9]])
+    assert asked.standing().more_votes is None, "nobody can say so soon"
 
 
 def test_votes_in_the_cache_are_moved_once_and_never_over_others(
