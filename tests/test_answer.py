@@ -63,7 +63,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOllama]:
 
 def folders(cache: Path) -> list[str]:
     here = cache.parent
-    return ["--cache_dir", str(cache), "--results_dir", str(here / "results"), "--base_model", str((here / "base").resolve())]
+    base = (here / "base").resolve()
+    return ["--cache_dir", str(cache), "--results_dir", str(here / "results"), "--base_model", str(base)]
 
 
 def rank(cache: Path, prompt: str, *flags: str) -> int:

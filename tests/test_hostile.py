@@ -152,7 +152,7 @@ def test_credentials_are_in_no_file_and_no_line(
 FORBIDDEN = {
     r"trust_remote_code\s*=\s*True": "runs code that came with a model",
     r"\bimport pickle|\bpickle\.load|torch\.load\(|joblib\.load|allow_pickle\s*=\s*True": "reads pickles",
-    r"\beval\(|\bexec\(|os\.system\(|shell\s*=\s*True": "runs text as code",
+    r"(?<!\.)\beval\(|\bexec\(|os\.system\(|shell\s*=\s*True": "runs text as code",
     r"\.listen\(|HTTPServer\(|socketserver|\.bind\(\(": "listens on a port",
     r"verify\s*=\s*False": "does not check certificates",
     r"\|\s*safe\b|Markup\(|autoescape\s*=\s*False": "puts text into the page unescaped",
@@ -165,7 +165,7 @@ def test_the_sources_do_nothing_that_lets_data_become_code() -> None:
     sources = [*ROOT.glob("*.py"), *inner]
     assert len(sources) > 30
     for path in sources:
-        text = path.read_text(encoding="utf-8").replace("model.eval()", "").replace("backbone.eval()", "")
+        text = path.read_text(encoding="utf-8")
         for pattern, why in FORBIDDEN.items():
             found = [m.group() for m in re.finditer(pattern, text) if "literal_eval" not in m.group()]
             assert found == [], f"{path.name} {why}: {found}"
