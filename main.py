@@ -101,26 +101,9 @@ def run_votes(args: Namespace, own: Own, command: str) -> int:
             people.run(job, votes, refresh=bool(args.refresh))
         return 0
     jobs = make_jobs(args, replace(own, personas={name: config.Persona()}), command, votes.models)
-    learn = command_like(["--preferences", args.preferences], args, ("base_model", "cache_dir", "results_dir"))
     with lock(args.cache_dir):
         (job,) = begin(jobs, args)
-        return rank.rank(job, rank.from_votes(job, votes, learn), args.rank, as_lines_of_json=args.json)
-
-
-def rank_prompts(args: Namespace, job: Job) -> int:
-    """The models in order for the prompts of ``--rank``, by what the cache holds of the persona."""
-    from cli import rank
-    from cli.job import MATTER, own_name
-
-    name = own_name(args, job.name)
-    if args.num_prompts is None:
-        job = rank.all_cached_prompts(job)
-    basis = rank.from_cache(job, command_like(["--persona", name], args, MATTER))
-    votes, hint = config.VOTES_DIR / config.VOTES_FILE.format(name=job.name), ""
-    if votes.is_file():
-        like = command_like(["--preferences", str(votes), "--rank", args.rank], args, ("base_model", "cache_dir"))
-        hint = f"Ranked for the simulated {job.name}. By your own votes: {like}"
-    return rank.rank(job, basis, args.rank, as_lines_of_json=args.json, hint=hint)
+        return rank.by_votes(args, job, votes)
 
 
 def run(args: Namespace, command: str) -> int:
@@ -131,7 +114,7 @@ def run(args: Namespace, command: str) -> int:
     own = cli_own.read(args)
     if args.preferences:
         return run_votes(args, own, command)
-    from cli import check
+    from cli import check, rank
     from cli.job import begin, make_jobs
     from core.files import lock
 
@@ -142,13 +125,12 @@ def run(args: Namespace, command: str) -> int:
     with lock(args.cache_dir):
         jobs = begin(jobs, args)
         if args.rank is not None:
-            return rank_prompts(args, jobs[0])
+            return rank.by_cache(args, jobs[0])
         if args.vote:
-            from cli.rank import judged
             from people.session import vote
 
             goes_on = ("base_model", "cache_dir")  # flags that later commands take over
-            return vote(jobs[0], lambda *flags: command_like(flags, args, goes_on), lambda: judged(jobs[0]))
+            return vote(jobs[0], lambda *flags: command_like(flags, args, goes_on), lambda: rank.judged(jobs[0]))
         return run_personas(jobs)
 
 

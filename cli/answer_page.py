@@ -27,6 +27,9 @@ VERDICTS = {
     "no evidence": "No evidence: on prompts that it had not seen this ranking was not surely better than chance.",
 }
 
+Evidence = Mapping[str, Any]
+"""What was measured on prompts that were not trained on: whom to take, each system's figures, warnings."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -63,8 +66,7 @@ class Answer:
     costs: Mapping[str, Cost]
     base: str
     """The reward base that read the texts."""
-    evidence: Mapping[str, Any]
-    """What was measured on prompts that were not trained on: whom to take, each system's figures, warnings."""
+    evidence: Evidence | None
 
 
 def as_json(answer: Answer, job: Job) -> str:
@@ -86,7 +88,7 @@ def as_json(answer: Answer, job: Job) -> str:
             "truncated": answer.best.truncated,
         },
         "models": {model: asdict(cost) for model, cost in answer.costs.items()},
-        "evidence": dict(answer.evidence),
+        "evidence": answer.evidence,
         "shows_only_how_the_suite_works": job.llm.backend == "embedded",
     }
     return json.dumps(document, allow_nan=False)
@@ -121,27 +123,27 @@ def _cost(cost: Cost) -> str:
 
 def _sure(answer: Answer, run: str) -> list[str]:
     """How far all of this can be relied on."""
-    evidence = answer.evidence
-    name = "τ" if evidence["main_metric"] == "kendall_tau" else wording.METRICS[evidence["main_metric"]].lower()
-    figures = [
-        f"{wording.SYSTEMS[system]} {wording.estimate(found['mean'], found['ci95'])}"
-        for system, found in evidence["cross_validated"].items()
-    ]
-    first = plain(answer.best.model)
-    measured = any(found["mean"] is not None for found in evidence["cross_validated"].values())
-    trust = f"On prompts not seen in training, mean {name}: {'; '.join(figures)}."
-    said = [
-        VERDICTS[answer.verdict if measured else "not measured"].format(
-            model=first, chance=_percent(answer.p_best[answer.best.model])
-        ),
+    evidence, first = answer.evidence, plain(answer.best.model)
+    said = VERDICTS[answer.verdict if evidence else "not measured"]
+    told = [
+        said.format(model=first, chance=_percent(answer.p_best[answer.best.model])),
         *(f"{wording.SYSTEMS[system]}: {_order(answer, system)}." for system in TITLES if system != answer.by),
-        *([trust] if measured else []),
-        *(plain(warning) for warning in evidence["warnings"]),
-        "Chances: by the combined system. tokens/s: over all kept responses, as they were asked (--concurrency side by "
-        "side).",
     ]
-    told = [line for sentence in said for line in textwrap.wrap(sentence, 80)]
-    return told if measured else [*told, "How far to trust this was not measured yet. This does:", f"  {run}"]
+    if evidence:
+        metric = evidence["main_metric"]
+        name = "τ" if metric == "kendall_tau" else wording.METRICS[metric].lower()
+        figures = (
+            f"{wording.SYSTEMS[system]} {wording.estimate(found['mean'], found['ci95'])}"
+            for system, found in evidence["cross_validated"].items()
+        )
+        told += [f"On prompts not seen in training, mean {name}: {'; '.join(figures)}."]
+        told += [plain(warning) for warning in evidence["warnings"]]
+    told += [
+        "Chances: by the combined system. tokens/s: over all kept responses, as they were asked (--concurrency side by "
+        "side)."
+    ]
+    wrapped = [line for sentence in told for line in textwrap.wrap(sentence, 80)]
+    return wrapped if evidence else [*wrapped, "How far to trust this was not measured yet. This does:", f"  {run}"]
 
 
 def _order(answer: Answer, system: str) -> str:

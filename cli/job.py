@@ -97,7 +97,7 @@ def _jobs(
     """The jobs of a run that asks ``llm``: what all backends have in common."""
     names, card = list(own.personas), base_device.gpu()
     params = configure(args, llm.backend, len(own.prompts))
-    base, about_base = location.choose(_base_asked(args, llm.backend), args.device, args.cache_dir, names)
+    base, about_base = _base(args, args.backend if args.preferences else llm.backend, names)
     common = Job(
         "", Persona(), contestants, judge, llm, params, args.cache_dir, results_dir=args.results_dir,
         samples_dir=None if args.refresh else config.SAMPLES_DIR, prompts_dir=config.PROMPTS_DIR,
@@ -114,9 +114,10 @@ def _jobs(
     ]
 
 
-def _base_asked(args: Namespace, backend: str) -> str:
-    """``--base_model``, where ``auto`` means the embedded base beside the embedded model."""
-    return location.EMBEDDED if (args.base_model, backend) == ("auto", "embedded") else str(args.base_model)
+def _base(args: Namespace, backend: str, names: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The reward base of these runs, and what is to be said of the choice; beside the embedded model the embedded."""
+    wanted = location.EMBEDDED if (args.base_model, backend) == ("auto", "embedded") else args.base_model
+    return location.choose(wanted, args.device, args.cache_dir, names)
 
 
 def _embedded(args: Namespace, own: Own, wanted: Sequence[str], make: Make, *notes: str) -> list[Job]:
@@ -264,7 +265,7 @@ def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) 
     from people.run import fitting, label
 
     params = fitting(configure(args, "votes"), len(votes.prompts))
-    base, about_base = location.choose(_base_asked(args, args.backend), args.device, args.cache_dir, [name])
+    base, about_base = _base(args, args.backend, [name])
     command_of_rank = command_like(["--preferences", args.preferences, "--rank", "PROMPT"], args, MATTER_FOR_VOTES)
     return Job(
         name, Persona(), dict.fromkeys(votes.models, Contestant(None, None, None)), "the people themselves", Nobody(),

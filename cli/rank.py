@@ -10,16 +10,19 @@ import io
 import json
 import statistics
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import config
-from cli.answer_page import Answer, Cost, Place, as_json, lines
+from cli.answer_page import Answer, Cost, Evidence, Place, as_json, lines
+from cli.flags import command_like
+from cli.job import MATTER, MATTER_FOR_VOTES, own_name
 from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
-from core.records import Preference, Prompt, Rating, Response
+from core.records import Preference, Prompt, Response
 from report.answer import beats_chance
 
 if TYPE_CHECKING:
@@ -36,7 +39,6 @@ FEWEST_PROMPTS = 5  # as few as a run has
 EMBEDDED_SIZE = "135M"
 SURE, LIKELY = 0.95, 0.5  # chances of the first one to be the best
 CONTENDERS = ("elo_offset", "reward_model", "combined")
-METRIC_OF = {True: "ranking_accuracy", False: "kendall_tau"}  # by whether people voted
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,6 @@ class Basis:
 
     prompts: Sequence[Prompt]
     responses: Sequence[Response]
-    preferences: int
     fit: Callable[[Features], Fitted]
     """A, B and C trained on all preferences; the features may cover further texts."""
     measured_as: Mapping[str, Any]
@@ -54,6 +55,26 @@ class Basis:
     """The command of that run."""
     also: tuple[str, ...] = ()
     """Names of other runs that may have read the same texts."""
+
+
+def by_cache(args: Namespace, job: Job) -> int:
+    """Rank for the prompts of ``--rank`` by all that the cache holds of the persona."""
+    name = own_name(args, job.name)
+    if args.num_prompts is None:
+        job = all_cached_prompts(job)
+    basis = from_cache(job, command_like(["--persona", name], args, MATTER))
+    votes = config.VOTES_DIR / config.VOTES_FILE.format(name=job.name)
+    head = [f"Answered by: {job.label}"]
+    if votes.is_file():
+        like = command_like(["--preferences", str(votes), "--rank", args.rank], args, ("base_model", "cache_dir"))
+        head.append(f"Ranked for the simulated {job.name}. By your own votes: {like}")
+    return rank(job, basis, args.rank, head, as_lines_of_json=args.json)
+
+
+def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
+    """Rank for the prompts of ``--rank`` by people's votes; ``job`` asks the models that were voted on."""
+    run = command_like(["--preferences", args.preferences], args, MATTER_FOR_VOTES)
+    return rank(job, from_votes(job, votes, run), args.rank, [f"Answered by: {job.label}"], as_lines_of_json=args.json)
 
 
 def from_cache(job: Job, run: str) -> Basis:
@@ -75,25 +96,22 @@ def from_cache(job: Job, run: str) -> Basis:
         systems = make_systems(job, data, features)
         return systems.elo.fit(preferences), systems.reward.fit(preferences), systems.combined.fit(preferences)
 
-    backend, seed = job.llm.backend, job.params.random_seed
-    expected = {"backend": backend, "judge": job.judge, "base_model": job.base_model, "seed": seed}
-    return Basis(data.prompts, data.responses, len(preferences), fit, expected, run)
+    return Basis(data.prompts, data.responses, fit, {"backend": job.llm.backend, "judge": job.judge}, run)
 
 
 def from_votes(job: Job, votes: Votes, run: str) -> Basis:
-    """All votes of a file; ``job``: the models that were voted on."""
+    """All votes of a file."""
     from evidence.design import heads_device
     from people.run import arena_ratings, assemble, fitting
     from people.training import learned
 
-    rated: Mapping[str, Rating] = arena_ratings(votes, job.cache_dir)[0]
+    rated = arena_ratings(votes, job.cache_dir)[0]
     params = fitting(job.params, len(votes.prompts))
 
     def fit(features: Features) -> Fitted:
         return learned(assemble(votes, features, params, rated, heads_device(job, features)))
 
-    expected = {"backend": "votes", "base_model": job.base_model, "seed": params.random_seed}
-    return Basis(votes.prompts, votes.responses, len(votes.preferences), fit, expected, run, votes.personas)
+    return Basis(votes.prompts, votes.responses, fit, {"backend": "votes"}, run, votes.personas)
 
 
 def judged(job: Job) -> Sequence[Preference]:
@@ -117,13 +135,12 @@ def all_cached_prompts(job: Job) -> Job:
 # ── Ranking ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def rank(job: Job, basis: Basis, asked: str, *, as_lines_of_json: bool = False, hint: str = "") -> int:
-    """Rank the contestants for the prompt ``asked`` (``-``: for each line of standard input). ``hint``: a line to be
-    said first. Raises UsageError for an empty standard input."""
-    evidence = evidence_of(job, basis)
+def rank(job: Job, basis: Basis, asked: str, head: Sequence[str], *, as_lines_of_json: bool = False) -> int:
+    """Rank the contestants for the prompt ``asked`` (``-``: for each line of standard input), after the lines ``head``.
+    Raises UsageError for an empty standard input."""
+    evidence, answered = evidence_of(job, basis), 0
     if not as_lines_of_json:
-        print(f"Answered by: {job.label}", *filter(None, [hint]), sep="\n")
-    answered = 0
+        print(*head, sep="\n")
     for texts in _batches(asked):
         answers = _answers(job, basis, evidence, texts)
         for text in texts:
@@ -157,7 +174,7 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode().strip()
 
 
-def _answers(job: Job, basis: Basis, evidence: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Answer]:
+def _answers(job: Job, basis: Basis, evidence: Evidence | None, texts: Sequence[str]) -> dict[str, Answer]:
     """Each prompt's answer; responses and features are kept like all others of this run."""
     from base.features import compute_features
     from data_generation import collect_responses
@@ -172,7 +189,7 @@ def _answers(job: Job, basis: Basis, evidence: Mapping[str, Any], texts: Sequenc
         also=basis.also,
     )  # fmt: skip
     elo, reward, combined = basis.fit(features)
-    costs, by, found = _costs(job, every), evidence["recommended"], {}
+    costs, by, found = _costs(job, every), evidence["recommended"] if evidence else "combined", {}
     for prompt in prompts:
         of = {r.model: r for r in responses if r.prompt_id == prompt.id}
         rankings = {
@@ -211,42 +228,35 @@ def _costs(job: Job, responses: Sequence[Response]) -> dict[str, Cost]:
 # ── How far to trust it ──────────────────────────────────────────────────────────────────────────────────
 
 
-def evidence_of(job: Job, basis: Basis) -> dict[str, Any]:
-    """What a run on the same measured on prompts that it had not trained on, from its results file; nothing measured
-    where there is none of these models, judge and seed."""
+def evidence_of(job: Job, basis: Basis) -> Evidence | None:
+    """What a run on the same has measured on prompts that it had not trained on, from its results file; None where
+    there is no such file of these models, judge, base and seed."""
+    expected = {**basis.measured_as, "base_model": job.base_model, "seed": job.params.random_seed}
     try:
         path = job.results_dir / config.RESULTS_FILE.format(name=job.name)
         document = json.loads(path.read_text(encoding="utf-8"))
         models = {model["name"] for model in document["models"]}
-        if set(job.contestants) <= models and {key: document[key] for key in basis.measured_as} == basis.measured_as:
-            metric = document["main_metric"]
-            return {
-                "recommended": document["recommended"],
-                "winner": document["winner"],
-                "main_metric": metric,
-                "cross_validated": {system: document["cross_validated"][system][metric] for system in CONTENDERS},
-                "warnings": document["verdict"]["warnings"],
-                "preferences": document["counts"]["preferences"],
-                "prompts": document["counts"]["prompts"],
-            }
+        if not set(job.contestants) <= models or any(document[key] != value for key, value in expected.items()):
+            return None
+        metric = document["main_metric"]
+        return {
+            "recommended": document["recommended"],
+            "winner": document["winner"],
+            "main_metric": metric,
+            "cross_validated": {system: document["cross_validated"][system][metric] for system in CONTENDERS},
+            "warnings": document["verdict"]["warnings"],
+            "preferences": document["counts"]["preferences"],
+            "prompts": document["counts"]["prompts"],
+        }
     except (OSError, ValueError, KeyError, TypeError):  # no file, or none of ours
-        pass
-    metric = METRIC_OF[basis.measured_as["backend"] == "votes"]
-    unknown = {system: {"mean": None, "ci95": None} for system in CONTENDERS}
-    return {
-        "recommended": "combined",
-        "winner": "none",
-        "main_metric": metric,
-        "cross_validated": unknown,
-        "warnings": [],
-        "preferences": basis.preferences,
-        "prompts": len(basis.prompts),
-    }
+        return None
 
 
-def verdict(evidence: Mapping[str, Any], p_best: float) -> str:
+def verdict(evidence: Evidence | None, p_best: float) -> str:
     """``sure``, ``likely`` or ``open`` by the first one's chance to be the best; ``no evidence`` where the ranking was
-    not surely better than chance on prompts that it had not been trained on."""
+    not surely better than chance on prompts that it had not been trained on, or not measured."""
+    if evidence is None:
+        return "no evidence"
     around = evidence["cross_validated"][evidence["recommended"]]["ci95"]
     if not beats_chance(evidence["main_metric"], around):
         return "no evidence"
