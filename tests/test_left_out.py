@@ -11,7 +11,6 @@ import pytest
 from begun import ids_for_testing
 from fake_brain import last_text, shown
 from fake_ollama import FakeOllama
-from llm.asking import DRAWS
 from ollama_helpers import always, model_of
 from tiny_models import save_model
 from whole_run import CALLS, SMALL, TAGS, kept, results
@@ -23,6 +22,7 @@ from core.errors import MissingError
 from core.records import Preference
 from data_generation import make_data
 from evidence.design import design
+from llm.asking import DRAWS
 from stages.judging import round_robin_truths
 from stages.tasks import Job
 
