@@ -34,7 +34,6 @@ ANSWERS_WITHIN = 10.0  # seconds for a connection to a cluster's address: Ray it
 # Read by Ray as it is imported. The first has nothing to do with those systems here: it is Ray's one way to stay on
 # 127.0.0.1. With the token nobody else on this machine can use what was started.
 LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
-QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal"}  # any pool of workers is an "error" to Ray's core
 NOT_SENT = ["/.git", "/.venv", "/cache", "/results", "/votes", "/samples", "/docs", "/tests", "/benchmarks"]
 
 
@@ -56,15 +55,14 @@ def open_base(asked: str, base: str, device: str, cache_dir: Path) -> Iterator[C
 
 def _connect(asked: str, scratch: str) -> Any:
     """Ray, connected. Only ``local`` starts anything, with its files in ``scratch``: sockets' names must be short."""
-    private = LOCAL | {"RAY_AUTH_TOKEN": secrets.token_hex(32)} if asked == "local" else {}
-    for variable, value in (QUIET | private).items():
-        os.environ.setdefault(variable, value)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # any pool of workers is an "error" to Ray's core
     address = os.environ.get("RAY_ADDRESS", asked) if asked == "auto" else asked
     start: dict[str, Any] = {"runtime_env": {"working_dir": str(config.ROOT), "excludes": NOT_SENT}}
     if asked == "local":
+        os.environ.update(LOCAL)
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         path = os.pathsep.join([str(config.ROOT), os.environ.get("PYTHONPATH", "")])
-        code = {"env_vars": {"PYTHONPATH": path}}
-        start = {"runtime_env": code, "include_dashboard": False, "_temp_dir": scratch}
+        start = {"runtime_env": {"env_vars": {"PYTHONPATH": path}}, "include_dashboard": False, "_temp_dir": scratch}
     try:
         import ray
         import ray.data
@@ -144,7 +142,6 @@ class Worker:
     """Opens the base once and reads the batches that Ray Data hands to it."""
 
     def __init__(self, name: str, kind: str, identity: str | None) -> None:
-        """``identity``: what the base's files must be called here too; None where this is the driver's machine."""
         self._name, self._kind, self._identity = name, kind, identity
         self._base: frozen_base.FrozenBase | None = None
 

@@ -49,16 +49,14 @@ def gpu() -> Gpu | None:
     if program is None or visible == "":
         return None
     query = [program, "--query-gpu=memory.free,memory.total,compute_cap,name", "--format=csv,noheader,nounits"]
+    query += [f"--id={visible.split(',')[0]}"] if visible else []
     try:
-        done = subprocess.run(
-            [*query, *([f"--id={visible.split(',')[0]}"] if visible else [])],
-            capture_output=True, text=True, timeout=10, check=False,
-        )  # fmt: skip
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         log.debug("nvidia-smi: %s", error)
         return None
-    found = re.match(r"([\d.]+), ([\d.]+), ([\d.]+), (.+)", done.stdout) if done.returncode == 0 else None
-    if found is None:
+    found = re.match(r"([\d.]+), ([\d.]+), ([\d.]+), (.+)", done.stdout)
+    if found is None or done.returncode:
         return None
     free, total, capability, name = found.groups()
     return Gpu(name.strip(), float(total) / 1024, float(free) / 1024, float(capability) >= 8.0)
@@ -102,11 +100,10 @@ def usable(asked: str) -> str:
     """
     import torch
 
-    if asked == "cpu" or torch.cuda.is_available():
-        return "cpu" if asked == "cpu" else "cuda"
-    if asked == "cuda":
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
         raise MissingError("No CUDA device can be used. Run on the processor: --device cpu")
-    return "cpu"
+    return "cuda" if there and asked != "cpu" else "cpu"
 
 
 def precision(kind: str) -> torch.dtype:

@@ -147,11 +147,13 @@ def _read(
         log.warning(
             "%d texts were read by %s, and this is %s: they are read anew", len(kept.rows), kept.identity, identity
         )
+    # half an emoji (models send that) is no text to a tokenizer
+    texts = [(_whole(prompt), _whole(response)) for prompt, response in missing.values()]
     keys, start = list(missing), time.monotonic()
     saved, bar = start, tqdm(total=len(keys), desc="Features", unit="text", disable=None, file=sys.stderr)
     with opened as (kind, base), bar:
         try:
-            for rows, vectors in base.embed(list(missing.values())):
+            for rows, vectors in base.embed(texts):
                 if not all(np.isfinite(part).all() for part in vectors):
                     raise UsageError(
                         "The base model gave numbers that are not finite; nothing of that batch was kept. "
@@ -167,6 +169,10 @@ def _read(
     seconds = time.monotonic() - start
     log.info("Features of %d texts in %.1f s (%.1f texts/s)", len(keys), seconds, len(keys) / max(seconds, 1e-9))
     return kind
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 class _Kept:

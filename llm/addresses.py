@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -62,6 +63,14 @@ def parse_address(url: str) -> str:
             "OPENAI_BASE_URL is not an address such as http://127.0.0.1:1234/v1. A key belongs into OPENAI_API_KEY."
         ) from None
     return url.rstrip("/") if parts.path.strip("/") else f"{url.rstrip('/')}/v1"
+
+
+def read_key(name: str, value: str | None = None) -> str:
+    """The key in the variable ``name``, or a given one. Raises UsageError, without quoting it, for one that is none."""
+    key = (os.environ.get(name, "") if value is None else value).strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(f"{name} holds characters that no key has; it was copied with something else?")
+    return key
 
 
 def is_loopback(url: str) -> bool:

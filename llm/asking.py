@@ -7,6 +7,7 @@ with a MissingError, after what was in flight has finished.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import logging
@@ -57,26 +58,6 @@ def failure(error: Exception, seconds: float, hint: str) -> PassingError:
         hint = "A longer --timeout or a lower --concurrency may help."
         return PassingError(f"no answer within {seconds:g} s", weight=4, hint=hint)
     return PassingError("the connection broke", hint=hint)
-
-
-def persist(about: str, attempt: Callable[[], A], *, address: str, first_wait: float, stop: threading.Event) -> A:
-    """Call ``attempt`` until it succeeds, waiting twice as long before each further attempt.
-
-    Raises MissingError, naming ``about`` and ``address``, after ``ATTEMPTS`` failures, or once ``stop`` is set.
-    """
-    wait, weight = first_wait, 0
-    for tried in itertools.count(1):
-        try:
-            return attempt()
-        except PassingError as error:
-            weight += error.weight
-            if weight < ATTEMPTS:
-                log.info("%s: %s; asked again (attempt %d)", about, error, tried + 1)
-            if weight >= ATTEMPTS or stop.wait(max(wait, error.wait)):
-                said = f"{about}: {error} ({tried} attempts at {address}). {KEPT} {error.hint}"
-                raise MissingError(said.rstrip()) from error
-            wait *= 2
-    raise AssertionError("unreachable")
 
 
 def side_by_side(
@@ -163,7 +144,7 @@ class Server:
     def _begin(self, model: str) -> None:
         """Get ready for a group of requests to one model."""
 
-    def _look_at(self, request: Request, answer: Completion) -> None:
+    def _notice(self, request: Request, answer: Completion) -> None:
         """Notice what an answer shows of the server."""
 
     def complete(self, requests: Sequence[Request]) -> Generator[tuple[int, Completion | LeftOut]]:
@@ -179,15 +160,11 @@ class Server:
             questions = list(group)
             self._begin(model)
             at_once = min(self._concurrency, len(questions))
-            seconds = self._timeout * at_once
-
-            def ask(request: Request, stop: threading.Event, seconds: float = seconds) -> Completion | LeftOut:
-                return self._answer(request, seconds, stop)
-
+            ask = functools.partial(self._answer, seconds=self._timeout * at_once)
             with closing(side_by_side(ask, questions, at_once)) as answers:
                 for index, answer in answers:
                     if isinstance(answer, Completion):
-                        self._look_at(requests[index], answer)
+                        self._notice(requests[index], answer)
                     yield index, answer
 
     def choose(self, choices: Sequence[Choice]) -> Generator[tuple[int, Decision | LeftOut]]:
@@ -196,7 +173,7 @@ class Server:
             for index, answer in answers:
                 yield index, answer if isinstance(answer, LeftOut) else as_decision(answer)
 
-    def _answer(self, request: Request, seconds: float, stop: threading.Event) -> Completion | LeftOut:
+    def _answer(self, request: Request, stop: threading.Event, seconds: float) -> Completion | LeftOut:
         """Draw until an answer is of use.
 
         Some models obey no schema (gpt-oss says nothing under one). Until a structured answer has come from a model,
@@ -207,7 +184,7 @@ class Server:
         for number in range(DRAWS):
             draw = Draw(request, number, seconds, in_words)
             try:
-                said = self._persist(about, lambda draw=draw: self._say(draw), stop)  # type: ignore[misc]
+                said = self._persist(about, functools.partial(self._say, draw), stop)
                 answer = read_answer(request, said)
             except HopelessError as error:
                 return LeftOut(str(error))
@@ -227,6 +204,19 @@ class Server:
         return LeftOut(f"{reason}, in each of {DRAWS} draws")
 
     def _persist(self, about: str, attempt: Callable[[], A], stop: threading.Event | None = None) -> A:
-        """``persist`` at this server."""
-        stop = stop or threading.Event()
-        return persist(about, attempt, address=self.address, first_wait=self._retry_wait, stop=stop)
+        """Call ``attempt`` until it succeeds, waiting twice as long before each further time.
+
+        Raises MissingError after ``ATTEMPTS`` failures, or once ``stop`` is set.
+        """
+        stop, wait, weight, tried = stop or threading.Event(), self._retry_wait, 0, 0
+        while True:
+            try:
+                return attempt()
+            except PassingError as error:
+                weight, tried = weight + error.weight, tried + 1
+                if weight < ATTEMPTS:
+                    log.info("%s: %s; asked again (attempt %d)", about, error, tried + 1)
+                if weight >= ATTEMPTS or stop.wait(max(wait, error.wait)):
+                    said = f"{about}: {error} ({tried} attempts at {self.address}). {KEPT} {error.hint}"
+                    raise MissingError(said.rstrip()) from error
+                wait *= 2

@@ -143,7 +143,7 @@ class EmbeddedModel:
         self._loaded: tuple[LlamaForCausalLM, PreTrainedTokenizerFast] | None = None
 
     def identity(self, model: str) -> dict[str, Any]:  # noqa: ARG002
-        """Which weights answer; the same for every style, since what a style adds is in its request."""
+        """The weights that answer: the same for every style, since a style's system prompt is in its request."""
         return {"backend": "embedded", "model": config.EMBEDDED_NAME, "weights": config.EMBEDDED_WEIGHTS}
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
@@ -165,7 +165,7 @@ class EmbeddedModel:
             yield i, Decision(winner=winner, scores=scores, seconds=seconds)
 
     def unload(self) -> None:
-        """Nothing: it is small, and read again for the next persona."""
+        """Nothing to unload: it is small, and read again for the next persona."""
 
     def _load(self) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
         if self._loaded is None:
@@ -205,15 +205,13 @@ class EmbeddedModel:
                 logits_processor=LogitsProcessorList([_gumbel(requests)]),
             )
         seconds = (time.perf_counter() - start) / len(requests)
-        answers = output[:, inputs["input_ids"].shape[1] :]
-        return [self._completion(r, row.tolist(), limit, seconds) for r, row in zip(requests, answers, strict=True)]
-
-    def _completion(self, request: Request, tokens: list[int], limit: int, seconds: float) -> Completion:
-        _, tokenizer = self._load()
-        end = tokens.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in tokens else len(tokens)
-        text = (request.opening + str(tokenizer.decode(tokens[:end], skip_special_tokens=True))).strip()
-        log.debug("%s: %d tokens in %.2f s", request.label, end, seconds)
-        return Completion(text=text, tokens=end, seconds=seconds, truncated=end >= limit)
+        completions = []
+        for request, row in zip(requests, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
+            end = row.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in row else len(row)
+            text = (request.opening + str(tokenizer.decode(row[:end], skip_special_tokens=True))).strip()
+            log.debug("%s: %d tokens in %.2f s", request.label, end, seconds)
+            completions.append(Completion(text=text, tokens=end, seconds=seconds, truncated=end >= limit))
+        return completions
 
     def _log_likelihoods(self, choice: Choice) -> tuple[float, ...]:
         """Mean log p(token) over each option's tokens; the prompt's part is computed once for all options."""

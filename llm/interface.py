@@ -1,8 +1,4 @@
-"""One small interface to a language model, and what is true of texts for any of them.
-
-Its implementations: ``ollama.OllamaModel`` and ``openai.OpenAIModel`` over HTTP, and ``embedded.EmbeddedModel``, a
-small model in this process.
-"""
+"""The interface to a language model, and the length of texts for any of them."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from pydantic import BaseModel
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Something to be completed. All that changes the answer is in here."""
+    """A question to a model. All that changes the answer is in here, and in the hash of what is made of it."""
 
     model: str
     prompt: str
@@ -29,7 +25,7 @@ class Request:
     num_predict: int = 512
     seed: int = 0
     label: str = ""
-    """What it is about ("coder-003 answered by gemma3:4b"), for messages only."""
+    """Its subject ("coder-003 answered by gemma3:4b"), for messages only: not in the hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +68,13 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What comes in the place of an answer where none was of any use, however often it was drawn."""
+    """Stands for an answer that stayed unusable after all redraws."""
 
     reason: str
 
 
 class LanguageModel(Protocol):
-    """What the data stages need of a language model."""
+    """A language model as the data stages use it."""
 
     backend: str
     """"ollama", "openai" or "embedded"."""
@@ -86,7 +82,7 @@ class LanguageModel(Protocol):
     """True where ``choose`` weighs each option by its likelihood, so that a judgement has no order of showing."""
 
     def identity(self, model: str) -> dict[str, Any]:
-        """Exactly which model this is, as far as it can be known: part of the hash of everything it answers."""
+        """The model as exactly as it can be known: part of the hash of everything it answers."""
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion | LeftOut]]:
         """Yield (index, completion) as they finish. Requests to one model should stand together."""
@@ -95,7 +91,7 @@ class LanguageModel(Protocol):
         """Yield (index, decision) as they finish. Choices by one model should stand together."""
 
     def unload(self) -> None:
-        """Free the memory that models fill on this machine: they are not asked for a while."""
+        """Free the memory that models fill: they are not asked for a while."""
 
 
 # ── Texts and tags ───────────────────────────────────────────────────────────────────────────────────────

@@ -10,15 +10,16 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from core.errors import MissingError
 from core.hub import within
-from llm.addresses import find_tag, is_cloud, parse_host
+from llm.addresses import find_tag, is_cloud, parse_host, read_key
 from llm.answers import UselessError, bounded
 from llm.asking import KEPT, Draw, HopelessError, PassingError, Server, failure
 from llm.connection import client_options, said_by
@@ -35,13 +36,7 @@ KEEP_ALIVE = "30m"  # a model must not be unloaded while the suite reads or writ
 KEPT_TOKENS = (4, 5)  # at a prompt's beginning when the server cuts it: num_keep's default, and a BOS
 PATIENCE = 3.0  # seconds in which a living server takes a connection, and says its version
 UNLOAD_SECONDS = 10.0  # a server waits up to five for the GPU's word that the memory is free
-# A prompt beyond the context, in the words of different versions.
-OVERFLOW = (
-    "exceed_context_size",
-    "exceeds the available context",
-    "exceeds the context length",
-    "longer than the context length",
-)
+OVERFLOW = re.compile("exceed.*context|longer than the context")  # a prompt beyond it, in the words of all versions
 # Tags and families that think whatever they are told, and the tokens that they may think beside their answer.
 THINKS_ANYWAY = ("gpt-oss", "gptoss", "deepseek-r1", "magistral", "qwq", "thinking", "reasoning")
 THOUGHT_TOKENS = 2048
@@ -120,6 +115,7 @@ class OllamaModel(Server):
     ) -> None:
         url, self._auth = parse_host(os.environ.get("OLLAMA_HOST", "") if host is None else host)
         super().__init__(url, concurrency=concurrency, timeout=timeout, retry_wait=retry_wait)
+        read_key("OLLAMA_API_KEY")  # the client sends it by itself
         self.display_host = url
         self.server_cuts = 0
         self._num_ctx = num_ctx
@@ -143,8 +139,7 @@ class OllamaModel(Server):
         return self._answers
 
     def version(self) -> str:
-        """The server's version. Raises RefusedError where it refuses to say, MissingError where it doesn't answer
-        within three seconds."""
+        """The server's version. Raises RefusedError where it refuses, MissingError where it says nothing for 3 s."""
         _client_class()  # before the clock starts: the first import takes a second on a busy machine
 
         def ask(client: Client) -> str:
@@ -152,7 +147,7 @@ class OllamaModel(Server):
             return str(reply.json()["version"])
 
         try:
-            # A look-up of the server's name has no time limit of its own: it is left behind.
+            # a look-up of the server's name has no time limit of its own: it is left behind
             return within(PATIENCE, lambda: self._ask(ask, PATIENCE))
         except (PassingError, TimeoutError) as error:
             raise MissingError(
@@ -180,9 +175,9 @@ class OllamaModel(Server):
         if tag not in self._shown:
             shown = self._look_up(f"what {tag} can do", lambda client: client.show(tag), model=tag)
             facts = (shown.modelinfo or {}).items()
-            lengths = [v for k, v in facts if k.endswith(".context_length") and isinstance(v, int)]
+            lengths = (v for k, v in facts if k.endswith(".context_length") and isinstance(v, int))
             family = getattr(shown.details, "family", None) or ""
-            self._shown[tag] = ShowInfo(tag, tuple(shown.capabilities or ()), next(iter(lengths), None), family)
+            self._shown[tag] = ShowInfo(tag, tuple(shown.capabilities or ()), next(lengths, None), family)
         return self._shown[tag]
 
     def identity(self, model: str) -> dict[str, Any]:
@@ -208,9 +203,9 @@ class OllamaModel(Server):
 
     def unload(self) -> None:
         """Free the memory that the models asked here fill, and wait until it is free."""
-        self._unload(self._loaded)
         gone, end = set(self._loaded), time.monotonic() + UNLOAD_SECONDS
-        self._loaded.clear()
+        for tag in gone:
+            self._unload(tag)
         # the server says that it will unload a model before it has
         with suppress(PassingError, MissingError):
             while gone and time.monotonic() < end:
@@ -221,24 +216,23 @@ class OllamaModel(Server):
     def _begin(self, model: str) -> None:
         """Let ``model`` be the one model of ours that fills memory."""
         self.show(model)
-        others = self._loaded - {model}
-        self._unload(others)
-        self._loaded -= others
+        for other in self._loaded - {model}:
+            self._unload(other)
         if not is_cloud(model):
             self._loaded.add(model)
 
-    def _unload(self, tags: Iterable[str]) -> None:
-        for tag in tags:
-            try:  # a chat without messages, to be kept alive for no time
-                self._ask(lambda client, tag=tag: client.chat(tag, messages=[], keep_alive=0), UNLOAD_SECONDS)  # type: ignore[misc]
-            except (PassingError, HopelessError, MissingError) as error:  # the server unloads it by itself in the end
-                log.debug("%s could not be unloaded: %s", tag, error)
+    def _unload(self, tag: str) -> None:
+        self._loaded.discard(tag)
+        try:  # a chat without messages, to be kept alive for no time
+            self._ask(lambda client: client.chat(tag, messages=[], keep_alive=0), UNLOAD_SECONDS)
+        except (PassingError, HopelessError, MissingError) as error:  # the server unloads it by itself in the end
+            log.debug("%s could not be unloaded: %s", tag, error)
 
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _say(self, draw: Draw) -> Completion:
         request, show = draw.request, self.show(draw.request.model)
-        structured = request.schema and not draw.in_words
+        schema = None if draw.in_words else request.schema
         options = {
             "seed": draw.seed,
             "temperature": draw.temperature,
@@ -250,7 +244,7 @@ class OllamaModel(Server):
             lambda client: client.chat(
                 model=request.model,
                 messages=draw.messages(schema=draw.in_words),
-                format=bounded(request.schema, request.num_predict) if structured and request.schema else None,
+                format=bounded(schema, request.num_predict) if schema else None,
                 options=options,
                 think=show.think,
                 keep_alive=KEEP_ALIVE,
@@ -272,13 +266,12 @@ class OllamaModel(Server):
         """Tokens of context that a model is asked with."""
         return min(self._num_ctx, show.context_length or self._num_ctx)
 
-    def _look_at(self, request: Request, answer: Completion) -> None:
+    def _notice(self, request: Request, answer: Completion) -> None:
         """Count and say it where the server cut the prompt.
 
-        A prompt beyond the context is cut to all of it or (newer servers) to its beginning and a half, and only what is
-        left is counted. A low count alone proves nothing: older servers leave out what they still had in their prompt
-        cache. So either the context was full at the end, or exactly as many tokens were read as a cut leaves, of a text
-        that may have had more than the context: it can't have more tokens than bytes.
+        It cuts to the whole context or (newer ones) to the prompt's beginning and half of the rest, and counts only
+        what is left. So either the context was full at the end, or exactly as many tokens were read as a cut leaves,
+        of a text that may have had more than the context: it has no more tokens than bytes.
         """
         context = self._context(self.show(request.model))
         text = (request.system or "") + request.prompt
@@ -325,15 +318,11 @@ class OllamaModel(Server):
             return MissingError(
                 f"{self.address} has no model {model} ({words}). {KEPT} Get the model with:\n  ollama pull {model}"
             )
-        if status == 400 and any(phrase in said for phrase in OVERFLOW):
+        if status == 400 and OVERFLOW.search(said):
             return HopelessError(f"it is longer than the context of {model} ({words})")
-        if "does not support chat" in said:
-            return MissingError(f"{model} answers no questions ({words}): it only embeds. {KEPT} Take another model.")
         way_in = "Check OLLAMA_HOST."
         if status == 401 and is_cloud(model):
-            way_in = (
-                f"{model} is computed by ollama.com: sign the server in with `ollama signin`, or leave the model out."
-            )
+            way_in = f"ollama.com computes {model}: sign in with `ollama signin`, or leave the model out."
         elif status == 403 and not said:
             way_in = (
                 "A refusal without a word is Ollama's answer to a foreign Host: let the proxy or tunnel before it send "
@@ -352,7 +341,7 @@ def _client_class() -> tuple[type[Client], type[Any]]:
     Importing them makes a client from the environment, which fails on a list in OLLAMA_HOST, a SOCKS proxy and much
     else: what it would read is hidden from it meanwhile.
     """
-    read = ("ollama_host", "ssl_cert_file", "ssl_cert_dir")
+    read = ("ollama_host", "ollama_api_key", "ssl_cert_file", "ssl_cert_dir")
     names = [name for name in os.environ if name.lower() in read or name.lower().endswith("_proxy")]
     hidden = {name: os.environ.pop(name) for name in names}
     try:

@@ -7,6 +7,7 @@ for index, completion in model.complete([Request("qwen3-4b", "How do I sort a li
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import logging
@@ -18,16 +19,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from core.errors import MissingError, UsageError
+from core.errors import MissingError
 from core.hub import within
-from llm.addresses import is_loopback, parse_address
+from llm.addresses import is_loopback, parse_address, read_key
 from llm.asking import KEPT, Draw, PassingError, Server, failure
 from llm.connection import client_options, said_by, wait_asked
 from llm.interface import Completion
 
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI
-    from openai.types.chat import ChatCompletion
 
 log = logging.getLogger("ranking.llm")
 T = TypeVar("T")
@@ -73,9 +73,7 @@ class OpenAIModel(Server):
         self.paid = not named
         address = parse_address(named or PAID_ADDRESS)
         super().__init__(address, concurrency=concurrency, timeout=timeout, retry_wait=retry_wait)
-        self._key = (os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key).strip()
-        if not (self._key.isascii() and self._key.isprintable()):
-            raise UsageError("OPENAI_API_KEY holds characters that no key has; it was copied with something else?")
+        self._key = read_key("OPENAI_API_KEY", api_key)
         self._without: dict[str, frozenset[str]] = {}  # model → the OPTIONAL parameters that it refused
         self._listed: dict[str, int | None] | None = None
 
@@ -86,31 +84,29 @@ class OpenAIModel(Server):
 
         Empty where the server lists no models. Raises MissingError where none answers or the key is refused.
         """
-        if self._listed is None:
-            self._listed = self._list()
-        return self._listed
-
-    def _list(self) -> dict[str, int | None]:
         import openai  # before the clock starts: the first import takes a second on a busy machine
 
+        if self._listed is not None:
+            return self._listed
         if self.paid and not self._key:
             raise MissingError(
                 f"OPENAI_API_KEY is not set, and {self.address} answers nobody without one. Set it, or set "
                 "OPENAI_BASE_URL to a server of your own (http://127.0.0.1:1234/v1)."
             )
         try:
-            # A look-up of the server's name has no time limit of its own: it is left behind.
+            # a look-up of the server's name has no time limit of its own: it is left behind
             found = within(PATIENCE, lambda: self._ask(lambda client: list(client.models.list()), PATIENCE))
         except openai.APIStatusError as error:
-            if error.status_code in (404, 405, 501):
-                return {}
-            raise self._refused(error) from None
+            if error.status_code not in (404, 405, 501):
+                raise self._refused(error) from None
+            found = []
         except (PassingError, TimeoutError) as error:
             raise MissingError(
                 f"No server with the OpenAI API answers at {self.address}: {error}. Start one there, or set "
                 "OPENAI_BASE_URL to where it runs (it mostly ends in /v1)."
             ) from error
-        return {model.id: _context(model.model_extra or {}) for model in found if model.id}
+        self._listed = {model.id: _context(model.model_extra or {}) for model in found if model.id}
+        return self._listed
 
     def identity(self, model: str) -> dict[str, Any]:
         """Backend and model and, unless it is this machine, the host. No server of this kind tells a digest: a model
@@ -132,7 +128,7 @@ class OpenAIModel(Server):
             without = self._without.get(model, frozenset())
             sent = parameters(draw, without)
             try:
-                return self._ask(lambda client, sent=sent: _converse(client, sent), draw.seconds)  # type: ignore[misc]
+                return self._ask(functools.partial(_converse, sent=sent), draw.seconds)
             except openai.APIStatusError as error:
                 name = refused_parameter(error, sent)
                 if name is None:
@@ -144,6 +140,7 @@ class OpenAIModel(Server):
     def _ask(self, ask: Callable[[OpenAI], T], seconds: float) -> T:
         """One attempt, with a client and a connection of its own. Raises PassingError where there was no reply or none
         of use, the client's APIStatusError for one that says error."""
+        import httpx2
         import openai
 
         try:
@@ -153,14 +150,13 @@ class OpenAIModel(Server):
                 **client_options(self.address),
             ) as http:
                 key = self._key or "none"  # the client insists on one, servers of one's own do not
-                # asked again by ``persist``, as Ollama is: the client's own retries would wait for a hung server often
+                # no retries of the client's own: they would wait seven times for a server that hangs
                 return ask(openai.OpenAI(base_url=self.address, api_key=key, http_client=http, max_retries=0))
         except openai.APIStatusError:
             raise
-        except openai.APIConnectionError as error:
-            hint = "Is the server running, and OPENAI_BASE_URL right?"
-            cause = error.__cause__
-            raise failure(cause if isinstance(cause, Exception) else error, seconds, hint) from error
+        except (openai.APIConnectionError, httpx2.HTTPError) as error:
+            cause = error.__cause__ if isinstance(error.__cause__, httpx2.HTTPError) else error
+            raise failure(cause, seconds, "Is the server running, and OPENAI_BASE_URL right?") from error
         # The client checks no shapes: what lacks something fails where it is read.
         except (openai.APIError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise PassingError("the server's answer is not that of an OpenAI API") from error
@@ -219,7 +215,7 @@ def refused_parameter(error: APIStatusError, sent: Mapping[str, Any]) -> str | N
     """Which of the OPTIONAL parameters the server refused: one that it names, else the format of the answer."""
     if error.status_code not in REFUSALS:
         return None
-    possible = [name for name in OPTIONAL if (name in sent) is not (name == "stream")]  # a stream is asked for once
+    possible = [name for name in OPTIONAL if (name not in sent if name == "stream" else name in sent)]
     said = error.response.text.replace("json_schema", "response_format")
     named = [name for name in possible if re.search(rf"\b{name}\b", said)]
     return next(iter(named), "response_format" if "response_format" in sent else None)
@@ -228,23 +224,23 @@ def refused_parameter(error: APIStatusError, sent: Mapping[str, Any]) -> str | N
 def _converse(client: OpenAI, sent: Mapping[str, Any]) -> Completion:
     """The model's answer, also where it comes as a stream."""
     start = time.perf_counter()
+    reply = client.chat.completions.create(**sent)
     if sent.get("stream"):
-        with client.chat.completions.stream(**{k: v for k, v in sent.items() if k != "stream"}) as stream:
-            reply: ChatCompletion = stream.get_final_completion()
-        if reply.choices[0].finish_reason is None:
+        chunks = list(reply)
+        parts = [chunk.choices[0] for chunk in chunks if chunk.choices]
+        text = "".join((part.delta and part.delta.content) or "" for part in parts)
+        ended = next((part.finish_reason for part in parts if part.finish_reason), None)
+        usage = next((chunk.usage for chunk in chunks if chunk.usage), None)
+        if ended is None:
             raise PassingError("the answer broke off")
-    else:
-        reply = client.chat.completions.create(**sent)
-    if reply.choices is None:  # some report errors with a status of success
+    elif reply.choices is None:  # some report errors with a status of success
         raise PassingError(f"the server answered {said_by(200, getattr(reply, 'error', ''))}")
-    said, usage = reply.choices[0], reply.usage
-    return Completion(
-        said.message.content or "",
-        usage.completion_tokens if usage else 0,
-        time.perf_counter() - start,
-        truncated=said.finish_reason == "length",
-        prompt_tokens=usage.prompt_tokens if usage else 0,
-    )
+    else:
+        said, usage = reply.choices[0], reply.usage
+        text, ended = said.message.content or "", said.finish_reason
+    read, written = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+    seconds = time.perf_counter() - start
+    return Completion(text, written, seconds, truncated=ended == "length", prompt_tokens=read)
 
 
 def _context(said: Mapping[str, Any]) -> int | None:

@@ -1,1 +1,1 @@
-"""Human votes: reading them, training and scoring many people (``run``)."""
+"""Human votes: reading them, giving one's own (``session``), training and scoring many people (``run``)."""

@@ -1,4 +1,4 @@
-"""What votes allow: how often people agree where several of them judged the same two responses.
+"""The ceiling that votes set: how often people agree where several of them judged the same two responses.
 
 A system that knows a person only from what others say can hardly predict more of their votes than the others do.
 """

@@ -29,7 +29,7 @@ class Vote(NamedTuple):
     outcome: float
     """In [0, 1]: 1 means the first is preferred."""
     rated: tuple[bool, bool] = (True, True)
-    """Whether the person said something about each response; the other one of a pair is only compared with it."""
+    """True for each response that the person said something about; the other one is only compared with it."""
     longer: bool = False
     """True where the conversation went on after the first turn before the vote was given."""
 

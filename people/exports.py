@@ -133,7 +133,7 @@ def _open_webui(rows: Rows) -> Export:
 
 
 def _outcome(a: _Rating | None, b: _Rating | None) -> float:
-    """Whether ``a`` is better than ``b``: 1, 0 or, for a tie, 0.5. An answer not rated lies between up and down."""
+    """1 where ``a`` is better than ``b``, 0.5 for a tie, else 0. An answer not rated lies between up and down."""
     first, second = (0.0 if rating is None else rating.thumb for rating in (a, b))
     if a and b and first == second and a.detail is not None and b.detail is not None:
         # whoever turns a thumb round keeps the old figure beside it: figures count within one thumb only

@@ -1,4 +1,4 @@
-"""What votes show: every figure of a run on people's votes, from what each system predicted."""
+"""Every figure of a run on people's votes, from the scores that each system predicted."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _quicker(
 
 
 def _people(ballots: Ballots, values: Mapping[str, Scored], fold: Ints) -> dict[str, Any]:
-    """What a person's own votes add to what they start from, and every person's figures."""
+    """Gains of a person's own votes over what they start from, and every person's figures."""
     gains = {
         name: difference(values[name][ACCURACY], values[start][ACCURACY], folds=fold) for name, start in STARTS.items()
     }

@@ -40,7 +40,7 @@ class Standing:
     ahead: float
     """The chance that the first is better than the second."""
     more_votes: int | None
-    """Roughly how many more would raise ``ahead`` to SURE, 0 where it is there; None where nobody can say."""
+    """Roughly how many more would raise ``ahead`` to SURE, 0 where it is there; None before TOLD_FROM votes."""
 
 
 class TopTwo:
@@ -90,6 +90,6 @@ class TopTwo:
         spread = math.sqrt(covariance[first, first] + covariance[second, second] - 2.0 * covariance[first, second])
         ahead = 0.5 * (1.0 + math.erf(gap / spread / math.sqrt(2.0)))
         more = None
-        if self._votes >= TOLD_FROM and gap > 0.0:  # the spread shrinks with the root of the votes, the gap stays
-            more = max(0, math.ceil(self._votes * ((_QUANTILE * spread / gap) ** 2 - 1.0)))
+        if self._votes >= TOLD_FROM:  # the spread shrinks with the root of the votes, the gap stays
+            more = max(0, math.ceil(self._votes * ((_QUANTILE * spread / max(gap, 1e-6)) ** 2 - 1.0)))
         return Standing({self._models[i]: chances[self._models[i]] for i in order}, ahead, more)

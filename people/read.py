@@ -276,32 +276,30 @@ def _pairs(scores: Sequence[Said]) -> list[Preference]:
 # ── Votes without texts ──────────────────────────────────────────────────────────────────────────────────
 
 _HAVE_TEXTS = "--responses: the votes in {} have their texts already. Leave --responses out."
+_TEXT_OF = {"model": "response", "model_a": "response_a", "model_b": "response_b"}
 
 
 def _joined(table: Table, answers: Answers, source: str) -> tuple[Table, list[str]]:
-    """The rows with prompt and responses from ``answers``, by the prompt's text or else its id, and how many were left
-    out because a text is in none of them.
+    """The rows with prompt and responses from ``answers``, by the prompt's text or else its id. Rows of which a text is
+    in none of them are left out, and that is the note.
 
     Raises UsageError where the votes have their texts, or none finds its own.
     """
     asked = {prompt.id: prompt.text for prompt in answers.prompts}
-    found: Table = {}
-    without, strange, bare = set[str](), set[str](), 0
+    found, without, strange, bare = dict(table), set[str | None](), set[str](), 0
     for number, row in table.items():
-        models = {side.replace("model", "response"): row.get(side) for side in ("model", "model_a", "model_b")}
-        missing = {text: model for text, model in models.items() if model and row.get(text) is None}
-        prompt, given = row.get("prompt"), row.get("prompt_id")
-        if not missing or not (prompt or given):  # whole already, or wrong: it is named with the other wrong rows
-            found[number] = row
-            continue
-        bare += 1
-        own = prompt_id(prompt) if prompt else answers.ids.get(given or "", "")
-        texts = {text: answers.texts.get((own, model)) for text, model in missing.items()}
-        if None in texts.values():
-            without.add(prompt or given or "")
-            strange |= {model for model in models.values() if model} - set(answers.models)
-        else:
-            found[number] = {**row, **texts, "prompt_id": own, "prompt": asked[own]}
+        missing = {text: name for side, text in _TEXT_OF.items() if (name := row.get(side)) and row.get(text) is None}
+        if missing:
+            bare += 1
+            prompt, given = row.get("prompt"), row.get("prompt_id")
+            own = prompt_id(prompt) if prompt else answers.ids.get(given or "", "")
+            texts = {text: answers.texts.get((own, model)) for text, model in missing.items()}
+            if None in texts.values():
+                del found[number]
+                without.add(prompt or given)
+                strange |= set(missing.values()) - set(answers.models)
+            else:
+                found[number] = {**row, **texts, "prompt_id": own, "prompt": asked[own]}
     if not bare:
         raise UsageError(_HAVE_TEXTS.format(source))
     if not found:

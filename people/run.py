@@ -140,8 +140,9 @@ def assemble(
     votes: Votes, features: Features, params: ExperimentConfig, rated: Mapping[str, Rating], device: str = "cpu"
 ) -> Crowd:
     """All that training is done with. ``rated``: the Arena's ratings of a person alone, else empty."""
-    lengths = np.zeros(len(features.index))
-    for response in votes.responses:
-        lengths[features.index[response.prompt_id, response.model]] = len(response.text)
+    lengths, voted_on = np.zeros(len(features.index)), {}
+    for response in votes.responses:  # there may be features of further texts
+        row = voted_on[response.prompt_id, response.model] = features.index[response.prompt_id, response.model]
+        lengths[row] = len(response.text)
     given: Ratings = {model: rated[model].elo if model in rated else None for model in votes.models}
-    return Crowd(tabulate(votes, features.index), features, lengths, params, given, device=device)
+    return Crowd(tabulate(votes, voted_on), features, lengths, params, given, device=device)

@@ -32,7 +32,7 @@ BASELINES = (
     "random",
 )
 STARTS = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined": "shared_combined"}
-"""What each system knows of a person before their first vote."""
+"""{system: where it stands before a person's first vote}."""
 
 
 @dataclass(frozen=True, slots=True)

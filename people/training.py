@@ -197,7 +197,7 @@ def _score_personal(
     prompt_ids: Sequence[str],
     strength: float,
 ) -> list[Array]:
-    """What a head of one's own makes of the ``texts``, for each list of own votes; without votes it is the shared one.
+    """Scores of the ``texts`` by a head of one's own, for each list of own votes; without votes it is the shared one.
 
     ``start``: from which of the ``shared`` heads each goes on, ascending. ``strength`` multiplies the learning rate.
     """

@@ -15,7 +15,7 @@ MARK = "* can't be ruled out as this persona's best. Draws: the prompts drawn an
 
 
 def sentence(document: Document) -> str:
-    """Which model is best, in one sentence."""
+    """Name the best model, or those that may be it, in one sentence."""
     found, counts = document["answer"], document["counts"]
     if found["best"] is None:
         tied = counts.get("decided_votes") == 0
@@ -38,7 +38,7 @@ def sentence(document: Document) -> str:
 
 
 def whose(document: Document) -> str:
-    """Whose preferences the answer is about."""
+    """Name the people, or the persona, whose preferences the answer is about."""
     counts = document["counts"]
     if document["people"] is None:
         played = f"the persona {plain(document['persona'])}, played by the judge {plain(document['judge'])}"
@@ -48,13 +48,13 @@ def whose(document: Document) -> str:
 
 
 def next_step(document: Document) -> str:
-    """What would tell those apart who can't be yet; empty where nothing is left to tell or the sentence has said it."""
+    """Say how many more prompts would tell the tied models apart; empty where none are tied or the sentence has it."""
     more = _more(document["answer"])
     return f"{more[0].upper()}{more[1:]}." if more and document["answer"]["tied_with"] else ""
 
 
 def _more(answer: Mapping[str, Any]) -> str:
-    """What would separate the first two; empty where they are separate, or where that can't be said."""
+    """Prompts and people that would separate the first two; empty where they are, or where that can't be said."""
     if answer["more_prompts"] is None:
         return ""
     if answer["more_prompts"] > FAR:
@@ -70,8 +70,7 @@ def _more(answer: Mapping[str, Any]) -> str:
 
 
 def ask(document: Document) -> tuple[str, str]:
-    """What to do next, and the command that does it, empty where none can be given. Both are empty where nothing was
-    kept."""
+    """The next thing to do and its command (empty where there is none); both are empty where nothing was kept."""
     said, taken, metric = document["answer"], document["recommended"], document["main_metric"]
     if not said["ask"]:
         return "", ""
@@ -90,12 +89,12 @@ def ask(document: Document) -> tuple[str, str]:
 
 
 def beats_chance(metric: str, around: Sequence[float] | None) -> bool:
-    """Whether a ranking's interval on prompts that it was not trained on lies above chance."""
+    """True where a ranking's interval on prompts that it was not trained on lies above chance."""
     return around is not None and around[0] > CHANCE[metric]
 
 
 def likes(document: Document) -> str:
-    """What is surely liked in a text, surest first; empty where nothing is sure."""
+    """Traits that are surely liked in a text, surest first; empty where nothing is sure."""
     if not document["likes"]:
         return ""
     said = [f"{like['likes']} ({like['unit']}: {percent_around(like['wins'])})" for like in document["likes"]]
@@ -105,7 +104,7 @@ def likes(document: Document) -> str:
 
 
 def played(together: Document) -> str:
-    """Whose preferences the answers for all personas are about."""
+    """Name the judge that played all the personas."""
     judge = plain(together["judge"])
     return f"“Your” stands for each persona in turn, played by the judge {judge}: no person was asked."
 
@@ -117,6 +116,6 @@ def percent_around(rate: Mapping[str, Any]) -> str:
 
 
 def listed(words: Sequence[str], last: str) -> str:
-    """ "a, b or c"."""
+    """Join words: "a, b or c"."""
     said = [plain(word) for word in words]
     return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} {last} {said[-1]}"

@@ -1,4 +1,4 @@
-"""What a run says in the console."""
+"""The console: lines of 80 columns while a run goes on and when it is done."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def print_generation(persona: str) -> None:
 
 
 def print_counts(counts: Mapping[str, Any]) -> None:
-    """How much of everything there is once the data is made; ``counts`` as in the results."""
+    """The amount of data, once it is made; ``counts`` as in the results."""
     voted, left = "users" in counts, words.left_out(counts)
     trains = "Votes that train" if voted else "Preferences"
     lines = [f"- Votes: {counts['votes']} ({counts['decided_votes']} decided)"] if voted else []
@@ -145,7 +145,7 @@ def print_ablation(document: Document) -> None:
 
 
 def print_answer(document: Document) -> None:
-    """Which model is best: the models in order, what is liked, the sentence, and last what to do next."""
+    """The answer: the models in order, traits that are liked, the sentence, and last the next thing to do."""
     said = document["answer"]
     caveat = f"Backend: {plain(document['label'])}." if document["backend"] == "embedded" else ""
     what, command = answer.ask(document)
@@ -179,7 +179,7 @@ def print_personas(together: Document) -> None:
 
 
 def print_files(paths: Sequence[Path]) -> None:
-    """Where the files of a run lie, and last the page to open."""
+    """The files of a run, and last the page to open."""
     *others, page = paths
     names = ", ".join(path.name for path in others)
     _show(["", *_wrapped(f"Written to {page.parent}: {names}", hanging="  "), f"Open {page}"])

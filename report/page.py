@@ -25,13 +25,7 @@ def write_report(document: Document, path: Path) -> None:
 
 def render_report(document: Document) -> str:
     """The report's HTML."""
-    return _render(
-        "report.html.j2",
-        document=document,
-        charts=_charts(document),
-        curve_remark=plots.curve_remark(document),
-        widest=max((abs(row["difference"]) for row in document["per_prompt"]), default=0.0) or 1.0,
-    )
+    return _render("report.html.j2", document=document)
 
 
 def write_personas(together: Document, path: Path) -> None:
@@ -51,7 +45,7 @@ def _render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(number=words.number, anything=words.anything, parts=_parts)
-    environment.globals.update(words=words, tables=tables, answer=answer)
+    environment.globals.update(words=words, tables=tables, answer=answer, plots=plots, drawn=_drawn)
     return environment.get_template(template).render(**values)
 
 
@@ -70,21 +64,6 @@ def _parts(text: str) -> list[str]:
     return re.split(r"(--\w+)", UNBROKEN.sub("\N{NO-BREAK SPACE}", text))
 
 
-def _charts(document: Document) -> dict[str, Any]:
-    """The pictures of each section."""
-    curves = plots.curve_metrics(document)
-    shown = {
-        "leaderboard": (plots.leaderboard, document) if document["leaderboard"] else (),
-        "key": (plots.curve_key, document) if curves else (),
-        "comparison": (plots.panel, plots.comparison_panel, document, document["main_metric"])
-        if words.metrics(document)
-        else (),
-        "history": (plots.panel, plots.history_panel, document),
-    }
-    drawn: dict[str, Any] = {name: _picture(*figure) if figure else None for name, figure in shown.items()}
-    return drawn | {"curves": {metric: _picture(plots.panel, plots.curve_panel, document, metric) for metric in curves}}
-
-
-def _picture(figure: Callable[..., Any], *arguments: Any) -> str:
+def _drawn(figure: Callable[..., Any], *arguments: Any) -> str:
     """A figure as a data URI. As an image nothing in it can reach the page: its names, styles and texts are its own."""
     return f"data:image/svg+xml;base64,{base64.b64encode(plots.svg(figure, *arguments)).decode()}"

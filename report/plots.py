@@ -117,15 +117,14 @@ def _panels(
     title: str,
     note: str,
 ) -> Figure:
-    """A panel for each metric, three or five in a row, over one legend; why there is nothing where there is none."""
+    """A panel for each metric, three or five in a row, over one legend; without metrics the reason why."""
     title = f"{title}, {short(subject(document), 32)}"
+    note = ". ".join(filter(None, [document["label"], note if metrics else document["verdict"]["sentence"]]))
     if not metrics:
-        return titled_figure(7.2, 1.2, title, f"{document['label']}. {document['verdict']['sentence']}")
+        return titled_figure(7.2, 1.2, title, note)
     columns = min(len(metrics), round(10 / size[0]))
     rows = math.ceil(len(metrics) / columns)
-    figure = titled_figure(
-        max(7.2, size[0] * columns), size[1] * rows + 0.8, title, ". ".join(filter(None, [document["label"], note]))
-    )
+    figure = titled_figure(max(7.2, size[0] * columns), size[1] * rows + 0.8, title, note)
     grid: Any = figure.subplots(rows, columns, squeeze=False)
     for axes, metric in zip_longest(grid.flat, metrics):
         if metric is None:
@@ -149,7 +148,7 @@ def short(text: object, limit: int = 24) -> str:
 
 
 def _whole_ticks(axes: Axes) -> None:
-    """There is no half preference and no half epoch."""
+    """Ticks at whole numbers: there is no half preference and no half epoch."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
@@ -167,7 +166,7 @@ def _estimate(axes: Axes, row: float, cell: Mapping[str, Any], line: Mapping[str
 
 
 def leaderboard(document: Document) -> Figure:
-    """How often each model wins, for the page."""
+    """The models' win rates, for the page."""
     return panel(leaderboard_panel, document, height=0.75 + 0.28 * max(2, len(document["leaderboard"])))
 
 
@@ -251,7 +250,7 @@ def _curve_limits(document: Document, metric: str) -> tuple[float, float]:
 
 
 def curve_remark(document: Document) -> str:
-    """What the curves were measured on."""
+    """The prompts that the curves were measured on, and their bands."""
     if document["people"]:
         return (
             "Cross-validated: every prompt a test prompt once; whoever has fewer votes keeps all. Bands: 95 % interval "

@@ -89,7 +89,7 @@ def leaderboard(document: Document) -> Table:
 
 
 def remarks(document: Document) -> str:
-    """What the leaderboard's columns say."""
+    """Explain the leaderboard's columns."""
     heads = leaderboard(document).heads
     said = [FITTED] * (document["people"] is not None) + [REMARKS[head] for head in heads if head in REMARKS]
     return "".join(f"{remark}. " for remark in said).rstrip()
@@ -102,9 +102,8 @@ def methods(document: Document) -> Table:
     """The contenders in each metric, cross-validated, and their differences."""
     rows = []
     for metric in words.metrics(document):
-        crossed, against = _contenders(document, metric)
+        (elo, reward, both), against = _contenders(document, metric)
         gain = document["improvement"][metric]
-        elo, reward, both = crossed
         rows.append([METRICS[metric], elo, reward, cell(gain), number(gain["p_value"]), both, *against])
     elo, reward, both = NAMES
     return Table(["Metric", elo, reward, IMPROVEMENT, "p", both, *AGAINST.values()], rows)
@@ -138,7 +137,7 @@ def systems(document: Document) -> Table:
 def ablation(document: Document) -> Table:
     """The variants, cross-validated on the same folds."""
     table = _estimates(document, "Variant", [(plain(row["name"]), row) for row in document["ablation"]])
-    gains = [cell(row["difference"]) if "difference" in row else "" for row in document["ablation"]]
+    gains = [cell(row["difference"]) if "difference" in row else MISSING for row in document["ablation"]]
     return Table([*table.heads, "Difference in τ"], [[*row, gain] for row, gain in zip(table.rows, gains, strict=True)])
 
 
@@ -194,7 +193,7 @@ def people(document: Document) -> Table:
 
 
 def judge(document: Document) -> Table:
-    """How good the judge is, in what this judge and this run can have."""
+    """The judge's quality, in the figures that this judge and this run can have."""
     found = document["judge_quality"]
     rows = [[title, number(found[key], 2)] for key, title in QUALITY.items() if found.get(key) is not None]
     agrees = found.get("agreement_with_person")
@@ -214,7 +213,7 @@ def contestants(document: Document) -> Table:
 
 
 def settings(document: Document) -> dict[str, Table]:
-    """How the run was done, for whoever repeats it."""
+    """The settings of the run, for whoever repeats it."""
     run = ("backend", "judge", "base_model", "base_is_reward_model", "device", "seed", "schema_version")
     groups = {"Run": {key: document[key] for key in run}}
     for title, key in GROUPS.items():
@@ -227,7 +226,7 @@ def settings(document: Document) -> dict[str, Table]:
 
 
 def wins_by_persona(together: Document) -> Table:
-    """How often each model wins for each persona, marked where it may be its best; "–" where it has no such model."""
+    """Each model's win rate for each persona, marked where it may be its best; "–" where it has no such model."""
     personas = together["personas"]
     names = dict.fromkeys(row["name"] for document in personas.values() for row in document["models"])
     rows = []
@@ -245,6 +244,7 @@ def methods_by_persona(together: Document) -> Table:
     """The contenders' τ for each persona, cross-validated, and over the prompts of all of them."""
     pooled, rows = together["pooled"], []
     for name, found in [*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)]:
-        crossed, against = _contenders(found, "kendall_tau")
-        rows.append([plain(name), *crossed, SYSTEMS.get(found["winner"], found["winner"]), *against])
-    return Table(["Persona", *NAMES, "Winner", *AGAINST.values()], rows)
+        (elo, reward, both), against = _contenders(found, "kendall_tau")
+        rows.append([plain(name), elo, reward, SYSTEMS.get(found["winner"], found["winner"]), both, *against])
+    elo, reward, both = NAMES
+    return Table(["Persona", elo, reward, "Winner", both, *AGAINST.values()], rows)

@@ -68,7 +68,7 @@ def estimate(value: float | None, bounds: Sequence[float] | None, digits: int = 
 
 
 def p_value(value: float | None) -> str:
-    """ "p = 0.012"; below a thousandth no more digits are claimed."""
+    """A p-value, "p = 0.012"; below a thousandth no more digits are claimed."""
     return "p < 0.001" if is_number(value) and value < 0.001 else f"p = {number(value)}"
 
 
@@ -79,7 +79,7 @@ def difference(gain: Mapping[str, Any], test: str = "") -> str:
 
 
 def people(count: int) -> str:
-    """ "1 person", "59 people"."""
+    """A number of people: "1 person", "59 people"."""
     return f"{count} {'person' if count == 1 else 'people'}"
 
 
@@ -101,7 +101,7 @@ def noted(notes: Sequence[str]) -> list[str]:
 
 
 def subject(document: Document) -> str:
-    """Whose run it is: persona coder, votes mine."""
+    """The run's subject: "persona coder", "votes mine"."""
     return f"{'persona' if document['people'] is None else 'votes'} {plain(document['persona'])}"
 
 
@@ -130,7 +130,7 @@ def systems(document: Document) -> list[str]:
 
 
 def missing(document: Document) -> str:
-    """Why rows, tables or charts are left out; empty where nothing is."""
+    """The reason why rows, tables or charts are left out; empty where nothing is."""
     if not metrics(document):
         return "Tables and charts of the methods are left out, for they would be empty."
     if metrics(document) != ["ranking_accuracy"]:
@@ -151,7 +151,7 @@ def rating(model: Mapping[str, Any]) -> str:
 
 
 def verdict(document: Document) -> str:
-    """Which of the systems A and B ranks better."""
+    """Name the better one of the systems A and B, in a sentence."""
     voted, reward, elo = document["people"] is not None, "personalized reward model", "Elo offset"
     if voted and document["cross_validated"]["elo_offset"][document["main_metric"]]["mean"] is None:
         return "No vote was decided: there is nothing to predict."
@@ -164,7 +164,7 @@ def verdict(document: Document) -> str:
 
 
 def warnings(document: Document, stronger_baselines: Sequence[str]) -> list[str]:
-    """What puts the verdict in doubt; ``stronger_baselines`` beat both systems in the main metric."""
+    """Doubts about the verdict; ``stronger_baselines`` beat both systems in the main metric."""
     voted, said = document["people"] is not None, []
     if stronger_baselines:
         does = "predicts significantly more votes" if voted else "ranks significantly better"
@@ -182,13 +182,13 @@ def warnings(document: Document, stronger_baselines: Sequence[str]) -> list[str]
 
 
 def left_out(counts: Mapping[str, Any]) -> str:
-    """What has no usable answer: 1 response, 3 pairs; empty where all has one."""
+    """Items without a usable answer, "1 response, 3 pairs"; empty where all have one."""
     found = [(number, what) for what, number in counts.get("left_out", {}).items() if number]
     return ", ".join(f"{number} {what.removesuffix('s') if number == 1 else what}" for number, what in found)
 
 
 def evidence(document: Document) -> str:
-    """What the winner rests on: the difference in the main metric and the size of the sample."""
+    """The winner's evidence: the difference in the main metric and the size of the sample."""
     gain, counts = document["improvement"][document["main_metric"]], document["counts"]
     if gain["difference"] is None:
         return "nothing could be measured"
@@ -199,7 +199,7 @@ def evidence(document: Document) -> str:
 
 
 def recommended(document: Document) -> str:
-    """Whose ranking to take and why, and how System C fares against the two others."""
+    """Name the system whose ranking to take and the reason, with System C's differences to the two others."""
     taken, beaten = SYSTEMS[document["recommended"]], document["verdict"]["better_than"]
     if not metrics(document):
         return f"No method is recommended on evidence. --rank uses {taken} by default: it knows both models and texts."
@@ -214,7 +214,7 @@ def recommended(document: Document) -> str:
 
 
 def prompts_needed(document: Document) -> str:
-    """How many prompts would tell a difference of the size seen; empty for votes, where nobody can say."""
+    """The number of prompts that would tell a difference of the size seen; empty for votes, where nobody can say."""
     needed, gain = document["verdict"]["prompts_needed"], document["improvement"][document["main_metric"]]
     if needed is None:
         return "" if document["people"] else "No difference was seen, so no number of prompts can be given."
@@ -236,7 +236,7 @@ def pooled(together: Document) -> str:
 
 
 def personal_gains(document: Document) -> list[str]:
-    """What people's own votes add to what each system knows of them before, in a sentence for each system."""
+    """The gain of each system from a person's own votes, over what it knows without them, in a sentence each."""
     gains, shown = document["people"]["personal_gain"] if document["people"] else {}, systems(document)
     return [
         f"{SYSTEMS[system]}: a person's own votes change its ranking accuracy by {difference(gain)}"
@@ -247,7 +247,7 @@ def personal_gains(document: Document) -> list[str]:
 
 
 def ceiling(document: Document) -> str:
-    """How far people agree with each other, for whoever reads an accuracy on votes; empty for a persona."""
+    """The agreement of people with each other, by which an accuracy on votes is measured; empty for a persona."""
     if document["people"] is None or not document["people"]["ceiling"]["two_people"]["pairs"]:
         return ""
     two, others = (document["people"]["ceiling"][key] for key in ("two_people", "others_majority"))
@@ -284,19 +284,15 @@ def tested(document: Document, system: str) -> Mapping[str, Any]:
 
 
 def _sample_efficiency(found: Mapping[str, Any], system: str) -> str:
-    """What H1's verdict rests on."""
+    """The evidence for H1's verdict."""
     own, area = READERS[system], difference(found["area_between_curves"])
     flat = f"With a flat start for the Elo offset: {difference(found['from_flat']['area_between_curves'])}."
-    if (needs := f"{system}_needs_for_elo_final") not in found:  # people's curves end at different counts
-        last, elo = number(found[f"{system}_final"]), number(found["elo_offset_final"])
-        return (
-            f"Area between the learning curves in ranking accuracy, {own} minus Elo offset: {area}; "
-            f"in the end {last} against {elo}. {flat}"
-        )
-    last, elo = (
-        f"needs {count} preferences for" if count is not None else "never reaches"
-        for count in (found[needs], found[f"elo_needs_for_{system}_final"])
-    )
+    if (key := f"{system}_needs_for_elo_final") not in found:  # people's curves end at different counts
+        ends = f"{number(found[f'{system}_final'])} against {number(found['elo_offset_final'])}"
+        what = f"in ranking accuracy, {own} minus Elo offset: {area}; in the end {ends}"
+        return f"Area between the learning curves {what}. {flat}"
+    counts = found[key], found[f"elo_needs_for_{system}_final"]
+    last, elo = ("never reaches" if count is None else f"needs {count} preferences for" for count in counts)
     return (
         f"Area between the learning curves, in τ: {area}. "
         f"The {own} {last} the Elo offset's final τ; the Elo offset {elo} the {own}'s. {flat}"
@@ -304,7 +300,7 @@ def _sample_efficiency(found: Mapping[str, Any], system: str) -> str:
 
 
 def _generalization(found: Mapping[str, Any], system: str) -> str:
-    """What H2's verdict rests on."""
+    """The evidence for H2's verdict."""
     pairs, places = found["pair_accuracy"], found["place_error"]
     unread = found["against_others_mean"]["pair_accuracy"]
     return (

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 Json = dict[str, Any]
+IN_WORDS = "\n\nAnswer with nothing but one JSON object that obeys this schema:\n"
 
 
 def key(request: Json) -> str:
@@ -44,8 +45,8 @@ _ASKS = ("How do I deal with {}", "What should I know about {}", "Show me one ex
 def default_brain(request: Json) -> str:
     """An answer that depends on model and prompt; where the request has a schema, JSON that obeys it. A judge prefers
     what the person it is told of would, by a mark in the text, else the longer response."""
-    text = last_text(request)
-    schema = request.get("format")
+    text, _, words = last_text(request).partition(IN_WORDS)
+    schema = request.get("format") or (words and json.loads(words))
     if isinstance(schema, dict):
         return json.dumps(_obey(schema, schema, text, "", _generator(request)))
     style = _STYLES[int(hashlib.sha256(str(request.get("model")).encode()).hexdigest(), 16) % len(_STYLES)]

@@ -64,7 +64,7 @@ FAULTS = (
     "500", "503",  # with {"error": …}
     "404",  # the model has vanished
     "drop",  # the connection is closed without an answer
-    "hang", "drip",  # no answer until the client gives up: not a byte, or one now and then
+    "hang",  # no answer until the client gives up
     "not_json", "list_body",  # 200 with a body that is no JSON, or a list
     "list_error", "text_error", "escape_error",  # 5xx with a body that is a list, HTML, or drives a terminal
     "cut_body",  # the HTTP body ends in the middle
@@ -263,7 +263,7 @@ class FakeOllama:
     def _reply(self, call: Call) -> Json:
         options = call.request.get("options") or {}
         content = spoil(self.brain(call.request), call.fault)
-        thought, content = _think(self.models[call.model], call.request, content, self.version)
+        thought, content = _think(self.models[call.model], call.request, content)
         limit = options.get("num_predict", -1)
         if limit >= 0 and thought:
             limit = max(0, limit - THOUGHT)
@@ -302,7 +302,7 @@ def spoil(content: str, fault: str | None) -> str:
 THOUGHT = 100  # tokens
 
 
-def _think(model: Model, request: Json, content: str, version: str) -> tuple[bool, str]:
+def _think(model: Model, request: Json, content: str) -> tuple[bool, str]:
     """(whether a thought stands beside the content, the content) of a model that can think, by what it is told."""
     if "thinking" not in model.capabilities:
         return False, content
@@ -310,8 +310,7 @@ def _think(model: Model, request: Json, content: str, version: str) -> tuple[boo
     if model.thinks == "harmony":
         return True, "" if "format" in request else content
     if "format" in request:
-        old = tuple(map(int, version.split("."))) < (0, 31, 2)
-        return told is not False, "In words, not in JSON." if old else content
+        return told is not False, content
     if told is False and model.thinks == "anyway":
         return False, "Let me see. " + "hm " * (THOUGHT - 4) + f"\n</think>\n{content}"
     return told is not False, content

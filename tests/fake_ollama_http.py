@@ -120,12 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _failed(self, call: Call) -> bool:
         """Whether the fault has taken the place of an answer."""
-        if call.fault in ("drop", "hang", "drip"):
-            if call.fault == "drip":
-                self.send_response(200)
-                self.end_headers()
-                while not self.fake.stopping.wait(0.01):
-                    self.wfile.write(b" ")
+        if call.fault in ("drop", "hang"):
             if call.fault == "hang":
                 self.fake.stopping.wait()
             self.close_connection = True

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 
-from fake_brain import default_brain, key, last_text
+from fake_brain import IN_WORDS, default_brain, key, last_text
 from fake_ollama import Call, spoil
 from fake_ollama_http import Listener, cut
 
@@ -59,8 +59,8 @@ class Model:
 
     context: int | None = None
     refuses: frozenset[str] = frozenset()
-    streams: str = "as asked"
-    """Or "always", whatever is asked for, or "only": anything else gets a 400."""
+    streams: bool = False
+    """True: anything but a stream gets a 400."""
     chats: bool = True
 
 
@@ -137,7 +137,7 @@ class FakeOpenAI:
 def as_ollama(request: Json) -> Json:
     """The request as a brain reads it: the schema as ``format``, whether it stands in the request or in the prompt."""
     text = last_text(request)
-    asked, _, words = text.partition("\n\nAnswer with nothing but one JSON object that obeys this schema:\n")
+    asked, _, words = text.partition(IN_WORDS)
     schema = (request.get("response_format") or {}).get("json_schema", {}).get("schema") or (
         words and json.loads(words)
     )
@@ -199,11 +199,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(400, "This is not a chat model")
         elif refused:
             self._refuse(400, f"Unsupported parameter: '{refused}' is not supported with this model.", refused)
-        elif model.streams == "only" and not call.request.get("stream"):
+        elif model.streams and not call.request.get("stream"):
             self._refuse(400, "This model only supports stream mode")
         elif not self._failed(call):
             text, is_cut, usage = self.fake.say(call)
-            if call.request.get("stream") or model.streams == "always":
+            if call.request.get("stream"):
                 self._stream(call, text, "length" if is_cut else "stop", usage)
             else:
                 message = {"role": "assistant", "content": text}

@@ -6,12 +6,15 @@ import io
 import json
 import shutil
 import statistics
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from begun import jobs_of
 from fake_brain import default_brain
 from fake_ollama import DEFAULT_TAGS, FakeOllama, Model
 from tiny_models import save_model
@@ -19,22 +22,21 @@ from tiny_models import save_model
 import config
 import main
 from base.features import compute_features
-from cli.flags import configure, parser
 from cli.rank import places, verdict
 from combined import Combined
+from core.clock import Clock
+from core.files import fingerprint
 from core.records import Preference, Prompt
-from elo_system import EloSystem
-from reward_model import RewardModel
-from stages.tasks import Job
+from data_generation import collect_responses, make_data
+from evidence.design import design, make_systems
 
 ASKED = "How do I sort a list of words by their length?"
 RUN = ["--backend", "ollama", "--num_prompts", "5"]
-MAKES_IT = "python main.py --persona coder --backend ollama"
 
 
 @pytest.fixture(scope="module")
-def learned_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a finished run in cache/ and its base in base/."""
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a finished run in cache/ and results/, and its base in base/."""
     folder = tmp_path_factory.mktemp("run")
     save_model(folder / "base", "llama")
     with FakeOllama() as server, pytest.MonkeyPatch.context() as patch:
@@ -45,8 +47,11 @@ def learned_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def cache(learned_run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(learned_run / "cache", tmp_path / "cache"))
+def cache(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of its cache, with its results and base beside it."""
+    shutil.copytree(finished_run / "results", tmp_path / "results")
+    (tmp_path / "base").symlink_to(finished_run / "base")
+    return Path(shutil.copytree(finished_run / "cache", tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -56,8 +61,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOllama]:
         yield running
 
 
+def folders(cache: Path) -> list[str]:
+    here = cache.parent
+    return ["--cache_dir", str(cache), "--results_dir", str(here / "results"), "--base_model", str((here / "base").resolve())]
+
+
 def rank(cache: Path, prompt: str, *flags: str) -> int:
-    return main.main([*RUN, "--cache_dir", str(cache), "--rank", prompt, *flags])
+    return main.main([*RUN, *folders(cache), "--rank", prompt, *flags])
 
 
 def ranked(cache: Path, prompt: str, capsys: pytest.CaptureFixture[str], *flags: str) -> list[dict[str, Any]]:
@@ -96,46 +106,30 @@ def test_a_prompt_costs_one_question_to_each_model_and_then_nothing(
 
 
 def test_scores_are_those_of_a_training_on_every_prompt(
-    cache: Path, learned_run: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str]
+    cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (line,) = ranked(cache, ASKED, capsys)
-    job, plan, prompts, responses = _everything(cache, server, ASKED)
-    features = compute_features(str(learned_run / "base"), prompts, responses, cache_dir=cache, name="coder")
-    ratings = {m: c.elo for m, c in job.contestants.items()}
-    for new in (
-        EloSystem(ratings, job.params.elo_k),
-        RewardModel(features, ratings, job.params),
-        Combined(features, ratings, job.params),
-    ):
-        scores = new.fit(plan.preferences).scores(prompts[-1].id)
-        mean = 0.0 if new.name == "elo_offset" else statistics.fmean(scores.values())
-        found = {place["model"]: place["score"] for place in line[new.name]}
-        assert found == pytest.approx({model: score - mean for model, score in scores.items()}, abs=1e-5)
-        assert list(found) == sorted(scores, key=lambda m: (-scores[m], m))
-        if isinstance(new, Combined):
-            assert line["p_best"] == pytest.approx(new.best_chances(prompts[-1].id), abs=0.01)
+    asked = len(server.calls)
+    (job,) = jobs_of(*RUN, *folders(cache))
+    data = make_data(job, Clock())
+    prompt = Prompt(f"asked-{fingerprint(ASKED)}", ASKED)
+    responses = [*data.responses, *collect_responses(job, [prompt])]
+    assert len(server.calls) == asked, "all of it is kept"
+    features = compute_features(job.base_model, [*data.prompts, prompt], responses, cache_dir=cache, name="coder")
+    systems = make_systems(job, data, features)
+    preferences = design(data, job.params).preferences
+    for system in systems.contenders:
+        scores = system.fit(preferences).scores(prompt.id)
+        mean = 0.0 if system.name == "elo_offset" else statistics.fmean(scores.values())
+        found = {place["model"]: place["score"] for place in line[system.name]}
+        assert found == pytest.approx({model: score - mean for model, score in scores.items()}, abs=1e-4)
+        if isinstance(system, Combined):
+            assert line["p_best"] == pytest.approx(system.best_chances(prompt.id), abs=0.01)
     assert line["best"]["model"] == line[line["best"]["by"]][0]["model"]
     assert line["best"]["p_best"] == line["p_best"][line["best"]["model"]]
-
-
-def _everything(cache: Path, server: FakeOllama, asked: str) -> tuple[Job, Any, list[Prompt], list[Any]]:
-    """The run's data and the asked prompt's, through the stages themselves."""
-    from cli import preflight
-    from core.clock import Clock
-    from core.files import fingerprint
-    from data_generation import collect_responses, make_data
-    from evidence.experiment import design
-
-    args = parser().parse_args([*RUN, "--cache_dir", str(cache)])
-    params = configure(args, "ollama")
-    backend = preflight.choose_backend(args, params)
-    job = preflight.job(args, backend, params, "coder")
-    calls = len(server.calls)
-    data = make_data(job, Clock())
-    prompt = Prompt(f"asked-{fingerprint(asked)}", asked)
-    responses = [*data.responses, *collect_responses(job, [prompt])]
-    assert len(server.calls) == calls, "all of it is kept"
-    return job, design(data, params), [*data.prompts, prompt], responses
+    measured = json.loads((cache.parent / "results" / "evaluation_results_coder.json").read_text(encoding="utf-8"))
+    assert line["evidence"]["cross_validated"]["combined"] == measured["cross_validated"]["combined"]["kendall_tau"]
+    assert line["evidence"]["warnings"] == measured["verdict"]["warnings"]
 
 
 def test_json_lines_of_standard_input_and_nothing_else(
@@ -173,7 +167,7 @@ def test_the_persona_s_favourite_of_all_prompts_comes_first(cache: Path, capsys:
     assert "```" in line["best"]["text"]
 
 
-def test_a_subset_of_what_was_learned_can_be_ranked(
+def test_a_subset_of_the_models_can_be_ranked(
     cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (line,) = ranked(cache, ASKED, capsys, "--models", "gemma3:4b", "mistral:7b")
@@ -181,64 +175,60 @@ def test_a_subset_of_what_was_learned_can_be_ranked(
     assert set(server.calls_by_model) == {"gemma3:4b", "mistral:7b"}
 
 
-@pytest.mark.parametrize(
-    "file", ["learned_coder.json", "elo_state_coder.json", "reward_head_coder.safetensors",
-             "combined_coder.safetensors"],
-)  # fmt: skip
-@pytest.mark.parametrize("damage", ["missing", "cut", "emptied", "changed"])
-def test_a_missing_or_damaged_file_names_the_command_that_makes_it(
-    cache: Path, learned_run: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str], file: str, damage: str
+def test_without_a_run_there_is_nothing_to_rank_by_and_after_one_all_that_it_left_counts(
+    cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = cache / file
-    data = path.read_bytes()  # "changed" is also what a run leaves that is killed between its last two files
-    if damage == "missing":
-        path.unlink()
-    elif damage == "changed" and file.endswith("json"):
-        path.write_bytes(data.replace(b"8:b", b"8:c").replace(b"1", b"2"))
-    elif damage == "changed":
-        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    else:
-        path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"")
-    status = rank(cache, ASKED)
-    out = capsys.readouterr()
-    assert status == (3 if damage == "missing" else 2), out.err
-    assert file in out.err or damage == "changed"
-    assert MAKES_IT in out.err and f"--cache_dir {cache}" in out.err
-    if file != "learned_coder.json":
-        assert f"--num_prompts 5 --base_model {learned_run / 'base'}" in out.err, "as that run was"
-    assert "Traceback" not in out.err and "Prompt:" not in out.out
-    assert not server.calls, "it is said before anything is asked"
+    empty = cache.parent / "empty"
+    assert main.main(["--backend", "ollama", "--cache_dir", str(empty), "--rank", ASKED]) == 3
+    said = capsys.readouterr().err
+    assert f"python main.py --persona coder --backend ollama --cache_dir {empty}" in said
+    assert not server.calls
+    assert main.main([*RUN[:2], *folders(cache), "--num_prompts", "6", "--seed", "42"]) == 0
+    (line,) = ranked(cache, ASKED, capsys, "--num_prompts", "6")
+    assert line["evidence"]["prompts"] == 6
+    (cache.parent / "results" / "evaluation_results_coder.json").unlink()
+    capsys.readouterr()
+    assert main.main([*RUN[:2], *folders(cache), "--rank", ASKED, "--json"]) == 0
+    (line,) = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert line["evidence"]["prompts"] == 6, "whatever number of prompts is the default"
+    assert line["best"]["verdict"] == "no evidence"
+    assert line["evidence"]["cross_validated"]["combined"] == {"mean": None, "ci95": None}
+    assert rank(cache, ASKED) == 0
+    assert "How far to trust this was not measured yet. This does:" in capsys.readouterr().out
 
 
-def test_what_is_outdated_is_refused_with_the_reason(
-    cache: Path, learned_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_what_changed_since_is_simply_not_there(
+    cache: Path, finished_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*flags: str, models: Any = DEFAULT_TAGS) -> str:
+    """A model pulled again, another seed or judge, an edited persona: other hashes, and nothing to rank by."""
+
+    def refused(*flags: str, models: Any = DEFAULT_TAGS) -> None:
         with FakeOllama(models=models) as server:
             monkeypatch.setenv("OLLAMA_HOST", server.url)
-            assert rank(cache, ASKED, *flags) == 2
+            assert rank(cache, ASKED, *flags) == 3
             assert not server.calls
-        message = capsys.readouterr().err
-        assert MAKES_IT in message
-        return message
+        assert "Nothing to rank by" in capsys.readouterr().err
 
-    pulled = {tag: Model(digest="ffff" if tag == "qwen3:8b" else "") for tag in DEFAULT_TAGS}
-    assert "qwen3:8b changed since" in refused(models=pulled)
-    other = refused("--models", "gemma3:4b", "gemma2:9b", models=(*DEFAULT_TAGS, "gemma2:9b"))
-    assert "knows nothing of gemma2:9b" in other
-    assert f"--models {' '.join(DEFAULT_TAGS)}" in other
-    assert "learned on the base" in refused("--base_model", str(save_model(tmp_path / "other", "qwen")))
-    edited = replace(config.PERSONAS["coder"], description="Likes tabs.")
+    refused("--seed", "7")
+    refused("--judge", "mistral:7b")
+    refused("--models", "gemma3:4b", "gemma2:9b", models=(*DEFAULT_TAGS, "gemma2:9b"))
     with monkeypatch.context() as patch:
-        patch.setitem(config.PERSONAS, "coder", edited)
-        assert "the persona coder changed since" in refused()
-    config_file = learned_run / "base" / "config.json"
-    text = config_file.read_text()
-    config_file.write_text(text + "\n")
-    try:
-        assert "changed since" in refused()
-    finally:
-        config_file.write_text(text)
+        patch.setitem(config.PERSONAS, "coder", replace(config.PERSONAS["coder"], description="Likes tabs."))
+        refused()
+    refused(models={tag: Model(digest="ffff" if tag == "qwen3:8b" else "") for tag in DEFAULT_TAGS})
+
+
+def test_halves_of_characters_on_the_command_line_are_no_error(cache: Path, server: FakeOllama) -> None:
+    """Beside own votes too, whose command is offered with the prompt in it."""
+    votes = cache.parent / "votes"
+    votes.mkdir()
+    (votes / "votes_coder.jsonl").write_text("{}", encoding="utf-8")
+    main_file = Path(main.__file__)
+    command = [sys.executable, str(main_file), *RUN, *folders(cache), "--rank", b"caf\xe9 \xed\xa0\xbd?"]
+    done = subprocess.run(command, cwd=cache.parent, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "By your own votes: python main.py --preferences votes/votes_coder.jsonl" in done.stdout.decode()
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n"])
@@ -313,15 +303,11 @@ def test_a_file_is_no_prompt(
     assert not server.calls
 
 
-def test_what_votes_taught_ranks_the_models_that_were_voted_on(
-    cache: Path,
-    learned_run: Path,
-    server: FakeOllama,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_votes_rank_the_models_that_were_voted_on(
+    cache: Path, server: FakeOllama, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Who liked one model of two in every vote gets it first, by the run's name alone."""
-    votes, base = cache.parent / "mine.jsonl", str(learned_run / "base")
+    """Who liked one model of two in nearly every vote gets it first, with a run on the votes and before any."""
+    votes = cache.parent / "mine.jsonl"
     rows = [
         {
             "user": "me", "prompt_id": f"p{i}", "prompt": f"Question {i}?", "model_a": "gemma3:4b",
@@ -331,25 +317,27 @@ def test_what_votes_taught_ranks_the_models_that_were_voted_on(
         for i in range(40)
     ]  # fmt: skip
     votes.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    folders = ["--cache_dir", str(cache), "--results_dir", str(cache.parent / "results")]
-    monkeypatch.setattr("report.files.PLOTS", {})
-    assert main.main(["--preferences", str(votes), "--base_model", base, *folders]) == 0
-    capsys.readouterr()
-    assert main.main(["--persona", "mine", "--rank", ASKED, "--json", *folders[:2]]) == 0
-    (line,) = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-    assert line["evidence"]["prompts"] == 40
-    assert (line["persona"], set(line["p_best"])) == ("mine", {"gemma3:4b", "mistral:7b"})
-    assert line["elo_offset"][0]["model"] == "gemma3:4b" == line["best"]["model"]
+    flags = ["--preferences", str(votes), *folders(cache)]
+
+    def by_votes() -> dict[str, Any]:
+        capsys.readouterr()
+        assert main.main([*flags, "--rank", ASKED, "--json"]) == 0
+        (line,) = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+        assert (line["persona"], set(line["p_best"])) == ("mine", {"gemma3:4b", "mistral:7b"})
+        assert line["elo_offset"][0]["model"] == "gemma3:4b" == line["best"]["model"]
+        return dict(line)
+
+    before = by_votes()
+    assert before["evidence"]["preferences"] == 40 and before["best"]["verdict"] == "no evidence"
     assert set(server.calls_by_model) == {"gemma3:4b", "mistral:7b"}
-    assert main.main(["--persona", "yours", "--rank", ASKED, *folders[:2]]) == 2
-    assert "There are: coder, mine" in capsys.readouterr().err
-    with votes.open("a") as file:
-        file.write(json.dumps({**rows[0], "prompt_id": "new", "prompt": "And this?"}) + "\n")
-    assert main.main(["--persona", "mine", "--rank", ASKED, "--json", *folders[:2]]) == 0
-    (line,) = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-    assert line["evidence"]["prompts"] == 41, "a vote that is new is learned first"
-    assert main.main(["--persona", str(cache.parent / "mine.toml"), "--rank", ASKED, *folders]) == 2
-    assert "mine is an earlier run on votes" in capsys.readouterr().err
+    monkeypatch.setattr("report.files.PLOTS", {})
+    assert main.main(flags) == 0
+    after = by_votes()
+    assert after["evidence"]["cross_validated"]["combined"]["mean"] > 0.5
+    for system in ("elo_offset", "reward_model", "combined"):
+        first, second = ({p["model"]: p["score"] for p in line[system]} for line in (before, after))
+        assert first == pytest.approx(second, abs=1e-4)
+    assert len(server.calls) == 2, "the same prompt is asked once"
 
 
 # ── --vote ──
@@ -358,7 +346,7 @@ def test_what_votes_taught_ranks_the_models_that_were_voted_on(
 def vote(cache: Path, keys: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("sys.stdin", io.StringIO(keys))
     monkeypatch.setattr(config, "VOTES_DIR", cache.parent / "votes")
-    return main.main([*RUN, "--cache_dir", str(cache), "--vote"])
+    return main.main([*RUN, *folders(cache)[:4], "--vote"])
 
 
 def test_votes_are_kept_in_the_format_that_preferences_reads(

@@ -34,7 +34,7 @@ def texts(found: Votes) -> dict[tuple[str, str], str]:
 
 
 def refused(source: str, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
-    """What the program says of a file that it refuses; the file stays as it was."""
+    """The program's words on a file that it refuses; the file stays as it was."""
     before = Path(source).read_bytes()
     assert main.main(["--preferences", source, *flags]) == 2
     said = capsys.readouterr().err
@@ -44,7 +44,7 @@ def refused(source: str, capsys: pytest.CaptureFixture[str], *flags: str) -> str
 
 
 def shown(source: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What --check prints of a file."""
+    """Print-out of a file by --check."""
     assert main.main(["--preferences", source, "--check"]) == 0
     return capsys.readouterr().out
 
@@ -129,6 +129,8 @@ def test_all_feedback_on_one_prompt_is_merged_before_it_is_compared(tmp_path: Pa
     found = load_votes(write(tmp_path / "again.json", rows))
     assert read(found) == [("ann", "Why?", "alpha", "beta", 0.0)], "the last rating of a model counts"
     assert texts(found)["Why?", "alpha"] == "A again" and list(found.left_out) == [2]
+    bare = feedback(two("q")["chat"], "qa", 0)  # the chat without the record around it
+    assert read(load_votes(write(tmp_path / "bare.json", [bare])))[0][-1] == 0.5
 
 
 def test_open_webuis_special_cases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,11 +170,6 @@ def test_open_webuis_special_cases(tmp_path: Path, capsys: pytest.CaptureFixture
     assert note in said
     assert '  bob: alpha against beta: 1 on "Why?"\n' in said
     assert "  row 7: it has no snapshot of the chat, so no texts\n" in said
-
-
-def test_a_draw_and_a_chat_that_is_not_wrapped_are_read(tmp_path: Path) -> None:
-    bare = two("q")["chat"]
-    assert read(load_votes(write(tmp_path / "f.json", [feedback(bare, "qa", 0)])))[0][-1] == 0.5
 
 
 def changed(row: Row, part: str, **values: Any) -> Row:
@@ -378,18 +375,6 @@ def test_an_export_with_a_wrong_column_is_refused_by_what_it_lacks(
     said = refused(write(tmp_path / "export.json", rows), capsys)
     assert f"looks like {kind} and lacks: {lacking}" in said
     assert f"Its columns are {next(iter(rows[0]))}" in said
-
-
-def test_a_data_set_of_the_hub_is_recognized_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-
-    from core import hub
-
-    monkeypatch.setattr(hub, "reachable", lambda: True)
-    path = save(tmp_path / "arena.parquet", [battle()])
-    data = datasets.Dataset.from_parquet(path, cache_dir=str(tmp_path))
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: {"train": data})
-    assert read(load_votes("lmsys/chatbot_arena_conversations"))[0][-1] == 1.0
 
 
 # ── alpaca_eval ──────────────────────────────────────────────────────────────────────────────────────────

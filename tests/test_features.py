@@ -151,6 +151,9 @@ def test_a_real_base_end_to_end(tmp_path: Path) -> None:
     again = compute_features(str(base), PROMPTS, RESPONSES, cache_dir=tmp_path / "cache", name="t", device="cpu")
     assert first.mean.shape == (6, 32) and first.has_score and len(set(first.base_score.tolist())) == 6
     assert np.array_equal(first.last, again.last)
+    half = [Response("p1", "a", "half an emoji: \ud83d"), *RESPONSES[1:]]
+    found = compute_features(str(base), PROMPTS, half, cache_dir=tmp_path / "cache", name="t", device="cpu")
+    assert np.isfinite(found.mean).all() and np.array_equal(found.last[1:], first.last[1:])
 
 
 # ── What goes wrong ──

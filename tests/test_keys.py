@@ -42,7 +42,7 @@ class Person:
         self.seen = ""
 
     def sees(self, text: str) -> str:
-        """What is shown up to the next ``text``."""
+        """Everything shown up to the next ``text``."""
         while text not in self.seen:
             self.seen += os.read(self.own, 4096).decode()
         before, _, self.seen = self.seen.partition(text)

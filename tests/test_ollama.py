@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +14,9 @@ from typing import Any
 import pytest
 from fake_brain import last_text
 from fake_ollama import DEFAULT_TAGS, FakeOllama, Model
-from ollama_helpers import echo, model_of, questions
+from ollama_helpers import ROOT, echo, model_of, questions
 
-from llm import retry
+from llm import asking
 from llm.interface import Choice, Request
 from llm.ollama import OllamaModel
 
@@ -24,7 +26,7 @@ from llm.ollama import OllamaModel
 def test_every_request_says_all_its_options_and_the_answer_comes_back_whole() -> None:
     with FakeOllama(brain=echo) as server:
         request = Request("gemma3:4b", "why?", system="Be brief.", temperature=0.7, num_predict=99, seed=5)
-        [(index, answer)] = model_of(server, num_ctx={"gemma3:4b": 4096}).complete([request])
+        [(index, answer)] = model_of(server, num_ctx=4096).complete([request])
     sent = server.calls[0].request
     assert (index, answer.text, answer.truncated) == (0, "gemma3:4b says: why?", False)
     assert answer.tokens == 3
@@ -40,7 +42,7 @@ def test_only_models_that_can_think_are_told_not_to() -> None:
     models = {"qwen3:8b": Model(capabilities=("completion", "thinking")), "gemma3:4b": Model()}
     with FakeOllama(brain=echo, models=models) as server:  # answers 400 where the word comes unasked for
         list(model_of(server).complete([Request("gemma3:4b", "b"), Request("qwen3:8b", "a")]))
-    assert len(server.calls) == 2 + 1, "and probed, whether they obey"
+    assert len(server.calls) == 2
     told = {call.model: call.request.get("think", "absent") for call in server.calls}
     assert told == {"qwen3:8b": False, "gemma3:4b": "absent"}
 
@@ -126,25 +128,11 @@ def stubborn() -> Iterator[FakeOllama]:
         yield server
 
 
-def all_threads_end() -> None:
-    """Wait for the threads that ask."""
-    for thread in threading.enumerate():
-        if thread.name.startswith("asking"):
-            thread.join(120)
-            assert not thread.is_alive()
-
-
-def nothing_goes_on(server: FakeOllama) -> bool:
-    """Whether all threads that ask came to their ends while the server still owes its answers."""
-    all_threads_end()
-    return all(call.finished == 0 for call in server.calls if last_text(call.request) != "question 0")
-
-
-def test_whoever_stops_listening_does_not_wait(stubborn: FakeOllama) -> None:
+def test_whoever_stops_listening_does_not_wait_and_nothing_more_is_begun(stubborn: FakeOllama) -> None:
     answers = model_of(stubborn, concurrency=2).complete(questions("gemma3:4b", 9))
     assert next(answers)[0] == 0
-    answers.close()
-    assert nothing_goes_on(stubborn)
+    answers.close()  # returns while the server owes its answers
+    assert all(call.finished == 0 for call in stubborn.calls if last_text(call.request) != "question 0")
     assert len(stubborn.calls) <= 3
 
 
@@ -157,13 +145,23 @@ def test_ctrl_c_ends_the_asking_while_the_server_owes_answers(stubborn: FakeOlla
             received.append(index)
             threading.Timer(0.1, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
     assert received == [0]
-    assert nothing_goes_on(stubborn)
     assert len(stubborn.calls) <= 3
+
+
+def test_a_program_ends_while_the_server_owes_answers(stubborn: FakeOllama) -> None:
+    """No thread that waits for an answer keeps it."""
+    code = (
+        "from llm.interface import Request; from llm.ollama import OllamaModel; "
+        "asked = [Request('gemma3:4b', f'question {i}') for i in (0, 1)]; "
+        f"print(next(OllamaModel({stubborn.url!r}).complete(asked)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "") and "question 0" in done.stdout
 
 
 def test_a_wait_for_another_attempt_ends_with_the_asking(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = threading.Event()
-    monkeypatch.setattr(retry.log, "info", lambda *_: waits.set())
+    monkeypatch.setattr(asking.log, "info", lambda *_: waits.set())
 
     def wait(request: dict[str, Any]) -> None:
         if last_text(request) == "question 0":
@@ -176,5 +174,8 @@ def test_a_wait_for_another_attempt_ends_with_the_asking(monkeypatch: pytest.Mon
         answers = model_of(server, concurrency=2, retry_wait=1000.0).complete(questions("gemma3:4b", 2))
         assert next(answers)[0] == 0
         answers.close()
-        all_threads_end()
+        for thread in threading.enumerate():
+            if thread.name == "asking":
+                thread.join(120)
+                assert not thread.is_alive()
     assert len(server.calls) == 2

@@ -12,8 +12,8 @@ from fake_ollama import FakeOllama
 from ollama_helpers import PromptList, always, echo, first_times, model_of, questions
 
 from core.errors import MissingError
+from llm.asking import ATTEMPTS, DRAWS
 from llm.interface import Choice, Completion, Decision, LeftOut, Request
-from llm.retry import ATTEMPTS, DRAWS
 
 # ── The server ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -39,10 +39,9 @@ def test_trouble_that_passes_is_asked_again_as_it_was_and_what_stays_says_what_i
     assert len(server.calls) == 4 + ATTEMPTS
 
 
-@pytest.mark.parametrize("fault", ["hang", "drip"])
-def test_a_server_that_never_ends_its_answer_is_asked_twice_and_not_for_ever(fault: str) -> None:
+def test_a_server_that_never_answers_is_asked_twice_and_not_for_ever() -> None:
     with (
-        FakeOllama(faults=always(fault)) as server,
+        FakeOllama(faults=always("hang")) as server,
         pytest.raises(MissingError, match=r"no answer within 0\.4 s.*--timeout"),
     ):
         list(model_of(server, timeout=0.4).complete([Request("gemma3:4b", "why?")]))
@@ -104,7 +103,7 @@ def test_a_broken_structured_answer_is_drawn_anew_warmer_each_time_and_then_left
         [(_, decision)] = model.choose([choice])
         server.faults = always(fault)
         [(_, given_up), (_, second)] = model.choose([choice, dataclasses.replace(choice, prompt="and which?")])
-        options = [call.request["options"] for call in server.calls if last_text(call.request) == "which?"]
+        options = [call.request["options"] for call in server.calls if last_text(call.request).startswith("which?")]
     assert isinstance(decision, Decision) and decision.winner in choice.options
     assert isinstance(given_up, LeftOut) and isinstance(second, LeftOut), "one bad answer does not stop the others"
     assert f"{DRAWS} draws" in given_up.reason

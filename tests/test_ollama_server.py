@@ -1,14 +1,14 @@
-"""What is known of an Ollama server: its models, its address, its context; and the fake server itself."""
+"""An Ollama server as the suite knows it: its models, memory, queue and context; and the stand-in itself."""
 
 from __future__ import annotations
 
-import json
-import logging
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,14 +16,26 @@ from fake_brain import shown
 from fake_ollama import FakeOllama, Model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ollama._client import _parse_host
-from ollama_helpers import ROOT, always, echo, first_times, model_of, unused_address
+from ollama_helpers import ROOT, PromptList, always, echo, first_times, model_of, questions, unused_address
 
-from core.errors import MissingError, UsageError
-from llm import ollama_server
-from llm.addresses import parse_host
-from llm.interface import Request, estimate_tokens, nearest_tags, shorten
-from llm.ollama import OllamaModel
+import main
+from core.errors import MissingError
+from llm import ollama
+from llm.addresses import is_cloud, usual_tag
+from llm.answers import bounded, verdict_schema, without_thinking
+from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens, nearest_tags, shorten
+from llm.ollama import OllamaModel, RefusedError
+from stages.judging import ranking_schema
+
+TAGS = ("llama3:8b", "gemma3:4b", "mistral:7b")
+THINKS = ("completion", "thinking")
+
+
+def check(folder: Path, *flags: str) -> int:
+    folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
+    models = ["--models", *TAGS] if "--models" not in flags else []
+    return main.main(["--base_model", "embedded", *folders, "--num_prompts", "5", *models, "--check", *flags])
+
 
 # ── What is there ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -70,8 +82,8 @@ def test_with_the_server_off_recorded_digests_serve() -> None:
 def test_whether_a_server_answers_is_settled_also_where_it_is_mute_or_its_name_is_looked_up_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert ollama_server.PATIENCE <= 3
-    monkeypatch.setattr(ollama_server, "PATIENCE", 0.1)
+    assert ollama.PATIENCE <= 3
+    monkeypatch.setattr(ollama, "PATIENCE", 0.1)
     with socket.socket() as mute:  # takes connections and never says a word
         mute.bind(("127.0.0.1", 0))
         mute.listen()
@@ -86,6 +98,69 @@ def test_whether_a_server_answers_is_settled_also_where_it_is_mute_or_its_name_i
 def test_something_else_on_the_port_is_not_ollama() -> None:
     with FakeOllama() as server:
         assert not OllamaModel(server.url + "/elsewhere").available()
+
+
+# ── Memory and queue ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_model_gives_its_memory_back_when_its_group_ends_and_the_last_one_when_it_is_told() -> None:
+    with FakeOllama(brain=echo) as server:
+        model = model_of(server)
+        for tag in TAGS:
+            list(model.complete(questions(tag, 3)))
+        list(model.complete([*questions(TAGS[0], 2), *questions(TAGS[1], 2)]))
+        assert server.loaded == [TAGS[1]]
+        model.unload()
+        assert server.loaded == []
+    assert server.peak_loaded == 1
+    assert server.unloads == [*TAGS[:2], TAGS[2], *TAGS[:2]]
+    assert server.loads == [*TAGS, *TAGS[:2]]
+
+
+def test_memory_that_is_given_back_only_in_a_while_is_waited_for() -> None:
+    """The reward base is chosen by what is free then."""
+    with FakeOllama(brain=echo, unload_seconds=0.3) as server:
+        model = model_of(server)
+        list(model.complete(questions(TAGS[0], 1)))
+        model.unload()
+        assert server.loaded == []
+
+
+def test_the_queue_at_a_server_is_not_the_time_of_an_answer() -> None:
+    with FakeOllama(brain=echo, latency=0.5, slots=1) as server:
+        answers = list(model_of(server, concurrency=4, timeout=1.5).complete(questions(TAGS[0], 8)))
+    assert len(answers) == len(server.calls) == 8
+
+
+def test_a_server_that_refuses_connections_is_asked_four_times() -> None:
+    """With waits of 1, 2 and 4 seconds it is said within ten."""
+    with pytest.raises(MissingError, match=r"4 attempts.*ollama serve"):
+        list(OllamaModel(unused_address(), retry_wait=0.001).complete(questions(TAGS[0], 1)))
+
+
+# ── Answers of no use ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_a_schema_allows_is_never_cut_at_its_token_limit() -> None:
+    verdict = bounded(verdict_schema(("A", "B", "tie")), 256)["properties"]
+    assert verdict["reason"]["maxLength"] == 512
+    assert verdict["winner"] == verdict_schema(("A", "B", "tie")).model_json_schema()["properties"]["winner"]
+    prompts = bounded(PromptList, 200 * 10 + 200)["properties"]["prompts"]
+    assert (prompts["minItems"], prompts["maxItems"], prompts["items"]["maxLength"]) == (1, 11, 400)
+    ranking = bounded(ranking_schema("ABC"), 256)["properties"]["ranking"]
+    assert ranking["minItems"] == ranking["maxItems"] == 3
+    with FakeOllama() as server:
+        list(model_of(server).choose([Choice(TAGS[0], "which?", ("A", "B"))]))
+    assert server.calls[0].request["format"]["properties"]["reason"]["maxLength"] == 512
+
+
+def test_a_prompt_beyond_the_context_is_left_out_and_the_server_not_blamed() -> None:
+    with FakeOllama(brain=echo, faults=always("overflow")) as server:
+        [(_, answer)] = model_of(server).complete([Request(TAGS[0], "long")])
+    assert isinstance(answer, LeftOut)
+    assert "longer than the context of llama3:8b" in answer.reason
+    assert "OLLAMA_HOST" not in answer.reason
+    assert len(server.calls) == 1, "another draw would be as long"
 
 
 # ── Context ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -142,89 +217,107 @@ def test_near_tags_are_found() -> None:
     assert nearest_tags("zzz", installed) == []
 
 
-# ── Address and credentials ──────────────────────────────────────────────────────────────────────────────
+# ── Thinking ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
-    "host",
-    ["", "1.2.3.4", ":56789", "1.2.3.4:56789", "http://1.2.3.4", "https://1.2.3.4", "https://example.com:56789/path/",
-     "example.com/path", "[0001:002:003:0004::1]:56789", "https://[0001:002:003:0004::1]", "example.com:56789/", "HTTP://h"],
-)  # fmt: skip
-def test_addresses_are_read_as_the_official_client_reads_them(host: str) -> None:
-    url, auth = parse_host(host)
-    assert auth is None
-    assert _parse_host(url) == _parse_host(host.lower())
+    ("said", "answer"),
+    [
+        ("<think>\nhm\n</think>\n\nyes", "yes"),
+        ("  <THINKING>hm</THINKING>yes", "yes"),
+        ("[THINK]hm[/THINK]yes", "yes"),
+        ("hm\n</think>\nyes", "yes"),
+        ("<think>never closed", ""),
+        ("Close it with </think> at the end.", "Close it with </think> at the end."),
+        ("yes\n<think>\nis a tag\n</think>\n", "yes\n<think>\nis a tag\n</think>"),
+        ("```\n</think>\n```", "```\n</think>\n```"),
+    ],
+)
+def test_only_a_block_at_the_very_beginning_is_a_thought(said: str, answer: str) -> None:
+    assert without_thinking(said) == answer
 
 
-NO_ADDRESSES = ["http://u:hunter2@h:port", "http://u:hunter2/x@h", "http://u:12/hunter2@h", "ftp://hunter2"]
-NO_ADDRESSES += ["h:99999", "a b", "a\x1b", "a..b", "é" * 80]
+def test_a_model_that_thinks_whatever_it_is_told_has_room_for_it_and_its_thought_is_taken_off() -> None:
+    tag = "qwen3:4b-thinking-2507"
+    with FakeOllama(brain=echo, models={tag: Model(capabilities=THINKS, thinks="anyway"), TAGS[0]: Model()}) as server:
+        answers = model_of(server).complete([Request(name, "why?", num_predict=20) for name in (tag, TAGS[0])])
+        texts = [answer.text for _, answer in answers if isinstance(answer, Completion)]
+    assert texts == [f"{tag} says: why?", f"{TAGS[0]} says: why?"]
+    assert [call.request["options"]["num_predict"] for call in server.calls] == [20 + 2048, 20]
+    assert server.calls[0].request["think"] is False
 
 
-@pytest.mark.parametrize("host", NO_ADDRESSES)
-def test_an_address_that_is_none_is_refused_without_quoting_it(host: str) -> None:
-    with pytest.raises(UsageError, match="OLLAMA_HOST") as caught:
-        OllamaModel(host)
-    assert "hunter2" not in str(caught.value)
-    assert caught.value.__cause__ is None
+def test_a_model_that_says_nothing_under_a_schema_is_told_it_in_words_from_then_on() -> None:
+    tag = "gpt-oss:20b"
+    choices = [Choice(tag, f"which {i}?", ("A", "B")) for i in range(3)]
+    with FakeOllama(models={tag: Model(32768, THINKS, family="gptoss", thinks="harmony")}) as server:
+        decisions = [decision for _, decision in model_of(server, concurrency=1).choose(choices)]
+    assert all(isinstance(decision, Decision) and decision.winner in "AB" for decision in decisions)
+    assert ["format" in call.request for call in server.calls] == [True, False, False, False]
+    assert {call.request["think"] for call in server.calls} == {"low"}
 
 
-def test_the_host_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    with FakeOllama(version="9.9") as server:
-        monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.port}")
-        assert OllamaModel().version() == "9.9"
-    monkeypatch.delenv("OLLAMA_HOST")
-    assert OllamaModel().display_host == "http://127.0.0.1:11434"
-
-
-def test_a_proxy_does_not_stand_before_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, f"http://{unused_address()}")
+def test_one_silent_answer_does_not_switch_schemas_off() -> None:
+    choices = [Choice(TAGS[0], f"which {i}?", ("A", "B")) for i in range(3)]
     with FakeOllama() as server:
-        assert model_of(server).available()
+        model = model_of(server, concurrency=1)
+        list(model.choose(choices[:1]))
+        server.faults = first_times("empty", 2)
+        list(model.choose(choices[1:]))
+    assert len(server.calls) == 5 and all("format" in call.request for call in server.calls)
 
 
-def test_credentials_are_sent_and_never_told(caplog: pytest.LogCaptureFixture) -> None:
-    with (
-        FakeOllama(brain=echo, credentials="user:p@ss hunter2", faults=first_times("500")) as server,
-        caplog.at_level(logging.DEBUG),
-    ):
-        model = OllamaModel(f"http://user:p%40ss%20hunter2@127.0.0.1:{server.port}", retry_wait=0.001)
-        [(_, answer)] = model.complete([Request("gemma3:4b", "why?", label="prompt-1")])
-        assert model.available()
-        assert answer.text
-        server.faults = always("500")
-        with pytest.raises(MissingError) as lasting:
-            list(model.complete([Request("gemma3:4b", "again")]))
-        identity = model.identity("gemma3:4b")
-    assert "prompt-1: gemma3:4b took" in caplog.text
-    told = caplog.text + str(lasting.value) + repr(lasting.value.__cause__) + json.dumps(identity) + model.display_host
-    secrets = ("hunter2", "p%40ss", "dXNlcjpw")  # also as the header carries it
-    assert not [secret for secret in secrets if secret in told]
+# ── Answers in words, models of no use ───────────────────────────────────────────────────────────────────
 
 
-def test_wrong_credentials_are_said_at_once() -> None:
-    with FakeOllama(credentials="user:right") as server:
-        model = OllamaModel(f"http://user:wrong@127.0.0.1:{server.port}")
-        with pytest.raises(MissingError, match="user and password in OLLAMA_HOST") as caught:
-            model.installed()
-    assert len(server.requests) == 1
-    assert "wrong" not in str(caught.value)
+@pytest.mark.parametrize("said", ['Well: {"prompts": ["a"]} there.', '```json\n{"prompts": ["a"]}\n```'])
+def test_json_is_found_in_words(said: str) -> None:
+    with FakeOllama(brain=lambda _: said) as server:
+        [(_, answer)] = model_of(server).complete([Request(TAGS[0], "x", schema=PromptList)])
+    assert isinstance(answer, Completion) and answer.parsed == PromptList(prompts=["a"])
 
 
-def test_a_servers_words_can_not_drive_the_terminal() -> None:
-    with FakeOllama(faults=always("escape_error")) as server, pytest.raises(MissingError, match="gone") as caught:
-        list(model_of(server).complete([Request("gemma3:4b", "x")]))
-    assert "\x1b" not in str(caught.value)
+def test_an_embedding_model_is_no_contestant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    models = {**{tag: Model() for tag in TAGS}, "nomic-embed-text": Model(capabilities=("embedding",))}
+    with FakeOllama(models=models) as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        with pytest.raises(MissingError, match="does not support chat"):
+            list(model_of(server).complete([Request("nomic-embed-text", "why?")]))
+        assert check(tmp_path, "--models", *TAGS, "nomic-embed-text") == 3
+    assert "MISSING  nomic-embed-text (contestant): it only embeds" in capsys.readouterr().out
 
 
-# ── Weight ───────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_tag_is_written_in_one_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    known = ["llama3:8b", "MyModel:latest"]
+    assert [usual_tag(tag, known) for tag in ("library/llama3:8b", "Llama3:8b", "registry.ollama.ai/library/x:1")] == [
+        "llama3:8b", "llama3:8b", "x:1"
+    ]  # fmt: skip
+    assert usual_tag("hf.co/Some/Model:Q4", known) == "hf.co/Some/Model:Q4"
+    with FakeOllama() as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        assert model_of(server).identity("Mistral:7B")["digest"] == model_of(server).identity("mistral:7b")["digest"]
+        assert check(tmp_path, "--models", "Llama3:8b", "library/gemma3:4b", "--judge", "library/llama3:8b") == 0
+    out = capsys.readouterr().out
+    assert "llama3:8b (contestant and judge)" in out
+    assert "5 to gemma3:4b" in out
 
 
-def test_imports_are_light() -> None:
-    heavy = ("ollama", "httpx", "torch", "numpy")
-    code = f"import sys, llm.ollama; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def test_a_model_in_the_cloud_is_no_judge_and_needs_signing_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    assert [is_cloud(tag) for tag in ("a:cloud", "a:120b-cloud", "my-cloud-model", "a:8b")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    cloud = "gpt-oss:120b-cloud"
+    with FakeOllama(models={**{tag: Model() for tag in TAGS}, cloud: Model(signed_in=False)}) as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        assert check(tmp_path, "--judge", cloud) == 3
+        with pytest.raises(RefusedError, match="ollama signin"):
+            list(model_of(server).complete([Request(cloud, "why?")]))
+    assert f"MISSING  {cloud} (judge): models in the cloud give no structured answers" in capsys.readouterr().out
 
 
 # ── The fake itself ──────────────────────────────────────────────────────────────────────────────────────

@@ -9,10 +9,11 @@ from fake_openai import FakeOpenAI, Model
 from ollama_helpers import PromptList, always, first_times, unused_address
 
 from core.errors import MissingError, UsageError
-from llm.calls import wait_asked
+from llm.addresses import parse_address
+from llm.asking import ATTEMPTS
+from llm.connection import wait_asked
 from llm.interface import Choice, Request
-from llm.openai import PAID_ADDRESS, OpenAIModel, parse_address
-from llm.retry import ATTEMPTS
+from llm.openai import PAID_ADDRESS, OpenAIModel
 
 KEY = "sk-very-secret-0123"
 QUESTION = Request("a-8b", "why?", seed=3, label="coder-003 answered by a-8b")
@@ -65,9 +66,8 @@ def test_a_parameter_that_a_model_refuses_is_left_out_once_and_for_all_and_said(
     assert caplog.text.count(f"a-8b refuses {parameter}") == 1
 
 
-@pytest.mark.parametrize("streams", ["only", "always"])
-def test_a_server_that_streams_is_read_as_well(streams: str) -> None:
-    with FakeOpenAI(brain=lambda _: "one two three four", models={"a-8b": Model(streams=streams)}) as server:
+def test_a_model_that_only_streams_is_read_as_well() -> None:
+    with FakeOpenAI(brain=lambda _: "one two three four", models={"a-8b": Model(streams=True)}) as server:
         model = model_of(server)
         [(_, answer)] = model.complete([Request("a-8b", "why?", num_predict=3)])
         assert (answer.text, answer.tokens, answer.prompt_tokens) == ("one two three", 3, 2)

@@ -1,4 +1,4 @@
-"""What is drawn and written says what the results say: plots, files and page."""
+"""Plots, files and page show what was found."""
 
 from __future__ import annotations
 

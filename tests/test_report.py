@@ -1,4 +1,4 @@
-"""What is said says what was found: sentences, figures and the console."""
+"""Sentences, figures and the console say what was found."""
 
 from __future__ import annotations
 
