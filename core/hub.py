@@ -1,4 +1,4 @@
-"""Whether a model hub can be reached, settled in seconds, and calls to it that come to an end."""
+"""Requests to a model hub that come to an end within seconds, whether it can be reached or not."""
 
 from __future__ import annotations
 

@@ -155,7 +155,6 @@ def test_a_model_that_was_pulled_again_is_said_with_its_cost_before_anything_is_
     assert said.index(sentence) < said.index("Using cached prompts"), "before anything is asked"
     assert sum(call.model == TAGS[1] for call in asked) == 5
     assert f"5 to {TAGS[1]}" in foreseen
-    assert "by the timings in the cache" in foreseen
 
 
 def test_check_tells_all_and_writes_nothing(
