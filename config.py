@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parent
 PROMPTS_DIR = ROOT / "prompts"
@@ -34,7 +33,6 @@ class Contestant:
 
 
 ARENA_DATE = "2025-08-04"
-ARENA_SOURCE = f"Chatbot Arena text leaderboard, overall, without style control, {ARENA_DATE}"
 
 # Ratings of one date and one scale: figures of other dates, or with style control, must not be mixed in.
 # github.com/fboulnois/llm-leaderboard-csv at e964e252a171, csv/lmarena_text.csv.
@@ -62,15 +60,12 @@ EMBEDDED_MODELS: dict[str, Contestant] = {
         ("code_block", "You are a programmer. You answer with working code.", "```python\n"),
         ("numbered_steps", "You answer with short numbered steps.", "Follow these steps:\n\n1."),
         ("story", "You are a storyteller. You answer with a vivid scene.", "The rain had just stopped when"),
-        (
-            "formal_prose",
-            "You are a scholar. You answer in formal, precise prose.",
-            "In the literature, this question is approached as follows.",
-        ),
+        ("formal_prose", "You are a scholar. You answer in formal, precise prose.",
+         "In the literature, this question is approached as follows."),
         ("bullet_points", "You answer with a list of key points.", "Key points:\n\n-"),
         ("plain_talk", "You are a friendly neighbour. You answer in simple words.", "Well, to put it simply,"),
     )
-}
+}  # fmt: skip
 
 
 # How the embedded judge reads: see stages.likelihood.advantages. The readers are none of the personas
@@ -105,20 +100,15 @@ EMBEDDED_JUDGE_TEMPERATURE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Persona:
-    """A kind of person. A new persona is one entry below, or a file (``--persona me.toml``).
-
-    What is missing is said, with its name, when the persona is chosen (cli/personas.py).
-    """
+    """A kind of person. A new persona is one entry below, or a file (``--persona me.toml``)."""
 
     title: str = ""
     description: str = ""
     """Who it is and what it values in an answer: shown to the model that writes prompts and judges."""
     answerer: str = ""
-    """How it would answer itself: the system prompt under which the embedded judge reads responses; made from the
-    description where it is empty."""
+    """How it would answer itself: the embedded judge's system prompt; where it is empty, made from the description."""
     asks: tuple[str, ...] = ()
-    """How its requests begin (for the embedded writer, which needs the first words given); ``DEFAULT_ASKS`` where there
-    are none."""
+    """How its requests begin: the embedded writer needs the first words given; else ``DEFAULT_ASKS``."""
     topics: tuple[str, ...] = ()
     """What it asks about, one prompt a topic before any topic comes again; not needed with prompts of one's own."""
 
@@ -254,110 +244,80 @@ PERSONAS: dict[str, Persona] = {
 
 # ── Experiment ───────────────────────────────────────────────────────────────────────────────────────────
 
-# name: (lowest, highest, why)
-_BOUNDS: dict[str, tuple[float, float, str]] = {
-    "num_prompts": (5, 100_000, "fewer than 5 prompts leave nothing to test on"),
-    "train_test_split": (0.05, 0.95, "it is the share of prompts that train, and both parts need some"),
-    "evaluation_frequency": (1, 1_000_000, "it counts preferences between two evaluations"),
-    "lambda_reg": (0.0, 1e6, "it weighs a loss; 0 means no regularization"),
-    "learning_rate": (1e-9, 10.0, "it scales every training step"),
-    "batch_size": (1, 1_000_000, "it counts preferences a training step"),
-    "max_epochs": (1, 100_000, "it counts passes over the preferences"),
-    "random_seed": (0, 2**32 - 1, "random generators take 32 bits"),
-    "folds": (2, 1000, "cross-validation needs a part to train on and a part to test on"),
-    "elo_k": (1e-9, 1e4, "it is the largest step of one Elo update"),
-    "hidden_width": (0, 65_536, "0 means a linear head"),
-    "components": (1, 65_536, "a head that sees nothing learns nothing"),
-    "input_scale": (1e-6, 1e6, "it is the standard deviation of what the head sees"),
-    "base_reach": (0.0, 1e6, "it scales the learned coefficient of the base's score; 0 keeps that at 1"),
-    "inner_folds": (0, 1000, "it counts parts of the training prompts; below 2 all epochs are trained"),
-    "rank_pairs": (1, 1_000_000, "the regularization is about the rated pairs drawn; lambda_reg 0 turns it off"),
-    "weight_decay": (0.0, 1e6, "it weighs a penalty"),
-    "num_predict": (1, 1_000_000, "an answer needs at least one token"),
-    "num_ctx": (256, 10_000_000, "a judge must be shown two responses"),
-    "concurrency": (1, 1024, "at least one request must be in flight"),
-    "timeout": (0.001, 86_400.0, "a request needs some seconds and must end"),
-    "response_temperature": (0.0, 5.0, "it is a sampling temperature"),
-    "prompt_temperature": (0.0, 5.0, "it is a sampling temperature"),
-    "judge_temperature": (0.0, 5.0, "it is a sampling temperature"),
-    "noise_temperature": (0.01, 5.0, "at temperature 0 a second round of judging only repeats the first"),
-    "prompts_per_request": (1, 1000, "it counts prompts asked for at once"),
-    "listwise_shuffles": (1, 1000, "it counts the orders in which responses are shown"),
-}
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "ground_truth": ("round_robin", "listwise", "both"),
-    "pooling": ("mean", "last", "both"),
-    "regularizer": ("elo_expectation", "ranknet", "listmle"),
-}
+T = TypeVar("T", int, float)
+
+
+def _within(default: T, lowest: float, highest: float, why: str) -> T:
+    """A figure with its bounds and the reason for them, which is said where a value lies outside."""
+    return dataclasses.field(default=default, metadata={"bounds": (lowest, highest, why)})
+
+
+def _one_of(default: str, *others: str) -> str:
+    return dataclasses.field(default=default, metadata={"choices": (default, *others)})
 
 
 @dataclass(frozen=True, slots=True)
 class ExperimentConfig:
     """Every effective parameter of a run. Impossible values raise ValueError with the reason."""
 
-    num_prompts: int = 25
-    train_test_split: float = 0.8
-    evaluation_frequency: int = 5
-    lambda_reg: float = 0.1
-    learning_rate: float = 1e-4
-    batch_size: int = 4
-    max_epochs: int = 10
-    random_seed: int = 42
-    folds: int = 5
+    num_prompts: int = _within(25, 5, 100_000, "fewer than 5 prompts leave nothing to test on")
+    train_test_split: float = _within(0.8, 0.05, 0.95, "it is the share of prompts that train; both parts need some")
+    evaluation_frequency: int = _within(5, 1, 1_000_000, "it counts preferences between two evaluations")
+    lambda_reg: float = _within(0.1, 0.0, 1e6, "it weighs a loss; 0 means no regularization")
+    learning_rate: float = _within(1e-4, 1e-9, 10.0, "it scales every training step")
+    batch_size: int = _within(4, 1, 1_000_000, "it counts preferences a training step")
+    max_epochs: int = _within(10, 1, 100_000, "it counts passes over the preferences")
+    random_seed: int = _within(42, 0, 2**32 - 1, "random generators take 32 bits")
+    folds: int = _within(5, 2, 1000, "cross-validation needs a part to train on and a part to test on")
     incremental: bool = False
-    ground_truth: str = "round_robin"
+    ground_truth: str = _one_of("round_robin", "listwise", "both")
 
-    elo_k: float = 32.0  # FIDE's and the early Arena's largest step
-
-    hidden_width: int = 8  # docs/head_choice.md
-    pooling: str = "both"  # mean | last | both; see docs/head_choice.md
-    components: int = 128  # directions of the features that the head sees; docs/head_choice.md
-    input_scale: float = 6.0  # a learning rate of 1e-4 on inputs this wide is one of 6e-4; docs/head_choice.md
-    base_reach: float = 40.0  # the coefficient is 1 + this · a weight, which 300 preferences move by up to 0.075
-    inner_folds: int = 5  # of the training prompts, to choose for how many of the max_epochs a head trains
-    rank_pairs: int = 4  # rated pairs drawn each step: the regularization is weighed lightly, so a few suffice
-    weight_decay: float = 0.0
-    regularizer: str = "elo_expectation"  # | ranknet | listmle: hard labels of the Arena order; see reward_model.py
+    elo_k: float = _within(32.0, 1e-9, 1e4, "it is the largest step of an Elo update: 32 at FIDE and the early Arena")
+    # Width, pooling and inputs: docs/head_choice.md. A learning rate of 1e-4 on inputs this wide is one of 6e-4.
+    hidden_width: int = _within(8, 0, 65_536, "0 means a linear head")
+    pooling: str = _one_of("both", "mean", "last")
+    components: int = _within(128, 1, 65_536, "a head that sees nothing learns nothing")
+    input_scale: float = _within(6.0, 1e-6, 1e6, "it is the standard deviation of what the head sees")
+    # The coefficient is 1 + this · a weight, which 300 preferences move by up to 0.075; 0 keeps it at 1.
+    base_reach: float = _within(40.0, 0.0, 1e6, "it scales the learned coefficient of the base's score")
+    # For how many of the max_epochs a head trains is chosen on parts of the training prompts.
+    inner_folds: int = _within(5, 0, 1000, "it counts parts of the training prompts; below 2 all epochs are trained")
+    # The regularization is weighed lightly, so a few rated pairs a step suffice.
+    rank_pairs: int = _within(4, 1, 1_000_000, "it counts the rated pairs of a step; lambda_reg 0 turns them off")
+    weight_decay: float = _within(0.0, 0.0, 1e6, "it weighs a penalty")
+    regularizer: str = _one_of("elo_expectation", "ranknet", "listmle")  # the last two: hard labels of the Arena order
     base_score: bool = True  # False: the head alone, without the pre-trained reward beneath it
 
-    num_predict: int = 512
-    num_ctx: int = 8192  # one value for all: a change makes Ollama load the model anew
-    concurrency: int = 2  # one is answered (more: OLLAMA_NUM_PARALLEL), and the next one waits at the server
-    timeout: float = 300.0
-    response_temperature: float = 0.7
-    prompt_temperature: float = 0.9
-    judge_temperature: float = 0.0  # a judge should not roll dice
-    noise_temperature: float = 0.7  # but for the noise ceiling: two rounds at 0 would be one and the same
-    prompts_per_request: int = 10  # small models lose count in longer lists
-    listwise_shuffles: int = 4
+    num_predict: int = _within(512, 1, 1_000_000, "an answer needs at least one token")
+    # One value for all: a change makes Ollama load the model anew.
+    num_ctx: int = _within(8192, 256, 10_000_000, "a judge must be shown two responses")
+    # One is answered (more: OLLAMA_NUM_PARALLEL), and the next one waits at the server.
+    concurrency: int = _within(2, 1, 1024, "at least one request must be in flight")
+    timeout: float = _within(300.0, 0.001, 86_400.0, "a request needs some seconds and must end")
+    response_temperature: float = _within(0.7, 0.0, 5.0, "it is a sampling temperature")
+    prompt_temperature: float = _within(0.9, 0.0, 5.0, "it is a sampling temperature")
+    judge_temperature: float = _within(0.0, 0.0, 5.0, "it is a sampling temperature")  # a judge should not roll dice
+    noise_temperature: float = _within(0.7, 0.01, 5.0, "at 0 a second round of judging only repeats the first")
+    prompts_per_request: int = _within(
+        10, 1, 1000, "it counts prompts of one list; small models lose count in longer ones"
+    )
+    listwise_shuffles: int = _within(4, 1, 1000, "it counts the orders in which responses are shown")
 
     def __post_init__(self) -> None:
-        whole = {f.name for f in dataclasses.fields(self) if isinstance(f.default, int)}
-        for name, (low, high, why) in _BOUNDS.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"{name} must be a number, got {value!r}")
-            if name in whole and not isinstance(value, int):
-                raise ValueError(f"{name} must be a whole number, got {value!r}")
-            if not low <= value <= high:  # NaN fails too
-                raise ValueError(f"{name} must lie between {low:g} and {high:g}, got {value:g}: {why}")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        for name in ("incremental", "base_score"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        for field in dataclasses.fields(self):
+            name, value, kind = field.name, getattr(self, field.name), type(field.default)
+            if kind is bool and not isinstance(value, bool):
+                raise ValueError(f"{name} must be true or false, got {value!r}")
+            if "choices" in field.metadata and value not in field.metadata["choices"]:
+                raise ValueError(f"{name} must be one of {', '.join(field.metadata['choices'])}, got {value!r}")
+            if "bounds" in field.metadata:
+                low, high, why = field.metadata["bounds"]
+                if isinstance(value, bool) or not isinstance(value, kind if kind is int else int | float):
+                    raise ValueError(f"{name} must be a {'whole ' if kind is int else ''}number, got {value!r}")
+                if not low <= value <= high:  # NaN fails too
+                    raise ValueError(f"{name} must lie between {low:g} and {high:g}, got {value:g}: {why}")
         if self.folds > self.num_prompts:
             raise ValueError(f"folds ({self.folds}) must not exceed num_prompts ({self.num_prompts})")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ExperimentConfig:
-        """Defaults changed by ``values``; an unknown key is a ValueError that names it."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-        return cls(**values)
 
     @property
     def train_prompts(self) -> int:

@@ -26,7 +26,7 @@ __all__ = ["Data", "collect_responses", "generate_prompts", "make_data"]
 
 @dataclass(frozen=True)
 class Data:
-    """What the language models were asked for. Splits and orders are none of its business."""
+    """Answers of the language models for one persona. Splits and orders are none of its business."""
 
     prompts: tuple[Prompt, ...]
     responses: tuple[Response, ...]
@@ -40,11 +40,11 @@ class Data:
     rounds: tuple[tuple[GroundTruth, ...], ...] = ()
     """Their round-robin truths in two more rounds of judging, for the noise ceiling."""
     readers: tuple[Preference, ...] = ()
-    """What everyone else prefers, where the judge weighs texts by their likelihood."""
+    """Preferences of everyone else, where the judge weighs texts by their likelihood."""
     planned: tuple[str, ...] = ()
     """Ids of all prompts, also of those left out: splits are drawn over them, so that a gap moves no other prompt."""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """How many {prompts, responses, pairs, rankings} have no usable answer, in the words of the results."""
+    """{prompts, responses, pairs, rankings} without a usable answer, counted in the words of the results."""
     shortened: int = 0
     """Responses that the judge was not shown in full."""
     server_cuts: int = 0

@@ -10,8 +10,6 @@ import hashlib
 import json
 import logging
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -138,27 +136,11 @@ def out_of_reach(name: str) -> str:
     """Why the hub can't give this model, empty where it can; settled within ``hub.REACH_SECONDS``."""
     if hub.offline():
         return "it is not in the hub's cache and HF_HUB_OFFLINE forbids to ask the hub"
-    try:
-        status = hub.within(hub.REACH_SECONDS, lambda: _status(f"{hub.endpoint()}/api/models/{name}"))
-    except TimeoutError:
-        status = 0
+    status = hub.status(f"/api/models/{name}")
     if status in (401, 404):
         return "the hub has no such model that can be read without an account"
     silent = f"it is not in the hub's cache and {hub.endpoint()} did not answer within {hub.REACH_SECONDS:.0f} s"
     return "" if status == 200 else silent
-
-
-def _status(address: str) -> int:
-    """HTTP status; 0 where nothing answers. (The hub's own client would try again and again.)"""
-    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - the scheme is the user's own HF_ENDPOINT
-    try:
-        with urllib.request.urlopen(request, timeout=hub.REACH_SECONDS) as answer:  # noqa: S310
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code
-    except (OSError, ValueError):  # no route, no name, no certificate; a malformed address
-        return 0
 
 
 def fetch(name: str) -> Path:

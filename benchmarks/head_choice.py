@@ -8,6 +8,8 @@ is chosen here is never chosen on the recorded personas, nor on human votes, whi
 
 from __future__ import annotations
 
+from typing import Any
+
 from combined_worlds import Kind, World, flags, mean_tau, plant, recorded
 
 import config
@@ -45,9 +47,9 @@ VARIANTS: tuple[dict[str, object], ...] = (
 )
 
 
-def taus(world: World, changes: dict[str, object]) -> list[float]:
+def taus(world: World, changes: dict[str, Any]) -> list[float]:
     """Mean τ on the world's test prompts after each of ``COUNTS`` preferences."""
-    params = ExperimentConfig.from_dict(changes)
+    params = ExperimentConfig(**changes)
     sets = [TrainingSet.of(world.preferences[:n], world.train) for n in COUNTS]
     fitted = RewardModel(world.features, world.ratings, params).fit_many(sets)
     return [mean_tau(model, world) for model in fitted]

@@ -136,7 +136,7 @@ def configure(args: argparse.Namespace, backend: str, prompts: int = 0) -> confi
     usual = config.EMBEDDED_NUM_PREDICT if backend == "embedded" else config.EXPERIMENT_CONFIG.num_predict
     values["num_predict"] = usual if args.num_predict is None else args.num_predict
     try:
-        return config.ExperimentConfig.from_dict(values)
+        return config.ExperimentConfig(**values)
     except ValueError as error:
         flag = PARAMETERS.get(str(error).split(" ")[0])  # its message begins with the parameter's name
         raise UsageError(f"--{flag}: {error}" if flag else str(error)) from None

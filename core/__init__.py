@@ -1,1 +1,1 @@
-"""What everything else stands on: records, the rankers' interface, errors, the one store, how a hub is reached."""
+"""The ground floor: records, the rankers' interface, errors, files and the one store, rows, how a hub is reached."""

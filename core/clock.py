@@ -1,4 +1,4 @@
-"""How long the stages of a run take."""
+"""Seconds that the stages of a run take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a model hub can be reached, settled in seconds, and calls to it that come to an end."""
+"""Requests to a model hub that come to an end within seconds, whether it can be reached or not."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -29,29 +30,31 @@ def endpoint() -> str:
 
 
 def reachable(timeout: float = REACH_SECONDS) -> bool:
-    """True where the hub answers one small request within ``timeout`` seconds, name look-up included.
+    """True where the hub answers one small request; False too where the environment forbids to ask it."""
+    answered = 0 if offline() else status("", timeout)
+    return 0 < answered < 500 and answered not in _REFUSED
 
-    The hub's own client would try five times with growing pauses.
-    """
-    if offline():
-        return False
+
+def status(path: str, timeout: float = REACH_SECONDS) -> int:
+    """The HTTP status of an address on the hub, 0 where nothing answers; settled within ``timeout`` seconds, name
+    look-up included. (The hub's own client would try again and again.)"""
+    request = f"{endpoint()}{path}"
+    if not request.startswith(("https://", "http://")):
+        return 0
     try:
-        return within(timeout, lambda: _answers(endpoint(), timeout))
-    except TimeoutError:
-        return False
+        return within(timeout, lambda: _head(request, timeout))
+    except (OSError, ValueError):  # no route, no name, no certificate, no time left; a malformed address
+        return 0
 
 
-def _answers(address: str, timeout: float) -> bool:
-    if not address.startswith(("https://", "http://")):
-        return False
-    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - scheme checked above
+def _head(address: str, timeout: float) -> int:
+    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - its scheme was looked at
     try:
-        with urllib.request.urlopen(request, timeout=timeout):  # noqa: S310
-            return True
+        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
+            return int(answer.status)
     except urllib.error.HTTPError as error:
-        return error.code < 500 and error.code not in _REFUSED
-    except (OSError, ValueError):  # no route, no name, no certificate; a malformed address
-        return False
+        error.close()
+        return error.code
 
 
 def within(seconds: float, job: Callable[[], T]) -> T:
@@ -60,23 +63,19 @@ def within(seconds: float, job: Callable[[], T]) -> T:
     The job then stays behind in a daemon thread, which does not keep the program from ending: neither a name
     look-up nor the hub's client can be interrupted from outside.
     """
-    done: list[T] = []
-    failed: list[BaseException] = []
+    future: Future[T] = Future()
 
     def work() -> None:
         try:
-            done.append(job())
+            future.set_result(job())
         except BaseException as error:  # handed to the caller below
-            failed.append(error)
+            future.set_exception(error)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
+    threading.Thread(target=work, daemon=True).start()
+    wait([future], seconds)
+    if not future.done():
         raise TimeoutError(f"no answer within {seconds:g} s")
-    if failed:
-        raise failed[0]
-    return done[0]
+    return future.result()
 
 
 @contextmanager

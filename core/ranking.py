@@ -1,4 +1,4 @@
-"""What everything that ranks offers: ``fit(preferences)`` and ``scores(prompt_id)``.
+"""The interface of everything that ranks: ``fit(preferences)`` and ``scores(prompt_id)``.
 
 A new system or baseline is one subclass and one line where systems are listed; evaluation loops over them
 without asking which is which.
@@ -17,7 +17,7 @@ from core.records import Preference
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """What one training may see."""
+    """All that one training may see."""
 
     preferences: tuple[Preference, ...]
     """In the order in which they were given."""

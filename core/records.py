@@ -17,7 +17,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What one contestant answered to one prompt."""
+    """One contestant's answer to one prompt."""
 
     prompt_id: str
     model: str
@@ -46,7 +46,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """How strongly ``model_a``'s response was preferred to ``model_b``'s: 1 always, 0.5 a tie, 0 never."""
+    """A comparison of two responses: 1 where ``model_a``'s was always preferred, 0.5 for a tie, 0 never."""
 
     prompt_id: str
     model_a: str

@@ -59,7 +59,7 @@ class Store:
     def __init__(self, path: Path, *, stage: str, samples: Path | None = None) -> None:
         self.path = path
         self.notices: list[str] = []
-        """What was set aside or ignored: sentences for the user."""
+        """Sentences for the user on all that was set aside or ignored."""
         self._stage, self._samples = stage, samples
         self._journal = _journal_of(path)
         self._held = _Contents()
@@ -209,14 +209,14 @@ def _journal_of(path: Path) -> Path:
 
 @dataclass
 class _Contents:
-    """What a main file holds."""
+    """The contents of a main file."""
 
     items: Items = field(default_factory=dict)
     print_outs: dict[str, Any] = field(default_factory=dict)
     comments: dict[str, Any] = field(default_factory=dict)
-    """What a person wrote beside our own entries."""
+    """Entries that a person wrote beside our own."""
     problem: str = ""
-    """What is wrong with it, to be read after its name."""
+    """Said of a file that is not sound, to be read after its name."""
 
 
 def _contents(data: bytes | None) -> _Contents:

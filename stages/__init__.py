@@ -1,1 +1,1 @@
-"""How a task is asked and kept (``tasks``); judging by asking and by weighing; Arena ratings."""
+"""The data stages (``tasks``: asked once, then kept): prompts, responses, judging by asking and likelihood; ratings."""

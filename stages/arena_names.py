@@ -96,7 +96,7 @@ def parse_arena_name(name: str) -> ModelName:
 
 
 def same_model(name: str, names: Collection[str]) -> str | None:
-    """How another table writes this Arena name ("Meta-Llama-3-8B-Instruct", "llama-3-8b-instruct"), or None."""
+    """The same model in another table ("Meta-Llama-3-8B-Instruct", "llama-3-8b-instruct"), or None."""
     if name in names:
         return name
     wanted = parse_arena_name(name)

@@ -53,7 +53,7 @@ class Costs:
 def count(
     job: Job, listed: Collection[str] = (), *, anew: Collection[str] = (), digests: Mapping[str, str] | None = None
 ) -> Costs:
-    """What ``make_data(job, clock, listed)`` would ask.
+    """Count what ``make_data(job, clock, listed)`` would ask.
 
     ``anew``: stages of which nothing counts as cached. ``digests``: models by tag as if these were their digests,
     whatever the server says.
@@ -87,7 +87,7 @@ def _prompts(job: Job, kept: Items, costs: Costs) -> list[Prompt]:
         return list(job.prompts)
     prompts, path, missing = [], job.path(config.PROMPTS_FILE), []
     for number, task in enumerate(prompt_tasks(job)):
-        item = kept.get((task.key, task.made_from))
+        item = kept.get(task.id)
         if item is None:
             missing.append(number)
             prompts.append(Prompt(task.key, f"{task.key} ".ljust(PROMPT_TOKENS * BYTES_PER_TOKEN, "x")))
@@ -107,7 +107,7 @@ def _responses(job: Job, prompts: Sequence[Prompt], kept: Items, costs: Costs) -
     if job.responses:
         return list(job.responses)
     tasks = response_tasks(job, prompts)
-    missing = [task for task in tasks if (task.key, task.made_from) not in kept]
+    missing = open_tasks(kept, tasks)
     if job.llm.weighs_options:
         costs.calls["responses", job.judge] += len(missing)
     else:
@@ -115,7 +115,7 @@ def _responses(job: Job, prompts: Sequence[Prompt], kept: Items, costs: Costs) -
     longest = "x" * (BYTES_PER_TOKEN * job.params.num_predict)
     path, found = job.path(config.RESPONSES_FILE), []
     for task in tasks:
-        item = kept.get((task.key, task.made_from))
+        item = kept.get(task.id)
         if item is None:
             found.append(Response(task.about["prompt_id"], task.about["model"], longest))
         elif not why_left_out(item.value):

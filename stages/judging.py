@@ -37,7 +37,7 @@ def texts_of(responses: Sequence[Response]) -> dict[tuple[str, str], str]:
     return {(r.prompt_id, r.model): r.text for r in responses}
 
 
-# ── What a judge is shown ────────────────────────────────────────────────────────────────────────────────
+# ── The question to a judge ──────────────────────────────────────────────────────────────────────────────
 
 
 def _room(job: Job, template: str, prompt: Prompt, responses: int) -> int:
@@ -62,7 +62,7 @@ def _filled(job: Job, template: str, prompt: Prompt, **shown: object) -> str:
 
 
 def shortened(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], listed: Collection[str]) -> int:
-    """How many responses the judge was not shown in full: in pairs or, for the prompts ``listed``, all together."""
+    """Count the responses that the judge was not shown in full: in pairs or, where ``listed``, all together."""
     pair, whole = (load_template(job.prompts_dir, name) for name in (PAIR_TEMPLATE, LIST_TEMPLATE))
     rooms = {
         p.id: _room(job, whole, p, len(job.contestants)) if p.id in listed else _room(job, pair, p, 2) for p in prompts
@@ -75,7 +75,7 @@ def shortened(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]
 
 @dataclass(frozen=True, slots=True)
 class JudgedPair:
-    """What is kept of the judge's word on one pair."""
+    """The judge's word on one pair, as it is kept."""
 
     prompt_id: str
     first: str
@@ -157,7 +157,7 @@ LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True, slots=True)
 class RankedList:
-    """What is kept of one ranking: the models as they were shown, and best first."""
+    """One ranking as it is kept: the models as they were shown, and best first."""
 
     prompt_id: str
     shown: list[str]

@@ -43,7 +43,7 @@ class Readings(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is kept of one response's readings."""
+    """One group's readings of one response, as they are kept."""
 
     prompt_id: str
     model: str
@@ -169,7 +169,7 @@ def judge_by_likelihood(
 
 
 def reader_preferences(job: Job, prompts: Sequence[Prompt], readings: Readings) -> list[Preference]:
-    """What everyone else prefers: the embedded contestants' global ratings are estimated from it.
+    """Preferences of everyone else, from which the embedded contestants' global ratings are estimated.
 
     Each other reader's advantage is taken over the neutral assistant. Neither has a part in the truth, which is the
     persona's less the reference readers', so that the rating is aligned with it by taste alone.
@@ -192,12 +192,12 @@ ATTEMPTS = 5  # rounds of drafts before a topic is given up
 
 
 def topic_of(job: Job, number: int) -> str:
-    """What prompt ``number`` (from 0) is about: one prompt a topic before any topic comes again."""
+    """The topic of prompt ``number`` (from 0): one prompt a topic before any topic comes again."""
     return job.persona.topics[number % len(job.persona.topics)]
 
 
 def prompt_request(job: Job, number: int) -> Request:
-    """What prompt ``number`` (from 0) is made from: the persona's way of asking, to be continued on the topic."""
+    """The request for prompt ``number`` (from 0): the persona's way of asking, to be continued on the topic."""
     persona = job.persona
     ask = persona.asks[(number + number // len(persona.topics)) % len(persona.asks)]
     return Request(

@@ -1,4 +1,4 @@
-"""What all data stages share: the job, one way to ask a model and keep its answers, the templates."""
+"""The job, one way to ask a model and keep its answers, the templates: shared by all data stages."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ STAGES = {
     config.PREFERENCES_FILE: "preferences",
     config.GROUND_TRUTH_FILE: "ground_truth",
 }
-"""What the cache files hold, in the order of the stages."""
+"""The stage of each cache file, in their order."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Who is asked what: all that the stages need to know."""
+    """All that a run is, made once from the flags."""
 
     name: str
     """The persona's key; it names the cache files."""
@@ -105,7 +105,7 @@ class Job:
         return read_items(self.path(file), self._recorded(file))
 
     def path(self, file: str) -> Path:
-        """Where the cache file of one stage lies."""
+        """The cache file of one stage."""
         return self.cache_dir / file.format(name=self.name)
 
     def _recorded(self, file: str) -> Path | None:
@@ -127,9 +127,14 @@ class Task:
     made_from: str
     question: Request | Choice
     about: Mapping[str, Any] = field(default_factory=dict)
-    """What the kept value begins with: of which prompt and models it is."""
+    """Beginning of the kept value: of which prompt and models it is."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """What the item says beside its hash, for whoever opens the file."""
+    """Said beside the item's hash, for whoever opens the file."""
+
+    @property
+    def id(self) -> tuple[str, str]:
+        """Key and hash, by which its item is found."""
+        return self.key, self.made_from
 
 
 def make_task(
@@ -149,7 +154,7 @@ def make_task(
 
 def open_tasks(items: Items, tasks: Iterable[Task]) -> list[Task]:
     """The tasks that still have to be asked."""
-    return [task for task in tasks if (task.key, task.made_from) not in items]
+    return [task for task in tasks if task.id not in items]
 
 
 def answer(
@@ -170,31 +175,25 @@ def answer(
     where that are too many of the ``part``s that the tasks belong to. ``ask`` False: only what is kept is read.
     """
     if ask:
-        values = _asked(job, file, tasks, value, what, part)
-    else:
-        items = job.kept(file)
-        found = [items.get((task.key, task.made_from)) for task in tasks]
-        values = [item and item.value for item in found]
-    return [
-        read_value(job.path(file), task.key, kept, shape)
-        for task, kept in zip(tasks, values, strict=True)
-        if kept is not None and not why_left_out(kept)
-    ]
+        _ask_missing(job, file, tasks, value, what, part)
+    kept, path = job.kept(file), job.path(file)
+    found = [kept[task.id] for task in tasks if task.id in kept]
+    return [read_value(path, item.key, item.value, shape) for item in found if not why_left_out(item.value)]
 
 
-def _asked(
+def _ask_missing(
     job: Job,
     file: str,
     tasks: Sequence[Task],
     value: Callable[[Task, Any], Mapping[str, Any]],
     what: str,
     part: Callable[[Task], str],
-) -> list[Any]:
-    """The kept value of every task, once all that was missing is asked."""
+) -> None:
+    """Ask what is not kept yet, and keep each answer at once."""
     limit = most_left_out(len({part(task) for task in tasks}))
     with job.store(file) as store:
-        missing = [task for task in tasks if store.get(task.key, task.made_from) is None]
-        kept = ((task, store.get(task.key, task.made_from)) for task in tasks)
+        kept = [(task, store.get(*task.id)) for task in tasks]
+        missing = [task for task, found in kept if found is None]
         gone = {part(task): why for task, found in kept if (why := why_left_out(found))}
         _require_enough(gone, limit, store.path, what)
         if not missing:
@@ -204,12 +203,11 @@ def _asked(
             if isinstance(answered, LeftOut):
                 log.warning("%s is left out: %s", task.question.label, answered.reason)
                 gone[part(task)] = answered.reason
-                found: Mapping[str, Any] = {LEFT_OUT: answered.reason}
+                made: Mapping[str, Any] = {LEFT_OUT: answered.reason}
             else:
-                found = value(task, answered)
-            store.put(task.key, task.made_from, {**task.about, **found}, **task.names)
+                made = value(task, answered)
+            store.put(*task.id, {**task.about, **made}, **task.names)
             _require_enough(gone, limit, store.path, what)
-        return [store.get(task.key, task.made_from) for task in tasks]
 
 
 LEFT_OUT = "left_out"
@@ -217,7 +215,7 @@ LEFT_OUT = "left_out"
 
 
 def most_left_out(number: int) -> int:
-    """How many of so many may be left out before the rest is no fair picture: a tenth, and always one."""
+    """Answers of so many that may be left out before the rest is no fair picture: a tenth, and always one."""
     return max(1, number // 10)
 
 

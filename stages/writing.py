@@ -62,8 +62,8 @@ def generate_prompts(job: Job, *, ask: bool = True) -> list[Prompt]:
     if ask:
         _write_missing(job, tasks)
     kept, path = job.kept(config.PROMPTS_FILE), job.path(config.PROMPTS_FILE)
-    ids = [(task.key, task.made_from) for task in tasks]
-    return [Prompt(id[0], read_value(path, id[0], kept[id].value, WrittenPrompt).text) for id in ids if id in kept]
+    found = [kept[task.id] for task in tasks if task.id in kept]
+    return [Prompt(item.key, read_value(path, item.key, item.value, WrittenPrompt).text) for item in found]
 
 
 def prompt_tasks(job: Job) -> list[Task]:
@@ -82,7 +82,7 @@ def _write_missing(job: Job, tasks: Sequence[Task]) -> None:
     """Ask for the prompts that are not written yet and keep each batch at once."""
     write = likelihood.write_prompts if job.llm.weighs_options else _write_prompts
     with job.store(config.PROMPTS_FILE) as store:
-        values = [store.get(task.key, task.made_from) for task in tasks]
+        values = [store.get(*task.id) for task in tasks]
         known = [
             read_value(store.path, task.key, value, WrittenPrompt).text
             for task, value in zip(tasks, values, strict=True)
@@ -95,12 +95,12 @@ def _write_missing(job: Job, tasks: Sequence[Task]) -> None:
             for texts in write(job, missing, known):
                 batch, missing = [tasks[number] for number in missing[: len(texts)]], missing[len(texts) :]
                 written = zip(batch, texts, strict=True)
-                store.put_many(Item(task.key, task.made_from, task.names, {"text": text}) for task, text in written)
+                store.put_many(Item(*task.id, task.names, {"text": text}) for task, text in written)
                 bar.update(len(texts))
 
 
 def _basis(job: Job) -> Request:
-    """What all requests for prompts share: the template and the persona."""
+    """The part that all requests for prompts share: the template and the persona."""
     persona = job.persona
     return Request(
         model=job.judge,

@@ -50,7 +50,7 @@ TOSS_UPS = preferences_of(dict.fromkeys(combinations(MODELS, 2), 0.5))
 def fitted(
     ratings: dict[str, float | None] = RATINGS, *, features: Features | None = None, **changes: object
 ) -> RewardModel:
-    params = ExperimentConfig.from_dict({"learning_rate": 1e-3, **changes})
+    params = ExperimentConfig(**{"learning_rate": 1e-3, **changes})
     return RewardModel(features or make_features(), ratings, params).fit(TOSS_UPS, prompt_ids=PROMPTS)
 
 
@@ -100,7 +100,7 @@ def test_without_the_base_score_it_is_a_base_that_has_none_and_other_choices_are
     assert not all_scores(RewardModel(make_features(), RATINGS, ExperimentConfig(base_score=False))).any()
     for name, value in (("regularizer", "lambdarank"), ("base_score", 1), ("noise_temperature", 0.0)):
         with pytest.raises(ValueError, match=name):
-            ExperimentConfig.from_dict({name: value})
+            ExperimentConfig(**{name: value})
 
 
 # ── One order ──

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import ARENA_DATE, ARENA_FILE, ARENA_SOURCE, DEFAULT_MODELS, ROOT, Contestant
+from config import ARENA_DATE, ARENA_FILE, DEFAULT_MODELS, ROOT, Contestant
 from core import hub
 from stages import arena
 from stages.arena import contestants_for, load_table, ratings_for, snapshot_table
@@ -46,6 +46,7 @@ SMALL = (
     "Mistral-7B-Instruct-v0.1",
 )  # fmt: skip
 SHIPPED = snapshot_table().scores
+SOURCE = f"{arena.SCALE}, {ARENA_DATE}"
 ALL_NAMES = (*SMALL, *HUB_NAMES)
 
 
@@ -180,8 +181,8 @@ def test_without_a_hub_the_snapshot_is_used_and_said(tmp_path: Path) -> None:
     table = load_table(tmp_path)
     ratings = ratings_for(DEFAULT_MODELS, table)
     assert {name: r.elo for name, r in ratings.items()} == {name: c.elo for name, c in DEFAULT_MODELS.items()}
-    assert ratings["llama3:8b"].source == f"Llama-3-8B-Instruct ({ARENA_SOURCE})"
-    assert ratings["mistral:7b"].source == f"proxy: Mistral-7B-Instruct-v0.2 ({ARENA_SOURCE})"
+    assert ratings["llama3:8b"].source == f"Llama-3-8B-Instruct ({SOURCE})"
+    assert ratings["mistral:7b"].source == f"proxy: Mistral-7B-Instruct-v0.2 ({SOURCE})"
     assert "out of reach" in table.notes[0]
     assert f"SHIPPED SNAPSHOT of {ARENA_DATE}" in table.notes[1]
 
@@ -423,6 +424,6 @@ def test_configured_tags_stay_as_configured_and_others_are_matched() -> None:
     assert matches["mistral:7b"].reason == "configured, as a proxy"
     ratings = ratings_for(contestants, table, matches)
     assert [ratings[tag].elo for tag in contestants] == [1097.0, 1212.0, None]
-    assert ratings["gemma2:9b"].source.startswith(f"Gemma-2-9B-it ({ARENA_SOURCE}); name matched: family")
+    assert ratings["gemma2:9b"].source.startswith(f"Gemma-2-9B-it ({SOURCE}); name matched: family")
     assert ratings["qwen2.5:7b"].source.startswith("no rating: size 7b is not listed")
     assert all(r.ollama_tag == tag for tag, r in ratings.items())

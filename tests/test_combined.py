@@ -30,7 +30,7 @@ def likes(models: float, texts: float, hidden: float = 0.0, seed: int = 1) -> Li
 
 
 def make(features: Features = FEATURES, **changes: object) -> Combined:
-    return Combined(features, RATINGS, ExperimentConfig.from_dict(changes))
+    return Combined(features, RATINGS, ExperimentConfig(**changes))
 
 
 def all_scores(system: Combined) -> np.ndarray:

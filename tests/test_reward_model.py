@@ -72,7 +72,7 @@ WANTED = preferences(taste(FEATURES))
 
 
 def model(features: Features = FEATURES, **changes: object) -> RewardModel:
-    return RewardModel(features, RATINGS, ExperimentConfig.from_dict(changes))
+    return RewardModel(features, RATINGS, ExperimentConfig(**changes))
 
 
 def all_scores(model: RewardModel) -> np.ndarray:
@@ -239,7 +239,7 @@ def naive(params: ExperimentConfig, wanted: list[Preference]) -> tuple[np.ndarra
 )
 def test_a_training_is_that_of_one_head_in_one_plain_loop(changes: dict[str, object]) -> None:
     values = {"lambda_reg": 0.7, "learning_rate": 1e-2, "max_epochs": 2, "components": 20}
-    params = ExperimentConfig.from_dict({**values, **changes})
+    params = ExperimentConfig(**{**values, **changes})
     fitted = RewardModel(FEATURES, RATINGS, params, "auto").fit(WANTED[:41], prompt_ids=TRAIN)
     expected, losses = naive(params, WANTED[:41])
     assert all_scores(fitted).ravel() == pytest.approx(expected, abs=1e-4)

@@ -412,27 +412,6 @@ def test_any_bytes_at_all_are_no_exception(main: bytes, journal: bytes) -> None:
         assert seen(path) == {}
 
 
-def test_a_journal_cut_anywhere_keeps_every_whole_line_and_a_cut_file_costs_what_it_held(tmp_path: Path) -> None:
-    path, journal = tmp_path / "x.json", tmp_path / "x.json.journal"
-    with Store(path, stage="answers") as store:
-        for i in range(5):
-            store.put_many([Item(f"k{i}{side}", "h", {}, '"Ü{\n' * i) for side in "ab"])
-        lines, held = journal.read_bytes().splitlines(keepends=True), list(contents(store).items())
-    whole = path.read_bytes()
-    ends = [sum(map(len, lines[:i])) - 1 for i in range(1, 6)]  # a line that lacks only its line feed is whole
-    path.unlink()
-    for length in random.Random(1).sample(range(sum(map(len, lines))), 40) + ends:
-        journal.write_bytes(b"".join(lines)[:length])
-        lasting = sum(end <= length for end in ends)
-        assert seen(path) == dict(held[: 2 * lasting])
-    for length in random.Random(1).sample(range(len(whole) - 3), 20):
-        path.write_bytes(whole[:length])
-        journal.write_bytes(lines[0])
-        found, (notice,) = kept(path)
-        assert found == dict(held[:2]) and "damaged or cut short" in notice
-        journal.unlink(missing_ok=True)
-
-
 PUTTING = """
 import sys
 from pathlib import Path
