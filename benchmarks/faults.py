@@ -18,13 +18,11 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "tests")]
 
-from fake_ollama import DEFAULT_TAGS, FakeOllama  # noqa: E402
+from fake_ollama import FakeOllama  # noqa: E402
 from whole_run import CALLS, SMALL, faulty, kept, kill_and_go_on, results, run, start, steady_brain  # noqa: E402
 
 import config  # noqa: E402
 from core.files import fingerprint  # noqa: E402
-from llm.interface import Request  # noqa: E402
-from llm.ollama import OllamaModel  # noqa: E402
 
 KILLS, PAIRS = 20, 10
 LATENCY = 0.1  # seconds an answer takes, for the speed
@@ -109,27 +107,11 @@ def speed(folder: Path, base: str) -> str:
     return f"{wall / ideal:.2f} ({len(calls)} calls in {wall:.2f} s; {LATENCY:g} s each, {at_once}: {ideal:.2f} s)"
 
 
-def hosts(folder: Path, base: str) -> str:  # noqa: ARG001
-    """Wall time of 25 questions to each of six models on two servers over that on one."""
-    questions = [Request(tag, f"question {i}") for tag in DEFAULT_TAGS for i in range(25)]
-    with FakeOllama(latency=LATENCY, slots=SLOTS) as a, FakeOllama(latency=LATENCY, slots=SLOTS) as b:
-        list(OllamaModel(a.url).complete(questions[:1]))  # the client is imported
-        a.calls.clear()
-        walls = []
-        for addresses in (a.url, f"{a.url},{b.url}"):
-            start_time = time.perf_counter()
-            assert len(list(OllamaModel(addresses, concurrency=SLOTS).complete(questions))) == len(questions)
-            walls.append(time.perf_counter() - start_time)
-        shares = [len(a.calls) - len(questions), len(b.calls)]
-    return f"{walls[1] / walls[0]:.2f} ({walls[1]:.2f} s for {shares[0]} and {shares[1]} calls; one: {walls[0]:.2f} s)"
-
-
 ROWS: dict[str, tuple[str, Callable[[Path, str], str]]] = {
     "kill": (f"kill -9 at {KILLS} random moments", kill),
     "misbehave": ("5 % HTTP 500, 3 % dropped connections, 5 % cut JSON, a default run", misbehave),
     "twice": (f"two runs at once on one cache, {PAIRS} times", twice),
     "hopeless": ("1 % of all questions without any usable answer, a default run", hopeless),
-    "hosts": ("wall time on two servers / on one, six models", hosts),
     "speed": ("wall time of the responses / (calls × latency / slots)", speed),
 }
 
