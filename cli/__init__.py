@@ -1,1 +1,1 @@
-"""What a command asks for: flags, preflight, --rank, --vote, --check, the comparison of all personas."""
+"""The command line: flags, the jobs that they ask for, --check, --rank, and the files that a user brings."""

@@ -28,7 +28,7 @@ VERDICTS = {
 }
 
 Evidence = Mapping[str, Any]
-"""What was measured on prompts that were not trained on: whom to take, each system's figures, warnings."""
+"""Measurements on prompts that were not trained on: the recommended system, each system's figures, warnings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _cost(cost: Cost) -> str:
 
 
 def _sure(answer: Answer, run: str) -> list[str]:
-    """How far all of this can be relied on."""
+    """Reliability in sentences: the chance of the first, the other systems, their figures, warnings."""
     evidence, first = answer.evidence, plain(answer.best.model)
     said = VERDICTS[answer.verdict if evidence else "not measured"]
     told = [

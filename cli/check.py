@@ -1,5 +1,5 @@
 """Say what is there, what is missing and how to get it, and how many calls a run makes: all of it with ``--check``,
-what is missing before every run.
+before every run the missing things alone.
 
 Looks only: nothing is written, no model is asked, neither torch nor transformers is imported.
 """
@@ -255,7 +255,7 @@ def _machine(args: Namespace) -> Iterator[Finding]:
 
 
 def call_lines(jobs: Sequence[Job], costs: Sequence[Costs]) -> Iterator[str]:
-    """What is cached and what is left to ask, persona by persona."""
+    """Numbers of cached items and of calls that are left, persona by persona."""
     for job, cost in zip(jobs, costs, strict=True):
         stages: Counter[str] = Counter()
         for (stage, _), number in cost.calls.items():

@@ -202,7 +202,7 @@ def _openai(args: Namespace, own: Own, wanted: Sequence[str], make: Make) -> lis
 
 
 def other_server(address: str) -> str:
-    """How to ask the server that answers where Ollama was looked for; empty where none of this kind does."""
+    """Say how to ask the server that answers where Ollama was looked for; empty where none of this kind does."""
     from llm.openai import speaks_here
 
     if not speaks_here(address):
@@ -261,7 +261,7 @@ class Nobody:
 
 
 def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) -> Job:
-    """The job of a run on people's votes: nobody is asked."""
+    """Build the job of a run on people's votes: nobody is asked."""
     from people.run import fitting, label
 
     params = fitting(configure(args, "votes"), len(votes.prompts))

@@ -50,7 +50,7 @@ class Basis:
     fit: Callable[[Features], Fitted]
     """A, B and C trained on all preferences; the features may cover further texts."""
     measured_as: Mapping[str, Any]
-    """What the results of a run on the same say of themselves."""
+    """Keys and values by which the results of a run on the same are known."""
     run: str
     """The command of that run."""
     also: tuple[str, ...] = ()
@@ -229,8 +229,8 @@ def _costs(job: Job, responses: Sequence[Response]) -> dict[str, Cost]:
 
 
 def evidence_of(job: Job, basis: Basis) -> Evidence | None:
-    """What a run on the same has measured on prompts that it had not trained on, from its results file; None where
-    there is no such file of these models, judge, base and seed."""
+    """Read what a run on the same has measured on prompts that it had not trained on; None where there is no results
+    file of these models, judge, base and seed."""
     expected = {**basis.measured_as, "base_model": job.base_model, "seed": job.params.random_seed}
     try:
         path = job.results_dir / config.RESULTS_FILE.format(name=job.name)

@@ -102,7 +102,7 @@ def change_of_models(
 def calls_left(
     jobs: Sequence[Job], anew: Collection[str] = (), digests: Mapping[str, str] | None = None
 ) -> list[Costs]:
-    """What each job still has to ask. ``anew``: stages of which nothing counts as cached; ``digests``: models by tag as
+    """Count what each job still has to ask. ``anew``: stages of which nothing counts as cached; ``digests``: models by tag as
     if these were their digests."""
     from evidence.design import listed as ranked_as_lists
 

@@ -1,4 +1,4 @@
-"""What trains, what tests, and the systems that are compared.
+"""The split into training and test prompts, and the systems that are compared.
 
 plan = design(data, job.params)                  # what trains and what tests
 features = read_texts(job, data, clock)          # the frozen base reads each text once

@@ -30,7 +30,7 @@ EXAMPLES = 3  # test prompts shown with all their responses
 def measure(
     job: Job, data: Data, plan: Design, systems: Systems, clock: Clock, own: Sequence[Preference] = ()
 ) -> Document:
-    """Who is best, the documented split, the cross-validation, H1 and H2: the results document.
+    """Measure who is best, the documented split, the cross-validation, H1 and H2: the results document.
 
     ``own``: a person's own votes on the same responses. Trains the systems; they end up fitted on the documented split.
     """
@@ -103,7 +103,7 @@ def compared(crossed: Mapping[str, Mapping[str, Metrics]], plan: Design, params:
 
 
 def counts(data: Data, plan: Design) -> dict[str, Any]:
-    """How much of everything there is; ``preferences`` and ``ties`` are those that train, ``left_out`` by what."""
+    """Numbers of all records; ``preferences`` and ``ties`` are those that train, ``left_out`` by kind."""
     training = plan.training.preferences
     graded = any(not judgement.ordered for judgement in data.judgements)
     near = TIE if graded else 0.0
@@ -123,7 +123,7 @@ def counts(data: Data, plan: Design) -> dict[str, Any]:
 
 
 def judge_figures(data: Data, plan: Design, judge: str | None, own: Sequence[Preference]) -> dict[str, Any]:
-    """How good the judge is, as far as its own judgements and a person's votes show it."""
+    """Quality of the judge, as far as its own judgements and a person's votes show it."""
     round_robin = [truth for truth in data.truths if truth.prompt_id in plan.test_ids]
     return {
         **judge_quality(data.judgements, data.responses, judge),

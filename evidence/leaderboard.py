@@ -175,7 +175,7 @@ def _more_prompts(outcomes: Array, better: NDArray[np.bool_], first: int, second
 
 @dataclass(frozen=True)
 class Answer:
-    """What the preferences of all prompts say of the models and of their texts; nothing here is predicted."""
+    """The models and their texts as the preferences of all prompts show them; nothing here is predicted."""
 
     best: str | None
     """The leader; None where nothing is known."""

@@ -91,7 +91,7 @@ def experiment(crowd: Crowd, clock: Clock) -> tuple[Measured, tuple[EloSystem, R
 
 
 def run_name(source: str) -> str:
-    """What the run's files are named after: the file's stem, or the hub id, in characters that any disk takes.
+    """Name the run's files after the file's stem, or the hub id, in characters that any disk takes.
 
     Raises UsageError where that is a persona's name, whose results and learned state would be replaced.
     """
@@ -117,7 +117,7 @@ def fitting(params: ExperimentConfig, prompts: int) -> ExperimentConfig:
 
 
 def label(votes: Votes, base: str) -> str:
-    """Who votes and what reads the responses."""
+    """Name the voters and the base that reads the responses."""
     kind = f"{config.EMBEDDED_NAME}, which is no reward model" if base == "embedded" else base
     return f"human votes of {words.people(len(votes.users))}; responses are read by {kind}"
 
