@@ -202,21 +202,29 @@ def move(path: Path, target: Path) -> None:
 # ── JSON Lines ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def append_line(path: Path, row: Mapping[str, object]) -> None:
-    """Add one line of JSON and bring it to the disk before returning; a torn last line is cut off first.
+def append(path: Path, line: bytes, *, sync: bool = True) -> None:
+    """Add a line that ends with a line feed, safe against ``kill -9`` on return and, with ``sync``, a power cut.
 
-    Half an emoji becomes "?": other programs read these files, and many refuse its escape. Raises UsageError.
+    A torn last line is cut off first. Raises UsageError.
     """
-    line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
-            _whole_lines(file)
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":
+                    _whole_lines(file)
             file.write(line)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
     except OSError as error:
         raise refusal(path, error) from error
+
+
+def append_line(path: Path, row: Mapping[str, object]) -> None:
+    """Add one line of JSON. Half an emoji becomes "?": other programs read these files, and many refuse its escape."""
+    append(path, json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n")
 
 
 def drop_last_line(path: Path) -> bool:

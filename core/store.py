@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
 from core.errors import UsageError
-from core.files import encode, read, refusal, set_aside, write_json
+from core.files import append, encode, read, refusal, set_aside, write_json
 
 SCHEMA_VERSION = 2
 ABOUT = (
@@ -128,7 +128,8 @@ class Store:
             self._changed = True
             self._held.items.update(found)  # first, so that an interrupt in between does not lose them on leaving
             lines = [_entry(item) for item in self._pending.values()]
-            self._append(lines[0] if len(lines) == 1 else lines)
+            line = json.dumps(lines[0] if len(lines) == 1 else lines, ensure_ascii=False)
+            append(self._journal, encode(line + "\n"), sync=False)
             self._pending.clear()
 
     def print_out(self, rows: Mapping[str, Any]) -> None:
@@ -150,22 +151,6 @@ class Store:
             used = f"{len(found.items)} of its items are used"
             self._notice(f"{self._samples} {found.problem}: {used}. `git checkout {self._samples}` brings it back.")
         return found.items
-
-    def _append(self, record: object) -> None:
-        """One line at the end of the journal, or the journal as it was and a UsageError."""
-        line = memoryview(encode(json.dumps(record, ensure_ascii=False) + "\n"))
-        try:
-            self._journal.parent.mkdir(parents=True, exist_ok=True)
-            with self._journal.open("ab", buffering=0) as file:
-                size = file.tell()
-                try:
-                    while line:  # a disk that becomes full writes less than it was given before it says so
-                        line = line[file.write(line) :]
-                except OSError:
-                    file.truncate(size)  # another line must not be glued to a torn one
-                    raise
-        except OSError as error:
-            raise refusal(self._journal, error) from error
 
     def _compact(self) -> None:
         """The main file anew from what is in memory, then no journal."""
@@ -225,7 +210,7 @@ def _contents(data: bytes | None) -> _Contents:
         return _Contents()
     try:
         document = _parse(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return _Contents(problem=f"is damaged or cut short ({error})")
     if not isinstance(document, dict):
         return _Contents(problem="is no JSON object")
@@ -250,7 +235,7 @@ def _replayed(journal: bytes | None) -> tuple[Items, str]:
             record = _parse(line)
             items, _, wrong = _items_of(record if isinstance(record, list) else [record])
             found.update(items)
-        except ValueError:
+        except (ValueError, RecursionError):
             wrong = line is not tail
         bad += bool(wrong)
     return found, f"has {bad} of {len(lines)} lines that can't be read" if bad else ""
@@ -286,15 +271,12 @@ def _as_read(value: Any) -> Any:
 
 
 def _parse(data: bytes) -> Any:
-    """Parse strict JSON. Raises ValueError for anything else, also for a number without a value."""
-    try:
-        return json.loads(data, parse_constant=_finite, parse_float=_finite)
-    except RecursionError as error:
-        raise ValueError(error) from None
+    return json.loads(data, parse_constant=_finite, parse_float=_finite)
 
 
 def _finite(text: str) -> float:
+    """A number of JSON. Raises ValueError for NaN, Infinity and 1e999, which could not be written again."""
     number = float(text)
-    if not math.isfinite(number):  # NaN, Infinity, 1e999: they could not be written again
+    if not math.isfinite(number):
         raise ValueError(f"{text:.20} is no number in JSON")
     return number

@@ -135,7 +135,7 @@ def test_lines_are_added_and_taken_back_and_a_torn_one_is_cut_off_first(tmp_path
     append_line(path, {"n": 2})
     first, second = path.read_bytes().splitlines(keepends=True)
     assert json.loads(first) == {"text": "ü\n", "half": "?"} and second == b'{"n": 2}\n'
-    for left, lines in ((second[:-1], [first, second]), (second[:-2], [first]), (b"", [first])):
+    for left, lines in ((second[:-1], [first, second]), (second[:-2], [first]), (b"{", [first]), (b"", [first])):
         path.write_bytes(first + left)
         append_line(path, {"n": 3})
         assert path.read_bytes() == b"".join([*lines, b'{"n": 3}\n'])
