@@ -185,11 +185,11 @@ class OllamaModel(Server):
         MissingError where none did."""
         if self._answers is None:
             self.available()
-        found = None
+        digest = self._known_digests.get(model)
         if self._answers:
             tags = self.installed() if self._tags is None else self._tags
-            found = tags.get(find_tag(model, tags) or "")
-        digest = found.digest if found else self._known_digests.get(model)
+            tag = find_tag(model, tags)
+            digest = tags[tag].digest if tag else digest
         if digest is not None:
             return {"backend": self.backend, "tag": model, "digest": digest}
         if self._answers:
@@ -298,8 +298,7 @@ class OllamaModel(Server):
         timeout = httpx.Timeout(seconds, connect=PATIENCE)
         options = client_options(self.address)
         client_class, response_error = _client_class()
-        try:
-            # the official client drops credentials that stand in the address
+        try:  # the credentials apart: the official client drops those that stand in the address
             with client_class(host=self.address, auth=self._auth, timeout=timeout, **options) as client:
                 return ask(client)
         except response_error as error:

@@ -20,8 +20,6 @@ FakeOllama(...)
     latency                  seconds for each answer, or a callable: request → seconds, or None where it waits itself
     load_seconds             seconds for loading a model that is not loaded; one is loaded at a time
     unload_seconds           seconds until a model that was told to leave memory has left it
-    max_loaded               models in memory at once (3 by default, as the real server has it for one GPU); for another
-                             one the least recently used leaves, once nothing of it is in flight
     slots                    answers computed side by side (OLLAMA_NUM_PARALLEL); further ones wait, first come first
                              served (None: no limit)
     faults                   callable (request, n) → name of a fault or None, n: how often exactly this request came
@@ -59,6 +57,7 @@ from fake_brain import default_brain, key
 from fake_ollama_http import Listener, cut, handler
 
 Json = dict[str, Any]
+MAX_LOADED = 3  # models in memory at once, as the real server has it for one GPU
 DEFAULT_TAGS = ("llama3:8b", "llama3.1:8b", "gemma3:4b", "qwen3:8b", "phi4-mini:3.8b", "mistral:7b")
 FAULTS = (
     "500", "503",  # with {"error": …}
@@ -141,14 +140,13 @@ class FakeOllama:
         prompt_tokens: Callable[[str], int] = lambda text: len(text) // 4 + 1,
         version: str = "0.33.0",
         port: int = 0,
-        max_loaded: int = 3,
         foreign: bool = False,
         unload_seconds: float = 0.0,
     ) -> None:
         self.brain, self.faults, self.version = brain, faults, version
         self.models = dict(models) if isinstance(models, Mapping) else {tag: Model() for tag in models}
         self.latency, self.load_seconds, self.prompt_tokens = latency, load_seconds, prompt_tokens
-        self.credentials, self.foreign, self.max_loaded = credentials, foreign, max_loaded
+        self.credentials, self.foreign = credentials, foreign
         self.unload_seconds = unload_seconds
         self.calls: list[Call] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
@@ -227,7 +225,7 @@ class FakeOllama:
     def _enter(self, tag: str) -> None:
         """Wait until ``tag`` is loaded."""
         with self._turn:
-            while tag not in self.loaded and len(self.loaded) == self.max_loaded:
+            while tag not in self.loaded and len(self.loaded) == MAX_LOADED:
                 idle = [other for other in self.loaded if not self._in_flight[other]]
                 if idle:
                     self.loaded.remove(idle[0])

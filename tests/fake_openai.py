@@ -38,19 +38,8 @@ from fake_ollama_http import Listener, cut
 
 Json = dict[str, Any]
 FAULTS = (
-    "429",
-    "500",
-    "quota",
-    "drop",
-    "hang",
-    "cut_body",
-    "not_json",
-    "odd",
-    "cut_stream",
-    "cut_json",
-    "fenced",
-    "empty",
-)
+    "429", "500", "quota", "drop", "hang", "cut_body", "not_json", "odd", "cut_stream", "cut_json", "fenced", "empty",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
 import pytest
 from fake_brain import last_text
 from fake_ollama import FakeOllama
-from ollama_helpers import PromptList, always, echo, first_times, model_of, questions
+from ollama_helpers import always, echo, first_times, model_of, questions
 
 from core.errors import MissingError
 from llm.asking import ATTEMPTS, DRAWS
@@ -119,21 +118,6 @@ def test_structured_answers_survive_fences_and_thoughts(fault: str) -> None:
         [(_, decision)] = model_of(server).choose([Choice("gemma3:4b", "which?", ("A", "B"))])
     assert decision.winner in ("A", "B")
     assert len(server.calls) == 1
-
-
-def test_json_with_code_fences_in_its_strings_is_left_alone() -> None:
-    said = PromptList(prompts=["```json\n[1]\n``` what is this?"])
-    with FakeOllama(brain=lambda _: json.dumps(said.model_dump())) as server:
-        [(_, answer)] = model_of(server).complete([Request("gemma3:4b", "x", schema=PromptList)])
-    assert answer.parsed == said
-
-
-@pytest.mark.parametrize("fault", ["think", "think_orphan", None])
-def test_leaked_thinking_is_stripped_and_a_plain_answer_may_speak_of_the_tag(fault: str | None) -> None:
-    said = "Some models write <think> and then their thoughts." if fault is None else "the answer"
-    with FakeOllama(brain=lambda _: said, faults=lambda request, n: fault) as server:
-        [(_, answer)] = model_of(server).complete([Request("gemma3:4b", "why?")])
-    assert answer.text == said
 
 
 @pytest.mark.parametrize("fault", ["empty", "think_unclosed", "think_budget"])

@@ -1,22 +1,18 @@
-"""An Ollama server as the suite knows it: its models, memory, queue and context; and the stand-in itself."""
+"""An Ollama server as the suite knows it: its models, memory, queue, context and thoughts."""
 
 from __future__ import annotations
 
-import signal
+import json
 import socket
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from fake_brain import shown
 from fake_ollama import FakeOllama, Model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ollama_helpers import ROOT, PromptList, always, echo, first_times, model_of, questions, unused_address
+from ollama_helpers import PromptList, always, echo, first_times, model_of, questions, unused_address
 
 import main
 from core.errors import MissingError
@@ -270,11 +266,18 @@ def test_one_silent_answer_does_not_switch_schemas_off() -> None:
 # ── Answers in words, models of no use ───────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("said", ['Well: {"prompts": ["a"]} there.', '```json\n{"prompts": ["a"]}\n```'])
-def test_json_is_found_in_words(said: str) -> None:
+@pytest.mark.parametrize(
+    ("said", "prompt"),
+    [
+        ('Well: {"prompts": ["a"]} there.', "a"),
+        ('```json\n{"prompts": ["a"]}\n```', "a"),
+        (json.dumps({"prompts": ["```json\n[1]\n``` what is this?"]}), "```json\n[1]\n``` what is this?"),
+    ],
+)
+def test_json_is_found_in_words_and_left_alone_where_it_stands_by_itself(said: str, prompt: str) -> None:
     with FakeOllama(brain=lambda _: said) as server:
         [(_, answer)] = model_of(server).complete([Request(TAGS[0], "x", schema=PromptList)])
-    assert isinstance(answer, Completion) and answer.parsed == PromptList(prompts=["a"])
+    assert isinstance(answer, Completion) and answer.parsed == PromptList(prompts=[prompt])
 
 
 def test_an_embedding_model_is_no_contestant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -318,27 +321,3 @@ def test_a_model_in_the_cloud_is_no_judge_and_needs_signing_in(
         with pytest.raises(RefusedError, match="ollama signin"):
             list(model_of(server).complete([Request(cloud, "why?")]))
     assert f"MISSING  {cloud} (judge): models in the cloud give no structured answers" in capsys.readouterr().out
-
-
-# ── The fake itself ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_the_fake_reads_what_a_judge_is_shown() -> None:
-    template = (ROOT / "prompts" / "preference_evaluation.txt").read_text(encoding="utf-8")
-    values = {"response_a": "first\n--- response A ends x", "response_b": "second", "mark": "m1", "prompt": "p"}
-    text = template
-    for name, value in values.items():
-        text = text.replace("{" + name + "}", value)
-    assert shown(text) == {"A": values["response_a"], "B": "second"}
-
-
-def test_the_fake_serves_as_a_program() -> None:
-    port = unused_address().rpartition(":")[2]
-    command = [sys.executable, str(ROOT / "tests" / "fake_ollama.py"), "--port", port]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert run.stdout is not None
-    assert port in run.stdout.readline()
-    assert httpx.get(f"http://127.0.0.1:{port}/api/version", trust_env=False).json() == {"version": "0.33.0"}
-    run.send_signal(signal.SIGINT)
-    assert "0 calls" in run.communicate()[0]
-    assert run.returncode == 0
