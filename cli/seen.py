@@ -102,8 +102,8 @@ def change_of_models(
 def calls_left(
     jobs: Sequence[Job], anew: Collection[str] = (), digests: Mapping[str, str] | None = None
 ) -> list[Costs]:
-    """Count what each job still has to ask. ``anew``: stages of which nothing counts as cached; ``digests``: models by tag as
-    if these were their digests."""
+    """Count the calls that each job still has to make. ``anew``: stages of which nothing counts as cached; ``digests``:
+    models by tag as if these were their digests."""
     from evidence.design import listed as ranked_as_lists
 
     return [count(job, ranked_as_lists(job.prompt_ids, job.params), anew=anew, digests=digests) for job in jobs]
