@@ -84,9 +84,15 @@ class RewardModel(Ranker):
         (fitted,) = self.fit_many([TrainingSet.of(preferences, prompt_ids, held_out)])
         return self._learn(fitted._view, fitted._head, fitted.history)
 
-    def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
-        """All trainings side by side; each depends on the seed and its own set alone, and gives what it gives alone."""
-        return fit_together([self] * len(sets), sets)
+    def fit_many(self, sets: Sequence[TrainingSet], start: Sequence[Self] | None = None) -> list[Self]:
+        """All trainings side by side; each depends on the seed and its own set alone, and gives what it gives alone.
+
+        ``start``: fitted models, one a set, from which each goes on, by the parameters of this one.
+        """
+        if start is None:
+            return fit_together([self] * len(sets), sets)
+        same = {id(model): model.with_params(self._params) for model in start}
+        return fit_together([same[id(model)] for model in start], sets, go_on=True)
 
     def with_params(self, params: ExperimentConfig, ratings: Mapping[str, float | None] | None = None) -> Self:
         """The same texts and what is learned of them, to be trained further by other parameters or ratings."""

@@ -18,8 +18,8 @@ from core.files import keep_previous, write_atomically, write_json
 from core.records import GroundTruth
 from data_generation import Data, rankings_by
 from evaluation import kendall_tau
-from evidence.intervals import Interval, mean_interval
-from evidence.pooled import pooled
+from evidence.hypotheses import pooled
+from evidence.intervals import Groups, Interval, mean_interval
 from stages.tasks import Job
 
 log = logging.getLogger("ranking.data")
@@ -58,7 +58,7 @@ def run(
         "judge": jobs[0].judge,
         "seed": jobs[0].params.random_seed,
         **similarity(rankings, owner),
-        "pooled": pooled(documents, jobs[0].params.random_seed),
+        "pooled": pooled(documents),
         "personas": dict(documents),
     }
     names = (config.RESULTS_FILE, config.PERSONAS_PLOT, config.REPORT_FILE)
@@ -82,5 +82,5 @@ def similarity(rankings: Rankings, owner: Mapping[str, str]) -> dict[str, Any]:
     for p, q in combinations(rankings, 2):
         taus = [kendall_tau(rankings[p][prompt_id].scores, rankings[q][prompt_id].scores) for prompt_id in owner]
         alike[p][q] = alike[q][p] = fmean(taus)
-        bounds[p][q] = bounds[q][p] = mean_interval(taus, groups=list(owner.values()))
+        bounds[p][q] = bounds[q][p] = mean_interval(taus, groups=Groups(list(owner.values())))
     return {"similarity": alike, "similarity_ci95": bounds, "similarity_prompts": len(owner)}

@@ -25,6 +25,7 @@ from evidence.baselines import (
     LongestResponse,
     RandomRanking,
 )
+from evidence.intervals import difference_json
 from reward_model import RewardModel
 
 LAMBDAS = (0.0, 0.01, 0.1, 0.3, 1.0, 3.0)
@@ -61,13 +62,11 @@ def ablation_table(
     for variant in variants(data, preferences, features, ratings, params, device):
         found = evaluation.cross_validate([variant.ranker], variant.preferences, truths, parts)
         crossed[variant.name] = found[variant.ranker.name]
-    table = hypotheses.cross_validated(crossed, parts)
-    first, *others = table
-    rows: list[dict[str, Any]] = [{"name": first, **table[first]}]
-    for name in others:
-        gain = hypotheses.improvement(crossed, parts, params.random_seed, better=name, worse=first)
-        rows.append({"name": name, **table[name], "difference": hypotheses.difference_json(gain["kendall_tau"])})
-    return rows
+    scores = hypotheses.scores_of(crossed, parts)
+    first, *others = [{"name": name, **{m: one.mean(name) for m, one in scores.items()}} for name in crossed]
+    for row in others:
+        row["difference"] = difference_json(scores["kendall_tau"].gain(row["name"], first["name"]))
+    return [first, *others]
 
 
 def variants(

@@ -1,26 +1,33 @@
-"""What both systems must beat. Each is a ``Ranker`` like them; only Bradley–Terry learns."""
+"""Rankers that every system must beat; Bradley–Terry alone learns.
+
+BradleyTerry(models).fit(preferences).ranking("any prompt")
+bradley_terry(wins)          # [..., models, models] how often each won against which → [..., models] in logits
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import itertools
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 import config
 from base.features import Features
 from core.ranking import Ranker
 from core.records import Preference, Rating, Response
-from elo_system import SCALE, expectation, starting_ratings
+from elo_system import LOGIT, expectation, starting_ratings
 
-Game = tuple[str, str, float]
-"""(winner, loser, weight): a fractional outcome is two of them, o for a and 1 − o for b."""
+Array = NDArray[np.float64]
 
 SURE = 1e-6  # a reader's preference is at least so far from 0 and 1: else the likelihood may have no maximum
+FAINT = 1e-6  # imagined ties that change nothing but pin the mean
+ROUNDS = 500  # of Newton's method; about ten are used
+TOLERANCE = 1e-10
+LONGEST_STEP = 1.0  # in logits: an undamped step overshoots where one model nearly always wins
 
 
 class _Untrained(Ranker):
@@ -99,11 +106,9 @@ class RandomRanking(_Untrained):
 
 
 class BradleyTerry(Ranker):
-    """Bradley–Terry strengths of the user's own preferences (evalica), one ranking for all prompts.
+    """Bradley–Terry strengths of the user's own preferences, one ranking for all prompts, on the Elo scale, mean 0.
 
-    The likelihood has no maximum for a contestant that always wins, nor between groups that never met. One
-    imagined tie of each judged contestant with an average one (Newman, JMLR 24, 2023: the logistic prior) gives
-    it one. Contestants without any preference stand at the mean. Scores are on the Elo scale, mean 0.
+    Contestants without any preference stand at the mean.
     """
 
     name = "bradley_terry"
@@ -111,6 +116,7 @@ class BradleyTerry(Ranker):
     def __init__(self, models: Sequence[str]) -> None:
         self._models = tuple(models)
         self._scores = dict.fromkeys(self._models, 0.0)
+        self._imagined: Array | None = None  # games that were never played; None: ties with an average model
 
     def fit(
         self,
@@ -120,22 +126,10 @@ class BradleyTerry(Ranker):
         held_out: str | None = None,
     ) -> Self:
         """Raises ValueError for a preference with an unknown contestant."""
-        kept = [p for p in preferences if held_out not in (p.model_a, p.model_b)]
-        unknown = {m for p in kept for m in (p.model_a, p.model_b)} - set(self._models)
-        if unknown:
-            raise ValueError(f"unknown contestants {sorted(unknown)}; known are {', '.join(self._models)}")
-        games = _games(kept)
-        strengths = bradley_terry(games + self._imagined(games))
-        known = [strengths[m] for m in self._models if m in strengths]
-        mean = sum(known) / len(known) if known else 0.0
-        self._scores = {model: strengths.get(model, mean) - mean for model in self._models}
+        wins = wins_of([p for p in preferences if held_out not in (p.model_a, p.model_b)], self._models)
+        found = bradley_terry(wins) if self._imagined is None else bradley_terry(wins + self._imagined, FAINT)
+        self._scores = dict(zip(self._models, (found / LOGIT).tolist(), strict=True))
         return self
-
-    def _imagined(self, games: Sequence[Game]) -> list[Game]:
-        """Games that were never played, but give the likelihood a maximum."""
-        judged = sorted({model for winner, loser, _ in games for model in (winner, loser)})
-        average = "\0average"  # no model can be called so
-        return [game for model in judged for game in ((model, average, 0.5), (average, model, 0.5))]
 
     def scores(self, prompt_id: str) -> dict[str, float]:  # noqa: ARG002
         return dict(self._scores)
@@ -152,46 +146,64 @@ class BradleyTerryArenaPrior(BradleyTerry):
     def __init__(self, ratings: Mapping[str, float | None]) -> None:
         super().__init__(tuple(ratings))
         start = starting_ratings(ratings)
-        self._prior: list[Game] = []
-        for a, b in itertools.combinations(start, 2):
-            expected = expectation(start[a], start[b])
-            self._prior += [(a, b, expected), (b, a, 1.0 - expected)]
+        pairs = itertools.combinations(start, 2)
+        games = [Preference("", a, b, expectation(start[a], start[b])) for a, b in pairs]
+        self._imagined = wins_of(games, self._models)
         self.fit([])
 
-    def _imagined(self, games: Sequence[Game]) -> list[Game]:  # noqa: ARG002  (whatever was played)
-        return self._prior
 
+def wins_of(preferences: Sequence[Preference], models: Sequence[str]) -> Array:
+    """[models, models] how often each was preferred to which: an outcome o counts o for a over b and 1 − o back.
 
-def bradley_terry(games: Sequence[Game]) -> dict[str, float]:
-    """Maximum-likelihood strengths on the Elo scale (400 log10 π) of weighted games; empty without games."""
-    import evalica
-
-    played = [game for game in games if game[2] > 0.0]
-    if not played:
-        return {}
-    winners, losers, weights = zip(*played, strict=True)
-    # tolerance and limit: the defaults (1e-6, 100 rounds) stop early where one contestant nearly always wins
-    result = evalica.bradley_terry(
-        winners, losers, [evalica.Winner.X] * len(played), weights=list(weights), tolerance=1e-9, limit=10_000
-    )
-    return {str(model): SCALE * math.log10(float(score)) for model, score in result.scores.items()}
-
-
-def _games(preferences: Sequence[Preference]) -> list[Game]:
-    """Rows that repeat are counted, not repeated."""
-    weights: dict[tuple[str, str], float] = {}
+    Raises ValueError for a preference with an unknown contestant.
+    """
+    number = {model: i for i, model in enumerate(models)}
+    wins = np.zeros((len(number), len(number)))
     for p in preferences:
-        weights[p.model_a, p.model_b] = weights.get((p.model_a, p.model_b), 0.0) + p.outcome
-        weights[p.model_b, p.model_a] = weights.get((p.model_b, p.model_a), 0.0) + 1.0 - p.outcome
-    return [(winner, loser, weight) for (winner, loser), weight in weights.items()]
+        if p.model_a not in number or p.model_b not in number:
+            unknown = {p.model_a, p.model_b} - number.keys()
+            raise ValueError(f"unknown contestants {sorted(unknown)}; known are {', '.join(models)}")
+        a, b = number[p.model_a], number[p.model_b]
+        wins[a, b] += p.outcome
+        wins[b, a] += 1.0 - p.outcome
+    return wins
+
+
+def bradley_terry(wins: Array, ties: float = 1.0) -> Array:
+    """[..., m, m] how often each model won against which → [..., m] strengths in logits, mean 0 over those judged; the
+    others stand at 0. Many tables are solved side by side.
+
+    The likelihood has no maximum for a model that always wins, nor between groups that never met. Imagined ``ties`` of
+    each judged model with an average one give it one (Newman, JMLR 24, 2023: the logistic prior). Newton's method on
+    Σ n_ab ln σ(θ_a − θ_b) + ties · ½ Σ_a [ln σ(θ_a) + ln σ(−θ_a)], which is concave.
+    """
+    from scipy.special import expit
+
+    games = wins + wins.swapaxes(-1, -2)
+    judged = games.sum(axis=-1) > 0.0
+    known = np.maximum(judged.sum(axis=-1, keepdims=True), 1)
+    theta, index = np.zeros(judged.shape), np.arange(judged.shape[-1])
+    for _ in range(ROUNDS):
+        expected, tie = expit(theta[..., :, None] - theta[..., None, :]), expit(theta)
+        gradient = wins.sum(axis=-1) - (games * expected).sum(axis=-1) + ties * (0.5 - tie)
+        weight = games * expected * (1.0 - expected)
+        hessian = -weight
+        hessian[..., index, index] += np.where(judged, weight.sum(axis=-1) + ties * tie * (1.0 - tie), 1.0)
+        step = np.linalg.solve(hessian, np.where(judged, gradient, 0.0)[..., None])[..., 0]
+        theta += step * (LONGEST_STEP / np.abs(step).max(axis=-1, keepdims=True, initial=LONGEST_STEP))
+        # the mean cancels in the end, and the ties, which alone hold it, drown in rounding beside many votes
+        apart = np.where(judged, step - step.sum(axis=-1, keepdims=True) / known, 0.0)
+        if np.abs(apart).max(initial=0.0) < TOLERANCE:
+            return np.asarray(np.where(judged, theta - theta.sum(axis=-1, keepdims=True) / known, 0.0))
+    raise ArithmeticError("Bradley-Terry did not converge")
 
 
 def estimated_ratings(readers: Sequence[Preference], models: Sequence[str]) -> dict[str, Rating]:
     """Ratings of contestants that were never on the Arena: Bradley–Terry over everyone else's preferences.
 
-    They lie about 1000, to one decimal. Raises KeyError for a model that no reader compared.
+    They lie about 1000, to one decimal.
     """
     held = [dataclasses.replace(p, outcome=min(max(p.outcome, SURE), 1.0 - SURE)) for p in readers]
-    strengths = bradley_terry(_games(held))
+    strengths = bradley_terry(wins_of(held, models), FAINT) / LOGIT
     source = f"estimated: Bradley-Terry over {len(config.OTHER_READERS)} other readers, no Arena rating"
-    return {model: Rating(model, round(1000.0 + strengths[model], 1), source) for model in models}
+    return {m: Rating(m, round(1000.0 + s, 1), source) for m, s in zip(models, strengths.tolist(), strict=True)}

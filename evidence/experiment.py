@@ -22,7 +22,7 @@ from evaluation import Metrics
 from evidence import curves, hypotheses
 from evidence.ablation import ablation_table
 from evidence.baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking
-from evidence.intervals import prompts_needed, winner
+from evidence.intervals import prompts_needed
 from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
 from reward_model import RewardModel
 
@@ -175,31 +175,16 @@ def evaluate(
     with clock.stage("hypotheses"):
         learned = {system.name: curves.cross_validated(system, plan, params) for system in systems.contenders}
         tested = curves.put_to_test(systems, learned, plan, params)
-    table = hypotheses.cross_validated(crossed, plan.folds)
-    gains = hypotheses.improvement(crossed, plan.folds, params.random_seed)
-    over = {
-        rival: hypotheses.improvement(crossed, plan.folds, params.random_seed, better="combined", worse=rival)
-        for rival in ("elo_offset", "reward_model")
-    }
-    taken, beaten = hypotheses.recommended(
-        {rival: found["kendall_tau"] for rival, found in over.items()},
-        {rival: table[rival]["kendall_tau"]["mean"] for rival in over},
-    )
-    tau = gains["kendall_tau"]
+    scores = hypotheses.scores_of(crossed, plan.folds)
+    tau = scores["kendall_tau"].gain("reward_model", "elo_offset")
     inflation = 1.0 + params.folds / (params.folds - 1.0)
     return Findings(
         main_metric="kendall_tau",
         counts=counts(data, plan),
         judge_quality=judge_figures(data, plan, judge, own),
         final=final,
-        cross_validated=table,
         answer=answer,
-        improvement=hypotheses.improvement_json(gains),
-        winner=winner(tau),
-        comparisons={f"combined-{rival}": hypotheses.improvement_json(found) for rival, found in over.items()},
-        recommended=taken,
-        better_than=beaten,
-        stronger_baselines=tuple(hypotheses.stronger_baselines(crossed, plan.folds, params.random_seed)),
+        **hypotheses.compared(scores, "kendall_tau"),
         prompts_needed=prompts_needed(tau.difference, tau.sd, inflation=inflation) if tau else None,
         learning_curve=points,
         curves={

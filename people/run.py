@@ -14,11 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import config
-import evaluation
-from base.features import Features, compute_features
+from base.features import compute_features
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
@@ -26,10 +23,9 @@ from core.errors import UsageError
 from core.findings import About, Answer, Findings, Run
 from core.records import Rating
 from elo_system import EloSystem
-from people.ballots import Crowd, Ratings, tabulate
-from people.findings import findings
-from people.standings import who_is_best
-from people.training import curve_counts, learned, predict
+from evidence import leaderboard
+from evidence.likes import likings
+from people.many import Crowd, learned, measure
 from people.votes import Votes, load_votes
 from report import console, words
 from reward_model import RewardModel
@@ -43,7 +39,7 @@ class Kept(NamedTuple):
     """What was learned of all votes, for later."""
 
     systems: tuple[EloSystem, RewardModel, Combined]
-    ratings: Ratings
+    ratings: Mapping[str, float | None]
     """System C's global ratings."""
 
 
@@ -78,13 +74,24 @@ def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh:
         )  # fmt: skip
     run = run.read_by(features.base, features.device, features.notes)
     run = dataclasses.replace(run, label=_label(votes, run.base_model))
+    given = {model: rated[model].elo if model in rated else None for model in votes.models}
     device = run.device if run.cluster is None else "cpu"  # a cluster's GPUs read texts
-    crowd = dataclasses.replace(assemble(votes, features, params, rated), device=device, cluster=run.cluster)
-    measured, systems = experiment(crowd, clock, who_is_best(votes, crowd))
+    crowd = Crowd(votes, features, given, params, device)
+    measured = measure(crowd, clock)
+    with clock.stage("training"):
+        systems = learned(crowd)
+    history = systems[1].history
+    found = Findings(
+        **measured, answer=who_is_best(crowd), timings_s=clock.seconds,
+        training_history={
+            "preference_loss": [epoch.preference for epoch in history],
+            "regularization_loss": [epoch.regularization for epoch in history],
+        },
+    )  # fmt: skip
     ratings = systems[0].ratings
     models = tuple(rated.values()) or tuple(Rating(model, rating, RATED) for model, rating in ratings.items())
     about = About(name, "votes", "the people themselves", run, params, features.has_score, models)
-    results = document(about, measured)
+    results = document(about, found)
     paths = write_results(results, run.results_dir)
     console.print_counts(results["counts"])
     console.print_training(results["counts"]["preferences"], params.evaluation_frequency)
@@ -92,23 +99,15 @@ def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh:
     console.print_final(results, told=run.notes)
     console.print_answer(results)
     console.print_files(paths)
-    return results, Kept(systems, crowd.given)
+    return results, Kept(systems, given)
 
 
-def experiment(crowd: Crowd, clock: Clock, answer: Answer) -> tuple[Findings, tuple[EloSystem, RewardModel, Combined]]:
-    """What is measured, and the systems as they are kept for later."""
-    ballots, params = crowd.ballots, crowd.params
-    _, test = evaluation.split(ballots.prompt_ids, params.train_prompts, params.random_seed)
-    tested = ballots.mask(test)
-    counts = curve_counts(crowd, [tested, *crowd.folds])
-    with clock.stage("training"):
-        once = predict(crowd, [tested], counts)
-        systems = learned(crowd)
-    with clock.stage("cross_validation"):
-        crossed = predict(crowd, crowd.folds, counts)
-    with clock.stage("evaluation"):
-        measured = findings(crowd, once, crossed, systems[1].history, answer)
-    return dataclasses.replace(measured, timings_s=clock.seconds), systems
+def who_is_best(crowd: Crowd) -> Answer:
+    """Everybody's order of the models, whose own best each is, and what is liked."""
+    votes = crowd.votes
+    found = leaderboard.standings(votes.preferences, votes.models, crowd.params.random_seed)
+    own, likes = leaderboard.own_best(votes.preferences, votes.models), likings(votes.preferences, votes.responses)
+    return leaderboard.answer(found, crowd.given, votes.responses, likes, own_best=own)
 
 
 def run_name(source: str) -> str:
@@ -155,12 +154,3 @@ def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tu
     proxies = tuple(f"{name}: rated by {rating.source}" for name, rating in found.items() if rating.proxy)
     rated = {name: dataclasses.replace(rating, ollama_tag=None) for name, rating in found.items()}
     return rated, (GIVEN, *table.notes, *proxies)
-
-
-def assemble(votes: Votes, features: Features, params: ExperimentConfig, rated: Mapping[str, Rating]) -> Crowd:
-    """All that training is done with. ``rated``: the Arena's ratings of a person alone, else empty."""
-    lengths = np.zeros(len(features.index))
-    for response in votes.responses:
-        lengths[features.index[response.prompt_id, response.model]] = len(response.text)
-    given: Ratings = {model: rated[model].elo if model in rated else None for model in votes.models}
-    return Crowd(tabulate(votes, features.index), features, lengths, params, given)

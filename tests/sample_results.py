@@ -10,7 +10,7 @@ from typing import Any
 from config import ExperimentConfig
 from core.findings import About, Answer, Findings, Run
 from core.records import Rating
-from evidence.pooled import pooled
+from evidence.hypotheses import pooled
 from report.results import document
 
 # Typical size of each system's τ; the other metrics follow from it.
@@ -99,7 +99,7 @@ def personas() -> dict[str, Any]:
     return {
         "backend": "embedded",
         "personas": documents,
-        "pooled": pooled(documents, 0),
+        "pooled": pooled(documents),
         "similarity": {a: {b: 1.0 if a == b else (len(a) + len(b)) / 20 - 0.8 for b in names} for a in names},
         "label": LABEL,
         "judge": "SmolLM2-135M-Instruct",

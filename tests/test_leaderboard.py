@@ -8,14 +8,14 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from evidence.traits import TRAITS, clustered_logit, likings
+from people.ballots import Ballots
 from scipy.stats import false_discovery_control, ttest_rel
 
 from core.records import Preference, Prompt, Response
 from evidence import leaderboard as lb
 from evidence.intervals import holm, paired_p_value
-from evidence.traits import TRAITS, clustered_logit, likings
 from people import standings as people
-from people.ballots import Ballots
 
 MODELS = ("a", "b", "c")
 ONE = [Preference("p", a, b, 1.0) for a, b in combinations(MODELS, 2)]

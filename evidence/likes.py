@@ -1,4 +1,4 @@
-"""What a person likes in an answer, in words: a few traits that anybody can see in a text.
+"""Likes of a person, in words: a few traits that anybody can see in a text, and which of them are surely liked.
 
 One logit of the outcome on the differences in all traits within a prompt, log-odds = Σ_k w_k (trait_k(a) − trait_k(b)),
 so that length is not taken for lists. The prompt is the witness: its fifteen pairs are left out together; of several
@@ -30,17 +30,17 @@ ROUNDS = 100  # of Newton's method; about ten are used
 
 @dataclass(frozen=True, slots=True)
 class Trait:
-    """Something to be seen in a text."""
+    """A figure that can be seen in a text."""
 
     name: str
     measure: Callable[[str], float]
     more: str
-    """What is liked where the weight is positive."""
+    """Words for what is liked where the weight is positive."""
     less: str
     unit: str
-    """What a difference of 1 is."""
+    """Words for a difference of 1."""
     less_unit: str
-    """What a difference of −1 is."""
+    """Words for a difference of −1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,9 @@ class Liking:
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON; ``wins``: how often such a text is preferred to one that is otherwise alike."""
-        low, wins, high = (0.5 + 0.5 * math.tanh(0.5 * w) for w in (self.ci95[0], self.weight, self.ci95[1]))
+        from scipy.special import expit
+
+        low, wins, high = expit([self.ci95[0], self.weight, self.ci95[1]]).tolist()
         return asdict(self) | {"ci95": list(self.ci95), "wins": {"mean": wins, "ci95": [low, high]}}
 
 
@@ -111,7 +113,7 @@ def sure(x: Array, outcome: Array, witnesses: Sequence[Ints]) -> list[Liking]:
     """The sure ones among ``TRAITS`` from the differences x [n, traits] and the outcomes [n].
 
     ``witnesses``: [n] whose testimony each preference is, as a number; once for each kind."""
-    from scipy.stats import t
+    from scipy.special import stdtr, stdtrit
 
     seen = _seen_enough(x, witnesses)
     if not seen:
@@ -121,8 +123,8 @@ def sure(x: Array, outcome: Array, witnesses: Sequence[Ints]) -> list[Liking]:
     for numbers in witnesses:
         weights, errors, effective = clustered_logit(x[:, seen], outcome, numbers)
         degrees = np.maximum(effective - 1.0, 1.0)
-        p_values = np.maximum(p_values, 2.0 * t.sf(np.abs(weights) / np.maximum(errors, 1e-12), degrees))
-        half = np.maximum(half, t.ppf(1.0 - ALPHA / 2.0, degrees) * errors)
+        p_values = np.maximum(p_values, 2.0 * stdtr(degrees, -np.abs(weights) / np.maximum(errors, 1e-12)))
+        half = np.maximum(half, stdtrit(degrees, 1.0 - ALPHA / 2.0) * errors)
     corrected, found = holm(p_values), []
     for i in np.argsort(corrected, kind="stable").tolist():
         if corrected[i] < ALPHA:
@@ -152,10 +154,12 @@ def clustered_logit(x: Array, outcome: Array, cluster: Ints) -> tuple[Array, Arr
     Bootstrap Methods for Cluster-Robust Inference*, Journal of Applied Econometrics 38, 2023). Effective clusters:
     (Σ h)² / Σ h², h a cluster's part of the weight's information (after Carter, Schnepel & Steigerwald, 2017).
     """
+    from scipy.special import expit
+
     scale = np.sqrt((x**2).mean(axis=0))
     z, weights, identity = x / scale, np.zeros(x.shape[1]), np.eye(x.shape[1])
     for _ in range(ROUNDS):
-        chance = 0.5 + 0.5 * np.tanh(0.5 * z @ weights)
+        chance = expit(z @ weights)
         hessian = (z * (chance * (1.0 - chance))[:, None]).T @ z + RIDGE * identity
         step = np.linalg.solve(hessian, z.T @ (outcome - chance) - RIDGE * weights)
         weights = weights + step / max(1.0, float(np.abs(step).max()))
