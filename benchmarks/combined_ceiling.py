@@ -18,7 +18,7 @@ from combined import Combined, Spreads
 from config import ExperimentConfig
 from core.ranking import TrainingSet
 from evidence.baselines import BaseReward
-from evidence.intervals import Difference, paired_difference
+from evidence.intervals import Difference, difference
 
 GRID = tuple(product((0.0, 0.5, 1.0, 2.0), (0.0, 0.3, 1.0), (0.5, 1.5, 4.0), (0.15, 0.3, 0.5, 0.8, 1.2, 2.0, 4.0)))
 
@@ -31,7 +31,7 @@ def gains(worlds: Sequence[World]) -> tuple[Difference, Difference, Spreads]:
 
     def gain(spreads: Spreads | None) -> Difference:
         fits = [system.fit_many(own, None, spreads)[0] for system, own in zip(systems, sets, strict=True)]
-        found = paired_difference([mean_tau(fit, world) for fit, world in zip(fits, worlds, strict=True)], base, 0)
+        found = difference([mean_tau(fit, world) for fit, world in zip(fits, worlds, strict=True)], base)
         assert found is not None, "several worlds"
         return found
 

@@ -44,7 +44,7 @@ from core.records import GroundTruth, Preference
 from data_generation import make_data
 from elo_system import EloSystem
 from evidence.baselines import BaseReward, BradleyTerry
-from evidence.intervals import paired_difference
+from evidence.intervals import INDEPENDENT, Groups, difference
 from llm.embedded import EmbeddedModel
 from reward_model import RewardModel
 from stages.tasks import Job
@@ -295,15 +295,14 @@ def show(rows: dict[str, Any], personas: Sequence[str]) -> None:
 def print_row(name: str, tau: dict[str, Values], groups: Sequence[Hashable] | None = None) -> None:
     """Means and paired differences; ``groups``: of values that come from a cross-validation."""
 
-    def difference(x: str, y: str) -> str:
-        folds = ExperimentConfig().folds if groups else None
-        found = paired_difference(tau[x].tolist(), tau[y].tolist(), 0, groups, folds=folds)
+    def gain(x: str, y: str) -> str:
+        found = difference(tau[x], tau[y], Groups(groups, k=ExperimentConfig().folds) if groups else INDEPENDENT)
         return f"{found.difference:+.3f} [{found.ci95[0]:+.3f}, {found.ci95[1]:+.3f}]" if found else ""
 
     a, b, c, base = SYSTEMS
     means = [f"{tau[s].mean():.3f}" if s in tau else "" for s in SYSTEMS]
     with_base = [(b, base), (c, base)] if tau.get(base, np.zeros(1)).any() else []
-    print("|", " | ".join([name, *means, *(difference(x, y) for x, y in [(c, a), (c, b), *with_base])]), "|")
+    print("|", " | ".join([name, *means, *(gain(x, y) for x, y in [(c, a), (c, b), *with_base])]), "|")
 
 
 def calibration(pairs: Values) -> str:

@@ -63,10 +63,13 @@ def ablation_table(
         found = evaluation.cross_validate([variant.ranker], variant.preferences, truths, parts)
         crossed[variant.name] = found[variant.ranker.name]
     scores = hypotheses.scores_of(crossed, parts)
-    first, *others = [{"name": name, **{m: one.mean(name) for m, one in scores.items()}} for name in crossed]
-    for row in others:
-        row["difference"] = difference_json(scores["kendall_tau"].gain(row["name"], first["name"]))
-    return [first, *others]
+    rows: list[dict[str, Any]] = []
+    for name in crossed:
+        row: dict[str, Any] = {"name": name, **{metric: one.mean(name) for metric, one in scores.items()}}
+        if rows:
+            row["difference"] = difference_json(scores["kendall_tau"].gain(name, rows[0]["name"]))
+        rows.append(row)
+    return rows
 
 
 def variants(

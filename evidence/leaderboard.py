@@ -89,8 +89,8 @@ class _Columns(NamedTuple):
         prompt, user = ({x: i for i, x in enumerate(dict.fromkeys(getattr(p, kind) for p in preferences))}
                         for kind in ("prompt_id", "user"))  # fmt: skip
         rows = [(prompt[p.prompt_id], user[p.user], number[p.model_a], number[p.model_b]) for p in preferences]
-        columns = np.array(rows, np.intp).reshape(-1, 4).T
-        return cls(*columns, np.array([p.outcome for p in preferences]), len(models))
+        at = np.array(rows, np.intp).reshape(-1, 4)
+        return cls(at[:, 0], at[:, 1], at[:, 2], at[:, 3], np.array([p.outcome for p in preferences]), len(models))
 
     @property
     def prompts(self) -> int:

@@ -35,8 +35,8 @@ from core.records import GroundTruth, Preference
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS, prompt_metrics
 from evidence.baselines import BaseReward, GlobalElo, LongestResponse, RandomRanking, bradley_terry, wins_of
-from evidence.hypotheses import CONTENDERS, Scores, compared, difference_json, not_tested
-from evidence.intervals import Groups
+from evidence.hypotheses import CONTENDERS, Scores, compared, not_tested
+from evidence.intervals import Groups, difference_json
 from people.votes import Votes
 from reward_model import RewardModel
 
@@ -46,7 +46,6 @@ STARTS = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined
 
 GROUPS = 10  # of people: a head shared by a tenth of them is trained on the other nine tenths
 SHARED_VISITS = 100_000  # a shared head meets at most so many votes, each up to max_epochs times
-STRENGTH = 3.0  # learning rates with which own votes move a shared head; docs/people.md
 
 NO_CURVES = "Sample efficiency is tested on personas: of people only the start and the end are measured."
 UNSEEN = "Generalization to unseen models is tested on personas, not on votes."
@@ -82,6 +81,28 @@ class Crowd:
         ids, seed = [prompt.id for prompt in self.votes.prompts], (self.params.random_seed, evaluation.FOLD_STREAM)
         return {p: i for i, part in enumerate(evaluation.folds(ids, self.params.folds, seed)) for p in part}
 
+    @cached_property
+    def rankings(self) -> dict[Cell, GroundTruth]:
+        """{cell: the votes' order} where someone compared every pair of a prompt's three or more responses. A pair that
+        was voted on twice counts once, by its mean outcome."""
+        answered: dict[str, set[str]] = defaultdict(set)
+        for response in self.votes.responses:
+            answered[response.prompt_id].add(response.model)
+        outcomes: dict[Cell, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
+        for v in self.votes.preferences:
+            pair, outcome = ordered(v)
+            outcomes[self.person[v.user], v.prompt_id][pair].append(outcome)
+        found = {}
+        for (person, prompt_id), pairs in outcomes.items():
+            models = sorted(answered[prompt_id])
+            if len(models) > 2 and len(pairs) == len(models) * (len(models) - 1) // 2:
+                points = dict.fromkeys(models, 0.0)
+                for (a, b), values in pairs.items():
+                    points[a] += sum(values) / len(values)
+                    points[b] += 1.0 - sum(values) / len(values)
+                found[person, prompt_id] = GroundTruth(prompt_id, points, "votes")
+        return found
+
     def training(self, tested: frozenset[str]) -> tuple[list[tuple[Preference, ...]], tuple[str, ...]]:
         """Each person's votes on the prompts that don't test, and those prompts."""
         own: list[list[Preference]] = [[] for _ in self.votes.users]
@@ -90,6 +111,12 @@ class Crowd:
                 own[self.person[vote.user]].append(vote)
         ids = tuple(prompt.id for prompt in self.votes.prompts if prompt.id not in tested)
         return [tuple(votes) for votes in own], ids
+
+
+def ordered(vote: Preference) -> tuple[tuple[str, str], float]:
+    """Both models by name, and the outcome for the first of them."""
+    a, b = vote.model_a, vote.model_b
+    return ((a, b), vote.outcome) if a < b else ((b, a), 1.0 - vote.outcome)
 
 
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -103,8 +130,7 @@ def fitted(crowd: Crowd, tested: frozenset[str]) -> Iterator[tuple[str, Sequence
     sets = [TrainingSet(votes, ids) for votes in own]
     shared = _shared_heads(crowd, own, ids)
     yield "shared_reward", shared
-    faster = dataclasses.replace(crowd.params, learning_rate=STRENGTH * crowd.params.learning_rate)
-    yield "reward_model", RewardModel(crowd.features, crowd.given, faster, crowd.device).fit_many(sets, shared)
+    yield "reward_model", RewardModel(crowd.features, crowd.given, crowd.params, crowd.device).fit_many(sets, shared)
     several = len(own) > 1
     everyone = Combined(crowd.features, crowd.given, crowd.params)
     everyone.fit([vote for votes in own for vote in votes] if several else [], prompt_ids=ids)
@@ -133,18 +159,22 @@ def _ratings(crowd: Crowd, own: Sequence[Sequence[Preference]]) -> Iterator[tupl
 
 def _shared_heads(crowd: Crowd, own: Sequence[Sequence[Preference]], ids: tuple[str, ...]) -> list[RewardModel]:
     """For each person a head trained on everybody outside their group; the untouched base for a person alone."""
-    drawn = np.random.default_rng([crowd.params.random_seed, 1]).permutation(len(own))
-    group = np.empty(len(own), np.intp)
-    for number, members in enumerate(np.array_split(drawn, min(GROUPS, len(own)))):
-        group[members] = number
+    drawn = np.random.default_rng([crowd.params.random_seed, 1]).permutation(len(own)).tolist()
+    group = {person: i % GROUPS for i, person in enumerate(drawn)}
     outside = [
-        tuple(vote for i in np.flatnonzero(group != number) for vote in own[i]) for number in range(group.max() + 1)
+        tuple(vote for person, votes in enumerate(own) if group[person] != number for vote in votes)
+        for number in range(min(GROUPS, len(own)))
     ]
-    epochs = max(1, min(crowd.params.max_epochs, SHARED_VISITS // max(1, max(map(len, outside)))))
-    params = dataclasses.replace(crowd.params, max_epochs=epochs)
-    model = RewardModel(crowd.features, crowd.given, params, crowd.device)
+    model = _shared_model(crowd, max(map(len, outside)))
     heads = model.fit_many([TrainingSet(votes, ids) for votes in outside])
-    return [heads[number] for number in group]
+    return [heads[group[person]] for person in range(len(own))]
+
+
+def _shared_model(crowd: Crowd, votes: int) -> RewardModel:
+    """System B for so many votes of many people, which it meets less often the more there are."""
+    epochs = max(1, min(crowd.params.max_epochs, SHARED_VISITS // max(1, votes)))
+    params = dataclasses.replace(crowd.params, max_epochs=epochs)
+    return RewardModel(crowd.features, crowd.given, params, crowd.device)
 
 
 def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
@@ -152,9 +182,7 @@ def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
     learned of them."""
     own, ids = crowd.training(frozenset())
     votes = crowd.preferences
-    epochs = max(1, min(crowd.params.max_epochs, SHARED_VISITS // len(votes)))
-    params = dataclasses.replace(crowd.params, max_epochs=epochs)
-    reward = RewardModel(crowd.features, crowd.given, params, crowd.device).fit(votes, prompt_ids=ids)
+    reward = _shared_model(crowd, len(votes)).fit(votes, prompt_ids=ids)
     both = Combined(crowd.features, crowd.given, crowd.params).fit(votes, prompt_ids=ids)
     if len(own) == 1:
         return EloSystem(crowd.given, crowd.params.elo_k).fit(votes), reward, both
@@ -175,7 +203,6 @@ class Predicted:
         for vote in crowd.preferences:
             if vote.outcome != 0.5:
                 self.cells[crowd.person[vote.user], vote.prompt_id].append(vote)
-        self.rankings = whole_rankings(crowd)
         self.hits: dict[str, dict[Cell, list[float]]] = defaultdict(dict)
         """{system: {cell: of each decided vote 1 where it was predicted right, ½ for a tied score, 0 where wrong}}"""
         self.metrics: dict[str, dict[Cell, evaluation.Metrics]] = defaultdict(dict)
@@ -185,7 +212,7 @@ class Predicted:
 
     def _score(self, system: str, rankers: Sequence[Ranker], part: frozenset[str]) -> None:
         hits, metrics = self.hits[system], self.metrics[system]
-        for cell in dict.fromkeys([*self.cells, *self.rankings]):
+        for cell in dict.fromkeys([*self.cells, *self.crowd.rankings]):
             person, prompt_id = cell
             if prompt_id not in part:
                 continue
@@ -193,7 +220,7 @@ class Predicted:
             if votes := self.cells.get(cell):
                 gaps = [(scores[v.model_a] - scores[v.model_b]) * (v.outcome - 0.5) for v in votes]
                 hits[cell] = [0.5 + 0.5 * (gap > 0.0) - 0.5 * (gap < 0.0) for gap in gaps]
-            if cell in self.rankings and (found := prompt_metrics(scores, self.rankings[cell])):
+            if cell in self.crowd.rankings and (found := prompt_metrics(scores, self.crowd.rankings[cell])):
                 metrics[cell] = found
 
     def scores(self) -> dict[str, Scores]:
@@ -210,36 +237,10 @@ class Predicted:
 
     def _groups(self, cells: Sequence[Cell]) -> Groups:
         people, prompts = [person for person, _ in cells], [prompt_id for _, prompt_id in cells]
-        count = np.bincount(people, minlength=1)
-        weights = len(cells) / (max(1, np.count_nonzero(count)) * count[people]) if cells else None
+        count = Counter(people)
+        weights = np.array([len(cells) / len(count) / count[person] for person in people])
         units = people if len(self.crowd.votes.users) > 1 else prompts
         return Groups([self.crowd.fold[p] for p in prompts], (units,), weights)
-
-
-def whole_rankings(crowd: Crowd) -> dict[Cell, GroundTruth]:
-    """{cell: the votes' order} where someone compared every pair of a prompt's three or more responses.
-
-    A pair that was voted on twice counts once, by its mean outcome.
-    """
-    answered: dict[str, set[str]] = defaultdict(set)
-    for response in crowd.votes.responses:
-        answered[response.prompt_id].add(response.model)
-    outcomes: dict[Cell, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
-    for v in crowd.votes.preferences:
-        cell, swapped = (crowd.person[v.user], v.prompt_id), v.model_a > v.model_b
-        pair = (v.model_b, v.model_a) if swapped else (v.model_a, v.model_b)
-        outcomes[cell][pair].append(1.0 - v.outcome if swapped else v.outcome)
-    found = {}
-    for (person, prompt_id), pairs in outcomes.items():
-        models = sorted(answered[prompt_id])
-        if len(models) > 2 and len(pairs) == len(models) * (len(models) - 1) // 2:
-            points = dict.fromkeys(models, 0.0)
-            for (a, b), values in pairs.items():
-                mean = sum(values) / len(values)
-                points[a] += mean
-                points[b] += 1.0 - mean
-            found[person, prompt_id] = GroundTruth(prompt_id, points, "votes")
-    return found
 
 
 def ceiling(preferences: Sequence[Preference]) -> dict[str, dict[str, Any]]:
@@ -250,10 +251,10 @@ def ceiling(preferences: Sequence[Preference]) -> dict[str, dict[str, Any]]:
     included, predicts; a tied majority counts half. A system that knows a person only from the others can hardly do
     better.
     """
-    said: dict[tuple[str, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    said: dict[tuple[str, tuple[str, str]], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for v in preferences:
-        side = float(np.sign(v.outcome - 0.5)) * (-1.0 if v.model_a > v.model_b else 1.0)
-        said[v.prompt_id, min(v.model_a, v.model_b), max(v.model_a, v.model_b)][v.user].append(side)
+        pair, outcome = ordered(v)
+        said[v.prompt_id, pair][v.user].append(float(np.sign(outcome - 0.5)))
 
     def twos(words: Sequence[float], *sides: float) -> int:
         """How many twos the words for these sides make."""
@@ -299,7 +300,7 @@ def measure(crowd: Crowd, clock: Clock) -> dict[str, Any]:
         most = max(map(len, crowd.training(frozenset(test))[0]))
         return {
             "main_metric": ACCURACY,
-            "counts": counts(crowd, frozenset(test), crossed.rankings),
+            "counts": counts(crowd, frozenset(test)),
             "judge_quality": {"longer_response_rate": longer_rate(crowd)},
             "final": final,
             **found,
@@ -335,7 +336,7 @@ def _untested() -> dict[str, Any]:
     return {"sample_efficiency": not_tested(NO_CURVES), "generalization": not_tested(UNSEEN)}
 
 
-def counts(crowd: Crowd, tested: frozenset[str], rankings: Mapping[Cell, GroundTruth]) -> dict[str, int]:
+def counts(crowd: Crowd, tested: frozenset[str]) -> dict[str, int]:
     """How much of everything there is; ``preferences`` and ``ties`` are those that train, as in every result."""
     votes = crowd.votes.preferences
     training = [vote for vote in votes if vote.prompt_id not in tested]
@@ -345,7 +346,7 @@ def counts(crowd: Crowd, tested: frozenset[str], rankings: Mapping[Cell, GroundT
         "test_prompts": len(tested),
         "preferences": len(training),
         "ties": sum(vote.outcome == 0.5 for vote in training),
-        "ground_truth_rankings": sum(prompt_id in tested for _, prompt_id in rankings),
+        "ground_truth_rankings": sum(prompt_id in tested for _, prompt_id in crowd.rankings),
         "judge_calls": 0,
         "users": len(crowd.votes.users),
         "votes": len(votes),

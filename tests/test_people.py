@@ -185,7 +185,7 @@ def test_tau_needs_a_whole_prompt_ranked(tmp_path: Path) -> None:
     whole = [Preference("q0", a, b, 1.0, "u"), Preference("q0", c, b, 0.0, "u"), Preference("q0", a, c, 1.0, "u")]
     part = [Preference("q1", a, b, 1.0, "u"), Preference("q1", b, a, 1.0, "u"), Preference("q1", a, c, 1.0, "u")]
     tested = scored(dataclasses.replace(votes, preferences=(*whole, *part), users=("u",)), texts, tmp_path)
-    assert {cell: truth.ranking for cell, truth in tested.rankings.items()} == {(0, "q0"): (a, b, c)}
+    assert {cell: truth.ranking for cell, truth in tested.crowd.rankings.items()} == {(0, "q0"): (a, b, c)}
     assert all(len(cells) == 1 for cells in tested.metrics.values())
     assert tested.scores()["kendall_tau"].mean("elo_offset")["ci95"] is not None
 

@@ -6,7 +6,6 @@ pip install -r requirements-ray.txt && pytest -n0 -m ray
 from __future__ import annotations
 
 import collections
-import dataclasses
 import json
 import logging
 import os
@@ -25,12 +24,7 @@ from tiny_models import save_model
 
 import main
 from base.features import Features, compute_features
-from benchmarks.people_worlds import World
-from config import EXPERIMENT_CONFIG
 from core.records import Prompt, Response
-from people import run as people
-from people.ballots import Crowd
-from people.training import curve_counts, predict
 from scale import texts
 from scale.cluster import Cluster, connect
 
@@ -70,22 +64,6 @@ def cluster(nodes: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
 def close(found: Features, wanted: Features) -> bool:
     pairs = [(found.mean, wanted.mean), (found.last, wanted.last), (found.base_score, wanted.base_score)]
     return all(np.allclose(a, b, atol=1e-5) for a, b in pairs) and found.has_score == wanted.has_score
-
-
-def test_people_trained_in_blocks_on_a_cluster_are_predicted_alike(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("scale.cluster.LEAST", 7)
-    votes, features = World(people=20, votes_each=20, prompts=12, personal=1.0).draw()
-    params = dataclasses.replace(EXPERIMENT_CONFIG, folds=3, max_epochs=3, incremental=True, evaluation_frequency=5)
-    alone = people.assemble(votes, features, people.fitting(params, len(votes.prompts)), {})
-    found, wanted = (predicted(dataclasses.replace(alone, cluster=one)) for one in (cluster, None))
-    for ours, theirs in ((found.systems, wanted.systems), (found.curves, wanted.curves)):
-        assert all(np.allclose(ours[name], theirs[name], atol=1e-5, equal_nan=True) for name in theirs)
-
-
-def predicted(crowd: Crowd) -> Any:
-    return predict(crowd, crowd.folds[:1], curve_counts(crowd, crowd.folds[:1]))
 
 
 class Noted(texts.Actor):
