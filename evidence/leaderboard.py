@@ -32,7 +32,7 @@ from evidence.likes import Liking, likings
 Ints = NDArray[np.intp]
 
 DRAWS = 2_000  # the spread is then known to 2 %, a share of draws to 0.011
-VOTES_AT_ONCE = 5_000_000  # draws × votes held in memory
+WEIGHTS_AT_ONCE = 5_000_000  # draws × people on prompts, held in memory
 TIES = 0.01  # imagined for each model, so that no draw is without a maximum: a win rate moves by less than 0.0002
 UNLIKELY = 0.025  # share of draws: two equal models in one of 20 worlds leave one of them below it
 SAME = 6  # decimals to which two figures of the same outcomes agree in any order
@@ -116,17 +116,18 @@ class _Columns(NamedTuple):
         """[some draws, models, models] with prompts, and people where there are several, drawn anew; DRAWS in all."""
         from scipy.sparse import csr_array
 
-        rng, votes = np.random.default_rng(seed), len(self.a)
-        cell = np.concatenate([self.a * self.models + self.b, self.b * self.models + self.a])
-        value, vote = np.concatenate([self.outcome, 1.0 - self.outcome]), np.tile(np.arange(votes), 2)
-        table = csr_array((value, (cell, vote)), shape=(self.models**2, votes))
-        size = max(1, min(DRAWS, VOTES_AT_ONCE // votes))
+        rng = np.random.default_rng(seed)
+        cells, cell = np.unique(self.prompt * self.people + self.user, return_inverse=True)  # a person on a prompt
+        pair = np.concatenate([self.a * self.models + self.b, self.b * self.models + self.a])
+        value = np.concatenate([self.outcome, 1.0 - self.outcome])
+        wins = csr_array((value, (pair, np.tile(cell, 2))), shape=(self.models**2, len(cells)))
+        size = max(1, min(DRAWS, WEIGHTS_AT_ONCE // len(cells)))
         for start in range(0, DRAWS, size):
             count = min(size, DRAWS - start)
-            weight = _drawn(rng, self.prompts, count)[:, self.prompt]
+            weight = _drawn(rng, self.prompts, count)[:, cells // self.people]
             if self.people > 1:
-                weight = weight * _drawn(rng, self.people, count)[:, self.user]
-            yield np.asarray((table @ weight.T).T).reshape(count, self.models, self.models)
+                weight = weight * _drawn(rng, self.people, count)[:, cells % self.people]
+            yield np.asarray((wins @ weight.T).T).reshape(count, self.models, self.models)
 
 
 def _drawn(rng: np.random.Generator, items: int, count: int) -> Ints:
