@@ -21,6 +21,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from evaluation import METRICS, prompt_metrics
 from evidence.baselines import BaseReward, GlobalElo, LongestResponse, RandomRanking, bradley_terry, wins_of
 from evidence.hypotheses import CONTENDERS, Scores, compared, not_tested
 from evidence.intervals import Groups, difference_json
+from people.ceiling import ceiling, ordered
 from people.votes import Votes
 from reward_model import RewardModel
 
@@ -45,7 +47,8 @@ STARTS = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined
 """{system: what it knows of a person before their first vote}"""
 
 GROUPS = 10  # of people: a head shared by a tenth of them is trained on the other nine tenths
-SHARED_VISITS = 100_000  # a shared head meets at most so many votes, each up to max_epochs times
+SHARED_VOTES = 5_000  # a shared head learns from at most so many: more people then cost it nothing
+STRENGTH = 3.0  # learning rates with which own votes move a shared head; docs/people.md
 
 NO_CURVES = "Sample efficiency is tested on personas: of people only the start and the end are measured."
 UNSEEN = "Generalization to unseen models is tested on personas, not on votes."
@@ -113,12 +116,6 @@ class Crowd:
         return [tuple(votes) for votes in own], ids
 
 
-def ordered(vote: Preference) -> tuple[tuple[str, str], float]:
-    """Both models by name, and the outcome for the first of them."""
-    a, b = vote.model_a, vote.model_b
-    return ((a, b), vote.outcome) if a < b else ((b, a), 1.0 - vote.outcome)
-
-
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -128,12 +125,15 @@ def fitted(crowd: Crowd, tested: frozenset[str]) -> Iterator[tuple[str, Sequence
     own, ids = crowd.training(tested)
     yield from _ratings(crowd, own)
     sets = [TrainingSet(votes, ids) for votes in own]
-    shared = _shared_heads(crowd, own, ids)
+    votes = [vote for vote in crowd.preferences if vote.prompt_id not in tested]
+    model = RewardModel(crowd.features, crowd.given, crowd.params, crowd.device)
+    shared = _shared_heads(model, crowd, votes, ids)
     yield "shared_reward", shared
-    yield "reward_model", RewardModel(crowd.features, crowd.given, crowd.params, crowd.device).fit_many(sets, shared)
+    faster = dataclasses.replace(crowd.params, learning_rate=STRENGTH * crowd.params.learning_rate)
+    yield "reward_model", RewardModel(crowd.features, crowd.given, faster, crowd.device).fit_many(sets, shared)
     several = len(own) > 1
     everyone = Combined(crowd.features, crowd.given, crowd.params)
-    everyone.fit([vote for votes in own for vote in votes] if several else [], prompt_ids=ids)
+    everyone.fit(votes if several else [], prompt_ids=ids)
     others = everyone.leaving_out(own) if several else [everyone]
     yield "shared_combined", others
     yield "combined", everyone.fit_many(sets, others if several else None)
@@ -157,24 +157,19 @@ def _ratings(crowd: Crowd, own: Sequence[Sequence[Preference]]) -> Iterator[tupl
     yield "bradley_terry", [GlobalElo(dict(zip(models, row, strict=True))) for row in bradley_terry(wins).tolist()]
 
 
-def _shared_heads(crowd: Crowd, own: Sequence[Sequence[Preference]], ids: tuple[str, ...]) -> list[RewardModel]:
+def _shared_heads(
+    model: RewardModel, crowd: Crowd, votes: Sequence[Preference], ids: tuple[str, ...]
+) -> list[RewardModel]:
     """For each person a head trained on everybody outside their group; the untouched base for a person alone."""
-    drawn = np.random.default_rng([crowd.params.random_seed, 1]).permutation(len(own)).tolist()
+    people = len(crowd.votes.users)
+    drawn = np.random.default_rng([crowd.params.random_seed, 1]).permutation(people).tolist()
     group = {person: i % GROUPS for i, person in enumerate(drawn)}
-    outside = [
-        tuple(vote for person, votes in enumerate(own) if group[person] != number for vote in votes)
-        for number in range(min(GROUPS, len(own)))
-    ]
-    model = _shared_model(crowd, max(map(len, outside)))
-    heads = model.fit_many([TrainingSet(votes, ids) for votes in outside])
-    return [heads[group[person]] for person in range(len(own))]
-
-
-def _shared_model(crowd: Crowd, votes: int) -> RewardModel:
-    """System B for so many votes of many people, which it meets less often the more there are."""
-    epochs = max(1, min(crowd.params.max_epochs, SHARED_VISITS // max(1, votes)))
-    params = dataclasses.replace(crowd.params, max_epochs=epochs)
-    return RewardModel(crowd.features, crowd.given, params, crowd.device)
+    sets = []
+    for number in range(min(GROUPS, people)):
+        outside = (vote for vote in votes if group[crowd.person[vote.user]] != number)
+        sets.append(TrainingSet(tuple(islice(outside, SHARED_VOTES)), ids))
+    heads = model.fit_many(sets)
+    return [heads[group[person]] for person in range(people)]
 
 
 def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
@@ -182,7 +177,8 @@ def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
     learned of them."""
     own, ids = crowd.training(frozenset())
     votes = crowd.preferences
-    reward = _shared_model(crowd, len(votes)).fit(votes, prompt_ids=ids)
+    reward = RewardModel(crowd.features, crowd.given, crowd.params, crowd.device)
+    reward.fit(votes[:SHARED_VOTES], prompt_ids=ids)
     both = Combined(crowd.features, crowd.given, crowd.params).fit(votes, prompt_ids=ids)
     if len(own) == 1:
         return EloSystem(crowd.given, crowd.params.elo_k).fit(votes), reward, both
@@ -241,41 +237,6 @@ class Predicted:
         weights = np.array([len(cells) / len(count) / count[person] for person in people])
         units = people if len(self.crowd.votes.users) > 1 else prompts
         return Groups([self.crowd.fold[p] for p in prompts], (units,), weights)
-
-
-def ceiling(preferences: Sequence[Preference]) -> dict[str, dict[str, Any]]:
-    """{two_people: {share, pairs}, others_majority: {share, votes}}, shares None where nobody shares a pair.
-
-    ``two_people``: of all two decided votes of different people on the same two responses, the share that agree.
-    ``others_majority``: the share of decided votes that the majority of everyone else's votes on the same pair, ties
-    included, predicts; a tied majority counts half. A system that knows a person only from the others can hardly do
-    better.
-    """
-    said: dict[tuple[str, tuple[str, str]], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for v in preferences:
-        pair, outcome = ordered(v)
-        said[v.prompt_id, pair][v.user].append(float(np.sign(outcome - 0.5)))
-
-    def twos(words: Sequence[float], *sides: float) -> int:
-        """How many twos the words for these sides make."""
-        n = sum(word in sides for word in words)
-        return n * (n - 1) // 2
-
-    pairs = agreeing = votes = 0
-    right = 0.0
-    for by_person in said.values():
-        every = [word for own in by_person.values() for word in own]
-        pairs += twos(every, 1.0, -1.0) - sum(twos(own, 1.0, -1.0) for own in by_person.values())
-        for side in (1.0, -1.0):
-            agreeing += twos(every, side) - sum(twos(own, side) for own in by_person.values())
-        for own in by_person.values():
-            decided = [word for word in own if word] if len(every) > len(own) else []
-            votes += len(decided)
-            right += sum(0.5 + 0.5 * float(np.sign(sum(every) - sum(own))) * word for word in decided)
-    return {
-        "two_people": {"share": agreeing / pairs if pairs else None, "pairs": pairs},
-        "others_majority": {"share": right / votes if votes else None, "votes": votes},
-    }
 
 
 # ── For the results ──────────────────────────────────────────────────────────────────────────────────────

@@ -195,15 +195,15 @@ def evidence(document: Document) -> str:
     """What the winner rests on: the difference in the main metric, its interval, p-value and size of the sample."""
     metric, counts = document["main_metric"], document["counts"]
     gain, size = document["improvement"][metric], f"{number(counts['prompts'], 0)} prompts"
-    name, tested = "τ", "permutation "
+    name = "τ"
     if document["people"] is not None:
-        name, tested = METRICS[metric].lower(), "by person and prompt "
+        name = METRICS[metric].lower()
         size = f"{people(counts['users'])}, {size}"
     if gain["difference"] is None:
         return "nothing could be measured"
     return (
         f"cross-validated difference in {name} {number(gain['difference'], signed=True)}, "
-        f"95 % interval {interval(gain['ci95'], signed=True)}, {tested}{p_value(gain['p_value'])}, {size}"
+        f"95 % interval {interval(gain['ci95'], signed=True)}, {p_value(gain['p_value'])}, {size}"
     )
 
 

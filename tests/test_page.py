@@ -244,7 +244,7 @@ def test_all_sections_are_there_with_their_figures_the_answer_first_and_methods_
     for said in (
         "0.41 [0.32, 0.50]",
         f"{document['final']['elo_offset']['kendall_tau']:.2f}",
-        "+0.160, 95 % interval [+0.060, +0.260], permutation p = 0.012",
+        "+0.160, 95 % interval [+0.060, +0.260], p = 0.012",
         "The reward model needs 45 preferences for the Elo offset's final τ; the Elo offset never reaches",
         "All contestants 0.640.67 +0.03 [−0.07, +0.13]0.67 1.521.37 1.37",  # eight cells
         "Recommended for --rank: Combined, surely better than Elo offset.",

@@ -23,7 +23,8 @@ from core.records import Preference
 from elo_system import EloSystem
 from evidence.baselines import BradleyTerry
 from people import run as people
-from people.many import NO_CURVES, STARTS, Crowd, Predicted, ceiling, fitted, measure
+from people.ceiling import ceiling
+from people.many import NO_CURVES, STARTS, Crowd, Predicted, fitted, measure
 from people.votes import SCORE_COLUMNS, VOTE_COLUMNS, Votes
 
 QUICK = dataclasses.replace(EXPERIMENT_CONFIG, hidden_width=4, folds=3, max_epochs=4)

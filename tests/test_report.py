@@ -271,7 +271,7 @@ def test_the_results_are_tables_with_their_figures(printed: Printed, document: D
     for said in (
         "FINAL EXPERIMENT RESULTS",
         "Method Winner: REWARD SYSTEM (cross-validated difference in τ +0.160, 95 % interval [+0.060, +0.260], "
-        "permutation p = 0.012, 25 prompts) The personalized reward model ranks",
+        "p = 0.012, 25 prompts) The personalized reward model ranks",
         "about 18 prompts are needed",
         f"Backend: {sample.LABEL}",
         "Kendall Tau 0.41 [0.32, 0.50] 0.57 [0.48, 0.66] +0.16 [+0.06, +0.26]",
@@ -300,7 +300,7 @@ def test_votes_leave_out_what_they_cannot_have_and_say_why(printed: Printed) -> 
         "the default, which knows both models and texts: no difference to the two others is sure",
         "] +0.08 [−0.02, +0.18]",
         "Method Winner: none (cross-validated difference in ranking accuracy +0.080",
-        "by person and prompt p = 0.110, 12 people, 25 prompts)",
+        "p = 0.110, 12 people, 25 prompts)",
         "Reward model: a person's own votes change its ranking accuracy by +0.080, 95 % interval",
         "(over Shared reward model, which has none of them).",
         "H2 generalization: not tested. Even the global ratings",
