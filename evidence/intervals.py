@@ -82,7 +82,7 @@ class Difference:
     difference: float
     ci95: Interval
     p_value: float
-    """Below 0.05 only where the interval excludes 0, and never for fewer than six witnesses."""
+    """Below 0.05 only where the interval excludes 0, and never for fewer than six pairs."""
     n: int
     """Pairs."""
     sd: float
@@ -103,7 +103,7 @@ def difference(
     """Mean of a − b, paired; None without pairs. Raises ValueError for unequal lengths, NaN and infinities.
 
     ``reach`` is the largest difference possible (2 for τ). Its p-value is never below 2 · 2⁻ⁿ, what flipping the signs
-    of n witnesses could give at best: fewer than six name nothing.
+    of n differences could give at best: fewer than six name nothing.
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} values cannot be paired")
@@ -125,7 +125,7 @@ def difference(
         half = _half_width(errors)
         interval = max(mean - half, -reach), min(mean + half, reach)
         p_value = max(2.0 * float(stdtr(df, -abs(mean) / se)) for se, df in errors if se > 0.0)
-    return Difference(mean, interval, max(p_value, 2.0 * 0.5**witnesses), len(d), sd)
+    return Difference(mean, interval, max(p_value, 2.0 * 0.5 ** len(d)), len(d), sd)
 
 
 def _half_width(errors: Sequence[tuple[float, int]]) -> float:
