@@ -17,7 +17,7 @@ import config
 from combined import Combined, Spreads
 from config import ExperimentConfig
 from core.ranking import TrainingSet
-from evidence.baselines import BaseReward
+from evidence.baselines import base_reward
 from evidence.intervals import Difference, difference
 
 GRID = tuple(product((0.0, 0.5, 1.0, 2.0), (0.0, 0.3, 1.0), (0.5, 1.5, 4.0), (0.15, 0.3, 0.5, 0.8, 1.2, 2.0, 4.0)))
@@ -25,7 +25,7 @@ GRID = tuple(product((0.0, 0.5, 1.0, 2.0), (0.0, 0.3, 1.0), (0.5, 1.5, 4.0), (0.
 
 def gains(worlds: Sequence[World]) -> tuple[Difference, Difference, Spreads]:
     """What System C adds to the base alone: with estimated spreads, with the best fixed ones, and those."""
-    base = [mean_tau(BaseReward.of(world.features), world) for world in worlds]
+    base = [mean_tau(base_reward(world.features), world) for world in worlds]
     systems = [Combined(world.features, world.ratings, ExperimentConfig()) for world in worlds]
     sets = [[TrainingSet.of(world.preferences, world.train)] for world in worlds]
 

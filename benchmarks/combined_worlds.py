@@ -43,7 +43,7 @@ from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from data_generation import make_data
 from elo_system import EloSystem
-from evidence.baselines import BaseReward, BradleyTerry
+from evidence.baselines import BradleyTerry, base_reward
 from evidence.intervals import INDEPENDENT, Groups, difference
 from llm.embedded import EmbeddedModel
 from reward_model import RewardModel
@@ -211,7 +211,7 @@ def measure(world: World) -> dict[str, Any]:
     """τ of each system after all preferences, and C's chances beside what was the best."""
     params = ExperimentConfig()
     reward = RewardModel(world.features, world.ratings, params)
-    systems: list[Ranker] = [EloSystem(world.ratings), reward, BaseReward.of(world.features)]
+    systems: list[Ranker] = [EloSystem(world.ratings), reward, base_reward(world.features)]
     found = {s.name: mean_tau(s.fit(world.preferences, prompt_ids=world.train), world) for s in systems}
     sets = [TrainingSet.of(world.preferences[:n], world.train) for n in COUNTS]
     fitted = Combined(world.features, world.ratings, params).fit_many(sets)

@@ -111,8 +111,11 @@ def places(
     held = alone = right = 0
     for _ in range(worlds):
         found = standings(draw(rng), models, int(rng.integers(2**31))).rows
-        first = [row.model for row in found if row.low == 1]
-        held += all(row.low <= truly[row.model][1] and row.high >= truly[row.model][0] for row in found)
+        first = [row["model"] for row in found if row["places"]["lo"] == 1]
+        ranges = {row["model"]: row["places"] for row in found}
+        held += all(
+            ranges[m]["lo"] <= last and ranges[m]["hi"] >= best_place for m, (best_place, last) in truly.items()
+        )
         alone += len(first) == 1
         right += first == best and len(first) == 1
     return {"holds": rate(held, worlds), "alone": rate(alone, worlds), "rightly alone": rate(right, worlds)}
@@ -162,7 +165,8 @@ class Texts(NamedTuple):
         outcome = chance if self.graded else (rng.random((2, *chance.shape)) < chance).mean(axis=0)
         differences = (x[:, a] - x[:, b]).reshape(-1, x.shape[2])
         return {
-            liking.trait for liking in sure(differences, outcome.ravel(), [np.repeat(np.arange(self.prompts), len(a))])
+            liking["trait"]
+            for liking in sure(differences, outcome.ravel(), [np.repeat(np.arange(self.prompts), len(a))])
         }
 
 

@@ -11,25 +11,17 @@ import numpy as np
 import evaluation
 from base.features import Features
 from combined import Combined
-from config import EXPERIMENT_CONFIG, ExperimentConfig
+from config import ExperimentConfig
 from core.ranking import Ranker
 from core.records import GroundTruth, Judgement, Preference
 from data_generation import Data
 from elo_system import EloSystem
 from evidence import hypotheses
-from evidence.baselines import (
-    BaseReward,
-    BradleyTerry,
-    BradleyTerryArenaPrior,
-    GlobalElo,
-    LongestResponse,
-    RandomRanking,
-)
+from evidence.baselines import BradleyTerry, base_reward, global_elo, longest_response, random_ranking
 from evidence.intervals import difference_json
 from reward_model import RewardModel
 
 LAMBDAS = (0.0, 0.01, 0.1, 0.3, 1.0, 3.0)
-REGULARIZERS = {"ranknet": "RankNet", "listmle": "ListMLE"}  # besides the Elo expectation
 
 Ratings = Mapping[str, float | None]
 
@@ -92,19 +84,15 @@ def variants(
     models = list(ratings)
     yield Variant("Elo offset", EloSystem(ratings, params.elo_k, params.random_seed), preferences)
     yield Variant("Combined", Combined(features, ratings, params), preferences)
-    yield Variant("Global Elo", GlobalElo(ratings), preferences)
-    yield Variant("Untouched base", BaseReward.of(features), preferences)
+    yield Variant("Global Elo", global_elo(ratings), preferences)
+    yield Variant("Untouched base", base_reward(features), preferences)
     yield Variant("Bradley–Terry, own preferences", BradleyTerry(models), preferences)
-    yield Variant("Bradley–Terry with the Arena prior", BradleyTerryArenaPrior(ratings), preferences)
-    yield Variant("Longest response", LongestResponse.of(data.responses), preferences)
-    yield Variant("Random", RandomRanking(models, params.random_seed), preferences)
+    yield Variant("Longest response", longest_response(data.responses), preferences)
+    yield Variant("Random", random_ranking(models, params.random_seed), preferences)
 
     for weight in LAMBDAS:
         if weight != params.lambda_reg:
             yield reward(f"λ = {weight:g}", lambda_reg=weight)
-    weight = params.lambda_reg or EXPERIMENT_CONFIG.lambda_reg  # without a weight there is no regularizer to change
-    for regularizer, title in REGULARIZERS.items():
-        yield reward(f"{title}, λ = {weight:g}", lambda_reg=weight, regularizer=regularizer)
     yield reward("linear head", hidden_width=0)
     if features.has_score:
         yield reward("no base score", base_score=False)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -19,7 +18,7 @@ import config
 from base.features import Features
 from core.ranking import Ranker
 from core.records import Preference, Rating, Response
-from elo_system import LOGIT, expectation, starting_ratings
+from elo_system import LOGIT, starting_ratings
 
 Array = NDArray[np.float64]
 
@@ -30,8 +29,11 @@ TOLERANCE = 1e-10
 LONGEST_STEP = 1.0  # in logits: an undamped step overshoots where one model nearly always wins
 
 
-class _Untrained(Ranker):
-    """Nothing to learn: ``fit`` changes nothing."""
+class Fixed(Ranker):
+    """Scores that no preference changes: ``fit`` learns nothing."""
+
+    def __init__(self, name: str, scores: Callable[[str], Mapping[str, float]]) -> None:
+        self.name, self._scores_of = name, scores
 
     def fit(
         self,
@@ -42,67 +44,43 @@ class _Untrained(Ranker):
     ) -> Self:
         return self
 
-
-class GlobalElo(_Untrained):
-    """The global ratings as they are, for every prompt; unrated contestants at the mean of the others."""
-
-    name = "global_elo"
-
-    def __init__(self, ratings: Mapping[str, float | None]) -> None:
-        self._ratings = starting_ratings(ratings)
-
-    def scores(self, prompt_id: str) -> dict[str, float]:  # noqa: ARG002
-        return dict(self._ratings)
-
-
-class _Table(_Untrained):
-    """Scores that are known beforehand for each (prompt id, model)."""
-
-    def __init__(self, values: Mapping[tuple[str, str], float]) -> None:
-        self._values: dict[str, dict[str, float]] = {}
-        for (prompt_id, model), value in values.items():
-            self._values.setdefault(prompt_id, {})[model] = float(value)
-
     def scores(self, prompt_id: str) -> dict[str, float]:
         """Raises KeyError for a prompt that has no values."""
-        return dict(self._values[prompt_id])
+        return dict(self._scores_of(prompt_id))
 
 
-class BaseReward(_Table):
-    """The untouched reward base: its own scalar for each (prompt id, model)."""
-
-    name = "base_reward"
-
-    @classmethod
-    def of(cls, features: Features) -> Self:
-        """Of all responses that have features."""
-        return cls({key: float(features.base_score[row]) for key, row in features.index.items()})
+def global_elo(ratings: Mapping[str, float | None]) -> Fixed:
+    """The global ratings, for every prompt; unrated contestants at the mean of the others."""
+    start = starting_ratings(ratings)
+    return Fixed("global_elo", lambda _: start)
 
 
-class LongestResponse(_Table):
-    """The longer, the better: the length of each (prompt id, model)'s response."""
-
-    name = "longest_response"
-
-    @classmethod
-    def of(cls, responses: Iterable[Response]) -> Self:
-        """Lengths in characters."""
-        return cls({(r.prompt_id, r.model): float(len(r.text)) for r in responses})
+def base_reward(features: Features) -> Fixed:
+    """The untouched reward base: its own scalar for each response that has features."""
+    return Fixed("base_reward", _by_prompt({key: features.base_score[row] for key, row in features.index.items()}))
 
 
-class RandomRanking(_Untrained):
+def longest_response(responses: Iterable[Response]) -> Fixed:
+    """The longer, in characters, the better."""
+    return Fixed("longest_response", _by_prompt({(r.prompt_id, r.model): len(r.text) for r in responses}))
+
+
+def _by_prompt(values: Mapping[tuple[str, str], float]) -> Callable[[str], Mapping[str, float]]:
+    table: dict[str, dict[str, float]] = {}
+    for (prompt_id, model), value in values.items():
+        table.setdefault(prompt_id, {})[model] = float(value)
+    return table.__getitem__
+
+
+def random_ranking(models: Sequence[str], seed: int = 0) -> Fixed:
     """Scores drawn anew for each prompt, the same for the same prompt id and seed in every process."""
 
-    name = "random"
-
-    def __init__(self, models: Sequence[str], seed: int = 0) -> None:
-        self._models = tuple(models)
-        self._seed = seed
-
-    def scores(self, prompt_id: str) -> dict[str, float]:
+    def drawn(prompt_id: str) -> dict[str, float]:
         digest = hashlib.sha256(prompt_id.encode()).digest()  # hash() differs from process to process
-        draws = np.random.default_rng([self._seed, int.from_bytes(digest[:8], "big")]).random(len(self._models))
-        return dict(zip(self._models, draws.tolist(), strict=True))
+        rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
+        return dict(zip(models, rng.random(len(models)).tolist(), strict=True))
+
+    return Fixed("random", drawn)
 
 
 class BradleyTerry(Ranker):
@@ -116,7 +94,6 @@ class BradleyTerry(Ranker):
     def __init__(self, models: Sequence[str]) -> None:
         self._models = tuple(models)
         self._scores = dict.fromkeys(self._models, 0.0)
-        self._imagined: Array | None = None  # games that were never played; None: ties with an average model
 
     def fit(
         self,
@@ -127,29 +104,11 @@ class BradleyTerry(Ranker):
     ) -> Self:
         """Raises ValueError for a preference with an unknown contestant."""
         wins = wins_of([p for p in preferences if held_out not in (p.model_a, p.model_b)], self._models)
-        found = bradley_terry(wins) if self._imagined is None else bradley_terry(wins + self._imagined, FAINT)
-        self._scores = dict(zip(self._models, (found / LOGIT).tolist(), strict=True))
+        self._scores = dict(zip(self._models, (bradley_terry(wins) / LOGIT).tolist(), strict=True))
         return self
 
     def scores(self, prompt_id: str) -> dict[str, float]:  # noqa: ARG002
         return dict(self._scores)
-
-
-class BradleyTerryArenaPrior(BradleyTerry):
-    """Bradley–Terry of the user's preferences and of imagined games that turned out as the Arena expects.
-
-    Every pair plays one of them: together they weigh as much as one prompt with all its pairs judged.
-    """
-
-    name = "bradley_terry_arena_prior"
-
-    def __init__(self, ratings: Mapping[str, float | None]) -> None:
-        super().__init__(tuple(ratings))
-        start = starting_ratings(ratings)
-        pairs = itertools.combinations(start, 2)
-        games = [Preference("", a, b, expectation(start[a], start[b])) for a, b in pairs]
-        self._imagined = wins_of(games, self._models)
-        self.fit([])
 
 
 def wins_of(preferences: Sequence[Preference], models: Sequence[str]) -> Array:

@@ -21,7 +21,7 @@ from elo_system import EloSystem
 from evaluation import Metrics
 from evidence import curves, hypotheses
 from evidence.ablation import ablation_table
-from evidence.baselines import BaseReward, BradleyTerry, GlobalElo, LongestResponse, RandomRanking
+from evidence.baselines import BradleyTerry, base_reward, global_elo, longest_response, random_ranking
 from evidence.intervals import prompts_needed
 from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
 from reward_model import RewardModel
@@ -124,11 +124,11 @@ def make_systems(
         RewardModel(features, elo, params, device),
         Combined(features, elo, params),
         (
-            GlobalElo(elo),
-            BaseReward.of(features),
+            global_elo(elo),
+            base_reward(features),
             BradleyTerry(list(elo)),
-            LongestResponse.of(data.responses),
-            RandomRanking(list(elo), params.random_seed),
+            longest_response(data.responses),
+            random_ranking(list(elo), params.random_seed),
         ),
     )
 

@@ -1,7 +1,7 @@
 """The answer: the models in order, how sure each place is, and which can't be told apart.
 
     found = standings(preferences, models, seed)                  # a persona's, or people's votes
-    found.rows[0].model, found.rows[0].low, found.more_prompts
+    found.rows[0]["model"], found.rows[0]["places"], found.more_prompts
 
 It says what the preferences of all prompts show and predicts nothing. The order is Bradley–Terry's; a model's win rate
 is the mean over the others of σ(θ_m − θ_j), which on a whole round robin is the share of its comparisons that it won.
@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from core.records import Preference, Rating, Response
 from data_generation import Data
 from evidence.baselines import bradley_terry
 from evidence.intervals import ALPHA, Array, Interval, holm, mean_interval, prompts_needed
-from evidence.likes import Liking, likings
+from evidence.likes import likings
 
 Ints = NDArray[np.intp]
 
@@ -39,34 +39,15 @@ SAME = 6  # decimals to which two figures of the same outcomes agree in any orde
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """One model's place and how sure it is."""
-
-    model: str
-    place: int
-    """1 + how many have a higher win rate."""
-    low: int
-    """1 + how many are surely better."""
-    high: int
-    """The number of models less how many are surely worse."""
-    win_rate: float
-    """Share of comparisons with the others that it wins, a tie being half a win."""
-    ci95: Interval
-    p_best: float
-    """Share of draws in which it leads, ties shared. No chance: for two equal models it is about uniform."""
-    best_on: int
-    """Prompts on which no model has a higher mean outcome."""
-    judged_on: int
-    """Prompts on which it was judged."""
-    comparisons: int
-    """How often it was judged against another."""
-
-
-@dataclass(frozen=True, slots=True)
 class Standings:
     """All models, best first, and what it would take to know more."""
 
-    rows: tuple[Standing, ...]
+    rows: Sequence[Mapping[str, Any]]
+    """{model, place, places{lo, hi}, win_rate{mean, ci95}, p_best, best_on, judged_on, comparisons}.
+
+    ``place``: 1 + how many have a higher win rate; ``lo``: 1 + how many are surely better; ``hi``: the number of models
+    less how many are surely worse. ``p_best``: share of draws in which it leads, ties shared; no chance, for of two
+    equal models it is about uniform. ``best_on`` of the prompts ``judged_on`` no model has a higher mean outcome."""
     more_prompts: int | None
     """How many more would separate the first two; None where they are told apart or where nobody can say."""
     more_people: int | None = None
@@ -192,7 +173,7 @@ def _rows(
     better: NDArray[np.bool_],
     intervals: Sequence[Interval],
     drawn: Array,
-) -> tuple[Standing, ...]:
+) -> list[dict[str, Any]]:
     """A row for each model, best first, equal ones by name."""
     values, ahead = rates.round(SAME), drawn.round(SAME)
     leads = ahead == ahead.max(axis=1, keepdims=True)
@@ -201,22 +182,20 @@ def _rows(
     games = (wins + wins.swapaxes(1, 2)).sum(axis=2)
     outcomes = np.divide(wins.sum(axis=2), games, out=np.full(games.shape, -1.0), where=games > 0.0).round(SAME)
     best_on = ((outcomes == outcomes.max(axis=1, keepdims=True)) & (games > 0.0)).sum(axis=0)
-    rows = [
-        Standing(
-            model=model,
-            place=1 + int((values > values[i]).sum()),
-            low=1 + int(better[:, i].sum()),
-            high=len(models) - int(better[i].sum()),
-            win_rate=float(rates[i]),
-            ci95=intervals[i],
-            p_best=float(leading[i]),
-            best_on=int(best_on[i]),
-            judged_on=int((games[:, i] > 0.0).sum()),
-            comparisons=round(float(games[:, i].sum())),
-        )
+    rows: list[dict[str, Any]] = [
+        {
+            "model": model,
+            "place": 1 + int((values > values[i]).sum()),
+            "places": {"lo": 1 + int(better[:, i].sum()), "hi": len(models) - int(better[i].sum())},
+            "win_rate": {"mean": float(rates[i]), "ci95": list(intervals[i])},
+            "p_best": float(leading[i]),
+            "best_on": int(best_on[i]),
+            "judged_on": int((games[:, i] > 0.0).sum()),
+            "comparisons": round(float(games[:, i].sum())),
+        }
         for i, model in enumerate(models)
     ]
-    return tuple(sorted(rows, key=lambda row: (row.place, row.model)))
+    return sorted(rows, key=lambda row: (row["place"], row["model"]))
 
 
 def _more(votes: _Columns, rates: Array, errors: Array, better: NDArray[np.bool_]) -> tuple[int | None, int | None]:
@@ -267,7 +246,7 @@ def answer(
     found: Standings,
     elo: Mapping[str, float | None],
     responses: Sequence[Response] = (),
-    likes: Sequence[Liking] = (),
+    likes: Sequence[Mapping[str, Any]] = (),
     parameters: Mapping[str, str] = MappingProxyType({}),
     own_best: Mapping[str, int] = MappingProxyType({}),
 ) -> Answer:
@@ -277,43 +256,36 @@ def answer(
     speed, moved = tokens_per_second(responses), _moved_places(found.rows, elo)
     rows = [
         {
-            "model": row.model,
-            "place": row.place,
-            "places": {"lo": row.low, "hi": row.high},
-            "win_rate": {"mean": row.win_rate, "ci95": list(row.ci95)},
-            "p_best": row.p_best,
-            "best_on": row.best_on,
-            "judged_on": row.judged_on,
-            "comparisons": row.comparisons,
-            "own_best_of": own_best.get(row.model),
-            "global_place": places[row.model],
-            "moved": moved.get(row.model),
-            "elo": elo[row.model],
-            "tokens_per_s": speed.get(row.model),
-            "parameters": parameters.get(row.model),
+            **row,
+            "own_best_of": own_best.get(row["model"]),
+            "global_place": places[row["model"]],
+            "moved": moved.get(row["model"]),
+            "elo": elo[row["model"]],
+            "tokens_per_s": speed.get(row["model"]),
+            "parameters": parameters.get(row["model"]),
         }
         for row in found.rows
     ]
-    first = [row for row in found.rows if row.low == 1]
+    first = [row for row in found.rows if row["places"]["lo"] == 1]
     known = len(first) < len(found.rows)
     return Answer(
-        best=first[0].model if known else None,
-        tied_with=tuple(row.model for row in first[1:]) if known else (),
-        unlikely=tuple(row.model for row in first if row.p_best < UNLIKELY) if known else (),
+        best=first[0]["model"] if known else None,
+        tied_with=tuple(row["model"] for row in first[1:]) if known else (),
+        unlikely=tuple(row["model"] for row in first if row["p_best"] < UNLIKELY) if known else (),
         more_prompts=found.more_prompts,
         more_people=found.more_people,
         leaderboard=rows,
-        likes=[liking.as_dict() for liking in likes],
+        likes=likes,
     )
 
 
-def _moved_places(rows: Sequence[Standing], elo: Mapping[str, float | None]) -> dict[str, int]:
+def _moved_places(rows: Sequence[Mapping[str, Any]], elo: Mapping[str, float | None]) -> dict[str, int]:
     """{model: places by which it stands higher (+) here than by its global rating}, both counted among the rated models
     alone; empty where the ratings order nothing."""
-    given = {row.model: rating for row in rows if (rating := elo[row.model]) is not None}
+    given = {row["model"]: rating for row in rows if (rating := elo[row["model"]]) is not None}
     if len(set(given.values())) < 2:
         return {}
-    here = {row.model: row.place for row in rows if row.model in given}
+    here = {row["model"]: row["place"] for row in rows if row["model"] in given}
     return {
         model: sum(other > rating for other in given.values()) - sum(p < here[model] for p in here.values())
         for model, rating in given.items()

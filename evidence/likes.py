@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.records import Preference, Response
-from evidence.intervals import ALPHA, Interval, holm
+from evidence.intervals import ALPHA, holm
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -41,27 +41,6 @@ class Trait:
     """Words for a difference of 1."""
     less_unit: str
     """Words for a difference of −1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Liking:
-    """One trait that is surely liked or disliked."""
-
-    trait: str
-    likes: str
-    weight: float
-    """Log-odds for a difference of ``unit``, positive in the direction that is liked."""
-    ci95: Interval
-    unit: str
-    p_value: float
-    """Corrected for the number of traits."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON; ``wins``: how often such a text is preferred to one that is otherwise alike."""
-        from scipy.special import expit
-
-        low, wins, high = expit([self.ci95[0], self.weight, self.ci95[1]]).tolist()
-        return asdict(self) | {"ci95": list(self.ci95), "wins": {"mean": wins, "ci95": [low, high]}}
 
 
 def _lines(text: str, pattern: str) -> float:
@@ -95,8 +74,12 @@ TRAITS = (
 )  # fmt: skip
 
 
-def likings(preferences: Sequence[Preference], responses: Iterable[Response]) -> list[Liking]:
-    """The traits that are surely liked, surest first; empty where nothing is sure."""
+def likings(preferences: Sequence[Preference], responses: Iterable[Response]) -> list[dict[str, Any]]:
+    """The traits that are surely liked, surest first: {trait, likes, weight, ci95, unit, p_value, wins}, ready for JSON.
+
+    ``weight``: log-odds for a difference of ``unit``, positive in the direction that is liked; ``p_value`` corrected
+    for the number of traits; ``wins``: how often such a text is preferred to one that is otherwise alike.
+    """
     values = {(r.prompt_id, r.model): np.array([trait.measure(r.text) for trait in TRAITS]) for r in responses}
     kept = [p for p in preferences if {(p.prompt_id, p.model_a), (p.prompt_id, p.model_b)} <= values.keys()]
     if not kept:
@@ -109,11 +92,11 @@ def likings(preferences: Sequence[Preference], responses: Iterable[Response]) ->
     return sure(x, outcome, [numbers for numbers in witnesses if numbers.max() > 0])
 
 
-def sure(x: Array, outcome: Array, witnesses: Sequence[Ints]) -> list[Liking]:
+def sure(x: Array, outcome: Array, witnesses: Sequence[Ints]) -> list[dict[str, Any]]:
     """The sure ones among ``TRAITS`` from the differences x [n, traits] and the outcomes [n].
 
     ``witnesses``: [n] whose testimony each preference is, as a number; once for each kind."""
-    from scipy.special import stdtr, stdtrit
+    from scipy.special import expit, stdtr, stdtrit
 
     seen = _seen_enough(x, witnesses)
     if not seen:
@@ -130,8 +113,10 @@ def sure(x: Array, outcome: Array, witnesses: Sequence[Ints]) -> list[Liking]:
         if corrected[i] < ALPHA:
             trait, liked = TRAITS[seen[i]], bool(weights[i] > 0.0)
             likes, unit = (trait.more, trait.unit) if liked else (trait.less, trait.less_unit)
-            size, around = float(abs(weights[i])), float(half[i])
-            found.append(Liking(trait.name, likes, size, (size - around, size + around), unit, float(corrected[i])))
+            size, ci95 = float(abs(weights[i])), [float(abs(weights[i]) + side * half[i]) for side in (-1.0, 1.0)]
+            about = {"trait": trait.name, "likes": likes, "weight": size, "ci95": ci95, "unit": unit}
+            wins = {"mean": float(expit(size)), "ci95": expit(ci95).tolist()}
+            found.append(about | {"p_value": float(corrected[i]), "wins": wins})
     return found
 
 

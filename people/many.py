@@ -35,7 +35,7 @@ from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS, prompt_metrics
-from evidence.baselines import BaseReward, GlobalElo, LongestResponse, RandomRanking, bradley_terry, wins_of
+from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
 from evidence.hypotheses import CONTENDERS, Scores, compared, not_tested
 from evidence.intervals import Groups, difference_json
 from people.ceiling import ceiling, ordered
@@ -138,8 +138,11 @@ def fitted(crowd: Crowd, tested: frozenset[str]) -> Iterator[tuple[str, Sequence
     yield "shared_combined", others
     yield "combined", everyone.fit_many(sets, others if several else None)
     models, seed = crowd.votes.models, crowd.params.random_seed
-    longest = LongestResponse.of(crowd.votes.responses)
-    for ranker in (BaseReward.of(crowd.features), longest, RandomRanking(models, seed)):
+    for ranker in (
+        base_reward(crowd.features),
+        longest_response(crowd.votes.responses),
+        random_ranking(models, seed),
+    ):
         yield ranker.name, [ranker] * len(own)
 
 
@@ -151,10 +154,10 @@ def _ratings(crowd: Crowd, own: Sequence[Sequence[Preference]]) -> Iterator[tupl
     starts = [dict(zip(models, row, strict=True)) for row in (UNRATED_START + bradley_terry(others) / LOGIT).tolist()]
     if len(own) == 1:
         starts = [starting_ratings(crowd.given)]
-    yield "global_elo", [GlobalElo(start) for start in starts]
+    yield "global_elo", [global_elo(start) for start in starts]
     k = crowd.params.elo_k
     yield "elo_offset", [EloSystem(start, k).fit(votes) for start, votes in zip(starts, own, strict=True)]
-    yield "bradley_terry", [GlobalElo(dict(zip(models, row, strict=True))) for row in bradley_terry(wins).tolist()]
+    yield "bradley_terry", [global_elo(dict(zip(models, row, strict=True))) for row in bradley_terry(wins).tolist()]
 
 
 def _shared_heads(

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.records import Preference
+from base.features import Features
+from core.records import Preference, Response
 from elo_system import expectation
 from evidence.baselines import (
-    BaseReward,
     BradleyTerry,
-    BradleyTerryArenaPrior,
-    GlobalElo,
-    LongestResponse,
-    RandomRanking,
+    base_reward,
     bradley_terry,
     estimated_ratings,
+    global_elo,
+    longest_response,
+    random_ranking,
     wins_of,
 )
 
@@ -114,26 +114,23 @@ def test_bradley_terry_keeps_a_held_out_contestant_at_the_mean_and_names_strange
         BradleyTerry(MODELS).fit([Preference("p", "a", "stranger", 1.0)])
 
 
-def test_the_arena_prior_is_the_arena_before_any_preference_and_gives_way() -> None:
-    ranker = BradleyTerryArenaPrior({"a": 1200.0, "b": 1100.0, "c": None})
-    assert ranker.scores("p") == pytest.approx({"a": 50.0, "b": -50.0, "c": 0.0}, abs=1e-3)
-    assert ranker.fit([Preference("p", "b", "a", 1.0)] * 50).ranking("p")[0] == "b"
-    assert ranker.fit([]).ranking("p") == ("a", "c", "b")
-
-
-def test_tables_and_ratings_are_what_they_were_given() -> None:
-    values = {("p", "a"): 3.0, ("p", "b"): 4.0, ("q", "a"): 5.0, ("q", "b"): 1.0}
-    for ranker in (BaseReward(values), LongestResponse(values)):
+def test_fixed_scores_are_what_they_were_given_whatever_is_preferred() -> None:
+    keys = [("p", "a"), ("p", "b"), ("q", "a"), ("q", "b")]
+    values = np.array([3.0, 4.0, 5.0, 1.0], np.float32)
+    states = np.zeros((4, 1), np.float32)
+    features = Features({key: i for i, key in enumerate(keys)}, states, states, values, True, "tiny")
+    responses = [Response(*key, "x" * int(value)) for key, value in zip(keys, values, strict=True)]
+    for ranker in (base_reward(features), longest_response(responses)):
         assert ranker.fit([Preference("p", "a", "b", 1.0)]).ranking("p") == ("b", "a")
         assert ranker.ranking("q") == ("a", "b")
-    assert GlobalElo({"a": 1000.0, "b": None, "c": 1200.0}).scores("p") == {"a": 1000.0, "b": 1100.0, "c": 1200.0}
+    assert global_elo({"a": 1000.0, "b": None, "c": 1200.0}).scores("p") == {"a": 1000.0, "b": 1100.0, "c": 1200.0}
 
 
 def test_random_is_the_same_for_a_prompt_and_fair_over_prompts() -> None:
-    ranker = RandomRanking(MODELS, seed=1)
-    assert ranker.scores("p1") == RandomRanking(MODELS, seed=1).scores("p1")
+    ranker = random_ranking(MODELS, seed=1)
+    assert ranker.scores("p1") == random_ranking(MODELS, seed=1).scores("p1")
     assert ranker.scores("p1") != ranker.scores("p2")
-    assert ranker.scores("p1") != RandomRanking(MODELS, seed=2).scores("p1")
+    assert ranker.scores("p1") != random_ranking(MODELS, seed=2).scores("p1")
     assert ranker.scores("p1")["a"] == pytest.approx(0.903274, abs=1e-6)  # in every process
     firsts = [ranker.ranking(f"p{i}")[0] for i in range(400)]
     assert all(60 < firsts.count(model) < 140 for model in MODELS)

@@ -26,7 +26,7 @@ from evaluation import (
     folds,
     learning_curve,
 )
-from evidence.baselines import BradleyTerry, BradleyTerryArenaPrior, GlobalElo
+from evidence.baselines import BradleyTerry, global_elo
 from evidence.hypotheses import (
     Placement,
     compared,
@@ -285,7 +285,7 @@ def test_who_reads_nothing_and_puts_the_unseen_model_in_the_middle_supports_noth
     preferences, truths = tastes(specific=False)
     parts = folds([truth.prompt_id for truth in truths], 5, 0)
     upside_down = {model: -score for model, score in truths[0].scores.items()}
-    rankers = GlobalElo(upside_down), BradleyTerry(MODELS), BradleyTerry(MODELS)
+    rankers = global_elo(upside_down), BradleyTerry(MODELS), BradleyTerry(MODELS)
     found = unseen(*(held_out_placements(r, preferences, truths, parts, MODELS) for r in rankers))
     assert found["against_elo"]["verdict"] == "supported", "the Arena's order is worse than none"
     assert found["verdict"] == found["against_others_mean"]["verdict"] == "inconclusive"
@@ -393,7 +393,7 @@ def test_degenerate_tables_end_in_json_without_nan_and_never_in_a_false_winner(
     preferences, parts, models, b = experiment
     ratings = dict.fromkeys(models, 1000.0)
     truths, a = round_robin(preferences), EloSystem(ratings)
-    rankers = [a, b, Third(ratings), GlobalElo(ratings), BradleyTerry(models), BradleyTerryArenaPrior(ratings)]
+    rankers = [a, b, Third(ratings), global_elo(ratings), BradleyTerry(models)]
     crossed = cross_validate(rankers, preferences, truths, parts)
     tau = scores_of(crossed, parts)["kendall_tau"].gain("reward_model", "elo_offset")
     needed = prompts_needed(tau.difference, tau.sd, inflation=2.25) if tau else None

@@ -43,9 +43,9 @@ def test_a_win_rate_is_the_share_won_where_every_pair_was_judged(prompts: int) -
         share[p.model_a] += p.outcome / (2 * prompts)
         share[p.model_b] += (1.0 - p.outcome) / (2 * prompts)
     for row in standings(found).rows:
-        assert row.win_rate == pytest.approx(share[row.model], abs=2e-3)
-        assert row.ci95[0] < row.win_rate < row.ci95[1]
-        assert (row.judged_on, row.comparisons) == (prompts, 2 * prompts)
+        assert row["win_rate"]["mean"] == pytest.approx(share[row["model"]], abs=2e-3)
+        assert row["win_rate"]["ci95"][0] < row["win_rate"]["mean"] < row["win_rate"]["ci95"][1]
+        assert (row["judged_on"], row["comparisons"]) == (prompts, 2 * prompts)
 
 
 def test_places_are_decided_as_by_paired_t_tests_where_every_pair_was_judged() -> None:
@@ -54,7 +54,7 @@ def test_places_are_decided_as_by_paired_t_tests_where_every_pair_was_judged() -
         found = preferences(12, {"a": 0.5, "b": 0.0}, seed)
         p = float(ttest_1samp([x.outcome for x in found], 0.5).pvalue)
         if not 0.03 < p < 0.07:  # nearer than 2,000 draws can tell
-            assert (standings(found, ("a", "b")).rows[1].low == 2) == (p < 0.05)
+            assert (standings(found, ("a", "b")).rows[1]["places"]["lo"] == 2) == (p < 0.05)
 
 
 def test_a_model_that_is_far_ahead_is_named_alone_and_equal_ones_are_not() -> None:
@@ -98,9 +98,11 @@ def test_the_names_and_the_order_of_the_preferences_change_nothing() -> None:
     found = preferences(12, {"a": 1.0, "b": 0.0, "c": -1.0})
     swapped = [Preference(p.prompt_id, p.model_b, p.model_a, 1.0 - p.outcome) for p in reversed(found)]
     one, other = standings(found), standings(swapped)
-    assert [(r.model, r.low, r.high) for r in one.rows] == [(r.model, r.low, r.high) for r in other.rows]
-    assert [r.win_rate for r in one.rows] == pytest.approx([r.win_rate for r in other.rows])
-    assert one.rows[0].p_best == pytest.approx(other.rows[0].p_best, abs=0.1), "draws differ"
+    assert [(r["model"], r["places"]["lo"], r["places"]["hi"]) for r in one.rows] == [
+        (r["model"], r["places"]["lo"], r["places"]["hi"]) for r in other.rows
+    ]
+    assert [r["win_rate"]["mean"] for r in one.rows] == pytest.approx([r["win_rate"]["mean"] for r in other.rows])
+    assert one.rows[0]["p_best"] == pytest.approx(other.rows[0]["p_best"], abs=0.1), "draws differ"
 
 
 def test_the_ranges_of_places_hold_in_planted_worlds() -> None:
@@ -109,7 +111,10 @@ def test_the_ranges_of_places_hold_in_planted_worlds() -> None:
     held = 0
     for seed in range(100):
         found = standings(preferences(15, strength, seed), tuple(strength))
-        held += all(row.low <= places[row.model][1] and row.high >= places[row.model][0] for row in found.rows)
+        held += all(
+            row["places"]["lo"] <= places[row["model"]][1] and row["places"]["hi"] >= places[row["model"]][0]
+            for row in found.rows
+        )
     assert held >= 93
 
 
@@ -135,9 +140,9 @@ def votes_of(people: int, prompts: int, strength: tuple[float, ...], seed: int =
 def test_votes_find_who_is_ahead_and_count_whose_own_best_it_is() -> None:
     votes = votes_of(20, 30, (4.0, 0.0, 0.0))
     rows = standings(votes).rows
-    assert rows[0].model == "a" and (rows[0].low, rows[0].high) == (1, 1)
-    assert rows[0].ci95[0] < rows[0].win_rate < rows[0].ci95[1]
-    assert sum(row.comparisons for row in rows) == 2 * 20 * 30
+    assert rows[0]["model"] == "a" and (rows[0]["places"]["lo"], rows[0]["places"]["hi"]) == (1, 1)
+    assert rows[0]["win_rate"]["ci95"][0] < rows[0]["win_rate"]["mean"] < rows[0]["win_rate"]["ci95"][1]
+    assert sum(row["comparisons"] for row in rows) == 2 * 20 * 30
     own = lb.own_best(votes, MODELS)
     assert own["a"] >= 18 and sum(own.values()) <= 20
     assert lb.own_best(votes[:30], MODELS) == {}, "one person's own best is the answer itself"
@@ -145,27 +150,28 @@ def test_votes_find_who_is_ahead_and_count_whose_own_best_it_is() -> None:
 
 def test_twenty_votes_of_one_person_on_equal_models_name_nobody() -> None:
     found = standings(votes_of(1, 20, (0.0,) * 6), tuple("abcdef"))
-    assert {row.low for row in found.rows} == {1} and {row.high for row in found.rows} == {6}
+    assert {row["places"]["lo"] for row in found.rows} == {1} and {row["places"]["hi"] for row in found.rows} == {6}
     assert found.more_prompts is None or found.more_prompts > 0
-    assert all(row.best_on <= row.judged_on <= row.comparisons for row in found.rows)
-    assert max(row.judged_on for row in found.rows) < 20, "no model was judged on every prompt"
+    assert all(row["best_on"] <= row["judged_on"] <= row["comparisons"] for row in found.rows)
+    assert max(row["judged_on"] for row in found.rows) < 20, "no model was judged on every prompt"
 
 
 def test_votes_that_are_all_ties_or_all_alike_are_no_more_certain_than_their_number() -> None:
     ties = [replace(vote, outcome=0.5) for vote in votes_of(1, 20, (0.0,) * 3)]
     for row in standings(ties).rows:
-        assert (row.low, row.high) == (1, 3) and row.ci95[0] < 0.45 < 0.55 < row.ci95[1]
+        low, high = row["win_rate"]["ci95"]
+        assert row["places"] == {"lo": 1, "hi": 3} and low < 0.45 < 0.55 < high
     tied = [replace(vote, outcome=0.5) for vote in votes_of(2, 20, (0.0,) * 3)]
     assert lb.own_best(tied, MODELS) == dict.fromkeys(MODELS, 0), "a tie is nobody's own best"
     always = [replace(vote, outcome=float(vote.model_a == "a")) for vote in votes_of(1, 20, (0.0, 0.0))]
     rows = standings(always, ("a", "b")).rows
-    assert [(row.model, row.low, row.high) for row in rows] == [("a", 1, 1), ("b", 2, 2)]
-    assert rows[0].ci95[0] < rows[0].win_rate <= rows[0].ci95[1]
+    assert [(row["model"], row["places"]["lo"], row["places"]["hi"]) for row in rows] == [("a", 1, 1), ("b", 2, 2)]
+    assert rows[0]["win_rate"]["ci95"][0] < rows[0]["win_rate"]["mean"] <= rows[0]["win_rate"]["ci95"][1]
 
 
 def test_how_many_more_people_and_prompts_it_would_take_is_said_where_several_vote() -> None:
     found = standings(votes_of(12, 10, (0.2, 0.0), seed=1), ("a", "b"))
-    assert {row.low for row in found.rows} == {1}
+    assert {row["places"]["lo"] for row in found.rows} == {1}
     assert found.more_prompts and found.more_people and found.more_people > found.more_prompts > 0
 
 
@@ -194,11 +200,11 @@ def test_a_planted_taste_is_named_in_words_and_nothing_else_is() -> None:
             Preference(prompt, a, b, 1.0 / (1.0 + math.exp(quality[b] - quality[a])))
             for a, b in combinations("abcd", 2)
         ]
-    liked = {liking.trait: liking for liking in likings(votes, found)}
-    assert {name: liking.likes for name, liking in liked.items()} == {"length": "shorter answers", "code": "code"}
-    low, high = liked["length"].ci95
-    assert low < 1.0 < high and liked["length"].unit == "half the length"
-    wins = liked["length"].as_dict()["wins"]
+    liked = {liking["trait"]: liking for liking in likings(votes, found)}
+    assert {name: liking["likes"] for name, liking in liked.items()} == {"length": "shorter answers", "code": "code"}
+    low, high = liked["length"]["ci95"]
+    assert low < 1.0 < high and liked["length"]["unit"] == "half the length"
+    wins = liked["length"]["wins"]
     assert 0.6 < wins["ci95"][0] < wins["mean"] < wins["ci95"][1] < 0.9
 
 
