@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -51,8 +50,7 @@ SMALL = 1e-9  # the largest coordinate of the last Newton step, in prior widths
 ONE_STEP = 0.01  # of the preferences can be left out by one Newton step
 INNER_FOLDS = 5  # of the training prompts, held out in turn to learn how sure a fit is
 SLOPE_WIDTH = 2.0  # prior standard deviation of the calibration slope around 1
-SHARED = 2.0  # pairs that share a response are alike: that many count as one for the slope
-RESIDUAL = 1.0  # variance, in logits, of what no coefficient explains of one text's score
+RESIDUAL = 0.5  # variance of what no coefficient explains of one text's score, after the slope; docs/results.md
 
 
 # ── The fit ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -139,10 +137,7 @@ def certainty(pairs: Pairs, v: Array, seed: int) -> Certainty:
     np.add.at(gradients, pairs.prompt, pairs.slopes * errors[:, None])
     inverse = np.linalg.inv(pairs.hessian(v))
     pulled = gradients @ inverse
-    # The slope is that of chances averaged over both texts' residuals, which flatten σ. Given them it is steeper, by
-    # σ(x) ≈ Φ(√(π/8) x) (MacKay, "The evidence framework applied to classification networks", 1992).
-    slope = calibration_slope(margins, pairs) * math.sqrt(1.0 + math.pi * RESIDUAL / 4.0)
-    return Certainty(inverse @ inverse + pulled.T @ pulled, slope)
+    return Certainty(inverse @ inverse + pulled.T @ pulled, calibration_slope(margins, pairs))
 
 
 def calibration_slope(margins: Array, pairs: Pairs) -> float:
@@ -150,8 +145,8 @@ def calibration_slope(margins: Array, pairs: Pairs) -> float:
     kappa = 1.0
     for _ in range(30):  # Newton's method in one dimension
         chance = expit(kappa * margins)
-        gradient = margins @ (pairs.count * chance - pairs.wins) / SHARED + (kappa - 1.0) / SLOPE_WIDTH**2
-        curvature = margins**2 @ (pairs.count * chance * (1.0 - chance)) / SHARED + 1.0 / SLOPE_WIDTH**2
+        gradient = margins @ (pairs.count * chance - pairs.wins) + (kappa - 1.0) / SLOPE_WIDTH**2
+        curvature = margins**2 @ (pairs.count * chance * (1.0 - chance)) + 1.0 / SLOPE_WIDTH**2
         kappa = min(1.0, max(0.0, kappa - gradient / curvature))
     return float(kappa)
 

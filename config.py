@@ -374,9 +374,6 @@ class ExperimentConfig:
 
 EXPERIMENT_CONFIG = ExperimentConfig()
 
-# --quick: the fewest prompts that can be split into folds, and so few models that a processor answers within minutes.
-QUICK_PROMPTS, QUICK_MODELS = 5, 3
-
 
 # ── Names of files ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -388,7 +385,6 @@ GROUND_TRUTH_FILE = "ground_truth_{name}.json"  # rankings of whole prompts
 FEATURES_FILES = "features_{name}_*.safetensors"  # one a base
 ELO_STATE_FILE = "elo_state_{name}.json"
 REWARD_HEAD_FILE = "reward_head_{name}.safetensors"
-COMBINED_FILE = "combined_{name}.safetensors"
 VOTES_FILE = "votes_{name}.jsonl"
 VOTES_DIR = Path("votes")  # not in the cache: nobody can ask for them again
 RESULTS_FILE = "evaluation_results_{name}.json"

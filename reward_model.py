@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
+from base import device as base_device
 from base.features import Features
 from base.scaler import Scaler, pool
 from config import ExperimentConfig
@@ -163,8 +164,7 @@ def train(
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits, embedding
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = base_device.usable(device)
     rows, *rest = draw(trainings, params)
     distinct = {id(t.texts): t.texts for t in trainings}  # their texts stand below each other, once
     below = {key: i * len(texts.base) for i, (key, texts) in enumerate(distinct.items())}

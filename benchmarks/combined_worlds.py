@@ -39,7 +39,6 @@ from base.features import Features, compute_features
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
-
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from data_generation import make_data
@@ -75,9 +74,9 @@ def recorded(persona: str, cache_dir: Path) -> Recorded:
     params = dataclasses.replace(ExperimentConfig(), num_predict=config.EMBEDDED_NUM_PREDICT)
     job = Job(
         persona, config.PERSONAS[persona], config.EMBEDDED_MODELS, config.EMBEDDED_NAME, EmbeddedModel(), params,
-        cache_dir, read_only=True,
+        cache_dir,
     )  # fmt: skip
-    data = make_data(job, Clock())
+    data = make_data(job, Clock(), ask=False)
     features = compute_features("embedded", data.prompts, data.responses, cache_dir=cache_dir, name=persona)
     texts = {(r.prompt_id, r.model): r.text for r in data.responses}
     return Recorded(features, texts, data.preferences, data.readers)

@@ -30,8 +30,8 @@ from evidence.intervals import Difference
 from people import run as people
 from people import scores as ps
 from people import training
+from people.read import Votes, load_votes
 from people.training import curve_counts, predict
-from people.votes import Votes, load_votes
 
 
 def personal_gains(votes: Votes, features: Features, cache_dir: Path) -> dict[str, Difference | None]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from base.features import Features
 from core.records import Preference, Prompt, Response
-from people.votes import Votes
+from people.read import Votes
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
+import config
 from evaluation import BOUNDS, METRICS
 from evidence.hypotheses import difference_json
 from evidence.intervals import mean_interval, paired_difference, winner
+from stages.tasks import Job
+
+
+def together(documents: Mapping[str, Mapping[str, Any]], job: Job) -> dict[str, Any]:
+    """The results document of ``--persona all``: every persona's own, and the methods over all their prompts. ``job``:
+    any of the personas'."""
+    return {
+        "schema_version": config.SCHEMA_VERSION,
+        "backend": job.llm.backend,
+        "label": job.label,
+        "judge": job.judge,
+        "seed": job.params.random_seed,
+        "pooled": pooled(documents, job.params.random_seed),
+        "personas": dict(documents),
+    }
 
 
 def pooled(documents: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, Any]:
@@ -34,7 +50,7 @@ def pooled(documents: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, A
         low, high = BOUNDS[metric]
         return paired_difference(values(better, metric), values(worse, metric), seed, groups, high - low, folds)
 
-    pairs = _pairs(systems)
+    pairs = [(b, a) for a, b in combinations(systems, 2)]
     named = difference("reward_model", "elo_offset", "kendall_tau") if rows else None
     return {
         "prompts": len(rows),
@@ -42,8 +58,3 @@ def pooled(documents: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, A
         "comparisons": {f"{b}-{a}": {m: difference_json(difference(b, a, m)) for m in METRICS} for b, a in pairs},
         "winner": winner(named),
     }
-
-
-def _pairs(systems: Sequence[str]) -> list[tuple[str, str]]:
-    """Every two systems, the later one first."""
-    return [(b, a) for a, b in combinations(systems, 2)]

@@ -14,21 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 import evaluation
 from base.features import Features
 from config import ExperimentConfig
-from core.pairwise import sigmoid
 from core.records import Preference, Prompt
 from elo_system import SCALE
-from people.votes import Votes
-
-if TYPE_CHECKING:
-    from scale.cluster import Cluster
+from people.read import Votes
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -145,8 +141,6 @@ class Crowd:
     """Global ratings for a person alone, who has nobody else to start from."""
     device: str = "cpu"
     """Where heads are trained, as ``RewardModel`` takes it."""
-    cluster: Cluster | None = None
-    """Who trains and scores people in blocks; None: this process."""
 
     @property
     def order(self) -> Ints:
@@ -212,8 +206,8 @@ def strengths(wins: Array) -> Array:
 
 def _newton_step(theta: Array, games: Array, won: Array, judged: Mask) -> Array:
     """H⁻¹ g of every user at once: [..., models]; 0 for a model that nobody judged."""
-    expected = sigmoid(theta[..., :, None] - theta[..., None, :])
-    tie = sigmoid(theta)  # what is expected of the imagined tie with an average model
+    expected = expit(theta[..., :, None] - theta[..., None, :])
+    tie = expit(theta)  # what is expected of the imagined tie with an average model
     gradient = np.where(judged, won - (games * expected).sum(axis=-1) + 0.5 - tie, 0.0)
     weight = games * expected * (1.0 - expected)
     hessian = -weight

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from core.findings import Answer, Findings
 from core.records import GroundTruth
 from evaluation import METRICS
+from evidence.document import Measured, training_history
 from evidence.hypotheses import difference_json, improvement_json, not_tested, recommended, verdict, weaker
 from evidence.intervals import is_better, winner
 from people.ballots import Array, Ballots, Crowd, Ints, Mask
@@ -39,9 +39,7 @@ UNSEEN = "Generalization to unseen models is tested on personas, not on votes."
 NO_VOTES = "Nobody has both own votes to learn from and decided votes to be tested on."
 
 
-def findings(
-    crowd: Crowd, once: Predicted, crossed: Predicted, history: Sequence[EpochLoss], answer: Answer
-) -> Findings:
+def findings(crowd: Crowd, once: Predicted, crossed: Predicted, history: Sequence[EpochLoss]) -> Measured:
     """Everything that is measured: ``once`` on the documented split, ``crossed`` on all prompts cross-validated,
     ``history`` of the head that is kept."""
     ballots = crowd.ballots
@@ -70,38 +68,41 @@ def findings(
         {rival: found[ACCURACY] for rival, found in against.items()},
         {rival: people_mean(right[rival]) for rival in RIVALS},
     )
-    return Findings(
-        main_metric=ACCURACY,
-        counts=_counts(ballots, once.tested, rankings),
-        judge_quality={"longer_response_rate": _longer_rate(ballots, crowd.lengths)},
-        final={name: {m: people_mean(own[m]) for m in METRICS} for name, own in split.items()},
-        cross_validated={name: {m: estimate(own[m], m) for m in METRICS} for name, own in values.items()},
-        answer=answer,
-        improvement=improvement_json(gains),
-        winner=winner(gains[ACCURACY]),
-        comparisons={f"combined-{rival}": improvement_json(found) for rival, found in against.items()},
-        recommended=taken,
-        better_than=beaten,
-        stronger_baselines=tuple(
-            name
-            for name in BASELINES
-            if all(is_better(difference(right[name], right[system], folds=fold)) for system in RIVALS)
-        ),
-        prompts_needed=None,
-        learning_curve=[
+    return {
+        "main_metric": ACCURACY,
+        "counts": _counts(ballots, once.tested, rankings),
+        "judge_quality": {"longer_response_rate": _longer_rate(ballots, crowd.lengths)},
+        "final": {name: {m: people_mean(own[m]) for m in METRICS} for name, own in split.items()},
+        "cross_validated": {name: {m: estimate(own[m], m) for m in METRICS} for name, own in values.items()},
+        "improvement": improvement_json(gains),
+        "winner": winner(gains[ACCURACY]),
+        "recommended": taken,
+        "comparisons": {f"combined-{rival}": improvement_json(found) for rival, found in against.items()},
+        "verdict": {
+            "sentence": "",
+            "better_than": list(beaten),
+            "prompts_needed": None,
+            "stronger_baselines": [
+                name
+                for name in BASELINES
+                if all(is_better(difference(right[name], right[system], folds=fold)) for system in RIVALS)
+            ],
+            "warnings": [],
+        },
+        "learning_curve": [
             {"preferences": n} | {name: {ACCURACY: people_mean(curve[i])} for name, curve in split_curves.items()}
             for i, n in enumerate(once.counts)
         ],
-        curves={"points": list(crossed.counts), "trained_once": not crowd.params.incremental}
+        "curves": {"points": list(crossed.counts), "trained_once": not crowd.params.incremental}
         | {name: {ACCURACY: _band(curve)} for name, curve in curves.items()},
-        hypotheses={**tested["reward_model"], "combined": tested["combined"]},
-        per_prompt=_per_prompt(crowd, values),
-        training_history={
-            "preference_loss": [epoch.preference for epoch in history],
-            "regularization_loss": [epoch.regularization for epoch in history],
-        },
-        people=_people(ballots, values, fold) | {"ceiling": ceiling(ballots)} | {"strengths": crossed.strengths},
-    )
+        "hypotheses": {**tested["reward_model"], "combined": tested["combined"]},
+        "per_prompt": _per_prompt(crowd, values),
+        "examples": [],
+        "people": _people(ballots, values, fold) | {"ceiling": ceiling(ballots)} | {"strengths": crossed.strengths},
+        "training_history": training_history(history),
+        "ablation": [],
+        "timings_s": {},
+    }
 
 
 def _counts(ballots: Ballots, tested: Mask, rankings: Mapping[int, GroundTruth]) -> dict[str, int]:

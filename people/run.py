@@ -12,7 +12,6 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,80 +22,59 @@ from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import UsageError
-from core.findings import About, Answer, Findings, Run
 from core.records import Rating
 from elo_system import EloSystem
+from evidence.design import heads_device
+from evidence.document import Document, Measured, make_document
 from people.ballots import Crowd, Ratings, tabulate
 from people.findings import findings
+from people.read import Votes
 from people.standings import who_is_best
 from people.training import curve_counts, learned, predict
-from people.votes import Votes, load_votes
 from report import console, words
 from reward_model import RewardModel
-from stages.material import Answers
+from stages.tasks import Job
 
 RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
 GIVEN = "one person alone has nobody else to start from: ratings are the Arena's, where it lists the model"
 
 
-class Kept(NamedTuple):
-    """What was learned of all votes, for later."""
+def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
+    """The experiment on votes: write its files, then say what they hold. Returns the results document.
 
-    systems: tuple[EloSystem, RewardModel, Combined]
-    ratings: Ratings
-    """System C's global ratings."""
-
-
-def read(source: str, *, skip_bad_rows: bool, cache_dir: Path, answers: Answers | None = None) -> tuple[str, Votes]:
-    """The name of a run on the votes in ``source`` (a file or a hub id), and the votes; ``answers``: the texts of votes
-    that carry none. Raises UsageError and MissingError where they can't be used; nothing is written."""
-    name = run_name(source)
-    return name, load_votes(source, skip_bad_rows=skip_bad_rows, cache_dir=cache_dir, answers=answers)
-
-
-def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh: bool) -> tuple[dict[str, Any], Kept]:
-    """The experiment on votes: write its files, then say what they hold. Returns the results document and the systems.
-
-    ``run.label`` is made here, from the votes. ``refresh`` computes all features anew and asks the hub for ratings.
+    ``refresh`` computes all features anew and asks the hub for ratings.
     """
     from report.files import write_results
-    from report.results import document
 
     clock = Clock()
-    params = fitting(params, len(votes.prompts))
-    rated, about_ratings = arena_ratings(votes, run.cache_dir, refresh=refresh)
+    rated, about_ratings = arena_ratings(votes, job.cache_dir, refresh=refresh)
     left_out = (f"{len(votes.skipped)} wrong rows were left out",) if votes.skipped else ()
-    rows = (f"the votes row by row: {run.command} --check",) if votes.notes or votes.skipped else ()
-    notes = (*run.notes, *votes.notes, *left_out, *rows, *about_ratings)
-    run = dataclasses.replace(run, label=_label(votes, run.base_model), notes=notes)
-    console.print_header(name, run.label, run.notes, "Votes")
+    rows = (f"the votes row by row: {job.command} --check",) if votes.notes or votes.skipped else ()
+    job = dataclasses.replace(job, notes=(*job.notes, *votes.notes, *left_out, *rows, *about_ratings))
+    console.print_header(job.name, job.label, job.notes, "Votes")
     with clock.stage("features"):
         features = compute_features(
-            run.bases, votes.prompts, votes.responses,
-            cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh, also=votes.personas,
-            reader=run.cluster.reader if run.cluster else None,
+            job.base_model, votes.prompts, votes.responses, cache_dir=job.cache_dir, name=job.name,
+            device=job.device, refresh=refresh, also=votes.personas, ray=job.ray,
         )  # fmt: skip
-    run = run.read_by(features.base, features.device, features.notes)
-    run = dataclasses.replace(run, label=_label(votes, run.base_model))
-    device = run.device if run.cluster is None else "cpu"  # a cluster's GPUs read texts
-    crowd = dataclasses.replace(assemble(votes, features, params, rated), device=device, cluster=run.cluster)
-    measured, systems = experiment(crowd, clock, who_is_best(votes, crowd))
-    ratings = systems[0].ratings
-    models = tuple(rated.values()) or tuple(Rating(model, rating, RATED) for model, rating in ratings.items())
-    about = About(name, "votes", "the people themselves", run, params, features.has_score, models)
-    results = document(about, measured)
-    paths = write_results(results, run.results_dir)
-    console.print_counts(results["counts"])
-    console.print_training(results["counts"]["preferences"], params.evaluation_frequency)
-    console.print_points(results)
-    console.print_final(results, told=run.notes)
-    console.print_answer(results)
+    crowd = assemble(votes, features, job.params, rated, heads_device(job, features))
+    measured, (elo, reward, _) = experiment(crowd, clock)
+    models = list(rated.values()) or [Rating(model, rating, RATED) for model, rating in elo.ratings.items()]
+    document = make_document(job, features, models, who_is_best(votes, crowd), measured)
+    paths = write_results(document, job.results_dir)
+    elo.save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
+    reward.save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
+    console.print_counts(document["counts"])
+    console.print_training(document["counts"]["preferences"], job.params.evaluation_frequency)
+    console.print_points(document)
+    console.print_final(document, told=job.notes)
+    console.print_answer(document)
     console.print_files(paths)
-    return results, Kept(systems, crowd.given)
+    return document
 
 
-def experiment(crowd: Crowd, clock: Clock, answer: Answer) -> tuple[Findings, tuple[EloSystem, RewardModel, Combined]]:
-    """What is measured, and the systems as they are kept for later."""
+def experiment(crowd: Crowd, clock: Clock) -> tuple[Measured, tuple[EloSystem, RewardModel, Combined]]:
+    """Everything that is measured, and the systems trained on all votes."""
     ballots, params = crowd.ballots, crowd.params
     _, test = evaluation.split(ballots.prompt_ids, params.train_prompts, params.random_seed)
     tested = ballots.mask(test)
@@ -107,8 +85,9 @@ def experiment(crowd: Crowd, clock: Clock, answer: Answer) -> tuple[Findings, tu
     with clock.stage("cross_validation"):
         crossed = predict(crowd, crowd.folds, counts)
     with clock.stage("evaluation"):
-        measured = findings(crowd, once, crossed, systems[1].history, answer)
-    return dataclasses.replace(measured, timings_s=clock.seconds), systems
+        measured = findings(crowd, once, crossed, systems[1].history)
+    measured["timings_s"] = clock.seconds
+    return measured, systems
 
 
 def run_name(source: str) -> str:
@@ -137,7 +116,7 @@ def fitting(params: ExperimentConfig, prompts: int) -> ExperimentConfig:
         ) from None
 
 
-def _label(votes: Votes, base: str) -> str:
+def label(votes: Votes, base: str) -> str:
     """Who votes and what reads the responses."""
     kind = f"{config.EMBEDDED_NAME}, which is no reward model" if base == "embedded" else base
     return f"human votes of {words.people(len(votes.users))}; responses are read by {kind}"
@@ -157,10 +136,12 @@ def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tu
     return rated, (GIVEN, *table.notes, *proxies)
 
 
-def assemble(votes: Votes, features: Features, params: ExperimentConfig, rated: Mapping[str, Rating]) -> Crowd:
+def assemble(
+    votes: Votes, features: Features, params: ExperimentConfig, rated: Mapping[str, Rating], device: str = "cpu"
+) -> Crowd:
     """All that training is done with. ``rated``: the Arena's ratings of a person alone, else empty."""
     lengths = np.zeros(len(features.index))
     for response in votes.responses:
         lengths[features.index[response.prompt_id, response.model]] = len(response.text)
     given: Ratings = {model: rated[model].elo if model in rated else None for model in votes.models}
-    return Crowd(tabulate(votes, features.index), features, lengths, params, given)
+    return Crowd(tabulate(votes, features.index), features, lengths, params, given, device=device)

@@ -14,13 +14,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from core.findings import Answer
 from elo_system import SCALE
 from evidence.intervals import ALPHA, Interval, mean_interval, paired_p_value, prompts_needed
-from evidence.leaderboard import SAME, Facts, Standings, answer, in_order, leading_shares, surely_better
+from evidence.leaderboard import SAME, Answer, Facts, Standings, answer, in_order, leading_shares, surely_better
 from evidence.traits import likings
 from people.ballots import Array, Ballots, Crowd, strengths
-from people.votes import Votes
+from people.read import Votes
 
 DRAWS = 2_000  # each is a fit: the spread is then known to 2 %
 VOTES_AT_ONCE = 5_000_000  # draws × votes held in memory

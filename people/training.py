@@ -2,35 +2,34 @@
 
 What a person brings: their own votes on the training prompts. What they start from: everyone else's Bradley–Terry
 (System A), a head trained on other people's votes (System B), everyone else's fit (System C). Nobody's vote on a test
-prompt is used by anybody, and nothing that a person starts from has seen a vote of theirs, but for the four τ, the same
-for all, that say how far System C's parts may move.
+prompt is used by anybody, and nothing that a person starts from has seen a vote of theirs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby, pairwise
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 
 import evaluation
 from base.features import Features
-from combined import Combined, Spreads
+from combined import Combined
 from core.ranking import TrainingSet
 from core.records import Preference
 from elo_system import UNRATED_START, EloSystem, starting_ratings
 from evidence.baselines import RandomRanking
 from people.ballots import Array, Crowd, Ints, Mask, Ratings, leave_one_out, strengths
 from people.scores import BASELINES, CONTENDERS, Predicted, Values, difference, hits, people_mean
-from reward_model import RewardModel, fit_together
-from scale.cluster import in_blocks
+from reward_model import RewardModel
 
 CURVE_POINTS = 25
-SAMPLE = 100  # people from whom the τ that all share are estimated
+BLOCK = 2048  # people trained and scored side by side: what they bring is in memory together
 SHARED_VISITS = 100_000  # a shared head meets at most so many votes, each up to max_epochs times
 
 # How strongly own votes may move a shared head, in learning rates. With simulated people 1 finds a quarter of what
@@ -100,6 +99,12 @@ def _train_part(crowd: Crowd, test: Mask, into: Predicted) -> None:
         scores[missing] = np.nan
     for curve in (*into.curves.values(), into.flat):
         curve[:, missing] = np.nan
+
+
+def _in_blocks(function: Callable[..., Sequence[Any]], *columns: Sequence[Any]) -> list[Any]:
+    """``function(*columns)``, a block of rows at a time: it makes one result of each row, whatever the others are."""
+    starts = range(0, len(columns[0]), BLOCK)
+    return [result for start in starts for result in function(*(column[start : start + BLOCK] for column in columns))]
 
 
 # ── System A ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,12 +178,13 @@ def _shared_ratings(crowd: Crowd, votes: Ints) -> Ratings:
 
 def _fit_shared(crowd: Crowd, votes: Sequence[Ints], prompt_ids: Sequence[str]) -> list[RewardModel]:
     """A head for each list of votes, side by side; without votes it is the untouched base."""
-    untrained, models = RewardModel(crowd.features, crowd.given, crowd.params, crowd.device), []
+    models = []
     for given in votes:
         epochs = max(1, min(crowd.params.max_epochs, SHARED_VISITS // max(1, len(given))))
-        params = dataclasses.replace(crowd.params, max_epochs=epochs, inner_folds=0)
-        models.append(untrained.with_params(params, _shared_ratings(crowd, given)))
-    return fit_together(models, [TrainingSet(crowd.chosen(given), tuple(prompt_ids)) for given in votes])
+        params = dataclasses.replace(crowd.params, max_epochs=epochs)
+        model = RewardModel(crowd.features, _shared_ratings(crowd, given), params, crowd.device)
+        models.append(model.fit(crowd.chosen(given), prompt_ids=prompt_ids))
+    return models
 
 
 def _score_personal(
@@ -195,13 +201,14 @@ def _score_personal(
     ``start``: from which of the ``shared`` heads each goes on, ascending. ``strength`` multiplies the learning rate.
     """
     params = dataclasses.replace(crowd.params, learning_rate=strength * crowd.params.learning_rate)
-    heads = [model.with_params(params) for model in shared]
-    scoring = partial(_heads_scores, crowd.features, heads, tuple(prompt_ids))
-    return in_blocks(crowd.cluster, scoring, start, [crowd.chosen(own) for own in votes], texts)
+    model = RewardModel(crowd.features, crowd.given, params, crowd.device)
+    scoring = partial(_heads_scores, crowd.features, model, shared, tuple(prompt_ids))
+    return _in_blocks(scoring, start, [crowd.chosen(own) for own in votes], texts)
 
 
 def _heads_scores(
     features: Features,
+    model: RewardModel,
     shared: Sequence[RewardModel],
     prompt_ids: tuple[str, ...],
     start: Sequence[int],
@@ -213,7 +220,7 @@ def _heads_scores(
     for number, people in groupby(zip(start, votes, texts, strict=True), key=itemgetter(0)):
         _, voted, rows = zip(*people, strict=True)
         sets = [TrainingSet(own, prompt_ids) for own in voted]
-        heads = fit_together([shared[number]] * len(sets), sets, go_on=True)
+        heads = model.fit_many(sets, [shared[number]] * len(sets))
         found += [_rewards(features, head, of) for head, of in zip(heads, rows, strict=True)]
     return found
 
@@ -239,16 +246,12 @@ def _fit_combined(crowd: Crowd, test: Mask, training: Ints, own: Sequence[Ints],
     texts = _texts_of(crowd, cells)
     asked = [user for user in range(len(votes)) if len(cells[user])]
     wanted = [tuple(dict.fromkeys(min(n, len(votes[user])) for n in points)) for user in asked]
-    spreads = None
     if len(votes) == 1:
         everyone.fit((), prompt_ids=train_ids)
     else:
         everyone.fit(crowd.chosen(training), prompt_ids=train_ids)
-        sample = [votes[i] for i in np.linspace(0, len(votes) - 1, min(SAMPLE, len(votes))).astype(int)]
-        sets = [TrainingSet(of, tuple(train_ids)) for of in sample]
-        spreads = everyone.common_spreads(sets, everyone.leaving_out(sample))
-    scoring = partial(_fits_scores, everyone, tuple(train_ids), spreads)
-    scored = in_blocks(crowd.cluster, scoring, [votes[user] for user in asked], wanted, [texts[user] for user in asked])
+    scoring = partial(_fits_scores, crowd.features, everyone, tuple(train_ids), len(votes) > 1)
+    scored = _in_blocks(scoring, [votes[user] for user in asked], wanted, [texts[user] for user in asked])
     for user, counts, (shared, own_scores) in zip(asked, wanted, scored, strict=True):
         into.systems["shared_combined"][cells[user]] = shared
         for point, n in enumerate(points):
@@ -256,21 +259,28 @@ def _fit_combined(crowd: Crowd, test: Mask, training: Ints, own: Sequence[Ints],
 
 
 def _fits_scores(
+    features: Features,
     everyone: Combined,
     prompt_ids: tuple[str, ...],
-    spreads: Spreads | None,
+    several: bool,
     votes: Sequence[tuple[Preference, ...]],
     counts: Sequence[tuple[int, ...]],
     texts: Sequence[Ints],
 ) -> list[tuple[Array, list[Array]]]:
     """A block of people: the scores of their texts by everyone else's fit, and by their own after each of the
-    ``counts`` of their votes. Without ``spreads`` there is nobody else."""
-    starts = everyone.leaving_out(votes) if spreads else [everyone] * len(votes)
+    ``counts`` of their votes. Unless there are ``several`` there is nobody else."""
+    starts = everyone.leaving_out(votes) if several else [everyone] * len(votes)
+    cells = list(features.index)
+
+    def scores(fit: Combined, rows: Ints) -> Array:
+        of_prompt = {prompt_id: fit.scores(prompt_id) for prompt_id, _ in {cells[row] for row in rows.ravel()}}
+        return np.array([of_prompt[cells[row][0]][cells[row][1]] for row in rows.ravel()]).reshape(rows.shape)
+
     found = []
     for own, ns, rows, start in zip(votes, counts, texts, starts, strict=True):
         sets = [TrainingSet(own[:n], prompt_ids) for n in ns]
-        fits = everyone.fit_many(sets, [start] * len(sets) if spreads else None, spreads)
-        found.append((start.text_scores(rows), [fit.text_scores(rows) for fit in fits]))
+        fits = everyone.fit_many(sets, [start] * len(sets) if several else None)
+        found.append((scores(start, rows), [scores(fit, rows) for fit in fits]))
     return found
 
 
