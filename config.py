@@ -270,7 +270,10 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "components": (1, 65_536, "a head that sees nothing learns nothing"),
     "input_scale": (1e-6, 1e6, "it is the standard deviation of what the head sees"),
     "base_reach": (0.0, 1e6, "it scales the learned coefficient of the base's score; 0 keeps that at 1"),
-    "inner_folds": (0, 1000, "it counts parts of the training prompts; below 2 all epochs are trained"),
+    "prior_arena": (0.0, 1e3, "it is a standard deviation; 0 means that the part stays as it is"),
+    "prior_models": (0.0, 1e3, "it is a standard deviation; 0 means that the part stays as it is"),
+    "prior_base": (0.0, 1e3, "it is a standard deviation; 0 means that the part stays as it is"),
+    "prior_texts": (0.0, 1e3, "it is a standard deviation; 0 means that the part stays as it is"),
     "rank_pairs": (1, 1_000_000, "the regularization is about the rated pairs drawn; lambda_reg 0 turns it off"),
     "weight_decay": (0.0, 1e6, "it weighs a penalty"),
     "num_predict": (1, 1_000_000, "an answer needs at least one token"),
@@ -287,7 +290,6 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
 _CHOICES: dict[str, tuple[str, ...]] = {
     "ground_truth": ("round_robin", "listwise", "both"),
     "pooling": ("mean", "last", "both"),
-    "regularizer": ("elo_expectation", "ranknet", "listmle"),
 }
 
 
@@ -312,12 +314,17 @@ class ExperimentConfig:
     hidden_width: int = 8  # docs/head_choice.md
     pooling: str = "both"  # mean | last | both; see docs/head_choice.md
     components: int = 128  # directions of the features that the head sees; docs/head_choice.md
-    input_scale: float = 6.0  # a learning rate of 1e-4 on inputs this wide is one of 6e-4; docs/head_choice.md
+    input_scale: float = 3.0  # a learning rate of 1e-4 on inputs this wide is one of 3e-4; docs/results.md
     base_reach: float = 40.0  # the coefficient is 1 + this · a weight, which 300 preferences move by up to 0.075
-    inner_folds: int = 5  # of the training prompts, to choose for how many of the max_epochs a head trains
     rank_pairs: int = 4  # rated pairs drawn each step: the regularization is weighed lightly, so a few suffice
     weight_decay: float = 0.0
-    regularizer: str = "elo_expectation"  # | ranknet | listmle: hard labels of the Arena order; see reward_model.py
+    # How far System C's parts may move from their prior mean, in logits (0: not at all), as wide as tastes are expected
+    # to be: followed by the data, or halved and doubled, planted worlds gave no better rankings (docs/results.md).
+    prior_arena: float = 0.5  # α, how much the global rating counts
+    prior_models: float = 1.0  # θ, a model's own strength
+    prior_base: float = 0.5  # β, how much the base's score counts
+    prior_texts: float = 1.0  # w, for a text whose inputs are 1 long
+
     base_score: bool = True  # False: the head alone, without the pre-trained reward beneath it
 
     num_predict: int = 512
@@ -367,9 +374,6 @@ class ExperimentConfig:
 
 EXPERIMENT_CONFIG = ExperimentConfig()
 
-# --quick: the fewest prompts that can be split into folds, and so few models that a processor answers within minutes.
-QUICK_PROMPTS, QUICK_MODELS = 5, 3
-
 
 # ── Names of files ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -381,7 +385,6 @@ GROUND_TRUTH_FILE = "ground_truth_{name}.json"  # rankings of whole prompts
 FEATURES_FILES = "features_{name}_*.safetensors"  # one a base
 ELO_STATE_FILE = "elo_state_{name}.json"
 REWARD_HEAD_FILE = "reward_head_{name}.safetensors"
-COMBINED_FILE = "combined_{name}.safetensors"
 VOTES_FILE = "votes_{name}.jsonl"
 VOTES_DIR = Path("votes")  # not in the cache: nobody can ask for them again
 RESULTS_FILE = "evaluation_results_{name}.json"

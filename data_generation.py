@@ -9,40 +9,19 @@ from, asks a language model for the rest, and keeps every answer at once (``stag
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import config
 from core.clock import Clock
 from core.errors import MissingError
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
-from core.store import Item
-from llm.interface import LeftOut, Request
 from stages import likelihood
-from stages.judging import (
-    judge_pairs,
-    judge_rounds,
-    preferences_from,
-    rank_listwise,
-    round_robin_truths,
-    shortened,
-)
-from stages.tasks import (
-    Job,
-    Task,
-    answer,
-    ask,
-    fill,
-    load_template,
-    make_task,
-    most_left_out,
-    progress_bar,
-    read_value,
-    unlike,
-)  # fmt: skip
+from stages.judging import judge_pairs, judge_rounds, preferences_from, rank_listwise, round_robin_truths, shortened
+from stages.tasks import Job, most_left_out
+from stages.writing import collect_responses, generate_prompts
+
+__all__ = ["Data", "collect_responses", "generate_prompts", "make_data"]
 
 
 @dataclass(frozen=True)
@@ -72,42 +51,47 @@ class Data:
     """Questions that the server cut itself."""
 
 
-def make_data(job: Job, clock: Clock, listed: Collection[str] = ()) -> Data:
+def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool = True) -> Data:
     """Everything that is asked for one persona.
 
     ``listed``: ids of the prompts that are also ranked as a list (``params.ground_truth`` listwise or both: see
     ``evidence.experiment.listed``) and judged in two more rounds (both).
+    ``ask`` False: what the cache holds. Nothing is asked, written or said; a prompt that lacks anything is left out.
     """
-    truth_by = job.params.ground_truth
+    truth_by, models = job.params.ground_truth, list(job.contestants)
     with clock.stage("prompts"):
-        planned = generate_prompts(job)
+        written = generate_prompts(job, ask=ask)
     with clock.stage("responses"):
-        answered = collect_responses(job, planned)
-        prompts, responses = _whole(job, planned, answered)
+        answered = collect_responses(job, written, ask=ask)
+        have = {(r.prompt_id, r.model) for r in answered}
+        prompts = [p for p in written if all((p.id, model) in have for model in models)]
     readers: list[Preference] = []
     with clock.stage("preferences"):
         if job.llm.weighs_options:
-            readings = likelihood.read_responses(job, prompts, responses)
-            judgements = likelihood.judge_by_likelihood(job, prompts, readings)
-            readers = likelihood.reader_preferences(job, prompts, responses, readings)
+            read, readings = likelihood.read_responses(job, prompts, answered, ask=ask)
+            judgements = likelihood.judge_by_likelihood(job, read, readings, ask=ask)
+            readers = likelihood.reader_preferences(job, read, readings)
         else:
-            judgements = judge_pairs(job, prompts, responses)
-    contestants = len(job.contestants)
+            judgements = judge_pairs(job, prompts, answered, ask=ask)
     preferences = preferences_from(judgements)
     left_out = {
-        "responses": len(planned) * contestants - len(answered),
-        "pairs": len(prompts) * math.comb(contestants, 2) - len(preferences),
+        "responses": len(job.prompt_ids) * len(models) - len(answered),
+        "pairs": len(prompts) * math.comb(len(models), 2) - len(preferences),
     }
-    truths = round_robin_truths(preferences, contestants)
+    truths = round_robin_truths(preferences, len(models))
     true = {truth.prompt_id for truth in truths}  # a prompt without a truth tests nothing: it is left out whole
-    prompts, responses = [p for p in prompts if p.id in true], [r for r in responses if r.prompt_id in true]
-    left_out["prompts"] = _left_out(job, len(planned), len(prompts))
+    prompts, responses = [p for p in prompts if p.id in true], [r for r in answered if r.prompt_id in true]
+    left_out["prompts"] = len(job.prompt_ids) - len(prompts)
     chosen = [p for p in prompts if p.id in listed and truth_by != "round_robin"]
+    if ask:
+        _require_enough(job, left_out["prompts"])
     with clock.stage("ground_truth"):
-        _print_truths(job, truths)
-        listwise, left_out["rankings"] = rank_listwise(job, chosen, responses) if chosen else ([], 0)
-        rounds = judge_rounds(job, chosen, responses) if chosen and truth_by == "both" else []
-    job.llm.unload()  # the reward base needs the memory
+        if ask:
+            _print_truths(job, truths)
+        listwise, left_out["rankings"] = rank_listwise(job, chosen, responses, ask=ask) if chosen else ([], 0)
+        rounds = judge_rounds(job, chosen, responses, ask=ask) if chosen and truth_by == "both" else []
+    if ask:
+        job.llm.unload()  # the reward base needs the memory
     return Data(
         prompts=tuple(prompts),
         responses=tuple(responses),
@@ -115,180 +99,23 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = ()) -> Data:
         preferences=tuple(p for p in preferences if p.prompt_id in true),
         truths=tuple(truths),
         listwise=tuple(listwise),
-        rounds=tuple(tuple(round_robin_truths(preferences_from(judged), contestants)) for judged in rounds),
+        rounds=tuple(tuple(round_robin_truths(preferences_from(judged), len(models))) for judged in rounds),
         readers=tuple(readers),
-        planned=tuple(p.id for p in planned),
+        planned=job.prompt_ids,
         left_out=left_out,
         shortened=0 if job.llm.weighs_options else shortened(job, prompts, responses, {p.id for p in chosen}),
         server_cuts=getattr(job.llm, "server_cuts", 0),  # only a server cuts
     )
 
 
-def _whole(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> tuple[list[Prompt], list[Response]]:
-    """The prompts that every contestant answered, and their responses."""
-    answered = {(r.prompt_id, r.model) for r in responses}
-    whole = [p for p in prompts if all((p.id, model) in answered for model in job.contestants)]
-    ids = {p.id for p in whole}
-    return whole, [r for r in responses if r.prompt_id in ids]
-
-
-def _left_out(job: Job, planned: int, left: int) -> int:
-    """How many prompts are left out. Raises MissingError where that are too many."""
-    if planned - left > most_left_out(planned):
+def _require_enough(job: Job, left_out: int) -> None:
+    """Raise MissingError where so many prompts are left out that the rest is no fair picture."""
+    planned, most = len(job.prompt_ids), most_left_out(len(job.prompt_ids))
+    if left_out > most:
         raise MissingError(
-            f"{planned - left} of {planned} prompts are left out, where at most {most_left_out(planned)} may be: "
-            f"{job.judge} gave too few usable judgements. Everything is kept. Take another --judge, or ask it again "
-            "with --refresh preferences."
+            f"{left_out} of {planned} prompts are left out, where at most {most} may be: {job.judge} gave too few "
+            "usable judgements. Everything is kept. Take another --judge, or ask it again with --refresh preferences."
         )
-    return planned - left
-
-
-# ── Prompts ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class PromptList(BaseModel):
-    """What the prompt writer answers with."""
-
-    model_config = ConfigDict(extra="ignore")
-    prompts: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenPrompt:
-    """What is kept of a prompt."""
-
-    text: str
-
-
-MAX_BARREN_REQUESTS = 5
-
-
-def generate_prompts(job: Job) -> list[Prompt]:
-    """``num_prompts`` distinct prompts of the persona, or the user's own. Raises MissingError where the writer can't
-    find as many."""
-    if job.prompts:
-        return list(job.prompts)
-    tasks = [_prompt_task(job, number) for number in range(job.params.num_prompts)]
-    write = likelihood.write_prompts if job.llm.weighs_options else _write_prompts
-    with job.store(config.PROMPTS_FILE, "prompts") as store:
-        kept = [store.get(task.key, task.made_from) for task in tasks]
-        texts = {n: read_value(store, tasks[n].key, v, WrittenPrompt).text for n, v in enumerate(kept) if v is not None}
-        missing = [number for number in range(len(tasks)) if number not in texts]
-        if not missing:
-            job.say("Using cached prompts for persona: %s", job.name)
-        with progress_bar(job, len(missing), "prompts") as bar:
-            for written in write(job, missing, list(texts.values())):
-                numbers, missing = missing[: len(written)], missing[len(written) :]
-                texts.update(zip(numbers, written, strict=True))
-                store.put_many(
-                    Item(tasks[n].key, tasks[n].made_from, tasks[n].names, {"text": texts[n]}) for n in numbers
-                )
-                bar.update(len(written))
-    return [Prompt(task.key, texts[number]) for number, task in enumerate(tasks)]
-
-
-def _prompt_task(job: Job, number: int) -> Task:
-    """The item of one prompt. The earlier prompts that a writer is shown only steer: they are not in its hash."""
-    if job.llm.weighs_options:
-        question, names = likelihood.prompt_request(job, number), {"topic": likelihood.topic_of(job, number)}
-    else:
-        question, names = _basis(job), {"judge": job.judge}
-    return make_task(job, job.prompt_ids[number], question, names=names)
-
-
-def _basis(job: Job) -> Request:
-    """What all requests for prompts share: the template and the persona."""
-    persona = job.persona
-    return Request(
-        model=job.judge,
-        prompt=load_template(job.prompts_dir, "prompt_generation.txt"),
-        system=f"{persona.title}. {persona.description} {'; '.join(persona.topics)}",
-        temperature=job.params.prompt_temperature,
-        seed=job.params.random_seed,
-    )
-
-
-def _write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[list[str]]:
-    """The texts of these prompts, asked for in batches, each shown the ``known`` ones."""
-    barren = 0  # requests in a row that brought nothing new
-    while numbers:
-        request = _prompt_request(job, numbers[: job.params.prompts_per_request], known, attempt=barren)
-        ((_, completion),) = ask(job, [request], "prompts")
-        written = [] if isinstance(completion, LeftOut) else completion.parsed.prompts
-        fresh = list(unlike(written, known))[: len(numbers)]
-        barren = 0 if fresh else barren + 1
-        if barren == MAX_BARREN_REQUESTS:
-            raise MissingError(
-                f"{job.judge} wrote only {len(known)} of {job.params.num_prompts} distinct prompts; they are kept. "
-                f"Run again with --num_prompts {max(5, len(known))}, or with another --judge."
-            )
-        yield fresh
-        numbers, known = numbers[len(fresh) :], [*known, *fresh]
-
-
-def _prompt_request(job: Job, numbers: Sequence[int], known: Sequence[str], attempt: int) -> Request:
-    persona, basis, count = job.persona, _basis(job), len(numbers)
-    topics = [persona.topics[(numbers[0] + attempt + i) % len(persona.topics)] for i in range(count)]
-    prompt = fill(
-        basis.prompt,
-        title=persona.title,
-        description=persona.description,
-        count=count,
-        topics="\n".join(f"- {topic}" for topic in topics),
-        earlier="\n".join(f"- {text}" for text in known[-40:]) or "- (none yet)",
-    )
-    return replace(
-        basis,
-        prompt=prompt,
-        system=None,
-        schema=PromptList,
-        num_predict=200 * count + 200,
-        seed=job.seed("prompts", numbers[0], attempt),
-        label=f"prompts {numbers[0] + 1} to {numbers[0] + count} of {job.name}",
-    )
-
-
-# ── Responses ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def collect_responses(job: Job, prompts: Sequence[Prompt]) -> list[Response]:
-    """Every contestant's response to every prompt: all prompts of one contestant before the next contestant, since a
-    reload costs more than any answer. Those that are there already are taken as they are; where one is left out, the
-    others' responses to that prompt are still here."""
-    if job.responses:
-        given = {(r.prompt_id, r.model): r for r in job.responses}
-        return [given[prompt.id, model] for model in job.contestants for prompt in prompts]
-    written = () if job.prompts else set(job.prompt_ids)
-    tasks = []
-    for model, contestant in job.contestants.items():
-        for prompt in prompts:
-            question = Request(
-                model=contestant.ollama_tag or model,
-                prompt=prompt.text,
-                system=contestant.system or None,
-                opening=contestant.opening,
-                temperature=job.params.response_temperature,
-                num_predict=job.params.num_predict,
-                seed=job.seed("response", prompt.id, model),
-                label=f"{prompt.id} answered by {model}",
-            )
-            names = {} if prompt.id in written else {"question": prompt.text}  # it stands in no file of prompts
-            about = {"prompt_id": prompt.id, "model": model}
-            tasks.append(make_task(job, f"{prompt.id}/{model}", question, about=about, names=names))
-
-    def value(_: Task, completion: Any) -> dict[str, Any]:
-        return {
-            "text": completion.text,
-            "tokens": completion.tokens,
-            "seconds": round(completion.seconds, 3),
-            "truncated": completion.truncated,
-        }
-
-    with job.store(config.RESPONSES_FILE, "responses") as store:
-        return answer(job, store, tasks, value, Response, "responses", lambda task: task.about["prompt_id"])
-
-
-# ── Truths ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _print_truths(job: Job, truths: Sequence[GroundTruth]) -> None:
@@ -301,26 +128,5 @@ def _print_truths(job: Job, truths: Sequence[GroundTruth]) -> None:
         }
         for t in truths
     }
-    with job.store(config.GROUND_TRUTH_FILE, "ground_truth") as store:
+    with job.store(config.GROUND_TRUTH_FILE) as store:
         store.print_out(rows)
-
-
-def rankings_by(
-    reader: Job, jobs: Sequence[Job], data: Sequence[Data], prompt_ids: Collection[str]
-) -> list[GroundTruth]:
-    """How ``reader``'s persona ranks the responses to these prompts of all personas; ``data`` has one for each job.
-
-    A judge that is asked judges every pair in both orders, as it does its own; kept among the reader's preferences.
-    One that weighs reads each response once more; kept beside the reference readers' readings of it. The advantages
-    are then the scores themselves: a round robin between them has the same order.
-    """
-    asked = [[p for p in one.prompts if p.id in prompt_ids] for one in data]
-    if not reader.llm.weighs_options:
-        responses = [response for one in data for response in one.responses]
-        judgements = judge_pairs(reader, [p for prompts in asked for p in prompts], responses)
-        return round_robin_truths(preferences_from(judgements), len(reader.contestants))
-    truths = []
-    for job, one, prompts in zip(jobs, data, asked, strict=True):
-        advantage = likelihood.advantages(likelihood.read_responses(job, prompts, one.responses, persona=reader))
-        truths += [GroundTruth(p.id, {m: advantage[p.id, m] for m in job.contestants}, "likelihood") for p in prompts]
-    return truths

@@ -2,193 +2,154 @@
 
 python main.py --persona coder                        the experiment, once
 python main.py --persona me.toml --prompts mine.txt   for a person of your own, on your own prompts
-python main.py --persona coder --incremental          with learning curves of both systems
-python main.py --check                                what is there, what is missing, what a run will cost
+python main.py --persona coder --incremental          with learning curves of all systems
+python main.py --persona coder --rank "How do I …?"   which model for this prompt
+python main.py --check                                what is there, what is missing, how many calls a run makes
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 try:
-    import config  # noqa: F401 - before all that reads it
-except (TypeError, ValueError) as error:  # it is made to be edited: a field that there is none is said, not traced
+    import config
+except (TypeError, ValueError) as error:  # it is made to be edited: an unknown field is said, not traced
     print(f"config.py can't be used: {error}. Put that entry right and run again.", file=sys.stderr)
     sys.exit(2)
 
-from cli.flags import check_combination, configure, parse
+from cli.flags import check_combination, command_like, parse
 from core.errors import SuiteError
+from core.text import plain
 
 if TYPE_CHECKING:
-    from base.features import Features
-    from cli.backend import Backend
-    from config import ExperimentConfig
-    from core.findings import About, Run
-    from core.records import Rating
-    from data_generation import Data
+    from cli.own import Own
+    from evidence.document import Document
     from stages.tasks import Job
 
+INTERRUPTED = 130
 
-def run_persona(job: Job, run: Run, ratings: Mapping[str, Rating] | None) -> tuple[Data, dict[str, Any]]:
-    """The experiment for one persona: its data, and the results document. ``ratings`` None: estimated from the data."""
-    from cli import learned
-    from cli.rank import sizes
+
+def run_persona(job: Job) -> Document:
+    """The experiment for one persona: the data, the systems, everything measured; written, then told."""
     from core.clock import Clock
     from data_generation import make_data
-    from evidence import experiment
-    from evidence.baselines import estimated_ratings
-    from evidence.leaderboard import who_is_best
-    from people.own_votes import on_these, own_votes_file, read_own_votes
-    from report import console, files, results
+    from evidence.design import design, listed, make_systems, read_texts
+    from evidence.experiment import counts, keep_for_readers, measure
+    from people.read import on_these, own_votes_file, read_own_votes
+    from report import console, files
 
-    clock, params = Clock(), job.params
+    clock = Clock()
     votes = read_own_votes(own_votes_file(job.name, job.cache_dir))
+    console.print_header(job.name, job.label, job.notes)
     console.print_generation(job.name)
-    data = make_data(job, clock, experiment.listed(job.prompt_ids, params))  # prompts → … → judgements → truths
-    plan = experiment.design(data, params)  # what trains and what tests
-    console.print_counts(experiment.counts(data, plan))
-    features = experiment.read_texts(data, run, job.name, clock)  # the frozen base reads each text once
-    run = run.read_by(features.base, features.device, features.notes)
-    ratings = ratings or estimated_ratings(data.readers, list(job.contestants))
-    console.print_training(len(plan.training.preferences), params.evaluation_frequency)
-    answer = who_is_best(data, ratings, sizes(job), params)
-    systems = experiment.fit(experiment.make_systems(data, features, ratings, params, run.device), plan, clock)
-    own = on_these(votes, data.prompts, data.responses)
-    findings = experiment.evaluate(systems, data, plan, params, clock, answer, judge=job.judging_contestant, own=own)
-    if run.ablate:
-        findings = experiment.ablated(findings, data, features, ratings, plan, params, clock, run.device)
-    document = results.document(about(job, run, features, ratings), findings)
-    paths = files.write_results(document, run.results_dir)  # what was measured is written before it is told
-    if run.keep:
-        systems = experiment.fit_all(systems, plan)
-        learned.keep(
-            job.cache_dir, job.name, systems.elo, systems.reward, systems.combined,
-            ratings={model: rating.elo for model, rating in ratings.items()},
-            origin=learned.made_from(job, run.base_model), document=document,
-        )  # fmt: skip
+    data = make_data(job, clock, listed(job.prompt_ids, job.params))  # prompts → responses → judgements → truths
+    plan = design(data, job.params)  # what trains and what tests
+    console.print_counts(counts(data, plan))
+    features = read_texts(job, data, clock)  # the frozen base reads each text once
+    console.print_training(len(plan.training.preferences), job.params.evaluation_frequency)
+    systems = make_systems(job, data, features)  # A, B, C and what they must beat
+    document = measure(job, data, plan, systems, clock, on_these(votes, data.prompts, data.responses))
+    paths = files.write_results(document, job.results_dir)  # what was measured is written before it is told
+    keep_for_readers(systems, plan, job)
     console.print_points(document)
-    console.print_final(document, told=run.notes)
+    console.print_final(document, told=job.notes)
     console.print_ablation(document)
     console.print_answer(document)
     console.print_files(paths)
-    return data, document
+    return document
 
 
-def about(job: Job, run: Run, features: Features, ratings: Mapping[str, Rating]) -> About:
-    """What was run, for the results."""
-    from core.findings import About
+def run_personas(jobs: Sequence[Job]) -> int:
+    """The experiment for each persona, and what all have in common where there are several."""
+    documents = {job.name: run_persona(job) for job in jobs}
+    if len(documents) > 1:
+        from evidence.experiment import together
+        from report import console, files
 
-    own = f"The judge {job.judge} is also a contestant: it may prefer its own answers."
-    models = tuple(replace(ratings[name], ollama_tag=c.ollama_tag) for name, c in job.contestants.items())
-    return About(
-        job.name, job.llm.backend, job.judge, run, job.params, features.has_score, models,
-        notes=(own,) if job.judging_contestant else (),
-    )  # fmt: skip
-
-
-def run_personas(args: Namespace, backend: Backend, params: ExperimentConfig, command: str) -> int:
-    """The experiment for each persona; with ``--persona all`` also what they have in common."""
-    from cli import check, compare, preflight, rank
-    from report import console
-    from scale.cluster import connect
-
-    jobs, done = preflight.every_job(args, backend, params), []
-    if args.quick:
-        print("\n".join(check.cost_lines(jobs, preflight.costs(args, backend, params))))
-    with connect(args.ray, args.cache_dir) as cluster:
-        for job in jobs:
-            ask = "" if args.quick or backend.given else rank.command(args, job.name)
-            run = replace(preflight.how_to_run(args, backend, command, job.name), ask=ask, cluster=cluster)
-            console.print_header(job.name, run.label, run.notes)
-            done.append(run_persona(job, run, backend.ratings))
-    if args.persona == "all":
-        documents = {job.name: document for job, (_, document) in zip(jobs, done, strict=True)}
-        compare.run(jobs, [data for data, _ in done], documents, label=backend.label, results_dir=args.results_dir)
+        document = together(documents, jobs[0])
+        paths = files.write_together(document, jobs[0].results_dir)
+        console.print_personas(document)
+        console.print_files(paths)
     return 0
 
 
-def run_votes(args: Namespace, params: ExperimentConfig, command: str) -> int:
-    """The experiment on people's votes in the place of a simulated persona's."""
-    from cli import earlier, learned, preflight, rank
+def run_votes(args: Namespace, own: Own, command: str) -> int:
+    """The experiment, or a ranking, by people's votes in the place of a simulated persona's."""
+    from cli import rank
+    from cli.job import begin, make_jobs, votes_job
     from core.files import lock
     from people import run as people
-    from scale.cluster import connect
+    from people.listing import show
+    from people.read import load_votes
 
-    answers = args.own.answers
-    name, votes = people.read(
-        args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=answers
+    name = people.run_name(args.preferences)
+    votes = load_votes(
+        args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=own.answers
     )
-    earlier.refuse_votes(args.preferences, name, args.cache_dir, args.results_dir)
     if args.check:
-        from people.listing import show
-
         return show(args.preferences, votes)
-    # only now: a file that can't be read leaves nothing behind
-    with lock(args.cache_dir), connect(args.ray, args.cache_dir) as cluster:
-        run = replace(preflight.how_to_read(args, command, [name]), ask=rank.command(args, name), cluster=cluster)
-        document, kept = people.run(name, votes, params, run, refresh=bool(args.refresh))
-        base = document["base_model"]
-        origin = learned.made_from_votes(args.preferences, votes.models, len(votes.prompts), base, run.cache_dir)
-        learned.keep(run.cache_dir, name, *kept.systems, ratings=kept.ratings, origin=origin, document=document)
-    return 0
+    if args.rank is None:
+        job = votes_job(args, name, votes, own, command)
+        with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
+            people.run(job, votes, refresh=bool(args.refresh))
+        return 0
+    jobs = make_jobs(args, replace(own, personas={name: config.Persona()}), command, votes.models)
+    learn = command_like(["--preferences", args.preferences], args, ("base_model", "cache_dir", "results_dir"))
+    with lock(args.cache_dir):
+        (job,) = begin(jobs, args)
+        return rank.rank(job, rank.from_votes(job, votes, learn), args.rank, as_lines_of_json=args.json)
 
 
-def learn_first(args: Namespace, command: str) -> None:
-    """Learn votes that are new since they were last learned, with the flags that they were learned with. Of what that
-    run says its files are enough: it was a ranking that was asked for."""
-    print(f"Votes that were not learned yet are learned first: {command}", file=sys.stderr)
-    again = parse(shlex.split(command)[2:])
-    again.cache_dir = args.cache_dir
-    with contextlib.redirect_stdout(io.StringIO()):
-        run(again, command)
+def rank_prompts(args: Namespace, job: Job) -> int:
+    """The models in order for the prompts of ``--rank``, by what the cache holds of the persona."""
+    from cli import rank
+    from cli.job import MATTER, own_name
+
+    name = own_name(args, job.name)
+    if args.num_prompts is None:
+        job = rank.all_cached_prompts(job)
+    basis = rank.from_cache(job, command_like(["--persona", name], args, MATTER))
+    votes, hint = config.VOTES_DIR / config.VOTES_FILE.format(name=job.name), ""
+    if votes.is_file():
+        like = command_like(["--preferences", str(votes), "--rank", args.rank], args, ("base_model", "cache_dir"))
+        hint = f"Ranked for the simulated {job.name}. By your own votes: {like}"
+    return rank.rank(job, basis, args.rank, as_lines_of_json=args.json, hint=hint)
 
 
 def run(args: Namespace, command: str) -> int:
     """Choose who is asked, look whether all is there, and do what was asked for."""
     check_combination(args)  # bad usage is said before any server is looked for
-    if args.write_persona is not None:
-        from cli import personas
+    from cli import own as cli_own
 
-        return personas.write_example(args.write_persona, args.cache_dir, args.results_dir)
-    from cli import own
-
-    if args.rank is not None:
-        from cli import learned
-
-        if learn := learned.outdated_votes(args):
-            learn_first(args, learn)
-        args = learned.recalled(args)
-    args.own = args.own or own.read(args)
-    params = configure(args, "ollama")
+    own = cli_own.read(args)
     if args.preferences:
-        return run_votes(args, params, command)
-    from cli import check, preflight
+        return run_votes(args, own, command)
+    from cli import check
+    from cli.job import begin, make_jobs
     from core.files import lock
 
-    backend = preflight.choose_backend(args, params)
-    params = configure(args, backend.name)
+    jobs = make_jobs(args, own, command)
     if args.check:
-        return check.check(args, backend, params)
-    check.require(args, backend, params)
+        return check.check(jobs, args)
+    check.require(jobs, args)
     with lock(args.cache_dir):
-        backend = preflight.begin(args, backend, params)
+        jobs = begin(jobs, args)
         if args.rank is not None:
-            from cli import rank
-
-            return rank.rank(args, preflight.every_job(args, backend, params)[0], backend)
+            return rank_prompts(args, jobs[0])
         if args.vote:
-            from cli import vote
+            from cli.rank import judged
+            from people.session import vote
 
-            return vote.vote(args, preflight.every_job(args, backend, params)[0], backend)
-        return run_personas(args, backend, params, command)
+            goes_on = ("base_model", "cache_dir")  # flags that later commands take over
+            return vote(jobs[0], lambda *flags: command_like(flags, args, goes_on), lambda: judged(jobs[0]))
+        return run_personas(jobs)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -196,27 +157,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     # the matrices are small: threads of the matrix library cost them more than they give
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    stream = sys.stderr if args.json else sys.stdout  # with --json nothing else may stand on standard output
-    import logging  # after the flags: --help answers at once
-
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=stream, force=True)
-    logging.getLogger("ranking").setLevel(args.log_level.upper())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # τ on a terminal of ASCII is no error
+    _say_plainly(args)
     try:
-        status = run(args, "python main.py " + shlex.join(sys.argv[1:] if argv is None else argv))
+        status = run(args, plain("python main.py " + shlex.join(sys.argv[1:] if argv is None else argv)))
         sys.stdout.flush()
         return status
     except SuiteError as error:
         sys.stdout.flush()
-        print(f"\n{error}", file=sys.stderr)
+        print(f"\n{plain(error, lines=True)}", file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # the stores are left by now, and hold every answer
         kept = f"Every answer so far is kept in {args.cache_dir}/; the same command goes on."
-        print(f"\nInterrupted. {kept}", file=sys.stderr)
-        return 130
+        print(f"\nInterrupted. {plain(kept)}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _say_plainly(args: Namespace) -> None:
+    """Log messages go to the terminal without anything that steers it; with --json none to standard output."""
+    import logging  # after the flags: --help answers at once
+
+    class Plain(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return plain(super().format(record), lines=True)
+
+    handler = logging.StreamHandler(sys.stderr if args.json else sys.stdout)
+    handler.setFormatter(Plain("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("ranking").setLevel(args.log_level.upper())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status == INTERRUPTED:  # answers that are still on their way are not waited for
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

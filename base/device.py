@@ -1,14 +1,16 @@
-"""All that a GPU changes for the frozen base: where it may run, its precision and attention, how much goes through it
-at once, how tensors get there, and how its memory is given back.
-
-Imports torch only where it is asked something, so that a run whose features are all kept needs none.
-"""
+"""Where the frozen base may run: GPU and main memory in the system's own words, which needs no torch; what torch itself
+can use, its precision and its errors are asked only where a text is read."""
 
 from __future__ import annotations
 
 import gc
-import importlib.util
+import logging
+import os
+import re
+import shutil
+import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import MissingError
@@ -16,100 +18,111 @@ from core.errors import MissingError
 if TYPE_CHECKING:
     import torch
 
-CUDA = "cuda"
+log = logging.getLogger("ranking.base")
+
 GIB = 1024**3
-CPU_BATCH_TOKENS = 2048  # as many as stay in a processor's caches
-CUDA_BATCH_TOKENS = 32768  # more do not make a GPU faster
-FREE_SHARE = 0.5  # of a GPU's free memory for what a batch needs: the rest is for what this estimate does not see
+# Tokens at once, padding among them: a processor keeps so many in its caches, and more do not make a GPU faster.
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 NO_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
 
 
-def kinds(asked: str) -> tuple[str, ...]:
-    """Where a base may run, in the order in which that is tried; ``asked``: ``auto``, ``cpu`` or ``cuda``.
+# ── What the system says ─────────────────────────────────────────────────────────────────────────────────
 
-    Raises MissingError where the GPU asked for is not there.
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """GPU with its memory in GiB; ``free``: of it, when it was looked at."""
+
+    name: str
+    total: float
+    free: float
+    bfloat16: bool = True
+    """False: it only emulates bfloat16, and weights are held in float32."""
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.free:.1f} of {self.total:.1f} GiB free"
+
+
+def gpu() -> Gpu | None:
+    """The GPU that torch takes: the first one, or the first that CUDA_VISIBLE_DEVICES names; None without any."""
+    program, visible = shutil.which("nvidia-smi"), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if program is None or visible == "":
+        return None
+    query = [program, "--query-gpu=memory.free,memory.total,compute_cap,name", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(
+            [*query, *([f"--id={visible.split(',')[0]}"] if visible else [])],
+            capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.debug("nvidia-smi: %s", error)
+        return None
+    found = re.match(r"([\d.]+), ([\d.]+), ([\d.]+), (.+)", done.stdout) if done.returncode == 0 else None
+    if found is None:
+        return None
+    free, total, capability, name = found.groups()
+    return Gpu(name.strip(), float(total) / 1024, float(free) / 1024, float(capability) >= 8.0)
+
+
+def main_memory() -> tuple[float, float] | None:
+    """GiB of main memory: available now, and in all; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii")
+    except OSError:
+        return None
+    sizes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", lines, re.MULTILINE))
+    return int(sizes["MemAvailable"]) * 1024 / GIB, int(sizes["MemTotal"]) * 1024 / GIB
+
+
+def seen_now(card: Gpu | None) -> dict[str, Any]:
+    """The machine at the beginning of a run, for the results; sizes in GiB."""
+    memory = main_memory()
+    return {
+        "gpu": card and card.name,
+        "gpu_memory_gib": card and round(card.total, 2),
+        "gpu_free_gib": card and round(card.free, 2),
+        "cores": os.cpu_count(),
+        "memory_gib": memory and round(memory[1], 2),
+        "memory_free_gib": memory and round(memory[0], 2),
+    }
+
+
+def choose_device(asked: str, card: Gpu | None) -> str:
+    """``cuda`` or ``cpu``: what ``--device`` comes to on a machine with this GPU."""
+    return "cuda" if asked == "cuda" or (asked == "auto" and card is not None) else "cpu"
+
+
+# ── What torch says ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def usable(asked: str) -> str:
+    """``cuda`` or ``cpu``: where torch can run what ``--device`` asks for. Everything that runs on a device asks here.
+
+    Raises MissingError where the GPU asked for can't be used.
     """
     import torch
 
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
+    if asked == "cpu" or torch.cuda.is_available():
+        return "cpu" if asked == "cpu" else "cuda"
+    if asked == "cuda":
         raise MissingError("No CUDA device can be used. Run on the processor: --device cpu")
-    if asked != "auto":
-        return (asked,)
-    return ("cuda", "cpu") if there else ("cpu",)
+    return "cpu"
 
 
-def room() -> float:
-    """GiB that a base may take on the GPU, at two bytes a weight."""
-    return free_bytes() / GIB * 2 / Device.of("cuda").dtype.itemsize
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where one base runs."""
-
-    kind: str
-    """``cpu`` or ``cuda``."""
-    dtype: torch.dtype
-    """bfloat16 where the device multiplies it itself, else float32."""
-
-    @classmethod
-    def of(cls, kind: str) -> Device:
-        """The device with the precision that suits it."""
-        import torch
-
-        return cls(kind, torch.bfloat16 if native_bfloat16(kind) else torch.float32)
-
-    @property
-    def attention(self) -> str:
-        """In transformers' words: FlashAttention where it is installed and takes this precision, else torch's SDPA."""
-        flash = self.kind == "cuda" and self.dtype.itemsize == 2 and importlib.util.find_spec("flash_attn") is not None
-        return "flash_attention_2" if flash else "sdpa"
-
-    @property
-    def place(self) -> torch.device:
-        """In torch's words."""
-        import torch
-
-        return torch.device(CUDA if self.kind == "cuda" else "cpu")
-
-    def send(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor on the device: from pinned memory, beside what is being computed there."""
-        return tensor if self.kind == "cpu" else tensor.pin_memory().to(self.place, non_blocking=True)
-
-    def batch_tokens(self, base: Any) -> int:
-        """How many tokens, padding among them, fit at once beside a loaded base with this config.
-
-        At its widest a layer holds, a token, about ten vectors of the states' width (residual, norm, queries, keys,
-        values, both rotated, output) and four of the inner one (gate, its activation, up, product); at the end the
-        states stand there once more in float32. Attention needs no square of the length: it is SDPA's or Flash's.
-        """
-        if self.kind == "cpu":
-            return CPU_BATCH_TOKENS
-        shape = base.get_text_config()
-        a_token = self.dtype.itemsize * (10 * shape.hidden_size + 4 * shape.intermediate_size) + 4 * shape.hidden_size
-        return min(CUDA_BATCH_TOKENS, int(FREE_SHARE * free_bytes() / a_token))
-
-
-def native_bfloat16(kind: str) -> bool:
-    """True where the device multiplies bfloat16 itself: elsewhere it is emulated and slower than float32."""
+def precision(kind: str) -> torch.dtype:
+    """bfloat16 where the device multiplies it itself: elsewhere it is emulated and slower than float32."""
     import torch
 
     if kind == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
-
-
-def free_bytes() -> int:
-    """What is free on the GPU now, by the driver's word: what other programs hold is not."""
-    import torch
-
-    return int(torch.cuda.mem_get_info()[0])
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known = torch.cpu.get_capabilities()
+        native = any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return torch.bfloat16 if native else torch.float32
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on the GPU or beside it."""
+    """Whether memory ran out, on the GPU or beside it."""
     import torch
 
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in NO_MEMORY)

@@ -11,14 +11,13 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from base import choice
 from base import device as base_device
 from base import frozen as frozen_base
 from base import location as base_location
@@ -30,6 +29,7 @@ from core.records import Prompt, Response
 log = logging.getLogger("ranking.features")
 
 FORMAT = "1"  # of the file, of how a text is put into the template and cut, and of how states are pooled
+SAVE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,236 +49,159 @@ class Features:
     """The base's name."""
     device: str = ""
     """Where it read texts just now, ``cpu`` or ``cuda``; empty where all were kept."""
-    notes: tuple[str, ...] = ()
-    """What did not go as asked for, and is to be told beside whatever rests on these vectors."""
 
 
 class Base(Protocol):
-    """What is needed of a frozen base."""
+    """An open frozen base, in this process or on a cluster."""
 
     has_score: bool
 
-    def embed(
-        self, texts: Sequence[tuple[str, str]], progress: Callable[[int], object] | None = None
-    ) -> Iterator[tuple[list[int], Vectors]]:
+    def embed(self, texts: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Vectors]]:
         """(positions in ``texts``, vectors), batch by batch."""
 
 
-class Reader(choice.Place, Protocol):
-    """Another place than this process where a base reads texts."""
-
-    def open_base(self, name: str, kind: str, *, max_length: int) -> Base:
-        """The base on devices of this kind; raises what ``frozen.open_base`` raises."""
-
-
 def compute_features(
-    bases: str | Sequence[str],
+    base: str,
     prompts: Sequence[Prompt],
     responses: Sequence[Response],
     *,
     cache_dir: Path,
     name: str,
     device: str = "auto",
-    max_length: int = MAX_LENGTH,
     refresh: bool = False,
     also: Sequence[str] = (),
+    ray: str | None = None,
     open_base: Callable[[str, str], Base] | None = None,
-    reader: Reader | None = None,
 ) -> Features:
-    """Features of ``responses``: from the cache, and from the base (opened only then) where a text is new.
+    """Features of ``responses``: from ``features_<name>_<base>.safetensors``, and from the base where a text is new.
 
-    ``bases``: one, or several, largest first: ``base.choice`` says which of them reads. Kept in
-    ``features_<name>_<base>.safetensors``, batch by batch as they are made: a kill loses one batch at most. ``refresh``
-    leaves out what was kept. ``also``: names of other runs that may have read the same texts. ``reader``: who reads in
-    place of this process, and keeps nothing itself. When this returns, the base is no longer in memory, unless
-    ``open_base`` holds it. One process at a time (``files.lock``). Raises MissingError where the base, or memory for
-    it, is needed and not there; UsageError where it yields no finite numbers or a file can't be written.
+    The base is opened only then, by ``open_base`` (name, device) or on the cluster that ``ray`` names. ``refresh``
+    leaves out what was kept; ``also``: names of other runs that may have read the same texts. One process at a time
+    (``files.lock``). Raises MissingError where the base, or memory for it, is needed and not there; UsageError where it
+    yields no finite numbers or a file can't be written.
     """
     texts = {p.id: p.text for p in prompts}
     pairs = [(texts[r.prompt_id], r.text) for r in responses]
-    asked = [bases] if isinstance(bases, str) else bases
-    readings = [_Reading(base, pairs, cache_dir, (name, *also), max_length, anew=refresh) for base in asked]
-    best = max(readings, key=lambda reading: reading.kept)  # the largest of those that have read as much
-    used, notes = "", tuple[str, ...]()
-    if best.missing:
-        opened = open_base or partial((reader or frozen_base).open_base, max_length=max_length)
-        best, used, notes = _read(readings, device, opened, reader or base_device)
-    index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
-    columns, has_score = best.columns(), best.store.has_score
-    return Features(index, columns[0], columns[1], columns[2].reshape(-1), has_score, best.base, used, notes)
-
-
-class _Reading:
-    """What one base has read of the texts, and what it has not."""
-
-    def __init__(
-        self,
-        base: str,
-        pairs: Sequence[tuple[str, str]],
-        cache_dir: Path,
-        names: Sequence[str],
-        max_length: int,
-        *,
-        anew: bool,
-    ) -> None:
-        self.base, self._pairs, self._cache_dir, self._max_length = base, pairs, cache_dir, max_length
-        own, *also = [base_location.features_stem(name, base) for name in names]
-        self.store = _Store(cache_dir, own, also=also, anew=anew)
-        self._identify(base_location.identity(base, cache_dir) or self.store.identity)
-
-    def _identify(self, identity: str | None) -> None:
-        self._keys = [_key(identity, self._max_length, *pair) for pair in self._pairs]
-
-    @property
-    def missing(self) -> dict[str, tuple[str, str]]:
-        """Key → (prompt, response) of the texts that it has not read, each once."""
-        return {key: pair for key, pair in zip(self._keys, self._pairs, strict=True) if key not in self.store.rows}
-
-    @property
-    def kept(self) -> int:
-        """How many of the texts it has read."""
-        return sum(key in self.store.rows for key in self._keys)
-
-    def columns(self) -> list[np.ndarray]:
-        """Mean states, last states and scores of all texts, in their order."""
-        rows = [self.store.rows[key] for key in self._keys]
-        return [np.stack([row[i] for row in rows]) if rows else np.zeros((0, 0), np.float32) for i in range(3)]
-
-    def read_rest(self, base: Base) -> None:
-        """Read what is missing."""
-        identity = base_location.identity(self.base, self._cache_dir) or self.base  # the hub may just have brought it
-        self._identify(identity)
-        old = self.store.identity
-        if old not in (None, identity) and self.store.rows:
-            why = ", or one that an earlier version told apart by the first MiB of its weights only"
-            log.warning(
-                "%d texts were read by another revision of %s%s: they are read anew",
-                len(self.store.rows), self.base, why if base_location.is_of_old_form(str(old)) else "",
-            )  # fmt: skip
-        _embed(base, self.missing, self.store, identity)
-
-
-def _read(
-    readings: Sequence[_Reading], asked: str, open_base: Callable[[str, str], Base], place: choice.Place
-) -> tuple[_Reading, str, tuple[str, ...]]:
-    """The base that could read what is missing, on which device, and what is to be said of those that could not.
-
-    Raises MissingError where memory runs out with each of them.
-    """
-    by_name = {reading.base: reading for reading in readings}
-    kept = [reading.kept for reading in readings]
-    ways = choice.attempts(list(by_name), kept, asked, place)
-    if len(readings) > 1 and any(kept):
-        log.info(
-            "%s has read %d of the texts already, so it reads the others too; another one: --base_model NAME",
-            ways[0][0], max(kept),
-        )  # fmt: skip
-    notes: list[str] = []
-    for (name, kind), following in zip(ways, [*ways[1:], None], strict=True):
+    paths = [cache_dir / f"{base_location.features_stem(run, base)}.safetensors" for run in (*also, name)]
+    kept = _Kept(paths[-1], () if refresh else paths)
+    identity = base_location.identity(base, cache_dir)
+    keys = _keys(identity or kept.identity, pairs)
+    if identity is None and not kept.rows.keys() >= set(keys):
+        base_location.fetch(base)
+        identity = base_location.identity(base, cache_dir) or base
+        keys = _keys(identity, pairs)
+    missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in kept.rows}
+    used = ""
+    if missing:
         try:
-            by_name[name].read_rest(open_base(name, kind))
+            used = _read(_opened(base, device, cache_dir, ray, open_base), missing, kept, str(identity))
         except (RuntimeError, MemoryError) as error:
             if not base_device.is_out_of_memory(error):
                 raise
-        else:
-            return by_name[name], kind, tuple(notes)
-        finally:
-            base_device.give_back()
-        where = {"cuda": "the GPU", "cpu": "this machine"}
-        read = by_name[name].kept
-        said = f"{name} needs more memory than is free on {where[kind]}"
-        said += f"; the {read} texts that it has read are kept" if read else ""
-        if following is None:
-            break
-        said += (
-            f". {following[0]} goes on {'on the processor' if following[1] == 'cpu' else 'on the GPU'}. "
-            f"With more memory free, this asks for the other: --base_model {name} --device {kind}"
-        )
-        log.warning("OUT OF MEMORY: %s", said)
-        notes.append(said)
-    raise MissingError(
-        f"{said}. Everything that was asked is kept. Free memory and run it again, or take the processor "
-        f"(--device cpu) or a smaller base (--base_model {base_location.EMBEDDED})."
-    )
+            raise MissingError(
+                f"{base} needs more memory than is free. Everything so far is kept, and the texts that it has read. "
+                "Free memory and run it again, or take the processor (--device cpu) or a smaller base "
+                f"(--base_model {base_location.EMBEDDED})."
+            ) from error
+        base_device.give_back()
+    columns = [np.stack(column) for column in zip(*(kept.rows[key] for key in keys), strict=True)]
+    mean, last, score = columns or [np.zeros(shape, np.float32) for shape in ((0, 0), (0, 0), 0)]
+    index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
+    return Features(index, mean, last, score, kept.has_score, base, used)
 
 
-def _key(identity: str | None, max_length: int, prompt: str, response: str) -> str:
-    made_from = [FORMAT, identity, max_length, prompt, response]  # the template is part of the base's identity
-    return hashlib.sha256(encode(json.dumps(made_from, ensure_ascii=False))).hexdigest()[:32]
+def _keys(identity: str | None, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """What each text's vectors are kept by; the template is part of the base's identity."""
+    made_from = ([FORMAT, identity, MAX_LENGTH, prompt, response] for prompt, response in pairs)
+    return [hashlib.sha256(encode(json.dumps(one, ensure_ascii=False))).hexdigest()[:32] for one in made_from]
 
 
-def _embed(base: Base, missing: Mapping[str, tuple[str, str]], store: _Store, identity: str) -> None:
-    """Embed what is missing (each text once, however often it was answered) and keep every batch at once."""
+@contextmanager
+def _opened(
+    base: str, device: str, cache_dir: Path, ray: str | None, open_base: Callable[[str, str], Base] | None
+) -> Iterator[tuple[str, Base]]:
+    """The kind of device and the base on it, here or on a cluster."""
+    if ray is not None:
+        from base import cluster
+
+        with cluster.open_base(ray, base, device, cache_dir) as there:
+            yield there.kind, there
+        return
+    kind = base_device.usable(device)
+    if kind == "cpu" and base_device.choose_device(device, base_device.gpu()) == "cuda":
+        log.warning("nvidia-smi shows a GPU that torch can't use: %s reads on the processor", base)
+    yield kind, (open_base or frozen_base.open_base)(base, kind)
+
+
+def _read(
+    opened: AbstractContextManager[tuple[str, Base]], missing: Mapping[str, tuple[str, str]], kept: _Kept, identity: str
+) -> str:
+    """Read what is missing, each text once however often it was answered, and keep it; the kind of device that read.
+
+    The whole file is saved once a minute: after each batch, the writing would grow with the square of the texts. So a
+    kill costs a minute of reading; an error and Ctrl-C cost nothing.
+    """
     from tqdm import tqdm
 
-    keys = list(missing)
-    start = time.perf_counter()
-    with tqdm(total=len(keys), desc="Features", unit="text", disable=None, file=sys.stderr) as bar:
-        for rows, vectors in base.embed([missing[key] for key in keys], bar.update):
-            if not all(np.isfinite(part).all() for part in vectors):
-                raise UsageError(
-                    "The base model gave numbers that are not finite; nothing of that batch was kept. "
-                    "Try --device cpu or another --base_model."
-                )
-            store.add([keys[i] for i in rows], vectors, identity, base.has_score)
-    store.merge()
-    seconds = time.perf_counter() - start
+    if kept.rows and kept.identity != identity:
+        log.warning(
+            "%d texts were read by %s, and this is %s: they are read anew", len(kept.rows), kept.identity, identity
+        )
+    keys, start = list(missing), time.monotonic()
+    saved, bar = start, tqdm(total=len(keys), desc="Features", unit="text", disable=None, file=sys.stderr)
+    with opened as (kind, base), bar:
+        try:
+            for rows, vectors in base.embed(list(missing.values())):
+                if not all(np.isfinite(part).all() for part in vectors):
+                    raise UsageError(
+                        "The base model gave numbers that are not finite; nothing of that batch was kept. "
+                        "Try --device cpu or another --base_model."
+                    )
+                kept.add([keys[i] for i in rows], vectors, identity, base.has_score)
+                bar.update(len(rows))
+                if time.monotonic() - saved >= SAVE_SECONDS:
+                    kept.save()
+                    saved = time.monotonic()
+        finally:
+            kept.save()
+    seconds = time.monotonic() - start
     log.info("Features of %d texts in %.1f s (%.1f texts/s)", len(keys), seconds, len(keys) / max(seconds, 1e-9))
+    return kind
 
 
-class _Store:
-    """The safetensors file of one base and run name, and the parts a run in progress has added to it."""
+class _Kept:
+    """Vectors by key of one base and run name, and the file that keeps them."""
 
-    def __init__(self, folder: Path, stem: str, *, also: Sequence[str] = (), anew: bool) -> None:
+    def __init__(self, path: Path, sources: Sequence[Path]) -> None:
+        """``sources``: the files that are read in, the later over the earlier ones."""
         self.rows: dict[str, tuple[np.ndarray, np.ndarray, np.float32]] = {}
         self.identity: str | None = None
         self.has_score = False
-        self._whole = folder / f"{stem}.safetensors"
-        self._parts = sorted(folder.glob(f"{stem}.part*.safetensors"))
-        self._next = 0
-        others = [folder / f"{other}.safetensors" for other in also]
-        for path in () if anew else (*others, self._whole, *self._parts):
-            self._read(path)
+        self._path = path
+        for source in sources:
+            self._load(source)
 
-    def _read(self, path: Path) -> None:
+    def _load(self, path: Path) -> None:
         """Take in a file; a damaged one is set aside, a missing one is none."""
         try:
             tensors, about = read_tensors(path)
-            parts = Vectors(*(tensors[field] for field in Vectors._fields))
-            keys, identity, has_score = json.loads(about["keys"]), about["identity"], about["has_score"] == "True"
+            vectors = Vectors(*(tensors[field] for field in Vectors._fields))
+            self.add(json.loads(about["keys"]), vectors, about["identity"], about["has_score"] == "True")
         except FileNotFoundError:
             return
         except (KeyError, ValueError) as error:
             aside = set_aside(path)
-            log.warning("%s is damaged (%s): it is now %s, its texts are computed anew", path, error, aside.name)
-            return
-        self._of(identity, has_score)
-        self.rows.update(zip(keys, zip(*parts, strict=True), strict=True))
+            log.warning("%s is damaged (%s): it is now %s, its texts are read anew", path, error, aside.name)
 
-    def _of(self, identity: str, has_score: bool) -> None:
+    def add(self, keys: Sequence[str], vectors: Vectors, identity: str, has_score: bool) -> None:
         if identity != self.identity:  # another revision: its vectors need not even have the same width
             self.rows.clear()
         self.identity, self.has_score = identity, has_score
-
-    def add(self, keys: Sequence[str], vectors: Vectors, identity: str, has_score: bool) -> None:
-        """Keep a batch in a part of its own: writing the whole file each time would grow with the square."""
-        self._of(identity, has_score)
-        while (part := self._whole.with_name(f"{self._whole.stem}.part{self._next:05d}.safetensors")).exists():
-            self._next += 1
-        self._write(part, keys, vectors)
-        self._parts.append(part)
         self.rows.update(zip(keys, zip(*vectors, strict=True), strict=True))
 
-    def merge(self) -> None:
-        """All in one file; the parts go only when it is there."""
-        if not self.rows:
-            return
-        columns = zip(*self.rows.values(), strict=True)
-        self._write(self._whole, list(self.rows), Vectors(*(np.stack(column) for column in columns)))
-        for part in self._parts:
-            part.unlink(missing_ok=True)
-        self._parts = []
-
-    def _write(self, path: Path, keys: Sequence[str], vectors: Vectors) -> None:
-        about = {"keys": json.dumps(keys), "identity": str(self.identity), "has_score": str(self.has_score)}
-        write_tensors(path, vectors._asdict(), about)
+    def save(self) -> None:
+        """Replace the file as a whole."""
+        if self.rows:
+            vectors = Vectors(*(np.stack(column) for column in zip(*self.rows.values(), strict=True)))
+            about = {"keys": json.dumps(list(self.rows)), "identity": str(self.identity)}
+            write_tensors(self._path, vectors._asdict(), about | {"has_score": str(self.has_score)})

@@ -6,16 +6,14 @@ safetensors are read, and code from a hub is never run.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from base.device import GIB, Device, free_bytes, is_out_of_memory
+from base.device import BATCH_TOKENS, is_out_of_memory, precision
 from base.location import EMBEDDED, fetch
 from core.errors import UsageError
 
@@ -55,68 +53,51 @@ class FrozenBase:
         tokenizer: Any,
         score: torch.Tensor | None = None,
         *,
-        device: Device | None = None,
+        kind: str = "cpu",
         max_length: int = MAX_LENGTH,
-        batch_tokens: int | None = None,
     ) -> None:
-        """``score``: the pre-trained head's weights [1, width]; ``batch_tokens`` None: what its device has room for."""
+        """``score``: the pre-trained head's weights [1, width]; ``kind``: ``cpu`` or ``cuda``."""
         if not getattr(tokenizer, "is_fast", False) or not tokenizer.chat_template:
             raise UsageError(f"{name} needs a fast tokenizer with a chat template to serve as a base model.")
         self.name, self.has_score = name, score is not None
         self.max_length, self.cut = max_length, 0
-        self._backbone, self._tokenizer, self._score = backbone.eval(), tokenizer, score
-        self._device = device or Device.of("cpu")
-        self._batch_tokens = batch_tokens or self._device.batch_tokens(backbone.config)
+        self._backbone, self._tokenizer = backbone.to(kind).eval(), tokenizer
+        self._score = None if score is None else score.to(kind)
+        self._kind, self._batch_tokens = kind, BATCH_TOKENS[kind]
         special = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
         self._special = re.compile("|".join(map(re.escape, sorted(special)))) if special else None
-        self._adds_bos = tokenizer.bos_token_id is not None and tokenizer("")["input_ids"][:1] == [
-            tokenizer.bos_token_id
-        ]
+        bos = tokenizer.bos_token_id
+        self._adds_bos = bos is not None and tokenizer("")["input_ids"][:1] == [bos]
 
-    def embed(
-        self, texts: Sequence[tuple[str, str]], progress: Callable[[int], object] | None = None
-    ) -> Iterator[tuple[list[int], Vectors]]:
-        """(positions in ``texts``, their vectors), batch by batch, longest texts first.
+    def embed(self, texts: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Vectors]]:
+        """(positions in ``texts``, their vectors), batch by batch.
 
-        ``progress`` is told how many texts were done. Where memory runs out, half as much goes through at once; raises
-        what ``device.is_out_of_memory`` knows where a text alone does not fit.
+        Longest texts first, so that memory runs out at once or never; where it does, half as many tokens go through
+        from then on. Raises what ``device.is_out_of_memory`` knows where one text alone does not fit.
         """
-        encoded = self._encode(texts)
-        waiting = self._batches(encoded, range(len(encoded)))
-        while waiting:
-            rows = waiting.pop()
+        self.cut = 0
+        encoded = [self._encode(prompt, response) for prompt, response in texts]
+        order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i].ids))
+        done = 0
+        while done < len(order):
+            longest = len(encoded[order[done]].ids)  # as long as all of the batch are, with padding
+            rows = order[done : done + max(1, self._batch_tokens // longest)]
             try:
                 vectors = self._forward([encoded[i] for i in rows])
             except (RuntimeError, MemoryError) as error:
                 if len(rows) == 1 or not is_out_of_memory(error):
                     raise
-                self._batch_tokens = len(rows) * len(encoded[rows[0]].ids) // 2  # the first is the longest
-                waiting = self._batches(encoded, [*rows, *chain.from_iterable(waiting)])
-                log.warning("out of memory with %d texts at once: going on with half as many", len(rows))
+                self._batch_tokens = len(rows) * longest // 2
+                log.info("Memory does not hold %d texts at once: going on with half as many", len(rows))
                 continue
+            done += len(rows)
             yield rows, vectors
-            if progress is not None:
-                progress(len(rows))
         if self.cut:
             log.warning("%d of %d texts were longer than %d tokens and were cut", self.cut, len(texts), self.max_length)
 
-    def _batches(self, encoded: Sequence[_Text], rows: Iterable[int]) -> list[list[int]]:
-        """Texts of like length together, at most ``_batch_tokens`` with padding; shortest first (it is a stack)."""
-        batches: list[list[int]] = []
-        for i in sorted(rows, key=lambda i: -len(encoded[i].ids)):
-            if batches and (len(batches[-1]) + 1) * len(encoded[batches[-1][0]].ids) <= self._batch_tokens:
-                batches[-1].append(i)
-            else:
-                batches.append([i])
-        return batches[::-1]
-
     # ── Text to tokens ──
 
-    def _encode(self, texts: Sequence[tuple[str, str]]) -> list[_Text]:
-        self.cut = 0
-        return [self._encode_one(prompt, response) for prompt, response in texts]
-
-    def _encode_one(self, prompt: str, response: str) -> _Text:
+    def _encode(self, prompt: str, response: str) -> _Text:
         prompt, response = self._harmless(prompt), self._harmless(response)
         text = self._tokenize(prompt, response)
         if len(text.ids) > self.max_length:
@@ -177,8 +158,8 @@ class FrozenBase:
             inside[i, min(text.first, len(text.ids) - 1) : max(text.end, text.first + 1)] = 1.0
         inside[torch.arange(ids.shape[1]) >= lengths[:, None]] = 0.0
         with torch.inference_mode():
-            hidden = self._backbone(input_ids=self._device.send(ids), use_cache=False).last_hidden_state
-            share = self._device.send(inside / inside.sum(dim=1, keepdim=True))
+            hidden = self._backbone(input_ids=ids.to(self._kind), use_cache=False).last_hidden_state
+            share = (inside / inside.sum(dim=1, keepdim=True)).to(self._kind)
             mean = torch.bmm(share[:, None, :], hidden.float())[:, 0]
             last = hidden[torch.arange(len(texts)), lengths - 1].float()
             score = torch.zeros(len(texts)) if self._score is None else (last @ self._score.float().T)[:, 0]
@@ -191,40 +172,35 @@ def open_base(name: str, kind: str, *, max_length: int = MAX_LENGTH) -> FrozenBa
     Raises MissingError where it is not there; UsageError where it cannot serve as a base; what
     ``device.is_out_of_memory`` knows where it does not fit.
     """
-    device = Device.of(kind)
+    dtype = precision(kind)
     if name == EMBEDDED:
         from llm.embedded import load_smollm2
 
-        model, tokenizer = load_smollm2(device.dtype)
+        model, tokenizer = load_smollm2(dtype)
         score = None
     else:
-        model, tokenizer, score = _load(name, device)
-    weights = None if score is None else score.to(device.place)
-    base = FrozenBase(name, model.base_model.to(device.place), tokenizer, weights, device=device, max_length=max_length)
-    free = f", {free_bytes() / GIB:.1f} GiB left" if kind == "cuda" else ""
-    log.info("Base model %s on %s in %s%s", name, kind, str(device.dtype).removeprefix("torch."), free)
+        model, tokenizer, score = _load(name, dtype)
+    base = FrozenBase(name, model.base_model, tokenizer, score, kind=kind, max_length=max_length)
+    log.info("Base model %s on %s in %s", name, kind, str(dtype).removeprefix("torch."))
     return base
 
 
-def _load(name: str, device: Device) -> tuple[Any, Any, torch.Tensor | None]:
+def _load(name: str, dtype: torch.dtype) -> tuple[Any, Any, torch.Tensor | None]:
     """(model, tokenizer, score weights or None) of a sequence classifier with one output, or of a plain model."""
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging as hf
 
     folder = fetch(name)
+    # its own notes (no pad token, a new head) are not the user's business: what matters is checked below
+    hf.set_verbosity_error()  # type: ignore[no-untyped-call]
+    hf.disable_progress_bar()  # type: ignore[no-untyped-call]
     settings = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, **settings)
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
-                folder,
-                num_labels=1,
-                dtype=device.dtype,
-                use_safetensors=True,
-                output_loading_info=True,
-                attn_implementation=device.attention,
-                **settings,
-            )
+        tokenizer = AutoTokenizer.from_pretrained(folder, **settings)
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            folder, num_labels=1, dtype=dtype, use_safetensors=True, output_loading_info=True, **settings
+        )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         if is_out_of_memory(error):
             raise
@@ -235,19 +211,3 @@ def _load(name: str, device: Device) -> tuple[Any, Any, torch.Tensor | None]:
     if missing - {"score.weight"}:
         raise UsageError(f"{name} lacks weights: {', '.join(sorted(missing)[:3])}")
     return model, tokenizer, None if missing else model.score.weight.detach()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Transformers' own notes (no pad token, a new head) are not the user's business: what matters is checked."""
-    from transformers.utils import logging as hf
-
-    level, bars = hf.get_verbosity(), hf.is_progress_bar_enabled()
-    hf.set_verbosity_error()  # type: ignore[no-untyped-call]
-    hf.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        hf.set_verbosity(level)
-        if bars:
-            hf.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -38,7 +38,7 @@ def bare(base: FrozenBase, some: list[tuple[str, str]], pairs: int) -> Row:
     """Tokens a second, tokenizing and pooling included, against full batches without padding."""
     import torch
 
-    tokens = sum(len(t.ids) for t in base._encode(some))
+    tokens = sum(len(t.ids) for t in (base._encode(*pair) for pair in some))
     length = round(tokens / len(some))
     rows_each = max(1, base._batch_tokens // length)
     batches = max(1, round(tokens / (rows_each * length)))
@@ -65,7 +65,7 @@ def naive(base: FrozenBase, some: list[tuple[str, str]], pairs: int) -> Row:
     from config import ExperimentConfig
     from reward_model import RewardModel
 
-    longest = max(len(t.ids) for t in base._encode(some))
+    longest = max(len(t.ids) for t in (base._encode(*pair) for pair in some))
     ids, sampled, steps = torch.randint(100, 40000, (8, longest)), 8, 20 * 15 // 4 * 10
     features, preferences = synthetic(20)
     model = RewardModel(features, RATINGS, ExperimentConfig())
@@ -87,7 +87,7 @@ def longer(base: FrozenBase, pairs: int) -> Row:
     short, long = ([(p, " ".join([r] * times)) for p, r in texts(24 // times * 4)] for times in (1, 8))
 
     def per_token(some: list[tuple[str, str]]) -> float:
-        tokens = sum(len(t.ids) for t in base._encode(some))
+        tokens = sum(len(t.ids) for t in (base._encode(*pair) for pair in some))
         return seconds(lambda: list(base.embed(some))) / tokens * 1000
 
     name = "embedding, responses 8 times as long / short, s per 1,000 tokens"

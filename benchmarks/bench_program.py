@@ -10,7 +10,7 @@ from pathlib import Path
 
 from measuring import ROOT, Row, compare, seconds
 
-from core.store import Store
+from core.store import read_items
 
 RUN = ("--persona", "coder", "--backend", "embedded")
 COUNTING = """
@@ -83,8 +83,7 @@ def run_rows(folder: Path, pairs: int) -> list[Row]:
     ]
     places_of = [f / "model_responses_coder.json" for f in (folder / "cache", ROOT / "samples")]
     kept = next(path for path in places_of if path.exists())
-    with Store(kept, stage="responses", read_only=True) as store:
-        unique = len({(item.value["prompt_id"], item.value["text"]) for item in store.items()})
+    unique = len({(item.value["prompt_id"], item.value["text"]) for item in read_items(kept).values()})
     once = Row("base forwards of a default run / its unique texts", forwards[0], unique, forwards[0] / unique,
                (forwards[0] / unique,) * 2, 1, "exactly 1")  # fmt: skip
     none = Row("base forwards with another λ", forwards[1], 1, forwards[1], (forwards[1],) * 2, 1, "exactly 0")

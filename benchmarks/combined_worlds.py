@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # more threads only spin on matrices this small
 
 import numpy as np
+from scipy.special import expit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -38,7 +39,6 @@ from base.features import Features, compute_features
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
-from core.pairwise import sigmoid
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from data_generation import make_data
@@ -74,9 +74,9 @@ def recorded(persona: str, cache_dir: Path) -> Recorded:
     params = dataclasses.replace(ExperimentConfig(), num_predict=config.EMBEDDED_NUM_PREDICT)
     job = Job(
         persona, config.PERSONAS[persona], config.EMBEDDED_MODELS, config.EMBEDDED_NAME, EmbeddedModel(), params,
-        cache_dir, read_only=True,
+        cache_dir,
     )  # fmt: skip
-    data = make_data(job, Clock())
+    data = make_data(job, Clock(), ask=False)
     features = compute_features("embedded", data.prompts, data.responses, cache_dir=cache_dir, name=persona)
     texts = {(r.prompt_id, r.model): r.text for r in data.responses}
     return Recorded(features, texts, data.preferences, data.readers)
@@ -182,7 +182,7 @@ def plant(kind: Kind, seed: int, runs: Sequence[Recorded]) -> World:
     votes = []
     for i, p in enumerate(ids[:TRAIN]):
         for a, b in combinations(range(len(CONTESTANTS)), 2):
-            preferred = rng.random() < sigmoid(kind.sharpness * (liked[i, a] - liked[i, b]))
+            preferred = rng.random() < expit(kind.sharpness * (liked[i, a] - liked[i, b]))
             votes.append(Preference(p, CONTESTANTS[a], CONTESTANTS[b], float(preferred)))
     truth = list(zip(ids, liked, strict=True))[TRAIN:]
     return World(

@@ -25,7 +25,7 @@ from core.clock import Clock
 from core.records import Preference, Prompt, Response
 from people import run as people
 from people.many import ACCURACY, Crowd, measure
-from people.votes import Votes, load_votes
+from people.read import Votes, load_votes
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def main() -> None:
     for system, cells in found["cross_validated"].items():
         mean, (low, high) = cells[ACCURACY]["mean"], cells[ACCURACY]["ci95"]
         print(f"  {system:18s} {mean:.3f} [{low:.3f}, {high:.3f}]")
-    for system, gain in found["people"]["personal_gain"].items():
+    for system, gain in (found["people"] or {})["personal_gain"].items():
         low, high = gain["ci95"]
         print(f"  {system}: own votes {gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}], p = {gain['p_value']:.3f}")
     memory, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, time.process_time()

@@ -5,9 +5,9 @@
 
 A world: 25 prompts, six models with a style each, texts around their style, and a person whose liking is √ρ · (a
 strength of each model) + √(1 − ρ) · (a direction of the texts) + 0.3 · chance, all in standard deviations, 1.5 logits
-each. The best is the model of the highest mean liking over the prompts. ρ = 1: asked without features, as in a first
-session; ρ = 0.5: with them. As drawn, the first two are often nearly the same, and nobody can name the best; so half of
-the rows are of worlds in which it is ahead by at least LEAD. A vote is drawn from σ(difference); no pair comes twice.
+each. The best is the model of the highest mean liking over the prompts; whoever asks sees no text. As drawn, the first
+two are often nearly the same, and nobody can name the best; so half of the rows are of worlds in which it is ahead by
+at least LEAD. A vote is drawn from σ(difference); no pair comes twice.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from base.features import Features
 from config import ExperimentConfig
 from core.records import Preference, Response
-from people.asking import SURE, Asking
+from people.next_pair import SURE, TopTwo
 
 MODELS, PROMPTS, WIDTH = "abcdef", 25, 16
 SHARPNESS, HIDDEN = 1.5, 0.3
@@ -45,7 +44,6 @@ class World(NamedTuple):
 
     liking: np.ndarray
     """[prompts, models] in logits."""
-    features: Features
     responses: list[Response]
 
 
@@ -64,9 +62,7 @@ def plant(rho: float, lead: float, seed: int) -> World:
     second, best = np.sort(liking.mean(axis=0))[-2:]
     liking[:, liking.mean(axis=0).argmax()] += max(0.0, lead - (best - second))
     responses = [Response(f"p{p}", model, "") for p in range(PROMPTS) for model in MODELS]
-    flat = states.reshape(-1, WIDTH).astype(np.float32)
-    index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
-    return World(liking, Features(index, flat, flat, np.zeros(len(flat), np.float32), False, "planted"), responses)
+    return World(liking, responses)
 
 
 class Step(NamedTuple):
@@ -80,20 +76,20 @@ class Step(NamedTuple):
     """Votes that are said to separate the first two."""
 
 
-def asked(world: World, rho: float, top_two: bool, votes: int, seed: int) -> Iterator[Step]:
+def asked(world: World, top_two: bool, votes: int, seed: int) -> Iterator[Step]:
     """A person votes."""
-    features = world.features if rho < 1.0 else None
-    asking = Asking(world.responses, features, {}, ExperimentConfig(random_seed=seed))
+    models = TopTwo(world.responses, {}, ExperimentConfig(random_seed=seed))
     left = [(f"p{p}", a, b) for p in range(PROMPTS) for a, b in combinations(MODELS, 2)]
     rng, given = np.random.default_rng([seed, 1]), []
     best = MODELS[int(world.liking.mean(axis=0).argmax())]
     for _ in range(votes):
-        prompt, a, b = left.pop(asking.next_pair(left) if top_two else int(rng.integers(len(left))))
+        pairs = [frozenset((a, b)) for _, a, b in left]
+        prompt, a, b = left.pop(models.next_pair(pairs) if top_two else int(rng.integers(len(left))))
         row = world.liking[int(prompt[1:])]
         chance = 1.0 / (1.0 + np.exp(row[MODELS.index(b)] - row[MODELS.index(a)]))
         given.append(Preference(prompt, a, b, float(rng.random() < chance)))
-        asking.learn(given)
-        now = asking.standing()
+        models.learn(given)
+        now = models.standing()
         first, said = next(iter(now.chances.items()))
         yield Step(first == best, said, now.more_votes)
 
@@ -141,7 +137,7 @@ def main() -> None:
     for rho, lead in product((1.0, 0.5), (0.0, LEAD)):
         for top_two in (False, True):
             seeds = range(FIRST_SEED, FIRST_SEED + args.worlds)
-            runs = [list(asked(plant(rho, lead, seed), rho, top_two, args.votes, seed)) for seed in seeds]
+            runs = [list(asked(plant(rho, lead, seed), top_two, args.votes, seed)) for seed in seeds]
             named = np.array([[step.named for step in run] for run in runs])
             sure = np.array([[step.chance >= SURE for step in run] for run in runs])
             stopped = [row[int(s.argmax())] for row, s in zip(named, sure, strict=True) if s.any()]

@@ -1,4 +1,4 @@
-"""What ``--rank`` says about a prompt: in the terminal, and as a line of JSON."""
+"""The answer of ``--rank`` to a prompt: in the terminal, and as a line of JSON."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import config
 from core.records import Response
 from core.text import plain
 from report import words as wording
-
-if TYPE_CHECKING:
-    from cli.learned import Learned
-    from stages.tasks import Job
-
+from stages.tasks import Job
 
 TITLES = {
     "combined": "Combined: for this prompt, from what is known of each model and what it answered",
@@ -27,6 +23,7 @@ VERDICTS = {
     "sure": "{model} is the best for this prompt: its chance is {chance}.",
     "likely": "{model} is probably the best for this prompt: its chance is {chance}.",
     "open": "Open: no model has an even chance to be the best for this prompt; {model} comes first with {chance}.",
+    "not measured": "{model} comes first for this prompt: its chance to be the best is {chance}.",
     "no evidence": "No evidence: on prompts that it had not seen this ranking was not surely better than chance.",
 }
 
@@ -42,7 +39,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What using a contestant takes; None where it is not known."""
+    """Speed and size of a contestant; None where they are not known."""
 
     tokens_per_second: float | None
     size_bytes: int | None
@@ -51,7 +48,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """All that is said about one prompt."""
+    """Everything said about one prompt."""
 
     prompt: str
     rankings: Mapping[str, Sequence[Place]]
@@ -64,16 +61,20 @@ class Answer:
     """sure, likely, open or no evidence."""
     best: Response
     costs: Mapping[str, Cost]
+    base: str
+    """The reward base that read the texts."""
+    evidence: Mapping[str, Any]
+    """What was measured on prompts that were not trained on: whom to take, each system's figures, warnings."""
 
 
-def as_json(answer: Answer, job: Job, known: Learned) -> str:
+def as_json(answer: Answer, job: Job) -> str:
     """One line of JSON, ASCII throughout so that no terminal or pipe can spoil it."""
     document = {
         "schema_version": config.SCHEMA_VERSION,
         "prompt": answer.prompt,
         "persona": job.name,
         "backend": job.llm.backend,
-        "base_model": known.base,
+        "base_model": answer.base,
         **{system: [asdict(place) for place in ranking] for system, ranking in answer.rankings.items()},
         "p_best": dict(answer.p_best),
         "best": {
@@ -85,15 +86,16 @@ def as_json(answer: Answer, job: Job, known: Learned) -> str:
             "truncated": answer.best.truncated,
         },
         "models": {model: asdict(cost) for model, cost in answer.costs.items()},
-        "evidence": dict(known.evidence),
+        "evidence": dict(answer.evidence),
         "shows_only_how_the_suite_works": job.llm.backend == "embedded",
     }
     return json.dumps(document, allow_nan=False)
 
 
-def lines(answer: Answer, known: Learned) -> list[str]:
+def lines(answer: Answer, run: str) -> list[str]:
     """The page for one prompt: the recommended ranking with each model's chance to be the best, speed and size, how far
-    to trust it, the other systems in brief, and the first one's response in full."""
+    to trust it, the other systems in brief, and the first one's response in full. ``run``: the command that
+    measures how far."""
     width = max(map(len, answer.costs))
     said = ["", f"Prompt: {plain(answer.prompt)}", "", TITLES[answer.by]]
     said += [f"   {'':{width}}  best with  tokens/s  size"]
@@ -103,7 +105,7 @@ def lines(answer: Answer, known: Learned) -> list[str]:
     cut = " (cut at --num_predict)" if answer.best.truncated else ""
     title = f"Response of the first: {plain(answer.best.model)}{cut}"
     text = plain(answer.best.text, lines=True)
-    return [*said, "", *_sure(answer, known), "", title, "─" * len(title), text, "─" * len(title)]
+    return [*said, "", *_sure(answer, run), "", title, "─" * len(title), text, "─" * len(title)]
 
 
 def _percent(chance: float) -> str:
@@ -117,24 +119,29 @@ def _cost(cost: Cost) -> str:
     return f"{speed:>8}  {', '.join(filter(None, (size, parameters))) or wording.MISSING}"
 
 
-def _sure(answer: Answer, known: Learned) -> list[str]:
+def _sure(answer: Answer, run: str) -> list[str]:
     """How far all of this can be relied on."""
-    evidence = known.evidence
+    evidence = answer.evidence
     name = "τ" if evidence["main_metric"] == "kendall_tau" else wording.METRICS[evidence["main_metric"]].lower()
     figures = [
         f"{wording.SYSTEMS[system]} {wording.estimate(found['mean'], found['ci95'])}"
         for system, found in evidence["cross_validated"].items()
     ]
     first = plain(answer.best.model)
+    measured = any(found["mean"] is not None for found in evidence["cross_validated"].values())
+    trust = f"On prompts not seen in training, mean {name}: {'; '.join(figures)}."
     said = [
-        VERDICTS[answer.verdict].format(model=first, chance=_percent(answer.p_best[answer.best.model])),
+        VERDICTS[answer.verdict if measured else "not measured"].format(
+            model=first, chance=_percent(answer.p_best[answer.best.model])
+        ),
         *(f"{wording.SYSTEMS[system]}: {_order(answer, system)}." for system in TITLES if system != answer.by),
-        f"On prompts not seen in training, mean {name}: {'; '.join(figures)}.",
+        *([trust] if measured else []),
         *(plain(warning) for warning in evidence["warnings"]),
         "Chances: by the combined system. tokens/s: over all kept responses, as they were asked (--concurrency side by "
         "side).",
     ]
-    return [line for sentence in said for line in textwrap.wrap(sentence, 80)]
+    told = [line for sentence in said for line in textwrap.wrap(sentence, 80)]
+    return told if measured else [*told, "How far to trust this was not measured yet. This does:", f"  {run}"]
 
 
 def _order(answer: Answer, system: str) -> str:

@@ -1,8 +1,7 @@
-"""Say what is there, what is missing and how to get it, and what a run costs: all of it with ``--check``, what is
-missing before every run.
+"""Say what is there, what is missing and how to get it, and how many calls a run makes: all of it with ``--check``,
+what is missing before every run.
 
-Looks only: nothing is written, neither torch nor transformers is imported, and ``--check`` asks no model. Before a run
-those that can think are asked one small question, since only their answer shows how they are to be asked.
+Looks only: nothing is written, no model is asked, neither torch nor transformers is imported.
 """
 
 from __future__ import annotations
@@ -11,76 +10,84 @@ import os
 import shutil
 import tempfile
 from argparse import Namespace
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 import config
+from base import device, location
 from base.device import GIB
-from cli import machine, openai_server, preflight, uncounted
-from cli.backend import Backend, Finding
-from cli.counting import Calls, Costs, by_model, by_stage
-from cli.flags import STAGE_FILES, personas
-from config import ExperimentConfig
+from cli.flags import STAGE_FILES, refreshed
+from cli.job import ollama_flags, other_server, rated
+from cli.seen import asked, by_model, calls_left, change_of_models, is_off, listed, read_known, seen_now, some
 from core.errors import MissingError, UsageError
+from core.store import read_items
+from core.text import plain
+from llm.addresses import find_tag, is_cloud
+from llm.interface import nearest_tags
+from stages.counting import Costs
 from stages.tasks import TEMPLATES, Job, load_template
 
 if TYPE_CHECKING:
-    from llm.ollama import OllamaModel
-    from llm.ollama_server import ModelInfo
+    from llm.ollama import ModelInfo, OllamaModel
+    from llm.openai import OpenAIModel
 
-UNPROBED = "can think: one question at the start of the run shows how it is to be asked"
+NO_DIGEST = "by name only, a server of this kind tells no digest: a model that changes behind its name is not noticed"
 
 
-def check(args: Namespace, backend: Backend, params: ExperimentConfig) -> int:
-    """Print all findings and what the run would cost. The exit status: 3 where something is missing, else 0."""
-    _require_usable(args)
-    costs = preflight.costs(args, backend, params)
-    found = [*_needed(args, backend, costs, probe=False), *_ratings(args, backend), *_machine(args)]
-    for finding in found:
-        print(f"{'MISSING  ' if finding.fix else 'ok       '}{finding.about}: {finding.said}")
-    change = preflight.change_of_models(args, backend, params, preflight.seen_now(backend))
-    for note in (*backend.notes, *(args.own.notes if args.own else ()), *filter(None, [change])):
-        print(f"Note: {note}")
-    print()
-    for line in cost_lines(preflight.counted_jobs(args, backend, params), costs):
-        print(line)
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. ``fix``: the command that gets it, where it is missing."""
+
+    about: str
+    said: str
+    fix: str = ""
+
+
+def check(jobs: Sequence[Job], args: Namespace) -> int:
+    """Print all findings and the calls that the run makes. The exit status: 3 where something is missing, else 0."""
+    require_usable(args)
+    anew = refreshed(args.refresh)
+    costs = calls_left(jobs, anew)
+    found = [*_needed(jobs[0], args, by_model(costs)), *_ratings(jobs[0]), *_machine(args)]
+    lines = [f"{'MISSING  ' if finding.fix else 'ok       '}{finding.about}: {finding.said}" for finding in found]
+    change = change_of_models(jobs, read_known(args.cache_dir), seen_now(jobs[0]), anew)
+    lines += [f"Note: {note}" for note in (*jobs[0].notes, *filter(None, [change]))]
+    lines += ["", *call_lines(jobs, costs)]
     missing = [finding for finding in found if finding.fix]
-    if not missing:
-        print("\nAll that this run needs is there.")
-        return 0
-    print(f"\n{_sentence(missing)}")
-    return MissingError.exit_status
+    lines += ["", _sentence(missing) if missing else "All that this run needs is there."]
+    print(plain("\n".join(lines), lines=True))
+    return MissingError.exit_status if missing else 0
 
 
-def require(args: Namespace, backend: Backend, params: ExperimentConfig) -> None:
+def require(jobs: Sequence[Job], args: Namespace) -> None:
     """Raises UsageError for a folder or template that can't be used, MissingError naming all that the run lacks.
 
     What is missing but not needed any more (everything it would be asked is cached) is left alone.
     """
-    _require_usable(args)
+    require_usable(args)
     found = list(_gpu(args))
     if args.rank is None and not args.vote:  # these say themselves what they still need
-        costs = preflight.costs(args, backend, params)
-        if costs.total() or args.refresh:
-            found += _needed(args, backend, costs, probe=True)
+        calls = by_model(calls_left(jobs, refreshed(args.refresh)))
+        if calls or args.refresh:
+            found += _needed(jobs[0], args, calls)
         elif not any(args.cache_dir.glob("features_*")):
-            found.append(_base(args, backend))
+            found.append(_base(jobs[0]))
     missing = [finding for finding in found if finding.fix]
     if missing:
         raise MissingError(_sentence(missing))
 
 
-def _sentence(missing: list[Finding]) -> str:
+def _sentence(missing: Sequence[Finding]) -> str:
     lines = [f"- {finding.about}: {finding.said}\n    {finding.fix}" for finding in missing]
     what = "One thing is missing" if len(missing) == 1 else f"{len(missing)} things are missing"
     return "\n".join([f"{what}; nothing was asked, all that is cached is kept:", *lines])
 
 
-def _require_usable(args: Namespace) -> None:
+def require_usable(args: Namespace) -> None:
+    """Raises UsageError for a folder that can't be written or a template that can't be read."""
     for flag in ("cache_dir", "results_dir"):
         folder = getattr(args, flag)
         there = _existing(folder)
@@ -100,66 +107,86 @@ def _existing(folder: Path) -> Path:
 # ── Models and base ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _needed(args: Namespace, backend: Backend, costs: Costs, *, probe: bool) -> Iterator[Finding]:
-    """The server, each model and the reward base. ``probe``: models that can think may be asked how they do."""
-    if backend.name == "ollama":
-        yield from _server(args, backend, by_model(costs.total()), probe=probe)
-    elif backend.name == "openai":
-        yield from openai_server.findings(backend, by_model(costs.total()))
+def _needed(job: Job, args: Namespace, calls: Mapping[str, int]) -> Iterator[Finding]:
+    """The server, each model and the reward base. ``calls``: still to make, by model."""
+    if job.llm.backend == "ollama":
+        yield from _ollama(job, args, calls)
+    elif job.llm.backend == "openai":
+        yield from _openai(job, calls)
     else:
-        yield _embedded("Embedded model", needed=bool(costs.total()))
-    yield _base(args, backend)
+        yield _embedded("Embedded model", needed=bool(calls))
+    yield _base(job)
 
 
-def _server(args: Namespace, backend: Backend, calls: Mapping[str, int], *, probe: bool) -> Iterator[Finding]:
-    llm: OllamaModel = backend.llm  # type: ignore[assignment]
-    if not backend.answers:
-        flags = " and ".join(preflight.ollama_flags(args))
+def _roles(job: Job, model: str) -> str:
+    """The model's name with what it is asked to be."""
+    roles = ["contestant"] * (model in job.contestants) + ["judge"] * (model == job.judge)
+    return f"{model} ({' and '.join(roles)})"
+
+
+def _ollama(job: Job, args: Namespace, calls: Mapping[str, int]) -> Iterator[Finding]:
+    llm: OllamaModel = job.llm  # type: ignore[assignment]
+    if is_off(job):
+        flags = " and ".join(ollama_flags(args))
         instead = f"without {flags}" if flags else "without it"
         fix = f"`ollama serve`; OLLAMA_HOST=… where it runs elsewhere; or --backend embedded {instead}"
         said = f"no server answers at {llm.display_host}"
-        if other := openai_server.instead_of_ollama(llm.display_host):
+        if other := other_server(llm.display_host):
             said += f" as Ollama does. {other}"
         yield Finding("Ollama", said, fix) if calls else Finding("Ollama", f"{said}, and everything is cached")
         return
-    for server in llm.servers:
-        lost = server not in llm.answering()
-        said = "no server answers" if lost else f"version {server.version()} answers"
-        yield Finding("Ollama", f"{said} at {server.url}")
+    yield Finding("Ollama", f"version {llm.version()} answers at {llm.display_host}")
     installed = llm.installed()
-    for tag in backend.asked:
-        roles = ["contestant"] * (tag in backend.contestants) + ["judge"] * (tag == backend.judge)
-        yield _model(llm, tag, " and ".join(roles), installed, calls.get(tag, 0), probe=probe)
-    llm.unload()  # what was probed
+    for tag in asked(job):
+        yield _ollama_model(job, tag, installed, needed=bool(calls.get(tag)))
 
 
-def _model(
-    llm: OllamaModel, tag: str, role: str, installed: Mapping[str, ModelInfo], calls: int, *, probe: bool
-) -> Finding:
-    from llm.addresses import find_tag, is_cloud
-    from llm.interface import nearest_tags
-
-    info = installed.get(find_tag(tag, installed) or "")
-    about = f"{tag} ({role})"
+def _ollama_model(job: Job, tag: str, installed: Mapping[str, ModelInfo], *, needed: bool) -> Finding:
+    llm: OllamaModel = job.llm  # type: ignore[assignment]
+    info, about = installed.get(find_tag(tag, installed) or ""), _roles(job, tag)
     if info is None:
         near = nearest_tags(tag, installed)
         similar = f"; installed and similar: {', '.join(near)}" if near else ""
-        left = "" if calls else ", and nothing is left to ask it"
-        return Finding(about, f"not installed{left}{similar}", f"ollama pull {tag}" if calls else "")
-    shown, judges = llm.show(tag), role.endswith("judge")
+        left = "" if needed else ", and nothing is left to ask it"
+        return Finding(about, f"not installed{left}{similar}", f"ollama pull {tag}" if needed else "")
+    shown = llm.show(tag)
     if not shown.chats:
         return Finding(about, "it only embeds, and answers no questions", "take another model")
-    if judges and is_cloud(tag):
+    if tag == job.judge and is_cloud(tag):
         return Finding(about, "models in the cloud give no structured answers", "--judge with an installed model")
-    manner = None
-    if calls:
-        manner = (llm.manners.of if probe else llm.manners.known)(tag, judge=judges)
-    if manner and manner.cannot_judge:
-        return Finding(about, manner.cannot_judge, "--judge with another model")
     context = f"context {shown.context_length:,} tokens" if shown.context_length else "context not told"
-    thinks = f", {manner.said if manner else UNPROBED if calls else 'can think'}" if shown.thinking else ""
     size = f"{info.size_bytes / 1e9:.1f} GB {info.parameter_size} {info.quantization}".rstrip()
-    return Finding(about, f"{size}, {context}{thinks}")
+    room = f"up to {shown.thought_tokens} more tokens an answer" if shown.thought_tokens else "told not to"
+    return Finding(about, f"{size}, {context}" + (f", can think ({room})" if shown.thinking else ""))
+
+
+def _openai(job: Job, calls: Mapping[str, int]) -> Iterator[Finding]:
+    llm: OpenAIModel = job.llm  # type: ignore[assignment]
+    try:
+        there = llm.listed()
+    except MissingError as error:
+        fix = "OPENAI_API_KEY=… and OPENAI_BASE_URL=http://…/v1 name a server that answers"
+        said = str(error) if calls else f"{error} Everything is cached."
+        yield Finding("OpenAI API", said, fix if calls else "")
+        return
+    lists = f"lists {len(there)} models: {some(there)}" if there else "lists no models"
+    yield Finding("OpenAI API", f"{llm.address} answers and {lists}")
+    for name in asked(job):
+        yield _listed_model(_roles(job, name), name, there, needed=bool(calls.get(name)))
+    yield Finding("Models are known", f"{NO_DIGEST} (--refresh responses asks again)")
+
+
+def _listed_model(about: str, name: str, there: Mapping[str, int | None], *, needed: bool) -> Finding:
+    if not there:
+        return Finding(about, "whether the server has it shows when it is asked")
+    if name not in there:
+        near = nearest_tags(name, there)
+        similar = f"; similar: {', '.join(near)}" if near else ""
+        left = "" if needed else ", and nothing is left to ask it"
+        fix = f"--models and --judge with names of the server's list, or a server that has {name}" if needed else ""
+        return Finding(about, f"not in the server's list{left}{similar}", fix)
+    context = there[name]
+    return Finding(about, f"listed, context {context:,} tokens" if context else "listed, context not told")
 
 
 def _embedded(about: str, *, needed: bool) -> Finding:
@@ -171,141 +198,86 @@ def _embedded(about: str, *, needed: bool) -> Finding:
     return Finding(about, f"the weights of {config.EMBEDDED_NAME} are not installed", embedded.FIX if needed else "")
 
 
-def _base(args: Namespace, backend: Backend) -> Finding:
-    from base import location
-    from core import hub
-
-    names = list(personas(args))
-    card = None if args.device == "cpu" else machine.gpu()
-    bases, notes = machine.choose_bases(args.base_model, backend.name, card, args.cache_dir, names)
-    name = machine.likely_base(bases, card, args.cache_dir, names)
-    later = ", by what is free now; chosen again when the models are unloaded" if len(bases) > 1 else ""
+def _base(job: Job) -> Finding:
+    name = job.base_model
     if name == location.EMBEDDED:
         base = _embedded("Reward base", needed=True)
-        return replace(base, said="; ".join([base.said, "no reward model", *notes]))
+        return replace(base, said=f"{base.said}; no reward model")
     folder = location.find_local(name)
     if folder is not None:
         size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        return Finding("Reward base", f"{name}, {size / 1e9:.1f} GB in {folder}{later}")
+        return Finding("Reward base", f"{name}, {size / 1e9:.1f} GB in {folder}")
     embedded = f"or --base_model {location.EMBEDDED}"
     if not location.is_hub_id(name):
         return Finding("Reward base", f"there is no folder {name}", f"give a folder or a hub id, {embedded}")
-    status = location.hub_status(name)
-    if status == "there":
-        return Finding("Reward base", f"{name}, fetched from the hub at its first use{later}")
-    why = {
-        "unknown": "the hub has no such model that can be read without an account",
-        "offline": "it is not in the hub's cache, and HF_HUB_OFFLINE forbids to ask the hub",
-    }.get(status, f"it is not in the hub's cache, and {hub.endpoint()} did not answer")
-    return Finding("Reward base", f"{name}: {why}", f"hf download {name}, {embedded}")
+    if why := location.out_of_reach(name):
+        return Finding("Reward base", f"{name}: {why}", f"hf download {name}, {embedded}")
+    return Finding("Reward base", f"{name}, fetched from the hub at its first use")
 
 
 # ── Ratings and machine ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _ratings(args: Namespace, backend: Backend) -> Iterator[Finding]:
-    if backend.ratings is None:
+def _ratings(job: Job) -> Iterator[Finding]:
+    if job.ratings is None:
         yield Finding("Ratings", "estimated from the data: answering styles were never on the Arena")
         return
     from stages import arena
 
     with tempfile.TemporaryDirectory() as scratch:  # a copy: reading the table may repair or make its file
-        kept = args.cache_dir / config.ARENA_FILE
+        kept = job.cache_dir / config.ARENA_FILE
         if kept.is_file():
             shutil.copyfile(kept, Path(scratch, config.ARENA_FILE))
         table = arena.load_table(Path(scratch), offline=True)
     later = "" if kept.is_file() else "; none cached yet, the run asks the hub first"
     yield Finding("Arena ratings", f"{table.origin}, {table.label}{later}")
-    for tag, rating in (preflight.rated(backend, table).ratings or {}).items():
+    for tag, rating in (rated([job], table)[0].ratings or {}).items():
         yield Finding(f"  {tag}", f"{'unrated' if rating.elo is None else f'{rating.elo:.0f}'} · {rating.source}")
 
 
 def _gpu(args: Namespace) -> Iterator[Finding]:
     """Says something only where ``--device cuda`` finds no GPU."""
-    if args.device == "cuda" and machine.gpu() is None and not Path("/dev/nvidia0").exists():
+    if args.device == "cuda" and device.gpu() is None and not Path("/dev/nvidia0").exists():
         yield Finding("Device", "nvidia-smi finds no GPU for --device cuda", "--device cpu")
 
 
 def _machine(args: Namespace) -> Iterator[Finding]:
     yield from _gpu(args)
-    yield Finding("GPU", str(machine.gpu() or "none found by nvidia-smi"))
-    memory = machine.main_memory()
+    yield Finding("GPU", str(device.gpu() or "none found by nvidia-smi"))
+    memory = device.main_memory()
     sizes = f", {memory[0]:.1f} of {memory[1]:.1f} GiB of memory free" if memory else ""
     yield Finding("Processor", f"{os.cpu_count()} cores{sizes}")
     disk = _existing(args.cache_dir.absolute())
     yield Finding("Disk", f"{shutil.disk_usage(disk).free / GIB:.0f} GiB free at {disk}")
 
 
-# ── Costs ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Calls ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def cost_lines(jobs: Sequence[Job], costs: Costs) -> Iterator[str]:
-    """What is cached, what is left to do and about how long it takes, persona by persona."""
-    weighs = jobs[0].llm.weighs_options
-    kept = [replace(job, anew=()) for job in jobs]  # what is there, whether this run leaves it aside or not
-    for job, cached in zip(jobs, kept, strict=True):
-        calls = costs.personas[job.name]
-        stages = ", ".join(f"{count} for {stage.replace('_', ' ')}" for stage, count in by_stage(calls).items())
-        said = f"{preflight.listed(by_model(calls))} ({stages})" if calls else "none, everything is cached"
-        yield f"Cached for {job.name}: {_cached(cached)}"
+def call_lines(jobs: Sequence[Job], costs: Sequence[Costs]) -> Iterator[str]:
+    """What is cached and what is left to ask, persona by persona."""
+    for job, cost in zip(jobs, costs, strict=True):
+        stages: Counter[str] = Counter()
+        for (stage, _), number in cost.calls.items():
+            stages[stage] += number
+        by_stage = ", ".join(f"{number} for {stage.replace('_', ' ')}" for stage, number in stages.items())
+        said = f"{listed(by_model([cost]))} ({by_stage})" if stages else "none, everything is cached"
+        yield f"Cached for {job.name}: {_cached(job)}"
         yield f"Calls still to make for {job.name}: {said}"
-        yield from (f"  {reason}" for reason in uncounted.reasons(job))
-    if costs.comparison:
-        said = preflight.listed(by_model(costs.comparison))
-        yield f"Calls still to make for the comparison of the personas: {said}"
-    total = costs.total()
-    if total and weighs:
+    if not (total := by_model(costs).total()):
+        return
+    if jobs[0].llm.weighs_options:
         yield "A call is one text: a draft of a prompt, an answer, or an answer read by one reader."
-    if total and jobs[0].llm.backend == "openai":
-        yield from openai_server.token_lines(costs)
-    if total:
-        yield _estimate(total, _timings(kept), 1 if weighs else jobs[0].params.concurrency)
+    if jobs[0].llm.backend == "openai":  # what a cloud bills
+        for model in dict.fromkeys(model for cost in costs for model in cost.tokens):
+            read, written = (sum(cost.tokens[model][i] for cost in costs if model in cost.tokens) for i in (0, 1))
+            yield f"Tokens of {model}, at most: about {read:,} read and {written:,} written."
+    yield f"{total} calls in all."
 
 
 def _cached(job: Job) -> str:
     kept = []
     for stage in ("prompts", "responses", "preferences", "ground_truth"):
-        with job.store(STAGE_FILES[stage], stage, read_only=True) as store:
-            kept.append(f"{len(store)} {stage.replace('_', ' ')}")
+        kept.append(f"{len(read_items(job.path(STAGE_FILES[stage])))} {stage.replace('_', ' ')}")
     recorded = job.samples_dir and (job.samples_dir / config.RESPONSES_FILE.format(name=job.name)).exists()
     return ", ".join(kept) + (", and the recorded run" if recorded and job.llm.weighs_options else "")
-
-
-def _timings(jobs: Sequence[Job]) -> dict[tuple[str, str], float]:
-    """(stage, model) → mean seconds of one call, over what is cached; (stage, "") over all models."""
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for job in jobs:
-        for stage in ("responses", "preferences"):
-            with job.store(STAGE_FILES[stage], stage, read_only=True) as store:
-                for item in store.items():
-                    if isinstance(item.value, dict) and isinstance(item.value.get("seconds"), int | float):
-                        model = str(item.value.get("model", item.names.get("judge", job.judge)))
-                        asked = job.contestants.get(model)
-                        tag = job.judge if job.llm.weighs_options else (asked and asked.ollama_tag) or model
-                        for key in {(stage, tag), (stage, "")}:
-                            found[key].append(item.value["seconds"])
-    return {key: fmean(values) for key, values in found.items()}
-
-
-def _estimate(calls: Calls, seconds: Mapping[tuple[str, str], float], at_once: int) -> str:
-    """Seconds were measured with as many calls in flight, so the wall time is their sum over that number."""
-    time, untimed = 0.0, 0
-    for (stage, model), number in calls.items():
-        like = {"prompts": "responses", "ground_truth": "preferences"}.get(stage, stage)
-        each = seconds.get((like, model), seconds.get((like, "")))
-        if each is None:
-            untimed += number
-        else:
-            time += number * each / at_once
-    if untimed == calls.total():
-        return f"{calls.total()} calls in all; how long they take can be said once some answers are cached."
-    rest = f", and {untimed} calls of a kind that was never timed" if untimed else ""
-    return f"{calls.total()} calls in all: about {duration(time)} by the timings in the cache{rest}."
-
-
-def duration(seconds: float) -> str:
-    """Two units at most: 45 s, 12 min, 3 h 05 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

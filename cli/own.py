@@ -1,22 +1,30 @@
-"""What a user brings, read once and before anything is asked: a person, prompts, answers that are there already."""
+"""Everything a user brings, read once and before anything is asked: a person, prompts, answers that are there already.
+
+python main.py --persona me.toml --prompts mine.txt       me.toml: see persona.example.toml
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import re
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli import personas
+import config
 from config import Contestant, Persona
 from core.errors import UsageError
 from core.records import Prompt, Response
-from stages.material import FEWEST_PROMPTS, Answers, read_answers, read_prompts
+from stages.own import FEWEST_PROMPTS, Answers, check_persona, read_answers, read_persona, read_prompts
+
+PERSONA_ENDINGS = (".toml", ".json")
 
 
 @dataclass(frozen=True)
 class Own:
-    """What was found in the files that the flags name."""
+    """The content of the files that the flags name."""
 
     personas: Mapping[str, Persona]
     """By name: all whose preferences this run learns; none with ``--preferences``."""
@@ -40,33 +48,26 @@ def read(args: Namespace) -> Own:
     answers = read_answers([Path(name) for name in args.responses]) if args.responses else None
     if args.preferences:
         return Own({}, answers=answers, notes=answers.notes if answers else ())
-    who = personas.find(args.persona, args.cache_dir, args.results_dir, topics_needed=_writes(args))
+    who = find_personas(args.persona, topics_needed=not (args.prompts or args.responses))
     prompts, notes = read_prompts(Path(args.prompts)) if args.prompts else ([], ())
-    models: tuple[str, ...] = ()
-    responses: tuple[Response, ...] = ()
-    if answers is not None:
-        models = _models(args, answers)
-        answered = answers.complete(models)
-        wanted = prompts or list(answers.prompts)
-        prompts = [prompt for prompt in wanted if prompt in answered]
-        if len(prompts) < FEWEST_PROMPTS:
-            raise UsageError(
-                f"--responses: only {len(prompts)} of {len(wanted)} prompts have an answer of each of "
-                f"{', '.join(models)}; at least {FEWEST_PROMPTS} are needed. Nothing was asked. Add answers, or "
-                "choose models that answered the same prompts: --models A B"
-            )
-        notes += answers.notes
-        if len(prompts) < len(wanted):
-            notes += (f"prompts that not every model answered, left out: {len(wanted) - len(prompts)}",)
-    prompts = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)
-    if answers is not None:
-        responses = answers.responses(prompts, models)
-    return Own(who, tuple(prompts), responses, models, notes=notes)
-
-
-def _writes(args: Namespace) -> bool:
-    """True where prompts of the persona are written."""
-    return not (args.prompts or args.responses) and args.rank is None
+    if answers is None:
+        chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)
+        return Own(who, tuple(chosen), notes=notes)
+    models = _models(args, answers)
+    answered = answers.complete(models)
+    wanted = prompts or list(answers.prompts)
+    prompts = [prompt for prompt in wanted if prompt in answered]
+    if len(prompts) < FEWEST_PROMPTS:
+        raise UsageError(
+            f"--responses: only {len(prompts)} of {len(wanted)} prompts have an answer of each of "
+            f"{', '.join(models)}; at least {FEWEST_PROMPTS} are needed. Nothing was asked. Add answers, or "
+            "choose models that answered the same prompts: --models A B"
+        )
+    notes += answers.notes
+    if len(prompts) < len(wanted):
+        notes += (f"prompts that not every model answered, left out: {len(wanted) - len(prompts)}",)
+    chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)
+    return Own(who, tuple(chosen), answers.responses(chosen, models), models, notes=notes)
 
 
 def _models(args: Namespace, answers: Answers) -> tuple[str, ...]:
@@ -77,3 +78,44 @@ def _models(args: Namespace, answers: Answers) -> tuple[str, ...]:
     if len(chosen) < 2:
         raise UsageError(f"--responses: a ranking needs at least two models; there is only {', '.join(chosen)}.")
     return chosen
+
+
+# ── Whose preferences ────────────────────────────────────────────────────────────────────────────────────
+
+
+def find_personas(asked: str | None, *, topics_needed: bool) -> dict[str, Persona]:
+    """The personas that ``--persona`` asks for, by name: one, all of config.py, or the one that a file describes.
+
+    ``topics_needed``: prompts are to be written. Raises UsageError naming what is wrong, also a missing field.
+    """
+    asked = config.DEFAULT_PERSONA if asked is None else asked
+    found = {}
+    for name in config.PERSONAS if asked == "all" else [asked]:
+        if name in config.PERSONAS:
+            source = f"persona {name!r} in config.py"
+            found[name] = check_persona(dataclasses.asdict(config.PERSONAS[name]), source)
+        elif Path(name).suffix.lower() in PERSONA_ENDINGS:
+            source, name = name, _name_of(Path(name))
+            found[name] = read_persona(Path(source))
+        else:
+            near = difflib.get_close_matches(name, [*config.PERSONAS, "all"], n=1)
+            guess = f"Did you mean {near[0]}? " if near else ""
+            raise UsageError(
+                f"--persona {name!r} is not known. {guess}There are {', '.join(config.PERSONAS)} and all, and a file "
+                "that describes a person: cp persona.example.toml me.toml, and edit it."
+            )
+        if topics_needed and not found[name].topics:
+            raise UsageError(f"{source} lacks topics: prompts are written on them. Add some, or give --prompts FILE.")
+    return found
+
+
+def _name_of(path: Path) -> str:
+    """The name of a person's files: the stem, in characters that any disk takes. Raises UsageError where that is a
+    persona's of config.py: its results would be replaced."""
+    name = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:100] or "me"
+    if name.lower() in (*config.PERSONAS, "all"):
+        raise UsageError(
+            f"--persona {path}: results are named after the file, and {name} is a persona of config.py. Nothing was "
+            f"changed. Rename the file, for instance to my_{name}{path.suffix}"
+        )
+    return name

@@ -1,77 +1,138 @@
-"""The question a person came with: which of my models should I use for this? And votes of one's own.
+"""Which of my models for this prompt? Refitted from what the cache, or a file of votes, holds.
 
 python main.py --persona coder --rank "How do I …?"      python main.py --rank - --json < prompts.txt
+python main.py --preferences votes/votes_coder.jsonl --rank "How do I …?"
 """
 
 from __future__ import annotations
 
 import io
-import logging
+import json
 import statistics
 import sys
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import config
-from cli import learned
 from cli.answer_page import Answer, Cost, Place, as_json, lines
-from cli.flags import command_like
-from core.errors import UsageError
+from core.clock import Clock
+from core.errors import MissingError, UsageError
 from core.files import fingerprint
-from core.records import Prompt
+from core.records import Preference, Prompt, Rating, Response
 from report.answer import beats_chance
 
 if TYPE_CHECKING:
-    from base.features import Base
-    from cli.backend import Backend
+    from base.features import Features
+    from combined import Combined
+    from elo_system import EloSystem
+    from people.read import Votes
+    from reward_model import RewardModel
     from stages.tasks import Job
 
-MATTER = ("backend", "models", "judge", "base_model", "cache_dir")  # flags that --rank needs as its run had them
+    Fitted = tuple[EloSystem, RewardModel, Combined]
+
+FEWEST_PROMPTS = 5  # as few as a run has
 EMBEDDED_SIZE = "135M"
 SURE, LIKELY = 0.95, 0.5  # chances of the first one to be the best
+CONTENDERS = ("elo_offset", "reward_model", "combined")
+METRIC_OF = {True: "ranking_accuracy", False: "kendall_tau"}  # by whether people voted
 
 
-# ── --rank ───────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True)
+class Basis:
+    """Everything that a ranking rests on."""
+
+    prompts: Sequence[Prompt]
+    responses: Sequence[Response]
+    preferences: int
+    fit: Callable[[Features], Fitted]
+    """A, B and C trained on all preferences; the features may cover further texts."""
+    measured_as: Mapping[str, Any]
+    """What the results of a run on the same say of themselves."""
+    run: str
+    """The command of that run."""
+    also: tuple[str, ...] = ()
+    """Names of other runs that may have read the same texts."""
 
 
-def rank(args: Namespace, job: Job, backend: Backend) -> int:
-    """Rank the contestants for ``args.rank`` (``-``: for each line of standard input) by what was learned.
+def from_cache(job: Job, run: str) -> Basis:
+    """The persona's prompts that are whole in the cache. Raises MissingError where they are too few to learn from."""
+    from data_generation import make_data
+    from evaluation import shuffled
+    from evidence.design import make_systems
 
-    Raises what ``learned.load`` raises before anything is asked, and UsageError for an empty standard input.
-    """
-    base = None if args.base_model == "auto" else args.base_model
-    if args.json:
-        _notes_to_stderr()
-    known = learned.load(job, base, learn_command(args))
-    if not args.json:
-        print(f"Answered by: {backend.label}")
-        if (own := config.VOTES_DIR / config.VOTES_FILE.format(name=job.name)).is_file():
-            like = command_like(["--persona", own.stem, "--rank", args.rank], args, ("base_model", "cache_dir"))
-            print(f"Ranked for the simulated {job.name}. By your own votes: {like}")
+    data = make_data(job, Clock(), ask=False)
+    if len(data.prompts) < FEWEST_PROMPTS:
+        raise MissingError(
+            f"Nothing to rank by: of {FEWEST_PROMPTS} prompts with all answers and judgements the cache in "
+            f"{job.cache_dir} holds {len(data.prompts)} for {job.name}, these models and this judge. This makes them:\n"
+            f"  {run}"
+        )
+    preferences = shuffled(data.preferences, job.params.random_seed)
+
+    def fit(features: Features) -> Fitted:
+        systems = make_systems(job, data, features)
+        return systems.elo.fit(preferences), systems.reward.fit(preferences), systems.combined.fit(preferences)
+
+    backend, seed = job.llm.backend, job.params.random_seed
+    expected = {"backend": backend, "judge": job.judge, "base_model": job.base_model, "seed": seed}
+    return Basis(data.prompts, data.responses, len(preferences), fit, expected, run)
+
+
+def from_votes(job: Job, votes: Votes, run: str) -> Basis:
+    """All votes of a file; ``job``: the models that were voted on."""
+    from evidence.design import heads_device
+    from people.many import learned
+    from people.run import arena_ratings, assemble, fitting
+
+    rated: Mapping[str, Rating] = arena_ratings(votes, job.cache_dir)[0]
+    params = fitting(job.params, len(votes.prompts))
+
+    def fit(features: Features) -> Fitted:
+        return learned(assemble(votes, features, params, rated, heads_device(job, features)))
+
+    expected = {"backend": "votes", "base_model": job.base_model, "seed": params.random_seed}
+    return Basis(votes.prompts, votes.responses, len(votes.preferences), fit, expected, run, votes.personas)
+
+
+def judged(job: Job) -> Sequence[Preference]:
+    """The simulated persona's preferences on the prompts that are whole in the cache. Nothing is asked."""
+    from data_generation import make_data
+
+    try:
+        return make_data(job, Clock(), ask=False).preferences
+    except MissingError:  # its server is off and nobody knows its models
+        return ()
+
+
+def all_cached_prompts(job: Job) -> Job:
+    """The job with as many prompts as the cache holds, whatever number the last run was asked for."""
+    keys = [key.removeprefix(f"{job.name}-") for key, _ in job.kept(config.PROMPTS_FILE)]
+    numbers = [key for key in keys if key.isdecimal()]
+    most = max([job.params.num_prompts, *map(int, numbers)])
+    return replace(job, params=replace(job.params, num_prompts=most))
+
+
+# ── Ranking ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def rank(job: Job, basis: Basis, asked: str, *, as_lines_of_json: bool = False, hint: str = "") -> int:
+    """Rank the contestants for the prompt ``asked`` (``-``: for each line of standard input). ``hint``: a line to be
+    said first. Raises UsageError for an empty standard input."""
+    evidence = evidence_of(job, basis)
+    if not as_lines_of_json:
+        print(f"Answered by: {job.label}", *filter(None, [hint]), sep="\n")
     answered = 0
-    held = cache(_open_base)  # for all prompts of standard input, but not on a GPU, whose memory the next answers need
-
-    def open_base(name: str, kind: str) -> Base:
-        return (held if kind == "cpu" else _open_base)(name, kind)
-
-    for texts in _batches(args.rank):
-        answers = _answers(args, job, known, texts, open_base)
+    for texts in _batches(asked):
+        answers = _answers(job, basis, evidence, texts)
         for text in texts:
-            print(as_json(answers[text], job, known) if args.json else "\n".join(lines(answers[text], known)))
-        sys.stdout.flush()
+            said = as_json(answers[text], job) if as_lines_of_json else "\n".join(lines(answers[text], basis.run))
+            print(said, flush=True)
         answered += len(texts)
     if not answered:
         raise UsageError("--rank -: standard input held no prompt. Give one prompt a line.")
     return 0
-
-
-def _notes_to_stderr() -> None:
-    """Standard output is for the lines of JSON alone."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
-            handler.setStream(sys.stderr)
 
 
 def _batches(asked: str) -> Iterator[list[str]]:
@@ -96,47 +157,34 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode().strip()
 
 
-def _answers(
-    args: Namespace,
-    job: Job,
-    known: learned.Learned,
-    texts: Sequence[str],
-    open_base: Callable[[str, str], Base],
-) -> dict[str, Answer]:
-    """Each prompt's answer; responses and features are kept like all others of this persona."""
+def _answers(job: Job, basis: Basis, evidence: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Answer]:
+    """Each prompt's answer; responses and features are kept like all others of this run."""
     from base.features import compute_features
     from data_generation import collect_responses
 
     # The id follows from the text, and the seeds of the answers from the id: the same prompt is asked once ever.
-    ids = {text: f"asked-{fingerprint(text)}" for text in texts}
-    prompts = [Prompt(prompt_id, text) for text, prompt_id in ids.items()]
+    prompts = [Prompt(f"asked-{fingerprint(text)}", text) for text in dict.fromkeys(texts)]
     responses = collect_responses(job, prompts)
     job.llm.unload()
+    every = [*basis.responses, *responses]
     features = compute_features(
-        known.base, prompts, responses, cache_dir=job.cache_dir, name=job.name, device=args.device, open_base=open_base
-    )
-    reward, combined = known.over(features)
-    costs = _costs(job)
-    found = {}
+        job.base_model, [*basis.prompts, *prompts], every, cache_dir=job.cache_dir, name=job.name, device=job.device,
+        also=basis.also,
+    )  # fmt: skip
+    elo, reward, combined = basis.fit(features)
+    costs, by, found = _costs(job, every), evidence["recommended"], {}
     for prompt in prompts:
         of = {r.model: r for r in responses if r.prompt_id == prompt.id}
         rankings = {
-            "elo_offset": places({model: known.elo.ratings[model] for model in of}),
+            "elo_offset": places({model: elo.ratings[model] for model in of}),
             "reward_model": places(_above_mean(reward.scores(prompt.id))),
             "combined": places(_above_mean(combined.scores(prompt.id))),
         }
         chances = combined.best_chances(prompt.id)
-        by = known.evidence["recommended"]
         best = rankings[by][0].model
-        said = verdict(known.evidence, chances[best])
-        found[prompt.text] = Answer(prompt.text, rankings, chances, by, said, of[best], costs)
+        said = verdict(evidence, chances[best])
+        found[prompt.text] = Answer(prompt.text, rankings, chances, by, said, of[best], costs, features.base, evidence)
     return found
-
-
-def _open_base(name: str, kind: str) -> Base:
-    from base import frozen
-
-    return frozen.open_base(name, kind, max_length=frozen.MAX_LENGTH)
 
 
 def _above_mean(scores: Mapping[str, float]) -> dict[str, float]:
@@ -150,6 +198,52 @@ def places(scores: Mapping[str, float]) -> list[Place]:
     return [Place(model, scores[model]) for model in sorted(scores, key=lambda model: (-scores[model], model))]
 
 
+def _costs(job: Job, responses: Sequence[Response]) -> dict[str, Cost]:
+    """Tokens a second over all responses at hand, and each model's size in its server's words."""
+    from evidence.leaderboard import tokens_per_second
+
+    speeds = tokens_per_second(responses)
+    unknown = (None, EMBEDDED_SIZE if job.llm.weighs_options else None)
+    sizes = {model: job.sizes.get(model, unknown) for model in job.contestants}
+    return {model: Cost(speeds.get(model), size, said or None) for model, (size, said) in sizes.items()}
+
+
+# ── How far to trust it ──────────────────────────────────────────────────────────────────────────────────
+
+
+def evidence_of(job: Job, basis: Basis) -> dict[str, Any]:
+    """What a run on the same measured on prompts that it had not trained on, from its results file; nothing measured
+    where there is none of these models, judge and seed."""
+    try:
+        path = job.results_dir / config.RESULTS_FILE.format(name=job.name)
+        document = json.loads(path.read_text(encoding="utf-8"))
+        models = {model["name"] for model in document["models"]}
+        if set(job.contestants) <= models and {key: document[key] for key in basis.measured_as} == basis.measured_as:
+            metric = document["main_metric"]
+            return {
+                "recommended": document["recommended"],
+                "winner": document["winner"],
+                "main_metric": metric,
+                "cross_validated": {system: document["cross_validated"][system][metric] for system in CONTENDERS},
+                "warnings": document["verdict"]["warnings"],
+                "preferences": document["counts"]["preferences"],
+                "prompts": document["counts"]["prompts"],
+            }
+    except (OSError, ValueError, KeyError, TypeError):  # no file, or none of ours
+        pass
+    metric = METRIC_OF[basis.measured_as["backend"] == "votes"]
+    unknown = {system: {"mean": None, "ci95": None} for system in CONTENDERS}
+    return {
+        "recommended": "combined",
+        "winner": "none",
+        "main_metric": metric,
+        "cross_validated": unknown,
+        "warnings": [],
+        "preferences": basis.preferences,
+        "prompts": len(basis.prompts),
+    }
+
+
 def verdict(evidence: Mapping[str, Any], p_best: float) -> str:
     """``sure``, ``likely`` or ``open`` by the first one's chance to be the best; ``no evidence`` where the ranking was
     not surely better than chance on prompts that it had not been trained on."""
@@ -157,59 +251,3 @@ def verdict(evidence: Mapping[str, Any], p_best: float) -> str:
     if not beats_chance(evidence["main_metric"], around):
         return "no evidence"
     return "sure" if p_best >= SURE else "likely" if p_best >= LIKELY else "open"
-
-
-# ── Speed and size ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def _costs(job: Job) -> dict[str, Cost]:
-    """Tokens a second over all kept responses of the persona, and what the server says of each model's size."""
-    tokens, seconds = dict.fromkeys(job.contestants, 0), dict.fromkeys(job.contestants, 0.0)
-    with job.store(config.RESPONSES_FILE, "responses", read_only=True) as store:
-        for item in store.items():
-            value = item.value
-            if value["model"] in tokens and "tokens" in value:  # else it is left out
-                tokens[value["model"]] += value["tokens"]
-                seconds[value["model"]] += value["seconds"]
-    known = _sizes(job)
-    return {
-        model: Cost(tokens[model] / seconds[model] if seconds[model] > 0 else None, *known[model])
-        for model in job.contestants
-    }
-
-
-def sizes(job: Job) -> dict[str, str]:
-    """{model: "8.0B"}, parameters of each contestant in its server's words, where they are known."""
-    if job.llm.backend == "embedded":  # one model in several styles: its size tells none of them from another
-        return {}
-    return {model: parameters for model, (_, parameters) in _sizes(job).items() if parameters}
-
-
-def _sizes(job: Job) -> dict[str, tuple[int | None, str | None]]:
-    """Bytes and parameters of each contestant; unknown while its server is off."""
-    from llm.addresses import find_tag
-    from llm.ollama import OllamaModel
-
-    if not isinstance(job.llm, OllamaModel):
-        return dict.fromkeys(job.contestants, (None, EMBEDDED_SIZE if job.llm.weighs_options else None))
-    installed = {}
-    if job.llm.available():
-        installed = job.llm.installed()
-    found: dict[str, tuple[int | None, str | None]] = {}
-    for model, contestant in job.contestants.items():
-        tag = contestant.ollama_tag or model
-        info = installed.get(find_tag(tag, installed) or "")
-        found[model] = (info.size_bytes, info.parameter_size or None) if info else (None, None)
-    return found
-
-
-def learn_command(args: Namespace) -> str:
-    """The run that makes what ``--rank`` needs, with those flags of this call that matter to it."""
-    return command_like(["--persona", args.persona or config.DEFAULT_PERSONA], args, MATTER)
-
-
-def command(args: Namespace, name: str) -> str:
-    """The command that ranks the models for a prompt by what the run called ``name`` has learned."""
-    own_file = args.persona not in (None, "all", *config.PERSONAS) and not args.preferences
-    start = ["--persona", args.persona if own_file else name, "--rank", "PROMPT"]
-    return command_like(start, args, ("cache_dir",) if args.preferences else MATTER)

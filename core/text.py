@@ -1,7 +1,8 @@
-"""The one sanitizer: text from files, servers and people as it may reach a terminal or a page."""
+"""Text from files, servers and people as it may reach a terminal or a page, and the one way to say a share."""
 
 from __future__ import annotations
 
+import math
 import unicodedata
 
 # Joiners belong to words and emoji; every other format character can hide or reorder what follows it.
@@ -23,3 +24,12 @@ def _plain_character(character: str, lines: bool) -> str:
         return character if lines else " "
     hidden = unicodedata.category(character) in {"Cc", "Cf", "Cs"} and character not in _HARMLESS_FORMATS
     return "\ufffd" if hidden else character
+
+
+def percent(value: float | None) -> str:
+    """A share in whole percent, never 0 or 100 % where it is neither; "–" where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if 0.0 < value < 0.005:
+        return "<1 %"
+    return ">99 %" if 0.995 <= value < 1.0 else f"{100.0 * value:.0f} %"

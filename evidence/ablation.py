@@ -80,9 +80,14 @@ def variants(
         changed = dataclasses.replace(params, **changes)
         return Variant(f"Reward model, {name}", RewardModel(features, ratings, changed, device), preferences)
 
+    def combined(name: str, **changes: Any) -> Variant:
+        """System C with something changed."""
+        changed = dataclasses.replace(params, **changes)
+        return Variant(f"Combined, {name}", Combined(features, ratings, changed), preferences)
+
     yield reward(f"λ = {params.lambda_reg:g}")
     models = list(ratings)
-    yield Variant("Elo offset", EloSystem(ratings, params.elo_k, params.random_seed), preferences)
+    yield Variant("Elo offset", EloSystem(ratings, params.elo_k), preferences)
     yield Variant("Combined", Combined(features, ratings, params), preferences)
     yield Variant("Global Elo", global_elo(ratings), preferences)
     yield Variant("Untouched base", base_reward(features), preferences)
@@ -97,17 +102,16 @@ def variants(
     if features.has_score:
         yield reward("no base score", base_score=False)
 
-    yield Variant("Combined, no strength of a model", Combined(features, ratings, params, ["models"]), preferences)
-    yield Variant("Combined, no taste in texts", Combined(features, ratings, params, ["texts"]), preferences)
+    yield combined("no strength of a model", prior_models=0.0)
+    yield combined("no taste in texts", prior_texts=0.0)
     if features.has_score:
-        without = dataclasses.replace(params, base_score=False)
-        yield Variant("Combined, no base score", Combined(features, ratings, without), preferences)
+        yield combined("no base score", base_score=False)
     yield Variant("Combined, no Arena", Combined(features, dict.fromkeys(ratings), params), preferences)
 
     once = one_order(preferences, data.judgements, params.random_seed)
     if once:
         yield reward("judged in one order")._replace(preferences=once)
-        yield Variant("Elo offset, judged in one order", EloSystem(ratings, params.elo_k, params.random_seed), once)
+        yield Variant("Elo offset, judged in one order", EloSystem(ratings, params.elo_k), once)
 
 
 def one_order(preferences: Sequence[Preference], judgements: Sequence[Judgement], seed: int) -> list[Preference]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import evaluation
 from config import ExperimentConfig
@@ -12,10 +12,8 @@ from elo_system import EloSystem
 from evaluation import Curves
 from evidence import hypotheses
 from evidence.baselines import BradleyTerry
+from evidence.design import Design, Systems
 from evidence.intervals import Groups, mean_interval
-
-if TYPE_CHECKING:
-    from evidence.experiment import Design, Systems
 
 ORDERS = 3  # of the preferences, that a cross-validated curve is averaged over
 NEEDS_CURVES = "Sample efficiency needs learning curves of all systems: run with --incremental."
@@ -76,7 +74,7 @@ def put_to_test(
     """H1 from the cross-validated ``curves`` and H2 with each contestant held out of training in turn, both on Systems
     B and C."""
     models = list(systems.elo.ratings)
-    unrated = EloSystem(dict.fromkeys(models), params.elo_k, params.random_seed)
+    unrated = EloSystem(dict.fromkeys(models), params.elo_k)
 
     def placed(system: Ranker) -> list[hypotheses.Placement]:
         return hypotheses.held_out_placements(system, plan.preferences, plan.truths, plan.folds, models)

@@ -16,6 +16,7 @@ import numpy as np
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, training_ids
+from evidence.document import Compared
 from evidence.intervals import (
     Difference,
     Groups,
@@ -78,13 +79,11 @@ def scores_of(crossed: CrossValidated, parts: Sequence[Sequence[str]]) -> dict[s
     }
 
 
-def compared(scores: Mapping[str, Scores], main: str) -> dict[str, Any]:
-    """{cross_validated, improvement, winner, comparisons, recommended, better_than, stronger_baselines}, decided by the
-    metric ``main``.
+def compared(scores: Mapping[str, Scores], main: str) -> Compared:
+    """The systems against each other, decided by the metric ``main``.
 
-    ``recommended`` is the combined system unless a rival surely beats it (of two such the one with the higher mean);
-    ``better_than`` names whom the recommended one surely beats. ``stronger_baselines``: those that surely beat Systems
-    A and B alike, for a winner among the beaten deserves a warning.
+    Recommended is the combined system unless a rival surely beats it (of two such the one with the higher mean). Of
+    baselines that surely beat Systems A and B alike it is warned: then the winner is one of the beaten.
     """
     values = scores[main]
     gains = {m: one.gain("reward_model", "elo_offset") for m, one in scores.items()}
@@ -99,11 +98,16 @@ def compared(scores: Mapping[str, Scores], main: str) -> dict[str, Any]:
             for rival in RIVALS
         },
         "recommended": max(worse, key=lambda rival: values.mean(rival)["mean"]) if worse else "combined",
-        "better_than": ("combined",) if worse else tuple(rival for rival in RIVALS if is_better(over[rival])),
-        "stronger_baselines": tuple(
-            s for s in values.values
-            if s not in CONTENDERS and all(is_better(values.gain(s, rival)) for rival in RIVALS)
-        ),
+        "verdict": {
+            "sentence": "",
+            "better_than": ["combined"] if worse else [rival for rival in RIVALS if is_better(over[rival])],
+            "prompts_needed": None,
+            "stronger_baselines": [
+                s for s in values.values
+                if s not in CONTENDERS and all(is_better(values.gain(s, rival)) for rival in RIVALS)
+            ],
+            "warnings": [],
+        },
     }  # fmt: skip
 
 

@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config import ExperimentConfig
-from core.findings import Answer
 from core.records import Preference, Rating, Response
 from data_generation import Data
 from evidence.baselines import bradley_terry
@@ -228,6 +227,26 @@ def own_best(preferences: Sequence[Preference], models: Sequence[str]) -> dict[s
 
 
 # ── For the results ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the preferences of all prompts say of the models and of their texts; nothing here is predicted."""
+
+    best: str | None
+    """The leader; None where nothing is known."""
+    tied_with: tuple[str, ...]
+    """The models that can't be told from the leader."""
+    unlikely: tuple[str, ...]
+    """Those of them that hardly any draw puts first."""
+    more_prompts: int | None
+    """How many more would separate the first two; None where they are separate, or where that can't be said."""
+    more_people: int | None
+    """How many more people it would take beside the prompts; None for one person and for a persona."""
+    leaderboard: Sequence[Mapping[str, Any]]
+    """[{model, place, places, win_rate, …}], best first."""
+    likes: Sequence[Mapping[str, Any]] = ()
+    """[{trait, likes, weight, ci95, unit, p_value}], what is surely liked in a text, surest first."""
 
 
 def who_is_best(

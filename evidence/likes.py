@@ -75,7 +75,7 @@ TRAITS = (
 
 
 def likings(preferences: Sequence[Preference], responses: Iterable[Response]) -> list[dict[str, Any]]:
-    """The traits that are surely liked, surest first: {trait, likes, weight, ci95, unit, p_value, wins}, ready for JSON.
+    """The traits that are surely liked, surest first: {trait, likes, weight, ci95, unit, p_value, wins} each.
 
     ``weight``: log-odds for a difference of ``unit``, positive in the direction that is liked; ``p_value`` corrected
     for the number of traits; ``wins``: how often such a text is preferred to one that is otherwise alike.

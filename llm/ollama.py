@@ -1,4 +1,4 @@
-"""Ollama: the implementation of ``llm.interface.LanguageModel`` that asks servers, through the official client.
+"""Ask an Ollama server through the official client.
 
 model = OllamaModel()                       # OLLAMA_HOST, else http://127.0.0.1:11434
 for index, completion in model.complete([Request("gemma3:4b", "How do I sort a list?", label="prompt 1")]):
@@ -8,49 +8,105 @@ for index, completion in model.complete([Request("gemma3:4b", "How do I sort a l
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from core.errors import MissingError, UsageError
-from llm import thinking
-from llm.addresses import parse_hosts
-from llm.calls import Calls
-from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens
-from llm.manners import Manners
-from llm.ollama_hosts import Group, side_by_side
-from llm.ollama_server import ModelInfo, OllamaServer, RefusedError, ShowInfo
-from llm.replies import as_decision, as_request, bounded, read_answer
-from llm.retry import FailedAttemptError, GivenUpError, warmed
-from llm.thinking import Manner, Probed
+from core.errors import MissingError
+from core.hub import within
+from llm.addresses import find_tag, is_cloud, parse_host
+from llm.answers import UselessError, bounded
+from llm.asking import KEPT, Draw, HopelessError, PassingError, Server, failure
+from llm.connection import client_options, said_by
+from llm.interface import Completion, Request, estimate_tokens
+
+if TYPE_CHECKING:
+    from ollama import Client
 
 log = logging.getLogger("ranking.llm")
+T = TypeVar("T")
 
 DEFAULT_NUM_CTX = 8192
 KEEP_ALIVE = "30m"  # a model must not be unloaded while the suite reads or writes its caches
 KEPT_TOKENS = (4, 5)  # at a prompt's beginning when the server cuts it: num_keep's default, and a BOS
+PATIENCE = 3.0  # seconds in which a living server takes a connection, and says its version
+UNLOAD_SECONDS = 10.0  # a server waits up to five for the GPU's word that the memory is free
+# A prompt beyond the context, in the words of different versions.
+OVERFLOW = (
+    "exceed_context_size",
+    "exceeds the available context",
+    "exceeds the context length",
+    "longer than the context length",
+)
+# Tags and families that think whatever they are told, and the tokens that they may think beside their answer.
+THINKS_ANYWAY = ("gpt-oss", "gptoss", "deepseek-r1", "magistral", "qwq", "thinking", "reasoning")
+THOUGHT_TOKENS = 2048
 
 
-class OllamaModel:
+class RefusedError(MissingError):
+    """A server that answers, but not to us."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """An installed model by the server's list."""
+
+    digest: str
+    size_bytes: int
+    parameter_size: str = ""
+    quantization: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowInfo:
+    """A model as the server describes it. ``context_length`` is in tokens, None where it doesn't say."""
+
+    tag: str
+    capabilities: tuple[str, ...] = ()
+    context_length: int | None = None
+    family: str = ""
+
+    @property
+    def thinking(self) -> bool:
+        """Whether it can think, and so has to be told not to."""
+        return "thinking" in self.capabilities
+
+    @property
+    def chats(self) -> bool:
+        """False for a model that only embeds; older servers do not say."""
+        return not self.capabilities or "completion" in self.capabilities
+
+    @property
+    def think(self) -> bool | Literal["low"] | None:
+        """Its ``think`` in a request: None for models that can't, since servers refuse the word for them."""
+        if not self.thinking:
+            return None
+        return "low" if self.family in ("gptoss", "gpt-oss") else False  # gpt-oss takes only levels
+
+    @property
+    def thought_tokens(self) -> int:
+        """Tokens that it may need before its answer."""
+        names = f"{self.tag} {self.family}".lower()
+        return THOUGHT_TOKENS if any(name in names for name in THINKS_ANYWAY) else 0
+
+
+class OllamaModel(Server):
     """The Ollama implementation of ``LanguageModel``. Its constructor contacts nobody.
 
-    host: as in OLLAMA_HOST (None: that variable, else the default), or several divided by commas: each model is pinned
-    to one of those that have it. concurrency: requests in flight at once at each. timeout: seconds for one answer.
-    num_ctx: context in tokens by tag, set once for a run since a change makes the server load the model anew.
-    known_digests: tag → digest as an earlier run recorded them, for when the server is off. known_probes: what its
-    probes of models that think showed. retry_wait: seconds before the second attempt, doubled before each further one.
+    host: as in OLLAMA_HOST (None: that variable, else the default). concurrency: requests in flight at once. timeout:
+    seconds for one answer. num_ctx: context in tokens, never more than a model has; one for the whole run, since a
+    change makes the server load the model anew. known_digests: tag → digest as an earlier run recorded them, for when
+    the server is off. retry_wait: seconds before the second attempt, doubled before each further one.
 
-    ``display_host`` is the servers' addresses without credentials, for messages. ``manners`` tells how each model is
-    asked. ``server_cuts`` counts the answers before which a server cut the prompt itself. Raises UsageError where a
-    host is no address.
+    ``display_host`` is the address without credentials. ``server_cuts`` counts the answers before which the server cut
+    the prompt itself. Raises UsageError where the host is no address.
     """
 
     backend = "ollama"
-    weighs_options = False
 
     def __init__(
         self,
@@ -58,211 +114,165 @@ class OllamaModel:
         *,
         concurrency: int = 2,
         timeout: float = 300.0,
-        num_ctx: Mapping[str, int] | None = None,
+        num_ctx: int = DEFAULT_NUM_CTX,
         known_digests: Mapping[str, str] | None = None,
-        known_probes: Mapping[str, Probed] | None = None,
         retry_wait: float = 1.0,
     ) -> None:
-        hosts = parse_hosts(os.environ.get("OLLAMA_HOST", "") if host is None else host)
-        self.servers = [OllamaServer(url, auth, timeout=timeout, retry_wait=retry_wait) for url, auth in hosts]
-        self.display_host = ", ".join(server.url for server in self.servers)
-        self._concurrency = concurrency
-        self._num_ctx = dict(num_ctx or {})
-        self._known_digests = dict(known_digests or {})
-        self._identities: dict[str, dict[str, Any]] = {}
-        self._lost: set[str] = set()
-        self._asked_who_answers = False
-        self._pins: dict[str, OllamaServer] = {}
-        self.manners = Manners(self.server_of, self._context, KEEP_ALIVE, known_probes or {})
+        url, self._auth = parse_host(os.environ.get("OLLAMA_HOST", "") if host is None else host)
+        super().__init__(url, concurrency=concurrency, timeout=timeout, retry_wait=retry_wait)
+        self.display_host = url
         self.server_cuts = 0
+        self._num_ctx = num_ctx
+        self._known_digests = dict(known_digests or {})
+        self._answers: bool | None = None  # None: nobody asked yet
+        self._tags: dict[str, ModelInfo] | None = None
+        self._shown: dict[str, ShowInfo] = {}
+        self._loaded: set[str] = set()  # models that were asked and not unloaded since
 
     # ── What is there ────────────────────────────────────────────────────────────────────────────────────
 
     def available(self) -> bool:
-        """Whether an Ollama server answers, settled within three seconds. Raises RefusedError where one answers, but
-        not to us."""
-        self._asked_who_answers, self._lost = True, set()
-        for server in self.servers:
-            try:
-                server.version()
-            except RefusedError:
-                raise
-            except MissingError as error:
-                log.debug("%s", error)
-                self._lost.add(server.url)
-        return bool(self.answering())
-
-    def answering(self) -> list[OllamaServer]:
-        """The servers that answered when they were last asked."""
-        return [server for server in self.servers if server.url not in self._lost]
+        """Whether the server answers, settled within seconds. Raises RefusedError where it answers, but not to us."""
+        try:
+            self._answers = bool(self.version())
+        except RefusedError:
+            raise
+        except MissingError as error:
+            log.debug("%s", error)
+            self._answers = False
+        return self._answers
 
     def version(self) -> str:
-        """The servers' version, or versions. Raises MissingError where none answers within three seconds."""
-        living = self.answering() or self.servers
-        return ", ".join(dict.fromkeys(server.version() for server in living))
+        """The server's version. Raises RefusedError where it refuses to say, MissingError where it doesn't answer
+        within three seconds."""
+        _client_class()  # before the clock starts: the first import takes a second on a busy machine
+
+        def ask(client: Client) -> str:
+            reply = client._request_raw("GET", "/api/version")  # type: ignore[no-untyped-call] # it has no call for it
+            return str(reply.json()["version"])
+
+        try:
+            # A look-up of the server's name has no time limit of its own: it is left behind.
+            return within(PATIENCE, lambda: self._ask(ask, PATIENCE))
+        except (PassingError, TimeoutError) as error:
+            raise MissingError(
+                f"No Ollama server answers at {self.address}: {error}. Start one with `ollama serve`, set OLLAMA_HOST "
+                "to where it runs, or use --backend embedded."
+            ) from error
 
     def installed(self) -> dict[str, ModelInfo]:
-        """tag → what the servers have, asked anew at each call. Raises MissingError where they don't answer."""
-        living = self.answering() or self.servers
-        return {tag: info for server in reversed(living) for tag, info in server.installed().items()}
+        """tag → what the server has, asked anew at each call. Raises MissingError where it doesn't answer."""
+        listed = self._look_up("the list of models", lambda client: client.list())
+        self._tags = {
+            model.model: ModelInfo(
+                digest=model.digest or "",
+                size_bytes=int(model.size or 0),
+                parameter_size=getattr(model.details, "parameter_size", None) or "",
+                quantization=getattr(model.details, "quantization_level", None) or "",
+            )
+            for model in listed.models
+            if model.model
+        }
+        return self._tags
 
     def show(self, tag: str) -> ShowInfo:
-        """What an installed model can do, asked once. Raises MissingError where it isn't installed."""
-        return self.server_of(tag).show(tag)
+        """An installed model's context and abilities, asked once. Raises MissingError where it isn't installed."""
+        if tag not in self._shown:
+            shown = self._look_up(f"what {tag} can do", lambda client: client.show(tag), model=tag)
+            facts = (shown.modelinfo or {}).items()
+            lengths = [v for k, v in facts if k.endswith(".context_length") and isinstance(v, int)]
+            family = getattr(shown.details, "family", None) or ""
+            self._shown[tag] = ShowInfo(tag, tuple(shown.capabilities or ()), next(iter(lengths), None), family)
+        return self._shown[tag]
 
     def identity(self, model: str) -> dict[str, Any]:
         """Backend, tag and digest. With the server off, or without the model, the digest that an earlier run recorded;
-        MissingError where none did, UsageError where two servers have two models of one name."""
-        if model not in self._identities:
-            self._identities[model] = {"backend": self.backend, "tag": model, "digest": self._digest(model)}
-        return self._identities[model]
-
-    def _digest(self, tag: str) -> str:
-        if not self._asked_who_answers:
+        MissingError where none did."""
+        if self._answers is None:
             self.available()
-        found = {server.url: info.digest for server in self.answering() if (info := server.find(tag))}
-        if len(set(found.values())) > 1:
-            listed = ", ".join(f"{digest[:12]} at {url}" for url, digest in found.items())
-            raise UsageError(
-                f"{tag} is not the same model everywhere: {listed}. `ollama pull {tag}` on each, or take one server "
-                "out of OLLAMA_HOST."
-            )
-        if found:
-            return next(iter(found.values()))
-        if tag in self._known_digests:
-            return self._known_digests[tag]
-        if self.answering():
-            raise MissingError(f"{self.display_host} has no model {tag}. Get it with:\n  ollama pull {tag}")
+        found = None
+        if self._answers:
+            tags = self.installed() if self._tags is None else self._tags
+            found = tags.get(find_tag(model, tags) or "")
+        digest = found.digest if found else self._known_digests.get(model)
+        if digest is not None:
+            return {"backend": self.backend, "tag": model, "digest": digest}
+        if self._answers:
+            raise MissingError(f"{self.address} has no model {model}. Get it with:\n  ollama pull {model}")
         raise MissingError(
-            f"No Ollama server answers at {self.display_host}, and no earlier run recorded which {tag} it has. Start "
-            "it with `ollama serve`, set OLLAMA_HOST to where it runs, or use --backend embedded."
+            f"No Ollama server answers at {self.address}, and no earlier run recorded which {model} it has. Start it "
+            "with `ollama serve`, set OLLAMA_HOST to where it runs, or use --backend embedded."
         )
 
-    def server_of(self, tag: str) -> OllamaServer:
-        """The server that a model is pinned to: of those that have it, the one with the fewest so far. Raises
-        MissingError where none has it."""
-        if len(self.servers) == 1:
-            return self.servers[0]
-        if tag not in self._pins:
-            if not self._asked_who_answers:
-                self.available()
-            having = [server for server in self.answering() if server.find(tag)]
-            if not having:
-                raise MissingError(f"No server at {self.display_host} has {tag}. Get it with:\n  ollama pull {tag}")
-            pinned = list(self._pins.values())
-            self._pins[tag] = min(having, key=lambda server: sum(other is server for other in pinned))
-        return self._pins[tag]
-
-    def lose(self, server: OllamaServer) -> None:
-        """Go on without a server: its models are pinned anew."""
-        log.warning("%s does not answer any more; what it had to do goes to the other servers", server.url)
-        self._lost.add(server.url)
-        self._pins = {tag: pinned for tag, pinned in self._pins.items() if pinned is not server}
+    # ── Memory ───────────────────────────────────────────────────────────────────────────────────────────
 
     def unload(self) -> None:
-        """Free the memory of this machine that models fill."""
-        for server in self.answering():
-            server.unload()
+        """Free the memory that the models asked here fill, and wait until it is free."""
+        self._unload(self._loaded)
+        gone, end = set(self._loaded), time.monotonic() + UNLOAD_SECONDS
+        self._loaded.clear()
+        # the server says that it will unload a model before it has
+        with suppress(PassingError, MissingError):
+            while gone and time.monotonic() < end:
+                running = [str(model.model) for model in self._ask(lambda client: client.ps(), PATIENCE).models]
+                gone = {tag for tag in gone if find_tag(tag, running)}
+                time.sleep(0.1 if gone else 0.0)
+
+    def _begin(self, model: str) -> None:
+        """Let ``model`` be the one model of ours that fills memory."""
+        self.show(model)
+        others = self._loaded - {model}
+        self._unload(others)
+        self._loaded -= others
+        if not is_cloud(model):
+            self._loaded.add(model)
+
+    def _unload(self, tags: Iterable[str]) -> None:
+        for tag in tags:
+            try:  # a chat without messages, to be kept alive for no time
+                self._ask(lambda client, tag=tag: client.chat(tag, messages=[], keep_alive=0), UNLOAD_SECONDS)  # type: ignore[misc]
+            except (PassingError, HopelessError, MissingError) as error:  # the server unloads it by itself in the end
+                log.debug("%s could not be unloaded: %s", tag, error)
 
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def complete(self, requests: Sequence[Request]) -> Generator[tuple[int, Completion | LeftOut]]:
-        """Yield (index, completion) as they finish, ``concurrency`` in flight; a run of requests to one model is done
-        before the next model of its server is touched, and its memory given back.
-
-        An attempt that failed in passing is repeated, an answer that can't be used is drawn anew with another seed and
-        a higher temperature; one that is still of no use after the last draw is left out. Raises MissingError for what
-        can't be had, after everything that did finish has been yielded. Whoever stops listening (Ctrl-C, or the
-        generator closed) cuts what is in flight, which tells the server to stop as well.
-        """
-        if any(r.opening for r in requests):
-            raise ValueError("only the embedded model can be given the opening words of its answer")
-        by_model = itertools.groupby(enumerate(requests), key=lambda item: item[1].model)
-        groups: list[Group] = [(model, list(group)) for model, group in by_model]
-        if len(self.servers) > 1:
-            yield from side_by_side(groups, self, self._concurrency, self._ask_group)
-            return
-        with Calls(self._concurrency) as calls:
-            for group in groups:
-                yield from self._ask_group(self.servers[0], calls, group)
-
-    def choose(self, choices: Sequence[Choice]) -> Generator[tuple[int, Decision | LeftOut]]:
-        """Yield (index, decision) as they finish; otherwise as ``complete``."""
-        with closing(self.complete([as_request(choice) for choice in choices])) as answers:
-            for index, answer in answers:
-                yield index, answer if isinstance(answer, LeftOut) else as_decision(answer)
-
-    def _ask_group(
-        self, server: OllamaServer, calls: Calls, group: Group
-    ) -> Generator[tuple[int, Completion | LeftOut]]:
-        model, questions = group
-        show, manner = server.show(model), self.manners.of(model, judge=False)
-        server.make_room(model)
-        requests = dict(questions)
-        at_once = min(self._concurrency, len(questions))
-        ask = functools.partial(self._answer, server, calls, show, manner, at_once)
-        for index, answer in calls.each(ask, questions):
-            if isinstance(answer, Completion):
-                self._notice_cut(show, requests[index], answer)
-            yield index, answer
-
-    def _answer(
-        self, server: OllamaServer, calls: Calls, show: ShowInfo, manner: Manner, at_once: int, request: Request
-    ) -> Completion | LeftOut:
-        think = manner.structured if request.schema else manner.plain
-
-        def attempt(redraws: int) -> Completion:
-            start = time.perf_counter()
-            system = [{"role": "system", "content": request.system}] if request.system else []
-            reply = server.once(
-                calls,
-                lambda client: client.chat(
-                    model=request.model,
-                    messages=[*system, {"role": "user", "content": request.prompt}],
-                    format=bounded(request.schema, request.num_predict) if request.schema else None,
-                    options=self._options(show, request, redraws, thinking.THOUGHT_TOKENS if think else 0),
-                    think=think,  # None for models that can't: servers refuse the word for them
-                    keep_alive=KEEP_ALIVE,
-                ),
-                model=request.model,
-                at_once=at_once,
-            )
-            if reply.done is False:  # the server's answer to thirty times the same token
-                raise FailedAttemptError("the answer broke off", redraw=True)
-            said = Completion(
-                text=reply.message.content or "",
-                tokens=reply.eval_count or 0,
-                seconds=time.perf_counter() - start,
-                truncated=reply.done_reason == "length",
-                prompt_tokens=reply.prompt_eval_count or 0,
-            )
-            return read_answer(request, said)
-
-        about = request.label or f"a question to {request.model}"
-        try:
-            completion = server.persist(calls, about, attempt, at_once=at_once)
-        except GivenUpError as given_up:
-            return LeftOut(given_up.reason)
-        log.debug(
-            "%s: %s took %.2f s, %d tokens read, %d written",
-            request.label, request.model, completion.seconds, completion.prompt_tokens, completion.tokens,
-        )  # fmt: skip
-        return completion
-
-    def _options(self, show: ShowInfo, request: Request, redraws: int, thought: int) -> dict[str, Any]:
-        return {
-            "seed": (request.seed + redraws * 7919) & 0x7FFFFFFF,
-            "temperature": warmed(request.temperature, redraws),
+    def _say(self, draw: Draw) -> Completion:
+        request, show = draw.request, self.show(draw.request.model)
+        structured = request.schema and not draw.in_words
+        options = {
+            "seed": draw.seed,
+            "temperature": draw.temperature,
             "num_ctx": self._context(show),
-            "num_predict": request.num_predict + thought,
+            "num_predict": request.num_predict + show.thought_tokens,
         }
+        start = time.perf_counter()
+        reply = self._ask(
+            lambda client: client.chat(
+                model=request.model,
+                messages=draw.messages(schema=draw.in_words),
+                format=bounded(request.schema, request.num_predict) if structured and request.schema else None,
+                options=options,
+                think=show.think,
+                keep_alive=KEEP_ALIVE,
+            ),
+            draw.seconds,
+            model=request.model,
+        )
+        if reply.done is False:  # the server's answer to thirty times the same token
+            raise UselessError("the answer broke off")
+        return Completion(
+            text=reply.message.content or "",
+            tokens=reply.eval_count or 0,
+            seconds=time.perf_counter() - start,
+            truncated=reply.done_reason == "length",
+            prompt_tokens=reply.prompt_eval_count or 0,
+        )
 
     def _context(self, show: ShowInfo) -> int:
-        """The context in tokens that a model is asked with: as configured, but never more than it has."""
-        wanted = self._num_ctx.get(show.tag, DEFAULT_NUM_CTX)
-        return min(wanted, show.context_length or wanted)
+        """Tokens of context that a model is asked with."""
+        return min(self._num_ctx, show.context_length or self._num_ctx)
 
-    def _notice_cut(self, show: ShowInfo, request: Request, completion: Completion) -> None:
+    def _look_at(self, request: Request, answer: Completion) -> None:
         """Count and say it where the server cut the prompt.
 
         A prompt beyond the context is cut to all of it or (newer servers) to its beginning and a half, and only what is
@@ -270,14 +280,83 @@ class OllamaModel:
         cache. So either the context was full at the end, or exactly as many tokens were read as a cut leaves, of a text
         that may have had more than the context: it can't have more tokens than bytes.
         """
-        context = self._context(show)
+        context = self._context(self.show(request.model))
         text = (request.system or "") + request.prompt
-        full = completion.prompt_tokens + completion.tokens >= context
+        full = answer.prompt_tokens + answer.tokens >= context
         left = [context - (context - kept) // 2 for kept in KEPT_TOKENS]
-        halved = completion.prompt_tokens in left and len(text.encode("utf-8", "replace")) >= context
+        halved = answer.prompt_tokens in left and len(text.encode("utf-8", "replace")) >= context
         if full or halved:
             self.server_cuts += 1
             log.warning(
                 "%s: the server cut the prompt itself (about %d tokens sent, %d read, context %d of %s)",
-                request.label, estimate_tokens(text), completion.prompt_tokens, context, request.model,
+                request.label, estimate_tokens(text), answer.prompt_tokens, context, request.model,
             )  # fmt: skip
+
+    # ── Requests ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _look_up(self, about: str, ask: Callable[[Client], T], model: str = "") -> T:
+        return self._persist(about, lambda: self._ask(ask, self._timeout, model=model))
+
+    def _ask(self, ask: Callable[[Client], T], seconds: float, *, model: str = "") -> T:
+        """One attempt, with a client and a connection of its own. Raises PassingError where another one may succeed,
+        HopelessError for this request alone, MissingError where none will."""
+        import httpx
+
+        timeout = httpx.Timeout(seconds, connect=PATIENCE)
+        options = client_options(self.address)
+        client_class, response_error = _client_class()
+        try:
+            # the official client drops credentials that stand in the address
+            with client_class(host=self.address, auth=self._auth, timeout=timeout, **options) as client:
+                return ask(client)
+        except response_error as error:
+            raise self._refused(error.status_code, str(error.error), model) from error
+        except (httpx.HTTPError, OSError) as error:
+            raise failure(error, seconds, "Is the server running (`ollama serve`)?") from error
+        except (ValueError, TypeError, LookupError, AttributeError) as error:  # bodies of another shape
+            raise PassingError(f"the server's answer is not Ollama's ({type(error).__name__})") from error
+
+    def _refused(self, status: int, said: str, model: str) -> Exception:
+        """The exception that an HTTP status of an error stands for."""
+        words = said_by(status, said)
+        if status in (408, 429) or status >= 500:
+            return PassingError(f"the server answered {words}")
+        if status == 404 and model:
+            return MissingError(
+                f"{self.address} has no model {model} ({words}). {KEPT} Get the model with:\n  ollama pull {model}"
+            )
+        if status == 400 and any(phrase in said for phrase in OVERFLOW):
+            return HopelessError(f"it is longer than the context of {model} ({words})")
+        if "does not support chat" in said:
+            return MissingError(f"{model} answers no questions ({words}): it only embeds. {KEPT} Take another model.")
+        way_in = "Check OLLAMA_HOST."
+        if status == 401 and is_cloud(model):
+            way_in = (
+                f"{model} is computed by ollama.com: sign the server in with `ollama signin`, or leave the model out."
+            )
+        elif status == 403 and not said:
+            way_in = (
+                "A refusal without a word is Ollama's answer to a foreign Host: let the proxy or tunnel before it send "
+                "`Host: localhost:11434`, or start the server with OLLAMA_HOST=0.0.0.0."
+            )
+        elif status in (401, 403):
+            way_in = "Check the user and password in OLLAMA_HOST, or use --backend embedded."
+        kind = RefusedError if status in (401, 403) else MissingError
+        return kind(f"{self.address} refused the request ({words}). {KEPT} {way_in}")
+
+
+@functools.cache
+def _client_class() -> tuple[type[Client], type[Any]]:
+    """The official client and its ResponseError.
+
+    Importing them makes a client from the environment, which fails on a list in OLLAMA_HOST, a SOCKS proxy and much
+    else: what it would read is hidden from it meanwhile.
+    """
+    read = ("ollama_host", "ssl_cert_file", "ssl_cert_dir")
+    names = [name for name in os.environ if name.lower() in read or name.lower().endswith("_proxy")]
+    hidden = {name: os.environ.pop(name) for name in names}
+    try:
+        from ollama import Client, ResponseError
+    finally:
+        os.environ.update(hidden)
+    return Client, ResponseError

@@ -36,10 +36,11 @@ from core.records import GroundTruth, Preference
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS, prompt_metrics
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
+from evidence.document import Measured
 from evidence.hypotheses import CONTENDERS, Scores, compared, not_tested
 from evidence.intervals import Groups, difference_json
 from people.ceiling import ceiling, ordered
-from people.votes import Votes
+from people.read import Votes
 from reward_model import RewardModel
 
 ACCURACY = "ranking_accuracy"
@@ -245,7 +246,7 @@ class Predicted:
 # ── For the results ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def measure(crowd: Crowd, clock: Clock) -> dict[str, Any]:
+def measure(crowd: Crowd, clock: Clock) -> Measured:
     """Everything that votes show of the systems: ``final`` on the documented split, all else on every prompt
     cross-validated. A curve has two points: what everyone starts from, and all own votes."""
     ids = [prompt.id for prompt in crowd.votes.prompts]
@@ -268,7 +269,6 @@ def measure(crowd: Crowd, clock: Clock) -> dict[str, Any]:
             "judge_quality": {"longer_response_rate": longer_rate(crowd)},
             "final": final,
             **found,
-            "prompts_needed": None,
             "learning_curve": [
                 {"preferences": n} | {s: {ACCURACY: final[name][ACCURACY]} for s, name in known.items()}
                 for n, known in ((0, STARTS), (most, {s: s for s in CONTENDERS}))
@@ -286,6 +286,10 @@ def measure(crowd: Crowd, clock: Clock) -> dict[str, Any]:
             },
             "hypotheses": _untested() | {"combined": _untested()},
             "per_prompt": per_prompt(crossed),
+            "examples": [],
+            "training_history": {},
+            "ablation": [],
+            "timings_s": {},
             "people": {
                 "personal_gain": {
                     s: difference_json(scores[ACCURACY].gain(s, start)) | {"over": start} for s, start in STARTS.items()

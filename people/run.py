@@ -12,94 +12,62 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import config
-from base.features import compute_features
-from combined import Combined
+from base.features import Features, compute_features
 from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import UsageError
-from core.findings import About, Answer, Findings, Run
 from core.records import Rating
-from elo_system import EloSystem
 from evidence import leaderboard
+from evidence.design import heads_device
+from evidence.document import Document, make_document, training_history
+from evidence.leaderboard import Answer
 from evidence.likes import likings
 from people.many import Crowd, learned, measure
-from people.votes import Votes, load_votes
+from people.read import Votes
 from report import console, words
-from reward_model import RewardModel
-from stages.material import Answers
+from stages.tasks import Job
 
 RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
 GIVEN = "one person alone has nobody else to start from: ratings are the Arena's, where it lists the model"
 
 
-class Kept(NamedTuple):
-    """What was learned of all votes, for later."""
+def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
+    """The experiment on votes: write its files, then say what they hold. Returns the results document.
 
-    systems: tuple[EloSystem, RewardModel, Combined]
-    ratings: Mapping[str, float | None]
-    """System C's global ratings."""
-
-
-def read(source: str, *, skip_bad_rows: bool, cache_dir: Path, answers: Answers | None = None) -> tuple[str, Votes]:
-    """The name of a run on the votes in ``source`` (a file or a hub id), and the votes; ``answers``: the texts of votes
-    that carry none. Raises UsageError and MissingError where they can't be used; nothing is written."""
-    name = run_name(source)
-    return name, load_votes(source, skip_bad_rows=skip_bad_rows, cache_dir=cache_dir, answers=answers)
-
-
-def run(name: str, votes: Votes, params: ExperimentConfig, run: Run, *, refresh: bool) -> tuple[dict[str, Any], Kept]:
-    """The experiment on votes: write its files, then say what they hold. Returns the results document and the systems.
-
-    ``run.label`` is made here, from the votes. ``refresh`` computes all features anew and asks the hub for ratings.
+    ``refresh`` computes all features anew and asks the hub for ratings.
     """
     from report.files import write_results
-    from report.results import document
 
     clock = Clock()
-    params = fitting(params, len(votes.prompts))
-    rated, about_ratings = arena_ratings(votes, run.cache_dir, refresh=refresh)
+    rated, about_ratings = arena_ratings(votes, job.cache_dir, refresh=refresh)
     left_out = (f"{len(votes.skipped)} wrong rows were left out",) if votes.skipped else ()
-    rows = (f"the votes row by row: {run.command} --check",) if votes.notes or votes.skipped else ()
-    notes = (*run.notes, *votes.notes, *left_out, *rows, *about_ratings)
-    run = dataclasses.replace(run, label=_label(votes, run.base_model), notes=notes)
-    console.print_header(name, run.label, run.notes, "Votes")
+    rows = (f"the votes row by row: {job.command} --check",) if votes.notes or votes.skipped else ()
+    job = dataclasses.replace(job, notes=(*job.notes, *votes.notes, *left_out, *rows, *about_ratings))
+    console.print_header(job.name, job.label, job.notes, "Votes")
     with clock.stage("features"):
         features = compute_features(
-            run.bases, votes.prompts, votes.responses,
-            cache_dir=run.cache_dir, name=name, device=run.device, refresh=refresh, also=votes.personas,
-            reader=run.cluster.reader if run.cluster else None,
+            job.base_model, votes.prompts, votes.responses, cache_dir=job.cache_dir, name=job.name,
+            device=job.device, refresh=refresh, also=votes.personas, ray=job.ray,
         )  # fmt: skip
-    run = run.read_by(features.base, features.device, features.notes)
-    run = dataclasses.replace(run, label=_label(votes, run.base_model))
-    given = {model: rated[model].elo if model in rated else None for model in votes.models}
-    device = run.device if run.cluster is None else "cpu"  # a cluster's GPUs read texts
-    crowd = Crowd(votes, features, given, params, device)
+    crowd = assemble(votes, features, job.params, rated, heads_device(job, features))
     measured = measure(crowd, clock)
     with clock.stage("training"):
-        systems = learned(crowd)
-    history = systems[1].history
-    found = Findings(
-        **measured, answer=who_is_best(crowd), timings_s=clock.seconds,
-        training_history={
-            "preference_loss": [epoch.preference for epoch in history],
-            "regularization_loss": [epoch.regularization for epoch in history],
-        },
-    )  # fmt: skip
-    ratings = systems[0].ratings
-    models = tuple(rated.values()) or tuple(Rating(model, rating, RATED) for model, rating in ratings.items())
-    about = About(name, "votes", "the people themselves", run, params, features.has_score, models)
-    results = document(about, found)
-    paths = write_results(results, run.results_dir)
-    console.print_counts(results["counts"])
-    console.print_training(results["counts"]["preferences"], params.evaluation_frequency)
-    console.print_points(results)
-    console.print_final(results, told=run.notes)
-    console.print_answer(results)
+        elo, reward, _ = learned(crowd)
+    measured |= {"training_history": training_history(reward.history), "timings_s": clock.seconds}
+    models = list(rated.values()) or [Rating(model, rating, RATED) for model, rating in elo.ratings.items()]
+    document = make_document(job, features, models, who_is_best(crowd), measured)
+    paths = write_results(document, job.results_dir)
+    elo.save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
+    reward.save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
+    console.print_counts(document["counts"])
+    console.print_training(document["counts"]["preferences"], job.params.evaluation_frequency)
+    console.print_points(document)
+    console.print_final(document, told=job.notes)
+    console.print_answer(document)
     console.print_files(paths)
-    return results, Kept(systems, given)
+    return document
 
 
 def who_is_best(crowd: Crowd) -> Answer:
@@ -136,7 +104,7 @@ def fitting(params: ExperimentConfig, prompts: int) -> ExperimentConfig:
         ) from None
 
 
-def _label(votes: Votes, base: str) -> str:
+def label(votes: Votes, base: str) -> str:
     """Who votes and what reads the responses."""
     kind = f"{config.EMBEDDED_NAME}, which is no reward model" if base == "embedded" else base
     return f"human votes of {words.people(len(votes.users))}; responses are read by {kind}"
@@ -154,3 +122,11 @@ def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tu
     proxies = tuple(f"{name}: rated by {rating.source}" for name, rating in found.items() if rating.proxy)
     rated = {name: dataclasses.replace(rating, ollama_tag=None) for name, rating in found.items()}
     return rated, (GIVEN, *table.notes, *proxies)
+
+
+def assemble(
+    votes: Votes, features: Features, params: ExperimentConfig, rated: Mapping[str, Rating], device: str = "cpu"
+) -> Crowd:
+    """All that training is done with. ``rated``: the Arena's ratings of a person alone, else empty."""
+    given = {model: rated[model].elo if model in rated else None for model in votes.models}
+    return Crowd(votes, features, given, params, device)

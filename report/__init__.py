@@ -1,6 +1,7 @@
-"""Show what was found, and compute none of it.
+"""Show the results document: the console, the plots, the page and the files; nothing is computed here.
 
-``results.document`` makes the one document that all else reads by key: ``console.print_*`` says it, ``plots.png``
-draws a figure of it, ``page.write_report`` makes the page, ``files.write_results`` writes all files. ``words`` holds
-the sentences and the number formats.
+from report import console, files
+console.print_header(...)                        a run says what it does
+files.write_results(document, results_dir)       JSON, plots and page
+console.print_final(document)                    what was found
 """

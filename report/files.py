@@ -7,7 +7,7 @@ from pathlib import Path
 import config
 from core.files import keep_previous, write_atomically, write_json
 from report import plots
-from report.page import write_report
+from report.page import write_personas, write_report
 from report.words import Document
 
 PLOTS = {
@@ -31,3 +31,14 @@ def write_results(document: Document, results_dir: Path) -> list[Path]:
         write_atomically(paths[name], plots.png(figure, document))
     write_report(document, paths[config.REPORT_FILE])
     return list(paths.values())
+
+
+def write_together(together: Document, results_dir: Path) -> list[Path]:
+    """Write the files of all personas together. Returns their paths."""
+    names = (config.RESULTS_FILE, config.PERSONAS_PLOT, config.REPORT_FILE)
+    paths = [results_dir / pattern.format(name="all") for pattern in names]
+    keep_previous(paths)
+    write_json(paths[0], together)
+    write_atomically(paths[1], plots.png(plots.personas, together))
+    write_personas(together, paths[2])
+    return paths

@@ -1,4 +1,4 @@
-"""The words and number formats of everything that is shown. It knows no console, no plot and no page."""
+"""Words and number formats of everything that is shown, and the sentences about the methods."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from core.findings import Findings
 from core.text import plain
 
 Document = Mapping[str, Any]
-"""The results document as ``results.document`` makes it: every top-level key is there."""
+"""The results document. Sentences that stand in it are made while it is built, from its other keys."""
 
 MISSING = "–"
 SYSTEMS = {
@@ -26,7 +25,6 @@ SYSTEMS = {
     "random": "Random",
 }
 CONTENDERS = ("elo_offset", "reward_model", "combined")
-BASELINES = tuple(name for name in SYSTEMS if name not in CONTENDERS)
 METRICS = {
     "kendall_tau": "Kendall's τ",
     "spearman_rho": "Spearman's ρ",
@@ -34,17 +32,7 @@ METRICS = {
     "top_1_accuracy": "Top-1 accuracy",
     "top_3_accuracy": "Top-3 accuracy",
 }
-HYPOTHESES = {"sample_efficiency": "H1 sample efficiency", "generalization": "H2 generalization"}
-PERSONA_VERDICTS = {
-    "reward_model": "The personalized reward model ranks this persona's contestants better than the Elo offset.",
-    "elo_offset": "The Elo offset ranks this persona's contestants better than the personalized reward model.",
-    "none": "Neither system can be called better: the difference is within what chance alone does.",
-}
-VOTES_VERDICTS = {
-    "reward_model": "The personalized reward model predicts these people's votes better than the Elo offset.",
-    "elo_offset": "The Elo offset predicts these people's votes better than the personalized reward model.",
-    "none": "Neither system can be called better on these votes: the difference is within what chance alone does.",
-}
+READERS = {"reward_model": "reward model", "combined": "combined system"}  # systems that read texts
 
 
 # ── Texts and figures ───────────────────────────────────────────────────────────────────────────────────
@@ -84,6 +72,12 @@ def p_value(value: float | None) -> str:
     return "p < 0.001" if is_number(value) and value < 0.001 else f"p = {number(value)}"
 
 
+def difference(gain: Mapping[str, Any]) -> str:
+    """A difference with its interval and its p-value."""
+    size, around = number(gain["difference"], signed=True), interval(gain["ci95"], signed=True)
+    return f"{size}, 95 % interval {around}, {p_value(gain['p_value'])}"
+
+
 def people(count: int) -> str:
     """ "1 person", "59 people"."""
     return f"{count} {'person' if count == 1 else 'people'}"
@@ -111,8 +105,14 @@ def subject(document: Document) -> str:
     return f"{'persona' if document['people'] is None else 'votes'} {plain(document['persona'])}"
 
 
+def in_metric(document: Document) -> str:
+    """The metric that decides, inside a sentence: "τ", for votes "ranking accuracy"."""
+    metric = document["main_metric"]
+    return "τ" if metric == "kendall_tau" else METRICS[metric].lower()
+
+
 def split(document: Document) -> str:
-    """The documented split in words."""
+    """The documented split: "20 prompts train, 5 test"."""
     counts = document["counts"]
     return f"{number(counts['train_prompts'], 0)} prompts train, {number(counts['test_prompts'], 0)} test"
 
@@ -140,12 +140,6 @@ def missing(document: Document) -> str:
     )
 
 
-def split_difference(document: Document, metric: str) -> float | None:
-    """Reward model minus Elo offset on the documented split; None where either has no value."""
-    elo, reward = (document["final"][system][metric] for system in ("elo_offset", "reward_model"))
-    return None if elo is None or reward is None else reward - elo
-
-
 def rating(model: Mapping[str, Any]) -> str:
     """A contestant's global rating; a proxy is always called one."""
     if model["elo"] is None:
@@ -156,31 +150,33 @@ def rating(model: Mapping[str, Any]) -> str:
 # ── The verdict ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def verdict(findings: Findings) -> str:
-    """Which system ranks better, in a sentence."""
-    if findings.people is None:
-        return PERSONA_VERDICTS[findings.winner]
-    if findings.cross_validated["elo_offset"][findings.main_metric]["mean"] is None:
+def verdict(document: Document) -> str:
+    """Which of the systems A and B ranks better."""
+    voted, reward, elo = document["people"] is not None, "personalized reward model", "Elo offset"
+    if voted and document["cross_validated"]["elo_offset"][document["main_metric"]]["mean"] is None:
         return "No vote was decided: there is nothing to predict."
-    return VOTES_VERDICTS[findings.winner]
+    if document["winner"] == "none":
+        where = " on these votes" if voted else ""
+        return f"Neither system can be called better{where}: the difference is within what chance alone does."
+    better, worse = (reward, elo) if document["winner"] == "reward_model" else (elo, reward)
+    does = "predicts these people's votes" if voted else "ranks this persona's contestants"
+    return f"The {better} {does} better than the {worse}."
 
 
-def warnings(findings: Findings) -> list[str]:
-    """What puts the verdict in doubt."""
-    said = []
-    if findings.stronger_baselines:
-        names = ", ".join(SYSTEMS[system] for system in findings.stronger_baselines)
-        if findings.people is None:
-            said.append(f"A baseline ranks significantly better than both systems: {names}.")
-        else:
-            said.append(f"A baseline predicts significantly more votes than both systems: {names}.")
-    global_tau = findings.cross_validated["global_elo"]["kendall_tau"]["ci95"]
-    if findings.people is None and global_tau and global_tau[1] < 0.0:
+def warnings(document: Document, stronger_baselines: Sequence[str]) -> list[str]:
+    """What puts the verdict in doubt; ``stronger_baselines`` beat both systems in the main metric."""
+    voted, said = document["people"] is not None, []
+    if stronger_baselines:
+        does = "predicts significantly more votes" if voted else "ranks significantly better"
+        names = ", ".join(SYSTEMS[system] for system in stronger_baselines)
+        said.append(f"A baseline {does} than both systems: {names}.")
+    global_tau = document["cross_validated"]["global_elo"]["kendall_tau"]["ci95"]
+    if not voted and global_tau and global_tau[1] < 0.0:
         said.append(
             "The global Elo orders these contestants worse than chance: the Elo offset starts from it, and H2 has a "
             "weak rival."
         )
-    if gone := left_out(findings.counts):
+    if gone := left_out(document["counts"]):
         said.append(f"Left out, since no usable answer could be had: {gone}.")
     return said
 
@@ -192,19 +188,14 @@ def left_out(counts: Mapping[str, Any]) -> str:
 
 
 def evidence(document: Document) -> str:
-    """What the winner rests on: the difference in the main metric, its interval, p-value and size of the sample."""
-    metric, counts = document["main_metric"], document["counts"]
-    gain, size = document["improvement"][metric], f"{number(counts['prompts'], 0)} prompts"
-    name = "τ"
-    if document["people"] is not None:
-        name = METRICS[metric].lower()
-        size = f"{people(counts['users'])}, {size}"
+    """What the winner rests on: the difference in the main metric and the size of the sample."""
+    gain, counts = document["improvement"][document["main_metric"]], document["counts"]
     if gain["difference"] is None:
         return "nothing could be measured"
-    return (
-        f"cross-validated difference in {name} {number(gain['difference'], signed=True)}, "
-        f"95 % interval {interval(gain['ci95'], signed=True)}, {p_value(gain['p_value'])}, {size}"
-    )
+    size = f"{number(counts['prompts'], 0)} prompts"
+    if document["people"] is not None:
+        size = f"{people(counts['users'])}, {size}"
+    return f"cross-validated difference in {in_metric(document)} {difference(gain)}, {size}"
 
 
 def recommended(document: Document) -> str:
@@ -212,17 +203,14 @@ def recommended(document: Document) -> str:
     taken, beaten = SYSTEMS[document["recommended"]], document["verdict"]["better_than"]
     if not metrics(document):
         return f"No method is recommended on evidence. --rank uses {taken} by default: it knows both models and texts."
-    gains = {
-        rival: document["comparisons"][f"combined-{rival}"][document["main_metric"]]
-        for rival in CONTENDERS
-        if rival != "combined"
-    }
-    against = "; ".join(f"minus {SYSTEMS[rival]} {_tested(gain)}" for rival, gain in gains.items())
-    name = "τ" if document["people"] is None else METRICS[document["main_metric"]].lower()
     why = "the default, which knows both models and texts: no difference to the two others is sure"
     if beaten:
         why = f"surely better than {' and '.join(SYSTEMS[rival] for rival in beaten)}"
-    return f"Recommended for --rank: {taken}, {why}. The combined system in {name}: {against}."
+    gains = {rival: document["comparisons"][f"combined-{rival}"] for rival in ("elo_offset", "reward_model")}
+    against = [f"minus {SYSTEMS[rival]} {difference(gain[document['main_metric']])}" for rival, gain in gains.items()]
+    return (
+        f"Recommended for --rank: {taken}, {why}. The combined system in {in_metric(document)}: {'; '.join(against)}."
+    )
 
 
 def prompts_needed(document: Document) -> str:
@@ -238,12 +226,12 @@ def prompts_needed(document: Document) -> str:
 
 
 def pooled(together: Document) -> str:
-    """What the methods' difference over all personas' prompts is."""
+    """The methods' difference over all personas' prompts."""
     found = together["pooled"]
-    gain = found["comparisons"]["reward_model-elo_offset"]["kendall_tau"]
+    gain = difference(found["comparisons"]["reward_model-elo_offset"]["kendall_tau"])
     return (
         f"Over all {number(found['prompts'], 0)} prompts of all personas, the reward model's τ minus the Elo offset's: "
-        f"{_tested(gain)}."
+        f"{gain}."
     )
 
 
@@ -251,7 +239,7 @@ def personal_gains(document: Document) -> list[str]:
     """What people's own votes add to what each system knows of them before, in a sentence for each system."""
     gains, shown = document["people"]["personal_gain"] if document["people"] else {}, systems(document)
     return [
-        f"{SYSTEMS[system]}: a person's own votes change its ranking accuracy by {_tested(gain)}"
+        f"{SYSTEMS[system]}: a person's own votes change its ranking accuracy by {difference(gain)}"
         + (f" (over {SYSTEMS[gain['over']]}, which has none of them)." if gain["over"] in shown else ".")
         for system, gain in gains.items()
         if gain["difference"] is not None
@@ -276,10 +264,14 @@ def ceiling(document: Document) -> str:
 def hypotheses(document: Document) -> list[tuple[str, str, str]]:
     """(title, verdict, why) of each hypothesis on both systems that read texts, once where they say the same."""
     said = []
-    for key, title in HYPOTHESES.items():
+    for title, key, why in (
+        ("H1 sample efficiency", "sample_efficiency", _sample_efficiency),
+        ("H2 generalization", "generalization", _generalization),
+    ):
+        found_by = {system: tested(document, system)[key] for system in READERS}
         own, both = (
-            (tested(document, system)[key]["verdict"], because(document, key, system))
-            for system in ("reward_model", "combined")
+            (found["verdict"], plain(found["reason"]) if found["verdict"] == "not tested" else why(found, system))
+            for system, found in found_by.items()
         )
         said += [(title, *own)] if own == both else [(title, *own), (f"{title}, combined system", *both)]
     return said
@@ -291,38 +283,34 @@ def tested(document: Document, system: str) -> Mapping[str, Any]:
     return found["combined"] if system == "combined" else found
 
 
-def because(document: Document, hypothesis: str, system: str = "reward_model") -> str:
-    """What the verdict on a hypothesis rests on, in a sentence or two."""
-    found, own = tested(document, system)[hypothesis], "reward model" if system == "reward_model" else "combined system"
-    if found["verdict"] == "not tested":
-        return plain(found["reason"])
-    if hypothesis == "generalization":
-        pairs, places = found["pair_accuracy"], found["place_error"]
-        unread = found["against_others_mean"]["pair_accuracy"]
-        return (
-            f"Pairs of a model never seen in training: the {own} orders {number(pairs[system], 2)} of "
-            f"them right, its global Elo {number(pairs['elo_offset'], 2)}: {_tested(pairs)}. "
-            f"Its place is off by {number(places[system], 2)} and {number(places['elo_offset'], 2)}. "
-            f"The others by Bradley–Terry, the unseen model at their mean, {number(unread['bradley_terry'], 2)}: "
-            f"{_tested(unread)}."
-        )
-    area = _tested(found["area_between_curves"])
-    flat = f"With a flat start for the Elo offset: {_tested(found['from_flat']['area_between_curves'])}."
-    if document["people"]:
+def _sample_efficiency(found: Mapping[str, Any], system: str) -> str:
+    """What H1's verdict rests on."""
+    own, area = READERS[system], difference(found["area_between_curves"])
+    flat = f"With a flat start for the Elo offset: {difference(found['from_flat']['area_between_curves'])}."
+    if (needs := f"{system}_needs_for_elo_final") not in found:  # people's curves end at different counts
         last, elo = number(found[f"{system}_final"]), number(found["elo_offset_final"])
         return (
-            f"Area between the learning curves in ranking accuracy, {own} minus Elo offset: "
-            f"{area}; in the end {last} against {elo}. {flat}"
+            f"Area between the learning curves in ranking accuracy, {own} minus Elo offset: {area}; "
+            f"in the end {last} against {elo}. {flat}"
         )
-    needs = found[f"{system}_needs_for_elo_final"], found[f"elo_needs_for_{system}_final"]
-    last, elo = (f"needs {n} preferences for" if n is not None else "never reaches" for n in needs)
+    last, elo = (
+        f"needs {count} preferences for" if count is not None else "never reaches"
+        for count in (found[needs], found[f"elo_needs_for_{system}_final"])
+    )
     return (
         f"Area between the learning curves, in τ: {area}. "
         f"The {own} {last} the Elo offset's final τ; the Elo offset {elo} the {own}'s. {flat}"
     )
 
 
-def _tested(gain: Mapping[str, Any]) -> str:
-    """A difference with all that tests it."""
-    size, around = number(gain["difference"], signed=True), interval(gain["ci95"], signed=True)
-    return f"{size}, 95 % interval {around}, {p_value(gain['p_value'])}"
+def _generalization(found: Mapping[str, Any], system: str) -> str:
+    """What H2's verdict rests on."""
+    pairs, places = found["pair_accuracy"], found["place_error"]
+    unread = found["against_others_mean"]["pair_accuracy"]
+    return (
+        f"Pairs of a model never seen in training: the {READERS[system]} orders {number(pairs[system], 2)} of "
+        f"them right, its global Elo {number(pairs['elo_offset'], 2)}: {difference(pairs)}. "
+        f"Its place is off by {number(places[system], 2)} and {number(places['elo_offset'], 2)}. "
+        f"The others by Bradley–Terry, the unseen model at their mean, {number(unread['bradley_terry'], 2)}: "
+        f"{difference(unread)}."
+    )

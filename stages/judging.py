@@ -21,7 +21,7 @@ from core.errors import UsageError
 from core.files import fingerprint
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
 from llm.interface import Choice, Request, estimate_tokens, shorten
-from stages.tasks import Job, Task, answer, fill, load_template, make_task, missing_tasks
+from stages.tasks import Job, Task, answer, fill, load_template, log, make_task, open_tasks
 
 Texts = Mapping[tuple[str, str], str]
 """(prompt id, model) → response."""
@@ -121,38 +121,33 @@ def _pair_value(task: Task, decision: Any) -> dict[str, Any]:
     return {"winner": names[decision.winner], "reason": decision.reason, "seconds": round(decision.seconds, 3)}
 
 
-def judge_pairs(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Judgement]:
+def judge_pairs(
+    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], round_: int = 0, *, ask: bool = True
+) -> list[Judgement]:
     """Every pair of responses to every prompt, judged as the persona would, in both orders; a pair with one of them
     missing is left out, since one order alone carries the judge's liking for a place."""
-    tasks = pair_tasks(job, prompts, texts_of(responses))
-    with job.store(config.PREFERENCES_FILE, "preferences") as store:
-        return in_both_orders(answer(job, store, tasks, _pair_value, JudgedPair, "preferences"))
-
-
-def in_both_orders(pairs: Sequence[JudgedPair]) -> list[Judgement]:
-    """The judgements of the pairs that were judged both ways round."""
+    tasks = pair_tasks(job, prompts, texts_of(responses), round_)
+    what = f"preferences in round {round_}" if round_ else "preferences"
+    pairs = answer(job, config.PREFERENCES_FILE, tasks, _pair_value, JudgedPair, what, ask=ask)
     judged = {(pair.prompt_id, pair.first, pair.second) for pair in pairs}
     return [pair.judgement() for pair in pairs if (pair.prompt_id, pair.second, pair.first) in judged]
 
 
-def judge_rounds(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[list[Judgement]]:
+def judge_rounds(
+    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], *, ask: bool = True
+) -> list[list[Judgement]]:
     """Two more rounds of judging, for the noise ceiling: nothing can agree with a noisy truth more than that truth
     agrees with itself.
 
     Both are judged at ``noise_temperature`` and with seeds of their own: a judge at temperature 0 would only repeat
     itself. What the calls cost is said before they are made.
     """
-    texts = texts_of(responses)
-    rounds = [pair_tasks(job, prompts, texts, round_) for round_ in NOISE_ROUNDS]
-    with job.store(config.PREFERENCES_FILE, "preferences") as store:
-        calls = sum(len(missing_tasks(store, tasks)) for tasks in rounds)
-        if calls:
-            what = f"two rounds over {len(prompts)} test prompts, temperature {job.params.noise_temperature:g}"
-            job.say("Noise ceiling: %s, calls: %d to %s", what, calls, job.judge)
-        return [
-            in_both_orders(answer(job, store, tasks, _pair_value, JudgedPair, f"preferences in round {n}"))
-            for n, tasks in zip(NOISE_ROUNDS, rounds, strict=True)
-        ]
+    texts, kept = texts_of(responses), job.kept(config.PREFERENCES_FILE)
+    calls = sum(len(open_tasks(kept, pair_tasks(job, prompts, texts, round_))) for round_ in NOISE_ROUNDS)
+    if ask and calls:
+        what = f"two rounds over {len(prompts)} test prompts, temperature {job.params.noise_temperature:g}"
+        log.info("Noise ceiling: %s, calls: %d to %s", what, calls, job.judge)
+    return [judge_pairs(job, prompts, responses, round_, ask=ask) for round_ in NOISE_ROUNDS]
 
 
 # ── Rankings of a list ───────────────────────────────────────────────────────────────────────────────────
@@ -188,29 +183,38 @@ def ranking_schema(labels: Sequence[str]) -> type[BaseModel]:
     )
 
 
-def _listwise_task(job: Job, template: str, prompt: Prompt, texts: Texts, shuffle: int) -> Task:
-    """All responses in an order of their own, under neutral labels."""
-    order = list(job.contestants)
-    random.Random(job.seed("shuffle", prompt.id, shuffle)).shuffle(order)  # noqa: S311
-    shown, mark = _shown(job, template, prompt, order, texts)
-    blocks = [
-        f"--- response {label} begins {mark}\n{text}\n--- response {label} ends {mark}"
-        for label, text in zip(LABELS, shown, strict=False)
-    ]
-    question = Request(
-        model=job.judge,
-        prompt=_filled(job, template, prompt, responses="\n\n".join(blocks), count=len(order), mark=mark),
-        schema=ranking_schema(LABELS[: len(order)]),
-        temperature=job.params.judge_temperature,
-        num_predict=JUDGE_NUM_PREDICT,
-        seed=job.seed("listwise", prompt.id, shuffle),
-        label=f"{prompt.id}: ranking {shuffle + 1}",
-    )
-    about = {"prompt_id": prompt.id, "shown": order}
-    return make_task(job, f"{prompt.id}/shuffle {shuffle + 1}", question, about=about, names={"judge": job.judge})
+def list_tasks(job: Job, prompts: Sequence[Prompt], texts: Texts) -> list[Task]:
+    """One task for each prompt and each of the ``listwise_shuffles``: all responses under neutral labels."""
+    template, tasks = load_template(job.prompts_dir, LIST_TEMPLATE), []
+    for prompt, shuffle in product(prompts, range(job.params.listwise_shuffles)):
+        order = list(job.contestants)
+        random.Random(job.seed("shuffle", prompt.id, shuffle)).shuffle(order)  # noqa: S311
+        shown, mark = _shown(job, template, prompt, order, texts)
+        blocks = [
+            f"--- response {label} begins {mark}\n{text}\n--- response {label} ends {mark}"
+            for label, text in zip(LABELS, shown, strict=False)
+        ]
+        question = Request(
+            model=job.judge,
+            prompt=_filled(job, template, prompt, responses="\n\n".join(blocks), count=len(order), mark=mark),
+            schema=ranking_schema(LABELS[: len(order)]),
+            temperature=job.params.judge_temperature,
+            num_predict=JUDGE_NUM_PREDICT,
+            seed=job.seed("listwise", prompt.id, shuffle),
+            label=f"{prompt.id}: ranking {shuffle + 1}",
+        )
+        key, about = f"{prompt.id}/shuffle {shuffle + 1}", {"prompt_id": prompt.id, "shown": order}
+        tasks.append(make_task(job, key, question, about=about, names={"judge": job.judge}))
+    return tasks
 
 
-def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> tuple[list[GroundTruth], int]:
+def _list_value(task: Task, completion: Any) -> dict[str, Any]:
+    return {"ranking": [task.about["shown"][LABELS.index(label)] for label in completion.parsed.ranking]}
+
+
+def rank_listwise(
+    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], *, ask: bool = True
+) -> tuple[list[GroundTruth], int]:
     """Each prompt's contestants by their mean place over ``listwise_shuffles`` orders of showing, of which at least
     half must have been answered; and how many orders of all prompts were left out.
 
@@ -221,15 +225,9 @@ def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respo
             f"--ground_truth {job.params.ground_truth}: a list holds at most {len(LABELS)} responses, not "
             f"{len(job.contestants)}. Use --ground_truth round_robin, or fewer --models."
         )
-    template, texts = load_template(job.prompts_dir, LIST_TEMPLATE), texts_of(responses)
-    shuffles = range(job.params.listwise_shuffles)
-    tasks = [_listwise_task(job, template, prompt, texts, shuffle) for prompt in prompts for shuffle in shuffles]
-
-    def value(task: Task, completion: Any) -> dict[str, Any]:
-        return {"ranking": [task.about["shown"][LABELS.index(label)] for label in completion.parsed.ranking]}
-
-    with job.store(config.GROUND_TRUTH_FILE, "ground_truth") as store:
-        rankings = answer(job, store, tasks, value, RankedList, "ground-truth rankings")
+    tasks = list_tasks(job, prompts, texts_of(responses))
+    what = "ground-truth rankings"
+    rankings = answer(job, config.GROUND_TRUTH_FILE, tasks, _list_value, RankedList, what, ask=ask)
     points: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for r in rankings:
         for place, model in enumerate(r.ranking):
@@ -237,7 +235,7 @@ def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respo
     truths = [
         GroundTruth(prompt_id, {model: fmean(own) for model, own in by_model.items()}, "listwise")
         for prompt_id, by_model in points.items()
-        if 2 * len(next(iter(by_model.values()))) >= len(shuffles)
+        if 2 * len(next(iter(by_model.values()))) >= job.params.listwise_shuffles
     ]
     return truths, len(tasks) - len(rankings)
 

@@ -1,4 +1,4 @@
-"""Judging by weighing, for the embedded model: how likely each reader would have written a response.
+"""Judging by likelihood, for the embedded model: how likely each reader would have written a response.
 
 Such a judge has no order of showing. A model this small can't be asked "A or B?", and for the same reason its prompts
 are not asked for as a list: it continues the persona's way of asking, once a topic.
@@ -6,11 +6,11 @@ are not asked for as a list: it continues the persona's way of asking, once a to
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -18,10 +18,10 @@ import config
 from core.errors import MissingError
 from core.files import fingerprint
 from core.records import Judgement, Preference, Prompt, Response
-from core.store import Store
+from core.store import Item, Store
 from llm.interface import Choice, Request
-from stages.judging import texts_of
-from stages.tasks import Job, ask, progress_bar, read_value, unlike, unreadable, words
+from stages.judging import Texts, texts_of
+from stages.tasks import Job, answers_to, progress_bar, read_value, unlike, unreadable, words
 
 # ── Reading responses ────────────────────────────────────────────────────────────────────────────────────
 
@@ -29,13 +29,16 @@ Likelihoods = Mapping[tuple[str, str], Mapping[str, float]]
 """(prompt id, model) → {reader: mean log p(response | reader, prompt) per token, in nats}."""
 REFERENCE_GROUP = "reference readers"
 OTHER_GROUP = "everyone else"
+_Id = tuple[str, str]  # a key and a hash
 
 
 class Readings(NamedTuple):
-    """Each response as read by the reference readers and the neutral assistant, and by the persona."""
+    """Each response as read by three groups of readers."""
 
     reference: Likelihoods
+    """The reference readers and the neutral assistant."""
     persona: Likelihoods
+    others: Likelihoods
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,38 +50,59 @@ class Reading:
     log_likelihood: dict[str, float]
 
 
+def reading_groups(job: Job) -> dict[str, dict[str, str]]:
+    """{group: {reader: system prompt}}: one item of the cache holds what one group reads in one response."""
+    return {
+        REFERENCE_GROUP: {**config.REFERENCE_READERS, "neutral": config.NEUTRAL_READER},
+        job.name: {job.name: job.persona.answerer},
+        OTHER_GROUP: config.OTHER_READERS,
+    }
+
+
+def reading_items(job: Job, prompts: Sequence[Prompt], texts: Texts, group: str) -> dict[tuple[str, str], _Id]:
+    """(prompt id, model) → the key and the hash of this group's reading."""
+    identity, readers = job.llm.identity(config.EMBEDDED_NAME), reading_groups(job)[group]
+    return {
+        (p.id, m): (f"{p.id}/{m} read by {group}", fingerprint(identity, p.text, texts[p.id, m], readers))
+        for p in prompts
+        for m in job.contestants
+    }
+
+
 def read_responses(
-    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], persona: Job | None = None
-) -> Readings:
-    """Every response read by the reference readers and by the job's persona (or by that of ``persona``); all readings
-    are kept among the job's preferences."""
-    reader = persona or job
-    reference = {**config.REFERENCE_READERS, "neutral": config.NEUTRAL_READER}
-    with job.store(config.PREFERENCES_FILE, "preferences") as store:
-        return Readings(
-            _read(job, store, prompts, responses, reference, REFERENCE_GROUP),
-            _read(job, store, prompts, responses, {reader.name: reader.persona.answerer}, reader.name),
+    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], *, ask: bool = True
+) -> tuple[list[Prompt], Readings]:
+    """The prompts of which every response is read by every group, and what was read; all of it is kept among the
+    job's preferences. ``ask`` False: nothing is read that was not read before."""
+    texts, groups = texts_of(responses), reading_groups(job)
+    items = {group: reading_items(job, prompts, texts, group) for group in groups}
+    if ask:
+        with job.store(config.PREFERENCES_FILE) as store:
+            for group, readers in groups.items():
+                _read(job, store, prompts, texts, readers, items[group], group)
+    kept, path = job.kept(config.PREFERENCES_FILE), job.path(config.PREFERENCES_FILE)
+    whole = [p for p in prompts if all(ids[p.id, m] in kept for ids in items.values() for m in job.contestants)]
+    return whole, Readings(
+        *(
+            {(p.id, m): _likelihoods(path, kept[ids[p.id, m]], groups[group]) for p in whole for m in job.contestants}
+            for group, ids in items.items()
         )
+    )
 
 
 def _read(
     job: Job,
     store: Store,
     prompts: Sequence[Prompt],
-    responses: Sequence[Response],
+    texts: Texts,
     readers: Mapping[str, str],
+    items: Mapping[tuple[str, str], _Id],
     group: str,
-) -> Likelihoods:
-    """Each response's likelihood under ``readers`` (name → system prompt), kept one item a response."""
-    texts, identity = texts_of(responses), job.llm.identity(config.EMBEDDED_NAME)
-    items = {
-        (p.id, m): (f"{p.id}/{m} read by {group}", fingerprint(identity, p.text, texts[p.id, m], dict(readers)))
-        for p in prompts
-        for m in job.contestants
-    }
+) -> None:
+    """Read what this group has not read yet: all missing responses to a prompt side by side."""
     missing = {p: [m for m in job.contestants if store.get(*items[p.id, m]) is None] for p in prompts}
     missing = {prompt: models for prompt, models in missing.items() if models}
-    with progress_bar(job, len(missing), f"prompts read by {group}") as bar:
+    with progress_bar(len(missing), f"prompts read by {group}") as bar:
         for prompt, models in missing.items():
             options = tuple(texts[prompt.id, model] for model in models)
             choices = [
@@ -88,16 +112,15 @@ def _read(
             decisions: dict[int, Any] = dict(job.llm.choose(choices))  # a model that weighs leaves nothing out
             for column, model in enumerate(models):
                 scores = {reader: round(decisions[row].scores[column], 6) for row, reader in enumerate(readers)}
-                key, made_from = items[prompt.id, model]
-                store.put(key, made_from, {"prompt_id": prompt.id, "model": model, "log_likelihood": scores})
+                value = {"prompt_id": prompt.id, "model": model, "log_likelihood": scores}
+                store.put(*items[prompt.id, model], value)
             bar.update()
-    return {pair: _likelihoods(store, key, made_from, readers) for pair, (key, made_from) in items.items()}
 
 
-def _likelihoods(store: Store, key: str, made_from: str, readers: Mapping[str, str]) -> Mapping[str, float]:
-    found = read_value(store, key, store.get(key, made_from), Reading).log_likelihood
+def _likelihoods(path: Path, item: Item, readers: Mapping[str, str]) -> Mapping[str, float]:
+    found = read_value(path, item.key, item.value, Reading).log_likelihood
     if lacking := [reader for reader in readers if reader not in found]:
-        raise unreadable(store, key, f"log_likelihood lacks {', '.join(lacking)}")
+        raise unreadable(path, item.key, f"log_likelihood lacks {', '.join(lacking)}")
     return found
 
 
@@ -115,49 +138,49 @@ def advantages(readings: Readings) -> dict[tuple[str, str], float]:
     }
 
 
-def sigmoid(x: float) -> float:
-    """1 / (1 + e^−x), also far from zero."""
-    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else 1.0 - 1.0 / (1.0 + math.exp(x))
+def outcome(a: float, b: float) -> float:
+    """σ((s_a − s_b)/T): how strongly the response with the advantage ``a`` is preferred."""
+    from scipy.special import expit
+
+    return float(expit((a - b) / config.EMBEDDED_JUDGE_TEMPERATURE))
 
 
-def judge_by_likelihood(job: Job, prompts: Sequence[Prompt], readings: Readings) -> list[Judgement]:
+def judge_by_likelihood(
+    job: Job, prompts: Sequence[Prompt], readings: Readings, *, ask: bool = True
+) -> list[Judgement]:
     """Every pair once: the outcome is σ((s_a − s_b)/T), printed into the file of the readings."""
     advantage, judgements, rows = advantages(readings), [], {}
     for prompt in prompts:
         for first, second in combinations(job.contestants, 2):
             scores = [advantage[prompt.id, model] for model in (first, second)]
-            outcome = round(sigmoid((scores[0] - scores[1]) / config.EMBEDDED_JUDGE_TEMPERATURE), 4)
-            judgements.append(Judgement(prompt.id, first, second, outcome, ordered=False))
+            preferred = round(outcome(*scores), 4)
+            judgements.append(Judgement(prompt.id, first, second, preferred, ordered=False))
             rows[f"{prompt.id}/{first} vs {second}"] = {
                 "prompt_id": prompt.id,
                 "model_a": first,
                 "model_b": second,
-                "outcome": outcome,
+                "outcome": preferred,
                 "advantages": scores,
             }
-    with job.store(config.PREFERENCES_FILE, "preferences") as store:
-        store.print_out(rows)
+    if ask:
+        with job.store(config.PREFERENCES_FILE) as store:
+            store.print_out(rows)
     return judgements
 
 
-def reader_preferences(
-    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], readings: Readings
-) -> list[Preference]:
+def reader_preferences(job: Job, prompts: Sequence[Prompt], readings: Readings) -> list[Preference]:
     """What everyone else prefers: the embedded contestants' global ratings are estimated from it.
 
     Each other reader's advantage is taken over the neutral assistant. Neither has a part in the truth, which is the
     persona's less the reference readers', so that the rating is aligned with it by taste alone.
     """
-    with job.store(config.PREFERENCES_FILE, "preferences") as store:
-        others = _read(job, store, prompts, responses, config.OTHER_READERS, OTHER_GROUP)
     preferences = []
     for prompt in prompts:
         neutral = {m: readings.reference[prompt.id, m]["neutral"] for m in job.contestants}
         for reader in config.OTHER_READERS:
-            advantage = {m: others[prompt.id, m][reader] - neutral[m] for m in job.contestants}
+            advantage = {m: readings.others[prompt.id, m][reader] - neutral[m] for m in job.contestants}
             for a, b in combinations(job.contestants, 2):
-                outcome = sigmoid((advantage[a] - advantage[b]) / config.EMBEDDED_JUDGE_TEMPERATURE)
-                preferences.append(Preference(prompt.id, a, b, outcome, reader))
+                preferences.append(Preference(prompt.id, a, b, outcome(advantage[a], advantage[b]), reader))
     return preferences
 
 
@@ -206,7 +229,7 @@ def _drafts(job: Job, numbers: Sequence[int], attempt: int) -> list[list[str]]:
         for request in (prompt_request(job, number) for number in numbers)
         for i in range(DRAFTS)
     ]
-    answers = dict(ask(job, requests, "drafts of prompts"))
+    answers = dict(answers_to(job, requests, "drafts of prompts"))
     sentences = [_first_sentence(answers[i].text) for i in range(len(requests))]
     return [sentences[i : i + DRAFTS] for i in range(0, len(sentences), DRAFTS)]
 

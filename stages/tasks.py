@@ -12,16 +12,25 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+import config
 from config import PROMPTS_DIR, SAMPLES_DIR, Contestant, ExperimentConfig, Persona
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Prompt, Rating, Response
-from core.store import Store
+from core.store import Items, Store, read_items
 from llm.interface import Choice, LanguageModel, LeftOut, Request
 
 log = logging.getLogger("ranking.data")
 
 Record = TypeVar("Record")
+
+STAGES = {
+    config.PROMPTS_FILE: "prompts",
+    config.RESPONSES_FILE: "responses",
+    config.PREFERENCES_FILE: "preferences",
+    config.GROUND_TRUTH_FILE: "ground_truth",
+}
+"""What the cache files hold, in the order of the stages."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +53,11 @@ class Job:
     """The user's own: none are written then."""
     responses: tuple[Response, ...] = ()
     """Answers to them that are there already: no contestant is asked then."""
-    read_only: bool = False
-    """True: nothing is written and nothing said. What the stages would ask can then be counted."""
-    anew: tuple[str, ...] = ()
-    """Files (as config names them) whose items do not count, for counting what ``--refresh`` costs."""
     results_dir: Path = Path("results")
     ratings: Mapping[str, Rating] | None = None
     """None: estimated from the data (embedded contestants)."""
+    sizes: Mapping[str, tuple[int | None, str]] = field(default_factory=dict)
+    """{contestant: (bytes, parameters in its server's words)}, where a server tells them."""
     base_model: str = "embedded"
     """Hub id, folder or ``embedded``: the base that reads the texts."""
     device: str = "auto"
@@ -89,22 +96,24 @@ class Job:
         """Tokens of a judge's whole context: as configured, but never more than the judge has."""
         return min(self.params.num_ctx, self.judge_context or self.params.num_ctx)
 
-    def store(self, file: str, stage: str, *, read_only: bool = False) -> Store:
+    def store(self, file: str) -> Store:
         """The cache file of one stage, filled up from the recorded run."""
-        filename = file.format(name=self.name)
-        samples = self.samples_dir / filename if self.samples_dir else None
-        if file in self.anew:
-            filename, samples, read_only = f"{filename}.anew", None, True  # where nothing is
-        return Store(self.cache_dir / filename, stage=stage, samples=samples, read_only=read_only or self.read_only)
+        return Store(self.path(file), stage=STAGES[file], samples=self._recorded(file))
+
+    def kept(self, file: str) -> Items:
+        """All items of one stage, also of the recorded run; nothing is written."""
+        return read_items(self.path(file), self._recorded(file))
+
+    def path(self, file: str) -> Path:
+        """Where the cache file of one stage lies."""
+        return self.cache_dir / file.format(name=self.name)
+
+    def _recorded(self, file: str) -> Path | None:
+        return self.samples_dir / file.format(name=self.name) if self.samples_dir else None
 
     def seed(self, *about: object) -> int:
         """A seed of 31 bits for one question: the same whatever is asked before, after or beside it."""
         return int(fingerprint(self.params.random_seed, *about)[:8], 16) & 0x7FFFFFFF
-
-    def say(self, message: str, *values: object) -> None:
-        """Tell the user where the run is."""
-        if not self.read_only:
-            log.info(message, *values)
 
 
 # ── One way to ask ───────────────────────────────────────────────────────────────────────────────────────
@@ -138,44 +147,69 @@ def make_task(
     return Task(key, fingerprint(job.llm.identity(question.model), made_from), question, about or {}, names or {})
 
 
-def missing_tasks(store: Store, tasks: Iterable[Task]) -> list[Task]:
+def open_tasks(items: Items, tasks: Iterable[Task]) -> list[Task]:
     """The tasks that still have to be asked."""
-    return [task for task in tasks if store.get(task.key, task.made_from) is None]
+    return [task for task in tasks if (task.key, task.made_from) not in items]
 
 
 def answer(
     job: Job,
-    store: Store,
+    file: str,
     tasks: Sequence[Task],
     value: Callable[[Task, Any], Mapping[str, Any]],
     shape: type[Record],
     what: str,
+    *,
     part: Callable[[Task], str] = lambda task: task.key,
+    ask: bool = True,
 ) -> list[Record]:
-    """The record of every task, in order; what is missing is asked and kept at once, item by item.
+    """The record of every task that has an answer, in order; what is missing is asked and kept at once, item by item.
 
     ``value`` makes what is kept of an answer, beside what the task is about; ``shape`` is the record it is read as.
     A question without any usable answer is kept as left out, under its hash, and has no record. Raises MissingError
-    where that are too many of the ``part``s that the tasks belong to.
+    where that are too many of the ``part``s that the tasks belong to. ``ask`` False: only what is kept is read.
     """
+    if ask:
+        values = _asked(job, file, tasks, value, what, part)
+    else:
+        items = job.kept(file)
+        found = [items.get((task.key, task.made_from)) for task in tasks]
+        values = [item and item.value for item in found]
+    return [
+        read_value(job.path(file), task.key, kept, shape)
+        for task, kept in zip(tasks, values, strict=True)
+        if kept is not None and not why_left_out(kept)
+    ]
+
+
+def _asked(
+    job: Job,
+    file: str,
+    tasks: Sequence[Task],
+    value: Callable[[Task, Any], Mapping[str, Any]],
+    what: str,
+    part: Callable[[Task], str],
+) -> list[Any]:
+    """The kept value of every task, once all that was missing is asked."""
     limit = most_left_out(len({part(task) for task in tasks}))
-    missing = missing_tasks(store, tasks)
-    gone = {part(task): why for task in tasks if (why := _why_left_out(store, task))}
-    _not_too_many(gone, limit, store, what)
-    if not missing:
-        job.say("Using cached %s for persona: %s", what, job.name)
-    for index, answered in ask(job, [task.question for task in missing], what):
-        task = missing[index]
-        if isinstance(answered, LeftOut):
-            log.warning("%s is left out: %s", task.question.label, answered.reason)
-            kept: Mapping[str, Any] = {LEFT_OUT: answered.reason}
-            gone[part(task)] = answered.reason
-        else:
-            kept = value(task, answered)
-        store.put(task.key, task.made_from, {**task.about, **kept}, **task.names)
-        _not_too_many(gone, limit, store, what)
-    found = ((task, store.get(task.key, task.made_from)) for task in tasks if not _why_left_out(store, task))
-    return [read_value(store, task.key, kept, shape) for task, kept in found]
+    with job.store(file) as store:
+        missing = [task for task in tasks if store.get(task.key, task.made_from) is None]
+        kept = ((task, store.get(task.key, task.made_from)) for task in tasks)
+        gone = {part(task): why for task, found in kept if (why := why_left_out(found))}
+        _require_enough(gone, limit, store.path, what)
+        if not missing:
+            log.info("Using cached %s for persona: %s", what, job.name)
+        for index, answered in answers_to(job, [task.question for task in missing], what):
+            task = missing[index]
+            if isinstance(answered, LeftOut):
+                log.warning("%s is left out: %s", task.question.label, answered.reason)
+                gone[part(task)] = answered.reason
+                found: Mapping[str, Any] = {LEFT_OUT: answered.reason}
+            else:
+                found = value(task, answered)
+            store.put(task.key, task.made_from, {**task.about, **found}, **task.names)
+            _require_enough(gone, limit, store.path, what)
+        return [store.get(task.key, task.made_from) for task in tasks]
 
 
 LEFT_OUT = "left_out"
@@ -187,54 +221,54 @@ def most_left_out(number: int) -> int:
     return max(1, number // 10)
 
 
-def _why_left_out(store: Store, task: Task) -> str | None:
-    kept = store.get(task.key, task.made_from)
-    return str(kept[LEFT_OUT]) if isinstance(kept, dict) and LEFT_OUT in kept else None
+def why_left_out(value: Any) -> str | None:
+    """Why a cached value stands for no answer; None where it is one, or nothing."""
+    return str(value[LEFT_OUT]) if isinstance(value, dict) and LEFT_OUT in value else None
 
 
-def _not_too_many(gone: Mapping[str, str], limit: int, store: Store, what: str) -> None:
+def _require_enough(gone: Mapping[str, str], limit: int, path: Path, what: str) -> None:
     if len(gone) > limit:
         raise MissingError(
             f"No usable answer for {len(gone)} of the {what}, where at most {limit} may be left out; the last one: "
-            f"{list(gone.values())[-1]}. Everything is kept in {store.path}. Take another --judge or other --models, "
+            f"{list(gone.values())[-1]}. Everything is kept in {path}. Take another --judge or other --models, "
             "or ask again for what is left out: --refresh with this stage's name."
         )
 
 
-def ask(job: Job, questions: Sequence[Any], what: str) -> Iterator[tuple[int, Any]]:
+def answers_to(job: Job, questions: Sequence[Any], what: str) -> Iterator[tuple[int, Any]]:
     """Yield (index, answer) as they come. ``questions`` are all requests or all choices."""
     if not questions:
         return
     answers = job.llm.choose(questions) if isinstance(questions[0], Choice) else job.llm.complete(questions)
-    with progress_bar(job, len(questions), what) as bar:
+    with progress_bar(len(questions), what) as bar:
         for index, answered in answers:
             yield index, answered
             bar.update()
 
 
-def progress_bar(job: Job, total: int, what: str) -> Any:
+def progress_bar(total: int, what: str) -> Any:
     """A tqdm bar, quiet where the output is no terminal."""
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=what, disable=True if job.read_only else None, leave=False)
+    return tqdm(total=total, desc=what, disable=None, leave=False)
 
 
 # ── From cached values to records ────────────────────────────────────────────────────────────────────────
 
 
-def read_value(store: Store, key: str, value: Any, shape: type[Record]) -> Record:
+def read_value(path: Path, key: str, value: Any, shape: type[Record]) -> Record:
     """The record that a cached value holds. Raises UsageError where somebody's edit left something out."""
     try:
         return _adapter(shape).validate_python(value)  # type: ignore[no-any-return,arg-type]
     except ValidationError as error:
         wrong = (".".join(map(str, e["loc"])) + ": " + e["msg"] for e in error.errors())
-        raise unreadable(store, key, "; ".join(wrong).removeprefix(": ")) from None
+        raise unreadable(path, key, "; ".join(wrong).removeprefix(": ")) from None
 
 
-def unreadable(store: Store, key: str, wrong: str) -> UsageError:
-    """What to do about a cached value that lacks something."""
+def unreadable(path: Path, key: str, wrong: str) -> UsageError:
+    """The error of a cached value that lacks something, with what to do about it."""
     return UsageError(
-        f"{store.path}: the item {key!r} can't be used ({wrong}). Nothing was changed. Put it right, or delete the "
+        f"{path}: the item {key!r} can't be used ({wrong}). Nothing was changed. Put it right, or delete the "
         "whole item and the next run asks it again."
     )
 

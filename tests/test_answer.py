@@ -364,7 +364,7 @@ def vote(cache: Path, keys: str, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_votes_are_kept_in_the_format_that_preferences_reads(
     cache: Path, server: FakeOllama, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from people.votes import load_votes
+    from people.read import load_votes
 
     path = cache.parent / "votes" / "votes_coder.jsonl"
     assert vote(cache, "a\nb\nx\nt\nu\nA\nq\n", monkeypatch) == 0
@@ -373,7 +373,7 @@ def test_votes_are_kept_in_the_format_that_preferences_reads(
     session, end = out.split("votes saved in")
     assert not any(tag in session for tag in DEFAULT_TAGS), "nobody sees who wrote what"
     assert all(tag in end for tag in DEFAULT_TAGS) and "there are 3." in " ".join(end.split())
-    assert "4 votes on" in out and f"python main.py --preferences {path} --base_model" in out
+    assert "4 votes on" in out and f"python main.py --preferences {path} --cache_dir" in out
     votes = load_votes(str(path))
     assert votes.users == ("me",)
     assert [p.outcome for p in votes.preferences] == [1.0, 0.0, 0.5, 1.0]

@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from begun import ids_for_testing, jobs_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 import config
-from cli import preflight
-from cli.counting import count, ids_for_testing
-from cli.flags import parser
+from cli.seen import calls_left
 from config import Contestant, ExperimentConfig
 from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.records import Judgement, Preference, Prompt, Response
 from data_generation import Data, PromptList, collect_responses, generate_prompts, make_data
-from evidence import experiment
+from evidence.design import design, listed
 from llm.interface import Choice, Completion, Decision, Request
 from stages.judging import preferences_from, rank_listwise, ranking_schema, round_robin_truths
 from stages.likelihood import Readings, advantages, judge_by_likelihood, read_responses
@@ -101,7 +100,7 @@ def asked(job: Job) -> tuple[int, int, int]:
     """(prompt requests, response requests, judge questions) of a run, which are those that were counted before it."""
     again = replace(job, llm=Scripted(digests=job.llm.digests))  # type: ignore[attr-defined]
     again.llm.written = 100  # type: ignore[attr-defined]
-    foreseen = count([again], {}).total()
+    foreseen = calls_left([again])[0].calls
     made(again)
     requests = again.llm.requests  # type: ignore[attr-defined]
     prompts = sum(r.schema is PromptList for r in requests)
@@ -161,40 +160,39 @@ def test_a_model_that_was_pulled_again_answers_again(job: Job) -> None:
     made(job)
     job.llm.digests["b"] = "2"  # type: ignore[attr-defined]
     assert asked(job) == (0, 6, 6 * 4), "its responses are other texts now, in four of six pairs"
-    assert not count([job], {"b": "1"}).total(), "as the digests were, nothing is to be asked"
+    assert not calls_left([job], digests={"b": "1"})[0].calls, "as the digests were, nothing is to be asked"
 
 
 def test_two_truths_and_the_rounds_are_counted_as_they_are_asked(job: Job) -> None:
     both = replace(job, params=replace(job.params, ground_truth="both"))
     made(job)
-    foreseen = count([both], {}).total()
+    foreseen = calls_left([both])[0].calls
     data = made(both)
     tests, shuffles = len(ids_for_testing(both)), job.params.listwise_shuffles
     assert foreseen == {("ground_truth", "judge"): tests * (shuffles + 2 * 6)}
     assert [t.prompt_id for t in data.listwise] == list(ids_for_testing(both))
     assert [[t.prompt_id for t in truths] for truths in data.rounds] == [list(ids_for_testing(both))] * 2
-    assert not count([both], {}).total()
+    assert not calls_left([both])[0].calls
 
 
 def test_a_listwise_truth_is_that_of_every_prompt_and_of_all_that_is_measured(job: Job) -> None:
     made(job)
     by_list = replace(job, params=replace(job.params, ground_truth="listwise"))
-    foreseen = count([by_list], {}).total()
+    foreseen = calls_left([by_list])[0].calls
     assert foreseen == {("ground_truth", "judge"): 6 * job.params.listwise_shuffles}
-    data = make_data(by_list, Clock(), experiment.listed(job.prompt_ids, by_list.params))
-    plan = experiment.design(data, by_list.params)
+    data = make_data(by_list, Clock(), listed(job.prompt_ids, by_list.params))
+    plan = design(data, by_list.params)
     assert [t.prompt_id for t in plan.truths] == list(job.prompt_ids)
     assert {t.method for t in (*plan.truths, *plan.test_truths)} == {"listwise"}
     assert [t.prompt_id for t in plan.test_truths] == list(plan.test_ids)
-    assert not count([by_list], {}).total()
+    assert not calls_left([by_list])[0].calls
 
 
 def test_refresh_sets_a_stage_and_what_follows_aside_and_nothing_is_deleted(job: Job) -> None:
     made(job)
     before = {path.name.split(".")[0] for path in job.cache_dir.iterdir()}
     folders = ["--cache_dir", str(job.cache_dir), "--results_dir", str(job.cache_dir / "results")]
-    args = parser().parse_args(["--backend", "embedded", "--refresh", "preferences", "responses", *folders])
-    preflight.begin(args, preflight.choose_backend(args, job.params), job.params)
+    jobs_of("--backend", "embedded", "--refresh", "preferences", "responses", *folders)
     aside = [path.name for path in (job.cache_dir / "previous").iterdir()]
     assert {name.rsplit("_", 1)[0] for name in aside} == before - {"generated_prompts_coder"}
     assert asked(job) == (0, 18, 36)
@@ -328,7 +326,7 @@ def test_counting_for_the_embedded_model_sees_drafts_answers_and_readings(job: J
     one = replace(job, name=name, persona=config.PERSONAS[name], llm=llm, judge=judge, params=params)
     readers, n = len(config.REFERENCE_READERS) + len(config.OTHER_READERS) + 2, params.num_prompts
     expected = {"prompts": 4 * n, "responses": 3 * n, "preferences": 3 * n * readers}
-    assert count([one], {}).total() == {(stage, judge): calls for stage, calls in expected.items()}
+    assert calls_left([one])[0].calls == {(stage, judge): calls for stage, calls in expected.items()}
     assert not llm.requests and not llm.choices and not list(job.cache_dir.iterdir())
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import sample_results
+from begun import jobs_of
 from fake_brain import default_brain, last_text, shown
 from fake_ollama import FakeOllama, Model
 
 import config
-from cli.flags import configure, parser
 from config import ExperimentConfig
 from core.clock import Clock
 from core.text import plain
@@ -132,12 +132,7 @@ def test_credentials_are_in_no_file_and_no_line(
         flags = ["--backend", "ollama", "--log_level", "debug", "--base_model", "embedded", *small]
         assert main.main([*flags, *folders, "--check"]) == 0
         # the data stages are enough: nothing after them knows the address
-        from cli import preflight
-
-        args = parser().parse_args([*flags, *folders])
-        params = configure(args, "ollama")
-        backend = preflight.begin(args, preflight.choose_backend(args, params), params)
-        job = preflight.job(args, backend, params, "coder")
+        (job,) = jobs_of(*flags, *folders)
         make_data(job, Clock())
         assert server.calls
     out, errors = capsys.readouterr()

@@ -76,34 +76,34 @@ def test_tables_keep_the_contract_and_are_json() -> None:
     assert cell["mean"] == pytest.approx(0.3, abs=0.03) and cell["ci95"][0] < cell["mean"] < cell["ci95"][1]
     assert set(found["improvement"]["spearman_rho"]) == {"difference", "ci95", "p_value"}
     assert found["improvement"]["top_3_accuracy"]["difference"] == 0.0
-    assert (found["winner"], found["stronger_baselines"]) == ("reward_model", ("longest_response",))
+    assert (found["winner"], found["verdict"]["stronger_baselines"]) == ("reward_model", ["longest_response"])
     hardly, parts = results(elo_offset=level(0.3), reward_model=level(0.7, seed=1), combined=level(0.7, seed=2),
                             longest_response=[0.77 + 0.2 * (-1) ** i for i in range(25)])  # fmt: skip
-    assert decided(hardly, parts)["stronger_baselines"] == (), "a higher mean alone is no reason to warn"
+    assert decided(hardly, parts)["verdict"]["stronger_baselines"] == [], "a higher mean alone is no reason to warn"
 
 
 def test_without_any_ordered_prompt_the_tables_hold_nulls() -> None:
     found = decided({"elo_offset": {}, "reward_model": {}, "combined": {}, "random": {}}, [["p"], ["q"]])
     assert found["cross_validated"]["elo_offset"]["kendall_tau"] == {"mean": None, "ci95": None}
     assert found["improvement"]["kendall_tau"] == {"difference": None, "ci95": None, "p_value": None}
-    assert (found["winner"], found["recommended"], found["better_than"]) == ("none", "combined", ())
-    assert found["stronger_baselines"] == ()
+    assert (found["winner"], found["recommended"], found["verdict"]["better_than"]) == ("none", "combined", [])
+    assert found["verdict"]["stronger_baselines"] == []
 
 
 @pytest.mark.parametrize(
     ("elo", "reward", "both", "said"),
     [
-        (0.5, 0.5, 0.5, ("combined", ())),
-        (0.3, 0.5, 0.5, ("combined", ("elo_offset",))),
-        (0.8, 0.5, 0.5, ("elo_offset", ("combined",))),
-        (0.7, 0.8, 0.5, ("reward_model", ("combined",))),
+        (0.5, 0.5, 0.5, ("combined", [])),
+        (0.3, 0.5, 0.5, ("combined", ["elo_offset"])),
+        (0.8, 0.5, 0.5, ("elo_offset", ["combined"])),
+        (0.7, 0.8, 0.5, ("reward_model", ["combined"])),
     ],
 )
 def test_the_combined_system_is_recommended_unless_another_surely_beats_it(
-    elo: float, reward: float, both: float, said: tuple[str, tuple[str, ...]]
+    elo: float, reward: float, both: float, said: tuple[str, list[str]]
 ) -> None:
     found = decided(*results(elo_offset=level(elo), reward_model=level(reward, seed=1), combined=level(both, seed=2)))
-    assert (found["recommended"], found["better_than"]) == said
+    assert (found["recommended"], found["verdict"]["better_than"]) == said
 
 
 def documents(gain: float, personas: int = 5) -> dict[str, Any]:

@@ -17,14 +17,13 @@ ROOT = Path(__file__).parent.parent
 SESSION = """
 import sys
 from pathlib import Path
-from cli.keys import Screen
-from cli.vote import Pair, vote_session
 from config import ExperimentConfig
-from core.records import Response
-from people.asking import Asking
-pairs = [Pair(f"p{i}", f"prompt {i}", "alpha", f"one {i}", "beta", f"two {i}") for i in range(4)]
-texts = [Response(p.prompt_id, m, "") for p in pairs for m in ("alpha", "beta")]
-vote_session(pairs, Path(sys.argv[1]), Asking(texts, None, {}, ExperimentConfig()), Screen(), about={})
+from core.records import Prompt, Response
+from people.next_pair import TopTwo
+from people.session import Screen, vote_session
+prompts = [Prompt(f"p{i}", f"prompt {i}") for i in range(4)]
+texts = [Response(p.id, model, f"{model} {p.id}") for p in prompts for model in ("one", "two")]
+vote_session(prompts, texts, Path(sys.argv[1]), TopTwo(texts, {}, ExperimentConfig()), Screen(), about={})
 """
 QUESTION = "q: quit > "
 

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from begun import ids_for_testing
 from fake_brain import last_text, shown
 from fake_ollama import FakeOllama
+from llm.retry import DRAWS
 from ollama_helpers import always, model_of
 from tiny_models import save_model
 from whole_run import CALLS, SMALL, TAGS, kept, results
 
 import config
 import main
-from cli.counting import count, ids_for_testing
 from core.clock import Clock
 from core.errors import MissingError
 from core.records import Preference
 from data_generation import make_data
-from evidence.experiment import design
-from llm.retry import DRAWS
+from evidence.design import design
 from stages.judging import round_robin_truths
 from stages.tasks import Job
 
@@ -92,8 +92,6 @@ def test_more_than_a_tenth_of_the_prompts_is_too_much_and_ends_the_run_at_once(t
         server.faults = Hopeless(*training_topics(job)[:2])
         with pytest.raises(MissingError, match=r"2 of the responses.*at most 1.*--refresh"):
             make_data(job, Clock())
-        with pytest.raises(MissingError, match="2 of the responses"):
-            count([job], {})
         asked = len(server.calls)
         server.faults = always("abort")
         judge = dataclasses.replace(job, judge=TAGS[2], contestants={t: job.contestants[t] for t in TAGS[::2]})

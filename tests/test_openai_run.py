@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from begun import jobs_of
 from fake_ollama import Faults
 from fake_openai import FakeOpenAI, Model
 from tiny_models import save_model
 
 import main
-from cli import preflight
-from cli.flags import configure, parser
 from core.clock import Clock
 from data_generation import Data, make_data
-from stages.tasks import Job
 
 KEY = "sk-very-secret-0123"
 NAMES = ("meta-llama/Llama-3.1-8B-Instruct", "gemma-3-4b-it", "gpt-of-mine", "llama3:8b", "qwen3", "vicuna-7b")
@@ -43,16 +41,9 @@ def flags(tmp_path: Path, *more: str) -> list[str]:
     return ["--backend", "openai", "--models", *NAMES, "--judge", "judge-70b", *folders, *more]
 
 
-def begun(tmp_path: Path, *more: str) -> Job:
-    args = parser().parse_args(flags(tmp_path, *more))
-    params = configure(args, "openai")
-    backend = preflight.choose_backend(args, params)
-    return preflight.job(args, preflight.begin(args, backend, params), params, "coder")
-
-
 def made(tmp_path: Path, server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) -> Data:
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    job = begun(tmp_path)
+    (job,) = jobs_of(*flags(tmp_path))
     job.llm._retry_wait = 0.001  # type: ignore[attr-defined]
     return make_data(job, Clock(), job.prompt_ids[20:])
 
@@ -97,15 +88,13 @@ def test_ratings_are_matched_by_name_and_no_model_is_an_ollama_tag(
 ) -> None:
     with FakeOpenAI(models=PERFECT) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        args = parser().parse_args(flags(tmp_path))
-        params = configure(args, "openai")
-        backend = preflight.begin(args, preflight.choose_backend(args, params), params)
-    assert backend.ratings is not None
-    elo = {name: rating.elo for name, rating in backend.ratings.items()}
+        (job,) = jobs_of(*flags(tmp_path))
+    assert job.ratings is not None
+    elo = {name: rating.elo for name, rating in job.ratings.items()}
     assert elo == dict(zip(NAMES, (1193.0, 1293.0, None, 1171.0, None, 1038.0), strict=True))
-    assert "gives no size" in backend.ratings["qwen3"].source, "Ollama's default size is not this server's"
-    assert {c.ollama_tag for c in backend.contestants.values()} == {None}
-    assert {rating.ollama_tag for rating in backend.ratings.values()} == {None}
+    assert "gives no size" in job.ratings["qwen3"].source, "Ollama's default size is not this server's"
+    assert {c.ollama_tag for c in job.contestants.values()} == {None}
+    assert {rating.ollama_tag for rating in job.ratings.values()} == {None}
 
 
 def test_check_says_what_the_server_lists_what_is_missing_and_how_many_tokens_it_takes(
@@ -165,10 +154,9 @@ def test_a_server_of_this_kind_where_ollama_was_looked_for_is_named_and_never_ch
         monkeypatch.setenv("OLLAMA_HOST", server.url.removesuffix("/v1"))
         assert main.main(["--backend", "ollama", "--check", "--cache_dir", str(tmp_path)]) == 3
         asked_for = capsys.readouterr().out
-        args = parser().parse_args(["--cache_dir", str(tmp_path)])
-        chosen = preflight.choose_backend(args, configure(args, "ollama"))
+        (job,) = jobs_of("--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results"))
     hint = f"OPENAI_BASE_URL={server.url} python main.py --backend openai"
     assert hint in asked_for
-    assert chosen.name == "embedded"
-    assert hint in chosen.notes[0]
+    assert job.llm.backend == "embedded"
+    assert hint in job.notes[0]
     assert not server.calls

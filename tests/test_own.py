@@ -18,11 +18,10 @@ import config
 import main
 from cli import own
 from cli.flags import parser
-from cli.personas import EXAMPLE, find
 from config import Persona
 from core.errors import UsageError
-from people.votes import load_votes
-from stages.material import prompt_id, read_answers, read_prompts
+from people.read import load_votes
+from stages.own import prompt_id, read_answers, read_prompts
 
 PROMPTS = (
     "How do I stop slugs, in May?", 'What is "clay"?', "When do I prune?", "Which hedge?", "Is moss bad?", "Compost?",
@@ -89,14 +88,14 @@ def test_prompts_of_every_format_have_ids_of_their_texts(tmp_path: Path, ending:
 GOOD = [{"prompt": text} for text in PROMPTS]
 WRONG_PROMPTS: list[tuple[str, Any, str]] = [
     ("few.txt", b"one\ntwo\nthree\none\n", "few.txt holds 3 different prompts; at least 5"),
-    ("none.txt", b"\n  \n", "none.txt is empty"),
+    ("none.txt", b"\n  \n", "none.txt holds 0 different prompts"),
     ("utf16.txt", "one\ntwo".encode("utf-16"), "is no UTF-8 text"),
-    ("mine.docx", b"one", "unknown ending; known are .txt, .jsonl, .csv"),
+    ("mine.docx", b"one", "unknown ending; known are "),
     ("gone.txt", None, "gone.txt does not exist"),
     ("cut.jsonl", b'{"prompt": "one"}\n{"prompt": "tw', "row 2"),
-    ("list.jsonl", b'{"prompt": "one"}\n["two"]\n', "row 2 is no JSON object"),
-    ("column.csv", b"question\nWhy?\nHow?\n", "prompt is missing in every row; its columns are question"),
-    ("cells.csv", b"prompt\nWhy, though?\n", "row 1 has more cells than the header"),
+    ("list.jsonl", b'{"prompt": "one"}\n["two"]\n', "row 2: not readable as JSON: it is no JSON object"),
+    ("column.csv", b"question\nWhy?\nHow?\n", "lacks the columns prompt; it has question"),
+    ("cells.csv", b"prompt\nWhy, though?\n", "row 1: it has more cells than the header"),
     ("row.jsonl", [*GOOD, {"prompt": " "}, {"prompt": 5}, {"prompt": "\ud83d"}], "row 7: prompt is empty"),
     ("row.jsonl", [*GOOD, {"prompt": 5}], "row 7: prompt is no text"),
     ("half.jsonl", [*GOOD, {"prompt": "\ud83d"}], "row 7: prompt is no text"),
@@ -121,29 +120,15 @@ def test_a_file_of_prompts_that_can_not_be_used_is_named_with_the_row(
 # ── A person in a file ───────────────────────────────────────────────────────────────────────────────────
 
 
-def described(path: Path, *, topics_needed: bool = False) -> Persona:
-    (persona,) = find(str(path), path.parent, path.parent, topics_needed=topics_needed).values()
-    return persona
+EXAMPLE = Path(main.__file__).parent / "persona.example.toml"
 
 
-@pytest.mark.parametrize("ending", ["toml", "json"])
-def test_the_example_that_is_written_describes_a_person_and_is_never_written_over(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str
-) -> None:
-    path = tmp_path / f"me.{ending}"
-    assert main.main(["--write_persona", str(path)]) == 0
-    assert f"--persona {path} --prompts mine.txt" in capsys.readouterr().out
-    found = described(path, topics_needed=True)
-    assert (found.title, found.description) == (EXAMPLE["title"], EXAMPLE["description"])
-    assert list(found.topics) == EXAMPLE["topics"]
-    assert found.asks == config.DEFAULT_ASKS
+def test_the_example_describes_a_person(tmp_path: Path) -> None:
+    path = tmp_path / "me.toml"
+    path.write_text(EXAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
+    (found,) = own.find_personas(str(path), topics_needed=True).values()
+    assert (found.title, found.asks) == ("Amateur gardener", config.DEFAULT_ASKS)
     assert found.title in found.answerer and found.description in found.answerer
-    kept = path.read_bytes()
-    assert main.main(["--write_persona", str(path)]) == 2
-    assert path.read_bytes() == kept
-    for name in ("coder.toml", "ALL.json", "me.txt"):
-        assert main.main(["--write_persona", str(tmp_path / name)]) == 2
-        assert not (tmp_path / name).exists()
 
 
 WRONG_PEOPLE = [
@@ -156,11 +141,10 @@ WRONG_PEOPLE = [
     ("me.toml", "title = Gardener", "can't be read"),
     ("me.json", "[]", "is no JSON object"),
     ("me.json", "{", "can't be read"),
-    ("me.json", None, "--write_persona"),
+    ("me.json", None, "does not exist"),
     ("coder.toml", ME, "coder is a persona of config.py"),
     ("Coder.toml", ME, "is a persona of config.py"),
     ("all.json", "{}", "all is a persona of config.py"),
-    ("ballots.toml", ME, "ballots is an earlier run on votes"),
 ]
 
 
@@ -168,9 +152,6 @@ WRONG_PEOPLE = [
 def test_a_person_that_can_not_be_used_is_named_with_the_field(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None, said: str
 ) -> None:
-    (tmp_path / "results").mkdir()
-    ballots = tmp_path / "results" / "evaluation_results_ballots.json"
-    ballots.write_text('{"backend": "votes"}', encoding="utf-8")
     if text is not None:
         (tmp_path / name).write_text(text, encoding="utf-8")
     assert run(tmp_path, "--persona", str(tmp_path / name)) == 2
@@ -195,8 +176,8 @@ def test_a_persona_in_config_that_lacks_a_field_is_named_with_it(
 ) -> None:
     monkeypatch.setitem(config.PERSONAS, "cook", Persona(title="Cook", topics=("bread",)))
     assert run(tmp_path, "--persona", "cook") == 2
-    assert "persona 'cook' in config.py can't be used: description is missing" in capsys.readouterr().err
-    assert config.PERSONAS["coder"] == find("coder", tmp_path, tmp_path, topics_needed=True)["coder"], "hashes stay"
+    assert "persona 'cook' in config.py can't be used: description is empty" in capsys.readouterr().err
+    assert config.PERSONAS["coder"] == own.find_personas("coder", topics_needed=True)["coder"], "hashes stay"
 
 
 # ── Own answers ──────────────────────────────────────────────────────────────────────────────────────────
@@ -229,7 +210,7 @@ WRONG_ANSWERS: list[tuple[list[dict[str, Any]], tuple[str, ...], str]] = [
     (answers_of(("x",)), (), "there is only x"),
     (answers_of(("x", "y")), ("--models", "x", "z"), "--models z: the models of --responses are x, y"),
     (answers_of(("x", "y"))[:10], (), "only 4 of 6 prompts have an answer of each of x, y"),
-    ([{"prompt": "Why?", "answer": "So"}], (), "model is missing in every row; its columns are prompt, answer"),
+    ([{"prompt": "Why?", "answer": "So"}], (), "lacks the columns model, response; it has prompt, answer"),
     (
         [*answers_of(("x", "y")), {"prompt": "Why?", "model": "x", "response": ["So"]}],
         (),
@@ -273,17 +254,6 @@ def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -
     assert preference.outcome == 0.0
 
 
-def test_votes_never_replace_what_was_learned_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "cache").mkdir()
-    kept = tmp_path / "cache" / "learned_me.json"
-    kept.write_text('{"made_from": {"backend": "ollama"}}', encoding="utf-8")
-    vote = {"user": "ann", "prompt_id": "1", "prompt": "Why?", "model_a": "x", "response_a": "so", "model_b": "y"}
-    votes = write(tmp_path / "me.jsonl", [{**vote, "response_b": "no", "outcome": 1}])
-    assert run(tmp_path, "--preferences", str(votes)) == 2
-    assert "me is an earlier run for a persona" in capsys.readouterr().err
-    assert "ollama" in kept.read_text(encoding="utf-8") and not (tmp_path / "results").exists()
-
-
 def test_votes_that_find_no_text_or_have_their_own_are_refused(tmp_path: Path) -> None:
     answers = read_answers([write(tmp_path / "a.jsonl", answers_of(("x", "y")))])
     vote = {"user": "ann", "prompt_id": "1", "prompt": PROMPTS[0], "model_a": "x", "model_b": "gpt", "outcome": 1}
@@ -316,14 +286,14 @@ def test_a_person_and_prompts_of_one_s_own_from_their_files_to_the_answer(
         mine.write_text("\n".join(["And what of bees?", *reversed(PROMPTS)]), encoding="utf-8")
         assert run(tmp_path, *flags, base=tiny_base) == 0
         assert len(server.calls) == 24 + 2 + 2, "another line costs that line only, and the order of the lines nothing"
-        known = ("--backend", "ollama", "--models", *TWO, "--persona", str(me), "--rank", "Bees?")
-        assert run(tmp_path, *known, base=tiny_base) == 0
-        assert len(server.calls) == 28 + 2, "what was learned is found by the file's name"
-        (tmp_path / "cache" / "reward_head_me.safetensors").unlink()
-        assert run(tmp_path, *known, base=tiny_base) == 3
-        assert f"--persona {me} --prompts {mine}" in capsys.readouterr().err, "the command that learns it anew"
+        capsys.readouterr()
+        assert run(tmp_path, *flags, "--rank", "Bees?", base=tiny_base) == 0
+        assert len(server.calls) == 28 + 2, "the new prompt alone"
+        assert "On prompts not seen in training" in capsys.readouterr().out
+        assert run(tmp_path, *flags[:-2], "--rank", "Bees?", base=tiny_base) == 2
+        assert "give --prompts FILE" in capsys.readouterr().err
     kept = {path.name for path in (tmp_path / "cache").iterdir()}
-    assert {"learned_me.json", "elo_state_me.json", "model_responses_me.json"} <= kept
+    assert {"elo_state_me.json", "reward_head_me.safetensors", "model_responses_me.json"} <= kept
     assert "generated_prompts_me.json" not in kept
 
 
@@ -353,8 +323,6 @@ def test_own_answers_ask_the_judge_alone_and_votes_on_them_nobody(
         assert any("also a contestant" in note for note in found["notes"])
         assert run(tmp_path, *flags, "--models", "gpt-9", "somebody", "--check", base=tiny_base) == 0
         assert "Calls still to make for coder: none" in capsys.readouterr().out, "a subset asks nothing"
-        assert run(tmp_path, "--backend", "ollama", "--rank", "Why?", base=tiny_base) == 2
-        assert "their models can't be asked" in capsys.readouterr().err
     given = [
         {"user": "ann", "prompt": p, "model_a": "gpt-9", "model_b": "somebody", "outcome": i % 2}
         for i, p in enumerate(PROMPTS[:5])  # as few as --vote says are needed
@@ -387,9 +355,8 @@ GUESSES = [
     (("--persona", "codr"), "Did you mean coder?"),
     (("--persona", "me.toml", "--preferences", "v.csv"), "--persona does not go with --preferences"),
     (("--prompts", "m.txt", "--preferences", "v.csv"), "the votes bring their own prompts"),
-    (("--prompts", "m.txt", "--rank", "Why?"), "--prompts does not go with --rank"),
     (("--responses", "a.json", "--rank", "Why?"), "can't be asked for new answers"),
-    (("--persona", "all", "--prompts", "m.txt"), "name one persona"),
+    (("--persona", "all", "--prompts", "m.txt"), "with --prompts or --responses name one"),
     (("--prompts", ""), "--prompts is empty"),
 ]
 
@@ -406,7 +373,7 @@ def test_a_slip_is_answered_with_what_was_probably_meant(
     assert said in capsys.readouterr().err
 
 
-def test_the_check_counts_with_refresh_as_the_run_would_and_says_why_items_do_not_count(
+def test_the_check_counts_with_refresh_as_the_run_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_base: str
 ) -> None:
     mine = write(tmp_path / "mine.csv", GOOD)
@@ -421,14 +388,9 @@ def test_the_check_counts_with_refresh_as_the_run_would_and_says_why_items_do_no
 
         assert run(tmp_path, *flags, base=tiny_base) == 0
         assert "Calls still to make for coder: none" in check()
-        again = check("--refresh", "preferences")
-        assert "12 to llama3:8b (12 for preferences)" in again
-        assert "12 cached preferences do not count: --refresh leaves them aside" in again
-        judged = check("--judge", "mistral:7b")
-        assert "they are by llama3:8b, and this command's judge is mistral:7b" in judged
-        other = check("--seed", "1")
-        assert "12 cached responses do not count: they were made by another version" in other
-        assert "12 cached preferences do not count: the responses that they rest on are made anew" in other
+        assert "12 to llama3:8b (12 for preferences)" in check("--refresh", "preferences")
+        assert "12 to mistral:7b (12 for preferences)" in check("--judge", "mistral:7b")
+        assert "(12 for responses, 12 for preferences)" in check("--seed", "1")
         asked = len(server.calls)
         assert run(tmp_path, *flags, "--refresh", "preferences", base=tiny_base) == 0
         assert len(server.calls) == asked + 12

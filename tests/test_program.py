@@ -105,7 +105,7 @@ def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
         assert server.max_in_flight > 1
         assert {tag: server.calls_by_model[tag] for tag in DEFAULT_TAGS[1:]} == dict.fromkeys(DEFAULT_TAGS[1:], 25)
         asked = len(server.calls)
-        assert run(tmp_path, "--base_model", tiny_base, "--num_prompts", "30", "--folds", "2") == 0
+        assert run(tmp_path, "--base_model", tiny_base, "--num_prompts", "30") == 0
         new = server.calls[asked:]
         assert len(new) == 1 + 5 * 6 + 5 * 30, "five more prompts, their responses and their pairs in both orders"
     assert run(tmp_path, "--base_model", tiny_base, "--lambda_reg", "0") == 0, (
@@ -125,28 +125,13 @@ def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
     assert {row["parameters"] for row in first["leaderboard"]} == {"8.0B"}, "the server's word"
 
 
-def test_a_quick_run_says_its_calls_first_and_leaves_what_was_learned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with FakeOllama() as server:
-        monkeypatch.setenv("OLLAMA_HOST", server.url)
-        assert run(tmp_path, "--base_model", tiny_base, "--quick") == 0
-        assert len(server.calls) == 1 + 5 * 3 + 5 * 3 * 2
-        out = capsys.readouterr().out
-        assert out.index("Calls still to make for coder: ") < out.index("STARTING PERSONALIZED")
-        assert "A quick run: with 5 prompts" in out and not list((tmp_path / "cache").glob("learned_*"))
-        assert run(tmp_path, "--base_model", tiny_base, "--num_prompts", "6", "--models", *DEFAULT_TAGS[:3]) == 0
-        assert len(server.calls) == 46 + 1 + 3 + 3 * 2, "its answers are taken over"
-    assert list((tmp_path / "cache").glob("learned_*"))
-
-
 @pytest.mark.parametrize("by_model", [False, True], ids=["prompt-specific", "one order of models"])
 def test_planted_tastes_are_recovered_by_the_right_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str, by_model: bool
 ) -> None:
     with FakeOllama(brain=Judge(by_model=by_model)) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
-        small = ["--concurrency", "8", "--num_prompts", "20", "--folds", "4"]
+        small = ["--concurrency", "8", "--num_prompts", "20"]
         assert run(tmp_path, "--base_model", tiny_base, *small) == 0
     found = results(tmp_path)
     tau = {name: metrics["kendall_tau"]["mean"] for name, metrics in found["cross_validated"].items()}

@@ -1,4 +1,4 @@
-"""On real Ray processes: the same results as without, a node that dies, Ctrl-C, what listens where.
+"""On real Ray processes: the same vectors as without, a node that dies, Ctrl-C, what listens where.
 
 pip install -r requirements-ray.txt && pytest -n0 -m ray
 """
@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tiny_models import save_model
 
 import main
+from base import cluster
 from base.features import Features, compute_features
+from core.files import read_tensors
 from core.records import Prompt, Response
-from scale import texts
-from scale.cluster import Cluster, connect
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install -r requirements-ray.txt")
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]  # Ray's own code warns as it likes
@@ -53,28 +54,20 @@ def nodes() -> Iterator[Any]:
         simulated.shutdown()
 
 
-@pytest.fixture(scope="module")
-def cluster(nodes: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    before = signal.getsignal(signal.SIGTERM)
-    with connect(nodes.address, tmp_path_factory.mktemp("cache")) as joined:
-        assert joined is not None and joined.cores == 2 and signal.getsignal(signal.SIGTERM) is before
-        yield joined
-
-
 def close(found: Features, wanted: Features) -> bool:
     pairs = [(found.mean, wanted.mean), (found.last, wanted.last), (found.base_score, wanted.base_score)]
-    return all(np.allclose(a, b, atol=1e-5) for a, b in pairs) and found.has_score == wanted.has_score
+    return all(np.allclose(a, b, atol=1e-4) for a, b in pairs) and found.has_score == wanted.has_score
 
 
-class Noted(texts.Actor):
+class Noted(cluster.Worker):
     """Writes down each text that is read, takes its time, and does not round."""
 
     file = ""
 
     def __init__(self, *given: Any) -> None:
-        import base.device
+        import base.frozen
 
-        base.device.native_bfloat16 = lambda kind: False
+        base.frozen.precision = lambda kind: torch.float32
         super().__init__(*given)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -84,24 +77,26 @@ class Noted(texts.Actor):
         return super().__call__(batch)
 
 
-def test_a_base_that_cannot_serve_is_said_as_on_one_machine(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_base_that_cannot_serve_is_said_as_on_one_machine(nodes: Any, tmp_path: Path) -> None:
     folder = save_model(tmp_path / "base", "qwen")
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(Exception, match="chat template") as alone:
         compute_features(str(folder), PROMPTS, RESPONSES, cache_dir=tmp_path, name="t", device="cpu")
     with pytest.raises(type(alone.value), match="chat template"):
-        compute_features(str(folder), PROMPTS, RESPONSES, cache_dir=tmp_path, name="t", reader=cluster.reader)
+        compute_features(str(folder), PROMPTS, RESPONSES, cache_dir=tmp_path, name="t", ray=nodes.address)
 
 
 def test_a_node_that_dies_half_way_costs_only_what_it_had_in_hand(
-    nodes: Any, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     read = tmp_path / "read"
     read.touch()
     monkeypatch.setattr(Noted, "file", str(read))
-    monkeypatch.setattr(texts, "Actor", Noted)
-    monkeypatch.setattr("base.device.native_bfloat16", lambda kind: False)  # batches differ, and with them its rounding
+    monkeypatch.setattr(cluster, "Worker", Noted)
+    monkeypatch.setattr(
+        "base.frozen.precision", lambda kind: torch.float32
+    )  # batches differ, and with them its rounding
     base = str(save_model(tmp_path / "base", "qwen"))
     victim = sorted(nodes.worker_nodes, key=lambda node: node.unique_id)[-1]
 
@@ -112,7 +107,7 @@ def test_a_node_that_dies_half_way_costs_only_what_it_had_in_hand(
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    found = compute_features(base, PROMPTS, RESPONSES, cache_dir=tmp_path / "a", name="t", reader=cluster.reader)
+    found = compute_features(base, PROMPTS, RESPONSES, cache_dir=tmp_path / "a", name="t", ray=nodes.address)
     killer.join(30.0)
     assert not killer.is_alive()
     times = collections.Counter(read.read_text().splitlines())
@@ -178,14 +173,15 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 
 def test_local_listens_on_this_machine_alone_and_after_ctrl_c_a_second_run_reads_the_rest(tmp_path: Path) -> None:
     base, votes = save_model(tmp_path / "base", "qwen"), votes_file(tmp_path, 600)
-    cache = tmp_path / ("a folder with a long name " * 4).strip() / "cache"  # longer than a socket's name may be
+    cache = tmp_path / "cache"
+    saving = "import sys, base.features, main; base.features.SAVE_SECONDS = 0; sys.exit(main.main(sys.argv[1:]))"
     command = [
-        sys.executable, str(ROOT / "main.py"), "--preferences", str(votes), "--base_model", str(base), "--folds", "3",
+        sys.executable, "-c", saving, "--preferences", str(votes), "--base_model", str(base),
         "--cache_dir", str(cache), "--results_dir", str(tmp_path / "results"), "--ray", "local",
     ]  # fmt: skip
-    environment = {**os.environ, "HOME": str(tmp_path / "home")}
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as program:
-        while not any(cache.glob("features_*.part*")):
+        while not any(cache.glob("features_*")):
             assert program.poll() is None, program.stderr.read() if program.stderr else ""
             time.sleep(0.05)
         family = started(program.pid)
@@ -194,16 +190,16 @@ def test_local_listens_on_this_machine_alone_and_after_ctrl_c_a_second_run_reads
         _, said = program.communicate(timeout=60)
     assert program.returncode == 130 and "Traceback" not in said
     assert listening and listening <= LOOPBACK
-    assert not (cache / "ray").exists() and not (tmp_path / "home").exists()
-    assert not [pid for pid in family if runs(pid)]
-    parts = len(list(cache.glob("features_*.part*")))
-    assert 0 < parts * texts.BATCH["cpu"] < 1200
+    assert not (tmp_path / "home").exists() and not [pid for pid in family if runs(pid)]
+    (path,) = cache.glob("features_*")
+    kept = len(read_tensors(path)[0]["base_score"])
+    assert 0 < kept < 1200
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=True, timeout=300
     )
-    assert not [line for line in done.stderr.splitlines() if "core_worker" in line or "logging.cc" in line]
+    assert "core_worker" not in done.stderr
     (rest,) = [line for line in done.stdout.splitlines() if line.startswith("Features of ")]
-    assert int(rest.split()[2]) == 1200 - parts * texts.BATCH["cpu"]
+    assert int(rest.split()[2]) == 1200 - kept
 
 
 def test_auto_and_an_address_never_start_a_cluster(

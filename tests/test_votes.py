@@ -16,14 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import config
-from cli.vote import Pair, vote_session
 from core import hub
 from core.errors import MissingError, UsageError
 from core.files import append_line
 from core.records import Preference, Prompt, Response
-from people.asking import Asking
-from people.own_votes import on_these, own_votes_file, read_own_votes
-from people.votes import VOTE_COLUMNS, Votes, load_votes
+from people.next_pair import TopTwo
+from people.read import VOTE_COLUMNS, Votes, load_votes, on_these, own_votes_file, read_own_votes
+from people.session import Screen, pairs_of, vote_session
 
 Row = dict[str, Any]
 
@@ -155,18 +154,12 @@ def as_rows(found: Votes) -> list[Row]:
 def test_any_text_comes_back_as_it_was(rows: list[Row], tmp_path: Path) -> None:
     for suffix in ("jsonl", "csv", "parquet"):
         assert as_rows(load_votes(write(tmp_path / f"v.{suffix}", rows))) == rows
-
-
-@given(rows=vote_rows())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_own_votes_come_back_as_they_were_given(rows: list[Row], tmp_path: Path) -> None:
-    path = tmp_path / "own.jsonl"
-    path.unlink(missing_ok=True)
+    own = tmp_path / "own.jsonl"
+    own.unlink(missing_ok=True)
     for row in rows:
-        append_line(path, row)
-    found = read_own_votes(path)
-    assert found is not None
-    assert as_rows(found) == rows == as_rows(load_votes(str(path)))
+        append_line(own, row)
+    assert as_rows(load_votes(str(own))) == rows
+    assert [vote.preference() for vote in read_own_votes(own)] == list(load_votes(str(own)).preferences)
 
 
 # ── Scores ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -249,19 +242,13 @@ def test_wrong_rows_are_named_or_left_out(place: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_an_outcome_that_is_no_number_is_named(tmp_path: Path, suffix: str) -> None:
-    wrong = ["a", "nan", "inf", "", "0,5", "True"]
+def test_an_outcome_that_is_no_number_is_named_the_first_ten_of_them(tmp_path: Path, suffix: str) -> None:
+    wrong = ["a", "nan", "inf", "", "0,5", "True", *map(str, range(2, 9))]
     source = write(tmp_path / f"v.{suffix}", [vote(), *(vote(outcome=outcome) for outcome in wrong)])
-    assert [line.split(": ")[0] for line in refusal(source).splitlines()[1:-1]] == [f"  row {n}" for n in range(2, 8)]
-
-
-def test_the_first_ten_wrong_rows_are_listed_and_all_are_counted(place: Path) -> None:
-    source = write(place, [*GOOD, *(vote(outcome=i) for i in range(2, 25))])
-    said = refusal(source)
-    assert "23 of 27 rows" in said
-    assert said.count("row ") == 10
-    assert "and 13 more" in said
-    assert len(load_votes(source, skip_bad_rows=True).skipped) == 23
+    count, *rows, more, _ = refusal(source).splitlines()
+    assert "13 of 14 rows" in count and "and 3 more" in more
+    assert [line.split(": ")[0] for line in rows] == [f"  row {n}" for n in range(2, 12)]
+    assert len(load_votes(source, skip_bad_rows=True).skipped) == 13
 
 
 def test_no_good_row_cannot_be_skipped_around(place: Path) -> None:
@@ -294,33 +281,31 @@ def test_values_that_are_no_text_are_missing(tmp_path: Path) -> None:
         assert f"row {row}: {name} is missing" in said
 
 
-def test_a_csv_with_a_column_twice_a_cell_too_many_or_an_open_quote(tmp_path: Path) -> None:
-    path, line = tmp_path / "v.csv", "ann,p1,Why?,x,because,y,so,1\n"
-    path.write_text("user,user\na,b\n")
-    assert "a column twice" in refusal(str(path))
-    path.write_text(",".join(VOTE_COLUMNS) + "\n" + line + "more," + line)
-    assert "row 2: it has more cells than the header" in refusal(str(path))
-    path.write_text(",".join(VOTE_COLUMNS) + "\n" + line + '"' + line)
-    assert "cannot be read as .csv" in refusal(str(path))
+LINE = "ann,p1,Why?,x,because,y,so,1\n"
+UNREADABLE: list[tuple[str, bytes | None, str]] = [
+    ("twice.csv", b"user,user\na,b\n", "a column twice"),
+    ("cells.csv", f"{','.join(VOTE_COLUMNS)}\n{LINE}more,{LINE}".encode(), "row 2: it has more cells than the header"),
+    ("quote.csv", f'{",".join(VOTE_COLUMNS)}\n{LINE}"{LINE}'.encode(), "cannot be read as .csv"),
+    ("v.xlsx", b"x", "unknown ending"),
+    ("folder.csv", None, "not a file"),
+    ("header.csv", ",".join(VOTE_COLUMNS).encode(), "has no rows"),
+    ("blank.jsonl", b"\n\n", "has no rows"),
+    *((f"broken.{suffix}", b"\x00\xff\xfe broken \x80" * 20, "cannot be") for suffix in ("jsonl", "csv", "parquet")),
+    *((f"empty.{suffix}", b"", "has no rows") for suffix in ("jsonl", "csv")),
+    ("empty.parquet", b"", "cannot be"),
+]
 
 
-def test_empty_and_broken_files(place: Path) -> None:
-    frame = pd.DataFrame({name: pd.Series(dtype="str") for name in VOTE_COLUMNS})
-    place.write_bytes(b"\x00\xff\xfe broken \x80" * 20)
-    assert "cannot be" in refusal(str(place))
-    place.write_bytes(b"")
-    assert "cannot be" in refusal(str(place)) if place.suffix == ".parquet" else "has no rows" in refusal(str(place))
-    write_empty = {".csv": frame.to_csv, ".parquet": frame.to_parquet, ".jsonl": lambda path: path.write_text("\n\n")}
-    write_empty[place.suffix](place)
-    assert "has no rows" in refusal(str(place))
+@pytest.mark.parametrize(("name", "data", "said"), UNREADABLE, ids=[name for name, _, _ in UNREADABLE])
+def test_a_file_that_can_not_be_read_is_refused(tmp_path: Path, name: str, data: bytes | None, said: str) -> None:
+    path = tmp_path / name
+    path.mkdir() if data is None else path.write_bytes(data)
+    assert said in refusal(str(path))
 
 
-def test_what_is_no_vote_file(tmp_path: Path) -> None:
-    (tmp_path / "v.xlsx").write_bytes(b"x")
-    (tmp_path / "folder.csv").mkdir()
-    said = {"v.xlsx": "unknown ending", "folder.csv": "not a file", "gone.jsonl": "does not exist", "": "not a file"}
-    for name, message in said.items():
-        assert message in refusal(str(tmp_path / name))
+def test_no_file_is_refused(tmp_path: Path) -> None:
+    assert "does not exist" in refusal(str(tmp_path / "gone.jsonl"))
+    assert "not a file" in refusal("")
 
 
 # ── Hub ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -376,10 +361,11 @@ def test_what_the_hub_refuses_is_a_message(monkeypatch: pytest.MonkeyPatch) -> N
 
 # ── Own votes ────────────────────────────────────────────────────────────────────────────────────────────
 
-PAIRS = [Pair(f"p{i}", f"prompt {i}", "alpha", f"ALPHA answers {i}", "beta", f"BETA answers {i}") for i in range(6)]
+PROMPTS = [Prompt(f"p{i}", f"prompt {i}") for i in range(6)]
+TEXTS = [Response(p.id, m, f"{m.upper()} answers {p.id}") for p in PROMPTS for m in ("alpha", "beta")]
 
 
-class Terminal:
+class Terminal(Screen):
     """Answers from a script; what a callable answers depends on the page shown last."""
 
     def __init__(self, *answers: str | Callable[[str], str] | BaseException) -> None:
@@ -401,37 +387,31 @@ class Terminal:
         return answer(self.pages[-1]) if callable(answer) else answer
 
 
-def texts_of(pairs: list[Pair]) -> list[Response]:
-    sides = {(p.prompt_id, m): t for p in pairs for m, t in ((p.model_a, p.response_a), (p.model_b, p.response_b))}
-    return [Response(*key, text) for key, text in sides.items()]
-
-
-def run(path: Path, *answers: Any, pairs: list[Pair] = PAIRS, seed: int = 1) -> tuple[int, Terminal]:
+def run(path: Path, *answers: Any, texts: list[Response] = TEXTS, seed: int = 1) -> tuple[int, Terminal]:
     terminal = Terminal(*answers)
-    asking = Asking(texts_of(pairs), None, {}, config.ExperimentConfig(random_seed=seed))
+    models = TopTwo(texts, {}, config.ExperimentConfig(random_seed=seed))
     about = {"persona": "coder", "backend": "ollama"}
-    return vote_session(pairs, path, asking, terminal, about=about, seed=seed), terminal
+    return vote_session(PROMPTS, texts, path, models, terminal, about=about, seed=seed), terminal
+
+
+def outcomes(path: Path, texts: list[Response] = TEXTS) -> list[float]:
+    """Of the votes on these texts."""
+    return [p.outcome for p in on_these(read_own_votes(path), PROMPTS, texts)]
 
 
 def prefers_alpha(page: str) -> str:
     return "A" if page.index("ALPHA") < page.index("BETA") else "b"
 
 
-def own(path: Path) -> Votes:
-    found = read_own_votes(path)
-    assert found is not None
-    return found
-
-
 def test_a_session_keeps_what_was_meant_whatever_the_side(tmp_path: Path) -> None:
     path = tmp_path / "cache" / "votes_me.jsonl"
     given, _ = run(path, *[prefers_alpha] * 6)
     assert given == 6
-    found = own(path)
+    found = load_votes(str(path))
     assert {(p.outcome if p.model_a == "alpha" else 1 - p.outcome) for p in found.preferences} == {1.0}
     assert {p.model_a for p in found.preferences} == {"alpha", "beta"}, "sides should be drawn"
-    assert {p.prompt_id for p in found.preferences} == {pair.prompt_id for pair in PAIRS}
-    assert as_rows(load_votes(str(path))) == as_rows(found)
+    assert {p.prompt_id for p in found.preferences} == {p.id for p in PROMPTS}
+    assert (found.users, found.personas) == (("me",), ("coder",))
 
 
 def test_model_names_are_never_shown(tmp_path: Path) -> None:
@@ -463,8 +443,7 @@ def test_undo_takes_back_this_sessions_votes_only(tmp_path: Path) -> None:
     given, terminal = run(path, "u", "a", "t", "u", "u", "u", "b", "q")
     assert given == 1
     assert path.read_bytes().startswith(before)
-    assert own(path).preferences[-1].outcome == 0.0
-    assert len(own(path).preferences) == 2
+    assert outcomes(path) == [1.0, 0.0]
     assert sum("Nothing to undo" in text for text in terminal.pages) == 2
     numbers = [page.split("Pair ")[1][0] for page in terminal.pages]
     assert numbers == ["2", "2", "3", "4", "3", "2", "2", "3"], "pairs of earlier sessions count"
@@ -476,7 +455,7 @@ def test_undo_takes_back_this_sessions_votes_only(tmp_path: Path) -> None:
 def test_every_way_to_quit_keeps_the_votes(tmp_path: Path, end: BaseException | str) -> None:
     path = tmp_path / "v.jsonl"
     given, terminal = run(path, "a", "both bad", end)
-    assert given == 2 == len(own(path).preferences)
+    assert given == 2 == len(read_own_votes(path))
     assert terminal.said[-1] == f"2 votes saved in {path} (ties: 1, of which both bad: 1); pairs left: 4"
     row = json.loads(path.read_text().splitlines()[-1])
     assert (row["outcome"], row["both_bad"], row["persona"], row["backend"]) == (0.5, True, "coder", "ollama")
@@ -494,23 +473,22 @@ def test_after_each_vote_it_is_said_how_sure_the_order_is(tmp_path: Path) -> Non
 def test_a_later_session_leaves_out_what_was_voted_on(tmp_path: Path) -> None:
     path = tmp_path / "v.jsonl"
     run(path, "a", "b", "q")
-    turned = [pair.turned() for pair in PAIRS]
-    given, terminal = run(path, *["t"] * 9, pairs=turned, seed=5)
+    given, terminal = run(path, *["t"] * 9, texts=TEXTS[::-1], seed=5)
     assert (given, len(terminal.pages)) == (4, 4)
     assert run(path, "a")[0] == 0
     path.write_text(path.read_text().replace('"user": "me"', '"user": "someone else"'))
     assert run(path, "a")[0] == 1, "what another person said is not voted on yet"
 
 
-def test_a_changed_response_is_a_new_pair_and_ends_the_old_vote(tmp_path: Path) -> None:
+def test_votes_count_on_the_very_texts_they_were_given_on(tmp_path: Path) -> None:
     path = tmp_path / "v.jsonl"
     run(path, *["a"] * 6)
-    changed = [Pair("p0", "prompt 0", "alpha", "a new answer", "beta", "BETA answers 0")]
-    assert run(path, "b", pairs=changed)[0] == 1
-    found = own(path)
-    assert len(found.preferences) == 6
-    assert len(found.skipped) == 1
-    assert "a new answer" in {r.text for r in found.responses}
+    texts = [replace(r, text="anew") if (r.prompt_id, r.model) == ("p2", "beta") else r for r in TEXTS]
+    prompts = [replace(p, text="another") if p.id == "p4" else p for p in PROMPTS]
+    met = on_these(read_own_votes(path), prompts, texts)
+    assert {p.prompt_id for p in met} == {"p0", "p1", "p3", "p5"}
+    assert run(path, "b", texts=texts)[0] == 1, "a changed response is a new pair"
+    assert (outcomes(path, texts), outcomes(path)) == ([1.0] * 5 + [0.0], [1.0] * 6)
 
 
 @pytest.mark.parametrize(("left", "lost"), [(slice(None, -1), 0), (slice(None, -30), 1), (slice(None, 20), 2)])
@@ -518,8 +496,7 @@ def test_a_torn_last_line_costs_that_vote_only(tmp_path: Path, left: slice, lost
     path = tmp_path / "v.jsonl"
     run(path, "a", "a", "q")
     path.write_bytes(path.read_bytes()[left])
-    before = read_own_votes(path)
-    assert (len(before.preferences) if before else 0) == 2 - lost
+    assert len(read_own_votes(path)) == 2 - lost
     run(path, "b", "q")
     assert [p.outcome for p in load_votes(str(path)).preferences] == [1.0] * (2 - lost) + [0.0]
 
@@ -539,28 +516,18 @@ def test_two_sessions_on_one_file_are_refused(tmp_path: Path) -> None:
     assert run(path, "a")[0] == 1
 
 
-def test_only_votes_on_the_same_texts_meet_a_run_s_responses(tmp_path: Path) -> None:
-    path = tmp_path / "v.jsonl"
-    run(path, *["a"] * 6)
-    texts = [replace(r, text="anew") if (r.prompt_id, r.model) == ("p2", "beta") else r for r in texts_of(PAIRS)]
-    prompts = [Prompt(p.prompt_id, "another" if p.prompt_id == "p4" else p.prompt) for p in PAIRS]
-    met = on_these(own(path), prompts, texts)
-    assert {p.prompt_id for p in met} == {"p0", "p1", "p3", "p5"}
-
-
 def test_votes_on_a_model_that_is_clearly_best_ask_about_it_and_the_next() -> None:
     """Six models, the first beating all and the second all but the first: most pairs asked are of these two."""
     models, prompts = "abcdef", [f"p{i}" for i in range(20)]
-    asking = Asking([Response(p, m, "") for p in prompts for m in models], None, {}, config.ExperimentConfig())
+    asked = TopTwo([Response(p, m, "") for p in prompts for m in models], {}, config.ExperimentConfig())
     every = [(p, a, b) for p in prompts for a, b in combinations(models, 2)]
-    asking.learn([Preference(p, a, b, 0.5 if (a, b) == ("a", "b") else 1.0) for p, a, b in every[:150]])
-    left = every[150:]
-    asked = [left.pop(asking.next_pair(left)) for _ in range(10)]
-    assert sum((a, b) == ("a", "b") for _, a, b in asked) == 10
-    now = asking.standing()
+    asked.learn([Preference(p, a, b, 0.5 if (a, b) == ("a", "b") else 1.0) for p, a, b in every[:150]])
+    left = [frozenset((a, b)) for _, a, b in every[150:]]
+    assert [left.pop(asked.next_pair(left)) for _ in range(10)] == [frozenset("ab")] * 10
+    now = asked.standing()
     assert set(list(now.chances)[:2]) == {"a", "b"} and now.ahead < 0.95
-    asking.learn([Preference(p, a, b, 1.0) for p, a, b in every])
-    now = asking.standing()
+    asked.learn([Preference(p, a, b, 1.0) for p, a, b in every])
+    now = asked.standing()
     assert (next(iter(now.chances)), now.more_votes) == ("a", 0)
     assert now.chances["a"] > 0.9
 
@@ -569,34 +536,32 @@ def test_votes_in_the_cache_are_moved_once_and_never_over_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(config, "VOTES_DIR", tmp_path / "votes")
-    cache, path = tmp_path / "cache", tmp_path / "votes" / "votes_coder.jsonl"
-    old = cache / "votes_coder.jsonl"
+    path, old = tmp_path / "votes" / "votes_coder.jsonl", tmp_path / "cache" / "votes_coder.jsonl"
     run(old, "a", "b", "q")
     given = old.read_bytes()
-    assert own_votes_file("coder", cache) == path
+    assert own_votes_file("coder", old.parent) == path
     assert path.read_bytes() == given and not old.exists()
     assert f"{old} are now in {path}" in capsys.readouterr().out
-    assert own_votes_file("coder", cache) == own_votes_file("coder", path.parent) == path
-    assert capsys.readouterr().out == "", "there is nothing to move any more"
-    old.write_bytes(given)  # as a kill in the middle of moving leaves it
-    own_votes_file("coder", cache)
-    assert path.read_bytes() == given and not old.exists()
     run(old, "t", "q")
     capsys.readouterr()
-    own_votes_file("coder", cache)
-    assert path.read_bytes() == given and old.exists()
-    assert f"cat {old} >> {path}" in capsys.readouterr().out
+    assert own_votes_file("coder", old.parent) == own_votes_file("coder", path.parent) == path
+    assert path.read_bytes() == given and old.exists() and not capsys.readouterr().out
 
 
 def test_responses_cannot_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     nasty = "\x1b[2J\x1b]0;title\x07red\x1b[31m text\x00\x08\u202egnp\r\nnext\tcolumn\n    indented " + "word " * 30
-    pair = Pair("p", nasty, "m1", nasty, "m2", "\n\n")
-    _, terminal = run(tmp_path / "v.jsonl", "a", pairs=[pair])
+    texts = [Response("p0", "m1", nasty), Response("p0", "m2", "\n\n")]
+    _, terminal = run(tmp_path / "v.jsonl", "a", texts=texts)
     page = terminal.pages[0]
     assert all(character == "\n" or character.isprintable() for character in page)
     assert max(len(line) for line in page.splitlines()) <= 40
-    assert "red textgnp" in page
+    assert "red" in page and "\ufffdgnp" in page
     assert "\n    indented word" in page
     assert "(no answer)" in page
-    assert own(tmp_path / "v.jsonl").prompts[0].text == nasty, "what is saved is the text itself"
+    assert nasty in {text for _, text in read_own_votes(tmp_path / "v.jsonl")[0].claims()}, "the text itself is kept"
+
+
+def test_responses_that_read_the_same_are_no_choice() -> None:
+    texts = [replace(r, text=" same " if r.model == "alpha" else "same") if r.prompt_id == "p1" else r for r in TEXTS]
+    assert [pair.prompt_id for pair in pairs_of(PROMPTS, texts)] == ["p0", "p2", "p3", "p4", "p5"]

@@ -17,7 +17,7 @@ from fake_brain import default_brain
 from fake_ollama import FakeOllama, Faults
 
 import config
-from core.store import Store
+from core.store import read_items
 
 ROOT = Path(__file__).parent.parent
 TAGS = ("llama3:8b", "gemma3:4b", "mistral:7b")
@@ -47,11 +47,12 @@ def faulty(request: Json, n: int) -> str | None:
 
 
 def start(server: FakeOllama, folder: Path, base: str, *flags: str) -> subprocess.Popen[str]:
-    """``python main.py --backend ollama`` on this server, with a cache and results of its own in ``folder``."""
+    """``python main.py --backend ollama`` on this server, with a cache, votes and results of its own in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
     folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
     return subprocess.Popen(
-        [sys.executable, "main.py", "--backend", "ollama", "--base_model", base, *folders, *flags],
-        cwd=ROOT,
+        [sys.executable, str(ROOT / "main.py"), "--backend", "ollama", "--base_model", base, *folders, *flags],
+        cwd=folder,
         env={**os.environ, "OLLAMA_HOST": server.url, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -78,9 +79,8 @@ def kept(folder: Path) -> dict[str, dict[str, Any]]:
     """stage → key → (hash, value without measured seconds), as the next run would find it."""
     found = {}
     for stage, file in STAGES.items():
-        with Store(folder / "cache" / file.format(name="coder"), stage=stage, read_only=True) as store:
-            assert not store.notices
-            found[stage] = {item.key: (item.made_from, _timeless(item.value)) for item in store.items()}
+        items = read_items(folder / "cache" / file.format(name="coder")).values()
+        found[stage] = {item.key: (item.made_from, _timeless(item.value)) for item in items}
     return found
 
 

@@ -1,0 +1,155 @@
+"""What trains, what tests, and the systems that are compared.
+
+plan = design(data, job.params)                  # what trains and what tests
+features = read_texts(job, data, clock)          # the frozen base reads each text once
+systems = make_systems(job, data, features)      # A, B, C and what they must beat
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import evaluation
+from base.features import Features, compute_features
+from combined import Combined
+from config import ExperimentConfig
+from core.clock import Clock
+from core.errors import MissingError
+from core.ranking import Ranker, TrainingSet
+from core.records import GroundTruth, Preference, Rating
+from data_generation import Data
+from elo_system import EloSystem
+from evidence.baselines import (
+    BradleyTerry,
+    base_reward,
+    estimated_ratings,
+    global_elo,
+    longest_response,
+    random_ranking,
+)
+from reward_model import RewardModel
+from stages.tasks import Job
+
+# ── The split ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which preferences train and which prompts test."""
+
+    preferences: tuple[Preference, ...]
+    """One for each pair of each prompt in an order drawn by the seed: neither a point of a learning curve nor Elo's
+    last updates then hang on one prompt."""
+    truths: tuple[GroundTruth, ...]
+    """Truth of every prompt, for whatever is cross-validated: round robin, or listwise where that was asked for."""
+    train_ids: tuple[str, ...]
+    test_ids: tuple[str, ...]
+    """The documented split."""
+    test_truths: tuple[GroundTruth, ...]
+    """Truths of its test prompts."""
+    folds: tuple[tuple[str, ...], ...]
+    """The parts of the cross-validation: every prompt is in one of them."""
+
+    @property
+    def training(self) -> TrainingSet:
+        """The documented split's preferences."""
+        return TrainingSet.of(self.preferences, self.train_ids)
+
+
+def documented_split(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ids of the training and of the test prompts."""
+    return evaluation.split(prompt_ids, params.train_prompts, params.random_seed)
+
+
+def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ...]:
+    """Prompts whose responses are also ranked as a list: all, where that is the truth; the test prompts, where it only
+    stands beside the round robin."""
+    if params.ground_truth == "listwise":
+        return tuple(prompt_ids)
+    return documented_split(prompt_ids, params)[1] if params.ground_truth == "both" else ()
+
+
+def design(data: Data, params: ExperimentConfig) -> Design:
+    """Split the data as the parameters say. Raises MissingError where no prompt that tests has been answered."""
+    here = {prompt.id for prompt in data.prompts}
+    ids = data.planned or [prompt.id for prompt in data.prompts]
+    train, test = (tuple(i for i in part if i in here) for part in documented_split(ids, params))
+    if not test:
+        raise MissingError("Every prompt that would have tested is left out. Run again with a higher --num_prompts.")
+    parts = evaluation.folds(ids, params.folds, (params.random_seed, evaluation.FOLD_STREAM))
+    kept = [tuple(i for i in part if i in here) for part in parts]
+    truths = data.listwise if params.ground_truth == "listwise" else data.truths
+    return Design(
+        evaluation.shuffled(data.preferences, params.random_seed),
+        truths,
+        train,
+        test,
+        tuple(truth for truth in truths if truth.prompt_id in test),
+        tuple(part for part in kept if part),
+    )
+
+
+# ── Systems ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Systems:
+    """The systems that are compared, and what they must beat. A new one is one field or one line."""
+
+    elo: EloSystem
+    reward: RewardModel
+    combined: Combined
+    baselines: tuple[Ranker, ...]
+    features: Features
+    ratings: Mapping[str, Rating]
+    """Every contestant's global rating."""
+
+    @property
+    def contenders(self) -> tuple[Ranker, ...]:
+        """Those that learn from the preferences what the baselines do not."""
+        return self.elo, self.reward, self.combined
+
+    @property
+    def every(self) -> tuple[Ranker, ...]:
+        return *self.contenders, *self.baselines
+
+
+def read_texts(job: Job, data: Data, clock: Clock) -> Features:
+    """Each text through the frozen base, once ever."""
+    with clock.stage("features"):
+        return compute_features(
+            job.base_model,
+            data.prompts,
+            data.responses,
+            cache_dir=job.cache_dir,
+            name=job.name,
+            device=job.device,
+            ray=job.ray,
+        )
+
+
+def make_systems(job: Job, data: Data, features: Features) -> Systems:
+    """All systems as they are before any preference."""
+    ratings, params = job.ratings or estimated_ratings(data.readers, list(job.contestants)), job.params
+    elo = {model: rating.elo for model, rating in ratings.items()}
+    baselines = (
+        global_elo(elo),
+        base_reward(features),
+        BradleyTerry(list(elo)),
+        longest_response(data.responses),
+        random_ranking(list(elo), params.random_seed),
+    )
+    return Systems(
+        EloSystem(elo, params.elo_k),
+        RewardModel(features, elo, params, heads_device(job, features)),
+        Combined(features, elo, params),
+        baselines,
+        features,
+        ratings,
+    )
+
+
+def heads_device(job: Job, features: Features) -> str:
+    """Where heads are trained: on the processor where the base had to read there, for then the GPU is full or gone."""
+    return "cpu" if features.device == "cpu" else job.device

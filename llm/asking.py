@@ -1,0 +1,232 @@
+"""Ask a server: requests side by side, again after a failure, anew after an answer of no use.
+
+A failure that may pass (a dropped connection, HTTP 429 or 5xx) is repeated with waits that double. An answer of no use
+is drawn again with another seed and a higher temperature, and left out after the last draw. All else ends the asking
+with a MissingError, after what was in flight has finished.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import queue
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from core.errors import MissingError
+from llm.answers import UselessError, as_decision, as_request, read_answer
+from llm.interface import Choice, Completion, Decision, LeftOut, Request
+
+log = logging.getLogger("ranking.llm")
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+ATTEMPTS = 7  # where 13 % of all attempts fail, one question in a million is lost
+DRAWS = 6  # answers of no use before a question is given up
+WARMER = 0.2  # temperature added with each redraw: at 0 another seed would draw the same useless answer again
+WARMEST = 1.3
+KEPT = "All answers so far are kept: the same command goes on from there."
+
+
+class PassingError(Exception):
+    """A failure that another attempt may not meet.
+
+    weight: how many of the ``ATTEMPTS`` it counts as: 1, 2 where nobody listens (a restart takes seconds) or 4 where a
+    whole time limit passed. wait: seconds for which the server asks to be left alone. hint: what helps if it lasts.
+    """
+
+    def __init__(self, what: str, *, weight: int = 1, wait: float = 0.0, hint: str = "") -> None:
+        super().__init__(what)
+        self.weight, self.wait, self.hint = weight, wait, hint
+
+
+class HopelessError(Exception):
+    """A request that no draw can answer, while the server itself is well."""
+
+
+def failure(error: Exception, seconds: float, hint: str) -> PassingError:
+    """The failure that an error of httpx, or of httpx2, which the OpenAI client uses, stands for."""
+    kind = type(error).__name__
+    if kind in ("ConnectError", "ConnectTimeout", "ConnectionError"):
+        return PassingError("the connection failed", weight=2, hint=hint)
+    if kind.endswith("Timeout"):
+        hint = "A longer --timeout or a lower --concurrency may help."
+        return PassingError(f"no answer within {seconds:g} s", weight=4, hint=hint)
+    return PassingError("the connection broke", hint=hint)
+
+
+def persist(about: str, attempt: Callable[[], A], *, address: str, first_wait: float, stop: threading.Event) -> A:
+    """Call ``attempt`` until it succeeds, waiting twice as long before each further attempt.
+
+    Raises MissingError, naming ``about`` and ``address``, after ``ATTEMPTS`` failures, or once ``stop`` is set.
+    """
+    wait, weight = first_wait, 0
+    for tried in itertools.count(1):
+        try:
+            return attempt()
+        except PassingError as error:
+            weight += error.weight
+            if weight < ATTEMPTS:
+                log.info("%s: %s; asked again (attempt %d)", about, error, tried + 1)
+            if weight >= ATTEMPTS or stop.wait(max(wait, error.wait)):
+                said = f"{about}: {error} ({tried} attempts at {address}). {KEPT} {error.hint}"
+                raise MissingError(said.rstrip()) from error
+            wait *= 2
+    raise AssertionError("unreachable")
+
+
+def side_by_side(
+    ask: Callable[[Q, threading.Event], A], questions: Sequence[tuple[int, Q]], at_once: int
+) -> Generator[tuple[int, A]]:
+    """Yield (index, answer) as they finish, begun in order, ``at_once`` in flight.
+
+    After a failure nothing more is begun; it is raised when what was in flight has finished. ``ask`` is given an event
+    that is set then, and when the generator is closed. The threads are daemons, not an executor's: those would keep
+    the program from ending until the last answer in flight has come.
+    """
+    todo, stop = iter(questions), threading.Event()
+    done: queue.SimpleQueue[tuple[int, A] | None] = queue.SimpleQueue()
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for index, question in todo:
+                if stop.is_set():
+                    break
+                done.put((index, ask(question, stop)))
+        except BaseException as error:  # raised below
+            failures.append(error)
+            stop.set()
+        finally:
+            done.put(None)
+
+    workers = [threading.Thread(target=work, name="asking", daemon=True) for _ in range(at_once)]
+    try:
+        for worker in workers:
+            worker.start()
+        for _ in workers:
+            yield from iter(done.get, None)  # until one of them, whichever, has ended
+    finally:
+        stop.set()
+    if failures:
+        raise failures[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One draw of an answer. ``seconds``: the time limit; ``in_words``: the schema stands in the prompt alone."""
+
+    request: Request
+    number: int
+    seconds: float
+    in_words: bool
+
+    @property
+    def seed(self) -> int:
+        return (self.request.seed + self.number * 7919) & 0x7FFFFFFF
+
+    @property
+    def temperature(self) -> float:
+        """The request's, warmer with each redraw."""
+        asked = self.request.temperature
+        return round(min(asked + WARMER * self.number, max(WARMEST, asked)), 3)
+
+    def messages(self, *, schema: bool) -> list[dict[str, str]]:
+        """The chat that is sent, with or without the ``schema`` in words."""
+        request, words = self.request, ""
+        if schema and request.schema:
+            words = json.dumps(request.schema.model_json_schema())
+            words = f"\n\nAnswer with nothing but one JSON object that obeys this schema:\n{words}"
+        system = [{"role": "system", "content": request.system}] if request.system else []
+        return [*system, {"role": "user", "content": request.prompt + words}]
+
+
+class Server:
+    """The half of a ``LanguageModel`` that all servers share. ``address`` is for messages: it holds no password."""
+
+    backend: str
+    weighs_options = False
+
+    def __init__(self, address: str, *, concurrency: int, timeout: float, retry_wait: float) -> None:
+        self.address = address
+        self._concurrency, self._timeout, self._retry_wait = concurrency, timeout, retry_wait
+        self._in_words: dict[str, bool] = {}  # model → whether its structured answers are asked for in words
+
+    def _say(self, draw: Draw) -> Completion:
+        """Ask once. Raises PassingError, UselessError, HopelessError or MissingError."""
+        raise NotImplementedError
+
+    def _begin(self, model: str) -> None:
+        """Get ready for a group of requests to one model."""
+
+    def _look_at(self, request: Request, answer: Completion) -> None:
+        """Notice what an answer shows of the server."""
+
+    def complete(self, requests: Sequence[Request]) -> Generator[tuple[int, Completion | LeftOut]]:
+        """Yield (index, completion) as they finish, ``concurrency`` in flight; all of one model before the next.
+
+        A request has ``timeout`` seconds for each of those in flight, since a server may answer one after the other.
+        Raises MissingError for what can't be had, after everything that did finish. Closing the generator (as Ctrl-C
+        does) waits for nothing.
+        """
+        if any(request.opening for request in requests):
+            raise ValueError("only the embedded model can be given the opening words of its answer")
+        for model, group in itertools.groupby(enumerate(requests), key=lambda item: item[1].model):
+            questions = list(group)
+            self._begin(model)
+            at_once = min(self._concurrency, len(questions))
+            seconds = self._timeout * at_once
+
+            def ask(request: Request, stop: threading.Event, seconds: float = seconds) -> Completion | LeftOut:
+                return self._answer(request, seconds, stop)
+
+            with closing(side_by_side(ask, questions, at_once)) as answers:
+                for index, answer in answers:
+                    if isinstance(answer, Completion):
+                        self._look_at(requests[index], answer)
+                    yield index, answer
+
+    def choose(self, choices: Sequence[Choice]) -> Generator[tuple[int, Decision | LeftOut]]:
+        """Yield (index, decision) as they finish; otherwise as ``complete``."""
+        with closing(self.complete([as_request(choice) for choice in choices])) as answers:
+            for index, answer in answers:
+                yield index, answer if isinstance(answer, LeftOut) else as_decision(answer)
+
+    def _answer(self, request: Request, seconds: float, stop: threading.Event) -> Completion | LeftOut:
+        """Draw until an answer is of use.
+
+        Some models obey no schema (gpt-oss says nothing under one). Until a structured answer has come from a model,
+        a draw that says nothing is followed by one of the other form; the form that worked is kept.
+        """
+        about, reason = request.label or f"a question to {request.model}", ""
+        in_words = self._in_words.get(request.model, False)
+        for number in range(DRAWS):
+            draw = Draw(request, number, seconds, in_words)
+            try:
+                said = self._persist(about, lambda draw=draw: self._say(draw), stop)  # type: ignore[misc]
+                answer = read_answer(request, said)
+            except HopelessError as error:
+                return LeftOut(str(error))
+            except UselessError as error:
+                reason = str(error)
+                log.debug("%s: %s; drawn again", about, reason)
+                if error.silent and request.schema and request.model not in self._in_words:
+                    in_words = not in_words
+                continue
+            if request.schema:
+                self._in_words.setdefault(request.model, in_words)
+            log.debug(
+                "%s: %s took %.2f s, %d tokens read, %d written",
+                request.label, request.model, answer.seconds, answer.prompt_tokens, answer.tokens,
+            )  # fmt: skip
+            return answer
+        return LeftOut(f"{reason}, in each of {DRAWS} draws")
+
+    def _persist(self, about: str, attempt: Callable[[], A], stop: threading.Event | None = None) -> A:
+        """``persist`` at this server."""
+        stop = stop or threading.Event()
+        return persist(about, attempt, address=self.address, first_wait=self._retry_wait, stop=stop)

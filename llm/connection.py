@@ -1,0 +1,83 @@
+"""Reach a server over HTTP: its proxy and certificates, and the errors that it answers with."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import time
+import urllib.request
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from core.errors import MissingError, UsageError
+from core.text import plain
+from llm.addresses import is_loopback
+
+if TYPE_CHECKING:
+    import ssl
+
+SAID_CHARACTERS = 200  # of a server's error message: some send whole pages
+
+
+def client_options(url: str) -> dict[str, Any]:
+    """Options with which an httpx client reaches ``url``, whatever the environment holds.
+
+    The client itself reads no variable: it fails on entries of NO_PROXY that every other program takes. Raises
+    UsageError or MissingError naming the variable that can't be used.
+    """
+    return {"trust_env": False, "proxy": _proxy(url), "verify": _certificates(url.startswith("https"))}
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for ``url``; None for loopback, to which no proxy leads."""
+    import httpx
+
+    parts, named = urlsplit(url), urllib.request.getproxies()
+    proxy = (named.get(parts.scheme) or named.get("all") or "").strip()
+    if not proxy or is_loopback(url) or urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    if proxy.startswith("socks://"):  # as desktops write it
+        proxy = proxy.replace("socks", "socks5", 1)
+    variables = f"{parts.scheme.upper()}_PROXY or ALL_PROXY"
+    try:
+        scheme = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}").url.scheme
+    except (ValueError, httpx.InvalidURL):  # it is not repeated: it may hold a password
+        example = "http://host:8080 or socks5://host:1080"
+        raise UsageError(f"{variables} names no proxy such as {example}. Mend or unset it.") from None
+    if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+        raise MissingError(
+            f"{variables} names a SOCKS proxy, for which a package is missing. Get it, or unset the variable:\n"
+            '  pip install "httpx[socks]"'
+        )
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+@functools.cache  # reading the certificates takes 30 ms, a new client without it 0.1 ms
+def _certificates(secure: bool) -> ssl.SSLContext:
+    import httpx
+
+    try:
+        return httpx.create_ssl_context(trust_env=secure)
+    except OSError as error:
+        raise UsageError(f"SSL_CERT_FILE or SSL_CERT_DIR can't be read: {error}. Mend or unset it.") from None
+
+
+def said_by(status: int, said: object) -> str:
+    """A server's error in words, made printable and short."""
+    words = plain(said)[:SAID_CHARACTERS].strip()
+    return f"HTTP {status}: {words}" if words else f"HTTP {status}, without a word"
+
+
+def wait_asked(headers: Mapping[str, str]) -> float:
+    """Seconds for which ``Retry-After`` asks not to be asked again, as a number or as a date; 0 where it doesn't."""
+    text = headers.get("retry-after", "").strip()
+    try:
+        seconds = (
+            float(text) if re.fullmatch(r"[\d.]+", text) else parsedate_to_datetime(text).timestamp() - time.time()
+        )
+    except ValueError:
+        return 0.0
+    return max(0.0, seconds)

@@ -1,0 +1,94 @@
+"""Which pair a person should see next, and how sure the order of their models is by now.
+
+    models = TopTwo(responses, ratings, params)
+    models.learn(preferences)
+    models.next_pair(pairs_left)
+    models.standing()
+
+Top-two sampling (Russo, *Simple Bayesian Algorithms for Best-Arm Identification*, COLT 2016): of two draws from the
+posterior the best model of each, drawn again until they differ. The least sure pair would often be two bad models. The
+posterior is that of System C's model part, over all prompts at hand: texts are left aside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from base.features import Features
+from combined import RESIDUAL, Combined, Posterior
+from config import ExperimentConfig
+from core.records import Preference, Response
+
+AT_RANDOM = 5  # every so manieth pair is drawn at random: what the posterior is wrong about comes up too
+REDRAWS = 100  # of the second of two draws; a model that leads in all of them is the best
+TOLD_FROM = 10  # votes, before which nobody can say how many it takes
+SURE = 0.95  # chance that the first is ahead of the second, from which they count as told apart
+_QUANTILE = 1.6449  # of the normal distribution at SURE
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The models by a person's votes so far."""
+
+    chances: Mapping[str, float]
+    """{model: chance that it is the best over all prompts}, best first."""
+    ahead: float
+    """The chance that the first is better than the second."""
+    more_votes: int | None
+    """Roughly how many more would raise ``ahead`` to SURE, 0 where it is there; None where nobody can say."""
+
+
+class TopTwo:
+    """The posterior of the models after the votes so far."""
+
+    def __init__(
+        self, responses: Sequence[Response], ratings: Mapping[str, float | None], params: ExperimentConfig
+    ) -> None:
+        """``ratings``: global Elo by contestant, none for one that is unrated."""
+        self._prompts = tuple(dict.fromkeys(r.prompt_id for r in responses))
+        self._models = tuple(dict.fromkeys(r.model for r in responses))
+        self._answers = np.array([sum(r.model == model for r in responses) for model in self._models])
+        self._blank = np.zeros((len(responses), 1), np.float32)  # texts that all look the same
+        index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
+        features = Features(index, self._blank, self._blank, self._blank[:, 0], False, "")
+        self._system = Combined(features, {model: ratings.get(model) for model in self._models}, params)
+        self._rng = np.random.default_rng(params.random_seed)
+        self.learn(())
+
+    def learn(self, preferences: Sequence[Preference]) -> None:
+        """Take these votes for all that were given."""
+        self._votes = len(preferences)
+        self._system.fit(preferences, prompt_ids=self._prompts)
+        blank = self._blank[: len(self._models)]
+        found = self._system.posterior_of(self._models, blank, blank, blank[:, 0])
+        # the residual of one text; of a mean of n texts it is the n-th part
+        unseen = RESIDUAL * np.diag(1.0 - 1.0 / self._answers)
+        self._posterior = Posterior(found.models, found.mean, found.covariance - unseen)
+
+    def next_pair(self, left: Sequence[frozenset[str]]) -> int:
+        """Which of the pairs of models that are ``left`` (at least one) to show."""
+        if (self._votes + 1) % AT_RANDOM:
+            drawn = self._posterior.draw(1 + REDRAWS, int(self._rng.integers(2**32))).argmax(axis=1)
+            for second in drawn[drawn != drawn[0]]:
+                wanted = {self._models[drawn[0]], self._models[second]}
+                if fitting := [i for i, pair in enumerate(left) if pair == wanted]:
+                    return int(self._rng.choice(fitting))
+        return int(self._rng.integers(len(left)))
+
+    def standing(self) -> Standing:
+        """How sure the order is by the votes learned."""
+        mean, covariance = self._posterior.mean, self._posterior.covariance
+        order = np.argsort(-mean, kind="stable")
+        chances = self._posterior.best_chances()
+        first, second = order[:2].tolist()
+        gap = float(mean[first] - mean[second])
+        spread = math.sqrt(covariance[first, first] + covariance[second, second] - 2.0 * covariance[first, second])
+        ahead = 0.5 * (1.0 + math.erf(gap / spread / math.sqrt(2.0)))
+        more = None
+        if self._votes >= TOLD_FROM and gap > 0.0:  # the spread shrinks with the root of the votes, the gap stays
+            more = max(0, math.ceil(self._votes * ((_QUANTILE * spread / gap) ** 2 - 1.0)))
+        return Standing({self._models[i]: chances[self._models[i]] for i in order}, ahead, more)

@@ -1,0 +1,210 @@
+"""A user's own prompts, answers and person, read from files in the place of what models would write.
+
+prompts, notes = read_prompts(Path("mine.txt"))
+answers = read_answers([Path("llama.json"), Path("gemma.json")])
+persona = read_persona(Path("me.toml"))
+
+Ids of prompts come from their texts: another line costs that line only, and the order of a file changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from config import DEFAULT_ASKS, Persona
+from core.errors import UsageError
+from core.files import fingerprint, read
+from core.records import Prompt, Response
+from core.tables import BadRows, Figure, Row, Rows, as_text, columns_of, read_rows, refuse_bad_rows
+
+FEWEST_PROMPTS = 5  # fewer leave nothing to test on
+# alpaca_eval's words
+ALIASES = {"prompt": "instruction", "model": "generator", "response": "output"}
+
+
+def prompt_id(text: str) -> str:
+    """The id of a prompt that no model wrote."""
+    return f"own-{fingerprint(text.strip())}"
+
+
+# ── Prompts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_prompts(path: Path) -> tuple[list[Prompt], tuple[str, ...]]:
+    """The different prompts of a file, in its order, and what is to be said of it.
+
+    A ``.txt`` has one a line, the others a column ``prompt``. Raises UsageError where it can't be read, a row is wrong,
+    or fewer than five are left.
+    """
+    if path.suffix.lower() == ".txt":
+        lines = re.split(r"\r\n|\r|\n", _text_of(path))
+        rows: Rows = {number: {"prompt": line} for number, line in enumerate(lines, start=1) if line.strip()}
+        bad: BadRows = {}
+    else:
+        rows, bad = _read(path, ("prompt",))
+    texts = []
+    for number, row in rows.items():
+        try:
+            texts.append(_text(row, "prompt").strip())
+        except ValueError as error:
+            bad[number] = str(error)
+    refuse_bad_rows(bad, path, len(rows) + len(bad))
+    different = list(dict.fromkeys(texts))
+    if len(different) < FEWEST_PROMPTS:
+        raise UsageError(
+            f"{path} holds {len(different)} different prompts; at least {FEWEST_PROMPTS} are needed, for fewer leave "
+            "nothing to test on. Nothing was asked. Add some and run again."
+        )
+    repeats = len(texts) - len(different)
+    notes = (f"{path.name}: {len(different)} prompts; repeats dropped: {repeats}",) if repeats else ()
+    return [Prompt(prompt_id(text), text) for text in different], notes
+
+
+# ── Answers ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Answers that need not be asked for, as the files have them."""
+
+    prompts: tuple[Prompt, ...]
+    texts: Mapping[tuple[str, str], str]
+    """(prompt id, model) → response."""
+    ids: Mapping[str, str]
+    """Where the files have a column ``prompt_id``: theirs → ours."""
+    notes: tuple[str, ...]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models whose answers they are, by name."""
+        return tuple(sorted({model for _, model in self.texts}))
+
+    def complete(self, models: Collection[str]) -> list[Prompt]:
+        """The prompts that all ``models`` answered."""
+        return [p for p in self.prompts if all((p.id, model) in self.texts for model in models)]
+
+    def responses(self, prompts: Iterable[Prompt], models: Iterable[str]) -> tuple[Response, ...]:
+        """The records of these models' responses to these prompts."""
+        return tuple(Response(p.id, model, self.texts[p.id, model]) for model in models for p in prompts)
+
+
+def read_answers(paths: Sequence[Path]) -> Answers:
+    """The answers of one file or several: ``prompt, model, response``, or alpaca_eval's ``instruction, generator,
+    output``. The first of two answers of one model to one prompt counts. Raises UsageError as ``read_prompts`` does."""
+    prompts: dict[str, Prompt] = {}
+    answers: dict[tuple[str, str], str] = {}
+    ids: dict[str, str] = {}
+    repeats = 0
+    for path in dict.fromkeys(paths):
+        rows, bad = _read(path, tuple(ALIASES))
+        total = len(rows) + len(bad)
+        for number, row in rows.items():
+            try:
+                text, model = (_text(row, name).strip() for name in ("prompt", "model"))
+                response = _text(row, "response", empty=True)  # models do answer nothing
+                own = prompt_id(text)
+                given = as_text(row.get("prompt_id")) or own
+                if ids.setdefault(given, own) != own:
+                    raise ValueError(f"prompt_id {given} stands for another prompt in an earlier row")
+            except ValueError as error:
+                bad[number] = str(error)
+                continue
+            prompts[own] = Prompt(own, text)
+            repeats += (own, model) in answers
+            answers.setdefault((own, model), response)
+        refuse_bad_rows(bad, path, total)
+    notes = (f"second answers of a model to the same prompt, left out: {repeats}",) if repeats else ()
+    return Answers(tuple(prompts.values()), answers, ids, notes)
+
+
+def _read(path: Path, columns: Sequence[str]) -> tuple[Rows, BadRows]:
+    """The rows of a file. Raises UsageError where it has none, or lacks one of the columns."""
+    rows, bad = read_rows(path)
+    there = columns_of(rows)
+    lacking = [name for name in columns if name not in there and ALIASES[name] not in there]
+    if rows and lacking:
+        raise UsageError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(there)}.")
+    if not rows and not bad:
+        raise UsageError(f"{path} is empty.")
+    return rows, bad
+
+
+def _text(row: Row, name: str, *, empty: bool = False) -> str:
+    """A text of a row. Raises ValueError with the reason where there is none."""
+    value = row.get(name, row.get(ALIASES[name]))
+    if value is None:
+        raise ValueError(f"{name} is missing")
+    if not isinstance(value, str) or isinstance(value, Figure) or as_text(value) is None:
+        raise ValueError(f"{name} is no text")
+    if not empty and not value.strip():
+        raise ValueError(f"{name} is empty")
+    return value
+
+
+# ── A person ─────────────────────────────────────────────────────────────────────────────────────────────
+
+PERSONA_ENDINGS = (".toml", ".json")
+_Text = Annotated[str, Field(min_length=1)]
+
+
+class _Described(BaseModel):
+    """A person as a file describes one."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    title: _Text
+    description: _Text
+    topics: list[_Text] = []
+    answerer: str = ""
+    asks: list[_Text] = []
+
+
+def read_persona(path: Path) -> Persona:
+    """The person that a ``.toml`` or ``.json`` file describes. Raises UsageError naming the file and the field."""
+    text = _text_of(path)
+    try:
+        values = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} can't be read: {error}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} is no JSON object with title, description and topics.")
+    return check_persona(values, str(path))
+
+
+def check_persona(values: Mapping[str, Any], source: str) -> Persona:
+    """The persona of these fields, with what only the embedded model needs made up where it is missing.
+
+    Raises UsageError naming every field that can't be used.
+    """
+    try:
+        found = _Described.model_validate(values)
+    except ValidationError as error:
+        said = {"missing": "is missing", "extra_forbidden": "is unknown", "string_too_short": "is empty"}
+        wrong = (
+            f"{'.'.join(str(part + 1 if isinstance(part, int) else part) for part in e['loc'])} "
+            + said.get(e["type"], f"is wrong: {e['msg'].lower()}")
+            for e in error.errors()
+        )
+        known = ", ".join(_Described.model_fields)
+        raise UsageError(f"{source} can't be used: {'; '.join(wrong)}. It may have {known}.") from None
+    answerer = found.answerer or f"You are this person: {found.title}. {found.description}"
+    return Persona(found.title, found.description, answerer, tuple(found.asks) or DEFAULT_ASKS, tuple(found.topics))
+
+
+def _text_of(path: Path) -> str:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a file.")
+    data = read(path)
+    if data is None:
+        raise UsageError(f"{path} does not exist.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None

@@ -1,0 +1,199 @@
+"""Prompts of a persona, and every contestant's response to each of them.
+
+prompts = generate_prompts(job)
+responses = collect_responses(job, prompts)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+import config
+from core.errors import MissingError
+from core.records import Prompt, Response
+from core.store import Item
+from llm.interface import LeftOut, Request
+from stages import likelihood
+from stages.tasks import (
+    Job,
+    Task,
+    answer,
+    answers_to,
+    fill,
+    load_template,
+    log,
+    make_task,
+    progress_bar,
+    read_value,
+    unlike,
+)  # fmt: skip
+
+# ── Prompts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class PromptList(BaseModel):
+    """What the prompt writer answers with."""  # the schema sent holds this line: another one asks another question
+
+    model_config = ConfigDict(extra="ignore")
+    prompts: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPrompt:
+    """A prompt as it is kept."""
+
+    text: str
+
+
+MAX_BARREN_REQUESTS = 5
+
+
+def generate_prompts(job: Job, *, ask: bool = True) -> list[Prompt]:
+    """``num_prompts`` distinct prompts of the persona, or the user's own. Raises MissingError where the writer can't
+    find as many. ``ask`` False: those that are written already."""
+    if job.prompts:
+        return list(job.prompts)
+    tasks = prompt_tasks(job)
+    if ask:
+        _write_missing(job, tasks)
+    kept, path = job.kept(config.PROMPTS_FILE), job.path(config.PROMPTS_FILE)
+    ids = [(task.key, task.made_from) for task in tasks]
+    return [Prompt(id[0], read_value(path, id[0], kept[id].value, WrittenPrompt).text) for id in ids if id in kept]
+
+
+def prompt_tasks(job: Job) -> list[Task]:
+    """The item of every prompt. The earlier prompts that a writer is shown only steer: they are not in its hash."""
+    tasks = []
+    for number, key in enumerate(job.prompt_ids):
+        if job.llm.weighs_options:
+            question, names = likelihood.prompt_request(job, number), {"topic": likelihood.topic_of(job, number)}
+        else:
+            question, names = _basis(job), {"judge": job.judge}
+        tasks.append(make_task(job, key, question, names=names))
+    return tasks
+
+
+def _write_missing(job: Job, tasks: Sequence[Task]) -> None:
+    """Ask for the prompts that are not written yet and keep each batch at once."""
+    write = likelihood.write_prompts if job.llm.weighs_options else _write_prompts
+    with job.store(config.PROMPTS_FILE) as store:
+        values = [store.get(task.key, task.made_from) for task in tasks]
+        known = [
+            read_value(store.path, task.key, value, WrittenPrompt).text
+            for task, value in zip(tasks, values, strict=True)
+            if value is not None
+        ]
+        missing = [number for number, value in enumerate(values) if value is None]
+        if not missing:
+            log.info("Using cached prompts for persona: %s", job.name)
+        with progress_bar(len(missing), "prompts") as bar:
+            for texts in write(job, missing, known):
+                batch, missing = [tasks[number] for number in missing[: len(texts)]], missing[len(texts) :]
+                written = zip(batch, texts, strict=True)
+                store.put_many(Item(task.key, task.made_from, task.names, {"text": text}) for task, text in written)
+                bar.update(len(texts))
+
+
+def _basis(job: Job) -> Request:
+    """What all requests for prompts share: the template and the persona."""
+    persona = job.persona
+    return Request(
+        model=job.judge,
+        prompt=load_template(job.prompts_dir, "prompt_generation.txt"),
+        system=f"{persona.title}. {persona.description} {'; '.join(persona.topics)}",
+        temperature=job.params.prompt_temperature,
+        seed=job.params.random_seed,
+    )
+
+
+def _write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[list[str]]:
+    """The texts of these prompts, asked for in batches, each shown the ``known`` ones."""
+    barren = 0  # requests in a row that brought nothing new
+    while numbers:
+        request = prompt_request(job, numbers[: job.params.prompts_per_request], known, attempt=barren)
+        ((_, completion),) = answers_to(job, [request], "prompts")
+        written = [] if isinstance(completion, LeftOut) else completion.parsed.prompts
+        fresh = list(unlike(written, known))[: len(numbers)]
+        barren = 0 if fresh else barren + 1
+        if barren == MAX_BARREN_REQUESTS:
+            raise MissingError(
+                f"{job.judge} wrote only {len(known)} of {job.params.num_prompts} distinct prompts; they are kept. "
+                f"Run again with --num_prompts {max(5, len(known))}, or with another --judge."
+            )
+        yield fresh
+        numbers, known = numbers[len(fresh) :], [*known, *fresh]
+
+
+def prompt_request(job: Job, numbers: Sequence[int], known: Sequence[str], attempt: int = 0) -> Request:
+    """Ask for the prompts of these numbers, on topics of the persona and unlike the ``known`` ones."""
+    persona, basis, count = job.persona, _basis(job), len(numbers)
+    topics = [persona.topics[(numbers[0] + attempt + i) % len(persona.topics)] for i in range(count)]
+    prompt = fill(
+        basis.prompt,
+        title=persona.title,
+        description=persona.description,
+        count=count,
+        topics="\n".join(f"- {topic}" for topic in topics),
+        earlier="\n".join(f"- {text}" for text in known[-40:]) or "- (none yet)",
+    )
+    return replace(
+        basis,
+        prompt=prompt,
+        system=None,
+        schema=PromptList,
+        num_predict=200 * count + 200,
+        seed=job.seed("prompts", numbers[0], attempt),
+        label=f"prompts {numbers[0] + 1} to {numbers[0] + count} of {job.name}",
+    )
+
+
+# ── Responses ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def collect_responses(job: Job, prompts: Sequence[Prompt], *, ask: bool = True) -> list[Response]:
+    """Every contestant's response to every prompt; those that are there already are taken as they are. Where one is
+    left out, the others' responses to that prompt are still here."""
+    if job.responses:
+        given = {(r.prompt_id, r.model): r for r in job.responses}
+        return [given[prompt.id, model] for model in job.contestants for prompt in prompts]
+    tasks = response_tasks(job, prompts)
+    return answer(
+        job, config.RESPONSES_FILE, tasks, _response_value, Response, "responses",
+        part=lambda task: str(task.about["prompt_id"]), ask=ask,
+    )  # fmt: skip
+
+
+def response_tasks(job: Job, prompts: Sequence[Prompt]) -> list[Task]:
+    """One task for each contestant and prompt: all prompts of one contestant before the next contestant, since a reload
+    costs more than any answer."""
+    written = () if job.prompts else set(job.prompt_ids)
+    tasks = []
+    for (model, contestant), prompt in product(job.contestants.items(), prompts):
+        question = Request(
+            model=contestant.ollama_tag or model,
+            prompt=prompt.text,
+            system=contestant.system or None,
+            opening=contestant.opening,
+            temperature=job.params.response_temperature,
+            num_predict=job.params.num_predict,
+            seed=job.seed("response", prompt.id, model),
+            label=f"{prompt.id} answered by {model}",
+        )
+        names = {} if prompt.id in written else {"question": prompt.text}  # it stands in no file of prompts
+        about = {"prompt_id": prompt.id, "model": model}
+        tasks.append(make_task(job, f"{prompt.id}/{model}", question, about=about, names=names))
+    return tasks
+
+
+def _response_value(_: Task, completion: Any) -> dict[str, Any]:
+    return {
+        "text": completion.text,
+        "tokens": completion.tokens,
+        "seconds": round(completion.seconds, 3),
+        "truncated": completion.truncated,
+    }
