@@ -27,6 +27,7 @@ import copy
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -50,6 +51,8 @@ SMALL = 1e-9  # the largest coordinate of the last Newton step, in prior widths
 ONE_STEP = 0.01  # of the preferences can be left out by one Newton step
 INNER_FOLDS = 5  # of the training prompts, held out in turn to learn how sure a fit is
 SLOPE_WIDTH = 2.0  # prior standard deviation of the calibration slope around 1
+FACTORS = (1.0, 0.3, 0.05)  # of the prior widths of people among others: where all are alike nobody moves far
+SAMPLE = 100  # people whose preferences choose the factors
 RESIDUAL = 0.5  # variance of what no coefficient explains of one text's score, after the slope; docs/results.md
 
 
@@ -65,10 +68,8 @@ class Pairs:
     prompt: Ints  # [n] its number
     count: Array  # [n] judgements
     wins: Array  # [n] sum of the outcomes for a
-    slopes: Array
-    """[n, p] by how much each coordinate of v moves s_a − s_b."""
-    offset: Array
-    """[n] s_a − s_b at the prior mean, v = 0."""
+    slopes: Array  # [n, p] by how much each coordinate of v moves s_a − s_b
+    offset: Array  # [n] s_a − s_b at the prior mean, v = 0
 
     def part(self, chosen: NDArray[np.bool_]) -> Pairs:
         """The chosen pairs."""
@@ -93,6 +94,10 @@ class Pairs:
         root = self.slopes * np.sqrt(self.count * chance * (1.0 - chance))[:, None]
         return np.asarray(root.T @ root + np.eye(len(v)))
 
+    def evidence(self, v: Array) -> float:
+        """ln P(judgements) at the minimum v, by Laplace's method (MacKay, "Bayesian interpolation", 1992)."""
+        return -self.loss(v) - 0.5 * float(np.linalg.slogdet(self.hessian(v))[1])
+
 
 def newton(pairs: Pairs, v: Array, rounds: int = ROUNDS) -> Array:
     """v [p] at the minimum of the loss, from any start, or after so many steps."""
@@ -114,10 +119,8 @@ def newton(pairs: Pairs, v: Array, rounds: int = ROUNDS) -> Array:
 class Certainty(NamedTuple):
     """How sure a fit is."""
 
-    covariance: Array
-    """[p, p] of v."""
-    slope: float
-    """By which scores are multiplied before they are believed."""
+    covariance: Array  # [p, p] of v
+    slope: float  # by which scores are multiplied before they are believed
 
 
 def certainty(pairs: Pairs, v: Array, seed: int) -> Certainty:
@@ -155,10 +158,8 @@ class Posterior(NamedTuple):
     """What is believed of the scores of m responses to one prompt: a normal distribution, ``RESIDUAL`` included."""
 
     models: tuple[str, ...]
-    mean: Array
-    """[m]."""
-    covariance: Array
-    """[m, m]."""
+    mean: Array  # [m]
+    covariance: Array  # [m, m]
 
     def draw(self, draws: int, seed: int) -> Array:
         """[draws, m] scores."""
@@ -180,14 +181,11 @@ class Fit:
     """What was learned. Never changed, so that copies may share it."""
 
     scaler: Scaler
-    inputs: Array
-    """[texts, p] (g, one column a model, b, φ) of every text there is."""
-    prior: Array
-    """[p] prior mean of the coefficients α, θ, β, w."""
-    tau: Array
-    """[p] prior widths."""
+    inputs: Array  # [texts, p] (g, one column a model, b, φ) of every text there is
+    prior: Array  # [p] prior mean of the coefficients
+    tau: Array  # [p] prior widths
     pairs: Pairs
-    v: Array
+    v: Array  # [p]
 
     @property
     def coefficients(self) -> Array:
@@ -236,15 +234,19 @@ class Combined(Ranker):
         """All fits, each from its own set alone.
 
         ``start``: fits (of everyone else), one a set, whose θ, β and w are the prior means and whose α and scaler stay.
+        Then the prior widths of all are the parameters' times the factors with the highest evidence.
         """
-        fits = []
-        for i, s in enumerate(sets):
-            fit = self._start(s) if start is None else start[i]._fit
-            tau = fit.tau if start is None else np.concatenate([[0.0], fit.tau[1:]])
-            fit = dataclasses.replace(fit, prior=fit.coefficients, tau=tau, v=np.zeros(len(tau)))
-            pairs = self._pairs(s.preferences, fit.inputs, fit.prior, fit.tau)
-            fits.append(self._with(dataclasses.replace(fit, pairs=pairs, v=newton(pairs, fit.v))))
-        return fits
+        if start is None:
+            return [self._with(self._around(self._start(s), s)) for s in sets]
+        people = [(one._fit, s) for one, s in zip(start, sets, strict=True)]
+        sample = people[:: -(-len(people) // SAMPLE) or 1]
+
+        def evidence(factors: tuple[float, float]) -> float:
+            fits = [self._around(fit, s, factors) for fit, s in sample]
+            return sum(fit.pairs.evidence(fit.v) for fit in fits)
+
+        factors = max(product(FACTORS, FACTORS), key=evidence)
+        return [self._with(self._around(fit, s, factors)) for fit, s in people]
 
     def leaving_out(self, groups: Sequence[Sequence[Preference]]) -> list[Self]:
         """This fit without each group of its preferences, for instance as a ``start`` of whoever gave them.
@@ -314,15 +316,30 @@ class Combined(Ranker):
         if key not in self._untrained:
             seen = [self._responses.get(prompt_id, {}) for prompt_id in s.prompt_ids]
             rows = np.array([row for prompt in seen for m, row in prompt.items() if m != s.held_out], np.intp)
-            components, m = self._params.components, len(self._models)
-            scaler = Scaler.of(self._states[rows], self._base_score[rows], self._prompt_of[rows], components)
+            p = self._params
+            scaler = Scaler.of(self._states[rows], self._base_score[rows], self._prompt_of[rows], p.components)
             inputs = self._inputs(scaler, self._model_of, self._states, self._base_score)
-            columns, p = [1, m, 1, inputs.shape[1] - m - 2], self._params
-            prior = np.repeat([1.0, 0.0, 1.0, 0.0], columns)
-            tau = np.repeat([p.prior_arena, p.prior_models, p.prior_base, p.prior_texts], columns)
+            prior = self._each(inputs.shape[1], 1.0, 0.0, 1.0, 0.0)
+            tau = self._each(inputs.shape[1], p.prior_arena, p.prior_models, p.prior_base, p.prior_texts)
             pairs = self._pairs((), inputs, prior, tau)
             self._untrained[key] = Fit(scaler, inputs, prior, tau, pairs, np.zeros(len(tau)))
         return self._untrained[key]
+
+    def _around(self, before: Fit, s: TrainingSet, factors: tuple[float, float] | None = None) -> Fit:
+        """The fit of a set whose prior means are what was known ``before``.
+
+        ``factors`` of the prior widths of θ, and of β and w; then α stays.
+        """
+        prior, tau = before.coefficients, before.tau
+        if factors:
+            tau = tau * self._each(len(tau), 0.0, factors[0], factors[1], factors[1])
+        pairs = self._pairs(s.preferences, before.inputs, prior, tau)
+        return Fit(before.scaler, before.inputs, prior, tau, pairs, newton(pairs, np.zeros(len(tau))))
+
+    def _each(self, width: int, arena: float, models: float, base: float, texts: float) -> Array:
+        """[width] the value of each coefficient's part."""
+        m = len(self._models)
+        return np.repeat([arena, models, base, texts], [1, m, 1, width - m - 2])
 
     def _inputs(self, scaler: Scaler, models: Sequence[str], states: NDArray[Any], base_score: NDArray[Any]) -> Array:
         """[texts, p] of texts by their models."""

@@ -276,12 +276,13 @@ def _fits_scores(
         of_prompt = {prompt_id: fit.scores(prompt_id) for prompt_id, _ in {cells[row] for row in rows.ravel()}}
         return np.array([of_prompt[cells[row][0]][cells[row][1]] for row in rows.ravel()]).reshape(rows.shape)
 
-    found = []
-    for own, ns, rows, start in zip(votes, counts, texts, starts, strict=True):
-        sets = [TrainingSet(own[:n], prompt_ids) for n in ns]
-        fits = everyone.fit_many(sets, [start] * len(sets) if several else None)
-        found.append((scores(start, rows), [scores(fit, rows) for fit in fits]))
-    return found
+    sets = [TrainingSet(own[:n], prompt_ids) for own, ns in zip(votes, counts, strict=True) for n in ns]
+    begin = [start for start, ns in zip(starts, counts, strict=True) for _ in ns]
+    fits = iter(everyone.fit_many(sets, begin if several else None))
+    return [
+        (scores(start, rows), [scores(next(fits), rows) for _ in ns])
+        for ns, rows, start in zip(counts, texts, starts, strict=True)
+    ]
 
 
 # ── How strongly own votes move a head ───────────────────────────────────────────────────────────────────
