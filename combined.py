@@ -14,7 +14,7 @@ loss = Σ cross-entropy + ½ Σ ((coefficient − prior mean) / τ)²
 
 Prior means are α = 1, θ = 0, β = 1, w = 0: before any preference it is the Arena and the untouched base. For a person
 among others those of θ, β and w are everyone else's fit. The prior widths τ are parameters (``config.py``). All is
-done in v = (coefficient − prior mean) / τ, in which the prior is standard normal, and τ may be 0.
+done in v = (coefficient − prior mean) / τ, in which the prior is standard normal and τ may be 0 (a part that stays).
 
 How sure it is: the curvature of the loss alone would count the 15 pairs of a prompt as 15 witnesses, where six answers
 testify. So coefficients have the sandwich covariance (Huber, 1967; White, 1982) with prompts as witnesses, and scores
@@ -27,6 +27,7 @@ import copy
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -50,6 +51,8 @@ SMALL = 1e-9  # the largest coordinate of the last Newton step, in prior widths
 ONE_STEP = 0.01  # of the preferences can be left out by one Newton step
 INNER_FOLDS = 5  # of the training prompts, held out in turn to learn how sure a fit is
 SLOPE_WIDTH = 2.0  # prior standard deviation of the calibration slope around 1
+FACTORS = (1.0, 0.3, 0.05)  # of the prior widths of people among others: where all are alike nobody moves far
+SAMPLE = 100  # people whose preferences choose the factors
 RESIDUAL = 0.5  # variance of what no coefficient explains of one text's score, after the slope; docs/results.md
 
 
@@ -65,10 +68,8 @@ class Pairs:
     prompt: Ints  # [n] its number
     count: Array  # [n] judgements
     wins: Array  # [n] sum of the outcomes for a
-    slopes: Array
-    """[n, p] by how much each coordinate of v moves s_a − s_b."""
-    offset: Array
-    """[n] s_a − s_b at the prior mean, v = 0."""
+    slopes: Array  # [n, p] by how much each coordinate of v moves s_a − s_b
+    offset: Array  # [n] s_a − s_b at the prior mean, v = 0
 
     def part(self, chosen: NDArray[np.bool_]) -> Pairs:
         """The chosen pairs."""
@@ -111,20 +112,11 @@ def newton(pairs: Pairs, v: Array, rounds: int = ROUNDS) -> Array:
 # ── How sure it is ───────────────────────────────────────────────────────────────────────────────────────
 
 
-class Certainty(NamedTuple):
-    """How sure a fit is."""
+def certainty(pairs: Pairs, v: Array, seed: int) -> tuple[Array, float]:
+    """Sandwich covariance [p, p] of the fit v, H⁻¹ (P + Σ_x u_x u_xᵀ) H⁻¹, and its calibration slope.
 
-    covariance: Array
-    """[p, p] of v."""
-    slope: float
-    """By which scores are multiplied before they are believed."""
-
-
-def certainty(pairs: Pairs, v: Array, seed: int) -> Certainty:
-    """Sandwich covariance H⁻¹ (P + Σ_x u_x u_xᵀ) H⁻¹ and calibration slope of the fit v.
-
-    H is the Hessian, P = 1 the prior's precision, u_x the gradient of prompt x. This and the slope are taken where x
-    was held out: where it trained, the fit has bent its errors towards 0.
+    H is the Hessian, P = 1 the prior's precision, u_x the gradient of prompt x. u_x and the slope are taken where x was
+    held out: where it trained, the fit has bent its errors towards 0.
     """
     margins = pairs.margin(v)
     judged = np.random.default_rng(seed).permutation(np.unique(pairs.prompt))
@@ -137,7 +129,7 @@ def certainty(pairs: Pairs, v: Array, seed: int) -> Certainty:
     np.add.at(gradients, pairs.prompt, pairs.slopes * errors[:, None])
     inverse = np.linalg.inv(pairs.hessian(v))
     pulled = gradients @ inverse
-    return Certainty(inverse @ inverse + pulled.T @ pulled, calibration_slope(margins, pairs))
+    return inverse @ inverse + pulled.T @ pulled, calibration_slope(margins, pairs)
 
 
 def calibration_slope(margins: Array, pairs: Pairs) -> float:
@@ -155,10 +147,8 @@ class Posterior(NamedTuple):
     """What is believed of the scores of m responses to one prompt: a normal distribution, ``RESIDUAL`` included."""
 
     models: tuple[str, ...]
-    mean: Array
-    """[m]."""
-    covariance: Array
-    """[m, m]."""
+    mean: Array  # [m]
+    covariance: Array  # [m, m]
 
     def draw(self, draws: int, seed: int) -> Array:
         """[draws, m] scores."""
@@ -180,19 +170,21 @@ class Fit:
     """What was learned. Never changed, so that copies may share it."""
 
     scaler: Scaler
-    inputs: Array
-    """[texts, p] (g, one column a model, b, φ) of every text there is."""
-    prior: Array
-    """[p] prior mean of the coefficients α, θ, β, w."""
-    tau: Array
-    """[p] prior widths."""
+    inputs: Array  # [texts, p] (g, one column a model, b, φ) of every text there is
+    prior: Array  # [p] prior mean of the coefficients
+    tau: Array  # [p] prior widths
     pairs: Pairs
-    v: Array
+    v: Array  # [p]
 
     @property
     def coefficients(self) -> Array:
         """[p] α, θ, β, w."""
         return np.asarray(self.prior + self.tau * self.v)
+
+    @property
+    def evidence(self) -> float:
+        """ln P(judgements), by Laplace's method (MacKay, "Bayesian interpolation", 1992)."""
+        return -self.pairs.loss(self.v) - 0.5 * float(np.linalg.slogdet(self.pairs.hessian(self.v))[1])
 
 
 class Combined(Ranker):
@@ -210,14 +202,14 @@ class Combined(Ranker):
         centre = sum(rated.values()) / max(1, len(rated))
         self._global = np.array([LOGIT * (rated.get(model, centre) - centre) for model in self._models])
         self._responses: dict[str, dict[str, int]] = {}
+        self._model_of, self._prompt_of = [""] * len(self._states), np.zeros(len(self._states), np.intp)
         for (prompt_id, model), row in features.index.items():
             self._responses.setdefault(prompt_id, {})[model] = row
-        self._model_of, self._prompt_of = [""] * len(self._states), np.zeros(len(self._states), np.intp)
+            self._model_of[row] = model
         for number, rows in enumerate(self._responses.values()):
-            for model, row in rows.items():
-                self._model_of[row], self._prompt_of[row] = model, number
+            self._prompt_of[list(rows.values())] = number
         self._untrained: dict[tuple[tuple[str, ...], str | None], Fit] = {}  # a scaler costs more than a few votes
-        self._certainty: Certainty | None = None
+        self._certainty: tuple[Array, float] | None = None  # of the fit, worked out when first asked for
         self._fit = self._start(TrainingSet((), ()))
 
     def fit(
@@ -236,15 +228,14 @@ class Combined(Ranker):
         """All fits, each from its own set alone.
 
         ``start``: fits (of everyone else), one a set, whose θ, β and w are the prior means and whose α and scaler stay.
+        Then the prior widths of all are the parameters' times the factors with the highest evidence.
         """
-        fits = []
-        for i, s in enumerate(sets):
-            fit = self._start(s) if start is None else start[i]._fit
-            tau = fit.tau if start is None else np.concatenate([[0.0], fit.tau[1:]])
-            fit = dataclasses.replace(fit, prior=fit.coefficients, tau=tau, v=np.zeros(len(tau)))
-            pairs = self._pairs(s.preferences, fit.inputs, fit.prior, fit.tau)
-            fits.append(self._with(dataclasses.replace(fit, pairs=pairs, v=newton(pairs, fit.v))))
-        return fits
+        if start is None:
+            return [self._with(self._around(self._start(s), s)) for s in sets]
+        people = [(one._fit, s) for one, s in zip(start, sets, strict=True)]
+        sample = people[:: 1 + len(people) // SAMPLE]
+        factors = max(product(FACTORS, FACTORS), key=lambda f: sum(self._around(*each, f).evidence for each in sample))
+        return [self._with(self._around(fit, s, factors)) for fit, s in people]
 
     def leaving_out(self, groups: Sequence[Sequence[Preference]]) -> list[Self]:
         """This fit without each group of its preferences, for instance as a ``start`` of whoever gave them.
@@ -284,8 +275,10 @@ class Combined(Ranker):
     def posterior_of(
         self, models: Sequence[str], mean: NDArray[Any], last: NDArray[Any], base_score: NDArray[Any]
     ) -> Posterior:
-        """What is believed of new responses to one prompt, from their vectors: ``mean`` and ``last`` [m, d],
-        ``base_score`` [m]. A model that was no contestant counts as unrated, its θ as 0."""
+        """The same of new responses, from their vectors (``mean`` and ``last`` [m, d], ``base_score`` [m]).
+
+        A model that was no contestant counts as unrated, its θ as 0.
+        """
         states = pool(mean, last, self._params.pooling)
         score = base_score.astype(np.float64) * (self._features.has_score and self._params.base_score)
         return self._believed(tuple(models), self._inputs(self._fit.scaler, models, states, score))
@@ -296,10 +289,9 @@ class Combined(Ranker):
 
     def _believed(self, models: tuple[str, ...], inputs: Array) -> Posterior:
         fit = self._fit
-        if self._certainty is None:  # worked out when first asked for
-            self._certainty = certainty(fit.pairs, fit.v, self._params.random_seed)
-        moved, slope = inputs * fit.tau, self._certainty.slope
-        covariance = slope**2 * (moved @ self._certainty.covariance @ moved.T) + RESIDUAL * np.eye(len(models))
+        self._certainty = self._certainty or certainty(fit.pairs, fit.v, self._params.random_seed)
+        (of_v, slope), moved = self._certainty, inputs * fit.tau
+        covariance = slope**2 * (moved @ of_v @ moved.T) + RESIDUAL * np.eye(len(models))
         return Posterior(models, slope * (inputs @ fit.coefficients), covariance)
 
     def _with(self, fit: Fit) -> Self:
@@ -308,26 +300,36 @@ class Combined(Ranker):
         return fitted
 
     def _start(self, s: TrainingSet) -> Fit:
-        """The Arena and the untouched base, texts seen as the training texts (the held-out contestant's not among
-        them) let them be seen."""
+        """The Arena and the untouched base; scale and axes of texts are those of the training texts."""
         key = s.prompt_ids, s.held_out
         if key not in self._untrained:
             seen = [self._responses.get(prompt_id, {}) for prompt_id in s.prompt_ids]
             rows = np.array([row for prompt in seen for m, row in prompt.items() if m != s.held_out], np.intp)
-            components, m = self._params.components, len(self._models)
-            scaler = Scaler.of(self._states[rows], self._base_score[rows], self._prompt_of[rows], components)
+            p = self._params
+            scaler = Scaler.of(self._states[rows], self._base_score[rows], self._prompt_of[rows], p.components)
             inputs = self._inputs(scaler, self._model_of, self._states, self._base_score)
-            columns, p = [1, m, 1, inputs.shape[1] - m - 2], self._params
-            prior = np.repeat([1.0, 0.0, 1.0, 0.0], columns)
-            tau = np.repeat([p.prior_arena, p.prior_models, p.prior_base, p.prior_texts], columns)
+            prior = self._each(inputs.shape[1], 1.0, 0.0, 1.0, 0.0)
+            tau = self._each(inputs.shape[1], p.prior_arena, p.prior_models, p.prior_base, p.prior_texts)
             pairs = self._pairs((), inputs, prior, tau)
             self._untrained[key] = Fit(scaler, inputs, prior, tau, pairs, np.zeros(len(tau)))
         return self._untrained[key]
 
+    def _around(self, before: Fit, s: TrainingSet, factors: tuple[float, float] | None = None) -> Fit:
+        """The fit of a set around what was known ``before``; ``factors``: of the widths of θ, and of β and w."""
+        prior, tau = before.coefficients, before.tau
+        if factors:  # a person among others, for whom α stays
+            tau = tau * self._each(len(tau), 0.0, factors[0], factors[1], factors[1])
+        pairs = self._pairs(s.preferences, before.inputs, prior, tau)
+        return Fit(before.scaler, before.inputs, prior, tau, pairs, newton(pairs, np.zeros(len(tau))))
+
+    def _each(self, width: int, arena: float, models: float, base: float, texts: float) -> Array:
+        """[width] the value of each coefficient's part."""
+        m = len(self._models)
+        return np.repeat([arena, models, base, texts], [1, m, 1, width - m - 2])
+
     def _inputs(self, scaler: Scaler, models: Sequence[str], states: NDArray[Any], base_score: NDArray[Any]) -> Array:
         """[texts, p] of texts by their models."""
-        one_hot = np.array([[model == known for known in self._models] for model in models], np.float64)
-        one_hot = one_hot.reshape(len(models), len(self._models))
+        one_hot = np.equal.outer(np.array(models, object), np.array(self._models, object)).astype(np.float64)
         return np.column_stack([one_hot @ self._global, one_hot, scaler.base(base_score), scaler.inputs(states)])
 
     def _pairs(self, preferences: Sequence[Preference], inputs: Array, prior: Array, tau: Array) -> Pairs:

@@ -15,8 +15,7 @@ output starts at zero and β at 1: before any preference the reward *is* the bas
 judged or not: it keeps the rewards near the Arena's order where nothing was judged. λ = 0 is exactly none.
 
 In the tiny steps of a training the interpreter costs more than the arithmetic: trainings that differ only in their data
-(points of a curve, folds, people) run side by side, as n heads in one batch, and each gives what it gives alone. Sizes
-and rates were chosen by measuring: docs/head_choice.md.
+(points of a curve, folds, people) run side by side, as n heads in one batch, and each gives what it gives alone.
 """
 
 from __future__ import annotations
@@ -69,10 +68,10 @@ def first_head(params: ExperimentConfig) -> np.ndarray:
 
     That is drawn as by He et al. (ICCV 2015) for ReLU, but small.
     """
-    components, hidden = params.components, params.hidden_width
-    rng, scale = np.random.default_rng(params.random_seed), FIRST_LAYER * math.sqrt(2.0 / (components + 1))
-    drawn = rng.normal(0.0, scale, (components + 1) * hidden)  # with the biases
-    return np.concatenate([drawn, np.zeros(hidden + components + 1)]).astype(np.float32)
+    c, h = params.components, params.hidden_width
+    rng, scale = np.random.default_rng(params.random_seed), FIRST_LAYER * math.sqrt(2.0 / (c + 1))
+    drawn = rng.normal(0.0, scale, (c + 1) * h)  # with the biases
+    return np.concatenate([drawn, np.zeros(h + c + 1)]).astype(np.float32)
 
 
 def layers(heads: Tensor, params: ExperimentConfig) -> dict[str, Tensor]:
@@ -121,11 +120,6 @@ class Training(NamedTuple):
     steps: int  # in all epochs
 
 
-def rated_a_step(params: ExperimentConfig) -> int:
-    """Rated pairs a step: none where λ is 0, so that there is exactly no regularization."""
-    return params.rank_pairs if params.lambda_reg else 0
-
-
 def draw(trainings: Sequence[Training], params: ExperimentConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw the pairs that n trainings compare in each step: first rated pairs, then preferences.
 
@@ -133,7 +127,7 @@ def draw(trainings: Sequence[Training], params: ExperimentConfig) -> tuple[np.nd
     rows of texts; [most steps, n, pairs] what is expected of a rated pair, or the outcome of a preference; and
     [most steps, n, pairs] the share of each pair in its loss: 1 / how many there are, 0 where there is none.
     """
-    k = rated_a_step(params)
+    k = params.rank_pairs if params.lambda_reg else 0  # λ = 0 is exactly no regularization
     most = max(t.steps for t in trainings), len(trainings), k + max(t.batch for t in trainings)
     pairs, target, share = np.zeros((*most, 2), np.int64), *np.zeros((2, *most), np.float32)
     for j, t in enumerate(trainings):
@@ -174,7 +168,7 @@ def train(
     weights = torch.from_numpy(first).to(device, copy=True)
     mean, square = torch.zeros_like(weights), torch.zeros_like(weights)  # Adam's moments of the gradient
     losses = torch.zeros(*share.shape[:2], 2, device=device)
-    k = rated_a_step(params)
+    k = share.shape[2] - max(t.batch for t in trainings)  # rated pairs, which stand first
     for step in range(trainings[0].steps):
         # A head that has made its own steps takes part no more. The longest stand first: the first n go on.
         n = sum(t.steps > step for t in trainings)
@@ -301,10 +295,10 @@ class RewardModel(Ranker):
         import torch
 
         scaler, named = self._texts.scaler, layers(torch.from_numpy(self._head)[None], self._params)
-        about = {"base": self._features.base, "base_scale": scaler.base_scale, "history": self.history}
-        about["config"] = dataclasses.asdict(self._params)
-        arrays = {"centre": scaler.centre, "projection": scaler.projection}
-        arrays |= {name: layer[0].numpy() for name, layer in named.items()}
+        base, config = self._features.base, dataclasses.asdict(self._params)
+        about = {"base": base, "base_scale": scaler.base_scale, "config": config, "history": self.history}
+        head = {name: layer[0].numpy() for name, layer in named.items()}
+        arrays = {"centre": scaler.centre, "projection": scaler.projection, **head}
         write_tensors(path, arrays, {"about": json.dumps(about)})
 
     def _learn(self, texts: Texts, head: np.ndarray, history: tuple[EpochLoss, ...] = ()) -> Self:

@@ -49,7 +49,7 @@ STARTS = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined
 
 GROUPS = 10  # of people: a head shared by a tenth of them is trained on the other nine tenths
 SHARED_VOTES = 5_000  # a shared head learns from at most so many: more people then cost it nothing
-STRENGTH = 3.0  # learning rates with which own votes move a shared head; docs/people.md
+STRENGTH = 3.0  # learning rates with which own votes move a shared head: docs/method.md
 
 NO_CURVES = "Sample efficiency is tested on personas: of people only the start and the end are measured."
 UNSEEN = "Generalization to unseen models is tested on personas, not on votes."

@@ -216,6 +216,20 @@ def test_a_person_starts_from_everyone_else_and_moves_by_their_own_votes() -> No
     assert np.mean(gains) > 0.05
 
 
+def test_where_people_are_all_alike_nobody_moves_far_and_where_they_are_not_they_do() -> None:
+    moved = {}
+    for personal in (0.0, 2.0):
+        people = []
+        for person in range(12):
+            own = likes(personal, 0.0, seed=100 + person)
+            people.append(preferences({key: LIKED[key] + own[key] for key in LIKED}, seed=person)[:60])
+        everyone = make().fit([v for votes in people for v in votes], prompt_ids=TRAIN)
+        others = everyone.leaving_out(people)
+        fitted = everyone.fit_many([TrainingSet.of(votes, TRAIN) for votes in people], others)
+        moved[personal] = np.mean([np.abs(all_scores(a) - all_scores(b)) for a, b in zip(others, fitted, strict=True)])
+    assert moved[0.0] < 0.1 < 0.4 < moved[2.0]
+
+
 # ── How sure it is ──
 
 
