@@ -6,111 +6,211 @@
 
 P(a ≻ b | x) = σ(s_a − s_b),  s(x, m, y) = α·g_m + θ_m + β·b(x, y) + w·φ(x, y)
 
-g: the global rating in logits, centred on the contestants (unrated: 0). b: the base's score over its spread within
-prompts. φ: the pooled states, each over its spread within prompts, all at one scale (‖φ‖² is 1 in the mean), rotated to
-their principal axes but not whitened. Maximum a posteriori with prior means α = 1, θ = 0, β = 1, w = 0: before any
-preference it is the Arena and the untouched base. Measured in docs/combined.md.
+Given: g, the global rating in logits, centred on the contestants (unrated: 0); b, the base's score over its spread
+within prompts; φ, the base's pooled states at one scale (‖φ‖² is 1 in the mean), rotated to their principal axes but
+not whitened. Learned: α, θ, β and w, some 140 coefficients.
 
-How far each part may move (τ, ``Spreads``) comes from a fit's own preferences by MacKay's updates ("Bayesian
-interpolation", Neural Computation 4, 1992) inside the Newton iterations. Chosen on planted worlds like those of
-benchmarks/combined_worlds.py, never on a recorded run: from a few votes the updates alone run off to 0 (mean Kendall's
-τ after 20 of them 0.375 for 0.421), so each τ starts from EXPECTED and that counts as WITNESSES parameters; between 1
-and 8 witnesses, or EXPECTED doubled or halved, the mean moved by less than 0.006. α is treated like every other part.
-Whitened axes lost 0.04, states at their raw scales 0.003, half the components nothing; one more random effect for each
-response gained nothing. People among others keep EXPECTED as it is: a tenth of it lost nothing where all are the same,
-and found less where they are not.
+loss = Σ cross-entropy + ½ Σ ((coefficient − prior mean) / τ)²
+
+Prior means are α = 1, θ = 0, β = 1, w = 0: before any preference it is the Arena and the untouched base. For a person
+among others those of θ, β and w are everyone else's fit. The prior widths τ are parameters (``config.py``). All is
+done in v = (coefficient − prior mean) / τ, in which the prior is standard normal and τ may be 0 (a part that stays).
+
+How sure it is: the curvature of the loss alone would count the 15 pairs of a prompt as 15 witnesses, where six answers
+testify. So coefficients have the sandwich covariance (Huber, 1967; White, 1982) with prompts as witnesses, and scores
+are multiplied by the slope that predicts prompts held out of the fit best. Measured in docs/combined.md.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve
+from scipy.special import expit
 
-import evaluation
 from base.features import Features
 from base.scaler import Scaler, pool
 from config import ExperimentConfig
-from core import pairwise
 from core.errors import UsageError
-from core.pairwise import Array, Belief, Ints, Pairs, Posterior, Problem
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference
+from elo_system import LOGIT
 
-LOGIT = math.log(10.0) / 400.0  # one Elo point in logits
+Array = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
+ROUNDS = 100  # of Newton's method, at most; ten are used
+SMALL = 1e-9  # the largest coordinate of the last Newton step, in prior widths
+ONE_STEP = 0.01  # of the preferences can be left out by one Newton step
 INNER_FOLDS = 5  # of the training prompts, held out in turn to learn how sure a fit is
+SLOPE_WIDTH = 2.0  # prior standard deviation of the calibration slope around 1
+FACTORS = (1.0, 0.3, 0.05)  # of the prior widths of people among others: where all are alike nobody moves far
+SAMPLE = 100  # people whose preferences choose the factors
+RESIDUAL = 0.5  # variance of what no coefficient explains of one text's score, after the slope; docs/results.md
 
 
-class Spreads(NamedTuple):
-    """τ, how far each part may move from its prior mean: standard deviations in logits, 0 for a part that stays."""
-
-    arena: float
-    models: float
-    base: float
-    texts: float
-
-
-EXPECTED = Spreads(0.5, 1.0, 0.5, 1.0)
+# ── The fit ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
-    """One fit. Never changed, so that copies may share it."""
+class Pairs:
+    """n pairs of responses, each with how often and how it was judged: pairs that repeat are counted."""
 
-    view: Scaler
-    inputs: Array
-    """[texts, p] (g, one column a model, b, φ) of every text there is."""
-    coefficients: Array
-    """[p]: α, θ, β, w."""
-    spreads: Spreads
-    problem: Problem | None = None
-    """What it was learned from; None for one that leaves a group out."""
-    prompt_ids: tuple[str, ...] = ()
+    a: Ints  # [n] row of the text
+    b: Ints
+    prompt: Ints  # [n] its number
+    count: Array  # [n] judgements
+    wins: Array  # [n] sum of the outcomes for a
+    slopes: Array  # [n, p] by how much each coordinate of v moves s_a − s_b
+    offset: Array  # [n] s_a − s_b at the prior mean, v = 0
+
+    def part(self, chosen: NDArray[np.bool_]) -> Pairs:
+        """The chosen pairs."""
+        return Pairs(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
+
+    def margin(self, v: Array) -> Array:
+        """[n] s_a − s_b."""
+        return np.asarray(self.offset + self.slopes @ v)
+
+    def loss(self, v: Array) -> float:
+        """Σ cross-entropy + ½ ‖v‖²; convex."""
+        margin = self.margin(v)
+        return float((self.count * np.logaddexp(0.0, margin) - self.wins * margin).sum() + 0.5 * v @ v)
+
+    def gradient(self, v: Array) -> Array:
+        """[p] of the loss."""
+        return np.asarray(self.slopes.T @ (self.count * expit(self.margin(v)) - self.wins) + v)
+
+    def hessian(self, v: Array) -> Array:
+        """[p, p] of the loss."""
+        chance = expit(self.margin(v))
+        root = self.slopes * np.sqrt(self.count * chance * (1.0 - chance))[:, None]
+        return np.asarray(root.T @ root + np.eye(len(v)))
+
+
+def newton(pairs: Pairs, v: Array, rounds: int = ROUNDS) -> Array:
+    """v [p] at the minimum of the loss, from any start, or after so many steps."""
+    for _ in range(rounds):
+        step = solve(pairs.hessian(v), pairs.gradient(v), assume_a="pos")
+        # Where σ is flat, as where votes contradict a sure prior, a whole step goes far beyond the minimum.
+        before, size = pairs.loss(v), 1.0
+        while pairs.loss(v - size * step) > before + SMALL * (1.0 + before) and size > SMALL:
+            size /= 2.0
+        v = v - size * step
+        if np.abs(step).max() < SMALL:
+            break
+    return v
+
+
+# ── How sure it is ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def certainty(pairs: Pairs, v: Array, seed: int) -> tuple[Array, float]:
+    """Sandwich covariance [p, p] of the fit v, H⁻¹ (P + Σ_x u_x u_xᵀ) H⁻¹, and its calibration slope.
+
+    H is the Hessian, P = 1 the prior's precision, u_x the gradient of prompt x. u_x and the slope are taken where x was
+    held out: where it trained, the fit has bent its errors towards 0.
+    """
+    margins = pairs.margin(v)
+    judged = np.random.default_rng(seed).permutation(np.unique(pairs.prompt))
+    for fold in np.array_split(judged, INNER_FOLDS):
+        out = np.isin(pairs.prompt, fold)
+        rest = newton(pairs.part(~out), v, rounds=2)  # near enough: it starts at the whole fit
+        margins[out] = pairs.part(out).margin(rest)
+    errors = pairs.count * expit(margins) - pairs.wins
+    gradients = np.zeros((int(pairs.prompt.max(initial=-1)) + 1, len(v)))
+    np.add.at(gradients, pairs.prompt, pairs.slopes * errors[:, None])
+    inverse = np.linalg.inv(pairs.hessian(v))
+    pulled = gradients @ inverse
+    return inverse @ inverse + pulled.T @ pulled, calibration_slope(margins, pairs)
+
+
+def calibration_slope(margins: Array, pairs: Pairs) -> float:
+    """κ in [0, 1] at which σ(κ · margin) predicts the pairs best, normal around 1 a priori (Cox, Biometrika, 1958)."""
+    kappa = 1.0
+    for _ in range(30):  # Newton's method in one dimension
+        chance = expit(kappa * margins)
+        gradient = margins @ (pairs.count * chance - pairs.wins) + (kappa - 1.0) / SLOPE_WIDTH**2
+        curvature = margins**2 @ (pairs.count * chance * (1.0 - chance)) + 1.0 / SLOPE_WIDTH**2
+        kappa = min(1.0, max(0.0, kappa - gradient / curvature))
+    return float(kappa)
+
+
+class Posterior(NamedTuple):
+    """What is believed of the scores of m responses to one prompt: a normal distribution, ``RESIDUAL`` included."""
+
+    models: tuple[str, ...]
+    mean: Array  # [m]
+    covariance: Array  # [m, m]
+
+    def draw(self, draws: int, seed: int) -> Array:
+        """[draws, m] scores."""
+        variances, axes = np.linalg.eigh(self.covariance)
+        noise = np.random.default_rng(seed).standard_normal((draws, len(self.mean)))
+        return np.asarray(self.mean + noise @ (axes * np.sqrt(np.maximum(variances, 0.0))).T)
+
+    def best_chances(self, draws: int = 2000, seed: int = 0) -> dict[str, float]:
+        """{model: the share of draws in which its score is the highest}."""
+        best = self.draw(draws, seed).argmax(axis=1)
+        return dict(zip(self.models, (np.bincount(best, minlength=len(self.models)) / draws).tolist(), strict=True))
+
+
+# ── The system ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What was learned. Never changed, so that copies may share it."""
+
+    scaler: Scaler
+    inputs: Array  # [texts, p] (g, one column a model, b, φ) of every text there is
+    prior: Array  # [p] prior mean of the coefficients
+    tau: Array  # [p] prior widths
+    pairs: Pairs
+    v: Array  # [p]
+
+    @property
+    def coefficients(self) -> Array:
+        """[p] α, θ, β, w."""
+        return np.asarray(self.prior + self.tau * self.v)
+
+    @property
+    def evidence(self) -> float:
+        """ln P(judgements), by Laplace's method (MacKay, "Bayesian interpolation", 1992)."""
+        return -self.pairs.loss(self.v) - 0.5 * float(np.linalg.slogdet(self.pairs.hessian(self.v))[1])
 
 
 class Combined(Ranker):
-    """System C. ``spreads`` are the τ of the last fit."""
+    """System C."""
 
     name = "combined"
 
-    def __init__(
-        self,
-        features: Features,
-        ratings: Mapping[str, float | None],
-        params: ExperimentConfig,
-        fixed: Collection[str] = (),
-    ) -> None:
-        """``ratings``: global Elo by contestant, None or absent: unrated. ``fixed``: parts (``Spreads``) that stay at
-        their prior mean, for the ablation."""
+    def __init__(self, features: Features, ratings: Mapping[str, float | None], params: ExperimentConfig) -> None:
+        """``ratings``: global Elo by contestant, None or absent: unrated."""
         self._features, self._params = features, params
         self._states = pool(features.mean, features.last, params.pooling)
         self._base_score = features.base_score.astype(np.float64) * (features.has_score and params.base_score)
         self._models = tuple(dict.fromkeys([*ratings, *(model for _, model in features.index)]))
-        self._global = global_logits(self._models, ratings)
-        self._expected = Spreads(*(0.0 if f in fixed else t for f, t in zip(Spreads._fields, EXPECTED, strict=True)))
+        rated = {model: rating for model, rating in ratings.items() if rating is not None}
+        centre = sum(rated.values()) / max(1, len(rated))
+        self._global = np.array([LOGIT * (rated.get(model, centre) - centre) for model in self._models])
         self._responses: dict[str, dict[str, int]] = {}
-        self._model_of = [""] * len(self._states)
+        self._model_of, self._prompt_of = [""] * len(self._states), np.zeros(len(self._states), np.intp)
         for (prompt_id, model), row in features.index.items():
             self._responses.setdefault(prompt_id, {})[model] = row
             self._model_of[row] = model
-        nothing = np.zeros(0, np.intp)
-        self._learned = self._unfitted(
-            Scaler.of(self._states[nothing], self._base_score[nothing], nothing, params.components)
-        )
-        self._belief: Belief | None = None
-        self._blanks: dict[tuple[tuple[str, ...], str | None], Learned] = {}  # kept: a view costs more than a few votes
-
-    @property
-    def spreads(self) -> Spreads:
-        """τ of the last fit."""
-        return self._learned.spreads
+        for number, rows in enumerate(self._responses.values()):
+            self._prompt_of[list(rows.values())] = number
+        self._untrained: dict[tuple[tuple[str, ...], str | None], Fit] = {}  # a scaler costs more than a few votes
+        self._certainty: tuple[Array, float] | None = None  # of the fit, worked out when first asked for
+        self._fit = self._start(TrainingSet((), ()))
 
     def fit(
         self,
@@ -120,170 +220,131 @@ class Combined(Ranker):
         held_out: str | None = None,
     ) -> Self:
         """Learn from the start; without preferences it is the Arena and the untouched base."""
-        fitted = self.fit_many([TrainingSet.of(preferences, prompt_ids, held_out)])[0]
-        self._learned, self._belief = fitted._learned, None
+        (fitted,) = self.fit_many([TrainingSet.of(preferences, prompt_ids, held_out)])
+        self._fit, self._certainty = fitted._fit, None
         return self
 
-    def fit_many(
-        self, sets: Sequence[TrainingSet], start: Sequence[Self] | None = None, spreads: Spreads | None = None
-    ) -> list[Self]:
-        """All fits, each from its own set alone; sets on the same prompts share how texts are seen.
+    def fit_many(self, sets: Sequence[TrainingSet], start: Sequence[Self] | None = None) -> list[Self]:
+        """All fits, each from its own set alone.
 
-        ``start``: fits (of everyone else), one a set, whose θ, β and w are the prior means and whose α and view of
-        texts stay. ``spreads``: τ that are given (``common_spreads``) instead of estimated from each set.
+        ``start``: fits (of everyone else), one a set, whose θ, β and w are the prior means and whose α and scaler stay.
+        Then the prior widths of all are the parameters' times the factors with the highest evidence.
         """
-        blanks = self._problems(sets, start)
-        return [self._with(*self._solved([blank], start is not None, spreads)) for blank in blanks]
-
-    def common_spreads(self, sets: Sequence[TrainingSet], start: Sequence[Self]) -> Spreads:
-        """τ that people share around everyone else's fits."""
-        blanks = self._problems(sets, start)
-        return self._solved(blanks, True, None)[0].spreads if blanks else self._expected
+        if start is None:
+            return [self._with(self._around(self._start(s), s)) for s in sets]
+        people = [(one._fit, s) for one, s in zip(start, sets, strict=True)]
+        sample = people[:: 1 + len(people) // SAMPLE]
+        factors = max(product(FACTORS, FACTORS), key=lambda f: sum(self._around(*each, f).evidence for each in sample))
+        return [self._with(self._around(fit, s, factors)) for fit, s in people]
 
     def leaving_out(self, groups: Sequence[Sequence[Preference]]) -> list[Self]:
-        """This fit without each group of its preferences (``pairwise.left_out``), for scores and as a ``start``.
+        """This fit without each group of its preferences, for instance as a ``start`` of whoever gave them.
 
-        Raises ValueError where nothing was fitted, or where a group was no part of it.
+        One Newton step away from the whole fit, which is exact but for second order; as many more as it takes where
+        a group is more than ``ONE_STEP`` of the preferences.
         """
-        learned = self._learned
-        if learned.problem is None:
-            raise ValueError("nothing was fitted here that could be left out")
-        parts = [self._pairs(group, learned.prompt_ids) for group in groups]
-        rest = pairwise.left_out(learned.problem, learned.coefficients, self._tau(learned), parts)
-        return [self._with(dataclasses.replace(learned, coefficients=c, problem=None)) for c in rest]
+        fit, whole = self._fit, self._fit.pairs
+        row = {pair: i for i, pair in enumerate(zip(whole.a.tolist(), whole.b.tolist(), strict=True))}
+        hessian, left = whole.hessian(fit.v), []
+        for group in groups:
+            own = self._pairs(group, fit.inputs, fit.prior, fit.tau)
+            at = [row[pair] for pair in zip(own.a.tolist(), own.b.tolist(), strict=True)]
+            count, wins = whole.count.copy(), whole.wins.copy()
+            count[at] -= own.count
+            wins[at] = np.clip(wins[at] - own.wins, 0.0, count[at])  # rounding aside
+            rest = dataclasses.replace(whole, count=count, wins=wins)
+            # At the minimum the whole gradient is 0: that of the rest is the group's, turned round.
+            curvature, pull = hessian - own.hessian(fit.v) + np.eye(len(fit.v)), own.gradient(fit.v) - fit.v
+            v = fit.v + solve(curvature, pull, assume_a="pos")
+            if own.count.sum() > ONE_STEP * whole.count.sum():
+                v = newton(rest, v)
+            left.append(self._with(dataclasses.replace(fit, pairs=rest, v=v)))
+        return left
 
     def scores(self, prompt_id: str) -> dict[str, float]:
         """s of every contestant's response to this prompt, in logits."""
         rows = self._responses[prompt_id]
-        values = self._learned.inputs[list(rows.values())] @ self._learned.coefficients
+        values = self._fit.inputs[list(rows.values())] @ self._fit.coefficients
         return dict(zip(rows, values.tolist(), strict=True))
 
-    def text_scores(self, rows: Ints) -> Array:
-        """s of texts by their rows in the features, in logits."""
-        return np.asarray(self._learned.inputs[rows] @ self._learned.coefficients)
-
     def posterior(self, prompt_id: str) -> Posterior:
-        """What is believed of the responses to this prompt. Raises ValueError for a fit from ``leaving_out``."""
+        """What is believed of the responses to this prompt."""
         rows = self._responses[prompt_id]
-        return self._believed(tuple(rows), self._learned.inputs[list(rows.values())])
+        return self._believed(tuple(rows), self._fit.inputs[list(rows.values())])
+
+    def posterior_of(
+        self, models: Sequence[str], mean: NDArray[Any], last: NDArray[Any], base_score: NDArray[Any]
+    ) -> Posterior:
+        """The same of new responses, from their vectors (``mean`` and ``last`` [m, d], ``base_score`` [m]).
+
+        A model that was no contestant counts as unrated, its θ as 0.
+        """
+        states = pool(mean, last, self._params.pooling)
+        score = base_score.astype(np.float64) * (self._features.has_score and self._params.base_score)
+        return self._believed(tuple(models), self._inputs(self._fit.scaler, models, states, score))
 
     def best_chances(self, prompt_id: str, draws: int = 2000, seed: int = 0) -> dict[str, float]:
         """{model: the chance that its response to this prompt is the best}."""
         return self.posterior(prompt_id).best_chances(draws, seed)
 
-    def posterior_of(
-        self, models: Sequence[str], mean: NDArray[Any], last: NDArray[Any], base_score: NDArray[Any]
-    ) -> Posterior:
-        """What is believed of new responses to one prompt, from their vectors: ``mean`` and ``last`` [m, d],
-        ``base_score`` [m]. A model that was no contestant counts as unrated, its θ as 0."""
-        states = pool(mean, last, self._params.pooling)
-        used = base_score.astype(np.float64) * (self._features.has_score and self._params.base_score)
-        return self._believed(tuple(models), self._inputs(self._learned.view, models, states, used))
+    def _believed(self, models: tuple[str, ...], inputs: Array) -> Posterior:
+        fit = self._fit
+        self._certainty = self._certainty or certainty(fit.pairs, fit.v, self._params.random_seed)
+        (of_v, slope), moved = self._certainty, inputs * fit.tau
+        covariance = slope**2 * (moved @ of_v @ moved.T) + RESIDUAL * np.eye(len(models))
+        return Posterior(models, slope * (inputs @ fit.coefficients), covariance)
 
-    # ── Fitting ──
+    def _with(self, fit: Fit) -> Self:
+        fitted = copy.copy(self)
+        fitted._fit, fitted._certainty = fit, None
+        return fitted
 
-    def _inputs(self, view: Scaler, models: Sequence[str], states: NDArray[Any], base_score: NDArray[Any]) -> Array:
-        """[texts, p] of texts by their models."""
-        number = {model: i for i, model in enumerate(self._models)}
-        numbers = np.array([number.get(model, -1) for model in models], np.intp)
-        one_hot = np.equal.outer(numbers, np.arange(len(self._models))).astype(np.float64)
-        known = one_hot @ self._global
-        return np.column_stack([known, one_hot, view.base(base_score), view.inputs(states)])
+    def _start(self, s: TrainingSet) -> Fit:
+        """The Arena and the untouched base; scale and axes of texts are those of the training texts."""
+        key = s.prompt_ids, s.held_out
+        if key not in self._untrained:
+            seen = [self._responses.get(prompt_id, {}) for prompt_id in s.prompt_ids]
+            rows = np.array([row for prompt in seen for m, row in prompt.items() if m != s.held_out], np.intp)
+            p = self._params
+            scaler = Scaler.of(self._states[rows], self._base_score[rows], self._prompt_of[rows], p.components)
+            inputs = self._inputs(scaler, self._model_of, self._states, self._base_score)
+            prior = self._each(inputs.shape[1], 1.0, 0.0, 1.0, 0.0)
+            tau = self._each(inputs.shape[1], p.prior_arena, p.prior_models, p.prior_base, p.prior_texts)
+            pairs = self._pairs((), inputs, prior, tau)
+            self._untrained[key] = Fit(scaler, inputs, prior, tau, pairs, np.zeros(len(tau)))
+        return self._untrained[key]
 
-    def _unfitted(self, view: Scaler) -> Learned:
-        """The Arena and the untouched base, texts seen by ``view``."""
-        inputs = self._inputs(view, self._model_of, self._states, self._base_score)
-        part = self._part(inputs.shape[1])
-        prior = np.array([1.0, 0.0, 1.0, 0.0])[part]
-        return Learned(view, inputs, prior, self._expected, Problem.of(inputs, self._pairs((), ()), prior))
+    def _around(self, before: Fit, s: TrainingSet, factors: tuple[float, float] | None = None) -> Fit:
+        """The fit of a set around what was known ``before``; ``factors``: of the widths of θ, and of β and w."""
+        prior, tau = before.coefficients, before.tau
+        if factors:  # a person among others, for whom α stays
+            tau = tau * self._each(len(tau), 0.0, factors[0], factors[1], factors[1])
+        pairs = self._pairs(s.preferences, before.inputs, prior, tau)
+        return Fit(before.scaler, before.inputs, prior, tau, pairs, newton(pairs, np.zeros(len(tau))))
 
-    def _part(self, width: int) -> Ints:
-        """[p] which field of ``Spreads`` each coefficient belongs to."""
+    def _each(self, width: int, arena: float, models: float, base: float, texts: float) -> Array:
+        """[width] the value of each coefficient's part."""
         m = len(self._models)
-        return np.repeat(np.arange(4), [1, m, 1, width - m - 2])
+        return np.repeat([arena, models, base, texts], [1, m, 1, width - m - 2])
 
-    def _tau(self, learned: Learned) -> Array:
-        return np.asarray(np.array(learned.spreads)[self._part(len(learned.coefficients))])
+    def _inputs(self, scaler: Scaler, models: Sequence[str], states: NDArray[Any], base_score: NDArray[Any]) -> Array:
+        """[texts, p] of texts by their models."""
+        one_hot = np.equal.outer(np.array(models, object), np.array(self._models, object)).astype(np.float64)
+        return np.column_stack([one_hot @ self._global, one_hot, scaler.base(base_score), scaler.inputs(states)])
 
-    def _problems(self, sets: Sequence[TrainingSet], start: Sequence[Self] | None) -> list[Learned]:
-        """Every fit before it is solved, its coefficients at their prior mean."""
-        prepared = []
-        for i, s in enumerate(sets):
-            key = s.prompt_ids, s.held_out
-            if start is None and key not in self._blanks:
-                self._blanks[key] = self._unfitted(self._view(s))
-            blank = self._blanks[key] if start is None else start[i]._learned
-            ids = tuple(dict.fromkeys([*s.prompt_ids, *(p.prompt_id for p in s.preferences)]))
-            problem = Problem.of(blank.inputs, self._pairs(s.preferences, ids), blank.coefficients)
-            prepared.append(dataclasses.replace(blank, problem=problem, prompt_ids=ids))
-        return prepared
-
-    def _view(self, s: TrainingSet) -> Scaler:
-        """From the training texts, the held-out contestant's not among them."""
-        rows, prompts = [], []
-        for number, prompt_id in enumerate(s.prompt_ids):
-            for model, row in self._responses.get(prompt_id, {}).items():
-                if model != s.held_out:
-                    rows.append(row)
-                    prompts.append(number)
-        at = np.array(rows, np.intp)
-        return Scaler.of(self._states[at], self._base_score[at], np.array(prompts, np.intp), self._params.components)
-
-    def _pairs(self, preferences: Sequence[Preference], prompt_ids: Sequence[str]) -> Pairs:
+    def _pairs(self, preferences: Sequence[Preference], inputs: Array, prior: Array, tau: Array) -> Pairs:
         """Raises UsageError for a preference about a response without features."""
-        index, number = self._features.index, {p: i for i, p in enumerate(prompt_ids)}
-        table: dict[tuple[int, int, int], tuple[float, float]] = {}
+        index = self._features.index
+        table: dict[tuple[int, int], tuple[float, float]] = {}
         for p in preferences:
             try:
                 a, b = index[p.prompt_id, p.model_a], index[p.prompt_id, p.model_b]
             except KeyError as error:
                 raise UsageError(f"A preference is about a response without features: {error}") from error
-            key = (min(a, b), max(a, b), number[p.prompt_id])
-            count, wins = table.get(key, (0.0, 0.0))
-            table[key] = count + 1.0, wins + (p.outcome if a < b else 1.0 - p.outcome)
-        rows = sorted(table)  # the order in which preferences come changes no bit
-        keys = np.array(rows, np.intp).reshape(-1, 3)
-        sums = np.array([table[row] for row in rows]).reshape(-1, 2)
-        return Pairs(keys[:, 0], keys[:, 1], sums[:, 0], sums[:, 1], keys[:, 2])
-
-    def _solved(self, blanks: Sequence[Learned], start: bool, spreads: Spreads | None) -> list[Learned]:
-        """The fits, all with the same τ: given, or from all of them."""
-        expected = np.array(self._expected._replace(arena=0.0) if start else self._expected)
-        problems = [blank.problem for blank in blanks if blank.problem is not None]
-        given = None if spreads is None else np.array(spreads)
-        solved, tau = pairwise.maximum(problems, self._part(len(blanks[0].coefficients)), expected, given)
-        found = Spreads(*tau.tolist())
-        return [dataclasses.replace(b, coefficients=c, spreads=found) for b, c in zip(blanks, solved, strict=True)]
-
-    def _with(self, learned: Learned) -> Self:
-        fitted = copy.copy(self)
-        fitted._learned, fitted._belief = learned, None
-        return fitted
-
-    def _believed(self, models: tuple[str, ...], inputs: Array) -> Posterior:
-        belief = self.belief()
-        mean = belief.trust * (inputs @ self._learned.coefficients)
-        covariance = belief.trust**2 * (inputs @ belief.covariance @ inputs.T)
-        return Posterior(models, mean, covariance + belief.residual * np.eye(len(models)))
-
-    def belief(self) -> Belief:
-        """How sure this fit is, worked out when first asked for."""
-        if self._belief is None:
-            learned = self._learned
-            if learned.problem is None:
-                raise ValueError("how sure a fit is without a group is not known")
-            judged = [learned.prompt_ids[i] for i in np.unique(learned.problem.pairs.prompt)]
-            number = {p: i for i, p in enumerate(learned.prompt_ids)}
-            parts = min(INNER_FOLDS, len(judged))
-            folds = evaluation.folds(judged, parts, self._params.random_seed) if parts > 1 else ()
-            held_out = [np.array([number[p] for p in fold], np.intp) for fold in folds]
-            self._belief = pairwise.belief_of(learned.problem, learned.coefficients, self._tau(learned), held_out)
-        return self._belief
-
-
-def global_logits(models: Sequence[str], ratings: Mapping[str, float | None]) -> Array:
-    """[m] global ratings in logits, centred on the rated ones; 0 for an unrated one."""
-    rated = [r for r in ratings.values() if r is not None]
-    centre = sum(rated) / len(rated) if rated else 0.0
-    known = {model: LOGIT * (r - centre) for model, r in ratings.items() if r is not None}
-    return np.array([known.get(model, 0.0) for model in models])
+            count, wins = table.get((min(a, b), max(a, b)), (0.0, 0.0))
+            table[min(a, b), max(a, b)] = count + 1.0, wins + (p.outcome if a < b else 1.0 - p.outcome)
+        keys = sorted(table)  # the order in which preferences come changes no bit
+        first, second = np.array(keys, np.intp).reshape(-1, 2).T
+        counts, won = np.array([table[key] for key in keys]).reshape(-1, 2).T
+        difference = inputs[first] - inputs[second]
+        return Pairs(first, second, self._prompt_of[first], counts, won, difference * tau, difference @ prior)

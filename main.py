@@ -70,7 +70,7 @@ def run_personas(jobs: Sequence[Job]) -> int:
     """The experiment for each persona, and what all have in common where there are several."""
     documents = {job.name: run_persona(job) for job in jobs}
     if len(documents) > 1:
-        from evidence.pooled import together
+        from evidence.experiment import together
         from report import console, files
 
         document = together(documents, jobs[0])

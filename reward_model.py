@@ -1,32 +1,39 @@
 """System B: a frozen reward model plus a small head learned from one person's preferences.
 
-    system = RewardModel(features, {"llama3:8b": 1171.0, "gemma3:4b": 1293.0}, params).fit(preferences)
-    system.ranking("coder-007")                         # best first
+    model = RewardModel(features, {"llama3:8b": 1171.0, "gemma3:4b": 1293.0}, params).fit(preferences)
+    model.ranking("coder-007")                          # best first
 
-    loss = preference + λ · regularization              # reward_head.py
+    reward(x, y) = β · base score / its spread within prompts + MLP(inputs of x, y)
+    loss         = preference + λ · regularization
 
-``preference`` is the cross-entropy of σ(r_a − r_b) against the outcome over the preferences, ``regularization`` the
-same against the Elo expectation over all rated pairs of responses to the training prompts (``elo_expectation``). For
-comparison there are regularizers that take the Arena's order for certain, whatever the distance: ``ranknet`` (the same
-with targets 1 and 0; Burges et al., ICML 2005) and ``listmle`` (over whole prompts; Xia et al., ICML 2008).
+Frozen: the base, which read every text once and is not here any more; its states and its score come as ``features``.
+Learned: β and an MLP of one hidden layer with a direct way past it, some 1,200 numbers. All that leads to the MLP's
+output starts at zero and β at 1: before any preference the reward *is* the base's, and it moves from there.
 
-How long a head trains is chosen on inner prompts (``chosen_epochs``): ten epochs fit 300 preferences to their noise.
+``preference``: the cross-entropy of σ(r_a − r_b) against the outcome, over the preferences (Christiano et al., NeurIPS
+2017). ``regularization``: the same against the Elo expectation, over rated pairs of responses to the training prompts,
+judged or not: it keeps the rewards near the Arena's order where nothing was judged. λ = 0 is exactly none.
+
+In the tiny steps of a training the interpreter costs more than the arithmetic: trainings that differ only in their data
+(points of a curve, folds, people) run side by side, as n heads in one batch, and each gives what it gives alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-import inner_choice
+from base import device as base_device
 from base.features import Features
 from base.scaler import Scaler, pool
 from config import ExperimentConfig
@@ -34,20 +41,178 @@ from core.errors import UsageError
 from core.files import write_tensors
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference
-from reward_draws import Draws, Rated, Texts, preferences_a_step
-from reward_head import Head, first_head, one_thread, rewards, train
+from elo_system import expectation
 
-FORMAT = 3  # of a saved head
-CHUNK_FLOATS = 1 << 18  # parameters trained side by side: with gradients and moments they stay in the cache
+if TYPE_CHECKING:
+    from torch import Tensor
 
-M = TypeVar("M", bound="RewardModel")
+FIRST_LAYER = 0.1  # the direct way learns first, the hidden layer what is left
+STEPS_AN_EPOCH = 100  # at most: more preferences make larger batches, not a longer training
+MEAN_DECAY, SQUARE_DECAY = 0.9, 0.999  # Adam's β₁ and β₂
+EPSILON = 1e-6  # above the rounding of a float32 gradient, which Adam would magnify where the true one is zero
+CHUNK_FLOATS = 1 << 18  # weights trained side by side: with gradients and moments they stay in the processor's cache
 
 
 class EpochLoss(NamedTuple):
-    """Mean cross-entropies of one epoch, as met while training; ``regularization`` before λ, and 0 where λ is 0."""
+    """Means over one epoch's steps, as met while training; ``regularization`` before λ, and 0 where λ is 0."""
 
     preference: float
     regularization: float
+
+
+# ── The head ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def first_head(params: ExperimentConfig) -> np.ndarray:
+    """[weights] of a head that adds nothing yet: only its hidden layer is not zero.
+
+    That is drawn as by He et al. (ICCV 2015) for ReLU, but small.
+    """
+    c, h = params.components, params.hidden_width
+    rng, scale = np.random.default_rng(params.random_seed), FIRST_LAYER * math.sqrt(2.0 / (c + 1))
+    drawn = rng.normal(0.0, scale, (c + 1) * h)  # with the biases
+    return np.concatenate([drawn, np.zeros(h + c + 1)]).astype(np.float32)
+
+
+def layers(heads: Tensor, params: ExperimentConfig) -> dict[str, Tensor]:
+    """{name: [n, in, out]} of n heads [n, weights]: views, through which gradients flow."""
+    import torch
+
+    c, h = params.components, params.hidden_width
+    shapes = {"hidden": (c, h), "bias": (1, h), "output": (h, 1), "direct": (c, 1), "base": (1, 1)}
+    parts = torch.split(heads, [rows * columns for rows, columns in shapes.values()], dim=1)
+    return {name: part.view(len(heads), *shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+
+def rewards(heads: Tensor, inputs: Tensor, base: Tensor, params: ExperimentConfig) -> Tensor:
+    """[n, texts] of n heads side by side: ``inputs`` [n, texts, components], ``base`` [n, texts]."""
+    w = layers(heads, params)
+    # The learned part of β has a reach of its own: at the learning rate of all other weights it would hardly move.
+    beta = 1.0 + params.base_reach * w["base"].squeeze(2)
+    hidden = (inputs @ w["hidden"] + w["bias"]).relu()
+    learned = inputs @ w["direct"] + hidden @ w["output"]
+    return beta * base + learned.squeeze(2)  # no constant: it would cancel wherever two rewards are compared
+
+
+# ── What a training sees ─────────────────────────────────────────────────────────────────────────────────
+
+
+class Texts(NamedTuple):
+    """All that trainings on the same prompts (without the same contestant) share."""
+
+    inputs: np.ndarray  # [all texts, components]
+    base: np.ndarray  # [all texts] the base's score over its spread
+    scaler: Scaler
+    rated: np.ndarray
+    """[pairs, 2] rows of all rated pairs of responses to the same training prompt."""
+    expected: np.ndarray
+    """[pairs] the Elo expectation that the first is preferred."""
+
+
+class Training(NamedTuple):
+    """The data of one training on n preferences."""
+
+    texts: Texts
+    pairs: np.ndarray
+    """[n, 2] rows of the two texts of each preference."""
+    outcomes: np.ndarray  # [n]
+    batch: int  # preferences a step
+    steps: int  # in all epochs
+
+
+def draw(trainings: Sequence[Training], params: ExperimentConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw the pairs that n trainings compare in each step: first rated pairs, then preferences.
+
+    Each epoch takes all preferences in a new order; rated pairs come anew each step. Returns [most steps, n, pairs, 2]
+    rows of texts; [most steps, n, pairs] what is expected of a rated pair, or the outcome of a preference; and
+    [most steps, n, pairs] the share of each pair in its loss: 1 / how many there are, 0 where there is none.
+    """
+    k = params.rank_pairs if params.lambda_reg else 0  # λ = 0 is exactly no regularization
+    most = max(t.steps for t in trainings), len(trainings), k + max(t.batch for t in trainings)
+    pairs, target, share = np.zeros((*most, 2), np.int64), *np.zeros((2, *most), np.float32)
+    for j, t in enumerate(trainings):
+        rng = np.random.default_rng([params.random_seed, 1])
+        order = np.full((params.max_epochs, t.steps // params.max_epochs * t.batch), -1)  # -1: no preference is left
+        order[:, : len(t.pairs)] = [rng.permutation(len(t.pairs)) for _ in range(params.max_epochs)]
+        order = order.reshape(t.steps, t.batch)
+        judged = np.s_[: t.steps, j, k : k + t.batch]
+        pairs[judged], target[judged] = t.pairs[order], t.outcomes[order]
+        share[judged] = (order >= 0) / (order >= 0).sum(axis=1, keepdims=True)
+        if k and len(t.texts.rated):
+            drawn = rng.integers(len(t.texts.rated), size=(t.steps, k))
+            rated = np.s_[: t.steps, j, :k]
+            pairs[rated], target[rated], share[rated] = t.texts.rated[drawn], t.texts.expected[drawn], 1.0 / k
+    return pairs, target, share
+
+
+# ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def train(
+    first: np.ndarray, trainings: Sequence[Training], params: ExperimentConfig, device: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train n heads side by side from their ``first`` weights [n, weights]; the longest trainings must come first.
+
+    Returns the trained weights, and [most steps, n, 2] both losses of each step.
+    """
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits, embedding
+
+    device = base_device.usable(device)
+    rows, *rest = draw(trainings, params)
+    distinct = {id(t.texts): t.texts for t in trainings}  # their texts stand below each other, once
+    below = {key: i * len(texts.base) for i, (key, texts) in enumerate(distinct.items())}
+    rows += np.array([below[id(t.texts)] for t in trainings])[:, None, None]
+    seen_texts = (np.concatenate(column) for column in zip(*(t[:2] for t in distinct.values()), strict=True))
+    pairs, target, share, inputs, base = (torch.from_numpy(array).to(device) for array in (rows, *rest, *seen_texts))
+    weights = torch.from_numpy(first).to(device, copy=True)
+    mean, square = torch.zeros_like(weights), torch.zeros_like(weights)  # Adam's moments of the gradient
+    losses = torch.zeros(*share.shape[:2], 2, device=device)
+    k = share.shape[2] - max(t.batch for t in trainings)  # rated pairs, which stand first
+    for step in range(trainings[0].steps):
+        # A head that has made its own steps takes part no more. The longest stand first: the first n go on.
+        n = sum(t.steps > step for t in trainings)
+        heads, seen = weights[:n].requires_grad_(), pairs[step, :n].flatten(1)
+        reward = rewards(heads, embedding(seen, inputs), base[seen], params)
+        a, b = reward[:, 0::2], reward[:, 1::2]
+        entropy = binary_cross_entropy_with_logits(a - b, target[step, :n], share[step, :n], reduction="none")
+        regularization, preference = entropy[:, :k].sum(1), entropy[:, k:].sum(1)
+        loss = preference + params.lambda_reg * regularization
+        (gradient,) = torch.autograd.grad(loss.sum(), heads)  # a head's weights are in its own loss only
+        with torch.no_grad():
+            adamw(heads, gradient, mean[:n], square[:n], step + 1, params)
+            losses[step, :n] = torch.stack((preference, regularization), dim=1)
+    return weights.cpu().numpy(), losses.cpu().numpy()
+
+
+def adamw(weights: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step: int, params: ExperimentConfig) -> None:
+    """Update weights and moments in place by AdamW (Loshchilov and Hutter, ICLR 2019), algorithm 2.
+
+    Written out, since torch's own optimizers import its compiler, which takes seconds of every run.
+    """
+    weights.mul_(1.0 - params.learning_rate * params.weight_decay)
+    mean.lerp_(gradient, 1.0 - MEAN_DECAY)
+    square.lerp_(gradient.square(), 1.0 - SQUARE_DECAY)
+    # Both start at zero and would be too small at first: divided by the share of them that has come in by now.
+    unbiased = mean / (1.0 - MEAN_DECAY**step)
+    width = (square / (1.0 - SQUARE_DECAY**step)).sqrt() + EPSILON
+    weights.addcdiv_(unbiased, width, value=-params.learning_rate)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch to one core within: on arrays this small, threads wait for each other and gain nothing."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+# ── The system ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 class RewardModel(Ranker):
@@ -69,8 +234,7 @@ class RewardModel(Ranker):
         for (prompt_id, model), row in features.index.items():
             self._responses[prompt_id][model] = row
         self._rewards: np.ndarray | None  # of all texts, once they are asked for
-        width = self._pooled.shape[1]
-        self._learn(Scaler(np.zeros(width), np.zeros((width, 0)), 1.0), self._start()[0])
+        self._learn(self._texts_of(TrainingSet((), ())), first_head(params))
 
     def fit(
         self,
@@ -81,199 +245,106 @@ class RewardModel(Ranker):
     ) -> Self:
         """Train from the start. Without preferences nothing is trained, whatever λ: that is exactly the base."""
         (fitted,) = self.fit_many([TrainingSet.of(preferences, prompt_ids, held_out)])
-        return self._learn(fitted._view, fitted._head, fitted.history)
+        return self._learn(fitted._texts, fitted._head, fitted.history)
 
-    def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
-        """All trainings side by side; each depends on the seed and its own set alone, and gives what it gives alone."""
-        return fit_together([self] * len(sets), sets)
+    def fit_many(self, sets: Sequence[TrainingSet], start: Sequence[Self] | None = None) -> list[Self]:
+        """All trainings side by side; each depends on the seed and its own set alone, and gives what it gives alone.
 
-    def with_params(self, params: ExperimentConfig, ratings: Mapping[str, float | None] | None = None) -> Self:
-        """The same texts and what is learned of them, to be trained further by other parameters or ratings."""
-        other = copy.copy(self)
-        other._params, other._ratings = params, self._ratings if ratings is None else ratings
-        return other
+        ``start``: fitted models, one a set, from which each training goes on by the parameters of this one: with the
+        head of its start, and with its texts, scaler and rated pairs.
+        """
+        from tqdm import tqdm
+
+        shared: dict[tuple[tuple[str, ...], str | None], Texts] = {}
+        fitted = []
+        for i, s in enumerate(sets):
+            model, key = copy.copy(self), (s.prompt_ids, s.held_out)
+            if start is None and key not in shared:
+                shared[key] = self._texts_of(s)
+            texts, head = (start[i]._texts, start[i]._head) if start else (shared[key], first_head(self._params))
+            fitted.append(model._learn(texts, head))
+        trainings = [self._training(s, model._texts) for s, model in zip(sets, fitted, strict=True)]
+        order = [i for i, training in enumerate(trainings) if training.steps]  # without preferences nothing is trained
+        order.sort(key=lambda i: -trainings[i].steps)
+        size = max(1, CHUNK_FLOATS // len(self._head))
+        # a bar only where there is time to see it, and a terminal to see it in
+        with tqdm(total=len(order), desc="training", disable=None, leave=False, delay=0.5) as bar, one_thread():
+            for chunk in (order[begin : begin + size] for begin in range(0, len(order), size)):
+                first, data = np.stack([fitted[i]._head for i in chunk]), [trainings[i] for i in chunk]
+                heads, losses = train(first, data, self._params, self._device)
+                for j, (i, training) in enumerate(zip(chunk, data, strict=True)):
+                    epochs = losses[: training.steps, j].reshape(self._params.max_epochs, -1, 2).mean(axis=1)
+                    history = tuple(EpochLoss(*epoch) for epoch in epochs.tolist())
+                    fitted[i]._learn(training.texts, heads[j], history)
+                bar.update(len(chunk))
+        return fitted
 
     def scores(self, prompt_id: str) -> dict[str, float]:
         """The reward of every contestant's response to this prompt."""
         if self._rewards is None:
-            self._rewards = self._reward(self._pooled, self._base_score)
+            self._rewards = self._reward(self._texts.inputs, self._texts.base)
         return {model: float(self._rewards[row]) for model, row in self._responses[prompt_id].items()}
 
     def score_features(self, mean: np.ndarray, last: np.ndarray, base_score: np.ndarray) -> np.ndarray:
         """Rewards [n] of new texts from their vectors: ``mean`` and ``last`` [n, d], ``base_score`` [n]."""
-        return self._reward(pool(mean, last, self._params.pooling), base_score * float(self._params.base_score))
-
-    def _learn(self, view: Scaler, head: Head, history: tuple[EpochLoss, ...] = ()) -> Self:
-        self._view, self._head, self.history, self._rewards = view, head, history, None
-        return self
-
-    def _reward(self, pooled: np.ndarray, base_score: np.ndarray) -> np.ndarray:
-        base, inputs = self._base(self._view, base_score), self._inputs(self._view, pooled)
-        with one_thread():
-            return np.asarray(_rewards([self._head], base, inputs, self._params.base_reach)[0])
-
-    # ── What a training looks at ──
-
-    def _start(self) -> tuple[Head, np.random.Generator]:
-        """The head from which every training of this seed starts, and the generator of all draws after it."""
-        rng = np.random.default_rng(self._params.random_seed)
-        return first_head(self._params.components, self._params.hidden_width, rng), rng
-
-    def _texts(self, s: TrainingSet, view: Scaler | None) -> Texts:
-        p = self._params
-        prompts = [
-            [(row, self._ratings.get(m)) for m, row in self._responses.get(prompt, {}).items() if m != s.held_out]
-            for prompt in s.prompt_ids
-        ]
-        rows = np.array([row for prompt in prompts for row, _ in prompt], np.intp)
-        number = np.repeat(np.arange(len(prompts)), [len(prompt) for prompt in prompts])
-        view = view or Scaler.of(self._pooled[rows], self._base_score[rows], number, p.components)
-        rated = [[(row, elo) for row, elo in prompt if elo is not None] for prompt in prompts]
-        places = max(map(len, self._responses.values()), default=0)
-        inputs, base = self._inputs(view, self._pooled), self._base(view, self._base_score)
-        return Texts(view, inputs, base, Rated.of(rated, places, p.regularizer))
-
-    def _inputs(self, view: Scaler, pooled: np.ndarray) -> np.ndarray:
-        """[n, components], as wide as ``input_scale`` says; zero where the training texts span fewer directions."""
-        seen = view.inputs(pooled) * (self._params.input_scale * math.sqrt(self._params.components))
-        return np.pad(seen, ((0, 0), (0, self._params.components - seen.shape[1]))).astype(np.float32)
-
-    def _base(self, view: Scaler, score: np.ndarray) -> np.ndarray:
-        return view.base(score).astype(np.float32)
-
-    def _rows(self, preferences: Sequence[Preference]) -> np.ndarray:
-        """[n, 2] rows of the two texts of each. Raises UsageError where one has no features."""
-        index = self._features.index
-        try:
-            return np.array([(index[p.prompt_id, p.model_a], index[p.prompt_id, p.model_b]) for p in preferences])
-        except KeyError as error:
-            raise UsageError(f"A preference is about a response without features: {error}") from error
-
-    def _draw(self, s: TrainingSet, texts: Texts, epochs: int) -> Draws:
-        rows, outcomes = self._rows(s.preferences), np.array([p.outcome for p in s.preferences], np.float32)
-        return Draws.of(rows, outcomes, texts.rated, self._params, epochs, self._start()[1])
-
-    # ── Saving ──
+        pooled, score = pool(mean, last, self._params.pooling), base_score * float(self._params.base_score)
+        return self._reward(*self._seen(self._texts.scaler, pooled, score))
 
     def save(self, path: Path) -> None:
-        """The head, its view of texts and all its parameters, as safetensors; atomic."""
-        about = {
-            "format": FORMAT,
-            "base": self._features.base,
-            "base_scale": self._view.base_scale,
-            "config": dataclasses.asdict(self._params),
-            "history": self.history,
-        }
-        view = {"centre": self._view.centre, "projection": self._view.projection}
-        write_tensors(path, {**view, **self._head}, {"about": json.dumps(about)})
+        """Write head, scaler and parameters as safetensors for people who look; nothing reads them back."""
+        import torch
 
+        scaler, named = self._texts.scaler, layers(torch.from_numpy(self._head)[None], self._params)
+        base, config = self._features.base, dataclasses.asdict(self._params)
+        about = {"base": base, "base_scale": scaler.base_scale, "config": config, "history": self.history}
+        head = {name: layer[0].numpy() for name, layer in named.items()}
+        arrays = {"centre": scaler.centre, "projection": scaler.projection, **head}
+        write_tensors(path, arrays, {"about": json.dumps(about)})
 
-# ── Many trainings side by side ──────────────────────────────────────────────────────────────────────────
+    def _learn(self, texts: Texts, head: np.ndarray, history: tuple[EpochLoss, ...] = ()) -> Self:
+        self._texts, self._head, self.history, self._rewards = texts, head, history, None
+        return self
 
+    def _texts_of(self, s: TrainingSet) -> Texts:
+        """All texts as the training texts, the held-out contestant's not among them, let them be seen."""
+        prompts = [
+            {model: row for model, row in self._responses.get(prompt_id, {}).items() if model != s.held_out}
+            for prompt_id in s.prompt_ids
+        ]
+        rows = np.array([row for prompt in prompts for row in prompt.values()], np.intp)
+        number = np.repeat(np.arange(len(prompts)), [len(prompt) for prompt in prompts])
+        scaler = Scaler.of(self._pooled[rows], self._base_score[rows], number, self._params.components)
+        elo = {model: rating for model, rating in self._ratings.items() if rating is not None}
+        rated = [pair for prompt in prompts for pair in combinations([m for m in prompt.items() if m[0] in elo], 2)]
+        pairs = np.array([(a, b) for (_, a), (_, b) in rated], np.intp)
+        expected = np.array([expectation(elo[a], elo[b]) for (a, _), (b, _) in rated])
+        return Texts(*self._seen(scaler, self._pooled, self._base_score), scaler, pairs, expected)
 
-def fit_together(models: Sequence[M], sets: Sequence[TrainingSet], *, go_on: bool = False) -> list[M]:
-    """A training of each model on its set, those of the same parameters side by side; the models stay as they are.
+    def _seen(self, scaler: Scaler, pooled: np.ndarray, base_score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(inputs [n, components], base's score over its spread [n]) of n texts.
 
-    ``go_on``: for all epochs, from what each model has learned, with its view of texts, instead of from the start.
-    """
-    epochs = [model._params.max_epochs for model in models] if go_on else chosen_epochs(models, sets)
-    trained = _train(models, sets, epochs, go_on=go_on)
-    return [copy.copy(m)._learn(t.texts.view, t.heads[-1], t.history) for m, t in zip(models, trained, strict=True)]
+        Inputs are as wide as ``input_scale`` says, and zero where the training texts span fewer directions.
+        """
+        seen = scaler.inputs(pooled) * (self._params.input_scale * math.sqrt(self._params.components))
+        inputs = np.pad(seen, ((0, 0), (0, self._params.components - seen.shape[1])))
+        return inputs.astype(np.float32), scaler.base(base_score).astype(np.float32)
 
+    def _training(self, s: TrainingSet, texts: Texts) -> Training:
+        """Raises UsageError for a preference about a response without features."""
+        index = self._features.index
+        try:
+            pairs = [(index[p.prompt_id, p.model_a], index[p.prompt_id, p.model_b]) for p in s.preferences]
+        except KeyError as error:
+            raise UsageError(f"A preference is about a response without features: {error}") from error
+        n, outcomes = len(pairs), np.array([p.outcome for p in s.preferences])
+        batch = max(self._params.batch_size, math.ceil(n / STEPS_AN_EPOCH))
+        steps = self._params.max_epochs * math.ceil(n / batch)
+        return Training(texts, np.array(pairs, np.intp), outcomes, batch, steps)
 
-def chosen_epochs(models: Sequence[RewardModel], sets: Sequence[TrainingSet]) -> list[int]:
-    """How many epochs each set is trained for: the fewest after which inner prompts are predicted well enough.
+    def _reward(self, inputs: np.ndarray, base: np.ndarray) -> np.ndarray:
+        """[n] of n texts as ``_seen`` gives them."""
+        import torch
 
-    ``max_epochs`` where there are too few preferences to choose by.
-    """
-    epochs = [model._params.max_epochs for model in models]
-    choosing: dict[tuple[int, TrainingSet], list[int]] = defaultdict(list)
-    for i, (model, s) in enumerate(zip(models, sets, strict=True)):
-        choosable = min(model._params.inner_folds, model._params.max_epochs) > 1
-        if choosable and (first := inner_choice.beginning(s)):
-            choosing[id(model), first].append(i)
-    parts = []
-    for key, chosen in choosing.items():
-        model = models[chosen[0]]
-        found = inner_choice.parts(key[1], model._params.inner_folds, model._params.random_seed)
-        parts += [(key, model, part) for part in found]
-    most = [model._params.max_epochs for _, model, _ in parts]
-    trained = _train([m for _, m, _ in parts], [part.training for *_, part in parts], most, each_epoch=True)
-    losses: dict[tuple[int, TrainingSet], list[np.ndarray]] = defaultdict(list)
-    with one_thread():
-        for (key, model, part), (texts, heads, _) in zip(parts, trained, strict=True):
-            rows, reach = model._rows(part.tests).T, model._params.base_reach
-            a, b = (_rewards(heads, texts.base[side], texts.inputs[side], reach) for side in rows)
-            losses[key] += inner_choice.cross_entropies(a - b, part.tests)
-    for key, chosen in choosing.items():
-        for i in chosen:
-            epochs[i] = int(inner_choice.good_enough(losses[key]).argmax()) + 1
-    return epochs
-
-
-class _Training(NamedTuple):
-    """One training: what it looked at, the head at its end (or after each epoch), its losses by epoch."""
-
-    texts: Texts
-    heads: Sequence[Head]
-    history: tuple[EpochLoss, ...]
-
-
-def _train(
-    models: Sequence[RewardModel],
-    sets: Sequence[TrainingSet],
-    epochs: Sequence[int],
-    *,
-    go_on: bool = False,
-    each_epoch: bool = False,
-) -> list[_Training]:
-    """Each model's training on its set, for so many epochs; those of the same parameters side by side."""
-    from tqdm import tqdm
-
-    shared: dict[tuple[int, tuple[str, ...], str | None], Texts] = {}
-    texts = []
-    for model, s in zip(models, sets, strict=True):
-        kind = id(model), s.prompt_ids, s.held_out
-        if kind not in shared:
-            shared[kind] = model._texts(s, model._view if go_on else None)
-        texts.append(shared[kind])
-    first = [model._head if go_on else model._start()[0] for model in models]
-    found = [_Training(t, [head], ()) for t, head in zip(texts, first, strict=True)]
-    alike: dict[tuple[ExperimentConfig, str, int], list[int]] = defaultdict(list)
-    for i in range(len(sets)):
-        if sets[i].preferences:
-            step = preferences_a_step(len(sets[i].preferences), models[i]._params)
-            alike[models[i]._params, models[i]._device, step].append(i)
-    # a bar only where there is time to see it, and a terminal to see it in
-    bar = tqdm(total=sum(map(len, alike.values())), desc="training", disable=None, leave=False, delay=0.5)
-    with bar, one_thread():
-        for (params, device, step), order in alike.items():
-            order.sort(key=lambda i: -epochs[i] * math.ceil(len(sets[i].preferences) / step))  # the longest first
-            size = max(1, CHUNK_FLOATS // sum(array.size for array in first[order[0]].values()))
-            for k in range(0, len(order), size):  # what a chunk draws is forgotten with it
-                chunk = order[k : k + size]
-                draws = [models[i]._draw(sets[i], texts[i], epochs[i]) for i in chunk]
-                starts = [first[i] for i in chunk]
-                trained = train(draws, [texts[i] for i in chunk], starts, params, device, each_epoch=each_epoch)
-                for i, (heads, losses) in zip(chunk, trained, strict=True):
-                    found[i] = _Training(texts[i], heads, _history(losses, len(sets[i].preferences), step, epochs[i]))
-                bar.update(len(chunk))
-    return found
-
-
-def _history(losses: np.ndarray, n: int, step: int, epochs: int) -> tuple[EpochLoss, ...]:
-    """Means over each epoch's n preferences, and over its steps, from the losses [steps, 2] of one training."""
-    preference, regularization = losses.reshape(epochs, -1, 2).transpose(2, 0, 1)
-    counts = np.diff([*range(0, n, step), n])
-    means = np.average(preference, axis=1, weights=counts), regularization.mean(axis=1)
-    return tuple(EpochLoss(float(a), float(b)) for a, b in zip(*means, strict=True))
-
-
-def _rewards(heads: Sequence[Head], base: np.ndarray, inputs: np.ndarray, reach: float) -> np.ndarray:
-    """[heads, texts] of the same texts: ``base`` [texts], ``inputs`` [texts, components]."""
-    import torch
-
-    stacked = {name: torch.from_numpy(np.stack([head[name] for head in heads])) for name in heads[0]}
-    n, wide = len(heads), (torch.from_numpy(base)[None, None], torch.from_numpy(inputs)[None])
-    found = rewards(stacked, wide[0].expand(n, -1, -1), wide[1].expand(n, -1, -1), reach)
-    return np.asarray(found.numpy(), np.float64)
+        with one_thread(), torch.no_grad():
+            one, x, score = (torch.from_numpy(array)[None] for array in (self._head, inputs, base))
+            return np.asarray(rewards(one, x, score, self._params)[0].numpy(), np.float64)

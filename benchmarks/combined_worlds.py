@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # more threads only spin on matrices this small
 
 import numpy as np
+from scipy.special import expit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -38,13 +39,12 @@ from base.features import Features, compute_features
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
-from core.pairwise import sigmoid
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from data_generation import make_data
 from elo_system import EloSystem
-from evidence.baselines import BaseReward, BradleyTerry
-from evidence.intervals import paired_difference
+from evidence.baselines import BradleyTerry, base_reward
+from evidence.intervals import INDEPENDENT, Groups, difference
 from llm.embedded import EmbeddedModel
 from reward_model import RewardModel
 from stages.tasks import Job
@@ -182,7 +182,7 @@ def plant(kind: Kind, seed: int, runs: Sequence[Recorded]) -> World:
     votes = []
     for i, p in enumerate(ids[:TRAIN]):
         for a, b in combinations(range(len(CONTESTANTS)), 2):
-            preferred = rng.random() < sigmoid(kind.sharpness * (liked[i, a] - liked[i, b]))
+            preferred = rng.random() < expit(kind.sharpness * (liked[i, a] - liked[i, b]))
             votes.append(Preference(p, CONTESTANTS[a], CONTESTANTS[b], float(preferred)))
     truth = list(zip(ids, liked, strict=True))[TRAIN:]
     return World(
@@ -211,7 +211,7 @@ def measure(world: World) -> dict[str, Any]:
     """τ of each system after all preferences, and C's chances beside what was the best."""
     params = ExperimentConfig()
     reward = RewardModel(world.features, world.ratings, params)
-    systems: list[Ranker] = [EloSystem(world.ratings), reward, BaseReward.of(world.features)]
+    systems: list[Ranker] = [EloSystem(world.ratings), reward, base_reward(world.features)]
     found = {s.name: mean_tau(s.fit(world.preferences, prompt_ids=world.train), world) for s in systems}
     sets = [TrainingSet.of(world.preferences[:n], world.train) for n in COUNTS]
     fitted = Combined(world.features, world.ratings, params).fit_many(sets)
@@ -295,15 +295,14 @@ def show(rows: dict[str, Any], personas: Sequence[str]) -> None:
 def print_row(name: str, tau: dict[str, Values], groups: Sequence[Hashable] | None = None) -> None:
     """Means and paired differences; ``groups``: of values that come from a cross-validation."""
 
-    def difference(x: str, y: str) -> str:
-        folds = ExperimentConfig().folds if groups else None
-        found = paired_difference(tau[x].tolist(), tau[y].tolist(), 0, groups, folds=folds)
+    def gain(x: str, y: str) -> str:
+        found = difference(tau[x], tau[y], Groups(groups, k=ExperimentConfig().folds) if groups else INDEPENDENT)
         return f"{found.difference:+.3f} [{found.ci95[0]:+.3f}, {found.ci95[1]:+.3f}]" if found else ""
 
     a, b, c, base = SYSTEMS
     means = [f"{tau[s].mean():.3f}" if s in tau else "" for s in SYSTEMS]
     with_base = [(b, base), (c, base)] if tau.get(base, np.zeros(1)).any() else []
-    print("|", " | ".join([name, *means, *(difference(x, y) for x, y in [(c, a), (c, b), *with_base])]), "|")
+    print("|", " | ".join([name, *means, *(gain(x, y) for x, y in [(c, a), (c, b), *with_base])]), "|")
 
 
 def calibration(pairs: Values) -> str:

@@ -27,8 +27,6 @@ KINDS = {
 }
 VARIANTS: tuple[dict[str, object], ...] = (
     {},
-    {"inner_folds": 0},
-    {"inner_folds": 0, "base_reach": 0.0},
     {"base_reach": 0.0},
     {"base_reach": 13.0},
     {"base_reach": 120.0},
@@ -38,8 +36,8 @@ VARIANTS: tuple[dict[str, object], ...] = (
     {"hidden_width": 32},
     {"components": 32},
     {"components": 64},
-    {"input_scale": 2.0},
-    {"input_scale": 12.0},
+    {"input_scale": 1.5},
+    {"input_scale": 6.0},
     {"weight_decay": 10.0},
     {"lambda_reg": 0.0},
     {"lambda_reg": 1.0},

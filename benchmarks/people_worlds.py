@@ -1,14 +1,31 @@
-"""Simulated people whose tastes are known: votes and features, without any text or model."""
+"""Human votes at scale: simulated people whose tastes are known, or a file of votes.
+
+    python benchmarks/people_worlds.py [--people 1000] [--votes_each 100] [--personal 0.5]
+    python benchmarks/people_worlds.py --file votes.jsonl [--base_model embedded] [--cache_dir cache]
+
+Prints every system's accuracy, what own votes add to each, seconds and memory.
+"""
 
 from __future__ import annotations
 
+import argparse
+import resource
+import sys
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from base.features import Features
+from config import EXPERIMENT_CONFIG
+from core.clock import Clock
 from core.records import Preference, Prompt, Response
-from people.read import Votes
+from people import run as people
+from people.many import ACCURACY, Crowd, measure
+from people.read import Votes, load_votes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +77,42 @@ class World:
         preferred = float(rng.random() < 1.0 / (1.0 + np.exp(-gap)))
         outcome = 0.5 if rng.random() < self.ties else preferred
         return Preference(f"q{prompt}", names[a], names[b], outcome, f"person {user}")
+
+
+def main() -> None:
+    """Measure what the flags ask for and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--people", type=int, default=1000)
+    parser.add_argument("--votes_each", type=int, default=100)
+    parser.add_argument("--personal", type=float, default=0.5)
+    parser.add_argument("--file")
+    parser.add_argument("--base_model", default="embedded")
+    parser.add_argument("--cache_dir", type=Path, default=Path("cache"))
+    args = parser.parse_args()
+    if args.file:
+        from base.features import compute_features
+
+        name, votes = people.run_name(args.file), load_votes(args.file)
+        features = compute_features(
+            args.base_model, votes.prompts, votes.responses, cache_dir=args.cache_dir, name=name
+        )
+    else:
+        votes, features = World(args.people, args.votes_each, 80, 6, 64, personal=args.personal).draw()
+    rated, _ = people.arena_ratings(votes, args.cache_dir)
+    given = {model: rated[model].elo if model in rated else None for model in votes.models}
+    start = time.perf_counter()
+    crowd = Crowd(votes, features, given, people.fitting(EXPERIMENT_CONFIG, len(votes.prompts)))
+    found = measure(crowd, Clock())
+    print(f"{len(votes.users)} people, {len(votes.preferences):,} votes")
+    for system, cells in found["cross_validated"].items():
+        mean, (low, high) = cells[ACCURACY]["mean"], cells[ACCURACY]["ci95"]
+        print(f"  {system:18s} {mean:.3f} [{low:.3f}, {high:.3f}]")
+    for system, gain in (found["people"] or {})["personal_gain"].items():
+        low, high = gain["ci95"]
+        print(f"  {system}: own votes {gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}], p = {gain['p_value']:.3f}")
+    memory, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, time.process_time()
+    print(f"  {time.perf_counter() - start:.1f} s, {cpu:.1f} s of processor time, at most {memory:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -150,6 +150,7 @@ TOGETHER = (["preferences", "check"], ["preferences", "rank"])  # a look at the 
 APART = (
     ("judge", "preferences", "the people themselves judge"),
     ("ablate", "preferences", "it is a table of a persona's run"),
+    ("incremental", "preferences", "of people only the start and the end of a learning curve are measured"),
     ("persona", "preferences", "the people who voted are whose preferences count"),
     ("prompts", "preferences", "the votes bring their own prompts"),
     ("refresh", "rank", "it asks only for the new prompt; run without --rank to make a stage anew"),

@@ -102,8 +102,8 @@ def from_cache(job: Job, run: str) -> Basis:
 def from_votes(job: Job, votes: Votes, run: str) -> Basis:
     """All votes of a file."""
     from evidence.design import heads_device
+    from people.many import learned
     from people.run import arena_ratings, assemble, fitting
-    from people.training import learned
 
     rated = arena_ratings(votes, job.cache_dir)[0]
     params = fitting(job.params, len(votes.prompts))

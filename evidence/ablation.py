@@ -11,24 +11,17 @@ import numpy as np
 import evaluation
 from base.features import Features
 from combined import Combined
-from config import EXPERIMENT_CONFIG, ExperimentConfig
+from config import ExperimentConfig
 from core.ranking import Ranker
 from core.records import GroundTruth, Judgement, Preference
 from data_generation import Data
 from elo_system import EloSystem
 from evidence import hypotheses
-from evidence.baselines import (
-    BaseReward,
-    BradleyTerry,
-    BradleyTerryArenaPrior,
-    GlobalElo,
-    LongestResponse,
-    RandomRanking,
-)
+from evidence.baselines import BradleyTerry, base_reward, global_elo, longest_response, random_ranking
+from evidence.intervals import difference_json
 from reward_model import RewardModel
 
 LAMBDAS = (0.0, 0.01, 0.1, 0.3, 1.0, 3.0)
-REGULARIZERS = {"ranknet": "RankNet", "listmle": "ListMLE"}  # besides the Elo expectation
 
 Ratings = Mapping[str, float | None]
 
@@ -61,12 +54,13 @@ def ablation_table(
     for variant in variants(data, preferences, features, ratings, params, device):
         found = evaluation.cross_validate([variant.ranker], variant.preferences, truths, parts)
         crossed[variant.name] = found[variant.ranker.name]
-    table = hypotheses.cross_validated(crossed, parts)
-    first, *others = table
-    rows: list[dict[str, Any]] = [{"name": first, **table[first]}]
-    for name in others:
-        gain = hypotheses.improvement(crossed, parts, params.random_seed, better=name, worse=first)
-        rows.append({"name": name, **table[name], "difference": hypotheses.difference_json(gain["kendall_tau"])})
+    scores = hypotheses.scores_of(crossed, parts)
+    rows: list[dict[str, Any]] = []
+    for name in crossed:
+        row: dict[str, Any] = {"name": name, **{metric: one.mean(name) for metric, one in scores.items()}}
+        if rows:
+            row["difference"] = difference_json(scores["kendall_tau"].gain(name, rows[0]["name"]))
+        rows.append(row)
     return rows
 
 
@@ -86,38 +80,38 @@ def variants(
         changed = dataclasses.replace(params, **changes)
         return Variant(f"Reward model, {name}", RewardModel(features, ratings, changed, device), preferences)
 
+    def combined(name: str, **changes: Any) -> Variant:
+        """System C with something changed."""
+        changed = dataclasses.replace(params, **changes)
+        return Variant(f"Combined, {name}", Combined(features, ratings, changed), preferences)
+
     yield reward(f"λ = {params.lambda_reg:g}")
     models = list(ratings)
-    yield Variant("Elo offset", EloSystem(ratings, params.elo_k, params.random_seed), preferences)
+    yield Variant("Elo offset", EloSystem(ratings, params.elo_k), preferences)
     yield Variant("Combined", Combined(features, ratings, params), preferences)
-    yield Variant("Global Elo", GlobalElo(ratings), preferences)
-    yield Variant("Untouched base", BaseReward.of(features), preferences)
+    yield Variant("Global Elo", global_elo(ratings), preferences)
+    yield Variant("Untouched base", base_reward(features), preferences)
     yield Variant("Bradley–Terry, own preferences", BradleyTerry(models), preferences)
-    yield Variant("Bradley–Terry with the Arena prior", BradleyTerryArenaPrior(ratings), preferences)
-    yield Variant("Longest response", LongestResponse.of(data.responses), preferences)
-    yield Variant("Random", RandomRanking(models, params.random_seed), preferences)
+    yield Variant("Longest response", longest_response(data.responses), preferences)
+    yield Variant("Random", random_ranking(models, params.random_seed), preferences)
 
     for weight in LAMBDAS:
         if weight != params.lambda_reg:
             yield reward(f"λ = {weight:g}", lambda_reg=weight)
-    weight = params.lambda_reg or EXPERIMENT_CONFIG.lambda_reg  # without a weight there is no regularizer to change
-    for regularizer, title in REGULARIZERS.items():
-        yield reward(f"{title}, λ = {weight:g}", lambda_reg=weight, regularizer=regularizer)
     yield reward("linear head", hidden_width=0)
     if features.has_score:
         yield reward("no base score", base_score=False)
 
-    yield Variant("Combined, no strength of a model", Combined(features, ratings, params, ["models"]), preferences)
-    yield Variant("Combined, no taste in texts", Combined(features, ratings, params, ["texts"]), preferences)
+    yield combined("no strength of a model", prior_models=0.0)
+    yield combined("no taste in texts", prior_texts=0.0)
     if features.has_score:
-        without = dataclasses.replace(params, base_score=False)
-        yield Variant("Combined, no base score", Combined(features, ratings, without), preferences)
+        yield combined("no base score", base_score=False)
     yield Variant("Combined, no Arena", Combined(features, dict.fromkeys(ratings), params), preferences)
 
     once = one_order(preferences, data.judgements, params.random_seed)
     if once:
         yield reward("judged in one order")._replace(preferences=once)
-        yield Variant("Elo offset, judged in one order", EloSystem(ratings, params.elo_k, params.random_seed), once)
+        yield Variant("Elo offset, judged in one order", EloSystem(ratings, params.elo_k), once)
 
 
 def one_order(preferences: Sequence[Preference], judgements: Sequence[Judgement], seed: int) -> list[Preference]:

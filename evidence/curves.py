@@ -13,7 +13,7 @@ from evaluation import Curves
 from evidence import hypotheses
 from evidence.baselines import BradleyTerry
 from evidence.design import Design, Systems
-from evidence.intervals import mean_interval
+from evidence.intervals import Groups, mean_interval
 
 ORDERS = 3  # of the preferences, that a cross-validated curve is averaged over
 NEEDS_CURVES = "Sample efficiency needs learning curves of all systems: run with --incremental."
@@ -55,11 +55,11 @@ def cross_validated(system: Ranker, plan: Design, params: ExperimentConfig) -> C
 def bands(curves: Curves, folds: Sequence[Sequence[str]]) -> dict[str, dict[str, list[float | None]]]:
     """Mean over orders and prompts at each point, with the 95 % interval over prompts."""
     fold = hypotheses.fold_of(folds)
-    groups = [fold[p] for p in curves.prompt_ids]
+    groups = Groups([fold[p] for p in curves.prompt_ids])
     found: dict[str, dict[str, list[float | None]]] = {}
     for metric, values in curves.values.items():
         by_prompt = values.mean(0)  # [points, prompts]
-        intervals = [mean_interval(row.tolist(), *evaluation.BOUNDS[metric], groups) for row in by_prompt]
+        intervals = [mean_interval(row, *evaluation.BOUNDS[metric], groups) for row in by_prompt]
         found[metric] = {
             "mean": by_prompt.mean(1).tolist() if curves.prompt_ids else [None] * len(by_prompt),
             "lo": [i[0] if i else None for i in intervals],
@@ -71,25 +71,25 @@ def bands(curves: Curves, folds: Sequence[Sequence[str]]) -> dict[str, dict[str,
 def put_to_test(
     systems: Systems, curves: Mapping[str, Curves], plan: Design, params: ExperimentConfig
 ) -> dict[str, Any]:
-    """H1 from the cross-validated ``curves``, H2 with each contestant held out of training in turn, for Systems B and
-    C."""
+    """H1 from the cross-validated ``curves`` and H2 with each contestant held out of training in turn, both on Systems
+    B and C."""
     models = list(systems.elo.ratings)
-    unrated = EloSystem(dict.fromkeys(models), params.elo_k, params.random_seed)
-    flat = cross_validated(unrated, plan, params) if params.incremental else None
-    elo, others = (_placed(system, plan, models) for system in (systems.elo, BradleyTerry(models)))
-    tested = {
-        system.name: {
-            "sample_efficiency": hypotheses.sample_efficiency(
-                curves["elo_offset"], flat, curves[system.name], params.random_seed, plan.folds, system.name
-            )
-            if flat
+    unrated = EloSystem(dict.fromkeys(models), params.elo_k)
+
+    def placed(system: Ranker) -> list[hypotheses.Placement]:
+        return hypotheses.held_out_placements(system, plan.preferences, plan.truths, plan.folds, models)
+
+    quicker, placing, tested = {}, {}, {}
+    if params.incremental:
+        quicker = {"from_arena": curves["elo_offset"], "from_flat": cross_validated(unrated, plan, params)}
+    for key, rival in (("against_elo", systems.elo), ("against_others_mean", BradleyTerry(models))):
+        placing[key] = rival.name, placed(rival)
+    for system in (systems.reward, systems.combined):
+        name, curve = system.name, curves[system.name]
+        tested[name] = {
+            "sample_efficiency": hypotheses.sample_efficiency(quicker, curve, plan.folds, name)
+            if quicker
             else hypotheses.not_tested(NEEDS_CURVES),
-            "generalization": hypotheses.generalization(elo, others, _placed(system, plan, models), system.name),
+            "generalization": hypotheses.generalization(placing, placed(system), name),
         }
-        for system in (systems.reward, systems.combined)
-    }
     return {**tested["reward_model"], "combined": tested["combined"]}
-
-
-def _placed(system: Ranker, plan: Design, models: Sequence[str]) -> list[hypotheses.Placement]:
-    return hypotheses.held_out_placements(system, plan.preferences, plan.truths, plan.folds, models)

@@ -21,12 +21,12 @@ from core.records import GroundTruth, Preference, Rating
 from data_generation import Data
 from elo_system import EloSystem
 from evidence.baselines import (
-    BaseReward,
     BradleyTerry,
-    GlobalElo,
-    LongestResponse,
-    RandomRanking,
+    base_reward,
     estimated_ratings,
+    global_elo,
+    longest_response,
+    random_ranking,
 )
 from reward_model import RewardModel
 from stages.tasks import Job
@@ -134,14 +134,14 @@ def make_systems(job: Job, data: Data, features: Features) -> Systems:
     ratings, params = job.ratings or estimated_ratings(data.readers, list(job.contestants)), job.params
     elo = {model: rating.elo for model, rating in ratings.items()}
     baselines = (
-        GlobalElo(elo),
-        BaseReward.of(features),
+        global_elo(elo),
+        base_reward(features),
         BradleyTerry(list(elo)),
-        LongestResponse.of(data.responses),
-        RandomRanking(list(elo), params.random_seed),
+        longest_response(data.responses),
+        random_ranking(list(elo), params.random_seed),
     )
     return Systems(
-        EloSystem(elo, params.elo_k, params.random_seed),
+        EloSystem(elo, params.elo_k),
         RewardModel(features, elo, params, heads_device(job, features)),
         Combined(features, elo, params),
         baselines,

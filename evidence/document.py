@@ -18,7 +18,7 @@ from report import words
 from reward_model import EpochLoss
 from stages.tasks import Job
 
-LIBRARIES = ("torch", "transformers", "datasets", "ollama", "openai", "scipy", "numpy", "evalica")
+LIBRARIES = ("torch", "transformers", "datasets", "ollama", "openai", "scipy", "numpy")
 
 Figures = Mapping[str, float | None]
 """{metric: value}, None where it is nowhere defined."""
@@ -76,7 +76,7 @@ class Measured(Compared):
     examples: Sequence[Mapping[str, Any]]
     """[{prompt, responses[{model, text, truth_place, elo_place, reward_place, combined_place}]}]."""
     people: Mapping[str, Any] | None
-    """{personal_gain, by_person, strengths, ceiling}; None for a persona."""
+    """{personal_gain, by_person, ceiling}; None for a persona."""
     training_history: Mapping[str, Sequence[float]]
     """{preference_loss, regularization_loss} by epoch."""
     ablation: Sequence[Mapping[str, Any]]

@@ -10,7 +10,6 @@ from typing import Any
 
 import config
 import evaluation
-from config import ExperimentConfig
 from core.clock import Clock
 from core.records import Preference
 from data_generation import Data
@@ -18,8 +17,8 @@ from evaluation import Metrics
 from evidence import curves, hypotheses
 from evidence.ablation import ablation_table
 from evidence.design import Design, Systems, heads_device
-from evidence.document import Compared, Document, Measured, make_document, training_history
-from evidence.intervals import prompts_needed, winner
+from evidence.document import Document, Measured, make_document, training_history
+from evidence.intervals import prompts_needed
 from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
 from evidence.leaderboard import who_is_best
 from stages.tasks import Job
@@ -44,6 +43,11 @@ def measure(
         points = curves.learning_curve(systems.contenders, plan, params)
     with clock.stage("cross_validation"):
         crossed = evaluation.cross_validate(systems.every, plan.preferences, plan.truths, plan.folds)
+    scores = hypotheses.scores_of(crossed, plan.folds)
+    compared, tau = hypotheses.compared(scores, "kendall_tau"), scores["kendall_tau"].gain("reward_model", "elo_offset")
+    if tau:
+        inflation = 1.0 + params.folds / (params.folds - 1.0)
+        compared["verdict"]["prompts_needed"] = prompts_needed(tau.difference, tau.sd, inflation=inflation)
     with clock.stage("hypotheses"):
         learned = {system.name: curves.cross_validated(system, plan, params) for system in systems.contenders}
         tested = curves.put_to_test(systems, learned, plan, params)
@@ -53,7 +57,7 @@ def measure(
         "counts": counts(data, plan),
         "judge_quality": judge_figures(data, plan, job.judging_contestant, own),
         "final": final,
-        **compared(crossed, plan, params),
+        **compared,
         "learning_curve": points,
         "curves": {
             "points": list(learned["elo_offset"].counts),
@@ -69,37 +73,6 @@ def measure(
         "timings_s": clock.seconds,
     }
     return make_document(job, systems.features, list(systems.ratings.values()), answer, measured)
-
-
-def compared(crossed: Mapping[str, Mapping[str, Metrics]], plan: Design, params: ExperimentConfig) -> Compared:
-    """The systems against each other, every prompt a test prompt once: figures, winner and verdict."""
-    folds, seed = plan.folds, params.random_seed
-    table = hypotheses.cross_validated(crossed, folds)
-    gains = hypotheses.improvement(crossed, folds, seed)
-    over = {
-        rival: hypotheses.improvement(crossed, folds, seed, better="combined", worse=rival)
-        for rival in ("elo_offset", "reward_model")
-    }
-    taken, beaten = hypotheses.recommended(
-        {rival: found["kendall_tau"] for rival, found in over.items()},
-        {rival: table[rival]["kendall_tau"]["mean"] for rival in over},
-    )
-    tau = gains["kendall_tau"]
-    inflation = 1.0 + params.folds / (params.folds - 1.0)
-    return {
-        "cross_validated": table,
-        "improvement": hypotheses.improvement_json(gains),
-        "winner": winner(tau),
-        "recommended": taken,
-        "comparisons": {f"combined-{rival}": hypotheses.improvement_json(found) for rival, found in over.items()},
-        "verdict": {
-            "sentence": "",
-            "better_than": list(beaten),
-            "prompts_needed": prompts_needed(tau.difference, tau.sd, inflation=inflation) if tau else None,
-            "stronger_baselines": hypotheses.stronger_baselines(crossed, folds, seed),
-            "warnings": [],
-        },
-    }
 
 
 def counts(data: Data, plan: Design) -> dict[str, Any]:
@@ -193,3 +166,17 @@ def keep_for_readers(systems: Systems, plan: Design, job: Job) -> None:
     """Train A and B on every prompt and write them down, for people who look: no run reads them again."""
     systems.elo.fit(plan.preferences).save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
     systems.reward.fit(plan.preferences).save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
+
+
+def together(documents: Mapping[str, Document], job: Job) -> dict[str, Any]:
+    """The results document of ``--persona all``: every persona's own, and the methods over all their prompts. ``job``:
+    any of the personas'."""
+    return {
+        "schema_version": config.SCHEMA_VERSION,
+        "backend": job.llm.backend,
+        "label": job.label,
+        "judge": job.judge,
+        "seed": job.params.random_seed,
+        "pooled": hypotheses.pooled(documents),
+        "personas": dict(documents),
+    }

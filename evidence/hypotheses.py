@@ -1,8 +1,8 @@
-"""The paired improvement, H1 sample efficiency and H2 generalization to unseen models, ready for JSON.
+"""The systems compared with each other, H1 sample efficiency and H2 generalization to unseen models, ready for JSON.
 
-A verdict is *supported* where the 95 % interval of System B's advantage lies above 0 (and p < 0.05), *not
-supported* where it lies below ``RELEVANT`` (there may be an advantage, but none worth naming) and *inconclusive*
-between the two. Each hypothesis has two rivals, and its verdict is the weaker of those against either.
+A verdict is *supported* where the 95 % interval of a system's advantage lies above 0, *not supported* where it lies
+below ``RELEVANT`` (there may be an advantage, but none worth naming) and *inconclusive* between the two. Each
+hypothesis has two rivals, and its verdict is the weaker of those against either.
 """
 
 from __future__ import annotations
@@ -15,29 +15,28 @@ import numpy as np
 
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
-from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, mean_metrics, training_ids
-from evidence.intervals import ALPHA, Difference, clustered_difference, is_better, mean_interval, paired_difference
+from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, training_ids
+from evidence.document import Compared
+from evidence.intervals import (
+    Difference,
+    Groups,
+    difference,
+    difference_json,
+    is_better,
+    is_worse,
+    mean_interval,
+    winner,
+)
 
 Verdict = Literal["supported", "not supported", "inconclusive", "not tested"]
 RELEVANT = 0.05
 """The smallest advantage worth naming, in τ (H1) and in pair accuracy (H2): it moves less than one pair in 20."""
 
-CrossValidated = Mapping[str, Mapping[str, Metrics]]  # {system: {prompt id: metrics}}
+CONTENDERS = ("elo_offset", "reward_model", "combined")
+RIVALS = ("elo_offset", "reward_model")  # of the combined system
 
-
-def verdict(advantage: Difference | None) -> Verdict:
-    """What an advantage of System B says about a hypothesis that claims one."""
-    if advantage is None:
-        return "inconclusive"
-    low, high = advantage.ci95
-    if low > 0.0 and advantage.p_value < ALPHA:
-        return "supported"
-    return "not supported" if high < RELEVANT else "inconclusive"
-
-
-def weaker(*verdicts: Verdict) -> Verdict:
-    """The one that claims least: a hypothesis holds only against every rival."""
-    return min(verdicts, key=("not supported", "inconclusive", "supported").index)
+CrossValidated = Mapping[str, Mapping[str, Metrics]]
+"""{system: {prompt id: metrics}}"""
 
 
 def fold_of(parts: Sequence[Sequence[str]]) -> dict[str, int]:
@@ -45,87 +44,149 @@ def fold_of(parts: Sequence[Sequence[str]]) -> dict[str, int]:
     return {prompt_id: i for i, part in enumerate(parts) for prompt_id in part}
 
 
-# ── Cross-validated metrics ──────────────────────────────────────────────────────────────────────────────
+# ── The systems against each other ───────────────────────────────────────────────────────────────────────
 
 
-def cross_validated(results: CrossValidated, parts: Sequence[Sequence[str]]) -> dict[str, dict[str, Any]]:
-    """The ``cross_validated`` key: {system: {metric: {mean, ci95}}}, nulls where no prompt has an order."""
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One metric of every system on the same n prompts (or votes), each under a training that did not see it."""
+
+    metric: str
+    values: Mapping[str, Sequence[float] | Array]
+    """{system: [n]}"""
+    groups: Groups
+
+    def mean(self, system: str) -> dict[str, Any]:
+        """{mean, ci95}, null without values."""
+        values = np.asarray(self.values[system], dtype=np.float64)
+        interval = mean_interval(values, *BOUNDS[self.metric], self.groups)
+        return {"mean": self.groups.mean(values) if len(values) else None, "ci95": list(interval) if interval else None}
+
+    def gain(self, better: str, worse: str) -> Difference | None:
+        """Mean of ``better`` − ``worse``."""
+        low, high = BOUNDS[self.metric]
+        return difference(self.values[better], self.values[worse], self.groups, high - low)
+
+
+def scores_of(crossed: CrossValidated, parts: Sequence[Sequence[str]]) -> dict[str, Scores]:
+    """{metric: Scores} of what was cross-validated in the folds ``parts``."""
     fold = fold_of(parts)
-    table: dict[str, dict[str, Any]] = {}
-    for system, per_prompt in results.items():
-        mean = mean_metrics(per_prompt.values()).as_dict()
-        folds = [fold[p] for p in per_prompt]
-        table[system] = {}
-        for metric in METRICS:
-            interval = mean_interval([getattr(m, metric) for m in per_prompt.values()], *BOUNDS[metric], folds)
-            table[system][metric] = {"mean": mean[metric], "ci95": list(interval) if interval else None}
-    return table
+    prompts = list(next(iter(crossed.values()), {}))
+    groups = Groups([fold[p] for p in prompts])
+    return {
+        metric: Scores(metric, {s: [getattr(rows[p], metric) for p in prompts] for s, rows in crossed.items()}, groups)
+        for metric in METRICS
+    }
 
 
-def improvement(
-    results: CrossValidated,
-    parts: Sequence[Sequence[str]],
-    seed: int,
-    better: str = "reward_model",
-    worse: str = "elo_offset",
-) -> dict[str, Difference | None]:
-    """Each metric's mean of ``better`` − ``worse``, paired by prompt; ``improvement_json`` makes the key of it."""
-    return {metric: _paired(results, parts, seed, better, worse, metric) for metric in METRICS}
+def compared(scores: Mapping[str, Scores], main: str) -> Compared:
+    """The systems against each other, decided by the metric ``main``.
 
-
-def _paired(
-    results: CrossValidated, parts: Sequence[Sequence[str]], seed: int, better: str, worse: str, metric: str
-) -> Difference | None:
-    """One metric's mean of ``better`` − ``worse``, paired by prompt."""
-    prompts = [p for p in results[better] if p in results[worse]]
-    fold = fold_of(parts)
-    a, b = ([getattr(results[system][p], metric) for p in prompts] for system in (better, worse))
-    low, high = BOUNDS[metric]
-    return paired_difference(a, b, seed, [fold[p] for p in prompts], reach=high - low)
-
-
-def improvement_json(differences: Mapping[str, Difference | None]) -> dict[str, Any]:
-    """The ``improvement`` key: {metric: difference_json}."""
-    return {metric: difference_json(difference) for metric, difference in differences.items()}
-
-
-def difference_json(difference: Difference | None) -> dict[str, Any]:
-    """{difference, ci95, p_value}, all null where nothing could be paired."""
-    return difference.as_dict() if difference else {"difference": None, "ci95": None, "p_value": None}
-
-
-def recommended(
-    combined_minus: Mapping[str, Difference | None], means: Mapping[str, float | None]
-) -> tuple[str, tuple[str, ...]]:
-    """Whose ranking to take, the combined system's unless a rival beats it by the winner's rule, and which of the two
-    others, or of them the combined one, it beats.
-
-    ``combined_minus``: {rival: the difference in the main metric}. Of two rivals that beat it the one with the higher
-    of ``means``.
+    Recommended is the combined system unless a rival surely beats it (of two such the one with the higher mean). Of
+    baselines that surely beat Systems A and B alike it is warned: then the winner is one of the beaten.
     """
-    better = [name for name, gain in combined_minus.items() if gain and gain.ci95[1] < 0.0 and gain.p_value < ALPHA]
-    if better:
-        return max(better, key=lambda name: means[name] or 0.0), ("combined",)
-    return "combined", tuple(name for name, gain in combined_minus.items() if is_better(gain))
+    values = scores[main]
+    gains = {m: one.gain("reward_model", "elo_offset") for m, one in scores.items()}
+    over = {rival: values.gain("combined", rival) for rival in RIVALS}
+    worse = [rival for rival in RIVALS if is_worse(over[rival])]
+    return {
+        "cross_validated": {s: {m: one.mean(s) for m, one in scores.items()} for s in values.values},
+        "improvement": {m: difference_json(gain) for m, gain in gains.items()},
+        "winner": winner(gains[main]),
+        "comparisons": {
+            f"combined-{rival}": {m: difference_json(one.gain("combined", rival)) for m, one in scores.items()}
+            for rival in RIVALS
+        },
+        "recommended": max(worse, key=lambda rival: values.mean(rival)["mean"]) if worse else "combined",
+        "verdict": {
+            "sentence": "",
+            "better_than": ["combined"] if worse else [rival for rival in RIVALS if is_better(over[rival])],
+            "prompts_needed": None,
+            "stronger_baselines": [
+                s for s in values.values
+                if s not in CONTENDERS and all(is_better(values.gain(s, rival)) for rival in RIVALS)
+            ],
+            "warnings": [],
+        },
+    }  # fmt: skip
 
 
-def stronger_baselines(
-    results: CrossValidated,
-    parts: Sequence[Sequence[str]],
-    seed: int,
-    systems: Sequence[str] = ("reward_model", "elo_offset"),
-) -> list[str]:
-    """Baselines whose τ is above that of each of the systems by the winner's rule: a winner among the beaten deserves a
-    warning."""
-    stronger = []
-    for name in results:
-        gains = [_paired(results, parts, seed, name, system, "kendall_tau") for system in systems]
-        if name not in (*systems, "combined") and all(is_better(gain) for gain in gains):
-            stronger.append(name)
-    return stronger
+def pooled(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The contenders over all personas' prompts together, from every persona's ``per_prompt``: five times "none" may
+    hide one answer. {prompts, cross_validated, comparisons{"B-A": {METRIC: …}}, winner}
+
+    Folds share training data within a persona and never beyond it, so a group is a persona's fold.
+    """
+    rows = [(persona, row) for persona, document in documents.items() for row in document["per_prompt"]]
+    if not rows:
+        return {"prompts": 0, "cross_validated": {}, "comparisons": {}, "winner": "none"}
+    folds = [(persona, row["fold"]) for persona, row in rows]
+    groups = Groups(folds, k=min(document["config"]["folds"] for document in documents.values()))
+    systems = [s for s in CONTENDERS if s in rows[0][1]]
+    scores = {m: Scores(m, {s: [row[s][m] for _, row in rows] for s in systems}, groups) for m in METRICS}
+    pairs = [(b, a) for i, b in enumerate(systems) for a in systems[:i]]
+    return {
+        "prompts": len(rows),
+        "cross_validated": {s: {m: one.mean(s) for m, one in scores.items()} for s in systems},
+        "comparisons": {f"{b}-{a}": {m: difference_json(scores[m].gain(b, a)) for m in METRICS} for b, a in pairs},
+        "winner": winner(scores["kendall_tau"].gain("reward_model", "elo_offset")),
+    }
+
+
+# ── Verdicts ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def verdict(advantage: Difference | None) -> Verdict:
+    """Whether an advantage supports a hypothesis that claims one."""
+    if is_better(advantage):
+        return "supported"
+    return "not supported" if advantage is not None and advantage.ci95[1] < RELEVANT else "inconclusive"
+
+
+def not_tested(reason: str) -> dict[str, Any]:
+    """A hypothesis that this run could not test, and why."""
+    return {"verdict": "not tested", "reason": reason}
+
+
+def _against_all(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Results against each rival as one: the weakest verdict, and beside them all figures against the first."""
+    verdicts = [one["verdict"] for one in found.values()]
+    weakest = min(verdicts, key=("not supported", "inconclusive", "supported").index)
+    return next(iter(found.values())) | {"verdict": weakest} | dict(found)
 
 
 # ── H1: sample efficiency ────────────────────────────────────────────────────────────────────────────────
+
+
+def sample_efficiency(
+    rivals: Mapping[str, Curves], learner: Curves, parts: Sequence[Sequence[str]], name: str = "reward_model"
+) -> dict[str, Any]:
+    """H1: the ``learner`` called ``name`` needs fewer preferences than System A, by cross-validated curves over the
+    same orders.
+
+    ``rivals``: {"from_arena": System A, "from_flat": the same with all contestants equal in the beginning}: being
+    quicker than someone who starts from the wrong end is no sign of learning quickly. Tested on the area between the
+    curves in τ, paired by prompt: orders are drawn at will and no sample of anything, so they are averaged first.
+    Raises ValueError for other points or prompts.
+    """
+    fold, found = fold_of(parts), {}
+    for key, elo in rivals.items():
+        if (elo.counts, elo.prompt_ids) != (learner.counts, learner.prompt_ids):
+            raise ValueError("both curves must have the same points and prompts")
+        groups = Groups([fold[p] for p in elo.prompt_ids])
+        advantage = difference(area_per_prompt(learner), area_per_prompt(elo), groups)
+        elo_final, own_final = (c.points[-1].metrics.kendall_tau for c in (elo, learner))
+        found[key] = {
+            "verdict": verdict(advantage),
+            "area_between_curves": difference_json(advantage),
+            "prompts": len(elo.prompt_ids),
+            "orders": len(elo.values["kendall_tau"]),
+            "elo_offset_final": elo_final,
+            f"{name}_final": own_final,
+            f"{name}_needs_for_elo_final": preferences_needed(learner, elo_final),
+            f"elo_needs_for_{name}_final": preferences_needed(elo, own_final),
+        }
+    return _against_all(found)
 
 
 def area_per_prompt(curves: Curves) -> Array:
@@ -146,60 +207,6 @@ def preferences_needed(curves: Curves, target: float | None) -> int | None:
     return reached
 
 
-def sample_efficiency(
-    elo_offset: Curves,
-    flat: Curves,
-    learner: Curves,
-    seed: int,
-    parts: Sequence[Sequence[str]],
-    name: str = "reward_model",
-) -> dict[str, Any]:
-    """H1: System B (or the ``learner`` called ``name``) needs fewer preferences than System A. From
-    cross-validated curves over the same orders.
-
-    ``flat``: System A with every contestant at the same rating in the beginning, for where the Arena's order is a
-    handicap: being quicker than someone who starts from the wrong end is no sign of learning quickly. What stands
-    beside ``from_arena`` and ``from_flat`` is that of the former, System A as documented.
-    """
-    found = {
-        "from_arena": _quicker(elo_offset, learner, seed, parts, name),
-        "from_flat": _quicker(flat, learner, seed, parts, name),
-    }
-    return found["from_arena"] | {"verdict": weaker(*(rival["verdict"] for rival in found.values()))} | found
-
-
-def _quicker(
-    elo_offset: Curves, learner: Curves, seed: int, parts: Sequence[Sequence[str]], name: str
-) -> dict[str, Any]:
-    """How much quicker the learner called ``name`` learns than one System A.
-
-    Tested on the area between the curves in τ, paired by prompt: orders are drawn at will and are no sample of
-    anything, so they are averaged first. ``parts``: the folds. Raises ValueError for other points or prompts.
-    """
-    if (elo_offset.counts, elo_offset.prompt_ids) != (learner.counts, learner.prompt_ids):
-        raise ValueError("both curves must have the same points and prompts")
-    fold = fold_of(parts)
-    groups = [fold[p] for p in elo_offset.prompt_ids]
-    a, b = area_per_prompt(elo_offset), area_per_prompt(learner)
-    advantage = paired_difference(b.tolist(), a.tolist(), seed, groups)
-    elo_final, own_final = (c.points[-1].metrics.kendall_tau for c in (elo_offset, learner))
-    return {
-        "verdict": verdict(advantage),
-        "area_between_curves": difference_json(advantage),
-        "prompts": len(elo_offset.prompt_ids),
-        "orders": len(elo_offset.values["kendall_tau"]),
-        "elo_offset_final": elo_final,
-        f"{name}_final": own_final,
-        f"{name}_needs_for_elo_final": preferences_needed(learner, elo_final),
-        f"elo_needs_for_{name}_final": preferences_needed(elo_offset, own_final),
-    }
-
-
-def not_tested(reason: str) -> dict[str, Any]:
-    """A hypothesis that this run could not test, and why."""
-    return {"verdict": "not tested", "reason": reason}
-
-
 # ── H2: generalization to unseen models ──────────────────────────────────────────────────────────────────
 
 
@@ -215,22 +222,14 @@ class Placement:
     """Share of its pairs that the truth orders and the ranker orders so too (a tied score: half); None: no such."""
 
 
-def _place(scores: Mapping[str, float], model: str) -> float:
-    above = sum(s > scores[model] for s in scores.values())
-    tied = sum(s == scores[model] for s in scores.values()) - 1
-    return 1.0 + above + tied / 2.0
-
-
 def placement(scores: Mapping[str, float], truth: GroundTruth, model: str) -> Placement:
     """How well ``scores`` place ``model`` among the truth's contestants."""
-    predicted = {m: scores[m] for m in truth.scores}
-    others = [m for m in predicted if m != model and truth.scores[m] != truth.scores[model]]
-    hits = [
-        0.5 if predicted[m] == predicted[model]
-        else float((predicted[m] < predicted[model]) == (truth.scores[m] < truth.scores[model]))
-        for m in others
-    ]  # fmt: skip
-    error = abs(_place(predicted, model) - _place(truth.scores, model))
+    others = [m for m in truth.scores if m != model]
+    above = {m: float(np.sign(scores[m] - scores[model]) if scores[m] != scores[model] else 0.0) for m in others}
+    truly = {m: float(np.sign(truth.scores[m] - truth.scores[model])) for m in others}
+    # a place is 1 + those above + half of those tied, so that two places differ by half the differences in sign
+    error = abs(sum(above.values()) - sum(truly.values())) / 2.0
+    hits = [0.5 + 0.5 * above[m] * truly[m] for m in others if truly[m]]
     return Placement(truth.prompt_id, model, error, sum(hits) / len(hits) if hits else None)
 
 
@@ -253,72 +252,51 @@ def held_out_placements(
 
 
 def generalization(
-    elo_offset: Sequence[Placement],
-    others_mean: Sequence[Placement],
-    learner: Sequence[Placement],
-    name: str = "reward_model",
+    rivals: Mapping[str, tuple[str, Sequence[Placement]]], learner: Sequence[Placement], name: str = "reward_model"
 ) -> dict[str, Any]:
-    """H2: System B (or the ``learner`` called ``name``) ranks a contestant never seen in training better than its
-    global Elo does, and better than someone who knows nothing of it.
+    """H2: the ``learner`` called ``name`` ranks a contestant never seen in training better than its rivals do.
 
-    ``others_mean``: the others by Bradley–Terry, the unseen contestant at their mean. What stands beside
-    ``against_elo`` and ``against_others_mean`` is that of the former. Raises ValueError for other contestants or
-    prompts.
+    ``rivals``: {"against_elo": its global Elo, "against_others_mean": someone who knows nothing of it, the others by
+    Bradley–Terry and the unseen one at their mean}, each with the system's name. Tested on the accuracy of its pairs,
+    by prompt or by contestant, whichever is less sure: a claim about unseen models needs more than many prompts, and
+    six contestants leave five degrees of freedom. The interval by prompt alone, for these six and no other, stands
+    beside it. Raises ValueError for other contestants or prompts.
     """
-    found = {
-        "against_elo": _placed_better(elo_offset, learner, ("elo_offset", name)),
-        "against_others_mean": _placed_better(others_mean, learner, ("bradley_terry", name)),
-    }
-    return found["against_elo"] | {"verdict": weaker(*(rival["verdict"] for rival in found.values()))} | found
+    return _against_all({key: _placed_better(*rival, learner, name) for key, rival in rivals.items()})
 
 
-def _placed_better(rival: Sequence[Placement], learner: Sequence[Placement], names: tuple[str, str]) -> dict[str, Any]:
-    """How much better the learner places unseen contestants than the rival; ``names`` of the rival and the learner.
-
-    Tested on the accuracy of its pairs. The interval is clustered by prompt and by contestant: a claim about
-    unseen models needs more than many prompts, and six contestants leave five degrees of freedom. The interval
-    by prompt alone, for these six and no other, stands beside it.
-    """
-    if [(p.prompt_id, p.model) for p in rival] != [(p.prompt_id, p.model) for p in learner]:
+def _placed_better(rival: str, theirs: Sequence[Placement], learner: Sequence[Placement], name: str) -> dict[str, Any]:
+    """How much better the learner places unseen contestants than one rival."""
+    if [(p.prompt_id, p.model) for p in theirs] != [(p.prompt_id, p.model) for p in learner]:
         raise ValueError("both systems must place the same contestants on the same prompts")
-    pairs = list(zip(rival, learner, strict=True))
-    by_contestant: dict[str, Any] = {}
-    for model in dict.fromkeys(p.model for p in rival):
-        own = [pair for pair in pairs if pair[0].model == model]
-        means, difference = _compared(own, "pair_accuracy", names, by_model=False)
-        by_contestant[model] = {
-            "pair_accuracy": means | difference_json(difference),
-            "place_error": _compared(own, "place_error", names)[0],
-        }
-    accuracy, advantage = _compared(pairs, "pair_accuracy", names)
-    _, among_these = _compared(pairs, "pair_accuracy", names, by_model=False)
-    place, nearer = _compared(pairs, "place_error", names, reach=float(len(by_contestant)))
+    models = list(dict.fromkeys(p.model for p in learner))
+
+    def figures(
+        figure: str, labels: Sequence[str], reach: float = 1.0, of: str | None = None
+    ) -> tuple[dict[str, float | None], Difference | None]:
+        """Both means and their difference; a prompt on which the truth orders none of the pairs is left out."""
+        pairs = [
+            (a, b) for a, b in zip(theirs, learner, strict=True)
+            if of in (None, a.model) and getattr(a, figure) is not None
+        ]  # fmt: skip
+        values = [[getattr(pair[side], figure) for pair in pairs] for side in (0, 1)]
+        means = {s: float(np.mean(v)) if pairs else None for s, v in zip((rival, name), values, strict=True)}
+        units = [[getattr(a, label) for a, _ in pairs] for label in labels]
+        return means, difference(values[1], values[0], Groups(units=units), reach)
+
+    accuracy, advantage = figures("pair_accuracy", ("prompt_id", "model"))
+    place, nearer = figures("place_error", ("prompt_id", "model"), reach=float(len(models)))
+    alone = {model: figures("pair_accuracy", ("prompt_id",), of=model) for model in models}
     return {
         "verdict": verdict(advantage),
         "pair_accuracy": accuracy | difference_json(advantage),
-        "pair_accuracy_these_contestants": difference_json(among_these),
+        "pair_accuracy_these_contestants": difference_json(figures("pair_accuracy", ("prompt_id",))[1]),
         "place_error": place | difference_json(nearer),
-        "by_contestant": by_contestant,
+        "by_contestant": {
+            model: {
+                "pair_accuracy": means | difference_json(found),
+                "place_error": figures("place_error", ("prompt_id",), of=model)[0],
+            }
+            for model, (means, found) in alone.items()
+        },
     }
-
-
-def _compared(
-    pairs: Sequence[tuple[Placement, Placement]],
-    figure: str,
-    names: tuple[str, str],
-    *,
-    reach: float = 1.0,
-    by_model: bool = True,
-) -> tuple[dict[str, float | None], Difference | None]:
-    """Both systems' means of a figure and their difference, clustered by prompt and, with ``by_model``, by contestant.
-
-    Where the truth orders none of the contestant's pairs there is no accuracy: such prompts are left out.
-    """
-    known = [(a, b) for a, b in pairs if getattr(a, figure) is not None]
-    theirs, learner = ([getattr(pair[i], figure) for pair in known] for i in (0, 1))
-    means = {
-        name: float(np.mean(values)) if known else None for name, values in zip(names, (theirs, learner), strict=True)
-    }
-    gains = [b - a for a, b in zip(theirs, learner, strict=True)]
-    models = [a.model if by_model else "" for a, _ in known]
-    return means, clustered_difference(gains, [a.prompt_id for a, _ in known], models, reach)

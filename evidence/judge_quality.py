@@ -1,4 +1,4 @@
-"""How good the judge is: does it hold to its word when the order changes, prefer length, go in circles?"""
+"""Quality of the judge: flips between the two orders, preference for length, circles, agreement with a person."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from core.records import GroundTruth, Judgement, Preference, Response
 from evaluation import kendall_tau
-from evidence.intervals import clustered_difference
+from evidence.intervals import Groups, difference
 
 TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees
 FEWEST_SHARED = 10  # pairs that person and judge both decide, below which nothing is said of them
@@ -86,7 +86,8 @@ def agreement_with_person(votes: Iterable[Preference], judged: Iterable[Preferen
         if (key := (vote.prompt_id, vote.model_a, vote.model_b)) in sides
     ]
     prompts, agree = [p for p, product in shared if product], [product for _, product in shared if product]
-    found = clustered_difference(agree, prompts, [0] * len(agree)) if len(agree) >= FEWEST_SHARED else None
+    level = [0.0] * len(agree)
+    found = difference(agree, level, Groups(units=[prompts]), reach=1.0) if len(agree) >= FEWEST_SHARED else None
     return {
         "pairs": len(agree),
         "share": (1.0 + found.difference) / 2.0 if found else None,

@@ -1,18 +1,22 @@
-"""The person's answer: their models in order, how sure each place is, and which can't be told apart.
+"""The answer: the models in order, how sure each place is, and which can't be told apart.
 
-    found = who_is_best(data, ratings, {}, params)
-    found.best, found.tied_with, found.leaderboard
+    found = standings(preferences, models, seed)                  # a persona's, or people's votes
+    found.rows[0]["model"], found.rows[0]["places"], found.more_prompts
 
-It says what the preferences of all prompts show and predicts nothing. The unit is the prompt: fifteen pairs of six
-answers are one witness, not fifteen.
+It says what the preferences of all prompts show and predicts nothing. The order is Bradley–Terry's; a model's win rate
+is the mean over the others of σ(θ_m − θ_j), which on a whole round robin is the share of its comparisons that it won.
+Its error is the spread over draws of the prompts, for fifteen pairs of six answers are one witness, not fifteen; of
+several people, of the people too, each vote counting the product of how often both were drawn (Owen, *The Pigeonhole
+Bootstrap*, Annals of Applied Statistics 1, 2007: never too narrow).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,154 +24,206 @@ from numpy.typing import NDArray
 from config import ExperimentConfig
 from core.records import Preference, Rating, Response
 from data_generation import Data
-from evidence.intervals import ALPHA, Interval, holm, mean_interval, paired_p_value, prompts_needed
-from evidence.traits import Liking, likings
+from evidence.baselines import bradley_terry
+from evidence.intervals import ALPHA, Array, Interval, holm, mean_interval, prompts_needed
+from evidence.likes import likings
 
-Array = NDArray[np.float64]
-DRAWS = 10_000  # of the prompts: a share of them is then within 0.01 of its limit
+Ints = NDArray[np.intp]
+
+DRAWS = 2_000  # the spread is then known to 2 %, a share of draws to 0.011
+WEIGHTS_AT_ONCE = 5_000_000  # draws × people on prompts, held in memory
+TIES = 0.01  # imagined for each model, so that no draw is without a maximum: a win rate moves by less than 0.0002
 UNLIKELY = 0.025  # share of draws: two equal models in one of 20 worlds leave one of them below it
-SAME = 9  # decimals to which two sums of the same outcomes agree in any order
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """One model's place and how sure it is."""
-
-    model: str
-    place: int
-    """1 + how many have a higher win rate."""
-    low: int
-    """1 + how many are surely better."""
-    high: int
-    """The number of models less how many are surely worse."""
-    win_rate: float
-    """Share of comparisons with the others that it wins, a tie being half a win."""
-    ci95: Interval
-    p_best: float
-    """Share of draws of the prompts in which it leads, ties shared. No chance: for two equal models it is about
-    uniform."""
-    best_on: int
-    """Prompts on which no model has a higher mean outcome."""
-    judged_on: int
-    """Prompts on which it was judged."""
-    comparisons: int
-    """How often it was judged against another."""
+SAME = 6  # decimals to which two figures of the same outcomes agree in any order
 
 
 @dataclass(frozen=True, slots=True)
 class Standings:
     """All models, best first, and what it would take to know more."""
 
-    rows: tuple[Standing, ...]
+    rows: Sequence[Mapping[str, Any]]
+    """{model, place, places{lo, hi}, win_rate{mean, ci95}, p_best, best_on, judged_on, comparisons}.
+
+    ``place``: 1 + how many have a higher win rate; ``lo``: 1 + how many are surely better; ``hi``: the number of models
+    less how many are surely worse. ``p_best``: share of draws in which it leads, ties shared; no chance, for of two
+    equal models it is about uniform. ``best_on`` of the prompts ``judged_on`` no model has a higher mean outcome."""
     more_prompts: int | None
     """How many more would separate the first two; None where they are told apart or where nobody can say."""
     more_people: int | None = None
     """How many more people it would take beside the prompts; None where only one votes."""
 
 
+class _Columns(NamedTuple):
+    """n preferences as numbers, and how many there are of each kind."""
+
+    prompt: Ints
+    user: Ints
+    a: Ints
+    b: Ints
+    outcome: Array
+    models: int
+
+    @classmethod
+    def of(cls, preferences: Sequence[Preference], models: Sequence[str]) -> _Columns:
+        number = {model: i for i, model in enumerate(models)}
+        prompt, user = ({x: i for i, x in enumerate(dict.fromkeys(getattr(p, kind) for p in preferences))}
+                        for kind in ("prompt_id", "user"))  # fmt: skip
+        rows = [(prompt[p.prompt_id], user[p.user], number[p.model_a], number[p.model_b]) for p in preferences]
+        at = np.array(rows, np.intp).reshape(-1, 4)
+        return cls(at[:, 0], at[:, 1], at[:, 2], at[:, 3], np.array([p.outcome for p in preferences]), len(models))
+
+    @property
+    def prompts(self) -> int:
+        return int(self.prompt.max()) + 1
+
+    @property
+    def people(self) -> int:
+        return int(self.user.max()) + 1
+
+    @property
+    def clusters(self) -> int:
+        """The smaller number of what is drawn anew."""
+        return min(self.prompts, self.people) if self.people > 1 else self.prompts
+
+    def wins(self, group: Ints) -> Array:
+        """[groups, models, models] how often each was preferred to which within each group."""
+        found = np.zeros((int(group.max()) + 1, self.models, self.models))
+        np.add.at(found, (group, self.a, self.b), self.outcome)
+        np.add.at(found, (group, self.b, self.a), 1.0 - self.outcome)
+        return found
+
+    def drawn_wins(self, seed: int) -> Iterator[Array]:
+        """[some draws, models, models] with prompts, and people where there are several, drawn anew; DRAWS in all."""
+        from scipy.sparse import csr_array
+
+        rng = np.random.default_rng(seed)
+        cells, cell = np.unique(self.prompt * self.people + self.user, return_inverse=True)  # a person on a prompt
+        pair = np.concatenate([self.a * self.models + self.b, self.b * self.models + self.a])
+        value = np.concatenate([self.outcome, 1.0 - self.outcome])
+        wins = csr_array((value, (pair, np.tile(cell, 2))), shape=(self.models**2, len(cells)))
+        size = max(1, min(DRAWS, WEIGHTS_AT_ONCE // len(cells)))
+        for start in range(0, DRAWS, size):
+            count = min(size, DRAWS - start)
+            weight = _drawn(rng, self.prompts, count)[:, cells // self.people]
+            if self.people > 1:
+                weight = weight * _drawn(rng, self.people, count)[:, cells % self.people]
+            yield np.asarray((wins @ weight.T).T).reshape(count, self.models, self.models)
+
+
+def _drawn(rng: np.random.Generator, items: int, count: int) -> Ints:
+    """[count, items] how often each is drawn in as many draws as there are items."""
+    return rng.multinomial(items, np.full(items, 1.0 / items), size=count)
+
+
 # ── What the preferences show ────────────────────────────────────────────────────────────────────────────
 
 
-def mean_outcomes(preferences: Sequence[Preference], models: Sequence[str]) -> Array:
-    """[prompts, models] mean outcome of each model against the others; prompts that lack a model are left out."""
-    column = {model: i for i, model in enumerate(models)}
-    row = {prompt_id: i for i, prompt_id in enumerate(dict.fromkeys(p.prompt_id for p in preferences))}
-    points, games = np.zeros((len(row), len(column))), np.zeros((len(row), len(column)))
-    for p in preferences:
-        for model, outcome in ((p.model_a, p.outcome), (p.model_b, 1.0 - p.outcome)):
-            points[row[p.prompt_id], column[model]] += outcome
-            games[row[p.prompt_id], column[model]] += 1.0
-    whole = (games > 0.0).all(axis=1)
-    return np.asarray(points[whole] / games[whole])
+def standings(preferences: Sequence[Preference], models: Sequence[str], seed: int) -> Standings:
+    """The models by at least one preference.
 
-
-def standings(outcomes: Array, models: Sequence[str], seed: int) -> Standings:
-    """The models by their mean ``outcomes`` [prompts, models], at least one prompt.
-
-    Every pair is compared by the paired differences of its outcomes, prompt by prompt: a two-sided t test.
+    Every two win rates are compared by the error of their difference over the draws, Holm's correction over all pairs
+    at 5 %: all ranges of places then hold together (Mogstad et al., *Inference for Ranks*, Review of Economic Studies
+    91, 2024).
     """
-    prompts, rates = len(outcomes), outcomes.mean(axis=0)
-    better = surely_better(rates, paired_p_values(outcomes))
-    weights = np.random.default_rng(seed).multinomial(prompts, np.full(prompts, 1.0 / prompts), size=DRAWS)
-    intervals = [mean_interval(column.tolist(), 0.0, 1.0) or (0.0, 1.0) for column in outcomes.T]
-    compared = np.full(len(models), prompts * (len(models) - 1))
-    rows = in_order(models, rates, better, intervals, leading_shares(weights @ outcomes), outcomes, compared)
-    return Standings(rows, _more_prompts(outcomes, better, *np.argsort(-rates, kind="stable")[:2].tolist()))
+    from scipy.special import stdtr, stdtrit
+
+    votes = _Columns.of(preferences, models)
+    rates = win_rates(votes.wins(np.zeros_like(votes.a))[0])
+    drawn = np.concatenate([win_rates(wins) for wins in votes.drawn_wins(seed)])
+    clusters = votes.clusters
+    factor, degrees = math.sqrt(clusters / max(clusters - 1.0, 1.0)), max(clusters - 1, 1)
+    gap, upper = rates[:, None] - rates, np.triu_indices(len(rates), 1)
+    errors = factor * (drawn[:, :, None] - drawn[:, None, :]).std(axis=0, ddof=1).round(SAME)
+    ratio = np.divide(np.abs(gap), errors, out=np.zeros_like(gap), where=errors > 0.0)
+    alike = 2.0 * (1.0 + np.abs(gap)) ** -clusters  # where every draw is the same, as in ``difference``
+    p_values = np.minimum(1.0, np.where(errors > 0.0, 2.0 * stdtr(degrees, -ratio), alike))
+    sure = np.zeros_like(gap, bool)
+    sure[upper] = holm(p_values[upper]) < ALPHA
+    better = (sure | sure.T) & (gap > 0.0)
+    spread = float(stdtrit(degrees, 1.0 - ALPHA / 2.0)) * factor * drawn.std(axis=0, ddof=1).round(SAME)
+    intervals = [_interval(rate, half, clusters) for rate, half in zip(rates.tolist(), spread.tolist(), strict=True)]
+    rows = _rows(votes, models, rates, better, intervals, drawn)
+    return Standings(rows, *_more(votes, rates, errors, better))
 
 
-def paired_p_values(outcomes: Array) -> Array:
-    """[models, models] p of each two models being equally good, from ``outcomes`` [prompts, models]."""
-    width = outcomes.shape[1]
-    p_values = np.ones((width, width))
-    for a, b in combinations(range(width), 2):
-        p_values[a, b] = p_values[b, a] = paired_p_value(outcomes[:, a] - outcomes[:, b], reach=1.0)
-    return p_values
+def win_rates(wins: Array) -> Array:
+    """[..., models, models] how often each won against which → [..., models] mean over the others of σ(θ_m − θ_j)."""
+    from scipy.special import expit
+
+    theta = bradley_terry(wins, TIES)
+    chances = expit(theta[..., :, None] - theta[..., None, :])
+    return np.asarray((chances.sum(axis=-1) - 0.5) / (wins.shape[-1] - 1))
 
 
-def surely_better(rates: Array, p_values: Array) -> NDArray[np.bool_]:
-    """[models, models] True where the row's model is surely better than the column's.
+def _interval(rate: float, half: float, clusters: int) -> Interval:
+    """``rate`` ± ``half`` on the scale of log-odds, which it never leaves; where no draw differs, by their number."""
+    from scipy.special import expit
 
-    ``p_values`` [models, models] of every pair. Holm's correction over all pairs at 5 %: all ranges of places then hold
-    together (Mogstad et al., *Inference for Ranks*, Review of Economic Studies 91, 2024).
-    """
-    upper = np.triu_indices(len(rates), 1)
-    corrected = np.ones_like(p_values)
-    corrected[upper] = holm(p_values[upper])
-    sure = np.minimum(corrected, corrected.T) < ALPHA
-    return np.asarray(sure & (rates[:, None] > rates))
+    if half <= 0.0 or not 0.0 < rate < 1.0:
+        return mean_interval([min(max(rate, 0.0), 1.0)] * clusters, 0.0, 1.0) or (0.0, 1.0)
+    middle, width = math.log(rate / (1.0 - rate)), half / (rate * (1.0 - rate))
+    return float(expit(middle - width)), float(expit(middle + width))
 
 
-def leading_shares(rates: Array) -> Array:
-    """[models] share of the draws [draws, models] in which each leads; of a tie each has its part."""
-    values = rates.round(SAME)
-    leads = values == values.max(axis=1, keepdims=True)
-    return np.asarray((leads / leads.sum(axis=1, keepdims=True)).mean(axis=0))
-
-
-def in_order(
+def _rows(
+    votes: _Columns,
     models: Sequence[str],
     rates: Array,
     better: NDArray[np.bool_],
     intervals: Sequence[Interval],
-    leading: Array,
-    outcomes: Array,
-    compared: NDArray[np.intp],
-) -> tuple[Standing, ...]:
-    """A row for each model, best first, equal ones by name; everything is given in the order of ``models``.
-
-    ``outcomes`` [prompts, models], NaN where a model was not judged; ``compared`` [models]: how often it was.
-    """
-    values, judged = rates.round(SAME), ~np.isnan(outcomes)
-    on_prompt = np.where(judged, outcomes.round(SAME), -1.0)
-    best_on = ((on_prompt == on_prompt.max(axis=1, keepdims=True)) & judged).sum(axis=0)
-    rows = [
-        Standing(
-            model=model,
-            place=1 + int((values > values[i]).sum()),
-            low=1 + int(better[:, i].sum()),
-            high=len(models) - int(better[i].sum()),
-            win_rate=float(rates[i]),
-            ci95=intervals[i],
-            p_best=float(leading[i]),
-            best_on=int(best_on[i]),
-            judged_on=int(judged[:, i].sum()),
-            comparisons=int(compared[i]),
-        )
+    drawn: Array,
+) -> list[dict[str, Any]]:
+    """A row for each model, best first, equal ones by name."""
+    values, ahead = rates.round(SAME), drawn.round(SAME)
+    leads = ahead == ahead.max(axis=1, keepdims=True)
+    leading = (leads / leads.sum(axis=1, keepdims=True)).mean(axis=0)
+    wins = votes.wins(votes.prompt)
+    games = (wins + wins.swapaxes(1, 2)).sum(axis=2)
+    outcomes = np.divide(wins.sum(axis=2), games, out=np.full(games.shape, -1.0), where=games > 0.0).round(SAME)
+    best_on = ((outcomes == outcomes.max(axis=1, keepdims=True)) & (games > 0.0)).sum(axis=0)
+    rows: list[dict[str, Any]] = [
+        {
+            "model": model,
+            "place": 1 + int((values > values[i]).sum()),
+            "places": {"lo": 1 + int(better[:, i].sum()), "hi": len(models) - int(better[i].sum())},
+            "win_rate": {"mean": float(rates[i]), "ci95": list(intervals[i])},
+            "p_best": float(leading[i]),
+            "best_on": int(best_on[i]),
+            "judged_on": int((games[:, i] > 0.0).sum()),
+            "comparisons": round(float(games[:, i].sum())),
+        }
         for i, model in enumerate(models)
     ]
-    return tuple(sorted(rows, key=lambda row: (row.place, row.model)))
+    return sorted(rows, key=lambda row: (row["place"], row["model"]))
 
 
-def _more_prompts(outcomes: Array, better: NDArray[np.bool_], first: int, second: int) -> int | None:
-    """More prompts than there are that would tell these two apart, at the level that Holm has reached."""
-    if better[first, second]:
-        return None
-    undecided = len(better) * (len(better) - 1) // 2 - int(better.sum())
-    difference = outcomes[:, first] - outcomes[:, second]
-    sd = float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
-    mean = round(float(difference.mean()), SAME)
-    needed = prompts_needed(mean, sd, level=ALPHA / undecided) if sd > 0.0 else None
-    return None if needed is None else max(1, needed - len(outcomes))
+def _more(votes: _Columns, rates: Array, errors: Array, better: NDArray[np.bool_]) -> tuple[int | None, int | None]:
+    """How many more prompts, and where several vote how many more people with them, would tell the first two apart at
+    the level that Holm has reached; None where they are, or where nobody can say. The error falls as 1/√n."""
+    first, second = np.argsort(-rates, kind="stable")[:2].tolist()
+    gap, error = round(float(rates[first] - rates[second]), SAME), float(errors[first, second])
+    if better[first, second] or not error > 0.0:
+        return None, None
+    undecided = len(rates) * (len(rates) - 1) // 2 - int(better.sum())
+    needed = prompts_needed(gap, error * math.sqrt(votes.clusters), level=ALPHA / undecided)
+    if needed is None:
+        return None, None
+    growth = max(0.0, needed / votes.clusters - 1.0)
+    prompts = max(1, math.ceil(growth * votes.prompts))
+    return prompts, max(1, math.ceil(growth * votes.people)) if votes.people > 1 else None
+
+
+def own_best(preferences: Sequence[Preference], models: Sequence[str]) -> dict[str, int]:
+    """{model: how many people's own votes put it alone first}; empty where only one votes."""
+    votes = _Columns.of(preferences, models)
+    if votes.people == 1:
+        return {}
+    wins = votes.wins(votes.user)
+    judged = (wins + wins.swapaxes(1, 2)).sum(axis=2) > 0.0
+    own = np.where(judged, bradley_terry(wins).round(SAME), -np.inf)
+    first = own == own.max(axis=1, keepdims=True)
+    alone = first[first.sum(axis=1) == 1]
+    return dict(zip(models, alone.sum(axis=0).tolist(), strict=True))
 
 
 # ── For the results ──────────────────────────────────────────────────────────────────────────────────────
@@ -200,70 +256,55 @@ def who_is_best(
 
     ``parameters``: how large the models are, in their server's words.
     """
-    models = list(ratings)
-    found = standings(mean_outcomes(data.preferences, models), models, params.random_seed)
-    facts = Facts({model: rating.elo for model, rating in ratings.items()}, data.responses, parameters)
-    return answer(found, facts, likings(data.preferences, data.responses))
+    found = standings(data.preferences, list(ratings), params.random_seed)
+    elo = {model: rating.elo for model, rating in ratings.items()}
+    return answer(found, elo, data.responses, likings(data.preferences, data.responses), parameters)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of the models beyond the preferences."""
-
-    elo: Mapping[str, float | None]
-    """Global ratings."""
-    responses: Sequence[Response] = ()
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    """{model: "8.0B"}, the server's word."""
-    own_best: Mapping[str, int] = field(default_factory=dict)
-    """{model: how many people's own votes put it first}; empty for a persona and for one person."""
-
-
-def answer(found: Standings, facts: Facts, likes: Sequence[Liking] = ()) -> Answer:
-    """What is known of the models, ready for JSON."""
-    rated = [elo for elo in facts.elo.values() if elo is not None]
-    speed, moved = tokens_per_second(facts.responses), moved_places(found.rows, facts.elo)
-    rows = []
-    for row in found.rows:
-        elo = facts.elo[row.model]
-        rows.append(
-            {
-                "model": row.model,
-                "place": row.place,
-                "places": {"lo": row.low, "hi": row.high},
-                "win_rate": {"mean": row.win_rate, "ci95": list(row.ci95)},
-                "p_best": row.p_best,
-                "best_on": row.best_on,
-                "judged_on": row.judged_on,
-                "comparisons": row.comparisons,
-                "own_best_of": facts.own_best.get(row.model),
-                "global_place": None if elo is None else 1 + sum(other > elo for other in rated),
-                "moved": moved.get(row.model),
-                "elo": elo,
-                "tokens_per_s": speed.get(row.model),
-                "parameters": facts.parameters.get(row.model),
-            }
-        )
-    first = [row.model for row in found.rows if row.low == 1]
-    unknown = len(first) == len(found.rows)
+def answer(
+    found: Standings,
+    elo: Mapping[str, float | None],
+    responses: Sequence[Response] = (),
+    likes: Sequence[Mapping[str, Any]] = (),
+    parameters: Mapping[str, str] = MappingProxyType({}),
+    own_best: Mapping[str, int] = MappingProxyType({}),
+) -> Answer:
+    """What is known of the models, ready for JSON. ``elo``: global ratings; ``parameters``: {model: "8.0B"}."""
+    rated = [rating for rating in elo.values() if rating is not None]
+    places = {m: None if rating is None else 1 + sum(r > rating for r in rated) for m, rating in elo.items()}
+    speed, moved = tokens_per_second(responses), _moved_places(found.rows, elo)
+    rows = [
+        {
+            **row,
+            "own_best_of": own_best.get(row["model"]),
+            "global_place": places[row["model"]],
+            "moved": moved.get(row["model"]),
+            "elo": elo[row["model"]],
+            "tokens_per_s": speed.get(row["model"]),
+            "parameters": parameters.get(row["model"]),
+        }
+        for row in found.rows
+    ]
+    first = [row for row in found.rows if row["places"]["lo"] == 1]
+    known = len(first) < len(found.rows)
     return Answer(
-        best=None if unknown else first[0],
-        tied_with=() if unknown else tuple(first[1:]),
-        unlikely=() if unknown else tuple(r.model for r in found.rows if r.low == 1 and r.p_best < UNLIKELY),
+        best=first[0]["model"] if known else None,
+        tied_with=tuple(row["model"] for row in first[1:]) if known else (),
+        unlikely=tuple(row["model"] for row in first if row["p_best"] < UNLIKELY) if known else (),
         more_prompts=found.more_prompts,
         more_people=found.more_people,
         leaderboard=rows,
-        likes=[liking.as_dict() for liking in likes],
+        likes=likes,
     )
 
 
-def moved_places(rows: Sequence[Standing], elo: Mapping[str, float | None]) -> dict[str, int]:
+def _moved_places(rows: Sequence[Mapping[str, Any]], elo: Mapping[str, float | None]) -> dict[str, int]:
     """{model: places by which it stands higher (+) here than by its global rating}, both counted among the rated models
     alone; empty where the ratings order nothing."""
-    given = {row.model: rating for row in rows if (rating := elo[row.model]) is not None}
+    given = {row["model"]: rating for row in rows if (rating := elo[row["model"]]) is not None}
     if len(set(given.values())) < 2:
         return {}
-    here = {row.model: row.place for row in rows if row.model in given}
+    here = {row["model"]: row["place"] for row in rows if row["model"] in given}
     return {
         model: sum(other > rating for other in given.values()) - sum(p < here[model] for p in here.values())
         for model, rating in given.items()
@@ -272,10 +313,8 @@ def moved_places(rows: Sequence[Standing], elo: Mapping[str, float | None]) -> d
 
 def tokens_per_second(responses: Sequence[Response]) -> dict[str, float]:
     """{model: tokens over seconds of all its timed responses}; models without any are left out."""
-    tokens: dict[str, int] = {}
-    seconds: dict[str, float] = {}
-    for r in responses:
-        if r.tokens > 0 and r.seconds > 0.0:
-            tokens[r.model] = tokens.get(r.model, 0) + r.tokens
-            seconds[r.model] = seconds.get(r.model, 0.0) + r.seconds
-    return {model: tokens[model] / seconds[model] for model in tokens}
+    timed = [r for r in responses if r.tokens > 0 and r.seconds > 0.0]
+    return {
+        model: sum(r.tokens for r in timed if r.model == model) / sum(r.seconds for r in timed if r.model == model)
+        for model in dict.fromkeys(r.model for r in timed)
+    }

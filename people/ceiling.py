@@ -1,49 +1,52 @@
-"""The ceiling that votes set: how often people agree where several of them judged the same two responses.
-
-A system that knows a person only from what others say can hardly predict more of their votes than the others do.
-"""
+"""Agreement of people who voted on the same two responses: what a system can be measured by."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from people.ballots import Array, Ballots, Ints
+from core.records import Preference
 
 
-def ceiling(ballots: Ballots) -> dict[str, dict[str, Any]]:
+def ordered(vote: Preference) -> tuple[tuple[str, str], float]:
+    """Both models by name, and the outcome for the first of them."""
+    a, b = vote.model_a, vote.model_b
+    return ((a, b), vote.outcome) if a < b else ((b, a), 1.0 - vote.outcome)
+
+
+def ceiling(preferences: Sequence[Preference]) -> dict[str, dict[str, Any]]:
     """{two_people: {share, pairs}, others_majority: {share, votes}}, shares None where nobody shares a pair.
 
-    ``two_people``: of all two decided votes of different people on the same pair of responses, the share that agree.
-    ``others_majority``: the share of decided votes that the majority of everyone else's votes on the same pair
-    predicts, theirs that were ties included; a majority that is tied counts half.
+    ``two_people``: of all two decided votes of different people on the same two responses, the share that agree.
+    ``others_majority``: the share of decided votes that the majority of everyone else's votes on the same pair, ties
+    included, predicts; a tied majority counts half. A system that knows a person only from the others can hardly do
+    better.
     """
-    models, swapped = len(ballots.models), ballots.a > ballots.b
-    low, high = np.minimum(ballots.a, ballots.b), np.maximum(ballots.a, ballots.b)
-    pair = np.unique((ballots.prompt * models + low) * models + high, return_inverse=True)[1]
-    person = np.unique(pair * len(ballots.users) + ballots.user, return_inverse=True)[1]  # someone's votes on a pair
-    word = np.sign(ballots.outcome - 0.5) * np.where(swapped, -1.0, 1.0)  # 1: for the model of the lower number
+    said: dict[tuple[str, tuple[str, str]], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for v in preferences:
+        pair, outcome = ordered(v)
+        said[v.prompt_id, pair][v.user].append(float(np.sign(outcome - 0.5)))
 
-    pairs = _twos(pair, word != 0.0) - _twos(person, word != 0.0)
-    agreeing = sum(_twos(pair, word == side) - _twos(person, word == side) for side in (1.0, -1.0))
+    def twos(words: Sequence[float], *sides: float) -> int:
+        """How many twos the words for these sides make."""
+        n = sum(word in sides for word in words)
+        return n * (n - 1) // 2
 
-    others = _total(pair, np.ones_like(word)) - _total(person, np.ones_like(word))
-    margin = _total(pair, word) - _total(person, word)
-    known = ballots.decided & (others > 0)
-    right = (0.5 + 0.5 * np.sign(margin) * word)[known]
+    pairs = agreeing = votes = 0
+    right = 0.0
+    for by_person in said.values():
+        every = [word for own in by_person.values() for word in own]
+        pairs += twos(every, 1.0, -1.0) - sum(twos(own, 1.0, -1.0) for own in by_person.values())
+        for side in (1.0, -1.0):
+            agreeing += twos(every, side) - sum(twos(own, side) for own in by_person.values())
+        for own in by_person.values():
+            decided = [word for word in own if word] if len(every) > len(own) else []
+            votes += len(decided)
+            right += sum(0.5 + 0.5 * float(np.sign(sum(every) - sum(own))) * word for word in decided)
     return {
         "two_people": {"share": agreeing / pairs if pairs else None, "pairs": pairs},
-        "others_majority": {"share": float(right.mean()) if len(right) else None, "votes": len(right)},
+        "others_majority": {"share": right / votes if votes else None, "votes": votes},
     }
-
-
-def _twos(label: Ints, counted: np.ndarray) -> int:
-    """How many twos can be made of the votes ``counted``, each within a label."""
-    number = np.bincount(label[counted])
-    return int((number * (number - 1) // 2).sum())
-
-
-def _total(label: Ints, value: Array) -> Array:
-    """For each vote the sum of ``value`` over all votes of its label."""
-    return np.asarray(np.bincount(label, weights=value)[label])

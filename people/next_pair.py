@@ -19,9 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from base.features import Features
-from combined import Combined
+from combined import RESIDUAL, Combined, Posterior
 from config import ExperimentConfig
-from core.pairwise import Posterior
 from core.records import Preference, Response
 
 AT_RANDOM = 5  # every so manieth pair is drawn at random: what the posterior is wrong about comes up too
@@ -67,7 +66,7 @@ class TopTwo:
         blank = self._blank[: len(self._models)]
         found = self._system.posterior_of(self._models, blank, blank, blank[:, 0])
         # the residual of one text; of a mean of n texts it is the n-th part
-        unseen = self._system.belief().residual * np.diag(1.0 - 1.0 / self._answers)
+        unseen = RESIDUAL * np.diag(1.0 - 1.0 / self._answers)
         self._posterior = Posterior(found.models, found.mean, found.covariance - unseen)
 
     def next_pair(self, left: Sequence[frozenset[str]]) -> int:

@@ -13,26 +13,20 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 import config
-import evaluation
 from base.features import Features, compute_features
-from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import UsageError
 from core.records import Rating
-from elo_system import EloSystem
+from evidence import leaderboard
 from evidence.design import heads_device
-from evidence.document import Document, Measured, make_document
-from people.ballots import Crowd, Ratings, tabulate
-from people.findings import findings
+from evidence.document import Document, make_document, training_history
+from evidence.leaderboard import Answer
+from evidence.likes import likings
+from people.many import Crowd, learned, measure
 from people.read import Votes
-from people.standings import who_is_best
-from people.training import curve_counts, learned, predict
 from report import console, words
-from reward_model import RewardModel
 from stages.tasks import Job
 
 RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
@@ -58,9 +52,12 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
             device=job.device, refresh=refresh, also=votes.personas, ray=job.ray,
         )  # fmt: skip
     crowd = assemble(votes, features, job.params, rated, heads_device(job, features))
-    measured, (elo, reward, _) = experiment(crowd, clock)
+    measured = measure(crowd, clock)
+    with clock.stage("training"):
+        elo, reward, _ = learned(crowd)
+    measured |= {"training_history": training_history(reward.history), "timings_s": clock.seconds}
     models = list(rated.values()) or [Rating(model, rating, RATED) for model, rating in elo.ratings.items()]
-    document = make_document(job, features, models, who_is_best(votes, crowd), measured)
+    document = make_document(job, features, models, who_is_best(crowd), measured)
     paths = write_results(document, job.results_dir)
     elo.save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
     reward.save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
@@ -73,25 +70,16 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
     return document
 
 
-def experiment(crowd: Crowd, clock: Clock) -> tuple[Measured, tuple[EloSystem, RewardModel, Combined]]:
-    """Everything that is measured, and the systems trained on all votes."""
-    ballots, params = crowd.ballots, crowd.params
-    _, test = evaluation.split(ballots.prompt_ids, params.train_prompts, params.random_seed)
-    tested = ballots.mask(test)
-    counts = curve_counts(crowd, [tested, *crowd.folds])
-    with clock.stage("training"):
-        once = predict(crowd, [tested], counts)
-        systems = learned(crowd)
-    with clock.stage("cross_validation"):
-        crossed = predict(crowd, crowd.folds, counts)
-    with clock.stage("evaluation"):
-        measured = findings(crowd, once, crossed, systems[1].history)
-    measured["timings_s"] = clock.seconds
-    return measured, systems
+def who_is_best(crowd: Crowd) -> Answer:
+    """Everybody's order of the models, whose own best each is, and what is liked."""
+    votes = crowd.votes
+    found = leaderboard.standings(votes.preferences, votes.models, crowd.params.random_seed)
+    own, likes = leaderboard.own_best(votes.preferences, votes.models), likings(votes.preferences, votes.responses)
+    return leaderboard.answer(found, crowd.given, votes.responses, likes, own_best=own)
 
 
 def run_name(source: str) -> str:
-    """Name the run's files after the file's stem, or the hub id, in characters that any disk takes.
+    """What the run's files are named after: the file's stem, or the hub id, in characters that any disk takes.
 
     Raises UsageError where that is a persona's name, whose results and learned state would be replaced.
     """
@@ -117,7 +105,7 @@ def fitting(params: ExperimentConfig, prompts: int) -> ExperimentConfig:
 
 
 def label(votes: Votes, base: str) -> str:
-    """Name the voters and the base that reads the responses."""
+    """Who votes and what reads the responses."""
     kind = f"{config.EMBEDDED_NAME}, which is no reward model" if base == "embedded" else base
     return f"human votes of {words.people(len(votes.users))}; responses are read by {kind}"
 
@@ -140,9 +128,5 @@ def assemble(
     votes: Votes, features: Features, params: ExperimentConfig, rated: Mapping[str, Rating], device: str = "cpu"
 ) -> Crowd:
     """All that training is done with. ``rated``: the Arena's ratings of a person alone, else empty."""
-    lengths, voted_on = np.zeros(len(features.index)), {}
-    for response in votes.responses:  # there may be features of further texts
-        row = voted_on[response.prompt_id, response.model] = features.index[response.prompt_id, response.model]
-        lengths[row] = len(response.text)
-    given: Ratings = {model: rated[model].elo if model in rated else None for model in votes.models}
-    return Crowd(tabulate(votes, voted_on), features, lengths, params, given, device=device)
+    given = {model: rated[model].elo if model in rated else None for model in votes.models}
+    return Crowd(votes, features, given, params, device)

@@ -254,7 +254,7 @@ def curve_remark(document: Document) -> str:
     if document["people"]:
         return (
             "Cross-validated: every prompt a test prompt once; whoever has fewer votes keeps all. Bands: 95 % interval "
-            "of the mean over people, clustered by person and prompt."
+            "of the mean over people, clustered by person."
         )
     return "Cross-validated: every prompt a test prompt once. Bands: 95 % interval of the mean over prompts."
 

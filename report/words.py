@@ -72,10 +72,10 @@ def p_value(value: float | None) -> str:
     return "p < 0.001" if is_number(value) and value < 0.001 else f"p = {number(value)}"
 
 
-def difference(gain: Mapping[str, Any], test: str = "") -> str:
-    """A difference with its interval and its p-value; ``test`` names what gave the last one."""
+def difference(gain: Mapping[str, Any]) -> str:
+    """A difference with its interval and its p-value."""
     size, around = number(gain["difference"], signed=True), interval(gain["ci95"], signed=True)
-    return f"{size}, 95 % interval {around}, {test}{p_value(gain['p_value'])}"
+    return f"{size}, 95 % interval {around}, {p_value(gain['p_value'])}"
 
 
 def people(count: int) -> str:
@@ -192,10 +192,10 @@ def evidence(document: Document) -> str:
     gain, counts = document["improvement"][document["main_metric"]], document["counts"]
     if gain["difference"] is None:
         return "nothing could be measured"
-    size, test = f"{number(counts['prompts'], 0)} prompts", "permutation "
+    size = f"{number(counts['prompts'], 0)} prompts"
     if document["people"] is not None:
-        size, test = f"{people(counts['users'])}, {size}", "by person and prompt "
-    return f"cross-validated difference in {in_metric(document)} {difference(gain, test)}, {size}"
+        size = f"{people(counts['users'])}, {size}"
+    return f"cross-validated difference in {in_metric(document)} {difference(gain)}, {size}"
 
 
 def recommended(document: Document) -> str:

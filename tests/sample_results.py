@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evidence.pooled import pooled
+from evidence.hypotheses import pooled
 from report import answer, words
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -87,7 +87,7 @@ def personas() -> Document:
     one = persona()
     documents = {name: one | {"persona": name} for name in ("coder", "academic", "creative_writer")}
     together = {key: one[key] for key in ("backend", "label", "judge")}
-    return together | {"personas": documents, "pooled": pooled(documents, 0)}
+    return together | {"personas": documents, "pooled": pooled(documents)}
 
 
 def hostile() -> Document:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import itertools
 import math
 
+import evalica
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from core.records import Preference
+from base.features import Features
+from core.records import Preference, Response
 from elo_system import expectation
 from evidence.baselines import (
-    BaseReward,
     BradleyTerry,
-    BradleyTerryArenaPrior,
-    GlobalElo,
-    LongestResponse,
-    RandomRanking,
+    base_reward,
     bradley_terry,
     estimated_ratings,
+    global_elo,
+    longest_response,
+    random_ranking,
+    wins_of,
 )
 
 MODELS = ("a", "b", "c", "d")
@@ -25,10 +30,43 @@ MODELS = ("a", "b", "c", "d")
 
 def test_worked_example_of_wikipedias_article_on_bradley_terry() -> None:
     """Strengths 0.640, 1.043, 0.660, 2.270 from the article's table of wins."""
-    wins = {"ab": 2, "ad": 1, "ba": 3, "bc": 5, "cb": 3, "cd": 1, "da": 4, "dc": 3}
-    strength = bradley_terry([(pair[0], pair[1], float(n)) for pair, n in wins.items()])
-    for model, value in zip(MODELS, (0.640, 1.043, 0.660, 2.270), strict=True):
-        assert 10 ** ((strength[model] - strength["a"]) / 400) == pytest.approx(value / 0.640, rel=3e-3)
+    wins = np.array([[0, 2, 0, 1], [3, 0, 5, 0], [0, 3, 0, 1], [4, 0, 3, 0]], float)
+    strengths = np.exp(bradley_terry(wins, ties=1e-6))
+    assert strengths / strengths[0] == pytest.approx(np.array([0.640, 1.043, 0.660, 2.270]) / 0.640, rel=3e-3)
+
+
+VOTE = st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 3), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(VOTE.filter(lambda v: v[1] != v[2]), max_size=40))
+def test_tables_solved_side_by_side_are_evalicas_one_by_one(rows: list[tuple[int, int, int, float]]) -> None:
+    votes = [[Preference("p", MODELS[a], MODELS[b], o) for u, a, b, o in rows if u == user] for user in range(3)]
+    found = bradley_terry(np.stack([wins_of(own, MODELS) for own in votes])) * 400.0 / math.log(10.0)
+    for own, strengths in zip(votes, found, strict=True):
+        games = [(p.model_a, p.model_b, p.outcome) for p in own] + [
+            (p.model_b, p.model_a, 1.0 - p.outcome) for p in own
+        ]
+        judged = sorted({m for p in own for m in (p.model_a, p.model_b)})
+        games += [game for m in judged for game in ((m, "average", 0.5), ("average", m, 0.5))]
+        winners, losers, weights = zip(*(game for game in games if game[2]), strict=True) if games else ((), (), ())
+        naive = {}
+        if games:
+            twin = evalica.bradley_terry(
+                winners, losers, [evalica.Winner.X] * len(weights), weights=list(weights), tolerance=1e-9, limit=10_000
+            )
+            naive = {m: 400.0 * math.log10(float(twin.scores[m])) for m in judged}
+        mean = sum(naive.values()) / max(1, len(naive))
+        assert strengths.tolist() == pytest.approx([naive.get(m, mean) - mean for m in MODELS], abs=0.01)
+
+
+def test_strengths_stay_finite_and_are_found_however_many_votes_there_are() -> None:
+    wins = np.zeros((3, 3))
+    wins[0, 1], wins[1, 2] = 5000, 3
+    found = bradley_terry(wins)
+    assert np.isfinite(found).all() and found[0] > found[1] > found[2]
+    wins = np.random.default_rng(0).uniform(0.8, 1.2, (3, 5, 5)) * (1.0 - np.eye(5))
+    assert bradley_terry(wins * 1e12) == pytest.approx(bradley_terry(wins * 1e8), abs=1e-5)
 
 
 def test_recovers_the_strengths_that_graded_outcomes_were_made_from() -> None:
@@ -76,26 +114,23 @@ def test_bradley_terry_keeps_a_held_out_contestant_at_the_mean_and_names_strange
         BradleyTerry(MODELS).fit([Preference("p", "a", "stranger", 1.0)])
 
 
-def test_the_arena_prior_is_the_arena_before_any_preference_and_gives_way() -> None:
-    ranker = BradleyTerryArenaPrior({"a": 1200.0, "b": 1100.0, "c": None})
-    assert ranker.scores("p") == pytest.approx({"a": 50.0, "b": -50.0, "c": 0.0}, abs=1e-3)
-    assert ranker.fit([Preference("p", "b", "a", 1.0)] * 50).ranking("p")[0] == "b"
-    assert ranker.fit([]).ranking("p") == ("a", "c", "b")
-
-
-def test_tables_and_ratings_are_what_they_were_given() -> None:
-    values = {("p", "a"): 3.0, ("p", "b"): 4.0, ("q", "a"): 5.0, ("q", "b"): 1.0}
-    for ranker in (BaseReward(values), LongestResponse(values)):
+def test_fixed_scores_are_what_they_were_given_whatever_is_preferred() -> None:
+    keys = [("p", "a"), ("p", "b"), ("q", "a"), ("q", "b")]
+    values = np.array([3.0, 4.0, 5.0, 1.0], np.float32)
+    states = np.zeros((4, 1), np.float32)
+    features = Features({key: i for i, key in enumerate(keys)}, states, states, values, True, "tiny")
+    responses = [Response(*key, "x" * int(value)) for key, value in zip(keys, values, strict=True)]
+    for ranker in (base_reward(features), longest_response(responses)):
         assert ranker.fit([Preference("p", "a", "b", 1.0)]).ranking("p") == ("b", "a")
         assert ranker.ranking("q") == ("a", "b")
-    assert GlobalElo({"a": 1000.0, "b": None, "c": 1200.0}).scores("p") == {"a": 1000.0, "b": 1100.0, "c": 1200.0}
+    assert global_elo({"a": 1000.0, "b": None, "c": 1200.0}).scores("p") == {"a": 1000.0, "b": 1100.0, "c": 1200.0}
 
 
 def test_random_is_the_same_for_a_prompt_and_fair_over_prompts() -> None:
-    ranker = RandomRanking(MODELS, seed=1)
-    assert ranker.scores("p1") == RandomRanking(MODELS, seed=1).scores("p1")
+    ranker = random_ranking(MODELS, seed=1)
+    assert ranker.scores("p1") == random_ranking(MODELS, seed=1).scores("p1")
     assert ranker.scores("p1") != ranker.scores("p2")
-    assert ranker.scores("p1") != RandomRanking(MODELS, seed=2).scores("p1")
+    assert ranker.scores("p1") != random_ranking(MODELS, seed=2).scores("p1")
     assert ranker.scores("p1")["a"] == pytest.approx(0.903274, abs=1e-6)  # in every process
     firsts = [ranker.ranking(f"p{i}")[0] for i in range(400)]
     assert all(60 < firsts.count(model) < 140 for model in MODELS)

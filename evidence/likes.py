@@ -1,4 +1,4 @@
-"""What a person likes in an answer, in words: a few traits that anybody can see in a text.
+"""Likes of a person, in words: a few traits that anybody can see in a text, and which of them are surely liked.
 
 One logit of the outcome on the differences in all traits within a prompt, log-odds = Σ_k w_k (trait_k(a) − trait_k(b)),
 so that length is not taken for lists. The prompt is the witness: its fifteen pairs are left out together; of several
@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.records import Preference, Response
-from evidence.intervals import ALPHA, Interval, holm
+from evidence.intervals import ALPHA, holm
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -30,36 +30,17 @@ ROUNDS = 100  # of Newton's method; about ten are used
 
 @dataclass(frozen=True, slots=True)
 class Trait:
-    """Something to be seen in a text."""
+    """A figure that can be seen in a text."""
 
     name: str
     measure: Callable[[str], float]
     more: str
-    """What is liked where the weight is positive."""
+    """Words for what is liked where the weight is positive."""
     less: str
     unit: str
-    """What a difference of 1 is."""
+    """Words for a difference of 1."""
     less_unit: str
-    """What a difference of −1 is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Liking:
-    """One trait that is surely liked or disliked."""
-
-    trait: str
-    likes: str
-    weight: float
-    """Log-odds for a difference of ``unit``, positive in the direction that is liked."""
-    ci95: Interval
-    unit: str
-    p_value: float
-    """Corrected for the number of traits."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON; ``wins``: how often such a text is preferred to one that is otherwise alike."""
-        low, wins, high = (0.5 + 0.5 * math.tanh(0.5 * w) for w in (self.ci95[0], self.weight, self.ci95[1]))
-        return asdict(self) | {"ci95": list(self.ci95), "wins": {"mean": wins, "ci95": [low, high]}}
+    """Words for a difference of −1."""
 
 
 def _lines(text: str, pattern: str) -> float:
@@ -93,8 +74,12 @@ TRAITS = (
 )  # fmt: skip
 
 
-def likings(preferences: Sequence[Preference], responses: Iterable[Response]) -> list[Liking]:
-    """The traits that are surely liked, surest first; empty where nothing is sure."""
+def likings(preferences: Sequence[Preference], responses: Iterable[Response]) -> list[dict[str, Any]]:
+    """The traits that are surely liked, surest first: {trait, likes, weight, ci95, unit, p_value, wins} each.
+
+    ``weight``: log-odds for a difference of ``unit``, positive in the direction that is liked; ``p_value`` corrected
+    for the number of traits; ``wins``: how often such a text is preferred to one that is otherwise alike.
+    """
     values = {(r.prompt_id, r.model): np.array([trait.measure(r.text) for trait in TRAITS]) for r in responses}
     kept = [p for p in preferences if {(p.prompt_id, p.model_a), (p.prompt_id, p.model_b)} <= values.keys()]
     if not kept:
@@ -107,11 +92,11 @@ def likings(preferences: Sequence[Preference], responses: Iterable[Response]) ->
     return sure(x, outcome, [numbers for numbers in witnesses if numbers.max() > 0])
 
 
-def sure(x: Array, outcome: Array, witnesses: Sequence[Ints]) -> list[Liking]:
+def sure(x: Array, outcome: Array, witnesses: Sequence[Ints]) -> list[dict[str, Any]]:
     """The sure ones among ``TRAITS`` from the differences x [n, traits] and the outcomes [n].
 
     ``witnesses``: [n] whose testimony each preference is, as a number; once for each kind."""
-    from scipy.stats import t
+    from scipy.special import expit, stdtr, stdtrit
 
     seen = _seen_enough(x, witnesses)
     if not seen:
@@ -121,15 +106,17 @@ def sure(x: Array, outcome: Array, witnesses: Sequence[Ints]) -> list[Liking]:
     for numbers in witnesses:
         weights, errors, effective = clustered_logit(x[:, seen], outcome, numbers)
         degrees = np.maximum(effective - 1.0, 1.0)
-        p_values = np.maximum(p_values, 2.0 * t.sf(np.abs(weights) / np.maximum(errors, 1e-12), degrees))
-        half = np.maximum(half, t.ppf(1.0 - ALPHA / 2.0, degrees) * errors)
+        p_values = np.maximum(p_values, 2.0 * stdtr(degrees, -np.abs(weights) / np.maximum(errors, 1e-12)))
+        half = np.maximum(half, stdtrit(degrees, 1.0 - ALPHA / 2.0) * errors)
     corrected, found = holm(p_values), []
     for i in np.argsort(corrected, kind="stable").tolist():
         if corrected[i] < ALPHA:
             trait, liked = TRAITS[seen[i]], bool(weights[i] > 0.0)
             likes, unit = (trait.more, trait.unit) if liked else (trait.less, trait.less_unit)
-            size, around = float(abs(weights[i])), float(half[i])
-            found.append(Liking(trait.name, likes, size, (size - around, size + around), unit, float(corrected[i])))
+            size, ci95 = float(abs(weights[i])), [float(abs(weights[i]) + side * half[i]) for side in (-1.0, 1.0)]
+            about = {"trait": trait.name, "likes": likes, "weight": size, "ci95": ci95, "unit": unit}
+            wins = {"mean": float(expit(size)), "ci95": expit(ci95).tolist()}
+            found.append(about | {"p_value": float(corrected[i]), "wins": wins})
     return found
 
 
@@ -152,10 +139,12 @@ def clustered_logit(x: Array, outcome: Array, cluster: Ints) -> tuple[Array, Arr
     Bootstrap Methods for Cluster-Robust Inference*, Journal of Applied Econometrics 38, 2023). Effective clusters:
     (Σ h)² / Σ h², h a cluster's part of the weight's information (after Carter, Schnepel & Steigerwald, 2017).
     """
+    from scipy.special import expit
+
     scale = np.sqrt((x**2).mean(axis=0))
     z, weights, identity = x / scale, np.zeros(x.shape[1]), np.eye(x.shape[1])
     for _ in range(ROUNDS):
-        chance = 0.5 + 0.5 * np.tanh(0.5 * z @ weights)
+        chance = expit(z @ weights)
         hessian = (z * (chance * (1.0 - chance))[:, None]).T @ z + RIDGE * identity
         step = np.linalg.solve(hessian, z.T @ (outcome - chance) - RIDGE * weights)
         weights = weights + step / max(1.0, float(np.abs(step).max()))
