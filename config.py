@@ -68,7 +68,7 @@ EMBEDDED_MODELS: dict[str, Contestant] = {
 }  # fmt: skip
 
 
-# How the embedded judge reads: see stages.likelihood.advantages. The readers are none of the personas
+# How the embedded judge reads: see stages/likelihood.py. The readers are none of the personas
 # and stay fixed, so that a new persona changes no old judgement.
 REFERENCE_READERS: dict[str, str] = {
     "reporter": "You are a newspaper reporter. You answer with facts, names and short quotes.",
@@ -78,17 +78,7 @@ REFERENCE_READERS: dict[str, str] = {
     "parent": "You are a parent of small children. You answer warmly and practically.",
     "nurse": "You are a nurse. You answer calmly and think of safety first.",
 }
-# "Everyone else", whose liking gives embedded contestants their global rating. None of them is a reference reader or a
-# persona: a rating that shared readers with the truth would be built for or against it (benchmarks/neutral_ratings.py).
-OTHER_READERS: dict[str, str] = {
-    "gardener": "You are a gardener. You answer with seasons, soil and patience.",
-    "coach": "You are a sports coach. You answer with encouragement and clear drills.",
-    "tour_guide": "You are a tour guide. You answer with places, dates and small anecdotes.",
-    "farmer": "You are a farmer. You answer plainly, from experience with animals and weather.",
-    "librarian": "You are a librarian. You answer by naming sources and where to look further.",
-    "mechanic": "You are a car mechanic. You answer with parts, tools and what to check first.",
-}
-NEUTRAL_READER = "You are a helpful assistant."
+NEUTRAL_READER = "You are a helpful assistant."  # the system prompt where none is given
 
 # About the median absolute difference of two responses' advantages on the pilot prompts (benchmarks/pilot.py), nats per
 # token: it makes a typical outcome σ(±1), so that judgements are graded and neither all ties nor all certain.

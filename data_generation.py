@@ -39,8 +39,6 @@ class Data:
     """Truth of the prompts ``listed``, ranked as lists."""
     rounds: tuple[tuple[GroundTruth, ...], ...] = ()
     """Their round-robin truths in two more rounds of judging, for the noise ceiling."""
-    readers: tuple[Preference, ...] = ()
-    """Preferences of everyone else, where the judge weighs texts by their likelihood."""
     planned: tuple[str, ...] = ()
     """Ids of all prompts, also of those left out: splits are drawn over them, so that a gap moves no other prompt."""
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -65,12 +63,10 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
         answered = collect_responses(job, written, ask=ask)
         have = {(r.prompt_id, r.model) for r in answered}
         prompts = [p for p in written if all((p.id, model) in have for model in models)]
-    readers: list[Preference] = []
     with clock.stage("preferences"):
         if job.llm.weighs_options:
-            read, readings = likelihood.read_responses(job, prompts, answered, ask=ask)
-            judgements = likelihood.judge_by_likelihood(job, read, readings, ask=ask)
-            readers = likelihood.reader_preferences(job, read, readings)
+            read, advantages = likelihood.read_responses(job, prompts, answered, ask=ask)
+            judgements = likelihood.judge_by_likelihood(job, read, advantages, ask=ask)
         else:
             judgements = judge_pairs(job, prompts, answered, ask=ask)
     preferences = preferences_from(judgements)
@@ -100,7 +96,6 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
         truths=tuple(truths),
         listwise=tuple(listwise),
         rounds=tuple(tuple(round_robin_truths(preferences_from(judged), len(models))) for judged in rounds),
-        readers=tuple(readers),
         planned=job.prompt_ids,
         left_out=left_out,
         shortened=0 if job.llm.weighs_options else shortened(job, prompts, responses, {p.id for p in chosen}),

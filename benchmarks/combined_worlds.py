@@ -47,6 +47,7 @@ from evidence.baselines import BradleyTerry, base_reward
 from evidence.intervals import INDEPENDENT, Groups, difference
 from llm.embedded import EmbeddedModel
 from reward_model import RewardModel
+from stages.likelihood import recorded_preferences
 from stages.tasks import Job
 
 CONTESTANTS = tuple("abcdef")
@@ -65,8 +66,8 @@ class Recorded(NamedTuple):
     features: Features
     texts: dict[tuple[str, str], str]
     preferences: tuple[Preference, ...]
-    readers: tuple[Preference, ...]
-    """What everyone else prefers: the contestants' ratings are estimated from it."""
+    others: list[Preference]
+    """What the other personas prefer: the contestants' ratings are estimated from it."""
 
 
 def recorded(persona: str, cache_dir: Path) -> Recorded:
@@ -79,7 +80,7 @@ def recorded(persona: str, cache_dir: Path) -> Recorded:
     data = make_data(job, Clock(), ask=False)
     features = compute_features("embedded", data.prompts, data.responses, cache_dir=cache_dir, name=persona)
     texts = {(r.prompt_id, r.model): r.text for r in data.responses}
-    return Recorded(features, texts, data.preferences, data.readers)
+    return Recorded(features, texts, data.preferences, recorded_preferences(job))
 
 
 # ── Planted worlds ───────────────────────────────────────────────────────────────────────────────────────
@@ -233,7 +234,7 @@ def cross_validated(run: Recorded, seed: int) -> dict[str, Any]:
     """τ of each system on every prompt, over the folds of this seed, and the prompt's fold."""
     ids = list(dict.fromkeys(p.prompt_id for p in run.preferences))
     models = list(dict.fromkeys(model for _, model in run.features.index))
-    ratings = BradleyTerry(models).fit(run.readers).scores(ids[0])
+    ratings = BradleyTerry(models).fit(run.others).scores(ids[0])
     truths = []
     for prompt_id in ids:
         scores = dict.fromkeys(models, 0.0)

@@ -220,7 +220,7 @@ def _base(job: Job) -> Finding:
 
 def _ratings(job: Job) -> Iterator[Finding]:
     if job.ratings is None:
-        yield Finding("Ratings", "estimated from the data: answering styles were never on the Arena")
+        yield Finding("Ratings", "estimated from the recorded run: answering styles were never on the Arena")
         return
     from stages import arena
 

@@ -289,7 +289,7 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
         set_aside(
             [path for job in jobs for path in args.cache_dir.glob(STAGE_FILES[stage].format(name=job.name) + "*")]
         )
-    if jobs[0].ratings is None:  # answering styles: estimated from the data
+    if jobs[0].ratings is None:  # answering styles: estimated from the recorded run
         return list(jobs)
     from stages import arena
 

@@ -6,7 +6,6 @@ bradley_terry(wins)          # [..., models, models] how often each won against 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Self
@@ -14,7 +13,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-import config
 from base.features import Features
 from core.ranking import Ranker
 from core.records import Preference, Rating, Response
@@ -22,8 +20,6 @@ from elo_system import LOGIT, starting_ratings
 
 Array = NDArray[np.float64]
 
-SURE = 1e-6  # a reader's preference is at least so far from 0 and 1: else the likelihood may have no maximum
-FAINT = 1e-6  # imagined ties that change nothing but pin the mean
 ROUNDS = 500  # of Newton's method; about ten are used
 TOLERANCE = 1e-10
 LONGEST_STEP = 1.0  # in logits: an undamped step overshoots where one model nearly always wins
@@ -157,12 +153,15 @@ def bradley_terry(wins: Array, ties: float = 1.0) -> Array:
     raise ArithmeticError("Bradley-Terry did not converge")
 
 
-def estimated_ratings(readers: Sequence[Preference], models: Sequence[str]) -> dict[str, Rating]:
-    """Ratings of contestants that were never on the Arena: Bradley–Terry over everyone else's preferences.
+def estimated_ratings(others: Sequence[Preference], models: Sequence[str]) -> dict[str, Rating]:
+    """Ratings of contestants that were never on the Arena: Bradley–Terry over other personas' recorded preferences.
 
-    They lie about 1000, to one decimal.
+    They lie about 1000, to one decimal. A contestant that nobody else knows is unrated.
     """
-    held = [dataclasses.replace(p, outcome=min(max(p.outcome, SURE), 1.0 - SURE)) for p in readers]
-    strengths = bradley_terry(wins_of(held, models), FAINT) / LOGIT
-    source = f"estimated: Bradley-Terry over {len(config.OTHER_READERS)} other readers, no Arena rating"
-    return {m: Rating(m, round(1000.0 + s, 1), source) for m, s in zip(models, strengths.tolist(), strict=True)}
+    known = {model for p in others for model in (p.model_a, p.model_b)}
+    strengths = BradleyTerry(models).fit(others).scores("")
+    rated = "estimated: Bradley-Terry over the other recorded personas' preferences, no Arena rating"
+    unrated = "unrated: not in the recorded run, no Arena rating"
+    return {
+        m: Rating(m, round(1000.0 + strengths[m], 1), rated) if m in known else Rating(m, None, unrated) for m in models
+    }

@@ -29,6 +29,7 @@ from evidence.baselines import (
     random_ranking,
 )
 from reward_model import RewardModel
+from stages.likelihood import recorded_preferences
 from stages.tasks import Job
 
 # ── The split ────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,7 +132,7 @@ def read_texts(job: Job, data: Data, clock: Clock) -> Features:
 
 def make_systems(job: Job, data: Data, features: Features) -> Systems:
     """All systems as they are before any preference."""
-    ratings, params = job.ratings or estimated_ratings(data.readers, list(job.contestants)), job.params
+    params, ratings = job.params, job.ratings or estimated_ratings(recorded_preferences(job), list(job.contestants))
     elo = {model: rating.elo for model, rating in ratings.items()}
     baselines = (
         global_elo(elo),

@@ -7,43 +7,33 @@ are not asked for as a list: it continues the persona's way of asking, once a to
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import config
 from core.errors import MissingError
 from core.files import fingerprint
 from core.records import Judgement, Preference, Prompt, Response
-from core.store import Item, Store
+from core.store import Item, read_items
 from llm.interface import Choice, Request
 from stages.judging import Texts, texts_of
 from stages.tasks import Job, answers_to, progress_bar, read_value, unlike, unreadable, words
 
 # ── Reading responses ────────────────────────────────────────────────────────────────────────────────────
 
-Likelihoods = Mapping[tuple[str, str], Mapping[str, float]]
-"""(prompt id, model) → {reader: mean log p(response | reader, prompt) per token, in nats}."""
+Advantages = dict[tuple[str, str], float]
+"""(prompt id, model) → s(y) = mean log p(y | persona, x) − the mean of the same over the reference readers, in nats per
+token. What everybody finds likely cancels out; what is left is likelier to this persona than to people in general."""
 REFERENCE_GROUP = "reference readers"
-OTHER_GROUP = "everyone else"
-_Id = tuple[str, str]  # a key and a hash
-
-
-class Readings(NamedTuple):
-    """Each response as read by three groups of readers."""
-
-    reference: Likelihoods
-    """The reference readers and the neutral assistant."""
-    persona: Likelihoods
-    others: Likelihoods
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One group's readings of one response, as they are kept."""
+    """One group's readings of one response, as they are kept: {reader: mean log p per token}."""
 
     prompt_id: str
     model: str
@@ -52,16 +42,16 @@ class Reading:
 
 def reading_groups(job: Job) -> dict[str, dict[str, str]]:
     """{group: {reader: system prompt}}: one item of the cache holds what one group reads in one response."""
-    return {
-        REFERENCE_GROUP: {**config.REFERENCE_READERS, "neutral": config.NEUTRAL_READER},
-        job.name: {job.name: job.persona.answerer},
-        OTHER_GROUP: config.OTHER_READERS,
-    }
+    return {REFERENCE_GROUP: config.REFERENCE_READERS, job.name: {job.name: job.persona.answerer}}
 
 
-def reading_items(job: Job, prompts: Sequence[Prompt], texts: Texts, group: str) -> dict[tuple[str, str], _Id]:
+def reading_items(
+    job: Job, prompts: Sequence[Prompt], texts: Texts, group: str
+) -> dict[tuple[str, str], tuple[str, str]]:
     """(prompt id, model) → the key and the hash of this group's reading."""
     identity, readers = job.llm.identity(config.EMBEDDED_NAME), reading_groups(job)[group]
+    if group == REFERENCE_GROUP:  # recorded with the neutral assistant's reading, which nothing needs any more
+        readers = {**readers, "neutral": config.NEUTRAL_READER}
     return {
         (p.id, m): (f"{p.id}/{m} read by {group}", fingerprint(identity, p.text, texts[p.id, m], readers))
         for p in prompts
@@ -71,116 +61,114 @@ def reading_items(job: Job, prompts: Sequence[Prompt], texts: Texts, group: str)
 
 def read_responses(
     job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], *, ask: bool = True
-) -> tuple[list[Prompt], Readings]:
-    """The prompts of which every response is read by every group, and what was read; all of it is kept among the
+) -> tuple[list[Prompt], Advantages]:
+    """The prompts of which every response is read by both groups, and its advantage; all readings are kept among the
     job's preferences. ``ask`` False: nothing is read that was not read before."""
-    texts, groups = texts_of(responses), reading_groups(job)
-    items = {group: reading_items(job, prompts, texts, group) for group in groups}
+    texts = texts_of(responses)
     if ask:
-        with job.store(config.PREFERENCES_FILE) as store:
-            for group, readers in groups.items():
-                _read(job, store, prompts, texts, readers, items[group], group)
+        for group in reading_groups(job):
+            _read(job, prompts, texts, group)
     kept, path = job.kept(config.PREFERENCES_FILE), job.path(config.PREFERENCES_FILE)
-    whole = [p for p in prompts if all(ids[p.id, m] in kept for ids in items.values() for m in job.contestants)]
-    return whole, Readings(
-        *(
-            {(p.id, m): _likelihoods(path, kept[ids[p.id, m]], groups[group]) for p in whole for m in job.contestants}
-            for group, ids in items.items()
-        )
-    )
+    reference, own = (reading_items(job, prompts, texts, group) for group in reading_groups(job))
+    advantages = {
+        pair: _advantage(path, kept[reference[pair]], kept[own[pair]], job.name)
+        for pair in own
+        if reference[pair] in kept and own[pair] in kept
+    }
+    return [p for p in prompts if all((p.id, model) in advantages for model in job.contestants)], advantages
 
 
-def _read(
-    job: Job,
-    store: Store,
-    prompts: Sequence[Prompt],
-    texts: Texts,
-    readers: Mapping[str, str],
-    items: Mapping[tuple[str, str], _Id],
-    group: str,
-) -> None:
+def _read(job: Job, prompts: Sequence[Prompt], texts: Texts, group: str) -> None:
     """Read what this group has not read yet: all missing responses to a prompt side by side."""
-    missing = {p: [m for m in job.contestants if store.get(*items[p.id, m]) is None] for p in prompts}
-    missing = {prompt: models for prompt, models in missing.items() if models}
-    with progress_bar(len(missing), f"prompts read by {group}") as bar:
-        for prompt, models in missing.items():
-            options = tuple(texts[prompt.id, model] for model in models)
-            choices = [
-                Choice(config.EMBEDDED_NAME, prompt.text, options, system=system, label=f"{prompt.id} read by {reader}")
-                for reader, system in readers.items()
-            ]
-            decisions: dict[int, Any] = dict(job.llm.choose(choices))  # a model that weighs leaves nothing out
-            for column, model in enumerate(models):
-                scores = {reader: round(decisions[row].scores[column], 6) for row, reader in enumerate(readers)}
-                value = {"prompt_id": prompt.id, "model": model, "log_likelihood": scores}
-                store.put(*items[prompt.id, model], value)
-            bar.update()
+    items, readers = reading_items(job, prompts, texts, group), reading_groups(job)[group]
+    with job.store(config.PREFERENCES_FILE) as store:
+        missing = {p: [m for m in job.contestants if store.get(*items[p.id, m]) is None] for p in prompts}
+        missing = {prompt: models for prompt, models in missing.items() if models}
+        with progress_bar(len(missing), f"prompts read by {group}") as bar:
+            for prompt, models in missing.items():
+                options, label = tuple(texts[prompt.id, model] for model in models), f"{prompt.id} read by {group}"
+                choices = [
+                    Choice(config.EMBEDDED_NAME, prompt.text, options, system=system, label=label)
+                    for system in readers.values()
+                ]
+                decisions: dict[int, Any] = dict(job.llm.choose(choices))  # a model that weighs leaves nothing out
+                for column, model in enumerate(models):
+                    scores = {reader: round(decisions[row].scores[column], 6) for row, reader in enumerate(readers)}
+                    value = {"prompt_id": prompt.id, "model": model, "log_likelihood": scores}
+                    store.put(*items[prompt.id, model], value)
+                bar.update()
 
 
-def _likelihoods(path: Path, item: Item, readers: Mapping[str, str]) -> Mapping[str, float]:
-    found = read_value(path, item.key, item.value, Reading).log_likelihood
-    if lacking := [reader for reader in readers if reader not in found]:
-        raise unreadable(path, item.key, f"log_likelihood lacks {', '.join(lacking)}")
-    return found
+def _advantage(path: Path, reference: Item, own: Item, persona: str) -> float:
+    """The persona's advantage from the two kept readings of a response."""
+    found = []
+    for item, readers in ((own, (persona,)), (reference, tuple(config.REFERENCE_READERS))):
+        said = read_value(path, item.key, item.value, Reading).log_likelihood
+        if lacking := [reader for reader in readers if reader not in said]:
+            raise unreadable(path, item.key, f"log_likelihood lacks {', '.join(lacking)}")
+        found.append(fmean(said[reader] for reader in readers))
+    return round(found[0] - found[1], 6)
 
 
 # ── From readings to judgements ──────────────────────────────────────────────────────────────────────────
 
 
-def advantages(readings: Readings) -> dict[tuple[str, str], float]:
-    """s(y) = mean log p(y | persona, x) − the mean of the same over the reference readers, nats per token.
-
-    What everybody finds likely cancels out; what is left is likelier to this persona than to people in general.
-    """
-    return {
-        pair: round(sum(own.values()) - fmean(readings.reference[pair][r] for r in config.REFERENCE_READERS), 6)
-        for pair, own in readings.persona.items()
-    }
-
-
-def outcome(a: float, b: float) -> float:
-    """σ((s_a − s_b)/T): how strongly the response with the advantage ``a`` is preferred."""
-    from scipy.special import expit
-
-    return float(expit((a - b) / config.EMBEDDED_JUDGE_TEMPERATURE))
-
-
 def judge_by_likelihood(
-    job: Job, prompts: Sequence[Prompt], readings: Readings, *, ask: bool = True
+    job: Job, prompts: Sequence[Prompt], advantages: Advantages, *, ask: bool = True
 ) -> list[Judgement]:
     """Every pair once: the outcome is σ((s_a − s_b)/T), printed into the file of the readings."""
-    advantage, judgements, rows = advantages(readings), [], {}
-    for prompt in prompts:
-        for first, second in combinations(job.contestants, 2):
-            scores = [advantage[prompt.id, model] for model in (first, second)]
-            preferred = round(outcome(*scores), 4)
-            judgements.append(Judgement(prompt.id, first, second, preferred, ordered=False))
-            rows[f"{prompt.id}/{first} vs {second}"] = {
-                "prompt_id": prompt.id,
-                "model_a": first,
-                "model_b": second,
-                "outcome": preferred,
-                "advantages": scores,
-            }
+    judgements = [
+        Judgement(p.id, a, b, _outcome(advantages[p.id, a], advantages[p.id, b]), ordered=False)
+        for p in prompts
+        for a, b in combinations(job.contestants, 2)
+    ]
     if ask:
+        rows = {
+            f"{j.prompt_id}/{j.first} vs {j.second}": {
+                "prompt_id": j.prompt_id,
+                "model_a": j.first,
+                "model_b": j.second,
+                "outcome": j.outcome,
+                "advantages": [advantages[j.prompt_id, model] for model in (j.first, j.second)],
+            }
+            for j in judgements
+        }
         with job.store(config.PREFERENCES_FILE) as store:
             store.print_out(rows)
     return judgements
 
 
-def reader_preferences(job: Job, prompts: Sequence[Prompt], readings: Readings) -> list[Preference]:
-    """Preferences of everyone else, from which the embedded contestants' global ratings are estimated.
+def _outcome(a: float, b: float) -> float:
+    """σ((s_a − s_b)/T): how strongly the response with the advantage ``a`` is preferred."""
+    from scipy.special import expit
 
-    Each other reader's advantage is taken over the neutral assistant. Neither has a part in the truth, which is the
-    persona's less the reference readers', so that the rating is aligned with it by taste alone.
+    return round(float(expit((a - b) / config.EMBEDDED_JUDGE_TEMPERATURE)), 4)
+
+
+def recorded_preferences(job: Job) -> list[Preference]:
+    """Preferences of the other built-in personas in the recorded run, each under its persona's name.
+
+    To the embedded contestants they are what the Arena's votes are to models: everyone else's taste. The persona's own
+    have no part in it. Contestants that the recorded run does not know have none.
     """
     preferences = []
-    for prompt in prompts:
-        neutral = {m: readings.reference[prompt.id, m]["neutral"] for m in job.contestants}
-        for reader in config.OTHER_READERS:
-            advantage = {m: readings.others[prompt.id, m][reader] - neutral[m] for m in job.contestants}
-            for a, b in combinations(job.contestants, 2):
-                preferences.append(Preference(prompt.id, a, b, outcome(advantage[a], advantage[b]), reader))
+    for persona in config.PERSONAS:
+        if persona == job.name or job.samples_dir is None:
+            continue
+        path = job.samples_dir / config.PREFERENCES_FILE.format(name=persona)
+        items = {item.key: item for item in read_items(path).values()}
+        prompts: dict[str, dict[str, float]] = {}
+        for key, own in items.items():
+            text, _, group = key.partition(" read by ")
+            prompt_id, _, model = text.partition("/")
+            reference = items.get(f"{text} read by {REFERENCE_GROUP}")
+            if group == persona and reference and model in job.contestants:
+                prompts.setdefault(prompt_id, {})[model] = _advantage(path, reference, own, persona)
+        preferences += [
+            Preference(prompt_id, a, b, _outcome(advantage[a], advantage[b]), persona)
+            for prompt_id, advantage in prompts.items()
+            for a, b in combinations(advantage, 2)
+        ]
     return preferences
 
 

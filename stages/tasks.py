@@ -55,7 +55,7 @@ class Job:
     """Answers to them that are there already: no contestant is asked then."""
     results_dir: Path = Path("results")
     ratings: Mapping[str, Rating] | None = None
-    """None: estimated from the data (embedded contestants)."""
+    """None: estimated from the recorded run (embedded contestants)."""
     sizes: Mapping[str, tuple[int | None, str]] = field(default_factory=dict)
     """{contestant: (bytes, parameters in its server's words)}, where a server tells them."""
     base_model: str = "embedded"

@@ -25,7 +25,7 @@ from evidence.design import design, listed
 from llm.interface import Choice, Completion, Decision, Request
 from stages.counting import Costs, count
 from stages.judging import preferences_from, rank_listwise, ranking_schema, round_robin_truths
-from stages.likelihood import Readings, advantages, judge_by_likelihood, read_responses
+from stages.likelihood import judge_by_likelihood, read_responses, recorded_preferences
 from stages.tasks import Job, fill, load_template
 from stages.writing import PromptList, collect_responses, generate_prompts
 
@@ -344,38 +344,51 @@ def test_the_judge_sees_both_texts_and_no_names(job: Job) -> None:
         assert config.PERSONAS["coder"].description.split(".")[0] in choice.prompt
 
 
-def test_likelihood_readings_make_graded_outcomes_and_no_order(job: Job) -> None:
+@pytest.fixture
+def weighing(job: Job) -> Job:
+    """A judge by likelihood, to whom the persona likes short responses."""
     persona = replace(config.PERSONAS["coder"], answerer="taste")
-    weighing = replace(job, llm=Scripted(weighs_options=True), persona=persona)
+    return replace(job, llm=Scripted(weighs_options=True), judge=config.EMBEDDED_NAME, persona=persona)
+
+
+READ = [Response("coder-001", m, "x" * n) for m, n in zip(MODELS, (2, 4, 9), strict=True)]
+
+
+def test_readings_by_likelihood_make_graded_outcomes_without_an_order_and_are_read_once(weighing: Job) -> None:
     prompts = [Prompt("coder-001", "p")]
-    responses = [Response("coder-001", m, "x" * n) for m, n in zip(MODELS, (2, 4, 9), strict=True)]
-    read, readings = read_responses(weighing, prompts, responses)
+    read, advantages = read_responses(weighing, prompts, READ)
     assert read == prompts
-    judgements = judge_by_likelihood(weighing, prompts, readings)
+    assert advantages["coder-001", "c"] == pytest.approx(1.0 - 0.09)  # over the reference readers' mean
+    judgements = judge_by_likelihood(weighing, prompts, advantages)
     assert [(j.first, j.second) for j in judgements] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert all(j.outcome > 0.5 and not j.ordered for j in judgements)
     assert judgements[1].outcome > judgements[0].outcome, "the shortest beats the longest most clearly"
-    asked_before = len(weighing.llm.choices)  # type: ignore[attr-defined]
-    assert read_responses(weighing, prompts, responses, ask=False) == (prompts, readings)
-    assert read_responses(weighing, prompts, responses) == (prompts, readings)
-    assert len(weighing.llm.choices) == asked_before  # type: ignore[attr-defined]
-    edit(job, config.PREFERENCES_FILE, lambda i: i["value"]["log_likelihood"].clear(), "coder-001/b read by coder")
+    for ask in (False, True):
+        assert read_responses(replace(weighing, llm=Scripted()), prompts, READ, ask=ask) == (prompts, advantages)
+    edit(weighing, config.PREFERENCES_FILE, lambda i: i["value"]["log_likelihood"].clear(), "coder-001/b read by coder")
     with pytest.raises(UsageError, match="log_likelihood lacks coder"):
-        read_responses(weighing, prompts, responses)
+        read_responses(weighing, prompts, READ)
 
 
-def test_advantages_take_the_reference_readers_mean_off() -> None:
-    reference = {("p", "m"): {reader: -2.0 - 0.1 * i for i, reader in enumerate(config.REFERENCE_READERS)}}
-    assert advantages(Readings(reference, {("p", "m"): {"coder": -1.0}}, {}))["p", "m"] == pytest.approx(1.25)
+def test_recorded_preferences_are_everyone_elses(weighing: Job, tmp_path: Path) -> None:
+    for name in ("coder", "student"):
+        read_responses(replace(weighing, name=name), [Prompt("coder-001", "p")], READ)
+    samples = replace(weighing, samples_dir=tmp_path, contestants=dict(list(weighing.contestants.items())[:2]))
+
+    def users(name: str) -> list[tuple[str, str, str]]:
+        return [(p.user, p.model_a, p.model_b) for p in recorded_preferences(replace(samples, name=name))]
+
+    assert users("coder") == [("student", "a", "b")]
+    assert users("me") == [("coder", "a", "b"), ("student", "a", "b")]
+    assert not recorded_preferences(replace(samples, samples_dir=None))
 
 
-def test_counting_for_the_embedded_model_sees_drafts_answers_and_readings(job: Job) -> None:
-    llm, judge = Scripted(weighs_options=True), config.EMBEDDED_NAME
-    one = replace(job, llm=llm, judge=judge)
-    readers, n = len(config.REFERENCE_READERS) + len(config.OTHER_READERS) + 2, job.params.num_prompts
+def test_counting_for_the_embedded_model_sees_drafts_answers_and_readings(weighing: Job) -> None:
+    readers, n = len(config.REFERENCE_READERS) + 1, weighing.params.num_prompts
     expected = {"prompts": 4 * n, "responses": 3 * n, "preferences": 3 * n * readers}
-    assert foreseen(one) == {(stage, judge): calls for stage, calls in expected.items()}
-    assert not llm.requests and not llm.choices and not list(job.cache_dir.iterdir())
+    assert foreseen(weighing) == {(stage, weighing.judge): calls for stage, calls in expected.items()}
+    assert not weighing.llm.requests and not weighing.llm.choices  # type: ignore[attr-defined]
+    assert not list(weighing.cache_dir.iterdir())
 
 
 outcome = st.sampled_from([0.0, 0.5, 1.0])

@@ -17,6 +17,7 @@ from tiny_models import save_model
 import config
 import main
 from core.clock import Clock
+from core.store import read_items
 from data_generation import make_data
 from llm.embedded import EmbeddedModel
 from stages.tasks import Job
@@ -37,7 +38,7 @@ class Silent(EmbeddedModel):
 
 @pytest.mark.parametrize("persona", config.PERSONAS)
 def test_the_recorded_run_answers_every_question(persona: str, tmp_path: Path) -> None:
-    """No hash of an item has moved, and none is asked or lost."""
+    """No hash of an item has moved, none is asked or lost, and no recorded one is read by nobody."""
     params = config.ExperimentConfig(num_predict=config.EMBEDDED_NUM_PREDICT)
     judge = config.EMBEDDED_NAME
     job = Job(persona, config.PERSONAS[persona], config.EMBEDDED_MODELS, judge, Silent(), params, tmp_path)
@@ -45,6 +46,8 @@ def test_the_recorded_run_answers_every_question(persona: str, tmp_path: Path) -
     assert (len(data.prompts), len(data.responses), len(data.preferences)) == (25, 150, 375)
     frozen = json.loads((GOLDEN / "hashes.json").read_text(encoding="utf-8"))
     assert item_hashes(tmp_path, persona) == frozen[persona]
+    for path in config.SAMPLES_DIR.glob(f"*_{persona}.json"):
+        assert read_items(tmp_path / path.name) == read_items(path)
 
 
 def test_a_recorded_run_measures_what_it_did(tmp_path: Path) -> None:
