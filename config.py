@@ -80,7 +80,7 @@ REFERENCE_READERS: dict[str, str] = {
 }
 NEUTRAL_READER = "You are a helpful assistant."  # the system prompt where none is given
 
-# About the median absolute difference of two responses' advantages on the pilot prompts (benchmarks/pilot.py), nats per
+# About the median absolute difference of two responses' advantages on other prompts (docs/embedded_judge.md), nats per
 # token: it makes a typical outcome σ(±1), so that judgements are graded and neither all ties nor all certain.
 EMBEDDED_JUDGE_TEMPERATURE = 0.05
 

@@ -26,30 +26,6 @@ status = main.main(sys.argv[1:])
 print("FORWARDS", count[0])
 raise SystemExit(status)
 """
-SHARES = """
-import inspect, sys, time
-import main
-from combined import Combined
-from reward_model import RewardModel
-spent, inside = {Combined: 0.0, RewardModel: 0.0}, []
-def timed(kind, method):
-    def outermost(*args, **kwargs):
-        inside.append(kind)
-        start = time.perf_counter()
-        try:
-            return method(*args, **kwargs)
-        finally:
-            inside.pop()
-            spent[kind] += 0.0 if inside else time.perf_counter() - start
-    return outermost
-for kind in spent:
-    for name, method in list(vars(kind).items()):
-        if inspect.isfunction(method):
-            setattr(kind, name, timed(kind, method))
-status = main.main(sys.argv[1:])
-print("SECONDS", *spent.values())
-raise SystemExit(status)
-"""
 
 
 def python(*arguments: str) -> str:
@@ -61,29 +37,24 @@ def python(*arguments: str) -> str:
 
 
 def rows(quick: bool) -> list[Row]:
-    """Start-up and, where the samples hold a recorded run, runs of the program on it."""
-    pairs = 3 if quick else 9
-    found = [
-        compare("main.py --help / python -c pass, s", lambda: seconds(lambda: python("main.py", "--help")),
-                lambda: seconds(lambda: python("-c", "pass")), pairs, "<= 5")
-    ]  # fmt: skip
-    if not (ROOT / "samples" / "preference_data_coder.json").exists():
-        print("no recorded run in samples/: the rows that need one are left out")
-        return found
+    """Start-up, and runs on the samples."""
+    start = compare(
+        "main.py --help / python -c pass, s", lambda: seconds(lambda: python("main.py", "--help")),
+        lambda: seconds(lambda: python("-c", "pass")), 3 if quick else 9, "<= 5",
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        return found + run_rows(Path(folder), 2 if quick else 5)
+        return [start, *run_rows(Path(folder), 2 if quick else 5)]
 
 
 def run_rows(folder: Path, pairs: int) -> list[Row]:
-    """A default run from empty caches, then with another λ on full ones, then with all points of the curves."""
+    """A default run from empty caches, then with another λ on full ones."""
     places = ("--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results"))
     forwards = [
         int(re.findall(r"FORWARDS (\d+)", python("-c", COUNTING, *RUN, *places, "--lambda_reg", weight))[-1])
         for weight in ("0.1", "0.2")
     ]
-    places_of = [f / "model_responses_coder.json" for f in (folder / "cache", ROOT / "samples")]
-    kept = next(path for path in places_of if path.exists())
-    unique = len({(item.value["prompt_id"], item.value["text"]) for item in read_items(kept).values()})
+    responses = read_items(ROOT / "samples" / "model_responses_coder.json").values()
+    unique = len({(item.value["prompt_id"], item.value["text"]) for item in responses})
     once = Row("base forwards of a default run / its unique texts", forwards[0], unique, forwards[0] / unique,
                (forwards[0] / unique,) * 2, 1, "exactly 1")  # fmt: skip
     none = Row("base forwards with another λ", forwards[1], 1, forwards[1], (forwards[1],) * 2, 1, "exactly 0")
@@ -97,14 +68,4 @@ def run_rows(folder: Path, pairs: int) -> list[Row]:
         "run on full caches, another λ / importing torch and matplotlib, s", full,
         lambda: seconds(lambda: python("-c", "import torch, matplotlib.pyplot")), pairs, "<= 4",
     )  # fmt: skip
-    shares: list[str] = []
-
-    def combined() -> float:
-        shares[:] = python("-c", SHARES, *RUN, *places, "--incremental").rsplit("SECONDS ", 1)[1].split()
-        return float(shares[0])
-
-    share = compare(
-        "System C's whole share of an incremental run / System B's, s", combined, lambda: float(shares[1]),
-        pairs, "<= 1",
-    )  # fmt: skip
-    return [once, none, again, share]
+    return [once, none, again]

@@ -9,22 +9,19 @@ shows), of which a tenth is replaced by chance that nothing shows. What a text s
 even worlds and a property of the words in odd ones. 300 noisy preferences on 20 prompts train, 30 prompts test. The
 contestants' ratings hold half of what strengths there are.
 
-Each result is kept in --out as soon as it is there, and what is there is not measured again. System C's design was
-chosen on worlds of this kind from other draws, never on the recorded personas.
+System C's design was chosen on worlds of this kind from other draws, never on the recorded personas.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import os
 import re
 import sys
 from collections.abc import Callable, Hashable, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # more threads only spin on matrices this small
 
@@ -47,6 +44,7 @@ from evidence.baselines import BradleyTerry, base_reward
 from evidence.intervals import INDEPENDENT, Groups, difference
 from llm.embedded import EmbeddedModel
 from reward_model import RewardModel
+from stages.judging import round_robin_truths
 from stages.likelihood import recorded_preferences
 from stages.tasks import Job
 
@@ -72,11 +70,8 @@ class Recorded(NamedTuple):
 
 def recorded(persona: str, cache_dir: Path) -> Recorded:
     """Prompts, responses and judgements of the recorded run; features from the cache, or computed."""
-    params = dataclasses.replace(ExperimentConfig(), num_predict=config.EMBEDDED_NUM_PREDICT)
-    job = Job(
-        persona, config.PERSONAS[persona], config.EMBEDDED_MODELS, config.EMBEDDED_NAME, EmbeddedModel(), params,
-        cache_dir,
-    )  # fmt: skip
+    params, judge = ExperimentConfig(num_predict=config.EMBEDDED_NUM_PREDICT), config.EMBEDDED_NAME
+    job = Job(persona, config.PERSONAS[persona], config.EMBEDDED_MODELS, judge, EmbeddedModel(), params, cache_dir)
     data = make_data(job, Clock(), ask=False)
     features = compute_features("embedded", data.prompts, data.responses, cache_dir=cache_dir, name=persona)
     texts = {(r.prompt_id, r.model): r.text for r in data.responses}
@@ -200,60 +195,47 @@ def mean_tau(system: Ranker, world: World) -> float:
     return evaluation.evaluate(system, world.truths).mean.kendall_tau or 0.0
 
 
-def flags(description: str, worlds: int) -> argparse.ArgumentParser:
-    """How many worlds, ``worlds`` unless told, and where features of the recorded texts are kept."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=int, default=worlds)
-    parser.add_argument("--cache_dir", type=Path, default=config.ROOT / "cache")
-    return parser
+Chances = list[tuple[float, bool]]
+"""What System C says of a model, and whether it was the best."""
 
 
-def measure(world: World) -> dict[str, Any]:
-    """τ of each system after all preferences, and C's chances beside what was the best."""
+def measure(world: World) -> tuple[dict[str, float], dict[int, Chances]]:
+    """τ of each system after all preferences, and System C's chances after each of ``COUNTS``."""
     params = ExperimentConfig()
     reward = RewardModel(world.features, world.ratings, params)
     systems: list[Ranker] = [EloSystem(world.ratings), reward, base_reward(world.features)]
-    found = {s.name: mean_tau(s.fit(world.preferences, prompt_ids=world.train), world) for s in systems}
+    tau = {s.name: mean_tau(s.fit(world.preferences, prompt_ids=world.train), world) for s in systems}
     sets = [TrainingSet.of(world.preferences[:n], world.train) for n in COUNTS]
     fitted = Combined(world.features, world.ratings, params).fit_many(sets)
-    found["combined"] = mean_tau(fitted[-1], world)
-    chances: dict[str, list[tuple[float, bool]]] = {}
-    for n, system in zip(COUNTS, fitted, strict=True):
-        chances[str(n)] = [
+    tau["combined"] = mean_tau(fitted[-1], world)
+    chances = {
+        n: [
             (chance, model == truth.ranking[0])
             for truth in world.truths
             for model, chance in system.best_chances(truth.prompt_id, 1000).items()
         ]
-    return {"tau": found, "chances": chances}
+        for n, system in zip(COUNTS, fitted, strict=True)
+    }
+    return tau, chances
 
 
 # ── The recorded personas ────────────────────────────────────────────────────────────────────────────────
 
 
-def cross_validated(run: Recorded, seed: int) -> dict[str, Any]:
-    """τ of each system on every prompt, over the folds of this seed, and the prompt's fold."""
+def cross_validated(run: Recorded, seed: int) -> tuple[dict[str, list[float]], list[int]]:
+    """τ of each system on every prompt, over the folds of this seed, and the prompts' folds."""
     ids = list(dict.fromkeys(p.prompt_id for p in run.preferences))
     models = list(dict.fromkeys(model for _, model in run.features.index))
     ratings = BradleyTerry(models).fit(run.others).scores(ids[0])
-    truths = []
-    for prompt_id in ids:
-        scores = dict.fromkeys(models, 0.0)
-        for p in run.preferences:
-            if p.prompt_id == prompt_id:
-                scores[p.model_a] += p.outcome
-                scores[p.model_b] += 1.0 - p.outcome
-        truths.append(GroundTruth(prompt_id, scores))
     params = ExperimentConfig()
-    reward, combined = (system(run.features, ratings, params) for system in (RewardModel, Combined))
-    systems: list[Ranker] = [EloSystem(ratings), reward, combined]
-    votes = evaluation.shuffled(run.preferences, seed)
+    systems: list[Ranker] = [EloSystem(ratings)]
+    systems += [system(run.features, ratings, params) for system in (RewardModel, Combined)]
     folds = evaluation.folds(ids, params.folds, seed)
-    crossed = evaluation.cross_validate(systems, votes, truths, folds)
+    truths = round_robin_truths(run.preferences, len(models))
+    crossed = evaluation.cross_validate(systems, evaluation.shuffled(run.preferences, seed), truths, folds)
     ordered = [p for p in ids if p in crossed["combined"]]
-    return {
-        "tau": {name: [by_prompt[p].kendall_tau for p in ordered] for name, by_prompt in crossed.items()},
-        "fold": [next(i for i, fold in enumerate(folds) if p in fold) for p in ordered],
-    }
+    tau = {name: [by_prompt[p].kendall_tau or 0.0 for p in ordered] for name, by_prompt in crossed.items()}
+    return tau, [next(i for i, fold in enumerate(folds) if p in fold) for p in ordered]
 
 
 # ── The table ────────────────────────────────────────────────────────────────────────────────────────────
@@ -261,39 +243,7 @@ def cross_validated(run: Recorded, seed: int) -> dict[str, Any]:
 SYSTEMS = ("elo_offset", "reward_model", "combined", "base_reward")
 
 
-def show(rows: dict[str, Any], personas: Sequence[str]) -> None:
-    """Print what there is. Intervals are those of evidence/intervals.py.
-
-    Worlds are independent. A prompt's value is its mean over the draws of the folds, of which one makes the groups of a
-    persona's row; over all personas a group is a persona, since over the draws all of its prompts train each other.
-    """
-    head = ("", "A", "B", "C", "base alone", "C − A", "C − B", "B − base", "C − base")
-    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
-    for name in KINDS:
-        found = [row["tau"] for key, row in rows.items() if key.startswith(f"{name}/")]
-        if found:
-            print_row(f"{name} ({len(found)} worlds)", {s: np.array([f[s] for f in found]) for s in SYSTEMS})
-    pooled: dict[str, list[Values]] = {s: [] for s in SYSTEMS[:3]}
-    groups: list[str] = []
-    for persona in personas:
-        draws = [row for key, row in rows.items() if key.startswith(f"{persona}/")]
-        if draws:
-            by_prompt = {s: np.mean([draw["tau"][s] for draw in draws], axis=0) for s in pooled}
-            print_row(f"recorded: {persona} ({len(draws)} draws of the folds)", by_prompt, draws[0]["fold"])
-            groups += [persona] * len(draws[0]["fold"])
-            for s, values_ in by_prompt.items():
-                pooled[s].append(values_)
-    if groups:
-        print_row("recorded: all personas", {s: np.concatenate(v) for s, v in pooled.items()}, groups)
-    print("\nChances to be the best: said, what happened, how often said")
-    for title, kinds in {"something to learn": tuple(KINDS)[:-2], "nothing": tuple(KINDS)[-2:]}.items():
-        for n in COUNTS:
-            pairs = [c for key, row in rows.items() if key.rsplit("/", 1)[0] in kinds for c in row["chances"][str(n)]]
-            if pairs:
-                print(f"| {title}, {n} preferences | {calibration(np.array(pairs, dtype=np.float64))} |")
-
-
-def print_row(name: str, tau: dict[str, Values], groups: Sequence[Hashable] | None = None) -> None:
+def print_row(name: str, tau: dict[str, Values], groups: Sequence[Hashable] = ()) -> None:
     """Means and paired differences; ``groups``: of values that come from a cross-validation."""
 
     def gain(x: str, y: str) -> str:
@@ -303,12 +253,12 @@ def print_row(name: str, tau: dict[str, Values], groups: Sequence[Hashable] | No
     a, b, c, base = SYSTEMS
     means = [f"{tau[s].mean():.3f}" if s in tau else "" for s in SYSTEMS]
     with_base = [(b, base), (c, base)] if tau.get(base, np.zeros(1)).any() else []
-    print("|", " | ".join([name, *means, *(gain(x, y) for x, y in [(c, a), (c, b), *with_base])]), "|")
+    print("|", " | ".join([name, *means, *(gain(x, y) for x, y in [(c, a), (c, b), *with_base])]), "|", flush=True)
 
 
-def calibration(pairs: Values) -> str:
+def calibration(pairs: Chances) -> str:
     """Ten bins of (chance said, whether it was the best), and the mean distance of the two."""
-    said, true = pairs.T
+    said, true = np.array(pairs, dtype=np.float64).T
     bins = np.minimum((said * 10).astype(int), 9)
     cells, error = [], 0.0
     for b in range(10):
@@ -320,29 +270,35 @@ def calibration(pairs: Values) -> str:
 
 
 def main() -> None:
-    """Measure what is missing, then print all there is."""
-    parser = flags(__doc__, worlds=20)
+    """Measure and print the table row by row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worlds", type=int, default=20)
     parser.add_argument("--draws", type=int, default=5, help="draws of the folds of the recorded personas; 0: none")
-    parser.add_argument("--out", type=Path, default=config.ROOT / "results" / "combined_worlds.jsonl")
+    parser.add_argument("--cache_dir", type=Path, default=config.ROOT / "cache")
     args = parser.parse_args()
     runs = {persona: recorded(persona, args.cache_dir) for persona in config.PERSONAS}
-    wanted: dict[str, Callable[[], dict[str, Any]]] = {}
-    for seed in range(args.worlds):
-        for name, kind in KINDS.items():
-            wanted[f"{name}/{seed}"] = lambda kind=kind, seed=seed: measure(plant(kind, seed, list(runs.values())))  # type: ignore[misc]
-    for draw in range(args.draws):
-        for persona, run in runs.items():
-            seed = ExperimentConfig().random_seed + draw
-            wanted[f"{persona}/{seed}"] = lambda run=run, seed=seed: cross_validated(run, seed)  # type: ignore[misc]
-    lines = args.out.read_text(encoding="utf-8").splitlines() if args.out.exists() else []
-    rows = {row.pop("key"): row for row in map(json.loads, lines)}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with args.out.open("a", encoding="utf-8") as kept:
-        for key in [key for key in wanted if key not in rows]:
-            rows[key] = wanted[key]()
-            kept.write(json.dumps({"key": key, **rows[key]}) + "\n")
-            kept.flush()
-    show({key: rows[key] for key in wanted}, list(runs))
+    head = ("", "A", "B", "C", "base alone", "C − A", "C − B", "B − base", "C − base")
+    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
+    chances: dict[str, Chances] = {}
+    for name, kind in KINDS.items() if args.worlds else ():
+        found = [measure(plant(kind, seed, list(runs.values()))) for seed in range(args.worlds)]
+        print_row(f"{name} ({args.worlds} worlds)", {s: np.array([tau[s] for tau, _ in found]) for s in SYSTEMS})
+        for n in COUNTS:
+            row = f"{'nothing' if kind.hidden == 1.0 else 'something'} to learn, {n} preferences"
+            chances.setdefault(row, []).extend(pair for _, said in found for pair in said[n])
+    pooled: dict[str, Values] = {s: np.zeros(0) for s in SYSTEMS[:3]}
+    groups: list[str] = []
+    for persona, run in runs.items() if args.draws else ():
+        draws = [cross_validated(run, ExperimentConfig().random_seed + draw) for draw in range(args.draws)]
+        by_prompt = {s: np.mean([tau[s] for tau, _ in draws], axis=0) for s in pooled}
+        print_row(f"recorded: {persona} ({args.draws} draws of the folds)", by_prompt, draws[0][1])
+        pooled = {s: np.concatenate([pooled[s], by_prompt[s]]) for s in pooled}
+        groups += [persona] * len(draws[0][1])
+    if groups:  # a group is a persona here: over several draws all of its prompts train each other
+        print_row("recorded: all personas", pooled, groups)
+    print("\nChances to be the best: said, what happened, how often said")
+    for row, pairs in chances.items():
+        print(f"| {row} | {calibration(pairs)} |")
 
 
 if __name__ == "__main__":

@@ -56,9 +56,8 @@ class World:
         utility = shared[..., None] + own  # [prompts, models, people]
         names = (*self.names, *(f"model {i}" for i in range(len(self.names), self.models)))
         prompts = tuple(Prompt(f"q{i}", f"Question {i}?") for i in range(self.prompts))
-        votes = tuple(
-            self._vote(rng, utility, names, user) for user in range(self.people) for _ in range(self.votes_each)
-        )
+        voters = np.repeat(np.arange(self.people), self.votes_each).tolist()
+        votes = tuple(self._vote(rng, utility, names, user) for user in voters)
         responses = tuple(
             Response(p.id, m, f"Answer of {m} to {p.id}: " + "x" * int(rng.integers(200)))
             for p in prompts

@@ -1,4 +1,4 @@
-"""Intervals and tests for a handful of prompts, chosen by calibration: benchmarks/verdict.py, docs/method.md.
+"""Intervals and tests for a handful of prompts, chosen by calibration: benchmarks/calibration.py, docs/method.md.
 
     gain = difference(tau_of_b, tau_of_a, Groups(folds))
     gain.difference, gain.ci95, gain.p_value

@@ -11,7 +11,7 @@ head trained on the people outside their group (System B), everyone's fit withou
 
 Every figure is a mean within each person, then over people, so that a busy voter counts once. Intervals are clustered
 by person, corrected for cross-validation, or by fold, where all voters on a prompt are together, if that is wider. By
-prompt too they would be wider and name no fewer false winners (benchmarks/verdict.py).
+prompt too they would be wider and name no fewer false winners (docs/method.md).
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def test_identical_systems_are_not_known_to_be_identical() -> None:
 
 
 def test_equal_systems_with_lucky_folds_are_hardly_ever_told_apart() -> None:
-    """benchmarks/verdict.py has the whole table; a plain t test names a winner in about 14 % of these."""
+    """benchmarks/calibration.py has the whole table; a plain t test names a winner in about 14 % of these."""
     rng = np.random.default_rng(5)
     named = 0
     for _ in range(40):
