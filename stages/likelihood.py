@@ -203,45 +203,33 @@ def write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Ite
     """The texts of these prompts, one at a time: the first draft that is one sentence, on its topic and unlike the
     ``known`` ones. Raises MissingError where the model writes none."""
     for start in range(0, len(numbers), AT_ONCE):
-        batch = numbers[start : start + AT_ONCE]
-        for number, drafts in zip(batch, _drafts(job, batch, attempt=0), strict=True):
-            text = _usable(job, number, drafts, known)
-            known = [*known, text]
-            yield [text]
+        batch, found = numbers[start : start + AT_ONCE], dict[int, str]()
+        for attempt in range(ATTEMPTS):
+            for number, drafts in _drafts(job, [n for n in batch if n not in found], attempt):
+                if text := next(unlike(drafts, [*known, *found.values()]), ""):
+                    found[number] = text
+        for number in batch:
+            if number not in found:
+                raise MissingError(
+                    f"The embedded model found no new request about {topic_of(job, number)!r} (prompt {number + 1}); "
+                    f"what it wrote is kept. Run again with --num_prompts {max(5, number)}."
+                )
+            yield [found[number]]
+        known = [*known, *found.values()]
 
 
-def _drafts(job: Job, numbers: Sequence[int], attempt: int) -> list[list[str]]:
-    """``DRAFTS`` first sentences for each prompt number, all written side by side."""
-    requests = [
-        replace(request, seed=job.seed(request.seed, attempt, i))
-        for request in (prompt_request(job, number) for number in numbers)
-        for i in range(DRAFTS)
-    ]
+def _drafts(job: Job, numbers: Sequence[int], attempt: int) -> Iterator[tuple[int, list[str]]]:
+    """For each prompt number the first sentences of its drafts that are on its topic; all are written side by side."""
+    drafts = [(number, prompt_request(job, number), i) for number in numbers for i in range(DRAFTS)]
+    requests = [replace(request, seed=job.seed(request.seed, attempt, i)) for _, request, i in drafts]
     answers = dict(answers_to(job, requests, "drafts of prompts"))
-    sentences = [_first_sentence(answers[i].text) for i in range(len(requests))]
-    return [sentences[i : i + DRAFTS] for i in range(0, len(sentences), DRAFTS)]
-
-
-def _usable(job: Job, number: int, drafts: Sequence[str], known: Sequence[str]) -> str:
-    """The first usable draft; where there is none, more are asked for."""
-    topic = topic_of(job, number)
-    for attempt in range(1, ATTEMPTS + 1):
-        for text in unlike((draft for draft in drafts if _on_topic(draft, topic)), known):
-            return text
-        drafts = _drafts(job, [number], attempt)[0]
-    raise MissingError(
-        f"The embedded model found no new request about {topic!r} (prompt {number + 1}); what it wrote is kept. "
-        f"Run again with --num_prompts {max(5, number)}."
-    )
-
-
-def _first_sentence(text: str) -> str:
-    match = re.match(r"[^.?!\n]{12,220}[.?!]", text)
-    return match.group(0) if match else ""
+    for at, number in enumerate(numbers):
+        texts = (answers[DRAFTS * at + i].text for i in range(DRAFTS))
+        sentences = [match[0] for text in texts if (match := re.match(r"[^.?!\n]{12,220}[.?!]", text))]
+        yield number, [sentence for sentence in sentences if _on_topic(sentence, topic_of(job, number))]
 
 
 def _on_topic(sentence: str, topic: str) -> bool:
     """At least half of the topic's content words occur in it, compared by their first five letters."""
     stems = {word[:5] for word in words(topic) if len(word) > 3}
-    found = {word[:5] for word in words(sentence)}
-    return bool(sentence) and len(stems & found) * 2 >= len(stems)
+    return len(stems & {word[:5] for word in words(sentence)}) * 2 >= len(stems)

@@ -354,6 +354,36 @@ def weighing(job: Job) -> Job:
 READ = [Response("coder-001", m, "x" * n) for m, n in zip(MODELS, (2, 4, 9), strict=True)]
 
 
+class Drafter(Scripted):
+    """A writer without lists: every fourth draft is on its topic, from the ``late`` round on."""
+
+    def __init__(self, late: int) -> None:
+        super().__init__(weighs_options=True)
+        self.late, self.rounds = late, 0
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+        self.rounds += 1
+        for i, request in enumerate(requests):
+            topic = request.prompt.split("… ")[1].rstrip('"')
+            good = i % 4 == 3 and self.rounds > self.late
+            text = f"{request.opening} {topic}? And so on." if good else "Something else entirely is written. No."
+            yield i, Completion(text, 3, 0.1)
+
+
+@pytest.mark.parametrize("late", [0, 2])
+def test_the_embedded_writer_keeps_one_sentence_on_each_topic(weighing: Job, late: int) -> None:
+    written = generate_prompts(replace(weighing, llm=Drafter(late)))
+    topics, asks = weighing.persona.topics, weighing.persona.asks
+    assert [p.text for p in written] == [f"{asks[i % len(asks)]} {topics[i]}?" for i in range(6)]
+
+
+def test_an_embedded_writer_that_never_finds_its_topic_is_given_up(weighing: Job) -> None:
+    writer = Drafter(late=5)
+    with pytest.raises(MissingError, match=r"no new request about 'a memory leak.*--num_prompts 5"):
+        generate_prompts(replace(weighing, llm=writer))
+    assert writer.rounds == 5, "and no draft is asked for that nobody looks at"
+
+
 def test_readings_by_likelihood_make_graded_outcomes_without_an_order_and_are_read_once(weighing: Job) -> None:
     prompts = [Prompt("coder-001", "p")]
     read, advantages = read_responses(weighing, prompts, READ)
