@@ -16,7 +16,7 @@ from evidence.design import Design, Systems
 from evidence.intervals import Groups, mean_interval
 
 ORDERS = 3  # of the preferences, that a cross-validated curve is averaged over
-NEEDS_CURVES = "Sample efficiency needs learning curves of all systems: run with --incremental."
+NEEDS_CURVES = "Learning curves need --incremental."
 
 
 def _once(system: Ranker, params: ExperimentConfig) -> bool:

@@ -5,13 +5,15 @@ document = measure(job, data, plan, systems, clock)     # plan and systems: evid
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import config
 import evaluation
 from core.clock import Clock
-from core.records import Preference
+from core.records import Preference, Response
 from data_generation import Data
 from evaluation import Metrics
 from evidence import curves, hypotheses
@@ -72,7 +74,19 @@ def measure(
         "ablation": rows,
         "timings_s": clock.seconds,
     }
+    job = replace(job, notes=(*job.notes, *cut_answers(job, data.responses)))
     return make_document(job, systems.features, list(systems.ratings.values()), answer, measured)
+
+
+def cut_answers(job: Job, responses: Sequence[Response]) -> list[str]:
+    """A note on the answers that met the length limit, by model: a cut answer loses."""
+    if job.llm.backend == "embedded":  # nearly all of the recorded ones are cut, at a limit chosen for that
+        return []
+    cut, given = (Counter(r.model for r in responses if r.truncated or every) for every in (False, True))
+    if not cut:
+        return []
+    limit, shares = job.params.num_predict, (f"{model}: {n} of {given[model]}" for model, n in cut.most_common())
+    return [f"{', '.join(shares)} answers cut at {limit} tokens: --num_predict {2 * limit}"]
 
 
 def counts(data: Data, plan: Design) -> dict[str, Any]:
@@ -136,20 +150,26 @@ def examples(systems: Systems, data: Data, plan: Design) -> list[dict[str, Any]]
     prompts = {p.id: p.text for p in data.prompts}
     shown = []
     for truth in plan.test_truths[:EXAMPLES]:
-        elo, reward, both = (system.ranking(truth.prompt_id) for system in systems.contenders)
+        true = _places(truth.scores)
+        elo, reward, both = (_places(system.scores(truth.prompt_id)) for system in systems.contenders)
         responses = [
             {
                 "model": model,
                 "text": texts[truth.prompt_id, model],
-                "truth_place": place,
-                "elo_place": elo.index(model) + 1,
-                "reward_place": reward.index(model) + 1,
-                "combined_place": both.index(model) + 1,
+                "truth_place": true[model],
+                "elo_place": elo[model],
+                "reward_place": reward[model],
+                "combined_place": both[model],
             }
-            for place, model in enumerate(truth.ranking, start=1)
+            for model in truth.ranking
         ]
         shown.append({"prompt": prompts[truth.prompt_id], "responses": responses})
     return shown
+
+
+def _places(scores: Mapping[str, float]) -> dict[str, int]:
+    """1 + how many have a higher score; those with the same score share a place."""
+    return {model: 1 + sum(other > score for other in scores.values()) for model, score in scores.items()}
 
 
 def ablation(job: Job, data: Data, plan: Design, systems: Systems, clock: Clock) -> list[dict[str, Any]]:

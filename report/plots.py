@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from core.text import percent, plain
+from core.text import plain
 from report import words
 from report.words import CONTENDERS, METRICS, SYSTEMS, Document, is_number, split, subject
 
@@ -308,40 +308,3 @@ def history_panel(axes: Axes, document: Document) -> None:
     axes.axhline(COIN_FLIP, label="Coin flip (ln 2)", **LINES["global_elo"] | LEVEL)
     axes.set(ylabel="Cross-entropy (nats)", xlabel="Epoch")
     _whole_ticks(axes)
-
-
-# ── All personas ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def personas(together: Document) -> Figure:
-    """The contenders per persona and over all their prompts, and how often each model wins for whom."""
-    rows = {**together["personas"], f"all {together['pooled']['prompts']} prompts": together["pooled"]}
-    figure = titled_figure(10.4, max(4.2, 1.9 + 0.5 * len(rows)), "All personas", together["label"])
-    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
-    for row, found in enumerate(rows.values()):
-        for system, shift in zip((*CONTENDERS, "global_elo"), (-0.27, -0.09, 0.09, 0.27), strict=True):
-            if system in found["cross_validated"]:
-                cell = found["cross_validated"][system]["kendall_tau"]
-                _estimate(left, row + shift, cell, LINES[system], SYSTEMS[system] if row == 0 else "")
-    left.set_yticks(range(len(rows)), [short(name) for name in rows])
-    left.axvline(0, color=GREY, linewidth=0.8, zorder=0)
-    left.set(ylim=(len(rows) - 0.5, -0.5), xlabel="Kendall's τ, cross-validated, 95 % interval")
-
-    wins = [
-        {row["model"]: row["win_rate"]["mean"] for row in document["leaderboard"]}
-        for document in together["personas"].values()
-    ]
-    models = list(dict.fromkeys(model for rates in wins for model in rates))
-    right.imshow([[rates.get(m, math.nan) for rates in wins] for m in models], cmap="cividis", vmin=0, vmax=1)
-    for column, rates in enumerate(wins):
-        for row, model in enumerate(models):
-            rate = rates.get(model)
-            ink = "black" if rate is None or rate > 0.5 else "white"
-            right.text(column, row, percent(rate), ha="center", va="center", color=ink)
-    right.set_yticks(range(len(models)), [short(model) for model in models])
-    names = [short(name) for name in together["personas"]]
-    right.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
-    right.set_title("Comparisons won")
-    right.grid(False)
-    _legend_below(figure, 4)
-    return figure

@@ -15,18 +15,14 @@ NAMES = [SYSTEMS[system] for system in CONTENDERS]
 IMPROVEMENT = "Improvement"  # of the reward model over the Elo offset
 AGAINST = {f"combined-{rival}": f"− {SYSTEMS[rival]}" for rival in ("elo_offset", "reward_model")}
 REMARKS = {
-    "Votes": "Votes: those that it was in",
+    "Votes": "Wins: its mean chance against the others by a Bradley–Terry fit. Votes: those that it was in",
     "Places": "Places: those that can't be ruled out, all models' together (95 %)",
-    "Leads": "Leads: share of draws in which it is ahead, the prompts drawn anew each time",
+    "Leads": "Leads: share of draws of the prompts in which it is ahead",
     "Best on": "Best on: prompts on which none beats it",
     "Own best of": "Own best of: people whose own votes put it alone first",
-    "Global": "Global: place by global rating, and how far up (+) or down it moved here, among the rated models",
-    "Tok/s": "Tok/s: tokens a second of its answers",
-    "Size": "Size: its parameters",
+    "Global": "Global: place by global rating, and how far up (+) or down it moved",
+    "Tok/s": "Tok/s: tokens a second",
 }
-FITTED = (
-    "Wins: its chance against each of the others by a Bradley–Terry fit, averaged, not the share of votes that it won"
-)
 QUALITY = {
     "flip_rate": "Pairs whose winner changes with the order shown (flip rate)",
     "inconsistent_rate": "Pairs judged differently in the two orders, ties counted",
@@ -90,9 +86,7 @@ def leaderboard(document: Document) -> Table:
 
 def remarks(document: Document) -> str:
     """Explain the leaderboard's columns."""
-    heads = leaderboard(document).heads
-    said = [FITTED] * (document["people"] is not None) + [REMARKS[head] for head in heads if head in REMARKS]
-    return "".join(f"{remark}. " for remark in said).rstrip()
+    return " ".join(f"{REMARKS[head]}." for head in leaderboard(document).heads if head in REMARKS)
 
 
 # ── The methods ──────────────────────────────────────────────────────────────────────────────────────────
@@ -152,9 +146,10 @@ def places(document: Document, example: Mapping[str, Any]) -> Table:
     """Each model's place for an example's prompt, best first; the recommended system next to the truth."""
     keys = {"elo_offset": "elo_place", "reward_model": "reward_place", "combined": "combined_place"}
     shown = sorted(keys, key=lambda system: system != document["recommended"])
-    best_first = sorted(example["responses"], key=lambda row: int(row["truth_place"]))
-    places = ["truth_place", *(keys[system] for system in shown)]
-    rows = [[plain(row["model"]), *(f"{row[place]}" for place in places)] for row in best_first]
+    responses = sorted(example["responses"], key=lambda row: int(row["truth_place"]))
+    columns = [[response[key] for response in responses] for key in ("truth_place", *(keys[s] for s in shown))]
+    said = [[f"{place}" + " (tied)" * (column.count(place) > 1) for place in column] for column in columns]
+    rows = [[plain(response["model"]), *row] for response, row in zip(responses, zip(*said, strict=True), strict=True)]
     return Table(["Model", "Truth", *(SYSTEMS[system] for system in shown)], rows)
 
 
