@@ -7,7 +7,6 @@ was measured, as the page does.
 from __future__ import annotations
 
 import logging
-import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,6 @@ WIDTH = 80
 RULE = "-" * WIDTH
 SHOWN_NAME = 20  # figures stand closer where a name of this length has no room beside them
 SHOWN_POINTS = 12
-IN_ASCII = str.maketrans({"\N{MINUS SIGN}": "-", "–": "-", "τ": "tau", "ρ": "rho", "“": '"', "”": '"', "·": "-"})
 ESTIMATED = "mean [95 % interval]"
 
 
@@ -199,10 +197,4 @@ def _show_blocks(*blocks: Sequence[str]) -> None:
 
 
 def _show(lines: Iterable[str]) -> None:
-    """To standard output; signs that its encoding lacks are spelled in ASCII, other characters become "?"."""
-    encoding, text = sys.stdout.encoding or "utf-8", "\n".join(lines)
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate(IN_ASCII).encode(encoding, "replace").decode(encoding)
-    print(text, flush=True)
+    print("\n".join(lines), flush=True)

@@ -111,14 +111,9 @@ def _contenders(document: Document, metric: str) -> tuple[list[str], list[str]]:
 
 def split(document: Document) -> Table:
     """The contenders in each metric on the documented split alone."""
-    rows = []
-    for metric in words.metrics(document):
-        elo, reward, both = (document["final"][system][metric] for system in CONTENDERS)
-        gain = None if elo is None or reward is None else reward - elo
-        figures = (number(elo, 2), number(reward, 2), number(gain, 2, signed=True), number(both, 2))
-        rows.append([METRICS[metric], *figures])
-    elo, reward, both = NAMES
-    return Table(["Metric", elo, reward, IMPROVEMENT, both], rows)
+    final = [document["final"][system] for system in CONTENDERS]
+    rows = [[METRICS[m], *(number(figures[m], 2) for figures in final)] for m in words.metrics(document)]
+    return Table(["Metric", *NAMES], rows)
 
 
 def systems(document: Document) -> Table:
@@ -151,6 +146,16 @@ def places(document: Document, example: Mapping[str, Any]) -> Table:
     said = [[f"{place}" + " (tied)" * (column.count(place) > 1) for place in column] for column in columns]
     rows = [[plain(response["model"]), *row] for response, row in zip(responses, zip(*said, strict=True), strict=True)]
     return Table(["Model", "Truth", *(SYSTEMS[system] for system in shown)], rows)
+
+
+def prompts(document: Document) -> Table:
+    """The contenders prompt by prompt, where the reward model did best first."""
+    shown = ("combined", "elo_offset", "reward_model")
+    rows = []
+    for row in sorted(document["per_prompt"], key=lambda row: -float(row["difference"])):
+        figures = [number(row[system][document["main_metric"]], 2) for system in shown]
+        rows.append([plain(row["prompt"]), *figures, number(row["difference"], 2, signed=True)])
+    return Table(["Prompt", *(SYSTEMS[system] for system in shown), "Difference"], rows)
 
 
 def held_out(document: Document) -> Table:

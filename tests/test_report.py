@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import subprocess
@@ -124,13 +123,6 @@ def test_hostile_texts_stay_text_in_the_terminal(printed: Printed) -> None:
     lines = printed(say_all, changed) + printed(console.print_personas, together)
     assert not STEERS.search("".join(lines))
     assert any("alert(1)" in line for line in lines)
-
-
-def test_a_terminal_without_the_letters_gets_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    console.print_header("τ", "−1 日")
-    assert written.getvalue().decode().splitlines()[1] == "Persona: tau - backend: -1 ?"
 
 
 def test_nothing_heavy_is_imported_and_pyplot_never() -> None:
