@@ -41,8 +41,8 @@ def measure(
     with clock.stage("training"):
         for ranker in systems.every:
             ranker.fit(plan.training.preferences, prompt_ids=plan.train_ids)
-        final = {r.name: evaluation.evaluate(r, plan.test_truths).mean.as_dict() for r in systems.every}
-        points = curves.learning_curve(systems.contenders, plan, params)
+        final = {r.name: evaluation.evaluate(r, plan.test_truths).as_dict() for r in systems.every}
+        points = curves.on_the_split(systems.contenders, plan, params)
     with clock.stage("cross_validation"):
         crossed = evaluation.cross_validate(systems.every, plan.preferences, plan.truths, plan.folds)
     scores = hypotheses.scores_of(crossed, plan.folds)
