@@ -16,13 +16,14 @@ from core.clock import Clock
 from core.records import Preference, Response
 from data_generation import Data
 from evaluation import Metrics
-from evidence import curves, hypotheses
+from evidence import curves, hypotheses, leaderboard
 from evidence.ablation import ablation_table
 from evidence.design import Design, Systems, heads_device
 from evidence.document import Document, Measured, make_document, training_history
 from evidence.intervals import prompts_needed
 from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
-from evidence.leaderboard import who_is_best
+from evidence.leaderboard import standings
+from evidence.likes import likings
 from stages.tasks import Job
 
 EXAMPLES = 3  # test prompts shown with all their responses
@@ -36,8 +37,10 @@ def measure(
     ``own``: a person's own votes on the same responses. Trains the systems; they end up fitted on the documented split.
     """
     params = job.params
-    parameters = {model: said for model, (_, said) in job.sizes.items() if said}
-    answer = who_is_best(data, systems.ratings, parameters, params)
+    found = standings(data.preferences, list(systems.ratings), params.random_seed)
+    sizes = {model: said for model, (_, said) in job.sizes.items() if said}
+    likes = likings(data.preferences, data.responses)
+    answer = leaderboard.answer(found, systems.elo.ratings, data.responses, likes, sizes)
     with clock.stage("training"):
         for ranker in systems.every:
             ranker.fit(plan.training.preferences, prompt_ids=plan.train_ids)
@@ -129,18 +132,15 @@ def per_prompt(
 ) -> list[dict[str, Any]]:
     """Cross-validated metrics of the contenders, prompt by prompt."""
     fold, text = hypotheses.fold_of(folds), {p.id: p.text for p in data.prompts}
-    elo, reward = crossed["elo_offset"], crossed["reward_model"]
     return [
         {
             "prompt_id": p,
             "prompt": text[p],
             "fold": fold[p],
-            "difference": reward[p].kendall_tau - elo[p].kendall_tau,  # type: ignore[operator]
-            "elo_offset": elo[p].as_dict(),
-            "reward_model": reward[p].as_dict(),
-            "combined": crossed["combined"][p].as_dict(),
+            "difference": crossed["reward_model"][p].kendall_tau - metrics.kendall_tau,  # type: ignore[operator]
+            **{system: crossed[system][p].as_dict() for system in hypotheses.CONTENDERS},
         }
-        for p in elo
+        for p, metrics in crossed["elo_offset"].items()
     ]
 
 
