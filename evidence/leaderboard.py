@@ -210,19 +210,6 @@ def _more(votes: _Columns, rates: Array, errors: Array, better: NDArray[np.bool_
     return prompts, max(1, math.ceil(growth * votes.people)) if votes.people > 1 else None
 
 
-def own_best(preferences: Sequence[Preference], models: Sequence[str]) -> dict[str, int]:
-    """{model: how many people's own votes put it alone first}; empty where only one votes."""
-    votes = _Columns.of(preferences, models)
-    if votes.people == 1:
-        return {}
-    wins = votes.wins(votes.user)
-    judged = (wins + wins.swapaxes(1, 2)).sum(axis=2) > 0.0
-    own = np.where(judged, bradley_terry(wins).round(SAME), -np.inf)
-    first = own == own.max(axis=1, keepdims=True)
-    alone = first[first.sum(axis=1) == 1]
-    return dict(zip(models, alone.sum(axis=0).tolist(), strict=True))
-
-
 # ── For the results ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -245,7 +232,6 @@ def answer(
     responses: Sequence[Response] = (),
     likes: Sequence[Mapping[str, Any]] = (),
     parameters: Mapping[str, str] = MappingProxyType({}),
-    own_best: Mapping[str, int] = MappingProxyType({}),
 ) -> Answer:
     """What is known of the models, ready for JSON. ``elo``: global ratings; ``parameters``: {model: "8.0B"}."""
     rated = [rating for rating in elo.values() if rating is not None]
@@ -254,7 +240,6 @@ def answer(
     rows = [
         {
             **row,
-            "own_best_of": own_best.get(row["model"]),
             "global_place": places[row["model"]],
             "moved": moved.get(row["model"]),
             "elo": elo[row["model"]],

@@ -68,11 +68,11 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
 
 
 def who_is_best(crowd: Crowd) -> Answer:
-    """Everybody's order of the models, whose own best each is, and what is liked."""
+    """Everybody's order of the models, and what is liked."""
     votes = crowd.votes
     found = leaderboard.standings(votes.preferences, votes.models, crowd.params.random_seed)
-    own, likes = leaderboard.own_best(votes.preferences, votes.models), likings(votes.preferences, votes.responses)
-    return leaderboard.answer(found, crowd.given, votes.responses, likes, own_best=own)
+    likes = likings(votes.preferences, votes.responses)
+    return leaderboard.answer(found, crowd.given, votes.responses, likes)
 
 
 def run_name(source: str) -> str:

@@ -22,7 +22,6 @@ REMARKS = {
     "Places": "Places: those that can't be ruled out, all models' together (95 %)",
     "Leads": "Leads: share of draws of the prompts in which it is ahead",
     "Best on": "Best on: prompts on which none beats it",
-    "Own best of": "Own best of: people whose own votes put it alone first",
     "Global": "Global: place by global rating, and how far up (+) or down it moved",
     "Tok/s": "Tok/s: tokens a second",
 }
@@ -75,7 +74,6 @@ def leaderboard(document: Document) -> Table:
                 "Places": f"{low}" if low == high else f"{low}–{high}",
                 "Leads": percent(row["p_best"]),
                 "Best on": f"{row['best_on']}/{row['judged_on']}",
-                "Own best of": number(row["own_best_of"], 0),
                 "Global": MISSING
                 if moved is None
                 else f"{row['global_place']} ({number(moved, 0, signed=True) if moved else '='})",
