@@ -16,7 +16,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 try:
     import config
@@ -48,20 +48,15 @@ def run_persona(job: Job) -> Document:
     clock = Clock()
     votes = read_own_votes(own_votes_file(job.name, job.cache_dir))
     console.print_header(job.name, job.label, job.notes)
-    console.print_generation(job.name)
     data = make_data(job, clock, listed(job.prompt_ids, job.params))  # prompts → responses → judgements → truths
     plan = design(data, job.params)  # what trains and what tests
     console.print_counts(counts(data, plan))
     features = read_texts(job, data, clock)  # the frozen base reads each text once
-    console.print_training(len(plan.training.preferences), job.params.evaluation_frequency)
     systems = make_systems(job, data, features)  # A, B, C and what they must beat
     document = measure(job, data, plan, systems, clock, on_these(votes, data.prompts, data.responses))
     paths = files.write_results(document, job.results_dir)  # what was measured is written before it is told
     keep_for_readers(systems, plan, job)
-    console.print_points(document)
-    console.print_final(document, told=job.notes)
-    console.print_ablation(document)
-    console.print_answer(document)
+    console.print_results(document, told=job.notes)
     console.print_files(paths)
     return document
 
@@ -168,7 +163,16 @@ def _say_plainly(args: Namespace) -> None:
         def format(self, record: logging.LogRecord) -> str:
             return plain(super().format(record), lines=True)
 
-    handler = logging.StreamHandler(sys.stderr if args.json else sys.stdout)
+    class Beside(logging.StreamHandler[TextIO]):
+        """Writes above a progress bar that stands in the terminal, not into it."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            from tqdm import tqdm
+
+            with tqdm.external_write_mode(self.stream):
+                super().emit(record)
+
+    handler = Beside(sys.stderr if args.json else sys.stdout)
     handler.setFormatter(Plain("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("ranking").setLevel(args.log_level.upper())

@@ -62,20 +62,17 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
     elo.save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
     reward.save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
     console.print_counts(document["counts"])
-    console.print_training(document["counts"]["preferences"], job.params.evaluation_frequency)
-    console.print_points(document)
-    console.print_final(document, told=job.notes)
-    console.print_answer(document)
+    console.print_results(document, told=job.notes)
     console.print_files(paths)
     return document
 
 
 def who_is_best(crowd: Crowd) -> Answer:
-    """Everybody's order of the models, whose own best each is, and what is liked."""
+    """Everybody's order of the models, and what is liked."""
     votes = crowd.votes
     found = leaderboard.standings(votes.preferences, votes.models, crowd.params.random_seed)
-    own, likes = leaderboard.own_best(votes.preferences, votes.models), likings(votes.preferences, votes.responses)
-    return leaderboard.answer(found, crowd.given, votes.responses, likes, own_best=own)
+    likes = likings(votes.preferences, votes.responses)
+    return leaderboard.answer(found, crowd.given, votes.responses, likes)
 
 
 def run_name(source: str) -> str:

@@ -12,21 +12,19 @@ from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, Document, estima
 
 SHOWN_PEOPLE = 100  # a page of a thousand rows is read by nobody; the JSON has all
 NAMES = [SYSTEMS[system] for system in CONTENDERS]
-IMPROVEMENT = "Improvement"  # of the reward model over the Elo offset
-AGAINST = {f"combined-{rival}": f"− {SYSTEMS[rival]}" for rival in ("elo_offset", "reward_model")}
-REMARKS = {
-    "Votes": "Votes: those that it was in",
-    "Places": "Places: those that can't be ruled out, all models' together (95 %)",
-    "Leads": "Leads: share of draws in which it is ahead, the prompts drawn anew each time",
-    "Best on": "Best on: prompts on which none beats it",
-    "Own best of": "Own best of: people whose own votes put it alone first",
-    "Global": "Global: place by global rating, and how far up (+) or down it moved here, among the rated models",
-    "Tok/s": "Tok/s: tokens a second of its answers",
-    "Size": "Size: its parameters",
+AGAINST = {
+    "reward_model-elo_offset": "Reward − Elo",
+    "combined-elo_offset": "Combined − Elo",
+    "combined-reward_model": "Combined − Reward",
 }
-FITTED = (
-    "Wins: its chance against each of the others by a Bradley–Terry fit, averaged, not the share of votes that it won"
-)
+REMARKS = {
+    "Votes": "Wins: its mean chance against the others by a Bradley–Terry fit. Votes: those that it was in",
+    "Places": "Places: those that can't be ruled out, all models' together (95 %)",
+    "Leads": "Leads: share of draws of the prompts in which it is ahead",
+    "Best on": "Best on: prompts on which none beats it",
+    "Global": "Global: place by global rating, and how far up (+) or down it moved",
+    "Tok/s": "Tok/s: tokens a second",
+}
 QUALITY = {
     "flip_rate": "Pairs whose winner changes with the order shown (flip rate)",
     "inconsistent_rate": "Pairs judged differently in the two orders, ties counted",
@@ -76,7 +74,6 @@ def leaderboard(document: Document) -> Table:
                 "Places": f"{low}" if low == high else f"{low}–{high}",
                 "Leads": percent(row["p_best"]),
                 "Best on": f"{row['best_on']}/{row['judged_on']}",
-                "Own best of": number(row["own_best_of"], 0),
                 "Global": MISSING
                 if moved is None
                 else f"{row['global_place']} ({number(moved, 0, signed=True) if moved else '='})",
@@ -90,9 +87,7 @@ def leaderboard(document: Document) -> Table:
 
 def remarks(document: Document) -> str:
     """Explain the leaderboard's columns."""
-    heads = leaderboard(document).heads
-    said = [FITTED] * (document["people"] is not None) + [REMARKS[head] for head in heads if head in REMARKS]
-    return "".join(f"{remark}. " for remark in said).rstrip()
+    return " ".join(f"{REMARKS[head]}." for head in leaderboard(document).heads if head in REMARKS)
 
 
 # ── The methods ──────────────────────────────────────────────────────────────────────────────────────────
@@ -100,31 +95,17 @@ def remarks(document: Document) -> str:
 
 def methods(document: Document) -> Table:
     """The contenders in each metric, cross-validated, and their differences."""
-    rows = []
-    for metric in words.metrics(document):
-        (elo, reward, both), against = _contenders(document, metric)
-        gain = document["improvement"][metric]
-        rows.append([METRICS[metric], elo, reward, cell(gain), number(gain["p_value"]), both, *against])
-    elo, reward, both = NAMES
-    return Table(["Metric", elo, reward, IMPROVEMENT, "p", both, *AGAINST.values()], rows)
-
-
-def _contenders(document: Document, metric: str) -> tuple[list[str], list[str]]:
-    """The contenders' estimates, and System C's differences to the two others."""
-    crossed = [cell(document["cross_validated"][system][metric]) for system in CONTENDERS]
-    return crossed, [cell(document["comparisons"][pair][metric]) for pair in AGAINST]
+    found = [document["cross_validated"][system] for system in CONTENDERS]
+    found += [document["improvement"], *document["comparisons"].values()]
+    rows = [[METRICS[metric], *(cell(cells[metric]) for cells in found)] for metric in words.metrics(document)]
+    return Table(["Metric", *NAMES, *AGAINST.values()], rows)
 
 
 def split(document: Document) -> Table:
     """The contenders in each metric on the documented split alone."""
-    rows = []
-    for metric in words.metrics(document):
-        elo, reward, both = (document["final"][system][metric] for system in CONTENDERS)
-        gain = None if elo is None or reward is None else reward - elo
-        figures = (number(elo, 2), number(reward, 2), number(gain, 2, signed=True), number(both, 2))
-        rows.append([METRICS[metric], *figures])
-    elo, reward, both = NAMES
-    return Table(["Metric", elo, reward, IMPROVEMENT, both], rows)
+    final = [document["final"][system] for system in CONTENDERS]
+    rows = [[METRICS[m], *(number(figures[m], 2) for figures in final)] for m in words.metrics(document)]
+    return Table(["Metric", *NAMES], rows)
 
 
 def systems(document: Document) -> Table:
@@ -152,10 +133,21 @@ def places(document: Document, example: Mapping[str, Any]) -> Table:
     """Each model's place for an example's prompt, best first; the recommended system next to the truth."""
     keys = {"elo_offset": "elo_place", "reward_model": "reward_place", "combined": "combined_place"}
     shown = sorted(keys, key=lambda system: system != document["recommended"])
-    best_first = sorted(example["responses"], key=lambda row: int(row["truth_place"]))
-    places = ["truth_place", *(keys[system] for system in shown)]
-    rows = [[plain(row["model"]), *(f"{row[place]}" for place in places)] for row in best_first]
+    responses = sorted(example["responses"], key=lambda row: int(row["truth_place"]))
+    columns = [[response[key] for response in responses] for key in ("truth_place", *(keys[s] for s in shown))]
+    said = [[f"{place}" + " (tied)" * (column.count(place) > 1) for place in column] for column in columns]
+    rows = [[plain(response["model"]), *row] for response, row in zip(responses, zip(*said, strict=True), strict=True)]
     return Table(["Model", "Truth", *(SYSTEMS[system] for system in shown)], rows)
+
+
+def prompts(document: Document) -> Table:
+    """The contenders prompt by prompt, where the reward model did best first."""
+    shown = ("combined", "elo_offset", "reward_model")
+    rows = []
+    for row in sorted(document["per_prompt"], key=lambda row: -float(row["difference"])):
+        figures = [number(row[system][document["main_metric"]], 2) for system in shown]
+        rows.append([plain(row["prompt"]), *figures, number(row["difference"], 2, signed=True)])
+    return Table(["Prompt", *(SYSTEMS[system] for system in shown), "Difference"], rows)
 
 
 def held_out(document: Document) -> Table:
@@ -172,7 +164,7 @@ def held_out(document: Document) -> Table:
             found = {**read[measure], "combined": combined[measure]["combined"]}
             cells += [number(found[system], 2) for system in CONTENDERS]
         rows.append([*cells, cell(read["pair_accuracy"])])
-    return Table([*heads, f"{IMPROVEMENT} in pairs"], rows)
+    return Table([*heads, f"Pairs: {AGAINST['reward_model-elo_offset']}"], rows)
 
 
 # ── People, the judge, the contestants ───────────────────────────────────────────────────────────────────
@@ -244,7 +236,6 @@ def methods_by_persona(together: Document) -> Table:
     """The contenders' τ for each persona, cross-validated, and over the prompts of all of them."""
     pooled, rows = together["pooled"], []
     for name, found in [*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)]:
-        (elo, reward, both), against = _contenders(found, "kendall_tau")
-        rows.append([plain(name), elo, reward, SYSTEMS.get(found["winner"], found["winner"]), both, *against])
-    elo, reward, both = NAMES
-    return Table(["Persona", elo, reward, "Winner", both, *AGAINST.values()], rows)
+        tau = [cell(found["cross_validated"][system]["kendall_tau"]) for system in CONTENDERS]
+        rows.append([plain(name), *tau, SYSTEMS.get(found["winner"], "none")])
+    return Table(["Persona", *NAMES, "Winner"], rows)
