@@ -141,9 +141,6 @@ class Server:
         self.address = address
         self._concurrency, self._timeout, self._retry_wait = concurrency, timeout, retry_wait
         self._in_words: dict[str, bool] = {}  # model → whether its structured answers are asked for in words
-        self.judge_reasons = "auto"
-        """Whether a choice is asked with a reason: "on", "off" or "auto", until a model gives probabilities."""
-        self._weighs: set[str] = set()  # models that gave the probabilities of a choice
 
     def _say(self, draw: Draw) -> Completion:
         """Ask once. Raises PassingError, UselessError, HopelessError or MissingError."""
@@ -180,14 +177,8 @@ class Server:
                 yield from answers
 
     def _decide(self, seconds: float, choice: Choice, stop: threading.Event) -> Decision | LeftOut:
-        auto = self.judge_reasons == "auto" and choice.model not in self._weighs
-        answer = self._answer(seconds, as_request(choice, reason=auto or self.judge_reasons == "on"), stop)
-        if isinstance(answer, LeftOut):
-            return answer
-        decision = as_decision(choice, answer)
-        if decision.probabilities:
-            self._weighs.add(choice.model)
-        return decision
+        answer = self._answer(seconds, as_request(choice), stop)
+        return answer if isinstance(answer, LeftOut) else as_decision(choice, answer)
 
     def _answer(self, seconds: float, request: Request, stop: threading.Event) -> Completion | LeftOut:
         """Draw until an answer is of use.
