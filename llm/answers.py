@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import math
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import BaseModel, ValidationError, create_model, field_validator
 
 from llm.interface import Choice, Completion, Decision, Request
 
@@ -84,26 +87,74 @@ def bounded(schema: type[BaseModel], num_predict: int) -> dict[str, Any]:
 
 
 class Verdict(BaseModel):
-    """The answer to a choice; ``verdict_schema`` narrows ``winner`` to the options."""
+    """The answer to a choice; ``verdict_schema`` narrows it to the options."""
 
-    winner: str
-    reason: str
+    choice: str
 
 
 @functools.cache
-def verdict_schema(options: tuple[str, ...]) -> type[Verdict]:
-    """``{"winner": one of options, in that order, "reason": string}``."""
-    return create_model("Verdict", __base__=Verdict, winner=(Literal[options], ...))  # type: ignore[arg-type]
+def verdict_schema(options: tuple[str, ...], *, reason: bool) -> type[Verdict]:
+    """``{"choice": one of options, in that order[, "reason": string]}``: keys in alphabetical order, since current
+    Ollama writes them so, and a judge has to decide before it explains."""
+
+    def spelled(said: object) -> object:
+        """The option that is meant by "a" or " [A]"."""
+        bare = said.strip(" \t\n\"'[]().").casefold() if isinstance(said, str) else said
+        return next((option for option in options if option.casefold() == bare), said)
+
+    fields: dict[str, Any] = {"choice": (Literal[options], ...), **({"reason": (str, ...)} if reason else {})}
+    checked: dict[str, Any] = {"spelled": field_validator("choice", mode="before")(spelled)}
+    return create_model("Verdict", __base__=Verdict, __validators__=checked, **fields)
 
 
 def as_request(choice: Choice) -> Request:
-    """The choice as a request whose answer is the winner and a reason."""
-    same = {f.name: getattr(choice, f.name) for f in dataclasses.fields(choice) if f.name != "options"}
-    return Request(**same, schema=verdict_schema(choice.options))
+    """The choice as a request for a verdict."""
+    apart = ("options", "reason")
+    same = {f.name: getattr(choice, f.name) for f in dataclasses.fields(choice) if f.name not in apart}
+    return Request(**same, schema=verdict_schema(choice.options, reason=choice.reason))
 
 
-def as_decision(answer: Completion) -> Decision:
+def as_decision(choice: Choice, answer: Completion) -> Decision:
     """The answer to ``as_request`` as a decision."""
     verdict = answer.parsed
     assert isinstance(verdict, Verdict)
-    return Decision(verdict.winner, verdict.reason, tokens=answer.tokens, seconds=answer.seconds)
+    reason, shares = getattr(verdict, "reason", ""), verdict_probabilities(choice.options, answer.spoken)
+    return Decision(verdict.choice, reason, probabilities=shares, tokens=answer.tokens, seconds=answer.seconds)
+
+
+TOP_LOGPROBS = 20  # the most that servers give
+LEAST_SHARE = 1e-9  # some fill the list up with tokens of no probability, which has no logarithm
+
+
+def read_logprobs(tokens: Any) -> tuple[tuple[str, dict[str, float]], ...]:
+    """The tokens of an answer with the likeliest in their places, from a client's records; empty where none came."""
+    return tuple(
+        (t.token, {t.token: t.logprob, **{other.token: other.logprob for other in t.top_logprobs or ()}})
+        for t in tokens or ()
+    )
+
+
+def verdict_probabilities(
+    options: Sequence[str], spoken: Sequence[tuple[str, Mapping[str, float]]]
+) -> dict[str, float] | None:
+    """The options' shares at the token where the verdict stands; None where it is not found.
+
+    It is found in the tokens' own text, which may begin with more than the answer holds. Shares are made one among the
+    options, since a server's come before its grammar's mask. A token that begins one option alone is counted for it,
+    with or without a quote or blank. An option that is not among the tokens listed has what the last of them has.
+    """
+    places = list(re.finditer(r'"choice"\s*:\s*"', "".join(token for token, _ in spoken)))
+    ends = itertools.accumulate(len(token) for token, _ in spoken)
+    begins = places[-1].end() if places else math.inf  # the last one: a thought may have tried others
+    likely = next((likely for (_, likely), end in zip(spoken, ends, strict=True) if end > begins), {})
+    shares = dict.fromkeys(options, 0.0)
+    for said, logarithm in likely.items():
+        piece = said.lstrip(' \t\n":').rstrip(' \t\n",}')
+        meant = [option for option in options if piece and option.startswith(piece)]
+        if len(meant) == 1:
+            shares[meant[0]] += math.exp(logarithm)
+    if not any(shares.values()):
+        return None
+    least = max(math.exp(min(likely.values())), LEAST_SHARE)
+    known = {option: max(share, least) for option, share in shares.items()}
+    return {option: share / sum(known.values()) for option, share in known.items()}

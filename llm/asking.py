@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from core.errors import MissingError
-from llm.answers import UselessError, as_decision, as_request, read_answer
+from llm.answers import UselessError, Verdict, as_decision, as_request, read_answer
 from llm.interface import Choice, Completion, Decision, LeftOut, Request
 
 log = logging.getLogger("ranking.llm")
-Q = TypeVar("Q")
+Q = TypeVar("Q", Request, Choice)
 A = TypeVar("A")
 
 ATTEMPTS = 7  # where 13 % of all attempts fail, one question in a million is lost
@@ -116,6 +116,11 @@ class Draw:
         asked = self.request.temperature
         return round(min(asked + WARMER * self.number, max(WARMEST, asked)), 3)
 
+    @property
+    def weighed(self) -> bool:
+        """Whether log-probabilities are asked for: of verdicts alone."""
+        return self.request.schema is not None and issubclass(self.request.schema, Verdict)
+
     def messages(self, *, schema: bool) -> list[dict[str, str]]:
         """The chat that is sent, with or without the ``schema`` in words."""
         request, words = self.request, ""
@@ -156,24 +161,26 @@ class Server:
         """
         if any(request.opening for request in requests):
             raise ValueError("only the embedded model can be given the opening words of its answer")
-        for model, group in itertools.groupby(enumerate(requests), key=lambda item: item[1].model):
-            questions = list(group)
-            self._begin(model)
-            at_once = min(self._concurrency, len(questions))
-            ask = functools.partial(self._answer, seconds=self._timeout * at_once)
-            with closing(side_by_side(ask, questions, at_once)) as answers:
-                for index, answer in answers:
-                    if isinstance(answer, Completion):
-                        self._notice(requests[index], answer)
-                    yield index, answer
+        return self._grouped(requests, self._answer)
 
     def choose(self, choices: Sequence[Choice]) -> Generator[tuple[int, Decision | LeftOut]]:
         """Yield (index, decision) as they finish; otherwise as ``complete``."""
-        with closing(self.complete([as_request(choice) for choice in choices])) as answers:
-            for index, answer in answers:
-                yield index, answer if isinstance(answer, LeftOut) else as_decision(answer)
+        return self._grouped(choices, self._decide)
 
-    def _answer(self, request: Request, stop: threading.Event, seconds: float) -> Completion | LeftOut:
+    def _grouped(self, asked: Sequence[Q], ask: Callable[[float, Q, threading.Event], A]) -> Generator[tuple[int, A]]:
+        for model, group in itertools.groupby(enumerate(asked), key=lambda item: item[1].model):
+            questions = list(group)
+            self._begin(model)
+            at_once = min(self._concurrency, len(questions))
+            timed = functools.partial(ask, self._timeout * at_once)
+            with closing(side_by_side(timed, questions, at_once)) as answers:
+                yield from answers
+
+    def _decide(self, seconds: float, choice: Choice, stop: threading.Event) -> Decision | LeftOut:
+        answer = self._answer(seconds, as_request(choice), stop)
+        return answer if isinstance(answer, LeftOut) else as_decision(choice, answer)
+
+    def _answer(self, seconds: float, request: Request, stop: threading.Event) -> Completion | LeftOut:
         """Draw until an answer is of use.
 
         Some models obey no schema (gpt-oss says nothing under one). Until a structured answer has come from a model,
@@ -196,6 +203,7 @@ class Server:
                 continue
             if request.schema:
                 self._in_words.setdefault(request.model, in_words)
+            self._notice(request, answer)
             log.debug(
                 "%s: %s took %.2f s, %d tokens read, %d written",
                 request.label, request.model, answer.seconds, answer.prompt_tokens, answer.tokens,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,6 +38,8 @@ class Completion:
     truncated: bool = False
     parsed: BaseModel | None = None
     prompt_tokens: int = 0
+    spoken: tuple[tuple[str, Mapping[str, float]], ...] = ()
+    """Each token, and the log-probability of those that were likeliest in its place; where a server gives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Choice:
     model: str
     prompt: str
     options: tuple[str, ...]
+    reason: bool = True
+    """Whether a sentence that explains it is asked for too."""
     system: str | None = None
     temperature: float = 0.0
     num_predict: int = 256
@@ -57,11 +61,13 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """``winner`` is one of the options. ``scores``: mean log-likelihood per token (nats) of each option where the
-    model weighs them, else empty."""
+    model weighs them, else empty. ``probabilities``: option → its share where the verdict's token was drawn, where a
+    server gives log-probabilities."""
 
     winner: str
     reason: str = ""
     scores: tuple[float, ...] = ()
+    probabilities: Mapping[str, float] | None = None
     tokens: int = 0
     seconds: float = 0.0
 

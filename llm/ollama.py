@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from core.errors import MissingError
 from core.hub import within
 from llm.addresses import find_tag, is_cloud, parse_host, read_key
-from llm.answers import UselessError, bounded
+from llm.answers import TOP_LOGPROBS, UselessError, bounded, read_logprobs
 from llm.asking import KEPT, Draw, HopelessError, PassingError, Server, failure
 from llm.connection import client_options, said_by
 from llm.interface import Completion, Request, estimate_tokens
@@ -248,6 +248,8 @@ class OllamaModel(Server):
                 options=options,
                 think=show.think,
                 keep_alive=KEEP_ALIVE,
+                logprobs=draw.weighed or None,
+                top_logprobs=TOP_LOGPROBS if draw.weighed else None,
             ),
             draw.seconds,
             model=request.model,
@@ -260,6 +262,7 @@ class OllamaModel(Server):
             seconds=time.perf_counter() - start,
             truncated=reply.done_reason == "length",
             prompt_tokens=reply.prompt_eval_count or 0,
+            spoken=read_logprobs(reply.logprobs),
         )
 
     def _context(self, show: ShowInfo) -> int:

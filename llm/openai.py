@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from core.errors import MissingError
 from core.hub import within
 from llm.addresses import is_loopback, parse_address, read_key
+from llm.answers import TOP_LOGPROBS, read_logprobs
 from llm.asking import KEPT, Draw, PassingError, Server, failure
 from llm.connection import client_options, said_by, wait_asked
 from llm.interface import Completion
@@ -44,6 +45,7 @@ OPTIONAL = {
     "max_tokens": "max_completion_tokens stands for it",
     "temperature": "it answers at its own temperature, whatever the settings say",
     "seed": "the same question asked again may be answered otherwise",
+    "logprobs": "its verdicts come without probabilities",
     "stream_options": "its tokens are not counted",
     "stream": "the answer is read as a stream",
 }
@@ -203,6 +205,8 @@ def parameters(draw: Draw, without: frozenset[str]) -> dict[str, Any]:
         strict = {**request.schema.model_json_schema(), "additionalProperties": False}
         named = {"name": request.schema.__name__, "strict": True, "schema": strict}
         sent["response_format"] = {"type": "json_schema", "json_schema": named}
+    if draw.weighed and "logprobs" not in without:
+        sent |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
     if "stream" in without:
         sent["stream_options"] = {"include_usage": True}
     if "max_tokens" in without:
@@ -216,7 +220,7 @@ def refused_parameter(error: APIStatusError, sent: Mapping[str, Any]) -> str | N
     if error.status_code not in REFUSALS:
         return None
     possible = [name for name in OPTIONAL if (name not in sent if name == "stream" else name in sent)]
-    said = error.response.text.replace("json_schema", "response_format")
+    said = error.response.text.replace("json_schema", "response_format").replace("top_logprobs", "logprobs")
     named = [name for name in possible if re.search(rf"\b{name}\b", said)]
     return next(iter(named), "response_format" if "response_format" in sent else None)
 
@@ -231,6 +235,7 @@ def _converse(client: OpenAI, sent: Mapping[str, Any]) -> Completion:
         text = "".join((part.delta and part.delta.content) or "" for part in parts)
         ended = next((part.finish_reason for part in parts if part.finish_reason), None)
         usage = next((chunk.usage for chunk in chunks if chunk.usage), None)
+        spoken = [token for part in parts if part.logprobs for token in part.logprobs.content or ()]
         if ended is None:
             raise PassingError("the answer broke off")
     elif reply.choices is None:  # some report errors with a status of success
@@ -238,9 +243,11 @@ def _converse(client: OpenAI, sent: Mapping[str, Any]) -> Completion:
     else:
         said, usage = reply.choices[0], reply.usage
         text, ended = said.message.content or "", said.finish_reason
+        spoken = list((said.logprobs and said.logprobs.content) or ())
     read, written = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
     seconds = time.perf_counter() - start
-    return Completion(text, written, seconds, truncated=ended == "length", prompt_tokens=read)
+    cut, tokens = ended == "length", read_logprobs(spoken)
+    return Completion(text, written, seconds, truncated=cut, prompt_tokens=read, spoken=tokens)
 
 
 def _context(said: Mapping[str, Any]) -> int | None:

@@ -26,6 +26,8 @@ FakeOllama(...)
                              before; or a Faults(rates={name: probability}, seed). Names: FAULTS below.
     credentials              "user:password": everything else gets 401
     foreign                  True: the Host is not the server's own, and everything gets an empty 403
+    probabilities            callable: request → {"A": …, "B": …, "tie": …}, the shares of a verdict's labels, for
+                             requests that ask for log-probabilities; None: it gives none, as before 0.12.11
     prompt_tokens            callable: text → prompt_eval_count before the cut at num_ctx (default: characters / 4);
                              beyond num_ctx the prompt is cut to num_ctx − (num_ctx − 4) / 2
 
@@ -53,7 +55,7 @@ from dataclasses import dataclass
 from http.server import ThreadingHTTPServer
 from typing import Any, Self
 
-from fake_brain import default_brain, key
+from fake_brain import default_brain, key, log_probabilities
 from fake_ollama_http import Listener, cut, handler
 
 Json = dict[str, Any]
@@ -138,6 +140,7 @@ class FakeOllama:
         faults: Callable[[Json, int], str | None] | None = None,
         credentials: str | None = None,
         prompt_tokens: Callable[[str], int] = lambda text: len(text) // 4 + 1,
+        probabilities: Callable[[Json], dict[str, float]] | None = None,
         version: str = "0.33.0",
         port: int = 0,
         foreign: bool = False,
@@ -146,7 +149,7 @@ class FakeOllama:
         self.brain, self.faults, self.version = brain, faults, version
         self.models = dict(models) if isinstance(models, Mapping) else {tag: Model() for tag in models}
         self.latency, self.load_seconds, self.prompt_tokens = latency, load_seconds, prompt_tokens
-        self.credentials, self.foreign = credentials, foreign
+        self.credentials, self.foreign, self.probabilities = credentials, foreign, probabilities
         self.unload_seconds = unload_seconds
         self.calls: list[Call] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
@@ -270,7 +273,11 @@ class FakeOllama:
         said = "".join(words[:limit]) if 0 <= limit < len(words) else content
         context = options.get("num_ctx", 4096)
         read = self.prompt_tokens("".join(str(m["content"]) for m in call.request["messages"]))
+        weighed: Json = {}
+        if self.probabilities and call.request.get("logprobs"):
+            weighed["logprobs"] = log_probabilities(said, self.probabilities(call.request))
         return {
+            **weighed,
             "model": call.model,
             "created_at": "2025-01-01T00:00:00Z",
             "message": {"role": "assistant", "content": said, **({"thinking": "Let me see."} if thought else {})},

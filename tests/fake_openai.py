@@ -14,6 +14,7 @@ FakeOpenAI(...)
     faults                   callable (request, n) → name of a fault or None, or a fake_ollama.Faults; names: FAULTS
     pause                    what ``Retry-After`` says with a 429
     latency                  seconds for each answer
+    probabilities            as for FakeOllama
 
 What it saw: calls (a fake_ollama.Call for each POST, those that were refused too), answered (questions that got an
 answer), requests (method, path, headers in lower case).
@@ -32,7 +33,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 
-from fake_brain import IN_WORDS, default_brain, key, last_text
+from fake_brain import IN_WORDS, default_brain, key, last_text, log_probabilities
 from fake_ollama import Call, spoil
 from fake_ollama_http import Listener, cut
 
@@ -67,15 +68,10 @@ class FakeOpenAI:
         pause: str = "0",
         latency: float = 0.0,
         port: int = 0,
+        probabilities: Callable[[Json], dict[str, float]] | None = None,
     ) -> None:
-        self.brain, self.faults, self.key, self.lists, self.pause, self.latency = (
-            brain,
-            faults,
-            key,
-            lists,
-            pause,
-            latency,
-        )
+        self.brain, self.faults, self.key, self.lists = brain, faults, key, lists
+        self.pause, self.latency, self.probabilities = pause, latency, probabilities
         self.models = dict(models) if isinstance(models, Mapping) else {name: Model() for name in models}
         self.calls: list[Call] = []
         self.answered: list[str] = []
@@ -197,6 +193,9 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 message = {"role": "assistant", "content": text}
                 said = {"index": 0, "message": message, "finish_reason": "length" if is_cut else "stop"}
+                if self.fake.probabilities and call.request.get("logprobs"):
+                    shares = self.fake.probabilities(as_ollama(call.request))
+                    said["logprobs"] = {"content": log_probabilities(text, shares)}
                 head = {"id": "x", "object": "chat.completion", "created": 1, "model": call.model}
                 data = json.dumps({**head, "choices": [said], "usage": usage}).encode()
                 self._send_raw(200, data[: len(data) // 2] if call.fault == "cut_body" else data)

@@ -57,15 +57,15 @@ def test_the_context_is_the_same_all_along_and_never_more_than_the_model_has() -
 
 def test_choices_are_constrained_to_their_options_in_order() -> None:
     def brain(request: dict[str, Any]) -> str:
-        return json.dumps({"winner": "B" if "b wins" in last_text(request) else "tie", "reason": "so it is"})
+        return json.dumps({"choice": "B" if "b wins" in last_text(request) else "tie", "reason": "so it is"})
 
     with FakeOllama(brain=brain) as server:
         choices = [Choice("llama3:8b", text, ("A", "B", "tie")) for text in ("b wins", "equal")]
         decisions = dict(model_of(server).choose(choices))
     assert (decisions[0].winner, decisions[1].winner, decisions[0].reason) == ("B", "tie", "so it is")
     schema = server.calls[0].request["format"]
-    assert schema["properties"]["winner"]["enum"] == ["A", "B", "tie"]
-    assert list(schema["properties"]) == schema["required"] == ["winner", "reason"]
+    assert schema["properties"]["choice"]["enum"] == ["A", "B", "tie"]
+    assert list(schema["properties"]) == schema["required"] == ["choice", "reason"]
 
 
 def test_opening_words_are_refused_rather_than_dropped() -> None:

@@ -24,6 +24,7 @@ from llm.ollama import OllamaModel, RefusedError
 from stages.judging import ranking_schema
 
 TAGS = ("llama3:8b", "gemma3:4b", "mistral:7b")
+VERDICT = verdict_schema(("A", "B", "tie"), reason=True)
 THINKS = ("completion", "thinking")
 
 
@@ -138,9 +139,9 @@ def test_a_server_that_refuses_connections_is_asked_four_times() -> None:
 
 
 def test_what_a_schema_allows_is_never_cut_at_its_token_limit() -> None:
-    verdict = bounded(verdict_schema(("A", "B", "tie")), 256)["properties"]
+    verdict = bounded(VERDICT, 256)["properties"]
     assert verdict["reason"]["maxLength"] == 512
-    assert verdict["winner"] == verdict_schema(("A", "B", "tie")).model_json_schema()["properties"]["winner"]
+    assert verdict["choice"] == VERDICT.model_json_schema()["properties"]["choice"]
     prompts = bounded(PromptList, 200 * 10 + 200)["properties"]["prompts"]
     assert (prompts["minItems"], prompts["maxItems"], prompts["items"]["maxLength"]) == (1, 11, 400)
     ranking = bounded(ranking_schema("ABC"), 256)["properties"]["ranking"]

@@ -45,7 +45,7 @@ def test_a_structured_answer_is_asked_for_with_its_schema_and_nothing_beside_it(
     [call] = server.calls
     schema = call.request["response_format"]["json_schema"]
     assert schema["strict"] and schema["schema"]["additionalProperties"] is False
-    assert schema["schema"]["properties"]["winner"]["enum"] == ["A", "B", "tie"]
+    assert schema["schema"]["properties"]["choice"]["enum"] == ["A", "B", "tie"]
     assert call.request["messages"][-1]["content"] == "which?"
     assert decision.winner in CHOICE.options
 
