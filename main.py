@@ -130,7 +130,9 @@ def run(args: Namespace, command: str) -> int:
             from people.voting import vote
 
             goes_on = ("base_model", "cache_dir")  # flags that later commands take over
-            return vote(jobs[0], lambda *flags: command_like(flags, args, goes_on), lambda: rank.judged(jobs[0]))
+            return vote(
+                jobs[0], args.vote, lambda *flags: command_like(flags, args, goes_on), lambda: rank.judged(jobs[0])
+            )
         return run_personas(jobs)
 
 

@@ -134,6 +134,17 @@ class Session:
         return f"{count(len(keys), 'vote')} saved in {self.path}{detail}; pairs left: {self.pairs_left}"
 
 
+class End(NamedTuple):
+    """What is said, with names, when a session is over."""
+
+    title: str
+    chances: Mapping[str, float]
+    """{model: chance that it is the best}, most likely first; empty without a vote."""
+    remarks: Sequence[str]
+    commands: Sequence[tuple[str, str]]
+    """What to do next, and its command line."""
+
+
 @contextmanager
 def open_session(
     prompts: Sequence[Prompt],

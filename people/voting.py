@@ -4,40 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
 
 from core.records import Preference
 from evidence.judge_quality import FEWEST_SHARED, agreement_with_person
+from people.browser import in_browser
 from people.next_pair import TopTwo
 from people.read import on_these, own_votes_file, read_own_votes
-from people.session import Session, count, more, open_session, percent_sure
+from people.session import End, count, more, open_session, percent_sure
 from people.terminal import Screen, in_terminal, wrapped
 from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
 
 
-class End(NamedTuple):
-    """What is said, with names, when a session is over."""
-
-    title: str
-    chances: Mapping[str, float]
-    """{model: chance that it is the best}, best first; empty without a vote."""
-    remarks: Sequence[str]
-    commands: Sequence[tuple[str, str]]
-    """What to do next, and its command line."""
-
-
-Give = Callable[[Session, Screen, Callable[[], End]], None]
-"""Asks for votes until the session is over; the last argument is for those who show its end themselves."""
-
-
-def vote(
-    job: Job,
-    command: Callable[..., str],
-    judged: Callable[[], Sequence[Preference]],
-    give: Give = lambda session, screen, _: in_terminal(session, screen),
-) -> int:
-    """Votes on pairs of this persona's responses, each kept at once; then the order of the models by them.
+def vote(job: Job, where: str, command: Callable[..., str], judged: Callable[[], Sequence[Preference]]) -> int:
+    """Ask for votes on pairs of this persona's responses, in the "browser" or "terminal"; then say who leads by them.
 
     ``command`` makes a command line of these flags that goes on with this run's cache and base; ``judged`` gives the
     simulated persona's preferences, as far as they are cached.
@@ -53,15 +33,15 @@ def vote(
     @cache
     def end() -> End:
         votes = read_own_votes(path)
+        title, chances, remarks = "No votes on these answers yet.", dict[str, float](), list[str]()
         if not votes:
-            return End("No votes yet.", {}, [], [])
-        chances: Mapping[str, float] = {}
-        remarks: list[str] = []
+            return End(title, chances, remarks, [])
         if own := on_these(votes, prompts, responses):
             models.learn(own)
             found = models.standing()
-            chances, remarks = found.chances, [more(found), agreement(job.name, own, judged())]
-        title = f"By your {count(len(own), 'vote')}, the chance that each model is the best:" if own else ""
+            title = f"By your {count(len(own), 'vote')}, the chance that each model is the best:"
+            chances = dict(sorted(found.chances.items(), key=lambda chance: -chance[1]))
+            remarks = [more(found), agreement(job.name, own, judged())]
         on = len({vote.prompt_id for vote in votes})
         given = f"{count(len(votes), 'vote')} on {count(on, 'prompt')} in all."
         learn, rank = command("--preferences", str(path)), command("--preferences", str(path), "--rank", "PROMPT")
@@ -74,10 +54,13 @@ def vote(
         return End(title, chances, [*remarks, given], [by_votes, systems])
 
     with open_session(prompts, responses, path, models, about, job.params.random_seed) as session:
-        give(session, screen, end)
+        if where == "terminal":
+            in_terminal(session, screen)
+        else:
+            in_browser(session, screen, end)
     title, chances, remarks, commands = end()
     by_model = ", ".join(f"{model} {percent_sure(chance)}" for model, chance in chances.items())
-    for paragraph in filter(None, (f"{title} {by_model}".strip(), *remarks)):
+    for paragraph in (f"{title} {by_model}." if by_model else title, *remarks):
         screen.say(wrapped(paragraph))
     for what, line in commands:
         screen.say(f"{what}\n  {line}")
