@@ -27,6 +27,7 @@ from report.page import TEMPLATES_DIR, render_vote
 
 SCRIPT = "keys.js"
 DONE = "q"
+OLD = "What you sent was about another pair and changed nothing; here is where you are."
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
@@ -97,7 +98,7 @@ class Server(ThreadingTCPServer):
         self._busy = threading.RLock()
         self._last_page = ""
 
-    def page(self, *, old: bool = False) -> str:
+    def page(self) -> str:
         """The pair to vote on; when the session is over, its end."""
         with self._busy:
             if self._last_page:
@@ -113,7 +114,6 @@ class Server(ThreadingTCPServer):
                 sides=pair and {"A": rendered(pair.response_a), "B": rendered(pair.response_b)},
                 progress=session.progress(),
                 undo=bool(session.given),
-                old=old,
             )
 
     def press(self, number: str, key: str) -> tuple[HTTPStatus, str]:
@@ -126,9 +126,10 @@ class Server(ThreadingTCPServer):
                 told = {"persona": session.about["persona"], "progress": session.saved(), "percent": percent_sure}
                 self._last_page = render_vote(end=self._end(), **told)
                 return HTTPStatus.OK, self._last_page
-            if number != str(session.number) or not (session.pair or key == "u"):
-                return HTTPStatus.CONFLICT, self.page(old=True)
-            session.press(key)  # on the disk by now
+            if number == str(session.number) and (session.pair or key == "u"):
+                session.press(key)  # on the disk by now
+            else:
+                session.note = OLD
             return HTTPStatus.SEE_OTHER, ""
 
     def close(self) -> None:

@@ -79,6 +79,7 @@ class Session:
         self.given: list[tuple[Pair, str]] = []
         """Votes of this session: pair and key."""
         self.note = ""
+        """What there is to say of the last key."""
         self._go_on()
 
     @property
@@ -123,7 +124,7 @@ class Session:
             self._shown.append(pair.turned() if self._draw.random() < 0.5 else pair)
 
     def progress(self) -> str:
-        """What an undo did; else how sure the best is by now and what would separate the best two."""
+        """The note, else how sure the best is by now and what would separate the best two."""
         return self.note or so_far(self._models.standing(), len(self._votes))
 
     def saved(self) -> str:
