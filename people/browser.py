@@ -44,7 +44,8 @@ def in_browser(session: Session, screen: Screen, end: Callable[[], End]) -> None
     Where there is no browser the page may be opened from elsewhere, and Enter asks in the terminal instead.
     """
     if not session.pair:
-        return in_terminal(session, screen)
+        in_terminal(session, screen)  # says so
+        return
     here, moved = _browser_here(), False
     with Server(session, end) as server:
         if here:
@@ -64,7 +65,8 @@ def in_browser(session: Session, screen: Screen, end: Callable[[], End]) -> None
                 screen.say(session.saved())
     if server.failed:
         raise server.failed
-    return in_terminal(session, screen) if moved else None
+    if moved:
+        in_terminal(session, screen)
 
 
 def _browser_here() -> bool:
@@ -77,7 +79,10 @@ def _browser_here() -> bool:
 
 
 def _enter_pressed() -> bool:
-    return sys.stdin.isatty() and bool(select.select([sys.stdin], [], [], 0)[0]) and sys.stdin.readline() is not None
+    pressed = sys.stdin.isatty() and bool(select.select([sys.stdin], [], [], 0)[0])
+    if pressed:
+        sys.stdin.readline()
+    return pressed
 
 
 class Server(ThreadingTCPServer):
