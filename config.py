@@ -346,7 +346,6 @@ VOTES_DIR = Path("votes")  # not in the cache: nobody can ask for them again
 RESULTS_FILE = "evaluation_results_{name}.json"
 CURVES_PLOT = "learning_curves_{name}.png"
 COMPARISON_PLOT = "metric_comparison_{name}.png"
-PERSONAS_PLOT = "personas_{name}.png"
 HISTORY_FILE = "training_history_{name}.json"
 HISTORY_PLOT = "training_history_{name}.png"
 REPORT_FILE = "report_{name}.html"

@@ -44,14 +44,6 @@ METRICS = Metrics._fields
 BOUNDS = {name: (-1.0 if name in ("kendall_tau", "spearman_rho") else 0.0, 1.0) for name in METRICS}
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """A ranker on a set of prompts; those without any order in the truth are left out."""
-
-    mean: Metrics
-    per_prompt: dict[str, Metrics]
-
-
 class CurvePoint(NamedTuple):
     """The metrics after so many preferences."""
 
@@ -146,15 +138,15 @@ def mean_metrics(values: Iterable[Metrics]) -> Metrics:
     return Metrics(*(math.fsum(column) / len(column) if column else None for column in known))
 
 
-def _per_prompt(ranker: Ranker, truths: Iterable[GroundTruth]) -> dict[str, Metrics]:
+def per_prompt(ranker: Ranker, truths: Iterable[GroundTruth]) -> dict[str, Metrics]:
+    """The metrics of ``ranker`` as it is now, on every prompt of ``truths`` that orders anything."""
     found = {truth.prompt_id: prompt_metrics(ranker.scores(truth.prompt_id), truth) for truth in truths}
     return {prompt_id: metrics for prompt_id, metrics in found.items() if metrics is not None}
 
 
-def evaluate(ranker: Ranker, truths: Iterable[GroundTruth]) -> Evaluation:
-    """The metrics of ``ranker`` as it is now, on every prompt of ``truths`` that orders anything."""
-    per_prompt = _per_prompt(ranker, truths)
-    return Evaluation(mean_metrics(per_prompt.values()), per_prompt)
+def evaluate(ranker: Ranker, truths: Iterable[GroundTruth]) -> Metrics:
+    """Their mean over prompts."""
+    return mean_metrics(per_prompt(ranker, truths).values())
 
 
 # ── Splits ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -222,7 +214,7 @@ def cross_validate(
     for ranker in rankers:
         result[ranker.name] = {}
         for fitted, test in zip(ranker.fit_many(sets), tests, strict=True):
-            result[ranker.name].update(_per_prompt(fitted, test))
+            result[ranker.name].update(per_prompt(fitted, test))
     return result
 
 
@@ -249,8 +241,8 @@ class Curves:
         return [CurvePoint(n, Metrics(*row)) for n, row in zip(self.counts, means.tolist(), strict=True)]
 
 
-class _Fold(NamedTuple):
-    """What trains and what tests in one part of a cross-validation."""
+class CurveFold(NamedTuple):
+    """What trains and what tests."""
 
     train_ids: Collection[str]
     orders: Sequence[Sequence[Preference]]
@@ -258,67 +250,44 @@ class _Fold(NamedTuple):
     truths: Sequence[GroundTruth]
 
 
-def learning_curve(
-    ranker: Ranker,
-    preferences: Sequence[Preference],
-    truths: Iterable[GroundTruth],
-    every: int,
-    prompt_ids: Collection[str],
-    *,
-    once: bool = False,
-) -> list[CurvePoint]:
-    """The metrics on ``truths`` after 0, every, 2 · every, … of ``preferences``, taken in their order.
-
-    ``prompt_ids`` are the training prompts. ``once``: trained a single time on all of them, so that every point
-    has that training's value. All points are one ``fit_many``.
-    """
-    return _curves(ranker, [_Fold(prompt_ids, [preferences], list(truths))], every, once).points
-
-
-def cross_validated_curves(
-    ranker: Ranker,
+def curve_folds(
     preferences: Sequence[Preference],
     truths: Iterable[GroundTruth],
     parts: Sequence[Sequence[str]],
-    every: int,
-    shuffles: int,
+    orders: int,
     seed: int,
-    *,
-    once: bool = False,
-) -> Curves:
-    """Learning curves with every prompt a test prompt once, over orders drawn by the seed, the same for every ranker.
-
-    They end where the fold with the fewest preferences does. ``once`` as in ``learning_curve``.
-    """
+) -> list[CurveFold]:
+    """Every prompt a test prompt once, over orders of the preferences drawn by the seed."""
     tested = []
     for i, tests in enumerate(_truths_of(parts, truths)):
         ids = training_ids(parts, i)
         own = TrainingSet.of(preferences, ids).preferences
-        tested.append(_Fold(ids, [shuffled(own, [seed, j]) for j in range(shuffles)], tests))
-    return _curves(ranker, tested, every, once)
+        tested.append(CurveFold(ids, [shuffled(own, [seed, j]) for j in range(orders)], tests))
+    return tested
 
 
-def _curves(ranker: Ranker, tested: Sequence[_Fold], every: int, once: bool) -> Curves:
-    """Curves over all folds' prompts, with one ``fit_many`` for all folds, orders and points."""
+def learning_curves(ranker: Ranker, tested: Sequence[CurveFold], every: int, *, once: bool = False) -> Curves:
+    """The metrics after 0, every, 2 · every, … preferences, up to as many as the fold with the fewest has.
+
+    ``once``: trained a single time on all of them, so that every point has that training's value. All folds, orders
+    and points are one ``fit_many``.
+    """
     if every < 1:
         raise ValueError(f"a curve needs a point at least every preference, got every {every}")
     total = min(len(order) for fold in tested for order in fold.orders)
     counts = (*range(0, total, every), total)
     trained_at = counts[-1:] if once else counts
-    fitted = iter(
-        ranker.fit_many(
-            [
-                TrainingSet(tuple(order[:n]), tuple(fold.train_ids))
-                for fold in tested
-                for order in fold.orders
-                for n in trained_at
-            ]
-        )
-    )
+    sets = [
+        TrainingSet(tuple(order[:n]), tuple(fold.train_ids))
+        for fold in tested
+        for order in fold.orders
+        for n in trained_at
+    ]
+    fitted = iter(ranker.fit_many(sets))
     blocks = []  # [orders, points, the fold's prompts, metrics]
     prompt_ids: list[str] = []
     for fold in tested:
-        found = [[_per_prompt(next(fitted), fold.truths) for _ in trained_at] for _ in fold.orders]
+        found = [[per_prompt(next(fitted), fold.truths) for _ in trained_at] for _ in fold.orders]
         values = np.array([[list(point.values()) for point in order] for order in found], dtype=np.float64)
         blocks.append(values.reshape(*values.shape[:2], -1, len(METRICS)))  # it has no last axis where no prompt is
         prompt_ids += found[0][0]

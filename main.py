@@ -48,20 +48,15 @@ def run_persona(job: Job) -> Document:
     clock = Clock()
     votes = read_own_votes(own_votes_file(job.name, job.cache_dir))
     console.print_header(job.name, job.label, job.notes)
-    console.print_generation(job.name)
     data = make_data(job, clock, listed(job.prompt_ids, job.params))  # prompts → responses → judgements → truths
     plan = design(data, job.params)  # what trains and what tests
     console.print_counts(counts(data, plan))
     features = read_texts(job, data, clock)  # the frozen base reads each text once
-    console.print_training(len(plan.training.preferences), job.params.evaluation_frequency)
     systems = make_systems(job, data, features)  # A, B, C and what they must beat
     document = measure(job, data, plan, systems, clock, on_these(votes, data.prompts, data.responses))
     paths = files.write_results(document, job.results_dir)  # what was measured is written before it is told
     keep_for_readers(systems, plan, job)
-    console.print_points(document)
-    console.print_final(document, told=job.notes)
-    console.print_ablation(document)
-    console.print_answer(document)
+    console.print_results(document, told=job.notes)
     console.print_files(paths)
     return document
 

@@ -196,7 +196,7 @@ def plant(kind: Kind, seed: int, runs: Sequence[Recorded]) -> World:
 
 def mean_tau(system: Ranker, world: World) -> float:
     """Mean Kendall's τ on the world's test prompts."""
-    return evaluation.evaluate(system, world.truths).mean.kendall_tau or 0.0
+    return evaluation.evaluate(system, world.truths).kendall_tau or 0.0
 
 
 def flags(description: str, worlds: int) -> argparse.ArgumentParser:

@@ -9,34 +9,20 @@ import evaluation
 from config import ExperimentConfig
 from core.ranking import Ranker
 from elo_system import EloSystem
-from evaluation import Curves
+from evaluation import CurveFold, Curves
 from evidence import hypotheses
 from evidence.baselines import BradleyTerry
 from evidence.design import Design, Systems
 from evidence.intervals import Groups, mean_interval
 
 ORDERS = 3  # of the preferences, that a cross-validated curve is averaged over
-NEEDS_CURVES = "Sample efficiency needs learning curves of all systems: run with --incremental."
+NEEDS_CURVES = "Learning curves need --incremental."
 
 
-def _once(system: Ranker, params: ExperimentConfig) -> bool:
-    """True for a system that is trained a single time unless the run is incremental: all but System A."""
-    return not (params.incremental or isinstance(system, EloSystem))
-
-
-def learning_curve(contenders: Sequence[Ranker], plan: Design, params: ExperimentConfig) -> list[dict[str, Any]]:
+def on_the_split(contenders: Sequence[Ranker], plan: Design, params: ExperimentConfig) -> list[dict[str, Any]]:
     """Every contender's metrics on the documented split after every so many preferences."""
-    found = {
-        system.name: evaluation.learning_curve(
-            system,
-            plan.training.preferences,
-            plan.test_truths,
-            params.evaluation_frequency,
-            plan.train_ids,
-            once=_once(system, params),
-        )
-        for system in contenders
-    }
+    fold = CurveFold(plan.train_ids, [plan.training.preferences], plan.test_truths)
+    found = {system.name: _curves(system, [fold], params).points for system in contenders}
     return [
         {"preferences": points[0].preferences}
         | {name: point.metrics.as_dict() for name, point in zip(found, points, strict=True)}
@@ -46,10 +32,14 @@ def learning_curve(contenders: Sequence[Ranker], plan: Design, params: Experimen
 
 def cross_validated(system: Ranker, plan: Design, params: ExperimentConfig) -> Curves:
     """A system's curves with every prompt a test prompt once."""
-    return evaluation.cross_validated_curves(
-        system, plan.preferences, plan.truths, plan.folds, params.evaluation_frequency, ORDERS, params.random_seed,
-        once=_once(system, params),
-    )  # fmt: skip
+    folds = evaluation.curve_folds(plan.preferences, plan.truths, plan.folds, ORDERS, params.random_seed)
+    return _curves(system, folds, params)
+
+
+def _curves(system: Ranker, folds: Sequence[CurveFold], params: ExperimentConfig) -> Curves:
+    """Trained at each point where the run is incremental, and System A always: it learns by updates."""
+    once = not (params.incremental or isinstance(system, EloSystem))
+    return evaluation.learning_curves(system, folds, params.evaluation_frequency, once=once)
 
 
 def bands(curves: Curves, folds: Sequence[Sequence[str]]) -> dict[str, dict[str, list[float | None]]]:

@@ -24,19 +24,6 @@ Figures = Mapping[str, float | None]
 """{metric: value}, None where it is nowhere defined."""
 
 
-class Verdict(TypedDict):
-    """Which system ranks better, and how far to trust that."""
-
-    sentence: str
-    better_than: list[str]
-    """Which of the other contenders the recommended one surely beats; empty where it is the default."""
-    prompts_needed: int | None
-    """Prompts that would tell a difference of the size seen from chance; None where that can't be said."""
-    stronger_baselines: list[str]
-    """Systems that are no contender and beat both in the main metric by the winner's rule."""
-    warnings: list[str]
-
-
 class Compared(TypedDict):
     """The systems against each other, every prompt a test prompt once."""
 
@@ -50,7 +37,10 @@ class Compared(TypedDict):
     """Whose ranking to take: combined, unless reward_model or elo_offset beats it."""
     comparisons: Mapping[str, Mapping[str, Mapping[str, Any]]]
     """{"combined-elo_offset", "combined-reward_model": {metric: {difference, ci95, p_value}}}."""
-    verdict: Verdict
+    verdict: dict[str, Any]
+    """{sentence, better_than[], prompts_needed, stronger_baselines[], warnings[]}: whom the recommended system surely
+    beats (nobody where it is the default); prompts that would tell the difference from chance; systems that are no
+    contender and beat both in the main metric."""
 
 
 class Measured(Compared):
@@ -68,11 +58,10 @@ class Measured(Compared):
     curves: Mapping[str, Any]
     """{points, trained_once, SYSTEM: {metric: {mean, lo, hi}}}, cross-validated."""
     hypotheses: Mapping[str, Mapping[str, Any]]
-    """{sample_efficiency, generalization, combined{the same two for System C}}: a verdict each, with its reason or what
-    it rests on."""
+    """{sample_efficiency, generalization, combined{the same two for System C}}, each with a verdict and its reason."""
     per_prompt: Sequence[Mapping[str, Any]]
-    """[{prompt_id, prompt, fold, difference, elo_offset{metric: value}, reward_model{…}, combined{…}}], every prompt
-    that has a value; ``difference`` is the reward model's minus the Elo offset's."""
+    """[{prompt_id, prompt, fold, difference, elo_offset{metric: value}, reward_model{…}, combined{…}}]; ``difference``
+    is the reward model's minus the Elo offset's."""
     examples: Sequence[Mapping[str, Any]]
     """[{prompt, responses[{model, text, truth_place, elo_place, reward_place, combined_place}]}]."""
     people: Mapping[str, Any] | None
@@ -84,8 +73,8 @@ class Measured(Compared):
     timings_s: Mapping[str, float]
 
 
-class Document(Measured):
-    """The whole document."""
+class Document(Measured, Answer):
+    """The whole document; ``answer`` holds {sentence, whose, ask} too."""
 
     schema_version: int
     persona: str
@@ -102,10 +91,6 @@ class Document(Measured):
     machine: Mapping[str, Any]
     command: str
     notes: list[str]
-    answer: dict[str, Any]
-    """{sentence, best, tied_with, unlikely, more_prompts, more_people, whose, ask}."""
-    leaderboard: Sequence[Mapping[str, Any]]
-    likes: Sequence[Mapping[str, Any]]
 
 
 def make_document(
@@ -120,52 +105,36 @@ def make_document(
         "judge": job.judge,
         "base_model": features.base,
         "base_is_reward_model": features.has_score,
-        "device": features.device or ("cuda" if _on_gpu(job) else "cpu"),
+        # where nothing had to be read, the device that would have been taken
+        "device": features.device or ("cpu" if job.device == "cpu" or not job.machine.get("gpu") else "cuda"),
         "seed": job.params.random_seed,
         "config": dataclasses.asdict(job.params),
-        "models": [_model(job, rating) for rating in ratings],
+        "models": [
+            {
+                "name": rating.model,
+                "backend": job.llm.backend,
+                "ollama_tag": job.contestants[rating.model].ollama_tag if rating.model in job.contestants else None,
+                "arena_name": rating.arena_name,
+                "elo": rating.elo,
+                "elo_source": rating.source,
+                "proxy": rating.proxy,
+            }
+            for rating in ratings
+        ],
         "versions": versions(job.server),
         "machine": job.machine,
         "command": job.command,
         "notes": words.noted(job.notes),
-        "answer": {
-            "sentence": "",
-            "best": answer.best,
-            "tied_with": list(answer.tied_with),
-            "unlikely": list(answer.unlikely),
-            "more_prompts": answer.more_prompts,
-            "more_people": answer.more_people,
-            "whose": "",
-            "ask": job.ask,
-        },
-        "leaderboard": answer.leaderboard,
-        "likes": answer.likes,
+        **answer,
         **measured,
     }
-    found["answer"] |= {"sentence": sentences.sentence(found), "whose": sentences.whose(found)}
+    said = {"sentence": sentences.sentence(found), "whose": sentences.whose(found), "ask": job.ask}
+    found["answer"] = said | found["answer"]
     found["verdict"] |= {
         "sentence": words.verdict(found),
         "warnings": words.warnings(found, found["verdict"]["stronger_baselines"]),
     }
     return found
-
-
-def _on_gpu(job: Job) -> bool:
-    """Whether the device asked for comes to the GPU on this machine."""
-    return job.device == "cuda" or (job.device == "auto" and job.machine.get("gpu") is not None)
-
-
-def _model(job: Job, rating: Rating) -> dict[str, Any]:
-    contestant = job.contestants.get(rating.model)
-    return {
-        "name": rating.model,
-        "backend": job.llm.backend,
-        "ollama_tag": contestant and contestant.ollama_tag,
-        "arena_name": rating.arena_name,
-        "elo": rating.elo,
-        "elo_source": rating.source,
-        "proxy": rating.proxy,
-    }
 
 
 def training_history(epochs: Sequence[EpochLoss]) -> dict[str, list[float]]:

@@ -5,22 +5,25 @@ document = measure(job, data, plan, systems, clock)     # plan and systems: evid
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import config
 import evaluation
 from core.clock import Clock
-from core.records import Preference
+from core.records import Preference, Response
 from data_generation import Data
 from evaluation import Metrics
-from evidence import curves, hypotheses
+from evidence import curves, hypotheses, leaderboard
 from evidence.ablation import ablation_table
 from evidence.design import Design, Systems, heads_device
 from evidence.document import Document, Measured, make_document, training_history
 from evidence.intervals import prompts_needed
 from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
-from evidence.leaderboard import who_is_best
+from evidence.leaderboard import standings
+from evidence.likes import likings
 from stages.tasks import Job
 
 EXAMPLES = 3  # test prompts shown with all their responses
@@ -34,13 +37,15 @@ def measure(
     ``own``: a person's own votes on the same responses. Trains the systems; they end up fitted on the documented split.
     """
     params = job.params
-    parameters = {model: said for model, (_, said) in job.sizes.items() if said}
-    answer = who_is_best(data, systems.ratings, parameters, params)
+    found = standings(data.preferences, list(systems.ratings), params.random_seed)
+    sizes = {model: said for model, (_, said) in job.sizes.items() if said}
+    likes = likings(data.preferences, data.responses)
+    answer = leaderboard.answer(found, systems.elo.ratings, data.responses, likes, sizes)
     with clock.stage("training"):
         for ranker in systems.every:
             ranker.fit(plan.training.preferences, prompt_ids=plan.train_ids)
-        final = {r.name: evaluation.evaluate(r, plan.test_truths).mean.as_dict() for r in systems.every}
-        points = curves.learning_curve(systems.contenders, plan, params)
+        final = {r.name: evaluation.evaluate(r, plan.test_truths).as_dict() for r in systems.every}
+        points = curves.on_the_split(systems.contenders, plan, params)
     with clock.stage("cross_validation"):
         crossed = evaluation.cross_validate(systems.every, plan.preferences, plan.truths, plan.folds)
     scores = hypotheses.scores_of(crossed, plan.folds)
@@ -72,7 +77,19 @@ def measure(
         "ablation": rows,
         "timings_s": clock.seconds,
     }
+    job = replace(job, notes=(*job.notes, *cut_answers(job, data.responses)))
     return make_document(job, systems.features, list(systems.ratings.values()), answer, measured)
+
+
+def cut_answers(job: Job, responses: Sequence[Response]) -> list[str]:
+    """A note on the answers that met the length limit, by model: a cut answer loses."""
+    if job.llm.backend == "embedded":  # nearly all of the recorded ones are cut, at a limit chosen for that
+        return []
+    cut, given = (Counter(r.model for r in responses if r.truncated or every) for every in (False, True))
+    if not cut:
+        return []
+    limit, shares = job.params.num_predict, (f"{model}: {n} of {given[model]}" for model, n in cut.most_common())
+    return [f"{', '.join(shares)} answers cut at {limit} tokens: --num_predict {2 * limit}"]
 
 
 def counts(data: Data, plan: Design) -> dict[str, Any]:
@@ -115,18 +132,15 @@ def per_prompt(
 ) -> list[dict[str, Any]]:
     """Cross-validated metrics of the contenders, prompt by prompt."""
     fold, text = hypotheses.fold_of(folds), {p.id: p.text for p in data.prompts}
-    elo, reward = crossed["elo_offset"], crossed["reward_model"]
     return [
         {
             "prompt_id": p,
             "prompt": text[p],
             "fold": fold[p],
-            "difference": reward[p].kendall_tau - elo[p].kendall_tau,  # type: ignore[operator]
-            "elo_offset": elo[p].as_dict(),
-            "reward_model": reward[p].as_dict(),
-            "combined": crossed["combined"][p].as_dict(),
+            "difference": crossed["reward_model"][p].kendall_tau - metrics.kendall_tau,  # type: ignore[operator]
+            **{system: crossed[system][p].as_dict() for system in hypotheses.CONTENDERS},
         }
-        for p in elo
+        for p, metrics in crossed["elo_offset"].items()
     ]
 
 
@@ -136,20 +150,26 @@ def examples(systems: Systems, data: Data, plan: Design) -> list[dict[str, Any]]
     prompts = {p.id: p.text for p in data.prompts}
     shown = []
     for truth in plan.test_truths[:EXAMPLES]:
-        elo, reward, both = (system.ranking(truth.prompt_id) for system in systems.contenders)
+        true = _places(truth.scores)
+        elo, reward, both = (_places(system.scores(truth.prompt_id)) for system in systems.contenders)
         responses = [
             {
                 "model": model,
                 "text": texts[truth.prompt_id, model],
-                "truth_place": place,
-                "elo_place": elo.index(model) + 1,
-                "reward_place": reward.index(model) + 1,
-                "combined_place": both.index(model) + 1,
+                "truth_place": true[model],
+                "elo_place": elo[model],
+                "reward_place": reward[model],
+                "combined_place": both[model],
             }
-            for place, model in enumerate(truth.ranking, start=1)
+            for model in truth.ranking
         ]
         shown.append({"prompt": prompts[truth.prompt_id], "responses": responses})
     return shown
+
+
+def _places(scores: Mapping[str, float]) -> dict[str, int]:
+    """1 + how many have a higher score; those with the same score share a place."""
+    return {model: 1 + sum(other > score for other in scores.values()) for model, score in scores.items()}
 
 
 def ablation(job: Job, data: Data, plan: Design, systems: Systems, clock: Clock) -> list[dict[str, Any]]:

@@ -179,8 +179,6 @@ def sample_efficiency(
         found[key] = {
             "verdict": verdict(advantage),
             "area_between_curves": difference_json(advantage),
-            "prompts": len(elo.prompt_ids),
-            "orders": len(elo.values["kendall_tau"]),
             "elo_offset_final": elo_final,
             f"{name}_final": own_final,
             f"{name}_needs_for_elo_final": preferences_needed(learner, elo_final),
@@ -259,8 +257,7 @@ def generalization(
     ``rivals``: {"against_elo": its global Elo, "against_others_mean": someone who knows nothing of it, the others by
     Bradley–Terry and the unseen one at their mean}, each with the system's name. Tested on the accuracy of its pairs,
     by prompt or by contestant, whichever is less sure: a claim about unseen models needs more than many prompts, and
-    six contestants leave five degrees of freedom. The interval by prompt alone, for these six and no other, stands
-    beside it. Raises ValueError for other contestants or prompts.
+    six contestants leave five degrees of freedom. Raises ValueError for other contestants or prompts.
     """
     return _against_all({key: _placed_better(*rival, learner, name) for key, rival in rivals.items()})
 
@@ -269,34 +266,18 @@ def _placed_better(rival: str, theirs: Sequence[Placement], learner: Sequence[Pl
     """How much better the learner places unseen contestants than one rival."""
     if [(p.prompt_id, p.model) for p in theirs] != [(p.prompt_id, p.model) for p in learner]:
         raise ValueError("both systems must place the same contestants on the same prompts")
-    models = list(dict.fromkeys(p.model for p in learner))
 
-    def figures(
-        figure: str, labels: Sequence[str], reach: float = 1.0, of: str | None = None
-    ) -> tuple[dict[str, float | None], Difference | None]:
-        """Both means and their difference; a prompt on which the truth orders none of the pairs is left out."""
-        pairs = [
-            (a, b) for a, b in zip(theirs, learner, strict=True)
-            if of in (None, a.model) and getattr(a, figure) is not None
-        ]  # fmt: skip
-        values = [[getattr(pair[side], figure) for pair in pairs] for side in (0, 1)]
-        means = {s: float(np.mean(v)) if pairs else None for s, v in zip((rival, name), values, strict=True)}
-        units = [[getattr(a, label) for a, _ in pairs] for label in labels]
-        return means, difference(values[1], values[0], Groups(units=units), reach)
+    def compared(model: str | None = None) -> tuple[dict[str, Any], Difference | None]:
+        """Both means of both figures, for one contestant or all, and the difference in pairs ordered right. A prompt on
+        which the truth orders none of the pairs has no pair accuracy."""
+        pairs = [(a, b) for a, b in zip(theirs, learner, strict=True) if model in (None, a.model)]
+        old, new = ([p.pair_accuracy for p in side if p.pair_accuracy is not None] for side in zip(*pairs, strict=True))
+        known = [a for a, _ in pairs if a.pair_accuracy is not None]
+        gain = difference(new, old, Groups(units=[[p.prompt_id for p in known], [p.model for p in known]]), 1.0)
+        accuracy = {s: float(np.mean(v)) if known else None for s, v in ((rival, old), (name, new))}
+        place = {s: float(np.mean([pair[i].place_error for pair in pairs])) for i, s in enumerate((rival, name))}
+        return {"pair_accuracy": accuracy | difference_json(gain), "place_error": place}, gain
 
-    accuracy, advantage = figures("pair_accuracy", ("prompt_id", "model"))
-    place, nearer = figures("place_error", ("prompt_id", "model"), reach=float(len(models)))
-    alone = {model: figures("pair_accuracy", ("prompt_id",), of=model) for model in models}
-    return {
-        "verdict": verdict(advantage),
-        "pair_accuracy": accuracy | difference_json(advantage),
-        "pair_accuracy_these_contestants": difference_json(figures("pair_accuracy", ("prompt_id",))[1]),
-        "place_error": place | difference_json(nearer),
-        "by_contestant": {
-            model: {
-                "pair_accuracy": means | difference_json(found),
-                "place_error": figures("place_error", ("prompt_id",), of=model)[0],
-            }
-            for model, (means, found) in alone.items()
-        },
-    }
+    found, advantage = compared()
+    alone = {model: compared(model)[0] for model in dict.fromkeys(p.model for p in learner)}
+    return {"verdict": verdict(advantage), **found, "by_contestant": alone}

@@ -16,17 +16,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from config import ExperimentConfig
-from core.records import Preference, Rating, Response
-from data_generation import Data
+from core.records import Preference, Response
 from evidence.baselines import bradley_terry
 from evidence.intervals import ALPHA, Array, Interval, holm, mean_interval, prompts_needed
-from evidence.likes import likings
 
 Ints = NDArray[np.intp]
 
@@ -229,36 +226,17 @@ def own_best(preferences: Sequence[Preference], models: Sequence[str]) -> dict[s
 # ── For the results ──────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(TypedDict):
     """The models and their texts as the preferences of all prompts show them; nothing here is predicted."""
 
-    best: str | None
-    """The leader; None where nothing is known."""
-    tied_with: tuple[str, ...]
-    """The models that can't be told from the leader."""
-    unlikely: tuple[str, ...]
-    """Those of them that hardly any draw puts first."""
-    more_prompts: int | None
-    """How many more would separate the first two; None where they are separate, or where that can't be said."""
-    more_people: int | None
-    """How many more people it would take beside the prompts; None for one person and for a persona."""
+    answer: dict[str, Any]
+    """{best, tied_with[], unlikely[], more_prompts, more_people}: the leader (None where nothing is known), the models
+    that can't be told from it, those of them that hardly any draw puts first, and what would tell the first two
+    apart."""
     leaderboard: Sequence[Mapping[str, Any]]
     """[{model, place, places, win_rate, …}], best first."""
-    likes: Sequence[Mapping[str, Any]] = ()
-    """[{trait, likes, weight, ci95, unit, p_value}], what is surely liked in a text, surest first."""
-
-
-def who_is_best(
-    data: Data, ratings: Mapping[str, Rating], parameters: Mapping[str, str], params: ExperimentConfig
-) -> Answer:
-    """The models in order and what is liked, from the preferences of all prompts.
-
-    ``parameters``: how large the models are, in their server's words.
-    """
-    found = standings(data.preferences, list(ratings), params.random_seed)
-    elo = {model: rating.elo for model, rating in ratings.items()}
-    return answer(found, elo, data.responses, likings(data.preferences, data.responses), parameters)
+    likes: Sequence[Mapping[str, Any]]
+    """What is surely liked in a text, surest first."""
 
 
 def answer(
@@ -286,16 +264,15 @@ def answer(
         for row in found.rows
     ]
     first = [row for row in found.rows if row["places"]["lo"] == 1]
-    known = len(first) < len(found.rows)
-    return Answer(
-        best=first[0]["model"] if known else None,
-        tied_with=tuple(row["model"] for row in first[1:]) if known else (),
-        unlikely=tuple(row["model"] for row in first if row["p_best"] < UNLIKELY) if known else (),
-        more_prompts=found.more_prompts,
-        more_people=found.more_people,
-        leaderboard=rows,
-        likes=likes,
-    )
+    best, *tied = [row["model"] for row in first] if len(first) < len(found.rows) else [None]
+    said = {
+        "best": best,
+        "tied_with": tied,
+        "unlikely": [row["model"] for row in first if best and row["p_best"] < UNLIKELY],
+        "more_prompts": found.more_prompts,
+        "more_people": found.more_people,
+    }
+    return {"answer": said, "leaderboard": rows, "likes": likes}
 
 
 def _moved_places(rows: Sequence[Mapping[str, Any]], elo: Mapping[str, float | None]) -> dict[str, int]:

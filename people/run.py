@@ -62,10 +62,7 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
     elo.save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
     reward.save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
     console.print_counts(document["counts"])
-    console.print_training(document["counts"]["preferences"], job.params.evaluation_frequency)
-    console.print_points(document)
-    console.print_final(document, told=job.notes)
-    console.print_answer(document)
+    console.print_results(document, told=job.notes)
     console.print_files(paths)
     return document
 

@@ -93,6 +93,14 @@ def beats_chance(metric: str, around: Sequence[float] | None) -> bool:
     return around is not None and around[0] > CHANCE[metric]
 
 
+def best_on(example: Document) -> str:
+    """Name the best answer to one prompt; all of them where none is better."""
+    best = [response["model"] for response in example["responses"] if response["truth_place"] == 1]
+    if len(best) == len(example["responses"]):
+        return "No answer is better than another"
+    return f"Best: {listed(best, 'and')}"
+
+
 def likes(document: Document) -> str:
     """Traits that are surely liked in a text, surest first; empty where nothing is sure."""
     if not document["likes"]:

@@ -1,19 +1,21 @@
-"""The console: lines of 80 columns while a run goes on and when it is done."""
+"""The console: lines of 80 columns while a run goes on and when it is done.
+
+A default run says what data there is, how the systems did, and the answer. ``--log_level debug`` shows everything that
+was measured, as the page does.
+"""
 
 from __future__ import annotations
 
 import logging
-import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from core.text import plain
 from report import answer, tables, words
-from report.tables import AGAINST, IMPROVEMENT
-from report.words import CONTENDERS, METRICS, SYSTEMS, Document, number
+from report.tables import AGAINST, IMPROVEMENT, NAMES, Table
+from report.words import CONTENDERS, METRICS, SYSTEMS, Document
 
 log = logging.getLogger("ranking.console")
 
@@ -21,10 +23,7 @@ WIDTH = 80
 RULE = "-" * WIDTH
 SHOWN_NAME = 20  # figures stand closer where a name of this length has no room beside them
 SHOWN_POINTS = 12
-SHOWN_MODELS = 12
-WINNERS = {"reward_model": "REWARD SYSTEM", "elo_offset": "ELO SYSTEM", "none": "none"}
-ELO, REWARD, COMBINED = (SYSTEMS[system] for system in CONTENDERS)
-IN_ASCII = str.maketrans({"\N{MINUS SIGN}": "-", "–": "-", "τ": "tau", "ρ": "rho", "“": '"', "”": '"', "·": "-"})
+ESTIMATED = "mean [95 % interval]"
 
 
 # ── While it runs ────────────────────────────────────────────────────────────────────────────────────────
@@ -32,149 +31,115 @@ IN_ASCII = str.maketrans({"\N{MINUS SIGN}": "-", "–": "-", "τ": "tau", "ρ": 
 
 def print_header(name: str, label: str, notes: Sequence[str] = (), what: str = "Persona") -> None:
     """The head of a run: whose preferences, who answers and judges, and what is to be known before it begins."""
-    rule = "=" * WIDTH
-    who = _wrapped(f"{what}: {plain(name)} · backend: {plain(label)}")
-    _show([rule, "STARTING PERSONALIZED LLM RANKING EXPERIMENT", *who, rule, *_notes(words.noted(notes))])
-
-
-def print_generation(persona: str) -> None:
-    """The head of the stages that make the data."""
-    _show(_banner(f"GENERATING DATA FOR PERSONA: {plain(persona).upper()}"))
+    who = f"{what}: {plain(name)} · backend: {plain(label)}"
+    _show([_banner("PERSONALIZED LLM RANKING"), *_wrapped(who), *_notes(words.noted(notes)), RULE])
 
 
 def print_counts(counts: Mapping[str, Any]) -> None:
     """The amount of data, once it is made; ``counts`` as in the results."""
-    voted, left = "users" in counts, words.left_out(counts)
-    trains = "Votes that train" if voted else "Preferences"
-    lines = [f"- Votes: {counts['votes']} ({counts['decided_votes']} decided)"] if voted else []
-    lines += [
-        f"- Prompts: {counts['prompts']}",
-        f"- {trains}: {counts['preferences']} (of which ties: {counts['ties']})",
-        f"- Test prompts: {counts['test_prompts']}",
-        f"- Ground truth rankings: {counts['ground_truth_rankings']}",
-        *([f"- Left out, without a usable answer: {left}"] if left else []),
-    ]
-    _show(["", f"Votes of {words.people(counts['users'])}:" if voted else "Data Generation Complete:", *lines, ""])
-
-
-def print_training(preferences: int, eval_freq: int) -> None:
-    """The head of training and evaluation."""
-    head = _banner("TRAINING AND EVALUATION")
-    _show([*head, f"Training on {preferences} preferences...", f"Evaluating every {eval_freq} preferences...", ""])
-
-
-def print_points(document: Document) -> None:
-    """Points of the learning curve on the documented split, a persona's from the first preferences on.
-
-    A dozen of them, all with ``--log_level debug``, and none without ``--incremental``: a system that is trained once
-    was not trained there.
-    """
-    if document["curves"]["trained_once"]:
-        return
-    metric, rows = document["main_metric"], document["learning_curve"]
-    uses = [row["preferences"] for row in rows]
-    if document["people"]:
-        title, first = "Ranking Accuracy", 0
-        heads = ["Before any vote of one's own...", *(f"With up to {last} own votes each..." for last in uses[1:])]
-    else:
-        title, first = "Kendall's Tau", 1
-        heads = [f"Processing preferences {before + 1}-{last}..." for before, last in pairwise(uses)]
-    points = list(enumerate(heads, first))
-    if len(points) > SHOWN_POINTS and not log.isEnabledFor(logging.DEBUG):
-        points = [points[round(i * (len(points) - 1) / (SHOWN_POINTS - 1))] for i in range(SHOWN_POINTS)]
-    for index, head in points:
-        values = (number(rows[index][system][metric], 2) for system in CONTENDERS)
-        named = zip(("Elo", "Reward", "Combined"), values, strict=True)
-        _show([head, f"Evaluation {index}:", *(f"  {name} {title}: {value}" for name, value in named)])
+    _show(_wrapped(f"Data: {words.data(counts)}"))
 
 
 # ── Results ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def print_final(document: Document, told: Sequence[str] = ()) -> None:
-    """The results: the winner, what it rests on, and the documented split. ``told``: notes that the head has said."""
-    models = [f"{plain(model['name'])} {words.rating(model)}" for model in document["models"]]
-    if len(models) > SHOWN_MODELS:
-        half = SHOWN_MODELS // 2
-        models = [*models[:half], f"… ({len(models) - 2 * half} more) …", *models[-half:]]
-    subject = [
-        *_wrapped(f"{'Votes' if document['people'] else 'Persona'}: {plain(document['persona'])}"),
-        *_wrapped(f"Models and global ratings: {'; '.join(models)}"),
-        f"Lambda (regularization): {words.anything(document['config']['lambda_reg'])}",
-    ]
-    verdict = [
-        *_wrapped(f"Method Winner: {WINNERS[document['winner']]} ({words.evidence(document)})", hanging="  "),
-        *_wrapped(document["verdict"]["sentence"], indent="  "),
-        *_wrapped(words.prompts_needed(document), indent="  "),
-        *_wrapped(words.recommended(document), hanging="  "),
-        *_notes(document["verdict"]["warnings"], "Warning"),
-    ]
-    _show_blocks(_banner("FINAL EXPERIMENT RESULTS"), subject, verdict)
-    if words.metrics(document):
-        _show_blocks(*_measured(document))
-    notes = [note for note in document["notes"] if note not in words.noted(told)]
-    _show_blocks(_wrapped(words.missing(document)), _notes(notes))
+def print_results(document: Document, told: Sequence[str] = ()) -> None:
+    """How the systems did, then the models in order, and last the sentence that answers and what to do next.
 
-
-def _measured(document: Document) -> list[list[str]]:
-    """The blocks of tables and sentences that measure the methods."""
-    methods, split, baselines = tables.methods(document), tables.split(document), tables.systems(document)
-    contenders = {SYSTEMS[system] for system in CONTENDERS}
-    baselines.rows[:] = [row for row in baselines.rows if row[0] not in contenders]
-    head = (
-        f"Cross-validated, every prompt a test prompt once ({document['config']['folds']} folds), mean [95 % interval]"
-    )
-    alone = f"On the documented split alone ({words.split(document)}; the cross-validation above tells more)"
-    hypotheses = [f"{title}: {verdict}. {why}" for title, verdict, why in words.hypotheses(document)]
-    return [
-        [*_wrapped(head), *table(*methods.take("Metric", ELO, REWARD, IMPROVEMENT))],
-        table(*methods.take("Metric", COMBINED, *AGAINST.values())),
-        _wrapped(words.ceiling(document)),
-        ["Baselines, cross-validated, mean [95 % interval]", *table(*_brief(baselines))],
-        [line for sentence in words.personal_gains(document) for line in _wrapped(sentence)],
-        [line for sentence in hypotheses for line in _wrapped(sentence, hanging="  ")],
-        [*_wrapped(alone), *table(*split)],
-    ]
-
-
-def print_ablation(document: Document) -> None:
-    """The table of ablations, cross-validated on the same folds; nothing where there was none."""
-    if document["ablation"]:
-        lines = table(*_brief(tables.ablation(document)))
-        _show_blocks(_banner("BASELINES AND ABLATIONS"), ["Cross-validated, mean [95 % interval]", *lines])
-
-
-def print_answer(document: Document) -> None:
-    """The answer: the models in order, traits that are liked, the sentence, and last the next thing to do."""
-    said = document["answer"]
-    caveat = f"Backend: {plain(document['label'])}." if document["backend"] == "embedded" else ""
-    what, command = answer.ask(document)
-    sentences = [plain(said["sentence"]), answer.next_step(document), plain(said["whose"]), caveat]
+    ``told``: notes that the head has said.
+    """
+    said, (what, command) = document["answer"], answer.ask(document)
+    sentences = [plain(said["sentence"]), answer.next_step(document), plain(said["whose"])]
     _show_blocks(
-        _banner("WHICH MODEL IS BEST"),
-        [*table(*tables.leaderboard(document)), "", *_wrapped(tables.remarks(document))],
+        *_systems(document),
+        *(_details(document) if log.isEnabledFor(logging.DEBUG) else ()),
+        [
+            _banner("WHICH MODEL IS BEST"),
+            *table(*tables.leaderboard(document)),
+            "",
+            *_wrapped(tables.remarks(document)),
+        ],
         _wrapped(plain(answer.likes(document))),
+        _notes(note for note in document["notes"] if note not in words.noted(told)),
         [RULE, *(line for sentence in sentences for line in _wrapped(sentence)), RULE],
         [*_wrapped(what), *filter(None, [plain(command)])],
     )
 
 
+def _systems(document: Document) -> Iterable[Sequence[str]]:
+    """The one table of systems, and what follows from it."""
+    if not words.metrics(document):
+        return _wrapped(document["verdict"]["sentence"]), _wrapped(words.missing(document))
+    heads, rows = _brief(tables.systems(document))
+    first = len(CONTENDERS)
+    baselines = [["Baselines", *[""] * (len(heads) - 1)], *([f"  {name}", *cells] for name, *cells in rows[first:])]
+    ablation = table(*_brief(tables.ablation(document)))
+    verdicts = [f"Winner: {SYSTEMS.get(document['winner'], 'none')}. {words.evidence(document)}"]
+    for title, ((_, verdict, why), (_, combined, _)) in words.hypotheses(document):
+        said = f". {why}" if verdict == "not tested" else f"; combined system: {combined}"
+        verdicts.append(f"{title}: {verdict}{said}")
+    return (
+        _points(document),
+        [words.crossed(document), *table(heads, [*rows[:first], *baselines])],
+        [line for verdict in verdicts for line in _wrapped(verdict, hanging="  ")],
+        _notes(document["verdict"]["warnings"], "Warning"),
+        [f"Ablations, {ESTIMATED}", *ablation] if ablation else [],
+    )
+
+
+def _points(document: Document) -> list[str]:
+    """The learning curves on the documented split at a dozen points; none without ``--incremental``, for a system that
+    is trained once was not trained there."""
+    if document["curves"]["trained_once"]:
+        return []
+    points = document["learning_curve"]
+    if len(points) > SHOWN_POINTS:
+        points = [points[round(i * (len(points) - 1) / (SHOWN_POINTS - 1))] for i in range(SHOWN_POINTS)]
+    metric = document["main_metric"]
+    rows = [[f"{point['preferences']}", *(words.number(point[s][metric], 2) for s in CONTENDERS)] for point in points]
+    used = "Own votes" if document["people"] else "Preferences"
+    return [f"Learning curves: {METRICS[metric]}, {words.split(document)}", *table([used, *NAMES], rows)]
+
+
+def _details(document: Document) -> Iterable[Sequence[str]]:
+    """All that the page folds away."""
+    methods, (elo, reward, both) = tables.methods(document), NAMES
+    rated = [f"{plain(model['name'])} {words.rating(model)}" for model in document["models"]]
+    sentences = [
+        f"Models and global ratings: {'; '.join(rated)}",
+        document["verdict"]["sentence"],
+        words.prompts_needed(document),
+        words.recommended(document),
+        words.ceiling(document),
+        *words.personal_gains(document),
+        *(
+            f"{title}, {system}: {verdict}. {why}"
+            for title, rows in words.hypotheses(document)
+            for system, verdict, why in rows
+        ),
+    ]
+    return (
+        [_banner("DETAILS"), *(line for sentence in sentences for line in _wrapped(sentence, hanging="  "))],
+        table(*methods.take("Metric", elo, reward, IMPROVEMENT)),
+        table(*methods.take("Metric", both, *AGAINST.values())),
+        [f"The documented split alone: {words.split(document)}", *table(*tables.split(document))],
+        table(["The judge", ""], tables.judge(document).rows),
+    )
+
+
 def print_personas(together: Document) -> None:
     """The methods over all personas, and last which model is best for whom; ``together`` as in the results of all."""
-    methods = tables.methods_by_persona(together)
     sentences = []
     for name, document in together["personas"].items():
         said = f"{plain(name)}: {plain(document['answer']['sentence'])} {answer.next_step(document)}"
         sentences += _wrapped(said, hanging="  ")
-    sentences += _wrapped(answer.played(together)) + _wrapped(f"Backend: {plain(together['label'])}.")
+    methods = tables.methods_by_persona(together).take("Persona", *NAMES)
     _show_blocks(
-        _banner("ALL PERSONAS"),
-        ["Kendall's τ, cross-validated, mean [95 % interval]", *table(*methods.take("Persona", ELO, REWARD, "Winner"))],
+        [_banner("ALL PERSONAS"), f"Kendall's τ, cross-validated, {ESTIMATED}", *table(*methods)],
         _wrapped(words.pooled(together)),
-        table(*methods.take("Persona", COMBINED, *AGAINST.values())),
-        _banner("WHICH MODEL IS BEST FOR WHOM"),
-        ["Comparisons won", *table(*tables.wins_by_persona(together)), "", answer.MARK],
-        [RULE, *sentences, RULE],
+        [_banner("WHICH MODEL IS BEST FOR WHOM"), "Comparisons won", *table(*tables.wins_by_persona(together))],
+        [answer.MARK],
+        [RULE, *sentences, *_wrapped(answer.played(together)), RULE],
     )
 
 
@@ -204,27 +169,23 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], RULE, *lines[1:]]
 
 
-def _brief(table: tables.Table) -> tables.Table:
+def _brief(content: Table) -> Table:
     """Its names, τ and accuracy alone."""
-    return table.take(table.heads[0], METRICS["kendall_tau"], METRICS["ranking_accuracy"])
+    return content.take(content.heads[0], METRICS["kendall_tau"], METRICS["ranking_accuracy"])
 
 
-def _banner(title: str) -> list[str]:
-    rule = "=" * 60
-    return [rule, title, rule]
+def _banner(title: str) -> str:
+    return f"== {title} {'=' * WIDTH}"[:WIDTH]
 
 
 def _notes(sentences: Iterable[str], kind: str = "Note") -> list[str]:
     return [line for sentence in sentences for line in _wrapped(f"{kind}: {plain(sentence)}", hanging="  ")]
 
 
-def _wrapped(text: str, *, indent: str = "", hanging: str = "") -> list[str]:
+def _wrapped(text: str, *, hanging: str = "") -> list[str]:
     """``text`` in lines of at most 80 characters; model names and figures are never broken."""
-    following = hanging or indent
     whole = text.replace(" %", "\N{NO-BREAK SPACE}%")
-    lines = textwrap.wrap(
-        whole, WIDTH, initial_indent=indent, subsequent_indent=following, break_long_words=False, break_on_hyphens=False
-    )
+    lines = textwrap.wrap(whole, WIDTH, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False)
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
@@ -236,10 +197,4 @@ def _show_blocks(*blocks: Sequence[str]) -> None:
 
 
 def _show(lines: Iterable[str]) -> None:
-    """To standard output; signs that its encoding lacks are spelled in ASCII, other characters become "?"."""
-    encoding, text = sys.stdout.encoding or "utf-8", "\n".join(lines)
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate(IN_ASCII).encode(encoding, "replace").decode(encoding)
-    print(text, flush=True)
+    print("\n".join(lines), flush=True)

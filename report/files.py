@@ -35,10 +35,8 @@ def write_results(document: Document, results_dir: Path) -> list[Path]:
 
 def write_together(together: Document, results_dir: Path) -> list[Path]:
     """Write the files of all personas together. Returns their paths."""
-    names = (config.RESULTS_FILE, config.PERSONAS_PLOT, config.REPORT_FILE)
-    paths = [results_dir / pattern.format(name="all") for pattern in names]
-    keep_previous(paths)
-    write_json(paths[0], together)
-    write_atomically(paths[1], plots.png(plots.personas, together))
-    write_personas(together, paths[2])
-    return paths
+    results, page = (results_dir / name.format(name="all") for name in (config.RESULTS_FILE, config.REPORT_FILE))
+    keep_previous([results, page])
+    write_json(results, together)
+    write_personas(together, page)
+    return [results, page]

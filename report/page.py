@@ -12,6 +12,7 @@ import config
 from core.files import write_atomically
 from core.text import plain
 from report import answer, plots, tables, words
+from report.markdown import rendered
 from report.words import Document
 
 TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
@@ -49,7 +50,7 @@ def _render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=words.number, anything=words.anything, parts=_parts)
+    environment.filters.update(number=words.number, anything=words.anything, parts=_parts, markdown=rendered)
     environment.globals.update(words=words, tables=tables, answer=answer, plots=plots, drawn=_drawn)
     return environment.get_template(template).render(**values)
 

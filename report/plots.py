@@ -11,20 +11,19 @@ import io
 import math
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from core.text import percent, plain
+from core.text import plain
 from report import words
-from report.words import CONTENDERS, METRICS, SYSTEMS, Document, is_number, split, subject
+from report.words import CONTENDERS, METRICS, SYSTEMS, Document, split, subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Metrics on one scale share one y-axis.
-CORRELATIONS, ACCURACIES = ("kendall_tau", "spearman_rho"), ("ranking_accuracy", "top_1_accuracy", "top_3_accuracy")
+CORRELATIONS = ("kendall_tau", "spearman_rho")  # from −1 to 1; accuracies begin at 0
 COIN_FLIP = math.log(2)
 
 BLUE, VERMILION, GREEN, GREY, INK, GRID = "#0072b2", "#d55e00", "#009e73", "#6b6b70", "black", "#d9d9de"
@@ -100,11 +99,11 @@ def titled_figure(width: float, height: float, title: str, note: str) -> Figure:
     return figure
 
 
-def panel(draw: Callable[..., None], *arguments: Any, height: float = 2.9) -> Figure:
+def panel(draw: Callable[..., None], *arguments: Any) -> Figure:
     """One panel alone, for the page: small, so that a narrow window can stack several instead of shrinking them."""
     from matplotlib.figure import Figure
 
-    figure = Figure((4.2, height), layout="constrained")
+    figure = Figure((4.2, 2.9), layout="constrained")
     draw(figure.subplots(), *arguments)
     return figure
 
@@ -147,6 +146,11 @@ def short(text: object, limit: int = 24) -> str:
     return whole if len(whole) <= limit else f"{whole[: limit - 1]}…"
 
 
+def _limits(metric: str) -> tuple[float, float]:
+    """All values that a metric can take: what is drawn fits, and noise is not blown up to fill the panel."""
+    return (-1.05 if metric in CORRELATIONS else -0.05), 1.05
+
+
 def _whole_ticks(axes: Axes) -> None:
     """Ticks at whole numbers: there is no half preference and no half epoch."""
     from matplotlib.ticker import MaxNLocator
@@ -154,25 +158,13 @@ def _whole_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
 
 
-def _estimate(axes: Axes, row: float, cell: Mapping[str, Any], line: Mapping[str, Any], label: str = "") -> None:
-    """A mean and its interval as a mark in a row."""
-    if cell["ci95"] is not None:
-        axes.hlines(row, *cell["ci95"], color=line["color"], linewidth=2)
-    if cell["mean"] is not None:
-        axes.plot(cell["mean"], row, linestyle="", marker=line["marker"], color=line["color"], ms=6.5, label=label)
-
-
 # ── The answer ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def leaderboard(document: Document) -> Figure:
-    """The models' win rates, for the page."""
-    return panel(leaderboard_panel, document, height=0.75 + 0.28 * max(2, len(document["leaderboard"])))
 
 
 def leaderboard_panel(axes: Axes, document: Document) -> None:
     """One row a model, best first; in colour what the sentence names, hollow what it only can't rule out."""
     rows, answer = document["leaderboard"], document["answer"]
+    axes.figure.set_figheight(0.75 + 0.28 * max(2, len(rows)))  # type: ignore[union-attr]
     for place, row in enumerate(rows):
         color = BLUE if row["model"] in (answer["best"], *answer["tied_with"]) else GREY
         fill = "none" if row["model"] in answer["unlikely"] else color
@@ -230,23 +222,9 @@ def curve_panel(axes: Axes, document: Document, metric: str) -> None:
     constant = document["cross_validated"]["global_elo"][metric]["mean"]
     if constant is not None:
         axes.axhline(constant, label=SYSTEMS["global_elo"], **LINES["global_elo"] | LEVEL)
-    axes.set(ylim=_curve_limits(document, metric), ylabel=METRICS[metric])
+    axes.set(ylim=_limits(metric), ylabel=METRICS[metric])
     axes.set_xlabel("Own votes used per person" if document["people"] else "Preferences used")
     _whole_ticks(axes)
-
-
-def _curve_limits(document: Document, metric: str) -> tuple[float, float]:
-    """One y-range for all metrics on the scale of this one: all fits, and noise is not blown up to fill it."""
-    drawn: list[float | None] = []
-    for alike in set(curve_metrics(document)) & set(CORRELATIONS if metric in CORRELATIONS else ACCURACIES):
-        drawn.append(document["cross_validated"]["global_elo"][alike]["mean"])
-        for system in CONTENDERS:
-            for values in document["curves"][system][alike].values():
-                drawn += values
-    known = [value for value in drawn if is_number(value)]
-    low, high = min(known), max(known)
-    margin = max(0.05 * (high - low), (0.3 - (high - low)) / 2)
-    return low - margin, high + margin
 
 
 def curve_remark(document: Document) -> str:
@@ -274,13 +252,16 @@ def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
     axes.plot([], [], color=INK, marker="o", label=f"cross-validated ({folds} folds), 95 % interval")
     axes.plot([], [], label=f"documented split ({split(document)})", **HOLLOW)
     for row, system in enumerate(systems):
-        _estimate(axes, row, document["cross_validated"][system][metric], LINES.get(system, OTHER_LINE))
-        once = document["final"][system][metric]
+        found, once = document["cross_validated"][system][metric], document["final"][system][metric]
+        line = LINES.get(system, OTHER_LINE)
+        if found["ci95"] is not None:
+            axes.hlines(row, *found["ci95"], color=line["color"], linewidth=2)
+            axes.plot(found["mean"], row, color=line["color"], marker=line["marker"], ms=6.5)
         if once is not None:
             axes.plot(once, row + 0.28, **HOLLOW)
     axes.axvline(0, color=GREY, linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(systems)), [SYSTEMS[system] for system in systems])
-    axes.set(ylim=(len(systems) - 0.4, -0.6), xlim=(-1.05 if metric in CORRELATIONS else -0.05, 1.05))
+    axes.set(ylim=(len(systems) - 0.4, -0.6), xlim=_limits(metric))
     axes.set_xlabel(METRICS[metric])
     axes.label_outer()  # systems are named once, on the left
 
@@ -308,40 +289,3 @@ def history_panel(axes: Axes, document: Document) -> None:
     axes.axhline(COIN_FLIP, label="Coin flip (ln 2)", **LINES["global_elo"] | LEVEL)
     axes.set(ylabel="Cross-entropy (nats)", xlabel="Epoch")
     _whole_ticks(axes)
-
-
-# ── All personas ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def personas(together: Document) -> Figure:
-    """The contenders per persona and over all their prompts, and how often each model wins for whom."""
-    rows = {**together["personas"], f"all {together['pooled']['prompts']} prompts": together["pooled"]}
-    figure = titled_figure(10.4, max(4.2, 1.9 + 0.5 * len(rows)), "All personas", together["label"])
-    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
-    for row, found in enumerate(rows.values()):
-        for system, shift in zip((*CONTENDERS, "global_elo"), (-0.27, -0.09, 0.09, 0.27), strict=True):
-            if system in found["cross_validated"]:
-                cell = found["cross_validated"][system]["kendall_tau"]
-                _estimate(left, row + shift, cell, LINES[system], SYSTEMS[system] if row == 0 else "")
-    left.set_yticks(range(len(rows)), [short(name) for name in rows])
-    left.axvline(0, color=GREY, linewidth=0.8, zorder=0)
-    left.set(ylim=(len(rows) - 0.5, -0.5), xlabel="Kendall's τ, cross-validated, 95 % interval")
-
-    wins = [
-        {row["model"]: row["win_rate"]["mean"] for row in document["leaderboard"]}
-        for document in together["personas"].values()
-    ]
-    models = list(dict.fromkeys(model for rates in wins for model in rates))
-    right.imshow([[rates.get(m, math.nan) for rates in wins] for m in models], cmap="cividis", vmin=0, vmax=1)
-    for column, rates in enumerate(wins):
-        for row, model in enumerate(models):
-            rate = rates.get(model)
-            ink = "black" if rate is None or rate > 0.5 else "white"
-            right.text(column, row, percent(rate), ha="center", va="center", color=ink)
-    right.set_yticks(range(len(models)), [short(model) for model in models])
-    names = [short(name) for name in together["personas"]]
-    right.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
-    right.set_title("Comparisons won")
-    right.grid(False)
-    _legend_below(figure, 4)
-    return figure

@@ -15,18 +15,14 @@ NAMES = [SYSTEMS[system] for system in CONTENDERS]
 IMPROVEMENT = "Improvement"  # of the reward model over the Elo offset
 AGAINST = {f"combined-{rival}": f"− {SYSTEMS[rival]}" for rival in ("elo_offset", "reward_model")}
 REMARKS = {
-    "Votes": "Votes: those that it was in",
+    "Votes": "Wins: its mean chance against the others by a Bradley–Terry fit. Votes: those that it was in",
     "Places": "Places: those that can't be ruled out, all models' together (95 %)",
-    "Leads": "Leads: share of draws in which it is ahead, the prompts drawn anew each time",
+    "Leads": "Leads: share of draws of the prompts in which it is ahead",
     "Best on": "Best on: prompts on which none beats it",
     "Own best of": "Own best of: people whose own votes put it alone first",
-    "Global": "Global: place by global rating, and how far up (+) or down it moved here, among the rated models",
-    "Tok/s": "Tok/s: tokens a second of its answers",
-    "Size": "Size: its parameters",
+    "Global": "Global: place by global rating, and how far up (+) or down it moved",
+    "Tok/s": "Tok/s: tokens a second",
 }
-FITTED = (
-    "Wins: its chance against each of the others by a Bradley–Terry fit, averaged, not the share of votes that it won"
-)
 QUALITY = {
     "flip_rate": "Pairs whose winner changes with the order shown (flip rate)",
     "inconsistent_rate": "Pairs judged differently in the two orders, ties counted",
@@ -90,9 +86,7 @@ def leaderboard(document: Document) -> Table:
 
 def remarks(document: Document) -> str:
     """Explain the leaderboard's columns."""
-    heads = leaderboard(document).heads
-    said = [FITTED] * (document["people"] is not None) + [REMARKS[head] for head in heads if head in REMARKS]
-    return "".join(f"{remark}. " for remark in said).rstrip()
+    return " ".join(f"{REMARKS[head]}." for head in leaderboard(document).heads if head in REMARKS)
 
 
 # ── The methods ──────────────────────────────────────────────────────────────────────────────────────────
@@ -117,14 +111,9 @@ def _contenders(document: Document, metric: str) -> tuple[list[str], list[str]]:
 
 def split(document: Document) -> Table:
     """The contenders in each metric on the documented split alone."""
-    rows = []
-    for metric in words.metrics(document):
-        elo, reward, both = (document["final"][system][metric] for system in CONTENDERS)
-        gain = None if elo is None or reward is None else reward - elo
-        figures = (number(elo, 2), number(reward, 2), number(gain, 2, signed=True), number(both, 2))
-        rows.append([METRICS[metric], *figures])
-    elo, reward, both = NAMES
-    return Table(["Metric", elo, reward, IMPROVEMENT, both], rows)
+    final = [document["final"][system] for system in CONTENDERS]
+    rows = [[METRICS[m], *(number(figures[m], 2) for figures in final)] for m in words.metrics(document)]
+    return Table(["Metric", *NAMES], rows)
 
 
 def systems(document: Document) -> Table:
@@ -152,10 +141,21 @@ def places(document: Document, example: Mapping[str, Any]) -> Table:
     """Each model's place for an example's prompt, best first; the recommended system next to the truth."""
     keys = {"elo_offset": "elo_place", "reward_model": "reward_place", "combined": "combined_place"}
     shown = sorted(keys, key=lambda system: system != document["recommended"])
-    best_first = sorted(example["responses"], key=lambda row: int(row["truth_place"]))
-    places = ["truth_place", *(keys[system] for system in shown)]
-    rows = [[plain(row["model"]), *(f"{row[place]}" for place in places)] for row in best_first]
+    responses = sorted(example["responses"], key=lambda row: int(row["truth_place"]))
+    columns = [[response[key] for response in responses] for key in ("truth_place", *(keys[s] for s in shown))]
+    said = [[f"{place}" + " (tied)" * (column.count(place) > 1) for place in column] for column in columns]
+    rows = [[plain(response["model"]), *row] for response, row in zip(responses, zip(*said, strict=True), strict=True)]
     return Table(["Model", "Truth", *(SYSTEMS[system] for system in shown)], rows)
+
+
+def prompts(document: Document) -> Table:
+    """The contenders prompt by prompt, where the reward model did best first."""
+    shown = ("combined", "elo_offset", "reward_model")
+    rows = []
+    for row in sorted(document["per_prompt"], key=lambda row: -float(row["difference"])):
+        figures = [number(row[system][document["main_metric"]], 2) for system in shown]
+        rows.append([plain(row["prompt"]), *figures, number(row["difference"], 2, signed=True)])
+    return Table(["Prompt", *(SYSTEMS[system] for system in shown), "Difference"], rows)
 
 
 def held_out(document: Document) -> Table:

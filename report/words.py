@@ -53,29 +53,21 @@ def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str
     return text.replace("-", minus)
 
 
-def interval(bounds: Sequence[float] | None, digits: int = 3, *, signed: bool = False) -> str:
-    """[low, high] of a 95 % interval, "–" where there is none."""
-    if bounds is None or not all(map(is_number, bounds)):
-        return MISSING
-    low, high = (number(bound, digits, signed=signed) for bound in bounds)
-    return f"[{low}, {high}]"
-
-
 def estimate(value: float | None, bounds: Sequence[float] | None, digits: int = 2, *, signed: bool = False) -> str:
-    """A figure with its interval beside it, where it has one."""
-    figure, around = number(value, digits, signed=signed), interval(bounds, digits, signed=signed)
-    return figure if around == MISSING else f"{figure} {around}"
-
-
-def p_value(value: float | None) -> str:
-    """A p-value, "p = 0.012"; below a thousandth no more digits are claimed."""
-    return "p < 0.001" if is_number(value) and value < 0.001 else f"p = {number(value)}"
+    """A figure with its 95 % interval beside it, where it has one: "0.53 [0.31, 0.69]"."""
+    figure = number(value, digits, signed=signed)
+    if bounds is None or not all(map(is_number, bounds)):
+        return figure
+    low, high = (number(bound, digits, signed=signed) for bound in bounds)
+    return f"{figure} [{low}, {high}]"
 
 
 def difference(gain: Mapping[str, Any]) -> str:
-    """A difference with its interval and its p-value."""
-    size, around = number(gain["difference"], signed=True), interval(gain["ci95"], signed=True)
-    return f"{size}, 95 % interval {around}, {p_value(gain['p_value'])}"
+    """A difference with its 95 % interval and its p-value: "+0.08 [−0.02, +0.18], p = 0.110"."""
+    p = gain["p_value"]
+    # below a thousandth no more digits are claimed
+    said = "p < 0.001" if is_number(p) and p < 0.001 else f"p = {number(p)}"
+    return f"{estimate(gain['difference'], gain['ci95'], signed=True)}, {said}"
 
 
 def people(count: int) -> str:
@@ -111,16 +103,29 @@ def in_metric(document: Document) -> str:
     return "τ" if metric == "kendall_tau" else METRICS[metric].lower()
 
 
+def data(counts: Mapping[str, Any]) -> str:
+    """The amount of data: prompts, preferences and rankings."""
+    said = [f"{counts['prompts']} prompts ({counts['train_prompts']} train, {counts['test_prompts']} test)"]
+    if "users" in counts:
+        said.append(f"{counts['votes']} votes of {people(counts['users'])} ({counts['decided_votes']} decided)")
+    said.append(f"{counts['preferences']} preferences ({counts['ties']} ties)")
+    return ", ".join([*said, f"{counts['ground_truth_rankings']} true rankings"])
+
+
 def split(document: Document) -> str:
     """The documented split: "20 prompts train, 5 test"."""
-    counts = document["counts"]
-    return f"{number(counts['train_prompts'], 0)} prompts train, {number(counts['test_prompts'], 0)} test"
+    return f"{document['counts']['train_prompts']} prompts train, {document['counts']['test_prompts']} test"
+
+
+def crossed(document: Document) -> str:
+    """The way in which the systems were tested."""
+    return f"Systems on prompts not trained on ({document['config']['folds']} folds): mean [95 % interval]"
 
 
 def metrics(document: Document) -> list[str]:
     """The metrics that any system has a value of: rows and columns of nothing are not shown."""
-    crossed = document["cross_validated"].values()
-    return [metric for metric in METRICS if any(cells[metric]["mean"] is not None for cells in crossed)]
+    found = document["cross_validated"].values()
+    return [metric for metric in METRICS if any(cells[metric]["mean"] is not None for cells in found)]
 
 
 def systems(document: Document) -> list[str]:
@@ -188,14 +193,9 @@ def left_out(counts: Mapping[str, Any]) -> str:
 
 
 def evidence(document: Document) -> str:
-    """The winner's evidence: the difference in the main metric and the size of the sample."""
-    gain, counts = document["improvement"][document["main_metric"]], document["counts"]
-    if gain["difference"] is None:
-        return "nothing could be measured"
-    size = f"{number(counts['prompts'], 0)} prompts"
-    if document["people"] is not None:
-        size = f"{people(counts['users'])}, {size}"
-    return f"cross-validated difference in {in_metric(document)} {difference(gain)}, {size}"
+    """The winner's evidence: the cross-validated difference in the main metric."""
+    gain = difference(document["improvement"][document["main_metric"]])
+    return f"{SYSTEMS['reward_model']} minus {SYSTEMS['elo_offset']}: {in_metric(document)} {gain}"
 
 
 def recommended(document: Document) -> str:
@@ -208,9 +208,7 @@ def recommended(document: Document) -> str:
         why = f"surely better than {' and '.join(SYSTEMS[rival] for rival in beaten)}"
     gains = {rival: document["comparisons"][f"combined-{rival}"] for rival in ("elo_offset", "reward_model")}
     against = [f"minus {SYSTEMS[rival]} {difference(gain[document['main_metric']])}" for rival, gain in gains.items()]
-    return (
-        f"Recommended for --rank: {taken}, {why}. The combined system in {in_metric(document)}: {'; '.join(against)}."
-    )
+    return f"Recommended for --rank: {taken}, {why}. Combined in {in_metric(document)}: {'; '.join(against)}."
 
 
 def prompts_needed(document: Document) -> str:
@@ -229,10 +227,7 @@ def pooled(together: Document) -> str:
     """The methods' difference over all personas' prompts."""
     found = together["pooled"]
     gain = difference(found["comparisons"]["reward_model-elo_offset"]["kendall_tau"])
-    return (
-        f"Over all {number(found['prompts'], 0)} prompts of all personas, the reward model's τ minus the Elo offset's: "
-        f"{gain}."
-    )
+    return f"Over all {found['prompts']} prompts of all personas, the reward model's τ minus the Elo offset's: {gain}."
 
 
 def personal_gains(document: Document) -> list[str]:
@@ -261,19 +256,19 @@ def ceiling(document: Document) -> str:
 # ── The hypotheses ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def hypotheses(document: Document) -> list[tuple[str, str, str]]:
-    """(title, verdict, why) of each hypothesis on both systems that read texts, once where they say the same."""
+def hypotheses(document: Document) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Each hypothesis by its title, with (system, verdict, why) of both systems that read texts."""
     said = []
     for title, key, why in (
         ("H1 sample efficiency", "sample_efficiency", _sample_efficiency),
         ("H2 generalization", "generalization", _generalization),
     ):
-        found_by = {system: tested(document, system)[key] for system in READERS}
-        own, both = (
-            (found["verdict"], plain(found["reason"]) if found["verdict"] == "not tested" else why(found, system))
-            for system, found in found_by.items()
-        )
-        said += [(title, *own)] if own == both else [(title, *own), (f"{title}, combined system", *both)]
+        rows = []
+        for system in READERS:
+            found = tested(document, system)[key]
+            reason = plain(found["reason"]) if found["verdict"] == "not tested" else why(found, system)
+            rows.append((SYSTEMS[system], str(found["verdict"]), reason))
+        said.append((title, rows))
     return said
 
 
@@ -285,28 +280,23 @@ def tested(document: Document, system: str) -> Mapping[str, Any]:
 
 def _sample_efficiency(found: Mapping[str, Any], system: str) -> str:
     """The evidence for H1's verdict."""
-    own, area = READERS[system], difference(found["area_between_curves"])
-    flat = f"With a flat start for the Elo offset: {difference(found['from_flat']['area_between_curves'])}."
-    if (key := f"{system}_needs_for_elo_final") not in found:  # people's curves end at different counts
-        ends = f"{number(found[f'{system}_final'])} against {number(found['elo_offset_final'])}"
-        what = f"in ranking accuracy, {own} minus Elo offset: {area}; in the end {ends}"
-        return f"Area between the learning curves {what}. {flat}"
-    counts = found[key], found[f"elo_needs_for_{system}_final"]
-    last, elo = ("never reaches" if count is None else f"needs {count} preferences for" for count in counts)
-    return (
-        f"Area between the learning curves, in τ: {area}. "
-        f"The {own} {last} the Elo offset's final τ; the Elo offset {elo} the {own}'s. {flat}"
-    )
+    own = READERS[system]
+    area, flat = (difference(one["area_between_curves"]) for one in (found, found["from_flat"]))
+    if (key := f"{system}_needs_for_elo_final") in found:
+        counts = found[key], found[f"elo_needs_for_{system}_final"]
+        last, elo = ("never reaches" if count is None else f"needs {count} preferences for" for count in counts)
+        ends = f"The {own} {last} the Elo offset's final value; the Elo offset {elo} the {own}'s."
+    else:  # people's curves end at different counts
+        ends = f"In the end {number(found[f'{system}_final'])} against {number(found['elo_offset_final'])}."
+    return f"Area between the learning curves: {area}; with a flat start for the Elo offset {flat}. {ends}"
 
 
 def _generalization(found: Mapping[str, Any], system: str) -> str:
     """The evidence for H2's verdict."""
-    pairs, places = found["pair_accuracy"], found["place_error"]
-    unread = found["against_others_mean"]["pair_accuracy"]
+    pairs, places, unread = found["pair_accuracy"], found["place_error"], found["against_others_mean"]["pair_accuracy"]
     return (
-        f"Pairs of a model never seen in training: the {READERS[system]} orders {number(pairs[system], 2)} of "
-        f"them right, its global Elo {number(pairs['elo_offset'], 2)}: {difference(pairs)}. "
-        f"Its place is off by {number(places[system], 2)} and {number(places['elo_offset'], 2)}. "
-        f"The others by Bradley–Terry, the unseen model at their mean, {number(unread['bradley_terry'], 2)}: "
-        f"{difference(unread)}."
+        f"Pairs of a model never seen in training: {number(pairs[system], 2)} ordered right. Its global Elo: "
+        f"{number(pairs['elo_offset'], 2)}, difference {difference(pairs)}. The others by Bradley–Terry, the unseen "
+        f"model at their mean: {number(unread['bradley_terry'], 2)}, difference {difference(unread)}. Its place is off "
+        f"by {number(places[system], 2)}, by global Elo by {number(places['elo_offset'], 2)}."
     )

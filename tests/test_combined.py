@@ -38,7 +38,7 @@ def all_scores(system: Combined) -> np.ndarray:
 
 def tau(system: Combined, liked: Likes) -> float:
     truths = [GroundTruth(p, {m: liked[p, m] for m in MODELS}) for p in TEST]
-    found = evaluation.evaluate(system, truths).mean.kendall_tau
+    found = evaluation.evaluate(system, truths).kendall_tau
     assert found is not None
     return found
 

@@ -6,7 +6,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Collection, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -17,15 +17,16 @@ from core.ranking import Ranker
 from core.records import GroundTruth, Preference
 from elo_system import EloSystem
 from evaluation import (
-    METRICS,
+    CurveFold,
     Metrics,
     cross_validate,
-    cross_validated_curves,
+    curve_folds,
     evaluate,
     folds,
     kendall_tau,
-    learning_curve,
+    learning_curves,
     mean_metrics,
+    per_prompt,
     prompt_metrics,
     shuffled,
     split,
@@ -201,16 +202,16 @@ def test_every_prompt_is_tested_once_by_a_training_that_never_saw_it() -> None:
     parts = folds(IDS, 5, 0)
     results = cross_validate([Witness(), EloSystem(dict.fromkeys(MODELS, 1000.0))], PREFERENCES, TRUTHS, parts)
     assert set(results) == {"witness", "elo_offset"}
-    for per_prompt in results.values():
-        assert sorted(per_prompt) == IDS
-        assert all(m.kendall_tau == 1.0 for m in per_prompt.values())
+    for found in results.values():
+        assert sorted(found) == IDS
+        assert all(m.kendall_tau == 1.0 for m in found.values())
 
 
 def test_prompts_without_order_are_left_out_and_missing_truths_refused() -> None:
     tied = [GroundTruth("p0", dict.fromkeys(MODELS, 1.0)), *TRUTHS[1:]]
     assert "p0" not in cross_validate([Witness()], PREFERENCES, tied, folds(IDS, 5, 0))["witness"]
-    result = evaluate(Witness().fit(PREFERENCES[-1:]), tied[:3])
-    assert (list(result.per_prompt), result.mean.kendall_tau) == (["p1", "p2"], 1.0)
+    fitted = Witness().fit(PREFERENCES[-1:])
+    assert (list(per_prompt(fitted, tied[:3])), evaluate(fitted, tied[:3]).kendall_tau) == (["p1", "p2"], 1.0)
     with pytest.raises(ValueError, match="p9"):
         cross_validate([Witness()], PREFERENCES, TRUTHS[:-1], folds(IDS, 5, 0))
 
@@ -218,47 +219,39 @@ def test_prompts_without_order_are_left_out_and_missing_truths_refused() -> None
 def test_a_curve_has_its_true_x_values_and_starts_without_preferences() -> None:
     train = [p for p in PREFERENCES if p.prompt_id not in ("p8", "p9")]
 
-    def curve(every: int, *, once: bool = False) -> list[tuple[int, float | None]]:
-        points = learning_curve(Witness(), train, TRUTHS[8:], every, IDS[:8], once=once)
-        return [(point.preferences, point.metrics.kendall_tau) for point in points]
+    def curve(every: int, *, preferences: Sequence[Preference] = train, once: bool = False) -> Any:
+        found = learning_curves(Witness(), [CurveFold(IDS[:8], [preferences], TRUTHS[8:])], every, once=once)
+        return [(point.preferences, point.metrics.kendall_tau) for point in found.points]
 
     assert curve(10) == [(0, 0), (10, 1), (20, 1), (24, 1)]
     assert curve(12) == [(0, 0), (12, 1), (24, 1)]
     assert curve(10, once=True) == [(0, 1), (10, 1), (20, 1), (24, 1)]
-    nothing = learning_curve(Witness(), [], TRUTHS[8:], 10, IDS[:8])
-    assert [(point.preferences, point.metrics.kendall_tau) for point in nothing] == [(0, 0)]
+    assert curve(10, preferences=[]) == [(0, 0)]
     with pytest.raises(ValueError, match="every 0"):
         curve(0)
 
 
-def test_each_point_is_a_training_on_so_many_of_the_first_preferences() -> None:
-    system = EloSystem({"a": 900.0, "b": 1000.0, "c": 1100.0})
-    order = shuffled(PREFERENCES, 7)
-    for point in learning_curve(system, order, TRUTHS, 4, IDS):
-        again = evaluate(EloSystem({"a": 900.0, "b": 1000.0, "c": 1100.0}).fit(order[: point.preferences]), TRUTHS)
-        assert point.metrics.as_dict() == pytest.approx(again.mean.as_dict())
+def test_each_point_is_the_mean_of_trainings_on_so_many_of_the_first_preferences() -> None:
+    parts, ratings = [IDS[:5], IDS[5:]], {"a": 900.0, "b": 1000.0, "c": 1100.0}
+    system = EloSystem(ratings)
+    found = learning_curves(system, curve_folds(PREFERENCES, TRUTHS, parts, 3, 1), 6)
+    assert found.counts == (0, 6, 12, 15) and found.values["kendall_tau"].shape == (3, 4, 10)
     assert system.offsets == dict.fromkeys(MODELS, 0.0)
-
-
-def test_curves_of_two_systems_share_their_orders() -> None:
-    system, parts = EloSystem({"a": 900.0, "b": 1000.0, "c": 1100.0}), [IDS[:5], IDS[5:]]
-    one, again, other = (cross_validated_curves(system, PREFERENCES, TRUTHS, parts, 6, 3, seed) for seed in (1, 1, 2))
-    assert one.values["kendall_tau"].shape == (3, len([0, 6, 12, 15]), 10)
-    assert np.array_equal(one.values["kendall_tau"], again.values["kendall_tau"])
-    assert not np.array_equal(one.values["kendall_tau"], other.values["kendall_tau"])
-    by_hand = [
-        learning_curve(system, shuffled([p for p in PREFERENCES if p.prompt_id in train], [1, i]), truths, 6, train)
-        for train, truths in ((parts[1], TRUTHS[:5]), (parts[0], TRUTHS[5:]))
-        for i in range(3)
-    ]
-    for metric in METRICS:
-        expected = np.mean([[getattr(p.metrics, metric) for p in curve] for curve in by_hand], axis=0)
-        assert [getattr(p.metrics, metric) for p in one.points] == pytest.approx(expected)
+    for point in found.points:
+        by_hand = [
+            evaluate(EloSystem(ratings).fit(shuffled(own, [1, j])[: point.preferences]), truths).kendall_tau
+            for train, truths in ((parts[1], TRUTHS[:5]), (parts[0], TRUTHS[5:]))
+            for own in [[p for p in PREFERENCES if p.prompt_id in train]]
+            for j in range(3)
+        ]
+        assert point.metrics.kendall_tau == pytest.approx(np.mean(by_hand), abs=1e-4)
+    one, again, other = (curve_folds(PREFERENCES, TRUTHS, parts, 3, seed) for seed in (1, 1, 2))
+    assert one == again != other, "all systems share their orders"
 
 
 def test_cross_validated_curves_test_every_prompt_without_a_leak() -> None:
     tied = [GroundTruth("p0", dict.fromkeys(MODELS, 1.0)), *TRUTHS[1:]]
-    result = cross_validated_curves(Witness(), PREFERENCES, tied, folds(IDS, 4, 0), 5, 2, seed=0)
+    result = learning_curves(Witness(), curve_folds(PREFERENCES, tied, folds(IDS, 4, 0), 2, 0), 5)
     assert result.counts == (0, 5, 10, 15, 20, 21)  # the largest fold tests 3 of 10 prompts
     assert sorted(result.prompt_ids) == IDS[1:]
     assert np.array_equal(result.values["kendall_tau"][:, 0], np.zeros((2, 9)))

@@ -15,6 +15,7 @@ from evidence import leaderboard as lb
 from evidence.likes import TRAITS, clustered_logit, likings
 
 MODELS = ("a", "b", "c")
+NOBODY = {"tied_with": [], "unlikely": [], "more_people": None}
 ONE = [Preference("p", a, b, 1.0) for a, b in combinations(MODELS, 2)]
 
 
@@ -59,8 +60,8 @@ def test_places_are_decided_as_by_paired_t_tests_where_every_pair_was_judged() -
 
 def test_a_model_that_is_far_ahead_is_named_alone_and_equal_ones_are_not() -> None:
     found = lb.answer(standings(preferences(25, {"a": 0.0, "b": 3.0, "c": 0.0})), {"a": 1.0, "b": None, "c": 2.0})
-    rows = found.leaderboard
-    assert (found.best, found.tied_with, found.more_prompts) == ("b", (), None)
+    rows = found["leaderboard"]
+    assert found["answer"] == {"best": "b", **NOBODY, "more_prompts": None}
     assert rows[0]["model"] == "b" and rows[0]["places"] == {"lo": 1, "hi": 1}
     assert [row["places"] for row in rows[1:]] == [{"lo": 2, "hi": 3}] * 2
     assert rows[0]["p_best"] == 1.0 and rows[0]["best_on"] >= 20
@@ -68,28 +69,29 @@ def test_a_model_that_is_far_ahead_is_named_alone_and_equal_ones_are_not() -> No
     order = [row["model"] for row in rows if row["model"] != "b"]
     assert [row["moved"] for row in rows if row["model"] != "b"] == ([1, -1] if order == ["a", "c"] else [0, 0])
     assert rows[0]["moved"] is None, "places move among the rated models alone"
-    assert [row["moved"] for row in lb.answer(standings(ONE), {"a": 1.0, "b": None, "c": 1.0}).leaderboard] == [
+    assert [row["moved"] for row in lb.answer(standings(ONE), {"a": 1.0, "b": None, "c": 1.0})["leaderboard"]] == [
         None
     ] * 3, "equal ratings order nothing"
     equal = standings(preferences(25, dict.fromkeys(MODELS, 0.0)))
     found = lb.answer(equal, dict.fromkeys(MODELS))
-    rows = found.leaderboard
-    assert (found.best, found.tied_with) == (None, ()) and found.more_prompts and found.more_prompts > 0
+    rows = found["leaderboard"]
+    assert found["answer"] == {"best": None, **NOBODY, "more_prompts": equal.more_prompts}
+    assert equal.more_prompts and equal.more_prompts > 0
     assert sum(row["p_best"] for row in rows) == pytest.approx(1.0)
     assert sum(row["win_rate"]["mean"] for row in rows) == pytest.approx(1.5)
 
 
 def test_two_that_cannot_be_told_apart_are_both_named() -> None:
     found = lb.answer(standings(preferences(25, {"a": 2.0, "b": 2.0, "c": -1.0})), dict.fromkeys(MODELS))
-    assert {found.best, *found.tied_with} == {"a", "b"}
+    assert {found["answer"]["best"], *found["answer"]["tied_with"]} == {"a", "b"}
 
 
 @pytest.mark.parametrize("prompts", [1, 5, 25])
 def test_answers_that_hold_nothing_name_nobody(prompts: int) -> None:
     ties = [Preference(f"p{i}", a, b, 0.5) for i in range(prompts) for a, b in combinations(MODELS, 2)]
     found = lb.answer(standings(ties), dict.fromkeys(MODELS))
-    rows = found.leaderboard
-    assert (found.best, found.tied_with, found.more_prompts) == (None, (), None)
+    rows = found["leaderboard"]
+    assert found["answer"] == {"best": None, **NOBODY, "more_prompts": None}
     assert [(row["model"], row["place"], row["best_on"]) for row in rows] == [(m, 1, prompts) for m in MODELS]
     assert [row["p_best"] for row in rows] == pytest.approx([1 / 3] * 3)
 

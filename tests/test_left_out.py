@@ -42,6 +42,8 @@ class Hopeless:
 
     def __call__(self, request: dict[str, Any], n: int) -> str | None:
         text = last_text(request)
+        if "format" not in request and request["model"] == TAGS[2]:
+            return "length"  # a cut answer is one
         if "format" not in request:
             return "abort" if request["model"] == TAGS[1] and any(t in text for t in self.topics) else None
         if shown(text) and self.pair in text and text not in self.first and len(self.first) < self.orders:
@@ -76,7 +78,10 @@ def test_a_run_ends_with_what_was_hopeless_counted_said_and_never_asked_again(
     counts = results(tmp_path)["counts"]
     assert counts["left_out"] == {"prompts": 1, "responses": 1, "pairs": 1, "rankings": 0}
     assert (counts["prompts"], counts["preferences"], counts["test_prompts"]) == (4, 3 * 3 - 1, 1)
-    assert "Left out, without a usable answer: 1 prompt, 1 response, 1 pair" in said
+    assert "Left out, since no usable answer could be had: 1 prompt, 1 response, 1 pair." in said.replace("\n  ", " ")
+    cut = "mistral:7b: 4 of 4 answers cut at 512 tokens: --num_predict 1024"
+    assert f"Note: {cut}" in said.splitlines()
+    assert cut.partition(" --")[0] in (tmp_path / "results" / "report_coder.html").read_text(encoding="utf-8")
     assert f"is left out: the answer broke off, in each of {DRAWS} draws" in said
     held = [value for stage in ("responses", "preferences") for _, value in kept(tmp_path)[stage].values()]
     assert sum("left_out" in value for value in held) == 2

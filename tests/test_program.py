@@ -118,8 +118,7 @@ def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
     assert len(list((tmp_path / "results" / "previous").glob("evaluation_results_coder_*.json"))) == 2
     out = capsys.readouterr().out
     assert "Using cached responses for persona: coder" in out
-    assert "- Preferences: 300 (of which ties: " in out
-    assert "Method Winner: " in out
+    assert "Data: 25 prompts (20 train, 5 test), 300 preferences (" in out
     assert out.rindex("Written to") > out.rindex("WHICH MODEL IS BEST")
     assert {row["model"] for row in first["leaderboard"]} == set(DEFAULT_TAGS)
     assert {row["parameters"] for row in first["leaderboard"]} == {"8.0B"}, "the server's word"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +16,9 @@ import sample_results as sample
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.records import GroundTruth, Prompt, Response
 from core.text import percent, plain
+from evidence.experiment import examples
 from report import answer, console, tables, words
 
 ROOT = Path(__file__).parent.parent
@@ -54,48 +56,47 @@ def golden(name: str, found: str) -> None:
 
 def say_all(document: Document) -> None:
     console.print_header(document["persona"], document["label"], document["notes"])
-    console.print_generation(document["persona"])
     console.print_counts(document["counts"])
-    console.print_training(document["counts"]["preferences"], document["config"]["evaluation_frequency"])
-    console.print_points(document)
-    console.print_final(document, document["notes"])
-    console.print_ablation(document)
-    console.print_answer(document)
+    console.print_results(document, document["notes"])
     console.print_files([Path("results") / name for name in ("a" * 60, "b" * 60, "report.html")])
 
 
-@pytest.mark.parametrize("name", ["persona", "votes", "undecided", "personas"])
+MADE: dict[str, Callable[[], Document]] = {
+    "persona": lambda: sample.persona(incremental=False) | {"ablation": []},
+    "incremental": sample.persona,
+    "votes": sample.votes,
+    "undecided": lambda: sample.votes(decided=False, users=1),
+    "personas": sample.personas,
+}
+
+
+@pytest.mark.parametrize("name", MADE)
 def test_the_console_says_what_was_found(name: str, printed: Printed) -> None:
-    made = {
-        "persona": lambda: printed(say_all, sample.persona()),
-        "votes": lambda: printed(say_all, sample.votes()),
-        "undecided": lambda: printed(say_all, sample.votes(decided=False, users=1)),
-        "personas": lambda: printed(console.print_personas, sample.personas()),
-    }
-    lines = made[name]()
+    lines = printed(console.print_personas if name == "personas" else say_all, MADE[name]())
     golden(f"console_{name}.txt", "\n".join(lines) + "\n")
     assert not [line for line in lines if len(line) > 80]
+    assert name != "persona" or len(lines) <= 65, "70 with what the stages of a default run say"
 
 
-def test_a_dozen_points_of_the_curve_are_printed_and_all_of_them_for_whoever_debugs(
-    printed: Printed, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_whoever_debugs_sees_all_that_the_page_has(printed: Printed, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", "ranking"):
+        for name in ("incremental", "votes", "undecided"):
+            golden(f"console_{name}_debug.txt", "\n".join(printed(console.print_results, MADE[name]())) + "\n")
+
+
+def test_a_long_curve_is_printed_at_a_dozen_points(printed: Printed) -> None:
     points = sample.persona()
     points["learning_curve"] = [points["learning_curve"][0] | {"preferences": 5 * i} for i in range(61)]
-    lines = printed(console.print_points, points)
-    assert len(lines) == 5 * 12
-    assert lines[:2] == ["Processing preferences 1-5...", "Evaluation 1:"]
-    assert lines[-5:-3] == ["Processing preferences 296-300...", "Evaluation 60:"]
-    with caplog.at_level("DEBUG", "ranking"):
-        assert len(printed(console.print_points, points)) == 5 * 60
-    assert printed(console.print_points, sample.persona(incremental=False)) == []
+    lines = printed(console.print_results, points)
+    start = next(i for i, line in enumerate(lines) if line.startswith("Learning curves")) + 3
+    assert [line.split()[0] for line in lines[start : start + 12]][::11] == ["0", "300"] and not lines[start + 12]
 
 
 def test_a_note_is_said_once(printed: Printed, document: Document) -> None:
     assert words.noted(["one of two", "gpt-4: a proxy", "one of two"]) == ["One of two", "gpt-4: a proxy"]
     notes = "Note: The base is no reward model: its score is 0."
-    assert notes in printed(console.print_final, document)
-    assert notes not in printed(console.print_final, document, document["notes"])
+    assert notes in printed(console.print_results, document)
+    assert notes not in printed(console.print_results, document, document["notes"])
 
 
 def test_lines_have_at_most_eighty_columns_and_cells_stay_apart(printed: Printed, document: Document) -> None:
@@ -116,27 +117,12 @@ def test_a_name_too_long_for_its_table_stands_on_a_line_of_its_own() -> None:
     assert console.table(["Model", "Wins"], []) == []
 
 
-def test_a_long_list_of_models_is_shortened_to_its_top_and_bottom(printed: Printed) -> None:
-    lines = printed(console.print_final, sample.many_models())
-    start = next(i for i, line in enumerate(lines) if line.startswith("Models"))
-    end = next(i for i, line in enumerate(lines) if line.startswith("Lambda"))
-    named = " ".join(lines[start:end]).split("; ")
-    assert len(named) == 13 and named[6] == "… (28 more) …"
-
-
 def test_hostile_texts_stay_text_in_the_terminal(printed: Printed) -> None:
     changed, text = sample.hostile(), sample.HOSTILE
     together = sample.personas() | {"personas": {text: changed}, "label": text, "judge": text}
     lines = printed(say_all, changed) + printed(console.print_personas, together)
     assert not STEERS.search("".join(lines))
     assert any("alert(1)" in line for line in lines)
-
-
-def test_a_terminal_without_the_letters_gets_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    console.print_header("τ", "−1 日")
-    assert written.getvalue().decode().splitlines()[2] == "Persona: tau - backend: -1 ?"
 
 
 def test_nothing_heavy_is_imported_and_pyplot_never() -> None:
@@ -279,12 +265,33 @@ def test_nothing_is_liked_where_nothing_is_sure(document: Document) -> None:
     assert answer.likes(document | {"likes": []}) == ""
 
 
-def test_a_hypothesis_is_said_once_where_both_systems_say_the_same() -> None:
-    said = words.hypotheses(sample.persona(incremental=False))
-    assert [title for title, *_ in said] == [
-        "H1 sample efficiency", "H2 generalization", "H2 generalization, combined system",
-    ]  # fmt: skip
-    assert said[0][1:] == ("not tested", "It needs --incremental.")
+def test_answers_that_are_equally_good_share_a_place() -> None:
+    class Even:
+        """A system that knows nothing."""
+
+        def scores(self, _: str) -> dict[str, float]:
+            return dict.fromkeys("abc", 0.5)
+
+    responses = tuple(Response("p", model, model.upper()) for model in "abc")
+    truth = GroundTruth("p", {"b": 0.6, "a": 0.6, "c": 0.3})
+    data: Any = SimpleNamespace(responses=responses, prompts=(Prompt("p", "How?"),))
+    systems: Any = SimpleNamespace(contenders=[Even()] * 3)
+    plan: Any = SimpleNamespace(test_truths=[truth])
+    (example,) = examples(systems, data, plan)
+    assert [(row["model"], row["truth_place"]) for row in example["responses"]] == [("a", 1), ("b", 1), ("c", 3)]
+    assert {row["elo_place"] for row in example["responses"]} == {1}
+
+
+def test_tied_places_are_called_tied() -> None:
+    document = sample.persona()
+    (example,) = document["examples"]
+    for response, place in zip(example["responses"], (1, 1, 3, 4, 5, 6), strict=True):
+        response["truth_place"] = place
+    assert [row[1] for row in tables.places(document, example).rows][:3] == ["1 (tied)", "1 (tied)", "3"]
+    assert answer.best_on(example) == "Best: code_block and bullet_points"
+    for response in example["responses"]:
+        response["truth_place"] = 1
+    assert answer.best_on(example) == "No answer is better than another"
 
 
 def test_columns_of_which_nothing_is_known_are_no_columns() -> None:
@@ -320,10 +327,10 @@ def test_figures_are_rounded_and_what_is_none_is_a_dash() -> None:
     for value, shown in {None: "–", float("nan"): "–", float("inf"): "–", 0.12345: "0.123", -0.0001: "0.000"}.items():
         assert words.number(value) == shown
     assert (words.number(-0.0001, signed=True), words.number(0.1, 2, signed=True)) == ("+0.000", "+0.10")
-    assert words.interval([-0.5, 0.25], 2, signed=True) == "[−0.50, +0.25]"
-    assert words.interval(None) == words.interval([float("nan"), 0.2]) == "–"
-    assert (words.estimate(0.5, None), words.estimate(0.5, (0.4, 0.6))) == ("0.50", "0.50 [0.40, 0.60]")
-    assert [words.p_value(p) for p in (0.0004, 0.0123, None)] == ["p < 0.001", "p = 0.012", "p = –"]
+    assert words.estimate(0.5, None) == words.estimate(0.5, [float("nan"), 0.2]) == "0.50"
+    assert words.estimate(0.0, [-0.5, 0.25], signed=True) == "+0.00 [−0.50, +0.25]"
+    gains = [words.difference({"difference": None, "ci95": None, "p_value": p}) for p in (0.0004, 0.0123, None)]
+    assert gains == ["–, p < 0.001", "–, p = 0.012", "–, p = –"]
     assert [words.anything(v) for v in (None, True, 1e-4, 5, "a\x1b")] == ["–", "yes", "0.0001", "5", "a\ufffd"]
     shares = (None, 0.0, 0.004, 0.25, 0.996, 1.0)
     assert [percent(share) for share in shares] == ["–", "0 %", "<1 %", "25 %", ">99 %", "100 %"]
