@@ -281,14 +281,6 @@ def test_a_vote_that_can_not_be_kept_is_said_and_ends_the_session(
     assert server.said[-1].startswith("0 votes saved")
 
 
-def test_a_second_session_is_refused(server: Server) -> None:
-    with (
-        pytest.raises(UsageError, match="still using"),
-        open_session(PROMPTS, texts(), server.path, TopTwo(texts(), {}, ExperimentConfig()), {}, 0),
-    ):
-        pass
-
-
 # ── The whole program ────────────────────────────────────────────────────────────────────────────────────
 
 
