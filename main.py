@@ -16,7 +16,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 try:
     import config
@@ -165,7 +165,16 @@ def _say_plainly(args: Namespace) -> None:
         def format(self, record: logging.LogRecord) -> str:
             return plain(super().format(record), lines=True)
 
-    handler = logging.StreamHandler(sys.stderr if args.json else sys.stdout)
+    class Beside(logging.StreamHandler[TextIO]):
+        """Writes above a progress bar that stands in the terminal, not into it."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            from tqdm import tqdm
+
+            with tqdm.external_write_mode(self.stream):
+                super().emit(record)
+
+    handler = Beside(sys.stderr if args.json else sys.stdout)
     handler.setFormatter(Plain("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("ranking").setLevel(args.log_level.upper())

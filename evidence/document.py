@@ -97,6 +97,7 @@ def make_document(
     job: Job, features: Features, ratings: Sequence[Rating], answer: Answer, measured: Measured
 ) -> Document:
     """The document of a run. The sentences in it are made from its own figures."""
+    usual = "cuda" if job.machine.get("gpu") else "cpu"
     found: Document = {
         "schema_version": config.SCHEMA_VERSION,
         "persona": job.name,
@@ -106,7 +107,7 @@ def make_document(
         "base_model": features.base,
         "base_is_reward_model": features.has_score,
         # where nothing had to be read, the device that would have been taken
-        "device": features.device or ("cpu" if job.device == "cpu" or not job.machine.get("gpu") else "cuda"),
+        "device": features.device or (usual if job.device == "auto" else job.device),
         "seed": job.params.random_seed,
         "config": dataclasses.asdict(job.params),
         "models": [

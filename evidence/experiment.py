@@ -56,7 +56,11 @@ def measure(
     with clock.stage("hypotheses"):
         learned = {system.name: curves.cross_validated(system, plan, params) for system in systems.contenders}
         tested = curves.put_to_test(systems, learned, plan, params)
-    rows = ablation(job, data, plan, systems, clock) if job.ablate else []
+    ablations = []
+    if job.ablate:
+        with clock.stage("ablation"):
+            device = heads_device(job, systems.features)
+            ablations = ablation_table(data, plan, systems.features, systems.elo.ratings, params, device)
     measured: Measured = {
         "main_metric": "kendall_tau",
         "counts": counts(data, plan),
@@ -74,7 +78,7 @@ def measure(
         "examples": examples(systems, data, plan),
         "people": None,
         "training_history": training_history(systems.reward.history),
-        "ablation": rows,
+        "ablation": ablations,
         "timings_s": clock.seconds,
     }
     job = replace(job, notes=(*job.notes, *cut_answers(job, data.responses)))
@@ -170,16 +174,6 @@ def examples(systems: Systems, data: Data, plan: Design) -> list[dict[str, Any]]
 def _places(scores: Mapping[str, float]) -> dict[str, int]:
     """1 + how many have a higher score; those with the same score share a place."""
     return {model: 1 + sum(other > score for other in scores.values()) for model, score in scores.items()}
-
-
-def ablation(job: Job, data: Data, plan: Design, systems: Systems, clock: Clock) -> list[dict[str, Any]]:
-    """The table of baselines and ablations, on the same folds and draws as the main result."""
-    elo = {model: rating.elo for model, rating in systems.ratings.items()}
-    device = heads_device(job, systems.features)
-    with clock.stage("ablation"):
-        return ablation_table(
-            data, plan.preferences, plan.truths, systems.features, elo, job.params, plan.folds, device
-        )
 
 
 def keep_for_readers(systems: Systems, plan: Design, job: Job) -> None:

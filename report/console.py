@@ -14,7 +14,7 @@ from typing import Any
 
 from core.text import plain
 from report import answer, tables, words
-from report.tables import AGAINST, IMPROVEMENT, NAMES, Table
+from report.tables import AGAINST, NAMES, Table
 from report.words import CONTENDERS, METRICS, SYSTEMS, Document
 
 log = logging.getLogger("ranking.console")
@@ -103,7 +103,7 @@ def _points(document: Document) -> list[str]:
 
 def _details(document: Document) -> Iterable[Sequence[str]]:
     """All that the page folds away."""
-    methods, (elo, reward, both) = tables.methods(document), NAMES
+    methods = tables.methods(document)
     rated = [f"{plain(model['name'])} {words.rating(model)}" for model in document["models"]]
     sentences = [
         f"Models and global ratings: {'; '.join(rated)}",
@@ -120,8 +120,8 @@ def _details(document: Document) -> Iterable[Sequence[str]]:
     ]
     return (
         [_banner("DETAILS"), *(line for sentence in sentences for line in _wrapped(sentence, hanging="  "))],
-        table(*methods.take("Metric", elo, reward, IMPROVEMENT)),
-        table(*methods.take("Metric", both, *AGAINST.values())),
+        table(*methods.take("Metric", *NAMES)),
+        table(*methods.take("Metric", *AGAINST.values())),
         [f"The documented split alone: {words.split(document)}", *table(*tables.split(document))],
         table(["The judge", ""], tables.judge(document).rows),
     )
@@ -133,9 +133,12 @@ def print_personas(together: Document) -> None:
     for name, document in together["personas"].items():
         said = f"{plain(name)}: {plain(document['answer']['sentence'])} {answer.next_step(document)}"
         sentences += _wrapped(said, hanging="  ")
-    methods = tables.methods_by_persona(together).take("Persona", *NAMES)
     _show_blocks(
-        [_banner("ALL PERSONAS"), f"Kendall's τ, cross-validated, {ESTIMATED}", *table(*methods)],
+        [
+            _banner("ALL PERSONAS"),
+            f"Kendall's τ, cross-validated, {ESTIMATED}",
+            *table(*tables.methods_by_persona(together)),
+        ],
         _wrapped(words.pooled(together)),
         [_banner("WHICH MODEL IS BEST FOR WHOM"), "Comparisons won", *table(*tables.wins_by_persona(together))],
         [answer.MARK],

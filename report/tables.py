@@ -12,8 +12,11 @@ from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, Document, estima
 
 SHOWN_PEOPLE = 100  # a page of a thousand rows is read by nobody; the JSON has all
 NAMES = [SYSTEMS[system] for system in CONTENDERS]
-IMPROVEMENT = "Improvement"  # of the reward model over the Elo offset
-AGAINST = {f"combined-{rival}": f"− {SYSTEMS[rival]}" for rival in ("elo_offset", "reward_model")}
+AGAINST = {
+    "reward_model-elo_offset": "Reward − Elo",
+    "combined-elo_offset": "Combined − Elo",
+    "combined-reward_model": "Combined − Reward",
+}
 REMARKS = {
     "Votes": "Wins: its mean chance against the others by a Bradley–Terry fit. Votes: those that it was in",
     "Places": "Places: those that can't be ruled out, all models' together (95 %)",
@@ -94,19 +97,10 @@ def remarks(document: Document) -> str:
 
 def methods(document: Document) -> Table:
     """The contenders in each metric, cross-validated, and their differences."""
-    rows = []
-    for metric in words.metrics(document):
-        (elo, reward, both), against = _contenders(document, metric)
-        gain = document["improvement"][metric]
-        rows.append([METRICS[metric], elo, reward, cell(gain), number(gain["p_value"]), both, *against])
-    elo, reward, both = NAMES
-    return Table(["Metric", elo, reward, IMPROVEMENT, "p", both, *AGAINST.values()], rows)
-
-
-def _contenders(document: Document, metric: str) -> tuple[list[str], list[str]]:
-    """The contenders' estimates, and System C's differences to the two others."""
-    crossed = [cell(document["cross_validated"][system][metric]) for system in CONTENDERS]
-    return crossed, [cell(document["comparisons"][pair][metric]) for pair in AGAINST]
+    found = [document["cross_validated"][system] for system in CONTENDERS]
+    found += [document["improvement"], *document["comparisons"].values()]
+    rows = [[METRICS[metric], *(cell(cells[metric]) for cells in found)] for metric in words.metrics(document)]
+    return Table(["Metric", *NAMES, *AGAINST.values()], rows)
 
 
 def split(document: Document) -> Table:
@@ -172,7 +166,7 @@ def held_out(document: Document) -> Table:
             found = {**read[measure], "combined": combined[measure]["combined"]}
             cells += [number(found[system], 2) for system in CONTENDERS]
         rows.append([*cells, cell(read["pair_accuracy"])])
-    return Table([*heads, f"{IMPROVEMENT} in pairs"], rows)
+    return Table([*heads, f"Pairs: {AGAINST['reward_model-elo_offset']}"], rows)
 
 
 # ── People, the judge, the contestants ───────────────────────────────────────────────────────────────────
@@ -244,7 +238,6 @@ def methods_by_persona(together: Document) -> Table:
     """The contenders' τ for each persona, cross-validated, and over the prompts of all of them."""
     pooled, rows = together["pooled"], []
     for name, found in [*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)]:
-        (elo, reward, both), against = _contenders(found, "kendall_tau")
-        rows.append([plain(name), elo, reward, SYSTEMS.get(found["winner"], found["winner"]), both, *against])
-    elo, reward, both = NAMES
-    return Table(["Persona", elo, reward, "Winner", both, *AGAINST.values()], rows)
+        tau = [cell(found["cross_validated"][system]["kendall_tau"]) for system in CONTENDERS]
+        rows.append([plain(name), *tau, SYSTEMS.get(found["winner"], "none")])
+    return Table(["Persona", *NAMES, "Winner"], rows)

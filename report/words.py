@@ -199,16 +199,14 @@ def evidence(document: Document) -> str:
 
 
 def recommended(document: Document) -> str:
-    """Name the system whose ranking to take and the reason, with System C's differences to the two others."""
+    """Name the system whose ranking to take and the reason."""
     taken, beaten = SYSTEMS[document["recommended"]], document["verdict"]["better_than"]
     if not metrics(document):
         return f"No method is recommended on evidence. --rank uses {taken} by default: it knows both models and texts."
     why = "the default, which knows both models and texts: no difference to the two others is sure"
     if beaten:
         why = f"surely better than {' and '.join(SYSTEMS[rival] for rival in beaten)}"
-    gains = {rival: document["comparisons"][f"combined-{rival}"] for rival in ("elo_offset", "reward_model")}
-    against = [f"minus {SYSTEMS[rival]} {difference(gain[document['main_metric']])}" for rival, gain in gains.items()]
-    return f"Recommended for --rank: {taken}, {why}. Combined in {in_metric(document)}: {'; '.join(against)}."
+    return f"Recommended for --rank: {taken}, {why}."
 
 
 def prompts_needed(document: Document) -> str:

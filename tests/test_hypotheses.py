@@ -16,7 +16,6 @@ from core.ranking import Ranker
 from core.records import GroundTruth, Preference
 from elo_system import EloSystem
 from evaluation import (
-    BOUNDS,
     METRICS,
     Curves,
     Metrics,
@@ -27,6 +26,7 @@ from evaluation import (
     learning_curves,
 )
 from evidence.baselines import BradleyTerry, global_elo
+from evidence.curves import bands
 from evidence.hypotheses import (
     Placement,
     compared,
@@ -40,7 +40,7 @@ from evidence.hypotheses import (
     scores_of,
     verdict,
 )
-from evidence.intervals import MOST_PROMPTS, Difference, mean_interval, prompts_needed
+from evidence.intervals import MOST_PROMPTS, Difference, prompts_needed
 
 MODELS = ("a", "b", "c", "d", "e", "f")
 
@@ -205,18 +205,6 @@ def test_places_by_hand() -> None:
     assert placement({"a": 1.0, "b": 2.0}, GroundTruth("p", {"a": 1.0, "b": 1.0}), "a").pair_accuracy is None
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=6))
-def test_a_place_error_is_the_distance_between_mean_places(pairs: list[tuple[int, int]]) -> None:
-    names = [str(i) for i in range(len(pairs))]
-    places = []
-    for side in (0, 1):
-        above = sum(pair[side] > pairs[0][side] for pair in pairs)
-        tied = sum(pair[side] == pairs[0][side] for pair in pairs) - 1
-        places.append(1 + above + tied / 2)
-    scores, truth = ({m: float(pair[side]) for m, pair in zip(names, pairs, strict=True)} for side in (0, 1))
-    assert placement(scores, GroundTruth("p", truth), "0").place_error == pytest.approx(abs(places[0] - places[1]))
-
-
 class Reader(Ranker):
     """Knows the truth from the texts, unless training saw what it must not."""
 
@@ -297,18 +285,6 @@ def test_who_reads_nothing_and_puts_the_unseen_model_in_the_middle_supports_noth
     assert found["against_others_mean"]["pair_accuracy"]["difference"] == 0.0
 
 
-def test_a_system_has_no_advantage_over_itself() -> None:
-    preferences, truths = tastes(specific=False)
-    parts = folds([truth.prompt_id for truth in truths], 5, 0)
-    elo = EloSystem(dict.fromkeys(MODELS, 1000.0))
-    curve = curved(elo, preferences, truths, parts)
-    placed = held_out_placements(elo, preferences, truths, parts, MODELS)
-    assert unseen(placed, placed, placed)["verdict"] == "inconclusive"
-    assert efficiency(curve, curve, curve, parts)["verdict"] == "inconclusive"
-    crossed = cross_validate([elo], preferences, truths, parts)
-    assert scores_of(crossed, parts)["kendall_tau"].mean("elo_offset")["mean"] > 0.9
-
-
 # ── Tables that hold hardly anything ──
 
 OUTCOMES = {
@@ -382,13 +358,6 @@ def round_robin(preferences: Sequence[Preference]) -> list[GroundTruth]:
     return [GroundTruth(prompt_id, scores) for prompt_id, scores in points.items()]
 
 
-def bands(curves: Curves) -> dict[str, list[Any]]:
-    return {
-        name: [mean_interval(row.tolist(), *BOUNDS[name]) for row in values.mean(0)]
-        for name, values in curves.values.items()
-    }
-
-
 @given(experiments())
 @settings(max_examples=60, deadline=None)
 def test_degenerate_tables_end_in_json_without_nan_and_never_in_a_false_winner(
@@ -408,7 +377,7 @@ def test_degenerate_tables_end_in_json_without_nan_and_never_in_a_false_winner(
         "final": {ranker.name: evaluate(ranker, truths).as_dict() for ranker in rankers},
         **decided(crossed, parts),
         "learning_curve": [point.metrics.as_dict() for point in curves[1].points],
-        "bands": [bands(curve) for curve in curves],
+        "bands": [bands(curve, parts) for curve in curves],
         "hypotheses": [h1, h2],
     }
     json.dumps(found, allow_nan=False)
