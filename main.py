@@ -122,10 +122,12 @@ def run(args: Namespace, command: str) -> int:
         if args.rank is not None:
             return rank.by_cache(args, jobs[0])
         if args.vote:
-            from people.session import vote
+            from people.voting import vote
 
             goes_on = ("base_model", "cache_dir")  # flags that later commands take over
-            return vote(jobs[0], lambda *flags: command_like(flags, args, goes_on), lambda: rank.judged(jobs[0]))
+            return vote(
+                jobs[0], args.vote, lambda *flags: command_like(flags, args, goes_on), lambda: rank.judged(jobs[0])
+            )
         return run_personas(jobs)
 
 

@@ -66,7 +66,8 @@ def parser() -> argparse.ArgumentParser:
     rank = "rank the contestants for this prompt by all that the cache (or --preferences FILE) holds; - reads stdin"
     flag("rank", rank, metavar="PROMPT")
     flag("json", "with --rank: one JSON line a prompt", action="store_true")
-    flag("vote", "give your own preferences in the terminal", action="store_true")
+    where = "give your own preferences on a page in the browser, or here in the terminal"
+    flag("vote", where, nargs="?", const="browser", choices=["browser", "terminal"])
     look = "look only: what is there, what is missing, how many calls a run makes; with --preferences: its rows"
     flag("check", look, action="store_true")
     anew = f"make this stage and what follows anew: {', '.join(STAGE_FILES)} or all"

@@ -34,6 +34,11 @@ def write_personas(together: Document, path: Path) -> None:
     write_atomically(path, _render("personas.html.j2", together=together, report=config.REPORT_FILE))
 
 
+def render_vote(**shown: Any) -> str:
+    """The page that asks for a vote, or the end of its session; ``keys.js`` is to be served beside it."""
+    return _render("vote.html.j2", **shown)
+
+
 def _render(template: str, **values: Any) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

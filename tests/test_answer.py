@@ -348,7 +348,7 @@ def test_votes_rank_the_models_that_were_voted_on(
 def vote(cache: Path, keys: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("sys.stdin", io.StringIO(keys))
     monkeypatch.setattr(config, "VOTES_DIR", cache.parent / "votes")
-    return main.main([*RUN, *folders(cache)[:4], "--vote"])
+    return main.main([*RUN, *folders(cache)[:4], "--vote", "terminal"])
 
 
 def test_votes_are_kept_in_the_format_that_preferences_reads(
@@ -382,7 +382,7 @@ def test_no_input_at_all_is_no_vote(
     cache: Path, server: FakeOllama, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert vote(cache, "", monkeypatch) == 0
-    assert "No votes yet." in capsys.readouterr().out
+    assert "No votes on these answers yet." in capsys.readouterr().out
     assert not list((cache.parent / "votes").glob("*.jsonl"))
 
 
@@ -398,6 +398,6 @@ def test_responses_that_read_the_same_are_no_choice(
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         monkeypatch.setattr("sys.stdin", io.StringIO("q\n"))
         monkeypatch.setattr(config, "VOTES_DIR", tmp_path / "votes")
-        flags = ["--cache_dir", str(tmp_path), "--vote", "--models", *models]
+        flags = ["--cache_dir", str(tmp_path), "--vote", "terminal", "--models", *models]
         assert main.main([*RUN, *flags]) == 0
     assert "Pair 1 of 10 " in capsys.readouterr().out, "2 of 3 pairs on each of 5 prompts"

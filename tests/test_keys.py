@@ -20,10 +20,12 @@ from pathlib import Path
 from config import ExperimentConfig
 from core.records import Prompt, Response
 from people.next_pair import TopTwo
-from people.session import Screen, vote_session
+from people.session import open_session
+from people.terminal import Screen, in_terminal
 prompts = [Prompt(f"p{i}", f"prompt {i}") for i in range(4)]
 texts = [Response(p.id, model, f"{model} {p.id}") for p in prompts for model in ("one", "two")]
-vote_session(prompts, texts, Path(sys.argv[1]), TopTwo(texts, {}, ExperimentConfig()), Screen(), about={})
+with open_session(prompts, texts, Path(sys.argv[1]), TopTwo(texts, {}, ExperimentConfig()), {}, 0) as session:
+    in_terminal(session, Screen())
 """
 QUESTION = "q: quit > "
 

@@ -253,7 +253,7 @@ def test_votes_are_given_on_own_answers_without_any_server(
     monkeypatch.chdir(tmp_path)
     answers = write(tmp_path / "a.jsonl", answers_of(("x", "y")))
     monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\nt\nq\n"))
-    assert run(tmp_path, "--vote", "--responses", str(answers)) == 0
+    assert run(tmp_path, "--vote", "terminal", "--responses", str(answers)) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "3 votes on 3 prompts in all. Votes on 5 prompts are needed before anything can learn from them" in out
     assert "on 2 more" in out

@@ -22,7 +22,8 @@ from core.files import append_line
 from core.records import Preference, Prompt, Response
 from people.next_pair import TopTwo
 from people.read import VOTE_COLUMNS, Votes, load_votes, on_these, own_votes_file, read_own_votes
-from people.session import Screen, pairs_of, vote_session
+from people.session import open_session, pairs_of
+from people.terminal import Screen, in_terminal
 
 Row = dict[str, Any]
 
@@ -379,7 +380,9 @@ def run(path: Path, *answers: Any, texts: list[Response] = TEXTS, seed: int = 1)
     terminal = Terminal(*answers)
     models = TopTwo(texts, {}, config.ExperimentConfig(random_seed=seed))
     about = {"persona": "coder", "backend": "ollama"}
-    return vote_session(PROMPTS, texts, path, models, terminal, about=about, seed=seed), terminal
+    with open_session(PROMPTS, texts, path, models, about, seed) as session:
+        in_terminal(session, terminal)
+    return len(session.given), terminal
 
 
 def outcomes(path: Path, texts: list[Response] = TEXTS) -> list[float]:

@@ -1,0 +1,211 @@
+"""Own votes in the browser, two answers side by side: a page on this machine alone, served until the session is over.
+
+No other page can read it or vote on it: the server listens on 127.0.0.1, answers under no other name (a foreign page
+may have its own name lead here), and the address holds a secret. A form carries the number of its pair, so that one
+sent twice, from another window or after going back changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
+from urllib.parse import parse_qs
+
+from core.errors import SuiteError
+from people.session import VOTES, End, Session, percent_sure
+from people.terminal import Screen, in_terminal
+from report.markdown import rendered
+from report.page import TEMPLATES_DIR, render_vote
+
+SCRIPT = "keys.js"
+DONE = "q"
+OLD = "What you sent was about another pair and changed nothing; here is where you are."
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",  # who goes back gets the current pair
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-DNS-Prefetch-Control": "off",  # else the names in an answer's links would be looked up
+}
+
+
+def in_browser(session: Session, screen: Screen, end: Callable[[], End]) -> None:
+    """Ask for votes on a page and show the end there. Ctrl-C comes through.
+
+    Where there is no browser the page may be opened from elsewhere, and Enter asks in the terminal instead.
+    """
+    if not session.pair:
+        in_terminal(session, screen)  # says so
+        return
+    here, moved = _browser_here(), False
+    with Server(session, end) as server:
+        if here:
+            screen.say(f"Vote on this page, which opens by itself (Ctrl-C or its Done ends it):\n  {server.address}")
+            threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
+        else:
+            instead = "Press Enter to vote in this terminal, or open" if sys.stdin.isatty() else "Open"
+            tunnel = f"from another machine through ssh -L {server.port}:127.0.0.1:{server.port}"
+            screen.say(f"There is no browser here. {instead} this page ({tunnel}):\n  {server.address}")
+        try:
+            while not server.over and not moved:
+                server.handle_request()
+                moved = not here and _enter_pressed()
+        finally:
+            server.close()
+            if not moved:
+                screen.say(session.saved())
+    if server.failed:
+        raise server.failed
+    if moved:
+        in_terminal(session, screen)
+
+
+def _browser_here() -> bool:
+    """A browser in a window: one in the terminal would fight with the session for its keys."""
+    window = sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
+    try:
+        return window and webbrowser.get() is not None
+    except webbrowser.Error:
+        return False
+
+
+def _enter_pressed() -> bool:
+    pressed = sys.stdin.isatty() and bool(select.select([sys.stdin], [], [], 0)[0])
+    if pressed:
+        sys.stdin.readline()
+    return pressed
+
+
+class Server(ThreadingTCPServer):
+    """The page of one session. Threads: a browser opens connections ahead that it may never use."""
+
+    daemon_threads = True
+    timeout = 0.2  # seconds until ``handle_request`` returns without one
+
+    def __init__(self, session: Session, end: Callable[[], End]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.session, self._end = session, end
+        self.port = self.server_address[1]
+        self.root = f"/{secrets.token_urlsafe(16)}/"
+        self.address = f"http://127.0.0.1:{self.port}{self.root}"
+        self.over = False
+        """True once the last page was sent."""
+        self.failed: BaseException | None = None
+        self._busy = threading.RLock()
+        self._last_page = ""
+
+    def page(self) -> str:
+        """The pair to vote on; when the session is over, its end."""
+        with self._busy:
+            if self._last_page:
+                return self._last_page
+            session, pair = self.session, self.session.pair
+            # the pair itself is not handed over: it holds the names of its models
+            return render_vote(
+                end=None,
+                persona=session.about["persona"],
+                number=session.number,
+                total=session.total,
+                prompt=pair and rendered(pair.prompt),
+                sides=pair and {"A": rendered(pair.response_a), "B": rendered(pair.response_b)},
+                progress=session.progress(),
+                undo=bool(session.given),
+            )
+
+    def press(self, number: str, key: str) -> tuple[HTTPStatus, str]:
+        """Do what a form asks for: a vote, undo or the end; the status and the page to answer with."""
+        with self._busy:
+            session = self.session
+            if self._last_page:
+                return HTTPStatus.GONE, self._last_page
+            if key == DONE:
+                told = {"persona": session.about["persona"], "progress": session.saved(), "percent": percent_sure}
+                self._last_page = render_vote(end=self._end(), **told)
+                return HTTPStatus.OK, self._last_page
+            if number == str(session.number) and (session.pair or key == "u"):
+                session.press(key)  # on the disk by now
+            else:
+                session.note = OLD
+            return HTTPStatus.SEE_OTHER, ""
+
+    def close(self) -> None:
+        """Wait for a vote on its way; later ones change nothing."""
+        with self._busy:
+            self._last_page = self._last_page or "The session is over."
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+        """End the session by what went wrong; a browser that went away is no error."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            self.failed, self.over = error, True
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    server: Server
+    timeout = 30  # seconds for a whole request
+
+    def do_GET(self) -> None:
+        """Show the page or its script. Nothing changes."""
+        if self._known("", SCRIPT):
+            if self.path.endswith(SCRIPT):
+                self._answer(HTTPStatus.OK, (TEMPLATES_DIR / SCRIPT).read_text("utf-8"), "text/javascript")
+            else:
+                self._answer(HTTPStatus.OK, self.server.page())
+
+    def do_POST(self) -> None:
+        """Take a form: ``pair=14&key=a``."""
+        if not self._known(""):
+            return
+        length = self.headers.get("Content-Length", "")
+        form = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace")) if _small(length) else {}
+        number, key = (form.get(name, [""])[0] for name in ("pair", "key"))
+        if key not in (*VOTES, "u", DONE):
+            self.send_error(HTTPStatus.BAD_REQUEST)
+            return
+        try:
+            self._answer(*self.server.press(number, key))
+        except SuiteError as error:  # a full disk
+            self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, str(error), "text/plain")
+            raise
+        finally:
+            self.server.over |= key == DONE
+
+    def _known(self, *names: str) -> bool:
+        """Refuse what does not come from this page."""
+        if self.headers.get("Host") not in (f"127.0.0.1:{self.server.port}", f"localhost:{self.server.port}"):
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return False
+        path = self.path.encode("latin-1", "replace")
+        if not any(secrets.compare_digest(path, (self.server.root + name).encode()) for name in names):
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return False
+        return True
+
+    def _answer(self, status: HTTPStatus, text: str, kind: str = "text/html") -> None:
+        data = text.encode("utf-8", "replace")
+        self.send_response(status)
+        headers = {**HEADERS, "Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(data))}
+        if status == HTTPStatus.SEE_OTHER:
+            headers["Location"] = self.server.root
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the lines would hold the secret."""
+
+
+def _small(length: str) -> bool:
+    return length.isdecimal() and len(length) < 5
