@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from core.files import append_line, drop_last_line, lock
 from core.records import Preference, Prompt, Response
-from core.text import plain
+from core.text import normal, plain
 from evidence.judge_quality import FEWEST_SHARED, agreement_with_person
 from people.next_pair import SURE, TOLD_FROM, Standing, TopTwo
 from people.read import USER, on_these, own_votes_file, read_own_votes
@@ -43,7 +43,7 @@ def vote(job: Job, command: Callable[..., str], judged: Callable[[], Sequence[Pr
 
     prompts = generate_prompts(job)
     responses = collect_responses(job, prompts)
-    path = own_votes_file(job.name, job.cache_dir)
+    path = own_votes_file(job.name)
     models = TopTwo(responses, {m: rating.elo for m, rating in (job.ratings or {}).items()}, job.params)
     about, screen = {"persona": job.name, "backend": job.llm.backend}, Screen()
     vote_session(prompts, responses, path, models, screen, about=about, seed=job.params.random_seed)
@@ -118,7 +118,7 @@ def pairs_of(prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[P
         Pair(prompt.id, prompt.text, a.model, a.text, b.model, b.text)
         for prompt in prompts
         for a, b in combinations([r for r in responses if r.prompt_id == prompt.id], 2)
-        if a.text.strip() != b.text.strip()
+        if normal(a.text) != normal(b.text)
     ]
 
 

@@ -25,7 +25,8 @@ from evidence.baselines import BradleyTerry
 from people import run as people
 from people.ceiling import ceiling
 from people.many import NO_CURVES, STARTS, Crowd, Predicted, fitted, measure
-from people.read import SCORE_COLUMNS, VOTE_COLUMNS, Votes
+from people.read import Votes
+from people.rows import SCORE_COLUMNS, VOTE_COLUMNS
 
 QUICK = dataclasses.replace(EXPERIMENT_CONFIG, hidden_width=4, folds=3, max_epochs=4)
 SYSTEMS = (
