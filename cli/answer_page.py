@@ -10,7 +10,7 @@ from typing import Any
 
 import config
 from core.records import Response
-from core.text import plain
+from core.text import padded, plain, width
 from report import words as wording
 from stages.tasks import Job
 
@@ -98,12 +98,12 @@ def lines(answer: Answer, run: str) -> list[str]:
     """The page for one prompt: the recommended ranking with each model's chance to be the best, speed and size, how far
     to trust it, the other systems in brief, and the first one's response in full. ``run``: the command that
     measures how far."""
-    width = max(map(len, answer.costs))
+    columns = max(width(plain(model)) for model in answer.costs)
     said = ["", f"Prompt: {plain(answer.prompt)}", "", TITLES[answer.by]]
-    said += [f"   {'':{width}}  best with  tokens/s  size"]
+    said += [f"   {'':{columns}}  best with  tokens/s  size"]
     for number, place in enumerate(answer.rankings[answer.by], start=1):
         chance = _percent(answer.p_best[place.model])
-        said.append(f"{number}. {plain(place.model):{width}}  {chance:>9}  {_cost(answer.costs[place.model])}")
+        said.append(f"{number}. {padded(plain(place.model), columns)}  {chance:>9}  {_cost(answer.costs[place.model])}")
     cut = " (cut at --num_predict)" if answer.best.truncated else ""
     title = f"Response of the first: {plain(answer.best.model)}{cut}"
     text = plain(answer.best.text, lines=True)

@@ -29,6 +29,7 @@ from cli.seen import (
     change_of_models,
     read_known,
     remembered_as,
+    same_models,
     seen_now,
     sizes,
     some,
@@ -298,6 +299,8 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
         log.warning("%s", change)
     if (known := {**before, **now}) != before:
         write_json(args.cache_dir / MODELS_FILE, {tag: asdict(model) for tag, model in known.items()})
+    if same := same_models(jobs[0], known):
+        jobs = [replace(job, notes=(*job.notes, same)) for job in jobs]
     versions = [known[tag].server for tag in asked(jobs[0]) if tag in known]
     server = ", ".join(dict.fromkeys(filter(None, versions)))
     jobs = rated(jobs, arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ())))

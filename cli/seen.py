@@ -96,6 +96,16 @@ def change_of_models(
     return f"{', '.join(tags)} changed since the cache was filled (pulled again?); {what}.{keep}"
 
 
+def same_models(job: Job, known: Mapping[str, Known]) -> str:
+    """Said where contestants are one model under several tags; else empty."""
+    tags: dict[str, list[str]] = {}
+    for name, contestant in job.contestants.items() if not job.responses else ():
+        if (seen := known.get(contestant.ollama_tag or name)) and seen.digest:
+            tags.setdefault(seen.digest, []).append(name)
+    several = [" = ".join(names) for names in tags.values() if len(names) > 1]
+    return f"ONE MODEL UNDER SEVERAL TAGS, ranked as so many: {'; '.join(several)}." if several else ""
+
+
 # ── Calls ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from core.files import append_line, drop_last_line, lock
 from core.records import Preference, Prompt, Response
+from core.text import normal
 from people.next_pair import SURE, TOLD_FROM, Standing, TopTwo
 from people.read import USER, on_these, read_own_votes
 
@@ -52,7 +53,7 @@ def pairs_of(prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[P
         Pair(prompt.id, prompt.text, a.model, a.text, b.model, b.text)
         for prompt in prompts
         for a, b in combinations([r for r in responses if r.prompt_id == prompt.id], 2)
-        if a.text.strip() != b.text.strip()
+        if normal(a.text) != normal(b.text)
     ]
 
 

@@ -26,7 +26,7 @@ def vote(job: Job, where: str, command: Callable[..., str], judged: Callable[[],
 
     prompts = generate_prompts(job)
     responses = collect_responses(job, prompts)
-    path = own_votes_file(job.name, job.cache_dir)
+    path = own_votes_file(job.name)
     models = TopTwo(responses, {m: rating.elo for m, rating in (job.ratings or {}).items()}, job.params)
     about, screen = {"persona": job.name, "backend": job.llm.backend}, Screen()
 

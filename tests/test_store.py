@@ -563,8 +563,8 @@ def test_a_lock_goes_with_its_process_and_so_does_what_it_left(tmp_path: Path) -
     (tmp_path / ".x.json.123-abc.tmp").write_text("left by a kill")
     with child(HOLDING, tmp_path) as process:
         assert process.stdout and process.stdout.readline() == "holding\n"
-        for timeout, says in ((0, f"{tmp_path}; nothing"), (0.01, "after 0.01 s")):
-            with pytest.raises(UsageError, match=f"Another run is still using .*{says}"), lock(tmp_path, timeout):
+        for timeout in (0, 0.01):
+            with pytest.raises(UsageError, match=f"Another run is still using {tmp_path}; "), lock(tmp_path, timeout):
                 pass
         os.utime(tmp_path / ".x.json.123-abc.tmp", (1, 1))
         (tmp_path / ".y.json.124-abc.tmp").write_text("being written")
