@@ -27,6 +27,7 @@ from core.store import read_items
 from core.text import plain
 from llm.addresses import find_tag, is_cloud
 from llm.interface import nearest_tags
+from llm.ollama import NO_TEMPLATE
 from stages.counting import Costs
 from stages.tasks import TEMPLATES, Job, load_template
 
@@ -130,12 +131,12 @@ def _ollama(job: Job, args: Namespace, calls: Mapping[str, int]) -> Iterator[Fin
         flags = " and ".join(ollama_flags(args))
         instead = f"without {flags}" if flags else "without it"
         fix = f"`ollama serve`; OLLAMA_HOST=… where it runs elsewhere; or --backend embedded {instead}"
-        said = f"no server answers at {llm.display_host}"
-        if other := other_server(llm.display_host):
-            said += f" as Ollama does. {other}"
+        said = llm.trouble or f"no server answers at {llm.address}"
+        if other := other_server(llm.address):
+            said += f" {other}"
         yield Finding("Ollama", said, fix) if calls else Finding("Ollama", f"{said}, and everything is cached")
         return
-    yield Finding("Ollama", f"version {llm.version()} answers at {llm.display_host}")
+    yield Finding("Ollama", f"version {llm.version()} answers at {llm.address}")
     installed = llm.installed()
     for tag in asked(job):
         yield _ollama_model(job, tag, installed, needed=bool(calls.get(tag)))
@@ -154,6 +155,8 @@ def _ollama_model(job: Job, tag: str, installed: Mapping[str, ModelInfo], *, nee
         return Finding(about, "it only embeds, and answers no questions", "take another model")
     if tag == job.judge and is_cloud(tag):
         return Finding(about, "models in the cloud give no structured answers", "--judge with an installed model")
+    if shown.bare:
+        return Finding(about, NO_TEMPLATE)
     context = f"context {shown.context_length:,} tokens" if shown.context_length else "context not told"
     size = f"{info.size_bytes / 1e9:.1f} GB {info.parameter_size} {info.quantization}".rstrip()
     room = f"up to {shown.thought_tokens} more tokens an answer" if shown.thought_tokens else "told not to"
@@ -164,6 +167,7 @@ def _openai(job: Job, calls: Mapping[str, int]) -> Iterator[Finding]:
     llm: OpenAIModel = job.llm  # type: ignore[assignment]
     try:
         there = llm.listed()
+        llm.require_admission()
     except MissingError as error:
         fix = "OPENAI_API_KEY=… and OPENAI_BASE_URL=http://…/v1 name a server that answers"
         said = str(error) if calls else f"{error} Everything is cached."
@@ -171,8 +175,10 @@ def _openai(job: Job, calls: Mapping[str, int]) -> Iterator[Finding]:
         return
     lists = f"lists {len(there)} models: {some(there)}" if there else "lists no models"
     yield Finding("OpenAI API", f"{llm.address} answers and {lists}")
+    latest = llm.is_ollama()  # there "x" is "x:latest"
     for name in asked(job):
-        yield _listed_model(_roles(job, name), name, there, needed=bool(calls.get(name)))
+        listed = (latest and find_tag(name, there)) or name
+        yield _listed_model(_roles(job, name), listed, there, needed=bool(calls.get(name)))
     yield Finding("Models are known", f"{NO_DIGEST} (--refresh responses asks again)")
 
 

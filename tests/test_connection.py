@@ -53,7 +53,7 @@ def test_the_host_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.port}")
         assert OllamaModel().version() == "9.9"
     monkeypatch.delenv("OLLAMA_HOST")
-    assert OllamaModel().display_host == "http://127.0.0.1:11434"
+    assert OllamaModel().address == "http://127.0.0.1:11434"
 
 
 def test_a_proxy_does_not_stand_before_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_credentials_are_sent_and_never_told(caplog: pytest.LogCaptureFixture) -
             list(model.complete([Request("gemma3:4b", "again")]))
         identity = model.identity("gemma3:4b")
     assert "prompt-1: gemma3:4b took" in caplog.text
-    told = caplog.text + str(lasting.value) + repr(lasting.value.__cause__) + json.dumps(identity) + model.display_host
+    told = caplog.text + str(lasting.value) + repr(lasting.value.__cause__) + json.dumps(identity) + model.address
     secrets = ("hunter2", "p%40ss", "dXNlcjpw")  # also as the header carries it
     assert not [secret for secret in secrets if secret in told]
 

@@ -22,7 +22,6 @@ NAMES = ("meta-llama/Llama-3.1-8B-Instruct", "gemma-3-4b-it", "gpt-of-mine", "ll
 PERFECT = {name: Model() for name in (*NAMES, "judge-70b")}
 ODD = {
     **PERFECT,
-    NAMES[0]: Model(streams=True),
     NAMES[1]: Model(refuses=frozenset({"max_tokens", "seed"})),
     "judge-70b": Model(refuses=frozenset({"response_format"})),
 }
