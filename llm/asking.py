@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from core.errors import MissingError
-from llm.answers import UselessError, Verdict, as_decision, as_request, read_answer, unknown_mark
+from llm.answers import UselessError, Verdict, as_decision, as_request, bounded, read_answer, unknown_mark
 from llm.connection import ContextError
 from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens
 
@@ -136,7 +136,7 @@ class Draw:
         """The chat that is sent, with or without the ``schema`` in words."""
         request, words = self.request, ""
         if schema and request.schema:
-            words = json.dumps(request.schema.model_json_schema())
+            words = json.dumps(bounded(request.schema, request.num_predict, strings=False))
             words = f"\n\nAnswer with nothing but one JSON object that obeys this schema:\n{words}"
         system = [{"role": "system", "content": request.system}] if request.system else []
         return [*system, {"role": "user", "content": request.prompt + words}]

@@ -280,8 +280,8 @@ class OllamaModel(Server):
             return client._request(ChatResponse, "POST", "/api/chat", json=sent)  # its chat() knows no "truncate"
 
         reply = self._ask(ask, draw.seconds, model=request.model)
-        if not reply.done or reply.done_reason not in (None, "stop", "length"):
-            raise UselessError(f"the answer broke off ({reply.done_reason or 'it was not done'})")
+        if not reply.done or reply.done_reason not in (None, "stop", "length"):  # None: of old versions
+            raise UselessError("the answer broke off")
         if (reply.prompt_eval_count or 0) >= context:  # versions that don't know "truncate" cut it to that
             raise ContextError(context=context)
         waited, own = time.perf_counter() - start, (reply.eval_duration or 0) / 1e9

@@ -10,6 +10,7 @@ FakeOpenAI(...)
                              ``format``, and so is one that stands in words at the end of the prompt
     models                   model → Model(context, refuses), or just names
     key                      the API key; everything else gets 401. None: nobody is asked for one
+    open_list                True: the list of models needs no key, as llama.cpp's
     lists                    False: GET /v1/models is 404
     faults                   callable (request, n) → name of a fault or None, or a fake_ollama.Faults; names: FAULTS
     pause                    what ``Retry-After`` says with a 429
@@ -83,7 +84,9 @@ class FakeOpenAI:
         shape: Callable[[Json], Any] = lambda reply: reply,
         timed: bool = False,
         ollama: bool = False,
+        open_list: bool = False,
     ) -> None:
+        self.open_list = open_list
         self.overflows, self.shape, self.timed, self.ollama = overflows, shape, timed, ollama
         self.brain, self.faults, self.key, self.lists = brain, faults, key, lists
         self.pause, self.latency, self.probabilities = pause, latency, probabilities
@@ -194,7 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _admitted(self) -> bool:
         self.fake.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
         sent = self.headers.get("Authorization", "")
-        if self.fake.key is None or sent == f"Bearer {self.fake.key}":
+        free = self.command == "GET" and self.fake.open_list
+        if free or self.fake.key is None or sent == f"Bearer {self.fake.key}":
             return True
         self._refuse(401, f"Incorrect API key provided: {sent.removeprefix('Bearer ')}")  # some repeat it
         return False

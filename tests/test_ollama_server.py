@@ -238,6 +238,21 @@ def test_an_embedding_model_is_no_contestant(tmp_path: Path, monkeypatch: pytest
     assert "MISSING  nomic-embed-text (contestant): it only embeds" in capsys.readouterr().out
 
 
+def test_a_model_without_a_chat_template_is_named_in_check_and_once_in_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = Model(template="{{ .Prompt }}", facts={"general.basename": "Qwen2.5-Coder", "general.size_label": "0.5B"})
+    with FakeOllama(brain=echo, models={**{tag: Model() for tag in TAGS}, "q05raw": bare}) as server:
+        model = model_of(server)
+        for _ in range(2):
+            list(model.complete([*questions("q05raw", 2), *questions(TAGS[0], 2)]))
+        assert caplog.text.count("has no chat template here") == 1
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        check(tmp_path, "--models", *TAGS, "q05raw")
+    assert "q05raw (contestant): has no chat template here" in capsys.readouterr().out
+    assert model.show("q05raw").file_name == "Qwen2.5-Coder-0.5B"
+
+
 def test_a_tag_is_written_in_one_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     known = ["llama3:8b", "MyModel:latest"]
     assert [usual_tag(tag, known) for tag in ("library/llama3:8b", "Llama3:8b", "registry.ollama.ai/library/x:1")] == [
