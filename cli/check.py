@@ -32,7 +32,9 @@ from stages.counting import Costs
 from stages.tasks import TEMPLATES, Job, load_template
 
 if TYPE_CHECKING:
-    from llm.ollama import ModelInfo, OllamaModel
+    from ollama import ListResponse
+
+    from llm.ollama import OllamaModel
     from llm.openai import OpenAIModel
 
 NO_DIGEST = "by name only, a server of this kind tells no digest: a model that changes behind its name is not noticed"
@@ -142,7 +144,7 @@ def _ollama(job: Job, args: Namespace, calls: Mapping[str, int]) -> Iterator[Fin
         yield _ollama_model(job, tag, installed, needed=bool(calls.get(tag)))
 
 
-def _ollama_model(job: Job, tag: str, installed: Mapping[str, ModelInfo], *, needed: bool) -> Finding:
+def _ollama_model(job: Job, tag: str, installed: Mapping[str, ListResponse.Model], *, needed: bool) -> Finding:
     llm: OllamaModel = job.llm  # type: ignore[assignment]
     info, about = installed.get(find_tag(tag, installed) or ""), _roles(job, tag)
     if info is None:
@@ -158,7 +160,8 @@ def _ollama_model(job: Job, tag: str, installed: Mapping[str, ModelInfo], *, nee
     if shown.bare:
         return Finding(about, NO_TEMPLATE)
     context = f"context {shown.context_length:,} tokens" if shown.context_length else "context not told"
-    size = f"{info.size_bytes / 1e9:.1f} GB {info.parameter_size} {info.quantization}".rstrip()
+    parts = (info.details and (info.details.parameter_size, info.details.quantization_level)) or ()
+    size = " ".join([f"{(info.size or 0) / 1e9:.1f} GB", *filter(None, parts)])
     room = f"up to {shown.thought_tokens} more tokens an answer" if shown.thought_tokens else "told not to"
     return Finding(about, f"{size}, {context}" + (f", can think ({room})" if shown.thinking else ""))
 

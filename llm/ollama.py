@@ -25,7 +25,7 @@ from llm.connection import ContextError, client_options, read_overflow, said_by
 from llm.interface import Completion
 
 if TYPE_CHECKING:
-    from ollama import Client
+    from ollama import Client, ListResponse
 
 log = logging.getLogger("ranking.llm")
 T = TypeVar("T")
@@ -44,16 +44,6 @@ NO_TEMPLATE = (
 
 class RefusedError(MissingError):
     """A server that answers, but not to us."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """An installed model by the server's list."""
-
-    digest: str
-    size_bytes: int
-    parameter_size: str = ""
-    quantization: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +119,7 @@ class OllamaModel(Server):
         self._num_ctx = num_ctx
         self._known_digests = dict(known_digests or {})
         self._answers: bool | None = None  # None: nobody asked yet
-        self._tags: dict[str, ModelInfo] | None = None
+        self._tags: dict[str, ListResponse.Model] | None = None
         self._shown: dict[str, ShowInfo] = {}
         self._bare: set[str] = set()  # models without a chat template, which was said
         self._loaded: set[str] = set()  # models that were asked and not unloaded since
@@ -164,19 +154,10 @@ class OllamaModel(Server):
                 "to where it runs, or use --backend embedded."
             ) from error
 
-    def installed(self) -> dict[str, ModelInfo]:
+    def installed(self) -> dict[str, ListResponse.Model]:
         """tag → what the server has, asked anew at each call. Raises MissingError where it doesn't answer."""
         listed = self._look_up("the list of models", lambda client: client.list())
-        self._tags = {
-            model.model: ModelInfo(
-                digest=model.digest or "",
-                size_bytes=int(model.size or 0),
-                parameter_size=getattr(model.details, "parameter_size", None) or "",
-                quantization=getattr(model.details, "quantization_level", None) or "",
-            )
-            for model in listed.models
-            if model.model
-        }
+        self._tags = {model.model: model for model in listed.models if model.model}
         return self._tags
 
     def show(self, tag: str) -> ShowInfo:
@@ -205,15 +186,12 @@ class OllamaModel(Server):
         if self._answers:
             tags = self.installed() if self._tags is None else self._tags
             tag = find_tag(model, tags)
-            digest = tags[tag].digest if tag else digest
+            digest = tags[tag].digest or "" if tag else digest
         if digest is not None:
             return {"backend": self.backend, "tag": model, "digest": digest}
         if self._answers:
             raise MissingError(f"{self.address} has no model {model}. Get it with:\n  ollama pull {model}")
-        raise MissingError(
-            f"No Ollama server answers at {self.address}, and no earlier run recorded which {model} it has. Start it "
-            "with `ollama serve`, set OLLAMA_HOST to where it runs, or use --backend embedded."
-        )
+        raise MissingError(f"{self.trouble} No earlier run recorded which {model} it has.")
 
     # ── Memory ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -325,25 +303,20 @@ class OllamaModel(Server):
     def _refused(self, status: int, said: str, model: str) -> Exception:
         """The exception that an HTTP status of an error stands for."""
         words = said_by(status, said)
-        if status == 404 and model:
-            return MissingError(
-                f"{self.address} has no model {model} ({words}). {KEPT} Get the model with:\n  ollama pull {model}"
-            )
         if too_long := read_overflow(said):
             return too_long
         if status in (408, 429) or status >= 500:
             return PassingError(f"the server answered {words}")
-        way_in = "Check OLLAMA_HOST."
-        if status == 401 and is_cloud(model):
-            way_in = f"ollama.com computes {model}: sign in with `ollama signin`, or leave the model out."
-        elif status == 403 and not said:
-            way_in = (
-                "A refusal without a word is Ollama's answer to a foreign Host: let the proxy or tunnel before it send "
-                "`Host: localhost:11434`, or start the server with OLLAMA_HOST=0.0.0.0."
-            )
+        kind, way_in = MissingError, "Check OLLAMA_HOST."
+        if status == 404 and model:
+            way_in = f"It has no model {model}. Get it with:\n  ollama pull {model}"
+        elif status == 401 and is_cloud(model):
+            kind, way_in = RefusedError, f"{model} is computed by ollama.com: `ollama signin`, or leave it out."
+        elif status == 403 and not said:  # so it refuses a foreign Host
+            kind = RefusedError
+            way_in = "Let the proxy or tunnel before it send `Host: localhost:11434`."
         elif status in (401, 403):
-            way_in = "Check the user and password in OLLAMA_HOST, or use --backend embedded."
-        kind = RefusedError if status in (401, 403) else MissingError
+            kind, way_in = RefusedError, "Check the user and password in OLLAMA_HOST."
         return kind(f"{self.address} refused the request ({words}). {KEPT} {way_in}")
 
 

@@ -139,7 +139,8 @@ class OpenAIModel(Server):
     def is_ollama(self) -> bool:
         """Whether Ollama answers here, whose own API tells contexts and digests."""
         root = self.address.removesuffix("/v1")
-        return not self.paid and "version" in (get_json(f"{root}/api/version", PATIENCE) or ())
+        said = None if self.paid else get_json(f"{root}/api/version", PATIENCE)
+        return isinstance(said, dict) and "version" in said
 
     def _context(self, model: str) -> int | None:
         return self._told.get(model) or (self._listed or {}).get(model)

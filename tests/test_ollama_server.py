@@ -51,8 +51,7 @@ def test_the_server_and_its_models_are_described() -> None:
             model.identity("qwen3:7b")
     assert list(listed) == ["qwen3:8b", "gemma3:4b"]
     qwen = listed["qwen3:8b"]
-    assert (qwen.digest, qwen.size_bytes, qwen.parameter_size) == ("abc", 5_200_000_000, "8.2B")
-    assert qwen.quantization == "Q4_K_M"
+    assert (qwen.digest, qwen.size, qwen.details.parameter_size) == ("abc", 5_200_000_000, "8.2B")
     assert show.thinking
     assert show.context_length == 40960
 
