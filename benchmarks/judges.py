@@ -19,10 +19,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from core.records import Judgement, Rating
-from data_generation import Data
-from evidence.leaderboard import who_is_best
-from stages.judging import preferences_from, round_robin_truths
+from core.records import Judgement
+from evidence.leaderboard import answer, standings
+from stages.judging import preferences_from
 from stages.reads import what_is_read
 
 import config  # isort: skip
@@ -43,7 +42,8 @@ def judged(kind: str, seed: int, prompts: int, *, words: bool) -> tuple[list[Jud
     rng = np.random.default_rng(seed)
     by_length, by_taste = JUDGES[kind]
     habit, liked = rng.normal(0.0, 0.3, len(MODELS)), rng.normal(0.0, 0.7, len(MODELS))  # of the models
-    judgements, lengths = [], {}
+    judgements: list[Judgement] = []
+    lengths: dict[tuple[str, str], int] = {}
     for number in range(prompts):
         prompt = f"p{number}"
         long = 6.0 + habit + rng.normal(0.0, 0.4, len(MODELS))  # ln of characters
@@ -59,12 +59,9 @@ def judged(kind: str, seed: int, prompts: int, *, words: bool) -> tuple[list[Jud
 def leader(judgements: Sequence[Judgement]) -> str | None:
     """The model that the suite names as the best."""
     preferences = preferences_from(judgements)
-    prompts = tuple(dict.fromkeys(p.prompt_id for p in preferences))
-    data = Data(
-        (), (), tuple(judgements), tuple(preferences), tuple(round_robin_truths(preferences, 6)), planned=prompts
-    )
-    ratings = {model: Rating(model, None, "none") for model in MODELS}
-    return who_is_best(data, ratings, {}, config.EXPERIMENT_CONFIG).best
+    found = answer(standings(preferences, MODELS, config.EXPERIMENT_CONFIG.random_seed), dict.fromkeys(MODELS))
+    best: str | None = found["answer"]["best"]
+    return best
 
 
 def main() -> None:

@@ -27,11 +27,14 @@ from core.store import read_items
 from core.text import plain
 from llm.addresses import find_tag, is_cloud
 from llm.interface import nearest_tags
+from llm.ollama import NO_TEMPLATE
 from stages.counting import Costs
 from stages.tasks import TEMPLATES, Job, load_template
 
 if TYPE_CHECKING:
-    from llm.ollama import ModelInfo, OllamaModel
+    from ollama import ListResponse
+
+    from llm.ollama import OllamaModel
     from llm.openai import OpenAIModel
 
 NO_DIGEST = "by name only, a server of this kind tells no digest: a model that changes behind its name is not noticed"
@@ -130,18 +133,18 @@ def _ollama(job: Job, args: Namespace, calls: Mapping[str, int]) -> Iterator[Fin
         flags = " and ".join(ollama_flags(args))
         instead = f"without {flags}" if flags else "without it"
         fix = f"`ollama serve`; OLLAMA_HOST=… where it runs elsewhere; or --backend embedded {instead}"
-        said = f"no server answers at {llm.display_host}"
-        if other := other_server(llm.display_host):
-            said += f" as Ollama does. {other}"
+        said = llm.trouble or f"no server answers at {llm.address}"
+        if other := other_server(llm.address):
+            said += f" {other}"
         yield Finding("Ollama", said, fix) if calls else Finding("Ollama", f"{said}, and everything is cached")
         return
-    yield Finding("Ollama", f"version {llm.version()} answers at {llm.display_host}")
+    yield Finding("Ollama", f"version {llm.version()} answers at {llm.address}")
     installed = llm.installed()
     for tag in asked(job):
         yield _ollama_model(job, tag, installed, needed=bool(calls.get(tag)))
 
 
-def _ollama_model(job: Job, tag: str, installed: Mapping[str, ModelInfo], *, needed: bool) -> Finding:
+def _ollama_model(job: Job, tag: str, installed: Mapping[str, ListResponse.Model], *, needed: bool) -> Finding:
     llm: OllamaModel = job.llm  # type: ignore[assignment]
     info, about = installed.get(find_tag(tag, installed) or ""), _roles(job, tag)
     if info is None:
@@ -154,8 +157,11 @@ def _ollama_model(job: Job, tag: str, installed: Mapping[str, ModelInfo], *, nee
         return Finding(about, "it only embeds, and answers no questions", "take another model")
     if tag == job.judge and is_cloud(tag):
         return Finding(about, "models in the cloud give no structured answers", "--judge with an installed model")
+    if shown.bare:
+        return Finding(about, NO_TEMPLATE)
     context = f"context {shown.context_length:,} tokens" if shown.context_length else "context not told"
-    size = f"{info.size_bytes / 1e9:.1f} GB {info.parameter_size} {info.quantization}".rstrip()
+    parts = (info.details and (info.details.parameter_size, info.details.quantization_level)) or ()
+    size = " ".join([f"{(info.size or 0) / 1e9:.1f} GB", *filter(None, parts)])
     room = f"up to {shown.thought_tokens} more tokens an answer" if shown.thought_tokens else "told not to"
     return Finding(about, f"{size}, {context}" + (f", can think ({room})" if shown.thinking else ""))
 
@@ -164,6 +170,7 @@ def _openai(job: Job, calls: Mapping[str, int]) -> Iterator[Finding]:
     llm: OpenAIModel = job.llm  # type: ignore[assignment]
     try:
         there = llm.listed()
+        llm.require_admission()
     except MissingError as error:
         fix = "OPENAI_API_KEY=… and OPENAI_BASE_URL=http://…/v1 name a server that answers"
         said = str(error) if calls else f"{error} Everything is cached."
@@ -171,8 +178,10 @@ def _openai(job: Job, calls: Mapping[str, int]) -> Iterator[Finding]:
         return
     lists = f"lists {len(there)} models: {some(there)}" if there else "lists no models"
     yield Finding("OpenAI API", f"{llm.address} answers and {lists}")
+    latest = llm.is_ollama()  # there "x" is "x:latest"
     for name in asked(job):
-        yield _listed_model(_roles(job, name), name, there, needed=bool(calls.get(name)))
+        listed = (latest and find_tag(name, there)) or name
+        yield _listed_model(_roles(job, name), listed, there, needed=bool(calls.get(name)))
     yield Finding("Models are known", f"{NO_DIGEST} (--refresh responses asks again)")
 
 

@@ -7,6 +7,7 @@ jobs = begin(jobs, args)                 # with the cache folder to itself: rati
 from __future__ import annotations
 
 import logging
+import os
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -37,7 +38,7 @@ from cli.seen import (
 from config import Contestant, Persona
 from core.errors import MissingError, UsageError
 from core.files import keep_previous, refusal, write_json
-from llm.addresses import usual_tag
+from llm.addresses import parse_address, usual_tag
 from stages.tasks import Job
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("ranking.preflight")
 
 EMBEDDED_LABEL = "embedded (SmolLM2-135M: shows how the suite works, not how good real models are)"
+OLLAMA_THERE = (
+    "OPENAI_BASE_URL names an Ollama server, which cuts long prompts there without a word, and tells no digests. "
+    "OLLAMA_HOST={host} with --backend ollama asks it whole."
+)
 # Flags that --rank needs as the run had them: another value is another hash of an item, another base or another fit.
 MATTER = ("backend", "models", "judge", "prompts", "base_model", "seed", "num_predict", "lambda_reg", "cache_dir",
           "results_dir")  # fmt: skip
@@ -77,8 +82,8 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
         return jobs
     if read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
         return jobs
-    note = f"NO OLLAMA SERVER ANSWERS AT {llm.display_host}: the embedded model stands in for it."
-    return _embedded(args, own, wanted, make, f"{note} {other_server(llm.display_host)}".rstrip())
+    note = f"NO OLLAMA SERVER ANSWERS AT {llm.address}: the embedded model stands in for it."
+    return _embedded(args, own, wanted, make, " ".join(filter(None, [note, other_server(llm.address)])))
 
 
 Make = Callable[..., list[Job]]
@@ -195,22 +200,33 @@ def _openai(args: Namespace, own: Own, wanted: Sequence[str], make: Make) -> lis
             "OPENAI_BASE_URL is not set: %s is asked, which bills every token. --check says how many.",
             llm.address,
         )
+    notes = (OLLAMA_THERE.format(host=llm.address.removesuffix("/v1")),) if answers and llm.is_ollama() else ()
+    for note in notes:
+        log.warning("%s", note)
     before = read_known(args.cache_dir).get(remembered_as(llm, judge))
     context = listed.get(judge) if answers else (before.context if before else None)
     chosen = own.contestants or {name: Contestant(None, None, None) for name in _at_least_two(wanted)}
     label = f"openai ({llm.address})" if answers else OPENAI_OFF
-    return make(llm, judge, chosen, label, ratings={}, judge_context=context)
+    return make(llm, judge, chosen, label, notes, ratings={}, judge_context=context)
 
 
 def other_server(address: str) -> str:
-    """Say how to ask the server that answers where Ollama was looked for; empty where none of this kind does."""
+    """Say how to ask the server with the OpenAI API that OPENAI_BASE_URL names, or that answers where Ollama was looked
+    for; empty where there is none."""
     from llm.openai import speaks_here
 
-    if not speaks_here(address):
+    named = os.environ.get("OPENAI_BASE_URL", "").strip()
+    try:
+        asked = [parse_address(named)] if named else []
+    except UsageError:  # said where it is asked for
+        asked = []
+    found = next((url for url in (*asked, f"{address}/v1") if speaks_here(url)), None)
+    if found is None:
         return ""
+    variable = "" if found in asked else f"OPENAI_BASE_URL={found} "
     return (
-        f"What answers there speaks the OpenAI API. To ask it:\n  OPENAI_BASE_URL={address}/v1 python main.py "
-        "--backend openai --models A B --judge C"
+        f"{found} answers, and speaks the OpenAI API. To ask it:\n  {variable}python main.py --backend openai "
+        "--models A B --judge C"
     )
 
 

@@ -145,4 +145,8 @@ def sizes(job: Job) -> dict[str, tuple[int | None, str]]:
         return {}
     installed = job.llm.installed()  # type: ignore[attr-defined]
     found = {name: installed.get(find_tag(c.ollama_tag or name, installed)) for name, c in job.contestants.items()}
-    return {name: (info.size_bytes, info.parameter_size) for name, info in found.items() if info}
+    return {
+        name: (int(info.size or 0), (info.details and info.details.parameter_size) or "")
+        for name, info in found.items()
+        if info
+    }

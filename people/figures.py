@@ -10,12 +10,7 @@ import numpy as np
 
 from core.records import GroundTruth, Preference
 from people.read import Votes
-
-
-def ordered(vote: Preference) -> tuple[tuple[str, str], float]:
-    """Both models by name, and the outcome for the first of them."""
-    a, b = vote.model_a, vote.model_b
-    return ((a, b), vote.outcome) if a < b else ((b, a), 1.0 - vote.outcome)
+from people.rows import ordered
 
 
 def whole_rankings(votes: Votes) -> dict[tuple[str, str], GroundTruth]:

@@ -32,7 +32,6 @@ from core.tables import (
     text_in,
 )
 from core.text import Names, normal
-from people.ceiling import ordered
 from people.open_webui import open_webui
 from people.rows import (
     EVERYONE,
@@ -43,6 +42,7 @@ from people.rows import (
     alpaca_eval_vote,
     arena_vote,
     each_row,
+    ordered,
     own_score,
     own_vote,
     refuse_coding,

@@ -21,6 +21,12 @@ EVERYONE = "everyone"  # who voted, where the data do not say
 T = TypeVar("T")
 
 
+def ordered(vote: Preference) -> tuple[tuple[str, str], float]:
+    """Both models by name, and the outcome for the first of them."""
+    a, b = vote.model_a, vote.model_b
+    return ((a, b), vote.outcome) if a < b else ((b, a), 1.0 - vote.outcome)
+
+
 class Vote(NamedTuple):
     """One comparison of two responses, or a score of one."""
 
