@@ -129,6 +129,8 @@ def make_document(
         **answer,
         **measured,
     }
+    if measured["judge_quality"].get("reads") == "place":
+        found["answer"]["more_prompts"] = None  # more of them tell nothing
     said = {"sentence": sentences.sentence(found), "whose": sentences.whose(found), "ask": job.ask}
     found["answer"] = said | found["answer"]
     found["verdict"] |= {

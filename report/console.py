@@ -55,6 +55,7 @@ def print_results(document: Document, told: Sequence[str] = ()) -> None:
         *(_details(document) if log.isEnabledFor(logging.DEBUG) else ()),
         [
             _banner("WHICH MODEL IS BEST"),
+            *_wrapped(words.judge(document)),
             *table(*tables.leaderboard(document)),
             "",
             *_wrapped(tables.remarks(document)),
