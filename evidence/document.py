@@ -50,8 +50,7 @@ class Measured(Compared):
     """The metric that the winner is decided in: ``kendall_tau``, for votes ``ranking_accuracy``."""
     counts: Mapping[str, Any]
     judge_quality: Mapping[str, Any]
-    """{figure: value}; for a persona also ``reads``, ``sentence``, ``by_words`` and ``by_probabilities`` as
-    ``evidence.judge_quality`` has them, and ``agreement_with_person``{pairs, share, kappa, ci95}."""
+    """{figure: value}, and ``agreement_with_person``{pairs, share, kappa, ci95} for a persona."""
     final: Mapping[str, Figures]
     """{system: {metric: mean on the documented split}}."""
     learning_curve: Sequence[Mapping[str, Any]]
@@ -130,8 +129,8 @@ def make_document(
         **answer,
         **measured,
     }
-    if measured["judge_quality"].get("reads") == "place":  # then more prompts tell nothing
-        found["answer"]["more_prompts"] = None
+    if measured["judge_quality"].get("reads") == "place":
+        found["answer"]["more_prompts"] = None  # more of them tell nothing
     said = {"sentence": sentences.sentence(found), "whose": sentences.whose(found), "ask": job.ask}
     found["answer"] = said | found["answer"]
     found["verdict"] |= {

@@ -40,7 +40,8 @@ def measure(
     found = standings(data.preferences, list(systems.ratings), params.random_seed)
     sizes = {model: said for model, (_, said) in job.sizes.items() if said}
     likes = likings(data.preferences, data.responses)
-    answer = leaderboard.answer(found, systems.elo.ratings, data.responses, likes, sizes)
+    elo = {model: rating.elo for model, rating in systems.ratings.items()}
+    answer = leaderboard.answer(found, elo, data.responses, likes, sizes)
     with clock.stage("training"):
         for ranker in systems.every:
             ranker.fit(plan.training.preferences, prompt_ids=plan.train_ids)
@@ -60,7 +61,7 @@ def measure(
     if job.ablate:
         with clock.stage("ablation"):
             device = heads_device(job, systems.features)
-            ablations = ablation_table(data, plan, systems.features, systems.elo.ratings, params, device)
+            ablations = ablation_table(data, plan, systems.features, elo, params, device)
     measured: Measured = {
         "main_metric": "kendall_tau",
         "counts": counts(data, plan),

@@ -112,24 +112,21 @@ def compared(scores: Mapping[str, Scores], main: str) -> Compared:
 
 
 def pooled(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The contenders over all personas' prompts together, from every persona's ``per_prompt``: five times "none" may
-    hide one answer. {prompts, cross_validated, comparisons{"B-A": {METRIC: …}}, winner}
+    """The contenders' τ over all personas' prompts together, from every persona's ``per_prompt``: five times "none" may
+    hide one answer. {prompts, cross_validated, improvement, winner} as for one persona.
 
     Folds share training data within a persona and never beyond it, so a group is a persona's fold.
     """
     rows = [(persona, row) for persona, document in documents.items() for row in document["per_prompt"]]
-    if not rows:
-        return {"prompts": 0, "cross_validated": {}, "comparisons": {}, "winner": "none"}
     folds = [(persona, row["fold"]) for persona, row in rows]
     groups = Groups(folds, k=min(document["config"]["folds"] for document in documents.values()))
-    systems = [s for s in CONTENDERS if s in rows[0][1]]
-    scores = {m: Scores(m, {s: [row[s][m] for _, row in rows] for s in systems}, groups) for m in METRICS}
-    pairs = [(b, a) for i, b in enumerate(systems) for a in systems[:i]]
+    tau = Scores("kendall_tau", {s: [row[s]["kendall_tau"] for _, row in rows] for s in CONTENDERS}, groups)
+    gain = tau.gain("reward_model", "elo_offset")
     return {
         "prompts": len(rows),
-        "cross_validated": {s: {m: one.mean(s) for m, one in scores.items()} for s in systems},
-        "comparisons": {f"{b}-{a}": {m: difference_json(scores[m].gain(b, a)) for m in METRICS} for b, a in pairs},
-        "winner": winner(scores["kendall_tau"].gain("reward_model", "elo_offset")),
+        "cross_validated": {s: {"kendall_tau": tau.mean(s)} for s in CONTENDERS},
+        "improvement": {"kendall_tau": difference_json(gain)},
+        "winner": winner(gain),
     }
 
 

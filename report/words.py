@@ -229,7 +229,7 @@ def prompts_needed(document: Document) -> str:
 def pooled(together: Document) -> str:
     """The methods' difference over all personas' prompts."""
     found = together["pooled"]
-    gain = difference(found["comparisons"]["reward_model-elo_offset"]["kendall_tau"])
+    gain = difference(found["improvement"]["kendall_tau"])
     return f"Over all {found['prompts']} prompts of all personas, the reward model's τ minus the Elo offset's: {gain}."
 
 

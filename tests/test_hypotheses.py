@@ -114,7 +114,8 @@ def documents(gain: float, personas: int = 5) -> dict[str, Any]:
         for prompt in range(25):
             elo, more = rng.uniform(0.2, 0.5), gain + 0.3 * rng.uniform(-0.5, 0.5)
             row = {"prompt_id": f"{i}-{prompt}", "fold": prompt % 5, "elo_offset": dict.fromkeys(METRICS, elo)}
-            rows.append(row | {"reward_model": dict.fromkeys(METRICS, elo + more)})
+            better = dict.fromkeys(METRICS, elo + more)
+            rows.append(row | {"reward_model": better, "combined": better})
         found[f"persona {i}"] = {"per_prompt": rows, "config": {"folds": 5}}
     return found
 
@@ -124,12 +125,12 @@ def test_differences_no_persona_shows_alone_are_sure_over_all_of_them() -> None:
     one, whole = pooled({"persona 0": made["persona 0"]}), pooled(made)
     assert (one["winner"], whole["winner"]) == ("none", "reward_model")
     assert (one["prompts"], whole["prompts"]) == (25, 125)
-    assert list(whole["cross_validated"]) == ["elo_offset", "reward_model"]
-    gain = whole["comparisons"]["reward_model-elo_offset"]["kendall_tau"]
+    gain = whole["improvement"]["kendall_tau"]
     means = (whole["cross_validated"][s]["kendall_tau"]["mean"] for s in ("reward_model", "elo_offset"))
     assert gain["difference"] == pytest.approx(float(np.subtract(*means)))
     assert pooled(documents(0.0))["winner"] == "none", "equal methods have no winner"
-    assert pooled({}) == {"prompts": 0, "cross_validated": {}, "comparisons": {}, "winner": "none"}
+    nothing = pooled({"persona 0": made["persona 0"] | {"per_prompt": []}})
+    assert (nothing["prompts"], nothing["winner"], nothing["improvement"]["kendall_tau"]["ci95"]) == (0, "none", None)
 
 
 @pytest.mark.parametrize(

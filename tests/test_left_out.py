@@ -71,11 +71,14 @@ def test_a_run_ends_with_what_was_hopeless_counted_said_and_never_asked_again(
         assert main.main(command) == 0
         said = capsys.readouterr().out
         asked = len(server.calls)
-        assert main.main(command) == 0
+        assert main.main([*command, "--ablate"]) == 0
         assert len(server.calls) == asked, "what is left out is not asked again"
     assert asked == CALLS - 6 + 2 * (DRAWS - 1), "a prompt without all responses is not judged"
     assert server.peak_loaded == 1 and server.loaded == []
-    counts = results(tmp_path)["counts"]
+    document = results(tmp_path)
+    counts, (reward, both, *_) = document["counts"], document["ablation"]
+    for row, system in ((reward, "reward_model"), (both, "combined")):
+        assert row["kendall_tau"] == document["cross_validated"][system]["kendall_tau"], "the same folds and ratings"
     assert counts["left_out"] == {"prompts": 1, "responses": 1, "pairs": 1, "rankings": 0}
     assert (counts["prompts"], counts["preferences"], counts["test_prompts"]) == (4, 3 * 3 - 1, 1)
     assert "Left out, since no usable answer could be had: 1 prompt, 1 response, 1 pair." in said.replace("\n  ", " ")
