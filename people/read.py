@@ -32,7 +32,6 @@ from core.tables import (
     text_in,
 )
 from core.text import Names, normal
-from people.ceiling import ordered
 from people.open_webui import open_webui
 from people.rows import (
     EVERYONE,
@@ -113,7 +112,9 @@ def load_votes(
     said += [f"{count} left out: {reason}" for reason, count in Counter(left_out.values()).most_common()]
     if both_bad := sum(rows[vote.row].get("both_bad") in (True, "True", "true") for vote in votes):
         said.append(f"{both_bad} of the ties are on two responses that are both bad")
-    given = Counter((p.user, p.prompt_id, ordered(p)) for p in preferences)
+    given = {
+        (p.user, p.prompt_id, frozenset({(p.model_a, p.outcome), (p.model_b, 1 - p.outcome)})) for p in preferences
+    }
     if repeats := len(preferences) - len(given):
         said.append(f"{repeats} votes say what the same person said before of the same two responses: each counts")
     voted = {p.prompt_id for p in preferences}
