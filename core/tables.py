@@ -114,8 +114,9 @@ def text_in(row: Row, name: str, *, empty: bool = False, figures: bool = False) 
 
 
 def id_in(row: Row) -> str | None:
-    """The row's ``prompt_id``; None where there is none."""
-    return text_in(row, "prompt_id", figures=True) if row.get("prompt_id") not in (None, "") else None
+    """The row's ``prompt_id``; None where there is none. Raises ValueError for what is neither a text nor a number."""
+    value = row.get("prompt_id")
+    return None if value is None or value != value or value == "" else text_in(row, "prompt_id", figures=True)
 
 
 def figure_of(value: object) -> float:

@@ -205,10 +205,10 @@ def test_scores_without_two_models_on_a_prompt_are_no_votes(place: Path) -> None
 
 WRONG_ROWS = [
     (vote(user=None), "user is missing"),
-    (vote(prompt_id="  "), "prompt_id is missing"),
+    (vote(model_a="  "), "model_a is missing"),
     (vote(prompt=None), "prompt is missing"),
     (vote(outcome=1.5), "outcome is no number in [0, 1]: 1.5"),
-    (vote(prompt="What?"), "prompt_id stands for another prompt in an earlier row: p1"),
+    (vote(prompt="What?"), "prompt_id stands for another prompt in an earlier row (prompts need no id): p1"),
 ]
 
 
