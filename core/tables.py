@@ -11,6 +11,7 @@ import codecs
 import csv
 import functools
 import io
+import itertools
 import json
 import logging
 import math
@@ -60,7 +61,7 @@ def read_rows(path: Path) -> tuple[Rows, BadRows]:
 
             return arrow_rows(pyarrow.parquet.read_table(path)), {}
         data = path.read_bytes()
-        return _read_csv(decoded(data, path)) if kind in (".csv", ".tsv") else _read_json(data)
+        return _read_csv(data, encoding_of(data, path)) if kind in (".csv", ".tsv") else _read_json(data)
     except (ValueError, OSError, NotImplementedError, csv.Error) as error:  # pyarrow's are of the first three
         raise UsageError(f"{path} cannot be read as {kind}: {first_line(error)}") from error
 
@@ -113,8 +114,9 @@ def text_in(row: Row, name: str, *, empty: bool = False, figures: bool = False) 
 
 
 def id_in(row: Row) -> str | None:
-    """The row's ``prompt_id``; None where there is none."""
-    return text_in(row, "prompt_id", figures=True) if row.get("prompt_id") not in (None, "") else None
+    """The row's ``prompt_id``; None where there is none. Raises ValueError for what is neither a text nor a number."""
+    value = row.get("prompt_id")
+    return None if value is None or value != value or value == "" else text_in(row, "prompt_id", figures=True)
 
 
 def figure_of(value: object) -> float:
@@ -155,15 +157,16 @@ def _named(row: Row) -> Row:
 # ── CSV ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def decoded(data: bytes, source: object) -> str:
-    """A file's text: UTF-8, UTF-16 with its mark, or Western Europe's Windows-1252, which is said.
+def encoding_of(data: bytes, source: object) -> str:
+    """How a text is written: UTF-8, UTF-16 with its mark, or Western Europe's Windows-1252, which is said.
 
     Raises ValueError for anything else.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16")
+        return "utf-16"
     try:
-        return data.decode("utf-8-sig")
+        data.decode()
+        return "utf-8-sig"
     except UnicodeDecodeError as error:
         spoiled, text = data.decode("utf-8", "replace"), data.decode("cp1252", "replace")
         # damaged UTF-8 has more whole characters than broken ones; words of other alphabets have no letter of ASCII
@@ -173,14 +176,18 @@ def decoded(data: bytes, source: object) -> str:
                 f"it is no UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8 and run again"
             ) from None
         log.warning("%s is no UTF-8 and is read as Windows-1252; where letters look wrong, save it as UTF-8", source)
-        return text
+        return "cp1252"
 
 
-def _read_csv(text: str) -> tuple[Rows, BadRows]:
+def _read_csv(data: bytes, encoding: str) -> tuple[Rows, BadRows]:
     csv.field_size_limit(_LONGEST_CELL)
-    said = re.match(r'"?sep=(.)"?\r?\n', text)  # Excel's own word for what separates the cells
-    text, separator = (text[said.end() :], said[1]) if said else (text, _separator(text))
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    lines = io.TextIOWrapper(io.BytesIO(data), encoding, newline="")
+    head = lines.readline()
+    if said := re.fullmatch(r'"?sep=(.)"?\s*', head):  # Excel's own word for what separates the cells
+        separator, head = said[1], ""
+    else:
+        separator = _separator(head)
+    reader = csv.DictReader(itertools.chain([head] if head else [], lines), delimiter=separator, strict=True)
     names = reader.fieldnames = [_column(name) for name in reader.fieldnames or ()]
     if len(set(names)) != len(names):
         raise ValueError(f"it has a column twice: {', '.join(names)}")
@@ -190,9 +197,9 @@ def _read_csv(text: str) -> tuple[Rows, BadRows]:
     return {number: row for number, row in rows.items() if number not in bad}, bad
 
 
-def _separator(text: str) -> str:
-    """What separates the names in the header; a comma where there is only one name."""
-    cells = {sign: len(next(csv.reader(io.StringIO(text, newline=""), delimiter=sign), ())) for sign in _SEPARATORS}
+def _separator(head: str) -> str:
+    """What separates the names in the first line; a comma where there is only one name."""
+    cells = {sign: len(next(csv.reader([head], delimiter=sign), ())) for sign in _SEPARATORS}
     most = [sign for sign, number in cells.items() if number == max(cells.values())]
     if len(most) > 1 and cells[most[0]] > 1:
         raise ValueError(f"{' or '.join(map(repr, most))} may separate its cells. Save it with commas and run again")

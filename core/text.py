@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import unicodedata
@@ -15,6 +16,7 @@ _HARMLESS_FORMATS = frozenset("\u200c\u200d")
 # ── When two are one ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@functools.lru_cache(maxsize=4096)  # votes repeat prompts and names
 def normal(text: str) -> str:
     """The form by which texts are compared: Unicode's NFC, line ends made one, outer white space gone."""
     return _OUTER.sub("", unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")))

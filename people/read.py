@@ -84,7 +84,7 @@ def load_votes(
     An export known by its columns, or VOTE_COLUMNS (``outcome`` in [0, 1]: 1 means a preferred), or SCORE_COLUMNS: a
     user's scores of the responses to one prompt become one vote for each pair of models, 1, 0 or, where the scores are
     equal, 0.5. Only the order of scores counts, since every person has a scale of their own. Prompts are known by their
-    text, and an id in the file is a name for it.
+    text, and an id in the file, which may be missing, is a name for it.
 
     ``answers``: the texts of votes that carry none. ``cache_dir``: where ``datasets`` keeps what it downloads.
 
@@ -113,7 +113,9 @@ def load_votes(
     said += [f"{count} left out: {reason}" for reason, count in Counter(left_out.values()).most_common()]
     if both_bad := sum(rows[vote.row].get("both_bad") in (True, "True", "true") for vote in votes):
         said.append(f"{both_bad} of the ties are on two responses that are both bad")
-    given = Counter((p.user, p.prompt_id, ordered(p)) for p in preferences)
+    given = {
+        (p.user, p.prompt_id, frozenset({(p.model_a, p.outcome), (p.model_b, 1 - p.outcome)})) for p in preferences
+    }
     if repeats := len(preferences) - len(given):
         said.append(f"{repeats} votes say what the same person said before of the same two responses: each counts")
     voted = {p.prompt_id for p in preferences}
@@ -141,7 +143,7 @@ def _one_of_each(found: Found, models: Names) -> Found:
         prompt, names = normal(vote.prompt), tuple(models.of(name) for name in vote.models)
         given = normal(vote.prompt_id) or fingerprint(prompt)
         if texts_of.setdefault(given, prompt) != prompt:
-            bad[vote.row] = f"prompt_id stands for another prompt in an earlier row: {given:.40}"
+            bad[vote.row] = f"prompt_id stands for another prompt in an earlier row (prompts need no id): {given:.40}"
         elif len(set(names)) < len(names):
             left_out[vote.row] = "the same model answers on both sides"
         else:
@@ -218,7 +220,8 @@ def _own_columns(rows: Rows, source: str, answers: Answers | None, models: Names
     if answers is not None:
         rows, left_out = _joined(rows, answers, models, source)
     columns = columns_of(rows)
-    lacking = {layout: [c for c in layout if c not in columns] for layout in (VOTE_COLUMNS, SCORE_COLUMNS)}
+    there = {*columns, "prompt_id"}  # only a name: prompts are known by their text
+    lacking = {layout: [c for c in layout if c not in there] for layout in (VOTE_COLUMNS, SCORE_COLUMNS)}
     layout = min(lacking, key=lambda kind: len(lacking[kind]))
     if lacking[layout]:
         raise UsageError(

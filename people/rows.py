@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from core.errors import UsageError
 from core.records import Preference
-from core.tables import BadRows, Row, Rows, figure_of, text_in
+from core.tables import BadRows, Row, Rows, figure_of, id_in, text_in
 
 VOTE_COLUMNS = ("user", "prompt_id", "prompt", "model_a", "response_a", "model_b", "response_b", "outcome")
 SCORE_COLUMNS = ("user", "prompt_id", "prompt", "model", "response", "score")
@@ -139,7 +139,7 @@ def own_score(number: int, row: Row) -> Vote:
 
 
 def _own(number: int, row: Row, sides: tuple[str, ...], figure: Callable[[Row], float]) -> Vote:
-    user, prompt_id = (text_in(row, name, figures=True) for name in ("user", "prompt_id"))
+    user, prompt_id = text_in(row, "user", figures=True), id_in(row) or ""
     prompt, models = text_in(row, "prompt"), tuple(text_in(row, f"model{side}") for side in sides)
     # an empty response is one: models do answer nothing, and people vote on it
     responses = tuple(text_in(row, f"response{side}", empty=True) for side in sides)

@@ -22,7 +22,7 @@ from config import DEFAULT_ASKS, Persona
 from core.errors import UsageError
 from core.files import fingerprint, read
 from core.records import Prompt, Response
-from core.tables import BadRows, Rows, columns_of, decoded, id_in, read_rows, refuse_bad_rows, renamed, text_in
+from core.tables import BadRows, Rows, columns_of, encoding_of, id_in, read_rows, refuse_bad_rows, renamed, text_in
 from core.text import Names, normal
 from llm.answers import without_thinking
 
@@ -200,6 +200,6 @@ def _text_of(path: Path) -> str:
     if data is None:
         raise UsageError(f"{path} does not exist.")
     try:
-        return decoded(data, path)
+        return data.decode(encoding_of(data, path))
     except ValueError as error:
         raise UsageError(f"{path} can't be read: {error}.") from None

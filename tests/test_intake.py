@@ -152,10 +152,24 @@ def test_exports_own_prompts_own_answers_and_their_look_up_know_one_text(tmp_pat
 def test_an_id_with_two_texts_is_named_and_a_second_text_of_a_model_left_out(tmp_path: Path) -> None:
     rows = [vote(), vote(prompt="How?"), vote(prompt_id="p9", response_b="otherwise"), *[vote()] * 20]
     source = save(tmp_path / "v.csv", rows)
-    with pytest.raises(UsageError, match="row 2: prompt_id stands for another prompt in an earlier row: p1"):
+    with pytest.raises(
+        UsageError, match=r"row 2: prompt_id stands for another prompt in an earlier row \(prompts need no id\): p1"
+    ):
         load_votes(source)
     found = load_votes(source, skip_bad_rows=True)
     assert found.left_out == {3: "on a second text of one model to the same prompt"}
+
+
+@pytest.mark.parametrize("numbers", ["of people", "of nothing"])
+def test_numbers_of_people_are_no_ids_of_prompts_and_none_are_needed(tmp_path: Path, numbers: str) -> None:
+    rows = [row | {"prompt_id": i % 3} for i, row in enumerate(coins(1))]
+    if numbers == "of people":
+        with pytest.raises(UsageError, match=r"too many to leave out for one reason .*prompts need no id") as refused:
+            load_votes(save(tmp_path / "v.csv", rows), skip_bad_rows=True)
+        assert "--skip_bad_rows" not in str(refused.value)
+    else:
+        rows = [{name: value for name, value in row.items() if name != "prompt_id"} for row in rows]
+        assert len(load_votes(save(tmp_path / "v.csv", rows)).prompts) == 12
 
 
 # ── One name is one model, one person ────────────────────────────────────────────────────────────────────
@@ -200,6 +214,8 @@ def test_a_figure_is_no_text_and_nothing_is_no_name(tmp_path: Path, name: str, v
         if value in (7, 7.5) and not isinstance(value, bool) and name in ("user", "prompt_id"):
             found = load_votes(source)  # ids may be figures
             assert str(value) in (*found.users, *(p.id for p in found.prompts))
+        elif name == "prompt_id" and value is not True:
+            assert [p.text for p in load_votes(source).prompts] == ["Why?"], "or missing"
         else:
             with pytest.raises(UsageError, match=rf"row 1: {name} is (missing|no text)"):
                 load_votes(source)

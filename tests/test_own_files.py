@@ -91,6 +91,8 @@ def test_a_row_that_can_not_be_read_is_named_and_the_others_are_kept(
         ("twice.csv", b"a,a\n1,2\n", "a column twice: a, a"),
         ("quote.csv", b'a\n"1\n', "cannot be read as .csv"),
         ("broken.parquet", b"PAR1", "cannot be read as .parquet"),
+        ("empty.parquet", b"", "cannot be read as .parquet"),
+        ("broken.csv", b"\x00\xff\xfe broken \x80" * 20, "cannot be read as .csv"),
     ],
 )
 def test_a_file_that_can_not_be_read_is_refused(tmp_path: Path, name: str, content: bytes | None, said: str) -> None:

@@ -58,7 +58,7 @@ def names(folder: Path) -> list[str]:
 
 
 def contents(store: Store) -> Held:
-    return {(item.key, item.made_from): item.value for item in store.items()}
+    return {id: item.value for id, item in read_items(store.path).items()}
 
 
 def items_of(held: Held) -> list[Item]:
@@ -360,10 +360,10 @@ WRONG: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "deeply nested": (lambda data: b"[" * 100_000, "damaged or cut short"),
     "a number too large": (lambda data: data.replace(b'"n": 1', b'"n": 1e999'), "1e999 is no number"),
     "NaN": (lambda data: data.replace(b'"n": 1', b'"n": NaN'), "NaN is no number"),
-    "a list": (lambda data: b"[1, 2]", "is no JSON object"),
+    "a list": (lambda data: b"[1, 2]", "is no JSON object with items"),
     "an older schema": (lambda data: b'{"schema_version": 1, "stage": "answers", "items": {}}', "has schema_version 1"),
     "a strange schema": (lambda data: data.replace(b": 2,", b': "\\u001b[31m",'), r"has schema_version '\x1b[31m'"),
-    "no items": (lambda data: b'{"schema_version": 2, "stage": "answers"}', "has no items"),
+    "no items": (lambda data: b'{"schema_version": 2, "stage": "answers"}', "is no JSON object with items"),
 }
 
 
