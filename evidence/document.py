@@ -113,6 +113,8 @@ def make_document(
     job: Job, features: Features, ratings: Sequence[Rating], answer: Answer, measured: Measured
 ) -> Document:
     """The document of a run. The sentences in it are made from its own figures."""
+    # answering styles are all cut, by design
+    cut = [] if job.llm.weighs_options else words.cut_answers(measured["counts"], job.params.num_predict)
     judged_place = measured["judge_quality"].get("reads") == "place"  # then more prompts tell nothing
     found: Document = {
         "schema_version": config.SCHEMA_VERSION,
@@ -129,7 +131,7 @@ def make_document(
         "versions": versions(job.server),
         "machine": job.machine,
         "command": job.command,
-        "notes": words.noted(job.notes),
+        "notes": words.noted([*job.notes, *cut]),
         "answer": {
             "sentence": "",
             "best": answer.best,

@@ -5,6 +5,7 @@ document = measure(job, data, plan, systems, clock)     # plan and systems: evid
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,6 +90,7 @@ def counts(data: Data, plan: Design) -> dict[str, Any]:
         "ground_truth_rankings": len(plan.test_truths),
         "judge_calls": len(data.judgements),
         "truncated_responses": sum(r.truncated for r in data.responses),
+        "truncated_by_model": dict(Counter(r.model for r in data.responses if r.truncated)),
         "shortened_responses": data.shortened,
         "texts_with_chat_markers": data.with_markers,
         "server_cuts": data.server_cuts,

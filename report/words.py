@@ -187,6 +187,18 @@ def left_out(counts: Mapping[str, Any]) -> str:
     return ", ".join(f"{number} {what.removesuffix('s') if number == 1 else what}" for number, what in found)
 
 
+def cut_answers(counts: Mapping[str, Any], num_predict: int) -> list[str]:
+    """A note on the models whose answers met their token limit, where they were free to end."""
+    cut = counts.get("truncated_by_model")
+    if not cut:
+        return []
+    named = ", ".join(f"{plain(model)} {number} of {counts['prompts']}" for model, number in cut.items())
+    return [
+        f"answers were cut at {num_predict} tokens, which the judge is told: {named}. --num_predict {2 * num_predict} "
+        "lets them end; a cut answer mostly loses."
+    ]
+
+
 def judge(document: Document) -> str:
     """How far to trust the judge; empty where nobody can say."""
     return plain(document["judge_quality"].get("sentence") or "")
