@@ -42,7 +42,6 @@ from people.rows import (
     alpaca_eval_vote,
     arena_vote,
     each_row,
-    ordered,
     own_score,
     own_vote,
     refuse_coding,

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import whole_run
 from fake_brain import default_brain, last_text, shown
 from fake_ollama import FakeOllama
+from tiny_models import save_model
 
 import config
 from config import Contestant, ExperimentConfig
@@ -152,10 +154,15 @@ def always_first(request: Json) -> str:
     """A judge whose words take the first place, and contestants of known quality."""
     if "format" not in request:
         return f"An answer of quality {MODELS.index(request['model'])} to this very question of mine."
-    if "choice" in request["format"]["properties"]:
+    return first_or(request, default_brain)
+
+
+def first_or(request: Json, brain: Callable[[Json], str]) -> str:
+    """The first place to a judge's question, else what ``brain`` says."""
+    if "choice" in request.get("format", {}).get("properties", {}):
         wanted = {"choice": "A", "reason": "It came first."}
         return json.dumps({key: wanted[key] for key in request["format"]["properties"]})
-    return default_brain(request)
+    return brain(request)
 
 
 def with_a_taste(request: Json) -> dict[str, float]:
@@ -244,6 +251,21 @@ def test_a_judge_with_clear_words_keeps_its_conclusions() -> None:
     assert [p.outcome for p in shares] == pytest.approx([p.outcome for p in words], abs=1e-3)
     lengths = {(f"p{i}", m): rng.randrange(50, 5000) for i in range(40) for m in "ab"}
     assert what_is_read(by_words, lengths).reads == what_is_read(weighed, lengths).reads == "answers"
+
+
+def test_a_judge_of_places_and_cut_answers_are_said_in_console_page_and_results(tmp_path: Path) -> None:
+    base = save_model(tmp_path / "base", "qwen")
+    with FakeOllama(lambda request: first_or(request, whole_run.steady_brain), models=whole_run.TAGS) as server:
+        console = whole_run.run(server, tmp_path, str(base), *whole_run.SMALL, "--num_predict", "8")
+    document = whole_run.results(tmp_path)
+    page = (tmp_path / "results" / config.REPORT_FILE.format(name="coder")).read_text(encoding="utf-8")
+    shown_on = [" ".join(text.split()) for text in (console, page.replace("\N{NO-BREAK SPACE}", " "))]
+    assert document["judge_quality"]["reads"] == "place"
+    assert document["answer"]["more_prompts"] is None and "more prompts would" not in shown_on[0]
+    for text in shown_on:
+        assert "chose what stood first in 30 of 30 judgements (15 of 15 pairs turn with the order)" in text
+        assert "run it again with another" in text
+        assert "5 of 5" in text and "cut at 8 tokens" in text
 
 
 # ── Writing prompts ──────────────────────────────────────────────────────────────────────────────────────
