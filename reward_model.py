@@ -27,7 +27,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -113,8 +113,7 @@ class Training(NamedTuple):
     """The data of one training on n preferences."""
 
     texts: Texts
-    pairs: np.ndarray
-    """[n, 2] rows of the two texts of each preference."""
+    pairs: np.ndarray  # [n, 2] rows of the two texts of each preference
     outcomes: np.ndarray  # [n]
     batch: int  # preferences a step
     steps: int  # in all epochs
@@ -123,19 +122,19 @@ class Training(NamedTuple):
 def draw(trainings: Sequence[Training], params: ExperimentConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw the pairs that n trainings compare in each step: first rated pairs, then preferences.
 
-    Each epoch takes all preferences in a new order; rated pairs come anew each step. Returns [most steps, n, pairs, 2]
-    rows of texts; [most steps, n, pairs] what is expected of a rated pair, or the outcome of a preference; and
-    [most steps, n, pairs] the share of each pair in its loss: 1 / how many there are, 0 where there is none.
+    Each epoch takes all preferences in a new order; rated pairs come anew each step. Returns, [most steps, n, pairs]
+    each: rows of both texts; what is expected of a rated pair, or the outcome of a preference; and the share of each
+    pair in its loss, 1 / how many there are, 0 where there is none.
     """
     k = params.rank_pairs if params.lambda_reg else 0  # λ = 0 is exactly no regularization
-    most = max(t.steps for t in trainings), len(trainings), k + max(t.batch for t in trainings)
+    most = trainings[0].steps, len(trainings), k + trainings[0].batch
     pairs, target, share = np.zeros((*most, 2), np.int64), *np.zeros((2, *most), np.float32)
     for j, t in enumerate(trainings):
         rng = np.random.default_rng([params.random_seed, 1])
         order = np.full((params.max_epochs, t.steps // params.max_epochs * t.batch), -1)  # -1: no preference is left
         order[:, : len(t.pairs)] = [rng.permutation(len(t.pairs)) for _ in range(params.max_epochs)]
         order = order.reshape(t.steps, t.batch)
-        judged = np.s_[: t.steps, j, k : k + t.batch]
+        judged = np.s_[: t.steps, j, k:]
         pairs[judged], target[judged] = t.pairs[order], t.outcomes[order]
         share[judged] = (order >= 0) / (order >= 0).sum(axis=1, keepdims=True)
         if k and len(t.texts.rated):
@@ -151,9 +150,9 @@ def draw(trainings: Sequence[Training], params: ExperimentConfig) -> tuple[np.nd
 def train(
     first: np.ndarray, trainings: Sequence[Training], params: ExperimentConfig, device: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Train n heads side by side from their ``first`` weights [n, weights]; the longest trainings must come first.
+    """Train n heads side by side from their ``first`` weights [n, weights], as many preferences a step in each.
 
-    Returns the trained weights, and [most steps, n, 2] both losses of each step.
+    The longest trainings must come first. Returns the trained weights, and [most steps, n, 2] both losses of each step.
     """
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits, embedding
@@ -168,7 +167,7 @@ def train(
     weights = torch.from_numpy(first).to(device, copy=True)
     mean, square = torch.zeros_like(weights), torch.zeros_like(weights)  # Adam's moments of the gradient
     losses = torch.zeros(*share.shape[:2], 2, device=device)
-    k = share.shape[2] - max(t.batch for t in trainings)  # rated pairs, which stand first
+    k = share.shape[2] - trainings[0].batch  # rated pairs, which stand first
     for step in range(trainings[0].steps):
         # A head that has made its own steps takes part no more. The longest stand first: the first n go on.
         n = sum(t.steps > step for t in trainings)
@@ -265,11 +264,13 @@ class RewardModel(Ranker):
             fitted.append(model._learn(texts, head))
         trainings = [self._training(s, model._texts) for s, model in zip(sets, fitted, strict=True)]
         order = [i for i, training in enumerate(trainings) if training.steps]  # without preferences nothing is trained
-        order.sort(key=lambda i: -trainings[i].steps)
+        order.sort(key=lambda i: (trainings[i].batch, -trainings[i].steps))
         size = max(1, CHUNK_FLOATS // len(self._head))
+        alike = (list(group) for _, group in groupby(order, key=lambda i: trainings[i].batch))
+        chunks = [group[begin : begin + size] for group in alike for begin in range(0, len(group), size)]
         # a bar only where there is time to see it, and a terminal to see it in
         with tqdm(total=len(order), desc="training", disable=None, leave=False, delay=0.5) as bar, one_thread():
-            for chunk in (order[begin : begin + size] for begin in range(0, len(order), size)):
+            for chunk in chunks:
                 first, data = np.stack([fitted[i]._head for i in chunk]), [trainings[i] for i in chunk]
                 heads, losses = train(first, data, self._params, self._device)
                 for j, (i, training) in enumerate(zip(chunk, data, strict=True)):
@@ -295,11 +296,10 @@ class RewardModel(Ranker):
         import torch
 
         scaler, named = self._texts.scaler, layers(torch.from_numpy(self._head)[None], self._params)
-        base, config = self._features.base, dataclasses.asdict(self._params)
-        about = {"base": base, "base_scale": scaler.base_scale, "config": config, "history": self.history}
+        about = {"base": self._features.base, "base_scale": scaler.base_scale, "history": self.history}
         head = {name: layer[0].numpy() for name, layer in named.items()}
         arrays = {"centre": scaler.centre, "projection": scaler.projection, **head}
-        write_tensors(path, arrays, {"about": json.dumps(about)})
+        write_tensors(path, arrays, {"about": json.dumps({**about, "config": dataclasses.asdict(self._params)})})
 
     def _learn(self, texts: Texts, head: np.ndarray, history: tuple[EpochLoss, ...] = ()) -> Self:
         self._texts, self._head, self.history, self._rewards = texts, head, history, None

@@ -69,11 +69,12 @@ def count(
             ids = likelihood.reading_items(job, prompts, texts, group).values()
             costs.calls["preferences", job.judge] += len(readers) * sum(id not in kept["preferences"] for id in ids)
     else:
-        costs.add("preferences", _open(kept["preferences"], pair_tasks(job, prompts, texts)))
+        costs.add("preferences", _open(kept["preferences"], pair_tasks(job, prompts, responses, kept["preferences"])))
     chosen = [p for p in prompts if p.id in listed and job.params.ground_truth != "round_robin"]
-    costs.add("ground_truth", _open(kept["ground_truth"], list_tasks(job, chosen, texts)))
+    costs.add("ground_truth", _open(kept["ground_truth"], list_tasks(job, chosen, responses)))
     for round_ in NOISE_ROUNDS if job.params.ground_truth == "both" else ():
-        costs.add("ground_truth", _open(kept["preferences"], pair_tasks(job, chosen, texts, round_)))
+        tasks = pair_tasks(job, chosen, responses, kept["preferences"], round_)
+        costs.add("ground_truth", _open(kept["preferences"], tasks))
     return replace(costs, calls=+costs.calls)
 
 
