@@ -205,7 +205,7 @@ class Server:
         if self._given_up[model] >= FIRST_JUDGEMENTS and not self._judged[model]:
             raise MissingError(
                 f"{model} gave no usable judgement, {self._given_up[model]} times in a row; the last time: "
-                f"{answer.reason}. {KEPT.split(':')[0]}. Take another --judge."
+                f"{answer.reason}. All other answers are kept. Take another --judge."
             )
         return answer
 
