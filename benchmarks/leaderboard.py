@@ -128,7 +128,8 @@ def recorded() -> Array:
     """[prompts, models, traits] of every recorded response, all personas."""
     rows: dict[str, list[list[float]]] = {}
     for path in sorted(SAMPLES.glob("model_responses_*.json")):
-        for item in json.loads(path.read_text(encoding="utf-8"))["items"]:
+        items = json.loads(path.read_text(encoding="utf-8"))["items"]
+        for item in items.values() if isinstance(items, dict) else items:
             value = item["value"]
             rows.setdefault(value["prompt_id"], []).append([trait.measure(value["text"]) for trait in TRAITS])
     return np.array(list(rows.values()))

@@ -39,7 +39,7 @@ from evidence.baselines import base_reward, bradley_terry, global_elo, longest_r
 from evidence.document import Measured
 from evidence.hypotheses import CONTENDERS, Scores, compared, not_tested
 from evidence.intervals import Groups, difference_json
-from people.ceiling import ceiling, ordered
+from people.figures import ceiling, longer_rate, whole_rankings
 from people.read import Votes
 from reward_model import RewardModel
 
@@ -87,25 +87,8 @@ class Crowd:
 
     @cached_property
     def rankings(self) -> dict[Cell, GroundTruth]:
-        """{cell: the votes' order} where someone compared every pair of a prompt's three or more responses. A pair that
-        was voted on twice counts once, by its mean outcome."""
-        answered: dict[str, set[str]] = defaultdict(set)
-        for response in self.votes.responses:
-            answered[response.prompt_id].add(response.model)
-        outcomes: dict[Cell, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
-        for v in self.votes.preferences:
-            pair, outcome = ordered(v)
-            outcomes[self.person[v.user], v.prompt_id][pair].append(outcome)
-        found = {}
-        for (person, prompt_id), pairs in outcomes.items():
-            models = sorted(answered[prompt_id])
-            if len(models) > 2 and len(pairs) == len(models) * (len(models) - 1) // 2:
-                points = dict.fromkeys(models, 0.0)
-                for (a, b), values in pairs.items():
-                    points[a] += sum(values) / len(values)
-                    points[b] += 1.0 - sum(values) / len(values)
-                found[person, prompt_id] = GroundTruth(prompt_id, points, "votes")
-        return found
+        """Whole rankings by a person, by number, on a prompt."""
+        return {(self.person[user], p): truth for (user, p), truth in whole_rankings(self.votes).items()}
 
     def training(self, tested: frozenset[str]) -> tuple[list[tuple[Preference, ...]], tuple[str, ...]]:
         """Each person's votes on the prompts that don't test, and those prompts."""
@@ -266,7 +249,7 @@ def measure(crowd: Crowd, clock: Clock) -> Measured:
         return {
             "main_metric": ACCURACY,
             "counts": counts(crowd, frozenset(test)),
-            "judge_quality": {"longer_response_rate": longer_rate(crowd)},
+            "judge_quality": {"longer_response_rate": longer_rate(crowd.votes)},
             "final": final,
             **found,
             "learning_curve": [
@@ -321,17 +304,6 @@ def counts(crowd: Crowd, tested: frozenset[str]) -> dict[str, int]:
         "decided_votes": sum(vote.outcome != 0.5 for vote in votes),
         "responses": len(crowd.votes.responses),
     }
-
-
-def longer_rate(crowd: Crowd) -> float | None:
-    """Share of the decided votes won by the longer response, those of equal length left out."""
-    length = {(r.prompt_id, r.model): len(r.text) for r in crowd.votes.responses}
-    gaps = [
-        (length[v.prompt_id, v.model_a] - length[v.prompt_id, v.model_b]) * (v.outcome - 0.5)
-        for v in crowd.votes.preferences
-    ]
-    decided = [gap > 0.0 for gap in gaps if gap]
-    return sum(decided) / len(decided) if decided else None
 
 
 def by_person(tested: Predicted) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from core.records import Preference
 from elo_system import EloSystem
 from evidence.baselines import BradleyTerry
 from people import run as people
-from people.ceiling import ceiling
+from people.figures import ceiling
 from people.many import NO_CURVES, STARTS, Crowd, Predicted, fitted, measure
 from people.read import SCORE_COLUMNS, VOTE_COLUMNS, Votes
 
@@ -384,7 +384,7 @@ def test_one_person_who_scored_whole_prompts_is_their_own_persona_and_has_tau(
 
 def test_votes_that_are_all_ties_end_in_no_figure_and_no_winner(tmp_path: Path) -> None:
     ties = [row | {"outcome": 0.5} for row in rows(["ann", "bob"])]
-    assert run(tmp_path, write(tmp_path / "ties.jsonl", ties), "--incremental") == 0
+    assert run(tmp_path, write(tmp_path / "ties.jsonl", ties)) == 0
     found = results(tmp_path, "ties")
     assert found["winner"] == "none"
     assert found["verdict"]["sentence"].startswith("No vote was decided")

@@ -1,4 +1,4 @@
-"""Agreement of people who voted on the same two responses: what a system can be measured by."""
+"""Figures of votes alone, without any system: whole rankings, the share of the longer response, agreement."""
 
 from __future__ import annotations
 
@@ -8,13 +8,48 @@ from typing import Any
 
 import numpy as np
 
-from core.records import Preference
+from core.records import GroundTruth, Preference
+from people.read import Votes
 
 
 def ordered(vote: Preference) -> tuple[tuple[str, str], float]:
     """Both models by name, and the outcome for the first of them."""
     a, b = vote.model_a, vote.model_b
     return ((a, b), vote.outcome) if a < b else ((b, a), 1.0 - vote.outcome)
+
+
+def whole_rankings(votes: Votes) -> dict[tuple[str, str], GroundTruth]:
+    """{(user, prompt id): the votes' order} where someone compared every pair of a prompt's three or more responses.
+
+    A pair that was voted on twice counts once, by its mean outcome.
+    """
+    answered: dict[str, set[str]] = defaultdict(set)
+    for response in votes.responses:
+        answered[response.prompt_id].add(response.model)
+    outcomes: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
+    for v in votes.preferences:
+        pair, outcome = ordered(v)
+        outcomes[v.user, v.prompt_id][pair].append(outcome)
+    found = {}
+    for (user, prompt_id), pairs in outcomes.items():
+        models = sorted(answered[prompt_id])
+        if len(models) > 2 and len(pairs) == len(models) * (len(models) - 1) // 2:
+            points = dict.fromkeys(models, 0.0)
+            for (a, b), values in pairs.items():
+                points[a] += sum(values) / len(values)
+                points[b] += 1.0 - sum(values) / len(values)
+            found[user, prompt_id] = GroundTruth(prompt_id, points, "votes")
+    return found
+
+
+def longer_rate(votes: Votes) -> float | None:
+    """Share of the decided votes won by the longer response, those of equal length left out."""
+    length = {(r.prompt_id, r.model): len(r.text) for r in votes.responses}
+    gaps = [
+        (length[v.prompt_id, v.model_a] - length[v.prompt_id, v.model_b]) * (v.outcome - 0.5) for v in votes.preferences
+    ]
+    decided = [gap > 0.0 for gap in gaps if gap]
+    return sum(decided) / len(decided) if decided else None
 
 
 def ceiling(preferences: Sequence[Preference]) -> dict[str, dict[str, Any]]:
