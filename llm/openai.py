@@ -158,7 +158,7 @@ class OpenAIModel(Server):
             try:
                 said = self._ask(functools.partial(_converse, sent=sent, side_by_side=self._concurrency), draw.seconds)
             except openai.APIStatusError as error:
-                if too_long := read_overflow(error.response.text):
+                if too_long := read_overflow(error.status_code, error.response.text):
                     self._told |= {model: too_long.context} if too_long.context else {}
                     raise too_long from error
                 name = refused_parameter(error, sent)
