@@ -198,16 +198,16 @@ class Server:
     def _decide(self, seconds: float, choice: Choice, stop: threading.Event) -> Decision | LeftOut:
         """Ask for a verdict. Raises MissingError where the first judgements of a model all fail: it can't judge."""
         model, answer = choice.model, self._answer(seconds, as_request(choice), stop)
-        if isinstance(answer, LeftOut):
-            self._given_up[model] += answer.draws > 0
-            if self._given_up[model] >= FIRST_JUDGEMENTS and not self._judged[model]:
-                raise MissingError(
-                    f"{model} gave no usable judgement, {self._given_up[model]} times in a row; the last time: "
-                    f"{answer.reason}. {KEPT.split(':')[0]}. Take another --judge."
-                )
-            return answer
-        self._judged[model] += 1
-        return as_decision(choice, answer)
+        if isinstance(answer, Completion):
+            self._judged[model] += 1
+            return as_decision(choice, answer)
+        self._given_up[model] += answer.draws > 0
+        if self._given_up[model] >= FIRST_JUDGEMENTS and not self._judged[model]:
+            raise MissingError(
+                f"{model} gave no usable judgement, {self._given_up[model]} times in a row; the last time: "
+                f"{answer.reason}. All other answers are kept. Take another --judge."
+            )
+        return answer
 
     def _answer(self, seconds: float, request: Request, stop: threading.Event) -> Completion | LeftOut:
         """Draw until an answer is of use.
