@@ -64,6 +64,8 @@ class ShowInfo:
     capabilities: tuple[str, ...] = ()
     context_length: int | None = None
     family: str = ""
+    contents: str = ""
+    """Name, size and kind of the model by its own file (GGUF): ``Qwen2.5-Coder 1.5B Instruct``."""
 
     @property
     def thinking(self) -> bool:
@@ -174,10 +176,12 @@ class OllamaModel(Server):
         """An installed model's context and abilities, asked once. Raises MissingError where it isn't installed."""
         if tag not in self._shown:
             shown = self._look_up(f"what {tag} can do", lambda client: client.show(tag), model=tag)
-            facts = (shown.modelinfo or {}).items()
-            lengths = (v for k, v in facts if k.endswith(".context_length") and isinstance(v, int))
+            facts = dict(shown.modelinfo or {})
+            lengths = (v for k, v in facts.items() if k.endswith(".context_length") and isinstance(v, int))
             family = getattr(shown.details, "family", None) or ""
-            self._shown[tag] = ShowInfo(tag, tuple(shown.capabilities or ()), next(lengths, None), family)
+            parts = (facts.get(f"general.{part}") for part in ("basename", "size_label", "finetune"))
+            contents = " ".join(str(part) for part in parts if part)
+            self._shown[tag] = ShowInfo(tag, tuple(shown.capabilities or ()), next(lengths, None), family, contents)
         return self._shown[tag]
 
     def identity(self, model: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -88,12 +89,15 @@ def test_a_prompt_costs_one_question_to_each_model_and_then_nothing(
     assert dict(server.calls_by_model) == dict.fromkeys(DEFAULT_TAGS, 1)
     assert f"Prompt: {ASKED}" in first
     listed = first.split("best with")[1].splitlines()[1:7]
-    assert [line[:2] for line in listed] == ["1.", "2.", "3.", "4.", "5.", "6."]
+    chances = [int(re.search(r"(\d+) %", line)[1]) for line in listed]  # type: ignore[index]
+    assert chances == sorted(chances, reverse=True), "sorted by what is shown"
+    surely = "No evidence: " not in first
+    assert [line[:2] for line in listed] == [f"{n}." if surely else "· " for n in range(1, 7)], "no places without"
     assert {line.split()[1] for line in listed} == set(DEFAULT_TAGS)
     assert all(" %  " in line and line.endswith("4.7 GB, 8.0B parameters") for line in listed)
     brief = [title for title in ("Combined: ", "Reward model: ", "Elo offset: ") if f"\n{title}" in first]
     assert len(brief) == 3, "one ranking alone, the two others in a sentence each"
-    best = first.split("Response of the first")[1].splitlines()
+    best = first.split("Response of ")[1].splitlines()
     model = best[0].split(": ")[1]
     assert ASKED in "\n".join(best[2:-1])
     texts = {call.model: default_brain(call.request) for call in server.calls}
@@ -102,8 +106,7 @@ def test_a_prompt_costs_one_question_to_each_model_and_then_nothing(
     assert rank(cache, ASKED) == 0, "the server is off now"
     again = capsys.readouterr().out
     assert len(server.calls) == 6
-    size = "4.7 GB, 8.0B parameters"
-    assert again.split("Prompt:")[1] == first.split("Prompt:")[1].replace(size, "–")
+    assert again.split("Prompt:")[1] == first.split("Prompt:")[1]
 
 
 def test_scores_are_those_of_a_training_on_every_prompt(
@@ -126,8 +129,8 @@ def test_scores_are_those_of_a_training_on_every_prompt(
         assert found == pytest.approx({model: score - mean for model, score in scores.items()}, abs=1e-4)
         if isinstance(system, Combined):
             assert line["p_best"] == pytest.approx(system.best_chances(prompt.id), abs=0.01)
-    assert line["best"]["model"] == line[line["best"]["by"]][0]["model"]
-    assert line["best"]["p_best"] == line["p_best"][line["best"]["model"]]
+    assert line["best"]["by"] == "combined"
+    assert line["best"]["p_best"] == line["p_best"][line["best"]["model"]] == max(line["p_best"].values())
     measured = json.loads((cache.parent / "results" / "evaluation_results_coder.json").read_text(encoding="utf-8"))
     assert line["evidence"]["cross_validated"]["combined"] == measured["cross_validated"]["combined"]["kendall_tau"]
     assert line["evidence"]["warnings"] == measured["verdict"]["warnings"]
@@ -146,7 +149,6 @@ def test_json_lines_of_standard_input_and_nothing_else(
         assert line["persona"] == "coder" and line["backend"] == "ollama"
         assert sum(line["p_best"].values()) == pytest.approx(1.0)
         assert line["best"]["verdict"] in {"sure", "likely", "open", "no evidence"}
-        assert line["best"]["model"] == line[line["best"]["by"]][0]["model"]
         assert line["prompt"] in line["best"]["text"]
         assert set(line["models"]) == set(DEFAULT_TAGS)
         assert line["models"]["gemma3:4b"]["size_bytes"] == 4_700_000_000
@@ -363,7 +365,7 @@ def test_votes_are_kept_in_the_format_that_preferences_reads(
     session, end = out.split("votes saved in")
     assert not any(tag in session for tag in DEFAULT_TAGS), "nobody sees who wrote what"
     assert all(tag in end for tag in DEFAULT_TAGS) and "there are 3." in " ".join(end.split())
-    assert "4 votes on" in out and f"python main.py --preferences {path} --cache_dir" in out
+    assert "4 votes on" in out and f"python main.py --preferences {path} " in out
     votes = load_votes(str(path))
     assert votes.users == ("me",)
     assert [p.outcome for p in votes.preferences] == [1.0, 0.0, 0.5, 1.0]

@@ -131,7 +131,7 @@ MISSING = [
     (("--models", *TWO), "--backend embedded without --models"),
     (("--ground_truth", "both"), "--backend embedded without --ground_truth"),
     (("--judge", "llama3:8b"), "ollama serve"),
-    (("--backend", "embedded", "--base_model", "nowhere/at/all"), "there is no folder nowhere/at/all"),
+    (("--backend", "embedded", "--base_model", "nowhere/at/all"), "nowhere/at/all: there is no such folder"),
     (("--backend", "embedded", "--base_model", "no-one/no-model"), "hf download no-one/no-model"),
 ]
 
