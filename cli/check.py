@@ -26,6 +26,7 @@ from core.store import read_items
 from core.text import plain
 from llm.addresses import find_tag, is_cloud
 from llm.interface import nearest_tags
+from llm.ollama import NO_TEMPLATE
 from stages.counting import Calls, by_model
 from stages.tasks import STAGES, TEMPLATES, Job, load_template
 
@@ -118,13 +119,13 @@ def _ollama(job: Job, args: Namespace, needed: bool) -> tuple[Finding, list[str]
     """The server and its models, None where it is off."""
     llm: OllamaModel = job.llm  # type: ignore[assignment]
     if not is_off(job):
-        return Finding("Ollama", f"version {llm.version()} answers at {llm.display_host}"), list(llm.installed())
+        return Finding("Ollama", f"version {llm.version()} answers at {llm.address}"), list(llm.installed())
     flags = " and ".join(ollama_flags(args))
     instead = f"without {flags}" if flags else "without it"
     fix = f"`ollama serve`; OLLAMA_HOST=… where it runs elsewhere; or --backend embedded {instead}"
-    said = f"no server answers at {llm.display_host}"
-    if other := other_server(llm.display_host):
-        said += f" as Ollama does. {other}"
+    said = llm.trouble or f"no server answers at {llm.address}"
+    if other := other_server(llm.address):
+        said += f" {other}"
     return (Finding("Ollama", said, fix) if needed else Finding("Ollama", f"{said}, and everything is cached")), None
 
 
@@ -132,11 +133,13 @@ def _openai(job: Job, needed: bool) -> tuple[Finding, list[str] | None]:
     llm: OpenAIModel = job.llm  # type: ignore[assignment]
     try:
         there = llm.listed()
+        llm.require_admission()
     except MissingError as error:
         fix = "OPENAI_API_KEY=… and OPENAI_BASE_URL=http://…/v1 name a server that answers"
         return Finding("OpenAI API", str(error) if needed else f"{error} Everything is cached.", fix * needed), None
     lists = f"lists {len(there)} models: {some(there)}" if there else "lists no models"
-    return Finding("OpenAI API", f"{llm.address} answers and {lists}"), list(there)
+    latest = {name.removesuffix(":latest") for name in there} if llm.is_ollama() else set()  # there "x" is "x:latest"
+    return Finding("OpenAI API", f"{llm.address} answers and {lists}"), [*there, *(latest - there.keys())]
 
 
 def _model(job: Job, name: str, there: Sequence[str], *, needed: bool) -> Finding:
@@ -163,8 +166,11 @@ def _installed(job: Job, tag: str) -> tuple[str, str]:
         return "it only embeds, and answers no questions", "take another model"
     if tag == job.judge and is_cloud(tag):
         return "models in the cloud give no structured answers", "--judge with an installed model"
+    if shown.bare:
+        return NO_TEMPLATE, ""
     context = f"context {shown.context_length:,} tokens" if shown.context_length else "context not told"
-    size = f"{info.size_bytes / 1e9:.1f} GB {info.parameter_size} {info.quantization}".rstrip()
+    parts = (info.details and (info.details.parameter_size, info.details.quantization_level)) or ()
+    size = " ".join([f"{(info.size or 0) / 1e9:.1f} GB", *filter(None, parts)])
     room = f"up to {shown.thought_tokens} more tokens an answer" if shown.thought_tokens else "told not to"
     return f"{size}, {context}" + (f", can think ({room})" if shown.thinking else ""), ""
 
@@ -172,9 +178,10 @@ def _installed(job: Job, tag: str) -> tuple[str, str]:
 def _listed(job: Job, name: str) -> tuple[str, str]:
     """What a server with the OpenAI API says of a model."""
     there = job.llm.listed()  # type: ignore[attr-defined]
-    if name not in there:
+    if not there:
         return "whether the server has it shows when it is asked", ""
-    return f"listed, context {there[name]:,} tokens" if there[name] else "listed, context not told", ""
+    context = there.get(name)
+    return f"listed, context {context:,} tokens" if context else "listed, context not told", ""
 
 
 def _embedded(about: str, *, needed: bool) -> Finding:

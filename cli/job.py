@@ -7,6 +7,7 @@ jobs = begin(jobs, args)                 # with the cache folder to itself: rati
 from __future__ import annotations
 
 import logging
+import os
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -34,7 +35,7 @@ from core.errors import MissingError, UsageError
 from core.files import keep_previous, refusal
 from core.records import Rating
 from evidence.design import listed as ranked_as_lists
-from llm.addresses import usual_tag
+from llm.addresses import parse_address, usual_tag
 from stages.counting import Calls, by_model, count
 from stages.tasks import Job
 
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("ranking.preflight")
 
 EMBEDDED_LABEL = "embedded (SmolLM2-135M: shows how the suite works, not how good real models are)"
+OLLAMA_THERE = (
+    "OPENAI_BASE_URL names an Ollama server, which cuts long prompts there without a word, and tells no digests. "
+    "OLLAMA_HOST={host} with --backend ollama asks it whole."
+)
 # Stands in a job for a language model where people's votes, with the texts they are on, are all there is.
 NOBODY = cast("LanguageModel", SimpleNamespace(backend="votes", weighs_options=False))
 
@@ -72,8 +77,8 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
         return jobs
     if read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
         return jobs
-    note = f"NO OLLAMA SERVER ANSWERS AT {llm.display_host}: the embedded model stands in for it."
-    note = f"{note} {other_server(llm.display_host)}".rstrip()
+    note = f"NO OLLAMA SERVER ANSWERS AT {llm.address}: the embedded model stands in for it."
+    note = " ".join(filter(None, [note, other_server(llm.address)]))
     return _for_each(_embedded(args, own, wanted, note), args, own, command)
 
 
@@ -195,22 +200,33 @@ def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
             "OPENAI_BASE_URL is not set: %s is asked, which bills every token. --check says how many.",
             llm.address,
         )
+    notes = (OLLAMA_THERE.format(host=llm.address.removesuffix("/v1")),) if answers and llm.is_ollama() else ()
+    for note in notes:
+        log.warning("%s", note)
     before = read_known(args.cache_dir).get(remembered_as(llm, judge))
     context = listed.get(judge) if answers else (before.context if before else None)
     chosen = own.contestants or {name: Contestant(None, None, None) for name in _at_least_two(wanted)}
     label = f"openai ({llm.address if answers else OFF})"
-    return _job(args, params, llm, judge, chosen, label=label, ratings={}, judge_context=context)
+    return _job(args, params, llm, judge, chosen, label=label, notes=notes, ratings={}, judge_context=context)
 
 
 def other_server(address: str) -> str:
-    """Say how to ask the server that answers where Ollama was looked for; empty where none of this kind does."""
+    """Say how to ask the server with the OpenAI API that OPENAI_BASE_URL names, or that answers where Ollama was looked
+    for; empty where there is none."""
     from llm.openai import speaks_here
 
-    if not speaks_here(address):
+    named = os.environ.get("OPENAI_BASE_URL", "").strip()
+    try:
+        asked = [parse_address(named)] if named else []
+    except UsageError:  # said where it is asked for
+        asked = []
+    found = next((url for url in (*asked, f"{address}/v1") if speaks_here(url)), None)
+    if found is None:
         return ""
+    variable = "" if found in asked else f"OPENAI_BASE_URL={found} "
     return (
-        f"What answers there speaks the OpenAI API. To ask it:\n  OPENAI_BASE_URL={address}/v1 python main.py "
-        "--backend openai --models A B --judge C"
+        f"{found} answers, and speaks the OpenAI API. To ask it:\n  {variable}python main.py --backend openai "
+        "--models A B --judge C"
     )
 
 
@@ -292,7 +308,7 @@ def rated(jobs: Sequence[Job], table: ArenaTable, known: Mapping[str, Known]) ->
     """The jobs with their contestants' ratings from one table."""
     from stages import arena
 
-    contents = {tag: model.contents for tag, model in known.items()}
+    contents = {tag: model.file_name for tag, model in known.items()}
     by_tag = jobs[0].llm.backend == "ollama" and not jobs[0].responses
     contestants, ratings = arena.rate(jobs[0].contestants, table, ollama=by_tag, contents=contents)
     return [replace(job, contestants=contestants, ratings=ratings, notes=(*table.notes, *job.notes)) for job in jobs]

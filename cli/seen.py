@@ -44,8 +44,8 @@ class Known:
     size_bytes: int | None = None
     parameters: str = ""
     """Its size in the server's words."""
-    contents: str = ""
-    """Name, size and kind of the model by its own file."""
+    file_name: str = ""
+    """The model's name by its own file."""
 
 
 def read_known(cache_dir: Path) -> dict[str, Known]:
@@ -84,7 +84,12 @@ def seen_now(job: Job) -> dict[str, Known]:
         if name := find_tag(tag, installed):
             info, shown = installed[name], llm.show(tag)
             found[tag] = Known(
-                info.digest, shown.context_length, version, info.size_bytes, info.parameter_size, shown.contents
+                info.digest or "",
+                shown.context_length,
+                version,
+                size_bytes=info.size and int(info.size),
+                parameters=(info.details and info.details.parameter_size) or "",
+                file_name=shown.file_name,
             )
     return found
 

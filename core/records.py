@@ -22,10 +22,13 @@ class Response:
     prompt_id: str
     model: str
     text: str
-    tokens: int = 0
+    tokens: int | None = 0
+    """None where the server did not tell."""
     seconds: float = 0.0
     truncated: bool = False
     """True where the answer reached its own token limit: it is an answer, only a cut one."""
+    side_by_side: int = 0
+    """Requests in flight where ``seconds`` is the time waited; 0 where it is the time of its tokens alone."""
 
 
 @dataclass(frozen=True, slots=True)

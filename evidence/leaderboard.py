@@ -313,8 +313,8 @@ def _moved_places(rows: Sequence[Mapping[str, Any]], elo: Mapping[str, float | N
 
 def tokens_per_second(responses: Sequence[Response]) -> dict[str, float]:
     """{model: tokens over seconds of all its timed responses}; models without any are left out."""
-    timed = [r for r in responses if r.tokens > 0 and r.seconds > 0.0]
+    told = [(r.model, r.tokens, r.seconds) for r in responses if r.tokens and r.seconds > 0.0]
     return {
-        model: sum(r.tokens for r in timed if r.model == model) / sum(r.seconds for r in timed if r.model == model)
-        for model in dict.fromkeys(r.model for r in timed)
+        model: sum(tokens for m, tokens, _ in told if m == model) / sum(seconds for m, _, seconds in told if m == model)
+        for model in dict.fromkeys(model for model, _, _ in told)
     }

@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 from core.errors import UsageError
 
 _PORTS = {"http": 80, "https": 443}
+_ENDPOINT = re.compile(r"/(api|v1)(/.*)?$")  # of Ollama, as tools write it behind the address
+_CHAT = re.compile(r"/(chat/completions|completions|models)/?$")
 _EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a server listens, not where it is asked
 
 
@@ -19,7 +21,8 @@ def parse_host(host: str) -> tuple[str, tuple[str, str] | None]:
     """(address without credentials, (user, password) or None) from a host as Ollama's own client reads it.
 
     No scheme means http and port 11434, a scheme its own port, no host or every interface (0.0.0.0) this machine, and
-    ollama.com alone https. Raises UsageError, without quoting what may hold a password.
+    ollama.com alone https. A path to its API (/api, /v1 and below) is left away. Raises UsageError, without quoting
+    what may hold a password.
     """
     host = host.strip(" \t\r\n\"',")
     if "," in host:
@@ -43,12 +46,13 @@ def parse_host(host: str) -> tuple[str, tuple[str, str] | None]:
             "are spoken, and special characters in a user's name or password must be percent-encoded."
         ) from None
     name = _EVERY_INTERFACE.get(name, name)
-    url = f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}/{parts.path.strip('/')}".rstrip("/")
+    path = _ENDPOINT.sub("", parts.path).strip("/")
+    url = f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}/{path}".rstrip("/")
     return url, (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
 
 
 def parse_address(url: str) -> str:
-    """The address as the official client wants it: no scheme means http, no path /v1.
+    """The address as the official client wants it: no scheme means http, no path /v1, and no path to a chat.
 
     Raises UsageError, without quoting what may hold a password, for one that is no address or holds credentials.
     """
@@ -62,7 +66,8 @@ def parse_address(url: str) -> str:
         raise UsageError(
             "OPENAI_BASE_URL is not an address such as http://127.0.0.1:1234/v1. A key belongs into OPENAI_API_KEY."
         ) from None
-    return url.rstrip("/") if parts.path.strip("/") else f"{url.rstrip('/')}/v1"
+    url = _CHAT.sub("", url).rstrip("/")
+    return url if urlsplit(url).path.strip("/") else f"{url}/v1"
 
 
 def read_key(name: str, value: str | None = None) -> str:

@@ -1,23 +1,38 @@
-"""Read a model's answer, whichever server gave it: thoughts taken off, structured answers validated."""
+"""Read a model's answer, whichever server gave it: thoughts taken off, structured answers found and validated."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import json
+import math
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import BaseModel, ValidationError, create_model, field_validator
 
+from core.text import plain
 from llm.interface import Choice, Completion, Decision, Request
 
-_THOUGHT = re.compile(
-    r"\A\s*<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)|\A\s*\[THINK\].*?(\[/THINK\]|\Z)",
-    re.DOTALL | re.IGNORECASE,
+# A thought and the mark that ends it; one that is cut off runs to the end of the text.
+_THOUGHTS = (
+    r"<(think|thinking|thought|reasoning|seed:think)>.*?(?:</\1>|\Z)",
+    r"\[think\].*?(?:\[/think\]|\Z)",  # Magistral
+    r"◁think▷.*?(?:◁/think▷|\Z)",  # Kimi
+    r"<\|channel>\s*thought.*?(?:<channel\|>|\Z)",  # Gemma
+    r"(?:<\|start\|>assistant)?(?:<\|channel\|>(?!\s*final).*?)?<\|channel\|>\s*final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>",
+    r"(?:<\|start\|>assistant)?<\|channel\|>.*",  # gpt-oss that did not come to an end
+    r"analysis\S.*?assistantfinal",  # gpt-oss, its control tokens left out
 )
+_THOUGHT = re.compile(rf"\A\s*(?:{'|'.join(_THOUGHTS)})", re.DOTALL | re.IGNORECASE)
+_CHANNEL_END = re.compile(r"(?:<\|(?:return|end)\|>\s*)+\Z")
 # Some templates open the thought before the answer begins, and only its end is seen.
-_END_OF_THOUGHT = re.compile(r"\A(?:(?!<think>|```).)*?^\s*</think>\s*$", re.DOTALL | re.MULTILINE)
+_END_OF_THOUGHT = re.compile(r"\A(?:(?!<think>|```|~~~).)*?^</think>\s*$", re.DOTALL | re.MULTILINE)
+_ANY_MARK = re.compile(r"\A\s*(?P<mark>[<\[◁|]{1,2}[\w:|/-]{3,30}[>\]▷|]{1,2})")
 _SURROGATES = re.compile("[\ud800-\udfff]")  # half an emoji has no UTF-8: it can't be sent on to a judge
+SAID_CHARACTERS = 80  # of an answer of no use
 
 
 class UselessError(Exception):
@@ -29,8 +44,17 @@ class UselessError(Exception):
 
 
 def without_thinking(text: str) -> str:
-    """``text`` without a thought that leaked into it: a marked block at its very beginning, closed or not."""
-    return _END_OF_THOUGHT.sub("", _THOUGHT.sub("", text, count=1), count=1).strip()
+    """``text`` without a thought that leaked into it: a block in a known mark at its very beginning."""
+    answer = _END_OF_THOUGHT.sub("", _THOUGHT.sub("", text, count=1), count=1)
+    if "<|channel|>" in text[: len(text) - len(answer)]:
+        answer = _CHANNEL_END.sub("", answer)
+    return answer.strip()
+
+
+def unknown_mark(text: str) -> str | None:
+    """The mark in brackets with which an answer begins, as a thought of a kind not known would."""
+    found = _ANY_MARK.match(text)
+    return found["mark"] if found else None
 
 
 def read_answer(request: Request, said: Completion) -> Completion:
@@ -43,15 +67,32 @@ def read_answer(request: Request, said: Completion) -> Completion:
         return dataclasses.replace(said, text=text)
     if said.truncated:
         raise UselessError(f"the structured answer was cut at {request.num_predict} tokens")
-    # models that are told the schema in words put words or a fence around the JSON
-    found = text if text.startswith("{") else text[text.find("{") : text.rfind("}") + 1]
-    try:
-        parsed = request.schema.model_validate_json(found)
-    except ValidationError as error:
-        where = "; ".join(".".join(map(str, e["loc"])) + ": " + e["msg"] for e in error.errors()[:2])
-        what = f"the answer is not the JSON that was asked for ({where.removeprefix(': ')})"
-        raise UselessError(what, silent="{" not in text) from error
-    return dataclasses.replace(said, text=text, parsed=parsed)
+    return dataclasses.replace(said, text=text, parsed=find_json(request.schema, text))
+
+
+def find_json(schema: type[BaseModel], text: str) -> BaseModel:
+    """The last JSON object in ``text`` that obeys the schema: some models write words, a fence or marks around it.
+
+    Raises UselessError where there is none.
+    """
+    found, wrong, at = None, "it holds no JSON", text.find("{")
+    while at >= 0:
+        try:
+            value, end = json.JSONDecoder(strict=False).raw_decode(text, at)
+        except ValueError:
+            end = at + 1
+        else:
+            try:
+                found = schema.model_validate(value)
+            except ValidationError as error:
+                said = [".".join(map(str, e["loc"])) + ": " + e["msg"] for e in error.errors()[:2]]
+                wrong = "; ".join(said).removeprefix(": ")
+        at = text.find("{", end)
+    if found is None:
+        begin = plain(text)[:SAID_CHARACTERS]
+        what = f"the answer is not the JSON that was asked for ({wrong}): {begin}"
+        raise UselessError(what, silent="{" not in text)
+    return found
 
 
 # ── Schemas ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -61,13 +102,13 @@ ITEM_CHARACTERS = 400  # of one string in a list
 MOST_REPEATS = 1000  # a server's grammar takes no more repetitions than about twice as many
 
 
-def bounded(schema: type[BaseModel], num_predict: int) -> dict[str, Any]:
-    """The JSON schema with strings and lists so short that no answer is cut at its token limit, and of a list of
-    labels each once: a model at temperature 0 may otherwise repeat itself until it is cut."""
+def bounded(schema: type[BaseModel], num_predict: int, *, strings: bool = True) -> dict[str, Any]:
+    """The JSON schema with lists, and where asked ``strings``, so short that no answer is cut at its token limit, and
+    of a list of labels each once: a model at temperature 0 may otherwise repeat itself until it is cut."""
     characters = CHARACTERS_A_TOKEN * num_predict
 
     def bound(node: dict[str, Any], longest: int) -> dict[str, Any]:
-        if node.get("type") == "string" and "enum" not in node and "const" not in node:
+        if strings and node.get("type") == "string" and "enum" not in node and "const" not in node:
             return {**node, "maxLength": min(longest, MOST_REPEATS)}
         if node.get("type") == "array":
             labels = node["items"].get("enum")
@@ -84,26 +125,73 @@ def bounded(schema: type[BaseModel], num_predict: int) -> dict[str, Any]:
 
 
 class Verdict(BaseModel):
-    """The answer to a choice; ``verdict_schema`` narrows ``winner`` to the options."""
+    """The answer to a choice; ``verdict_schema`` narrows it to the options."""
 
-    winner: str
-    reason: str
+    choice: str
 
 
 @functools.cache
-def verdict_schema(options: tuple[str, ...]) -> type[Verdict]:
-    """``{"winner": one of options, in that order, "reason": string}``."""
-    return create_model("Verdict", __base__=Verdict, winner=(Literal[options], ...))  # type: ignore[arg-type]
+def verdict_schema(options: tuple[str, ...], *, reason: bool) -> type[Verdict]:
+    """``{"choice": one of options, in that order[, "reason": string]}``: keys in alphabetical order, since current
+    Ollama writes them so, and a judge has to decide before it explains."""
+
+    def spelled(said: object) -> object:
+        """The option that is meant by "a" or " [A]"."""
+        bare = said.strip(" \t\n\"'[]().").casefold() if isinstance(said, str) else said
+        return next((option for option in options if option.casefold() == bare), said)
+
+    fields: dict[str, Any] = {"choice": (Literal[options], ...), **({"reason": (str, ...)} if reason else {})}
+    checked: dict[str, Any] = {"spelled": field_validator("choice", mode="before")(spelled)}
+    return create_model("Verdict", __base__=Verdict, __validators__=checked, **fields)
 
 
-def as_request(choice: Choice) -> Request:
-    """The choice as a request whose answer is the winner and a reason."""
+def as_request(choice: Choice, *, reason: bool) -> Request:
+    """The choice as a request for a verdict."""
     same = {f.name: getattr(choice, f.name) for f in dataclasses.fields(choice) if f.name != "options"}
-    return Request(**same, schema=verdict_schema(choice.options))
+    return Request(**same, schema=verdict_schema(choice.options, reason=reason))
 
 
-def as_decision(answer: Completion) -> Decision:
+def as_decision(choice: Choice, answer: Completion) -> Decision:
     """The answer to ``as_request`` as a decision."""
     verdict = answer.parsed
     assert isinstance(verdict, Verdict)
-    return Decision(verdict.winner, verdict.reason, tokens=answer.tokens, seconds=answer.seconds)
+    reason, shares = getattr(verdict, "reason", ""), verdict_probabilities(choice.options, answer.spoken)
+    return Decision(verdict.choice, reason, probabilities=shares, tokens=answer.tokens, seconds=answer.seconds)
+
+
+TOP_LOGPROBS = 20  # the most that servers give
+LEAST_SHARE = 1e-9  # some fill the list up with tokens of no probability, which has no logarithm
+
+
+def read_logprobs(tokens: Any) -> tuple[tuple[str, dict[str, float]], ...]:
+    """The tokens of an answer with the likeliest in their places, from a client's records; empty where none came."""
+    return tuple(
+        (t.token, {t.token: t.logprob, **{other.token: other.logprob for other in t.top_logprobs or ()}})
+        for t in tokens or ()
+    )
+
+
+def verdict_probabilities(
+    options: Sequence[str], spoken: Sequence[tuple[str, Mapping[str, float]]]
+) -> dict[str, float] | None:
+    """The options' shares at the token where the verdict stands; None where it is not found.
+
+    It is found in the tokens' own text, which may begin with more than the answer holds. Shares are made one among the
+    options, since a server's come before its grammar's mask. A token that begins one option alone is counted for it,
+    with or without a quote or blank. An option that is not among the tokens listed has what the last of them has.
+    """
+    places = list(re.finditer(r'"choice"\s*:\s*"', "".join(token for token, _ in spoken)))
+    ends = itertools.accumulate(len(token) for token, _ in spoken)
+    begins = places[-1].end() if places else math.inf  # the last one: a thought may have tried others
+    likely = next((likely for (_, likely), end in zip(spoken, ends, strict=True) if end > begins), {})
+    shares = dict.fromkeys(options, 0.0)
+    for said, logarithm in likely.items():
+        piece = said.lstrip(' \t\n":').rstrip(' \t\n",}')
+        meant = [option for option in options if piece and option.startswith(piece)]
+        if len(meant) == 1:
+            shares[meant[0]] += math.exp(logarithm)
+    if not any(shares.values()):
+        return None
+    least = max(math.exp(min(likely.values())), LEAST_SHARE)
+    known = {option: max(share, least) for option, share in shares.items()}
+    return {option: share / sum(known.values()) for option, share in known.items()}

@@ -1,8 +1,9 @@
 """Ask a server: requests side by side, again after a failure, anew after an answer of no use.
 
-A failure that may pass (a dropped connection, HTTP 429 or 5xx) is repeated with waits that double. An answer of no use
-is drawn again with another seed and a higher temperature, and left out after the last draw. All else ends the asking
-with a MissingError, after what was in flight has finished.
+A failure that may pass (a dropped connection, HTTP 429 or 5xx) is repeated with waits that double; a server that is
+away is waited for. An answer of no use is drawn again with another seed and a higher temperature, and left out after
+the last draw; a question beyond the context is left out at once. All else ends the asking with a MissingError, after
+what was in flight has finished.
 """
 
 from __future__ import annotations
@@ -13,47 +14,57 @@ import json
 import logging
 import queue
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
 from core.errors import MissingError
-from llm.answers import UselessError, as_decision, as_request, read_answer
-from llm.interface import Choice, Completion, Decision, LeftOut, Request
+from llm.answers import UselessError, Verdict, as_decision, as_request, bounded, read_answer, unknown_mark
+from llm.connection import ContextError
+from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens
 
 log = logging.getLogger("ranking.llm")
-Q = TypeVar("Q")
+Q = TypeVar("Q", Request, Choice)
 A = TypeVar("A")
 
 ATTEMPTS = 7  # where 13 % of all attempts fail, one question in a million is lost
+AWAY_SECONDS = 120.0  # a server that is updated or restarted at night is waited for
+AWAY_PAUSE = 5.0
 DRAWS = 6  # answers of no use before a question is given up
 WARMER = 0.2  # temperature added with each redraw: at 0 another seed would draw the same useless answer again
 WARMEST = 1.3
+THOUGHT_TOKENS = 2048  # that a model may need before its answer
+FIRST_JUDGEMENTS = 3  # a judge that fails in all of these will fail in the others
+MARKED_ANSWERS = 5  # with one unknown mark at their beginning: no chance
+MOST_BYTES_A_TOKEN = 8  # in no language does a tokenizer put more into one, on average over a prompt
 KEPT = "All answers so far are kept: the same command goes on from there."
 
 
 class PassingError(Exception):
     """A failure that another attempt may not meet.
 
-    weight: how many of the ``ATTEMPTS`` it counts as: 1, 2 where nobody listens (a restart takes seconds) or 4 where a
-    whole time limit passed. wait: seconds for which the server asks to be left alone. hint: what helps if it lasts.
+    weight: how many of the ``ATTEMPTS`` it counts as, 4 where a whole time limit passed. away: nobody listens there.
+    wait: seconds for which the server asks to be left alone. hint: what helps if it lasts.
     """
 
-    def __init__(self, what: str, *, weight: int = 1, wait: float = 0.0, hint: str = "") -> None:
+    def __init__(self, what: str, *, weight: int = 1, away: bool = False, wait: float = 0.0, hint: str = "") -> None:
         super().__init__(what)
-        self.weight, self.wait, self.hint = weight, wait, hint
+        self.weight, self.away, self.wait, self.hint = weight, away, wait, hint
 
 
-class HopelessError(Exception):
-    """A request that no draw can answer, while the server itself is well."""
-
-
-def failure(error: Exception, seconds: float, hint: str) -> PassingError:
+def failure(error: BaseException, seconds: float, hint: str) -> Exception:
     """The failure that an error of httpx, or of httpx2, which the OpenAI client uses, stands for."""
     kind = type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in f"{error} {error.__cause__} {error.__context__}":
+        return MissingError(
+            "the server's certificate is signed by nobody who is known here (by itself, or by a company's own "
+            "authority). SSL_CERT_FILE=FILE.pem names a file of certificates to trust"
+        )
     if kind in ("ConnectError", "ConnectTimeout", "ConnectionError"):
-        return PassingError("the connection failed", weight=2, hint=hint)
+        return PassingError("the connection failed", weight=0, away=True, hint=hint)
     if kind.endswith("Timeout"):
         hint = "A longer --timeout or a lower --concurrency may help."
         return PassingError(f"no answer within {seconds:g} s", weight=4, hint=hint)
@@ -116,11 +127,16 @@ class Draw:
         asked = self.request.temperature
         return round(min(asked + WARMER * self.number, max(WARMEST, asked)), 3)
 
+    @property
+    def weighed(self) -> bool:
+        """Whether log-probabilities are asked for: of verdicts alone."""
+        return self.request.schema is not None and issubclass(self.request.schema, Verdict)
+
     def messages(self, *, schema: bool) -> list[dict[str, str]]:
         """The chat that is sent, with or without the ``schema`` in words."""
         request, words = self.request, ""
         if schema and request.schema:
-            words = json.dumps(request.schema.model_json_schema())
+            words = json.dumps(bounded(request.schema, request.num_predict, strings=False))
             words = f"\n\nAnswer with nothing but one JSON object that obeys this schema:\n{words}"
         system = [{"role": "system", "content": request.system}] if request.system else []
         return [*system, {"role": "user", "content": request.prompt + words}]
@@ -130,22 +146,33 @@ class Server:
     """The half of a ``LanguageModel`` that all servers share. ``address`` is for messages: it holds no password."""
 
     backend: str
+    enlarge: str
+    """How its context is made larger, up to the figure."""
     weighs_options = False
 
     def __init__(self, address: str, *, concurrency: int, timeout: float, retry_wait: float) -> None:
         self.address = address
+        self.judge_reasons = "auto"
+        """Whether a choice is asked with a reason: "on", "off" or "auto", until a model gives probabilities."""
         self._concurrency, self._timeout, self._retry_wait = concurrency, timeout, retry_wait
         self._in_words: dict[str, bool] = {}  # model → whether its structured answers are asked for in words
+        self._weighs: set[str] = set()  # models that gave the probabilities of a choice
+        self._judged: Counter[str] = Counter()  # model → usable judgements
+        self._given_up: Counter[str] = Counter()  # model → judgements that stayed unusable
+        self._begun: dict[str, Counter[str | None]] = {}  # model → the marks with which its answers begin
+        self._marked: set[str] = set()  # models of which a mark was said
+        self._away = False  # a refused connection was said, and no other has been taken since
 
     def _say(self, draw: Draw) -> Completion:
-        """Ask once. Raises PassingError, UselessError, HopelessError or MissingError."""
+        """Ask once. Raises PassingError, UselessError, ContextError or MissingError."""
         raise NotImplementedError
 
     def _begin(self, model: str) -> None:
         """Get ready for a group of requests to one model."""
 
-    def _notice(self, request: Request, answer: Completion) -> None:
-        """Notice what an answer shows of the server."""
+    def _context(self, model: str) -> int | None:
+        """Tokens of context that a model is asked with, None where they are not known."""
+        raise NotImplementedError
 
     def complete(self, requests: Sequence[Request]) -> Generator[tuple[int, Completion | LeftOut]]:
         """Yield (index, completion) as they finish, ``concurrency`` in flight; all of one model before the next.
@@ -156,24 +183,41 @@ class Server:
         """
         if any(request.opening for request in requests):
             raise ValueError("only the embedded model can be given the opening words of its answer")
-        for model, group in itertools.groupby(enumerate(requests), key=lambda item: item[1].model):
-            questions = list(group)
-            self._begin(model)
-            at_once = min(self._concurrency, len(questions))
-            ask = functools.partial(self._answer, seconds=self._timeout * at_once)
-            with closing(side_by_side(ask, questions, at_once)) as answers:
-                for index, answer in answers:
-                    if isinstance(answer, Completion):
-                        self._notice(requests[index], answer)
-                    yield index, answer
+        return self._grouped(requests, self._answer)
 
     def choose(self, choices: Sequence[Choice]) -> Generator[tuple[int, Decision | LeftOut]]:
         """Yield (index, decision) as they finish; otherwise as ``complete``."""
-        with closing(self.complete([as_request(choice) for choice in choices])) as answers:
-            for index, answer in answers:
-                yield index, answer if isinstance(answer, LeftOut) else as_decision(answer)
+        return self._grouped(choices, self._decide)
 
-    def _answer(self, request: Request, stop: threading.Event, seconds: float) -> Completion | LeftOut:
+    def _grouped(self, asked: Sequence[Q], ask: Callable[[float, Q, threading.Event], A]) -> Generator[tuple[int, A]]:
+        for model, group in itertools.groupby(enumerate(asked), key=lambda item: item[1].model):
+            questions = list(group)
+            self._begin(model)
+            at_once = min(self._concurrency, len(questions))
+            timed = functools.partial(ask, self._timeout * at_once)
+            with closing(side_by_side(timed, questions, at_once)) as answers:
+                yield from answers
+
+    def _decide(self, seconds: float, choice: Choice, stop: threading.Event) -> Decision | LeftOut:
+        """Ask for a verdict. Raises MissingError where the first judgements of a model all fail: it can't judge."""
+        model = choice.model
+        auto = self.judge_reasons == "auto" and model not in self._weighs
+        answer = self._answer(seconds, as_request(choice, reason=auto or self.judge_reasons == "on"), stop)
+        if isinstance(answer, LeftOut):
+            self._given_up[model] += answer.draws > 0
+            if self._given_up[model] >= FIRST_JUDGEMENTS and not self._judged[model]:
+                raise MissingError(
+                    f"{model} gave no usable judgement, {self._given_up[model]} times in a row; the last time: "
+                    f"{answer.reason}. {KEPT.split(':')[0]}. Take another --judge."
+                )
+            return answer
+        self._judged[model] += 1
+        decision = as_decision(choice, answer)
+        if decision.probabilities:
+            self._weighs.add(model)
+        return decision
+
+    def _answer(self, seconds: float, request: Request, stop: threading.Event) -> Completion | LeftOut:
         """Draw until an answer is of use.
 
         Some models obey no schema (gpt-oss says nothing under one). Until a structured answer has come from a model,
@@ -181,13 +225,16 @@ class Server:
         """
         about, reason = request.label or f"a question to {request.model}", ""
         in_words = self._in_words.get(request.model, False)
+        context, size = self._context(request.model), len(((request.system or "") + request.prompt).encode())
+        if context and size > MOST_BYTES_A_TOKEN * context:  # it would be read for minutes, and then refused
+            return self._too_long(request, ContextError(context=context))
         for number in range(DRAWS):
             draw = Draw(request, number, seconds, in_words)
             try:
                 said = self._persist(about, functools.partial(self._say, draw), stop)
                 answer = read_answer(request, said)
-            except HopelessError as error:
-                return LeftOut(str(error))
+            except ContextError as error:
+                return self._too_long(request, error)
             except UselessError as error:
                 reason = str(error)
                 log.debug("%s: %s; drawn again", about, reason)
@@ -196,27 +243,60 @@ class Server:
                 continue
             if request.schema:
                 self._in_words.setdefault(request.model, in_words)
+            else:
+                self._look_for_thoughts(request.model, answer.text)
             log.debug(
-                "%s: %s took %.2f s, %d tokens read, %d written",
+                "%s: %s took %.2f s, %d tokens read, %s written",
                 request.label, request.model, answer.seconds, answer.prompt_tokens, answer.tokens,
             )  # fmt: skip
             return answer
-        return LeftOut(f"{reason}, in each of {DRAWS} draws")
+        return LeftOut(f"{reason}, in each of {DRAWS} draws", DRAWS)
+
+    def _too_long(self, request: Request, error: ContextError) -> LeftOut:
+        """Leave out a question beyond the context, and say which context would do."""
+        tokens = error.asked or estimate_tokens((request.system or "") + request.prompt)
+        context = error.context or self._context(request.model)
+        there = f", of which it has {context:,}" if context else ""
+        room = -(-(tokens + request.num_predict) // 1024) * 1024
+        what = f"it is longer than the context of {request.model}: about {tokens:,} tokens{there}"
+        return LeftOut(f"{what}. {self.enlarge} {room}")
+
+    def _look_for_thoughts(self, model: str, text: str) -> None:
+        """Say it once where most answers of a model begin with one mark that is not known."""
+        marks = self._begun.setdefault(model, Counter())
+        marks[unknown_mark(text)] += 1
+        mark, times = max(marks.items(), key=lambda item: (item[0] is not None, item[1]))
+        if mark and times >= MARKED_ANSWERS and 2 * times > marks.total() and model not in self._marked:
+            self._marked.add(model)
+            log.warning(
+                "%s: %d of %d answers begin with %s. If a thought follows, it is judged as part of the answer.",
+                model, times, marks.total(), mark,
+            )  # fmt: skip
 
     def _persist(self, about: str, attempt: Callable[[], A], stop: threading.Event | None = None) -> A:
         """Call ``attempt`` until it succeeds, waiting twice as long before each further time.
 
-        Raises MissingError after ``ATTEMPTS`` failures, or once ``stop`` is set.
+        Raises MissingError after ``ATTEMPTS`` failures, where nobody listened for ``AWAY_SECONDS``, or once ``stop`` is
+        set.
         """
-        stop, wait, weight, tried = stop or threading.Event(), self._retry_wait, 0, 0
+        stop, wait, weight, tried, since = stop or threading.Event(), self._retry_wait, 0, 0, time.monotonic()
         while True:
             try:
-                return attempt()
+                answer = attempt()
             except PassingError as error:
-                weight, tried = weight + error.weight, tried + 1
-                if weight < ATTEMPTS:
+                tried, weight = tried + 1, weight + error.weight
+                gone = time.monotonic() - since
+                last = weight >= ATTEMPTS or (error.away and gone >= AWAY_SECONDS)
+                if error.away and not self._away and not stop.is_set():
+                    self._away = True
+                    log.warning("%s: %s; waiting for it, up to %.0f s", self.address, error, AWAY_SECONDS)
+                elif not (error.away or last or stop.is_set()):
                     log.info("%s: %s; asked again (attempt %d)", about, error, tried + 1)
-                if weight >= ATTEMPTS or stop.wait(max(wait, error.wait)):
+                pause = min(wait, AWAY_PAUSE) if error.away else max(wait, error.wait)
+                if last or stop.wait(pause):
                     said = f"{about}: {error} ({tried} attempts at {self.address}). {KEPT} {error.hint}"
                     raise MissingError(said.rstrip()) from error
                 wait *= 2
+            else:
+                self._away = False
+                return answer

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import http.client
 import importlib.util
+import json
 import re
 import time
 import urllib.request
@@ -69,6 +71,43 @@ def said_by(status: int, said: object) -> str:
     """A server's error in words, made printable and short."""
     words = plain(said)[:SAID_CHARACTERS].strip()
     return f"HTTP {status}: {words}" if words else f"HTTP {status}, without a word"
+
+
+def get_json(url: str, seconds: float) -> Any:
+    """What a GET answers, None where that is no JSON. Without a client, whose import takes a second."""
+    handlers = [urllib.request.ProxyHandler({})] if is_loopback(url) else []
+    try:
+        with urllib.request.build_opener(*handlers).open(url, timeout=seconds) as reply:
+            return json.load(reply)
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+
+
+# A prompt beyond the context in the words of Ollama, llama.cpp, vLLM, LM Studio, OpenAI, TGI and Anthropic.
+_OVERFLOW = re.compile(
+    r"exceed[^.]*context|longer than the context|context.?(?:length|size|window)|context the overflows|prompt is too "
+    r"long|max_new_tokens`? must be",
+    re.IGNORECASE,
+)
+_CONTEXT = re.compile(r"(?:n_ctx|context (?:length|size|window)|must be|tokens >)\D{1,20}?(\d{3,})", re.IGNORECASE)
+
+
+class ContextError(Exception):
+    """A prompt that is too long: it has ``asked`` tokens, the context has ``context``, each None where not said."""
+
+    def __init__(self, asked: int | None = None, context: int | None = None) -> None:
+        super().__init__("the prompt is longer than the context")
+        self.asked, self.context = asked, context
+
+
+def read_overflow(said: str) -> ContextError | None:
+    """The error that a refusal of a prompt that is too long stands for; None for any other refusal."""
+    if not _OVERFLOW.search(said):
+        return None
+    stated = _CONTEXT.search(said)
+    context = int(stated[1]) if stated else None
+    asked = max(map(int, re.findall(r"\d{3,}", said)), default=0)
+    return ContextError(asked if asked > (context or 0) else None, context)
 
 
 def wait_asked(headers: Mapping[str, str]) -> float:

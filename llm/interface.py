@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,14 +30,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer. ``tokens`` were generated in ``seconds``; ``truncated``: it reached ``num_predict``."""
+    """An answer. ``tokens`` (None: not told) were generated in ``seconds``; ``truncated``: it reached
+    ``num_predict``."""
 
     text: str
-    tokens: int
+    tokens: int | None
     seconds: float
     truncated: bool = False
     parsed: BaseModel | None = None
     prompt_tokens: int = 0
+    side_by_side: int = 0
+    """Requests in flight where ``seconds`` is the time waited; 0 where it is the server's own time for the tokens."""
+    spoken: tuple[tuple[str, Mapping[str, float]], ...] = ()
+    """Each token, and the log-probability of those that were likeliest in its place; where a server gives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +62,23 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """``winner`` is one of the options. ``scores``: mean log-likelihood per token (nats) of each option where the
-    model weighs them, else empty."""
+    model weighs them, else empty. ``probabilities``: option → its share where the verdict's token was drawn, where a
+    server gives log-probabilities."""
 
     winner: str
     reason: str = ""
     scores: tuple[float, ...] = ()
-    tokens: int = 0
+    probabilities: Mapping[str, float] | None = None
+    tokens: int | None = 0
     seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Stands for an answer that stayed unusable after all redraws."""
+    """Stands for an answer that stayed unusable after so many ``draws``; 0 where the question can't be asked."""
 
     reason: str
+    draws: int = 0
 
 
 class LanguageModel(Protocol):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,40 +19,31 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from core.errors import MissingError
 from core.hub import within
 from llm.addresses import find_tag, is_cloud, parse_host, read_key
-from llm.answers import UselessError, bounded
-from llm.asking import KEPT, Draw, HopelessError, PassingError, Server, failure
-from llm.connection import client_options, said_by
-from llm.interface import Completion, Request, estimate_tokens
+from llm.answers import TOP_LOGPROBS, UselessError, bounded, read_logprobs
+from llm.asking import KEPT, THOUGHT_TOKENS, Draw, PassingError, Server, failure
+from llm.connection import ContextError, client_options, read_overflow, said_by
+from llm.interface import Completion
 
 if TYPE_CHECKING:
-    from ollama import Client
+    from ollama import Client, ListResponse
 
 log = logging.getLogger("ranking.llm")
 T = TypeVar("T")
 
 DEFAULT_NUM_CTX = 8192
 KEEP_ALIVE = "30m"  # a model must not be unloaded while the suite reads or writes its caches
-KEPT_TOKENS = (4, 5)  # at a prompt's beginning when the server cuts it: num_keep's default, and a BOS
 PATIENCE = 3.0  # seconds in which a living server takes a connection, and says its version
 UNLOAD_SECONDS = 10.0  # a server waits up to five for the GPU's word that the memory is free
-OVERFLOW = re.compile("exceed.*context|longer than the context")  # a prompt beyond it, in the words of all versions
-# Tags and families that think whatever they are told, and the tokens that they may think beside their answer.
+# Tags and families that think whatever they are told.
 THINKS_ANYWAY = ("gpt-oss", "gptoss", "deepseek-r1", "magistral", "qwq", "thinking", "reasoning")
-THOUGHT_TOKENS = 2048
+NO_TEMPLATE = (
+    "has no chat template here: it goes on with a question's text in place of answering. A newer Ollama (0.30) takes "
+    "the one in the model's file; else give it a Modelfile with a TEMPLATE"
+)
 
 
 class RefusedError(MissingError):
     """A server that answers, but not to us."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """An installed model by the server's list."""
-
-    digest: str
-    size_bytes: int
-    parameter_size: str = ""
-    quantization: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +54,14 @@ class ShowInfo:
     capabilities: tuple[str, ...] = ()
     context_length: int | None = None
     family: str = ""
-    contents: str = ""
-    """Name, size and kind of the model by its own file (GGUF): ``Qwen2.5-Coder 1.5B Instruct``."""
+    template: str = ""
+    file_name: str = ""
+    """The model's name by the file itself: Qwen2.5-Coder-1.5B-Instruct. Empty where it doesn't tell."""
+
+    @property
+    def bare(self) -> bool:
+        """Whether it has no chat template, and so goes on with the question's text."""
+        return self.template.replace(" ", "") == "{{.Prompt}}"
 
     @property
     def thinking(self) -> bool:
@@ -99,11 +95,11 @@ class OllamaModel(Server):
     change makes the server load the model anew. known_digests: tag → digest as an earlier run recorded them, for when
     the server is off. retry_wait: seconds before the second attempt, doubled before each further one.
 
-    ``display_host`` is the address without credentials. ``server_cuts`` counts the answers before which the server cut
-    the prompt itself. Raises UsageError where the host is no address.
+    Raises UsageError where the host is no address.
     """
 
     backend = "ollama"
+    enlarge = "Set num_ctx in config.py, as far as the model goes, to"
 
     def __init__(
         self,
@@ -118,13 +114,14 @@ class OllamaModel(Server):
         url, self._auth = parse_host(os.environ.get("OLLAMA_HOST", "") if host is None else host)
         super().__init__(url, concurrency=concurrency, timeout=timeout, retry_wait=retry_wait)
         read_key("OLLAMA_API_KEY")  # the client sends it by itself
-        self.display_host = url
-        self.server_cuts = 0
+        self.trouble = ""
+        """Why it does not answer, where ``available`` found that it doesn't."""
         self._num_ctx = num_ctx
         self._known_digests = dict(known_digests or {})
         self._answers: bool | None = None  # None: nobody asked yet
-        self._tags: dict[str, ModelInfo] | None = None
+        self._tags: dict[str, ListResponse.Model] | None = None
         self._shown: dict[str, ShowInfo] = {}
+        self._bare: set[str] = set()  # models without a chat template, which was said
         self._loaded: set[str] = set()  # models that were asked and not unloaded since
 
     # ── What is there ────────────────────────────────────────────────────────────────────────────────────
@@ -136,7 +133,7 @@ class OllamaModel(Server):
         except RefusedError:
             raise
         except MissingError as error:
-            log.debug("%s", error)
+            self.trouble = str(error)
             self._answers = False
         return self._answers
 
@@ -157,31 +154,27 @@ class OllamaModel(Server):
                 "to where it runs, or use --backend embedded."
             ) from error
 
-    def installed(self) -> dict[str, ModelInfo]:
+    def installed(self) -> dict[str, ListResponse.Model]:
         """tag → what the server has, asked anew at each call. Raises MissingError where it doesn't answer."""
         listed = self._look_up("the list of models", lambda client: client.list())
-        self._tags = {
-            model.model: ModelInfo(
-                digest=model.digest or "",
-                size_bytes=int(model.size or 0),
-                parameter_size=getattr(model.details, "parameter_size", None) or "",
-                quantization=getattr(model.details, "quantization_level", None) or "",
-            )
-            for model in listed.models
-            if model.model
-        }
+        self._tags = {model.model: model for model in listed.models if model.model}
         return self._tags
 
     def show(self, tag: str) -> ShowInfo:
         """An installed model's context and abilities, asked once. Raises MissingError where it isn't installed."""
         if tag not in self._shown:
             shown = self._look_up(f"what {tag} can do", lambda client: client.show(tag), model=tag)
-            facts = dict(shown.modelinfo or {})
+            facts = shown.modelinfo or {}
             lengths = (v for k, v in facts.items() if k.endswith(".context_length") and isinstance(v, int))
-            family = getattr(shown.details, "family", None) or ""
-            parts = (facts.get(f"general.{part}") for part in ("basename", "size_label", "finetune"))
-            contents = " ".join(str(part) for part in parts if part)
-            self._shown[tag] = ShowInfo(tag, tuple(shown.capabilities or ()), next(lengths, None), family, contents)
+            names = [facts.get(f"general.{part}") for part in ("basename", "size_label", "finetune")]
+            self._shown[tag] = ShowInfo(
+                tag,
+                capabilities=tuple(shown.capabilities or ()),
+                context_length=next(lengths, None),
+                family=getattr(shown.details, "family", None) or "",
+                template=shown.template or "",
+                file_name="-".join(name for name in names if isinstance(name, str)),
+            )
         return self._shown[tag]
 
     def identity(self, model: str) -> dict[str, Any]:
@@ -193,15 +186,12 @@ class OllamaModel(Server):
         if self._answers:
             tags = self.installed() if self._tags is None else self._tags
             tag = find_tag(model, tags)
-            digest = tags[tag].digest if tag else digest
+            digest = tags[tag].digest or "" if tag else digest
         if digest is not None:
             return {"backend": self.backend, "tag": model, "digest": digest}
         if self._answers:
             raise MissingError(f"{self.address} has no model {model}. Get it with:\n  ollama pull {model}")
-        raise MissingError(
-            f"No Ollama server answers at {self.address}, and no earlier run recorded which {model} it has. Start it "
-            "with `ollama serve`, set OLLAMA_HOST to where it runs, or use --backend embedded."
-        )
+        raise MissingError(f"{self.trouble} No earlier run recorded which {model} it has.")
 
     # ── Memory ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -219,7 +209,9 @@ class OllamaModel(Server):
 
     def _begin(self, model: str) -> None:
         """Let ``model`` be the one model of ours that fills memory."""
-        self.show(model)
+        if self.show(model).bare and model not in self._bare:
+            self._bare.add(model)
+            log.warning("%s %s.", model, NO_TEMPLATE)
         for other in self._loaded - {model}:
             self._unload(other)
         if not is_cloud(model):
@@ -229,65 +221,61 @@ class OllamaModel(Server):
         self._loaded.discard(tag)
         try:  # a chat without messages, to be kept alive for no time
             self._ask(lambda client: client.chat(tag, messages=[], keep_alive=0), UNLOAD_SECONDS)
-        except (PassingError, HopelessError, MissingError) as error:  # the server unloads it by itself in the end
+        except (PassingError, MissingError) as error:  # the server unloads it by itself in the end
             log.debug("%s could not be unloaded: %s", tag, error)
 
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _say(self, draw: Draw) -> Completion:
+        from ollama import ChatResponse
+
         request, show = draw.request, self.show(draw.request.model)
-        schema = None if draw.in_words else request.schema
-        options = {
-            "seed": draw.seed,
-            "temperature": draw.temperature,
-            "num_ctx": self._context(show),
-            "num_predict": request.num_predict + show.thought_tokens,
+        schema, context = None if draw.in_words else request.schema, self._context(request.model)
+        # where a schema in words takes the place of one that was not obeyed, a model may have to think first
+        room = show.thought_tokens or (THOUGHT_TOKENS if draw.in_words and show.thinking else 0)
+        sent: dict[str, Any] = {
+            "model": request.model,
+            "messages": draw.messages(schema=draw.in_words),
+            "stream": False,
+            "options": {
+                "seed": draw.seed,
+                "temperature": draw.temperature,
+                "num_ctx": context,
+                "num_predict": request.num_predict + room,
+            },
+            "keep_alive": KEEP_ALIVE,
+            "truncate": False,  # refuse a prompt beyond the context, in place of answering a part of it
         }
+        if schema:
+            sent["format"] = bounded(schema, request.num_predict)
+        if show.think is not None:
+            sent["think"] = show.think
+        if draw.weighed:
+            sent |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         start = time.perf_counter()
-        reply = self._ask(
-            lambda client: client.chat(
-                model=request.model,
-                messages=draw.messages(schema=draw.in_words),
-                format=bounded(schema, request.num_predict) if schema else None,
-                options=options,
-                think=show.think,
-                keep_alive=KEEP_ALIVE,
-            ),
-            draw.seconds,
-            model=request.model,
-        )
-        if reply.done is False:  # the server's answer to thirty times the same token
+
+        def ask(client: Client) -> ChatResponse:
+            return client._request(ChatResponse, "POST", "/api/chat", json=sent)  # its chat() knows no "truncate"
+
+        reply = self._ask(ask, draw.seconds, model=request.model)
+        if not reply.done or reply.done_reason not in (None, "stop", "length"):  # None: of old versions
             raise UselessError("the answer broke off")
+        if (reply.prompt_eval_count or 0) >= context:  # versions that don't know "truncate" cut it to that
+            raise ContextError(context=context)
+        waited, own = time.perf_counter() - start, (reply.eval_duration or 0) / 1e9
         return Completion(
             text=reply.message.content or "",
-            tokens=reply.eval_count or 0,
-            seconds=time.perf_counter() - start,
+            tokens=reply.eval_count,
+            seconds=own or waited,
             truncated=reply.done_reason == "length",
             prompt_tokens=reply.prompt_eval_count or 0,
+            side_by_side=0 if own else self._concurrency,
+            spoken=read_logprobs(reply.logprobs),
         )
 
-    def _context(self, show: ShowInfo) -> int:
+    def _context(self, model: str) -> int:
         """Tokens of context that a model is asked with."""
-        return min(self._num_ctx, show.context_length or self._num_ctx)
-
-    def _notice(self, request: Request, answer: Completion) -> None:
-        """Count and say it where the server cut the prompt.
-
-        It cuts to the whole context or (newer ones) to the prompt's beginning and half of the rest, and counts only
-        what is left. So either the context was full at the end, or exactly as many tokens were read as a cut leaves,
-        of a text that may have had more than the context: it has no more tokens than bytes.
-        """
-        context = self._context(self.show(request.model))
-        text = (request.system or "") + request.prompt
-        full = answer.prompt_tokens + answer.tokens >= context
-        left = [context - (context - kept) // 2 for kept in KEPT_TOKENS]
-        halved = answer.prompt_tokens in left and len(text.encode("utf-8", "replace")) >= context
-        if full or halved:
-            self.server_cuts += 1
-            log.warning(
-                "%s: the server cut the prompt itself (about %d tokens sent, %d read, context %d of %s)",
-                request.label, estimate_tokens(text), answer.prompt_tokens, context, request.model,
-            )  # fmt: skip
+        return min(self._num_ctx, self.show(model).context_length or self._num_ctx)
 
     # ── Requests ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -296,7 +284,7 @@ class OllamaModel(Server):
 
     def _ask(self, ask: Callable[[Client], T], seconds: float, *, model: str = "") -> T:
         """One attempt, with a client and a connection of its own. Raises PassingError where another one may succeed,
-        HopelessError for this request alone, MissingError where none will."""
+        ContextError for a prompt that is too long, MissingError where none will."""
         import httpx
 
         timeout = httpx.Timeout(seconds, connect=PATIENCE)
@@ -315,25 +303,20 @@ class OllamaModel(Server):
     def _refused(self, status: int, said: str, model: str) -> Exception:
         """The exception that an HTTP status of an error stands for."""
         words = said_by(status, said)
+        if too_long := read_overflow(said):
+            return too_long
         if status in (408, 429) or status >= 500:
             return PassingError(f"the server answered {words}")
+        kind, way_in = MissingError, "Check OLLAMA_HOST."
         if status == 404 and model:
-            return MissingError(
-                f"{self.address} has no model {model} ({words}). {KEPT} Get the model with:\n  ollama pull {model}"
-            )
-        if status == 400 and OVERFLOW.search(said):
-            return HopelessError(f"it is longer than the context of {model} ({words})")
-        way_in = "Check OLLAMA_HOST."
-        if status == 401 and is_cloud(model):
-            way_in = f"ollama.com computes {model}: sign in with `ollama signin`, or leave the model out."
-        elif status == 403 and not said:
-            way_in = (
-                "A refusal without a word is Ollama's answer to a foreign Host: let the proxy or tunnel before it send "
-                "`Host: localhost:11434`, or start the server with OLLAMA_HOST=0.0.0.0."
-            )
+            way_in = f"It has no model {model}. Get it with:\n  ollama pull {model}"
+        elif status == 401 and is_cloud(model):
+            kind, way_in = RefusedError, f"{model} is computed by ollama.com: `ollama signin`, or leave it out."
+        elif status == 403 and not said:  # so it refuses a foreign Host
+            kind = RefusedError
+            way_in = "Let the proxy or tunnel before it send `Host: localhost:11434`."
         elif status in (401, 403):
-            way_in = "Check the user and password in OLLAMA_HOST, or use --backend embedded."
-        kind = RefusedError if status in (401, 403) else MissingError
+            kind, way_in = RefusedError, "Check the user and password in OLLAMA_HOST."
         return kind(f"{self.address} refused the request ({words}). {KEPT} {way_in}")
 
 

@@ -8,22 +8,21 @@ for index, completion in model.complete([Request("qwen3-4b", "How do I sort a li
 from __future__ import annotations
 
 import functools
-import http.client
-import json
 import logging
 import os
 import re
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from core.errors import MissingError
 from core.hub import within
+from core.text import plain
 from llm.addresses import is_loopback, parse_address, read_key
-from llm.asking import KEPT, Draw, PassingError, Server, failure
-from llm.connection import client_options, said_by, wait_asked
+from llm.answers import TOP_LOGPROBS, UselessError, bounded, read_logprobs
+from llm.asking import KEPT, THOUGHT_TOKENS, Draw, PassingError, Server, failure
+from llm.connection import client_options, get_json, read_overflow, said_by, wait_asked
 from llm.interface import Completion
 
 if TYPE_CHECKING:
@@ -35,18 +34,20 @@ T = TypeVar("T")
 PAID_ADDRESS = "https://api.openai.com/v1"
 PATIENCE = 5.0  # seconds in which a living server lists its models
 LONGEST_PAUSE = 120.0  # seconds: a server that asks for a longer one ends the run, which goes on when called again
-# What different servers call the context of a model in their lists: vLLM, OpenRouter, Groq, Mistral.
-CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "max_context_length")
+# What different servers call the context of a model in their lists: vLLM, OpenRouter, Groq, Mistral, llama.cpp.
+CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx")
 REFUSALS = frozenset({400, 415, 422, 501})  # statuses with which a server says that it does not know a parameter
-# Parameters that some model or server refuses, and what asking without them means.
+# Parameters that some model or server refuses, the words that name them, and what asking without them means.
 OPTIONAL = {
-    "response_format": "JSON is asked for in words, and validated",
-    "max_tokens": "max_completion_tokens stands for it",
-    "temperature": "it answers at its own temperature, whatever the settings say",
-    "seed": "the same question asked again may be answered otherwise",
-    "stream_options": "its tokens are not counted",
-    "stream": "the answer is read as a stream",
+    "response_format": ("response_format|json_schema|structured|grammar", "JSON is asked for in words, and validated"),
+    "max_tokens": ("max_tokens", "max_completion_tokens stands for it"),
+    "temperature": ("temperature", "it answers at its own temperature, whatever the settings say"),
+    "seed": ("seed", "the same question asked again may be answered otherwise"),
+    "logprobs": ("(top_)?logprobs", "its verdicts come without probabilities"),
 }
+# Ends of an answer in the words of different servers: by itself, and at its limit. Any other is a failure.
+WHOLE = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
+CUT = frozenset({"length", "max_tokens", "model_length"})
 
 
 class OpenAIModel(Server):
@@ -59,6 +60,7 @@ class OpenAIModel(Server):
     """
 
     backend = "openai"
+    enlarge = "Start the server with a larger context (llama.cpp: -c, for each of its slots), at least"
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class OpenAIModel(Server):
         self._key = read_key("OPENAI_API_KEY", api_key)
         self._without: dict[str, frozenset[str]] = {}  # model → the OPTIONAL parameters that it refused
         self._listed: dict[str, int | None] | None = None
+        self._told: dict[str, int] = {}  # model → its context, by a refusal
 
     # ── What is there ────────────────────────────────────────────────────────────────────────────────────
 
@@ -105,7 +108,7 @@ class OpenAIModel(Server):
                 f"No server with the OpenAI API answers at {self.address}: {error}. Start one there, or set "
                 "OPENAI_BASE_URL to where it runs (it mostly ends in /v1)."
             ) from error
-        self._listed = {model.id: _context(model.model_extra or {}) for model in found if model.id}
+        self._listed = {model.id: _context_in(model.model_extra or {}) for model in found if model.id}
         return self._listed
 
     def identity(self, model: str) -> dict[str, Any]:
@@ -117,25 +120,56 @@ class OpenAIModel(Server):
     def unload(self) -> None:
         """Nothing to unload: no such server can be told to."""
 
+    def require_admission(self) -> None:
+        """Raise MissingError where the address or the key is not that of a chat: a list of models needs neither.
+
+        An empty question, which no server answers: it is refused for what it lacks, once the key is right.
+        """
+        import openai
+
+        try:
+            self._ask(lambda client: client.post("/chat/completions", body={}, cast_to=object), PATIENCE)
+        except openai.APIStatusError as error:
+            nowhere = error.status_code in (404, 405) and "model" not in error.response.text
+            if error.status_code in (401, 403) or nowhere:
+                raise self._refused(error) from None
+        except PassingError as error:
+            log.debug("%s: an empty question: %s", self.address, error)
+
+    def is_ollama(self) -> bool:
+        """Whether Ollama answers here, whose own API tells contexts and digests."""
+        root = self.address.removesuffix("/v1")
+        said = None if self.paid else get_json(f"{root}/api/version", PATIENCE)
+        return isinstance(said, dict) and "version" in said
+
+    def _context(self, model: str) -> int | None:
+        return self._told.get(model) or (self._listed or {}).get(model)
+
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _say(self, draw: Draw) -> Completion:
-        """Ask once, without what the model refuses."""
+        """Ask once. A parameter is believed refused where the refusal names it and the question succeeds without it."""
         import openai
 
         model = draw.request.model
+        known = without = self._without.get(model, frozenset())
         while True:
-            without = self._without.get(model, frozenset())
             sent = parameters(draw, without)
             try:
-                return self._ask(functools.partial(_converse, sent=sent), draw.seconds)
+                said = self._ask(functools.partial(_converse, sent=sent, side_by_side=self._concurrency), draw.seconds)
             except openai.APIStatusError as error:
+                if too_long := read_overflow(error.response.text):
+                    self._told |= {model: too_long.context} if too_long.context else {}
+                    raise too_long from error
                 name = refused_parameter(error, sent)
                 if name is None:
                     raise self._refused(error, model) from error
-                if name not in self._without.get(model, frozenset()):
-                    log.warning("%s refuses %s: %s.", model, name, OPTIONAL[name])
-                self._without[model] = without | {name}
+                without |= {name}
+            else:
+                for name in without - known - self._without.get(model, frozenset()):
+                    log.warning("%s refuses %s: %s.", model, name, OPTIONAL[name][1])
+                self._without[model] = without
+                return said
 
     def _ask(self, ask: Callable[[OpenAI], T], seconds: float) -> T:
         """One attempt, with a client and a connection of its own. Raises PassingError where there was no reply or none
@@ -179,7 +213,7 @@ class OpenAIModel(Server):
         fix = "Check OPENAI_BASE_URL; it mostly ends in /v1."
         if status in (401, 403):
             fix = "Set OPENAI_API_KEY to a key that is valid there."
-        elif model:
+        elif model and "model" in said:
             fix = f"Is {model} the name of a chat model of this server? --check shows what it has."
         return MissingError(f"{self.address} refused the request ({said}). {KEPT} {fix}")
 
@@ -191,70 +225,72 @@ def parameters(draw: Draw, without: frozenset[str]) -> dict[str, Any]:
     """The body of a request, without the OPTIONAL parameters that the model refused."""
     request = draw.request
     in_words = draw.in_words or "response_format" in without
+    limit = "max_completion_tokens" if "max_tokens" in without else "max_tokens"
     sent: dict[str, Any] = {
         "model": request.model,
         "messages": draw.messages(schema=in_words or draw.number > 0),  # some servers take the format and ignore it
         "seed": draw.seed,
         "temperature": draw.temperature,
-        "max_tokens": request.num_predict,
+        limit: request.num_predict + THOUGHT_TOKENS * draw.in_words,
     }
     if request.schema and not in_words:
-        # "strict" allows no other keys, and pydantic's schema does not say so by itself
-        strict = {**request.schema.model_json_schema(), "additionalProperties": False}
+        # "strict" allows no other keys, which pydantic's schema does not say, and in some clouds no lengths of texts
+        strict = {**bounded(request.schema, request.num_predict, strings=False), "additionalProperties": False}
         named = {"name": request.schema.__name__, "strict": True, "schema": strict}
         sent["response_format"] = {"type": "json_schema", "json_schema": named}
-    if "stream" in without:
-        sent["stream_options"] = {"include_usage": True}
-    if "max_tokens" in without:
-        sent["max_completion_tokens"] = request.num_predict
-    kept = {name: value for name, value in sent.items() if name not in without}
-    return kept | ({"stream": True} if "stream" in without else {})
+    if draw.weighed and "logprobs" not in without:
+        sent |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+    return {name: value for name, value in sent.items() if name not in without}
 
 
 def refused_parameter(error: APIStatusError, sent: Mapping[str, Any]) -> str | None:
-    """Which of the OPTIONAL parameters the server refused: one that it names, else the format of the answer."""
-    if error.status_code not in REFUSALS:
-        return None
-    possible = [name for name in OPTIONAL if (name not in sent if name == "stream" else name in sent)]
-    said = error.response.text.replace("json_schema", "response_format")
-    named = [name for name in possible if re.search(rf"\b{name}\b", said)]
-    return next(iter(named), "response_format" if "response_format" in sent else None)
+    """Which of the OPTIONAL parameters that were sent the server's refusal names; None where none."""
+    said = error.response.text if error.status_code in REFUSALS else ""
+    return next((n for n, (words, _) in OPTIONAL.items() if n in sent and re.search(rf"\b({words})\b", said)), None)
 
 
-def _converse(client: OpenAI, sent: Mapping[str, Any]) -> Completion:
-    """The model's answer, also where it comes as a stream."""
+def _converse(client: OpenAI, sent: Mapping[str, Any], side_by_side: int) -> Completion:
+    """The model's answer. ``side_by_side``: requests in flight, for servers that don't tell their own time."""
     start = time.perf_counter()
     reply = client.chat.completions.create(**sent)
-    if sent.get("stream"):
-        chunks = list(reply)
-        parts = [chunk.choices[0] for chunk in chunks if chunk.choices]
-        text = "".join((part.delta and part.delta.content) or "" for part in parts)
-        ended = next((part.finish_reason for part in parts if part.finish_reason), None)
-        usage = next((chunk.usage for chunk in chunks if chunk.usage), None)
-        if ended is None:
-            raise PassingError("the answer broke off")
-    elif reply.choices is None:  # some report errors with a status of success
+    waited = time.perf_counter() - start
+    if reply.choices is None:  # some report errors with a status of success
         raise PassingError(f"the server answered {said_by(200, getattr(reply, 'error', ''))}")
-    else:
-        said, usage = reply.choices[0], reply.usage
-        text, ended = said.message.content or "", said.finish_reason
-    read, written = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-    seconds = time.perf_counter() - start
-    return Completion(text, written, seconds, truncated=ended == "length", prompt_tokens=read)
+    said, usage = reply.choices[0], reply.usage
+    if said.finish_reason not in WHOLE | CUT:
+        raise UselessError(f"the answer broke off ({plain(said.finish_reason)})")
+    own = (getattr(reply, "timings", None) or {}).get("predicted_ms")
+    return Completion(
+        _text(said.message.content),
+        _figure(usage, "completion_tokens"),
+        own / 1000 if own else waited,
+        truncated=said.finish_reason in CUT,
+        prompt_tokens=_figure(usage, "prompt_tokens") or 0,
+        side_by_side=0 if own else side_by_side,
+        spoken=read_logprobs(said.logprobs and said.logprobs.content),
+    )
 
 
-def _context(said: Mapping[str, Any]) -> int | None:
+def _text(content: Any) -> str:
+    """The answer, also where it comes in parts, some of which may be thoughts."""
+    if not isinstance(content, list):
+        return str(content or "")
+    return "".join(part["text"] for part in content if part.get("type") in ("text", "output_text"))
+
+
+def _figure(usage: object, name: str) -> int | None:
+    """A number of tokens; None where it is none."""
+    value = getattr(usage, name, None)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _context_in(said: Mapping[str, Any]) -> int | None:
     """The context in tokens from what a server's list says of a model."""
-    return next((said[key] for key in CONTEXT_KEYS if isinstance(said.get(key), int)), None)
+    facts = {**(said.get("meta") or {}), **said}
+    return next((facts[key] for key in CONTEXT_KEYS if isinstance(facts.get(key), int)), None)
 
 
 def speaks_here(address: str) -> bool:
-    """Whether a server with the OpenAI API lists models at this address. Asked without the client: every run that finds
-    no Ollama comes here, and the client takes a second to import."""
-    handlers = [urllib.request.ProxyHandler({})] if is_loopback(address) else []
-    try:
-        with urllib.request.build_opener(*handlers).open(f"{address}/v1/models", timeout=PATIENCE) as reply:
-            return isinstance(json.load(reply).get("data"), list)
-    except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
-        log.debug("no OpenAI API at %s: %s", address, error)
-        return False
+    """Whether a server with the OpenAI API lists models at this address."""
+    listed = get_json(f"{address}/models", PATIENCE)
+    return isinstance(listed, dict) and isinstance(listed.get("data"), list)

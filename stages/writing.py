@@ -191,9 +191,11 @@ def response_tasks(job: Job, prompts: Sequence[Prompt]) -> list[Task]:
 
 
 def _response_value(_: Task, completion: Any) -> dict[str, Any]:
+    waited = {"side_by_side": completion.side_by_side} if completion.side_by_side else {}
     return {
         "text": completion.text,
         "tokens": completion.tokens,
         "seconds": round(completion.seconds, 3),
         "truncated": completion.truncated,
+        **waited,
     }

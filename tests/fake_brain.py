@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 import re
 from typing import Any
@@ -26,6 +27,32 @@ def shown(text: str) -> dict[str, str]:
     """label → response, as ``prompts/preference_evaluation.txt`` and ``ground_truth_ranking.txt`` show them."""
     block = re.compile(r"^--- response (\S+) begins (\S*)\n(.*?)\n--- response \1 ends \2$", re.DOTALL | re.MULTILINE)
     return {label: response for label, _, response in block.findall(text)}
+
+
+def log_probabilities(content: str, probabilities: dict[str, float]) -> list[Json]:
+    """The tokens of a verdict in the shape of real servers: a fence that the content has not stands first, and other
+    tokens have their part where the verdict is drawn, since probabilities come before the grammar's mask.
+
+    probabilities: label → its share; {} for an answer without a verdict.
+    """
+    tokens = ["```", *re.findall(r"\s*\"|\w+|\W", content)]
+    before = [len("".join(tokens[1:i])) for i in range(len(tokens))]
+    verdict = re.search(r'"choice"\s*:\s*"', content)
+    said = []
+    for token, start in zip(tokens, before, strict=True):
+        likely = {token: 0.9, "```json": 0.05}
+        if verdict and start == verdict.end() and token != "```":
+            likely = {
+                **{label: 0.9 * share for label, share in probabilities.items() if share},
+                "C": 0.05,
+                "Answer": 1e-4,
+            }
+        top = [
+            {"token": t, "logprob": math.log(p), "bytes": list(t.encode())}
+            for t, p in sorted(likely.items(), key=lambda item: -item[1])
+        ]
+        said.append({**next((entry for entry in top if entry["token"] == token), top[0]), "top_logprobs": top})
+    return said
 
 
 # ── The default brain ────────────────────────────────────────────────────────────────────────────────────

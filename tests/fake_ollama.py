@@ -26,8 +26,12 @@ FakeOllama(...)
                              before; or a Faults(rates={name: probability}, seed). Names: FAULTS below.
     credentials              "user:password": everything else gets 401
     foreign                  True: the Host is not the server's own, and everything gets an empty 403
-    prompt_tokens            callable: text → prompt_eval_count before the cut at num_ctx (default: characters / 4);
-                             beyond num_ctx the prompt is cut to num_ctx − (num_ctx − 4) / 2
+    probabilities            callable: request → {"A": …, "B": …, "tie": …}, the shares of a verdict's labels, for
+                             requests that ask for log-probabilities; None: it gives none, as before 0.12.11
+    prompt_tokens            callable: text → its tokens (default: characters / 4); beyond num_ctx 400, as recorded of
+                             0.24 and of 0.32, where ``truncate`` is false; else, and always before 0.12, the prompt is
+                             cut to num_ctx, or to its half and two tokens more by 0.30 and later
+    version                  "0.33.0": from 0.30 on the keys of structured answers are sorted
 
 What it saw, all safe to read while it runs
     calls                    a Call for each POST to /api/chat, in order of arrival
@@ -42,6 +46,7 @@ start(), stop()              stop() also cuts what is in flight, as a killed ser
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import re
 import socket
@@ -49,11 +54,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from typing import Any, Self
 
-from fake_brain import default_brain, key
+from fake_brain import default_brain, key, log_probabilities
 from fake_ollama_http import Listener, cut, handler
 
 Json = dict[str, Any]
@@ -73,7 +79,6 @@ FAULTS = (
     "think_budget",  # thinking used up the whole budget: content "", done_reason "length"
     "length",  # the content is cut, done_reason "length"
     "abort",  # 30 times the same token: the reply ends with done false
-    "overflow",  # 400: the prompt is longer than the context
 )  # fmt: skip
 
 
@@ -89,6 +94,9 @@ class Model:
     family: str = "llama"
     thinks: str = "as told"
     """Of models that can: "as told", "anyway" (also where it is told not to) or "harmony" (gpt-oss)."""
+    template: str = "{{- range .Messages }}<|im_start|>{{ .Role }}{{ .Content }}<|im_end|>{{ end }}"
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What its file says of itself: {"general.basename": …}."""
     signed_in: bool = True
     """Of models in the cloud: whether ollama.com knows this server."""
 
@@ -138,6 +146,7 @@ class FakeOllama:
         faults: Callable[[Json, int], str | None] | None = None,
         credentials: str | None = None,
         prompt_tokens: Callable[[str], int] = lambda text: len(text) // 4 + 1,
+        probabilities: Callable[[Json], dict[str, float]] | None = None,
         version: str = "0.33.0",
         port: int = 0,
         foreign: bool = False,
@@ -146,7 +155,7 @@ class FakeOllama:
         self.brain, self.faults, self.version = brain, faults, version
         self.models = dict(models) if isinstance(models, Mapping) else {tag: Model() for tag in models}
         self.latency, self.load_seconds, self.prompt_tokens = latency, load_seconds, prompt_tokens
-        self.credentials, self.foreign = credentials, foreign
+        self.credentials, self.foreign, self.probabilities = credentials, foreign, probabilities
         self.unload_seconds = unload_seconds
         self.calls: list[Call] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
@@ -196,8 +205,8 @@ class FakeOllama:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def answer(self, request: Json) -> tuple[Call, Json]:
-        """Compute one answer: (the call, its reply), with queue, load, latency and faults."""
+    def note(self, request: Json) -> Call:
+        """The call, with the fault that it meets."""
         tag = str(request.get("model"))
         with self._turn:
             call = Call(tag, request, time.monotonic())
@@ -206,6 +215,11 @@ class FakeOllama:
             call.fault = self.faults(request, self._repeats[key(request)]) if self.faults else None
             self._repeats[key(request)] += 1
         assert call.fault is None or call.fault in FAULTS, f"no such fault: {call.fault}"
+        return call
+
+    def answer(self, request: Json) -> tuple[Call, Json]:
+        """Compute one answer: (the call, its reply), with queue, load, latency and faults."""
+        call, tag = self.note(request), str(request.get("model"))
         self._enter(tag)
         try:
             if self._slots:
@@ -258,27 +272,58 @@ class FakeOllama:
                 self.loaded.remove(tag)
             self._turn.notify_all()
 
+    @property
+    def age(self) -> tuple[int, ...]:
+        return tuple(int(part) for part in self.version.split("."))
+
+    def overflow(self, request: Json) -> Json | None:
+        """The refusal of a prompt beyond the context, in the words of this version."""
+        read, context = self._read(request)
+        if read <= context or request.get("truncate", True) or self.age < (0, 12):
+            return None
+        if self.age < (0, 30):
+            return {"error": "the input length exceeds the context length"}
+        said = f"request ({read} tokens) exceeds the available context size ({context} tokens), try increasing it"
+        kind = {"code": 400, "message": said, "type": "exceed_context_size_error"}
+        return {"error": json.dumps({"error": {**kind, "n_prompt_tokens": read, "n_ctx": context}})}
+
+    def _read(self, request: Json) -> tuple[int, int]:
+        """(tokens of the prompt, tokens of the context)."""
+        text = "".join(str(message["content"]) for message in request["messages"])
+        return self.prompt_tokens(text), (request.get("options") or {}).get("num_ctx", 4096)
+
     def _reply(self, call: Call) -> Json:
         options = call.request.get("options") or {}
-        content = spoil(self.brain(call.request), call.fault)
-        thought, content = _think(self.models[call.model], call.request, content)
+        content = self.brain(call.request)
+        if "format" in call.request and self.age >= (0, 30):
+            with suppress(ValueError):
+                content = json.dumps(json.loads(content), sort_keys=True)
+        thought, content = _think(self.models[call.model], call.request, spoil(content, call.fault))
         limit = options.get("num_predict", -1)
         if limit >= 0 and thought:
             limit = max(0, limit - THOUGHT)
         words = re.findall(r"\s*\S+", content)  # one token a word
         cut = call.fault in ("length", "think_budget") or 0 <= limit < len(words)
         said = "".join(words[:limit]) if 0 <= limit < len(words) else content
-        context = options.get("num_ctx", 4096)
-        read = self.prompt_tokens("".join(str(m["content"]) for m in call.request["messages"]))
+        read, context = self._read(call.request)
+        kept = context if self.age < (0, 30) else context - (context - 4) // 2
+        written = (min(len(words), limit) if limit >= 0 else len(words)) + THOUGHT * thought
+        weighed: Json = {}
+        if self.probabilities and call.request.get("logprobs"):
+            weighed["logprobs"] = log_probabilities(said, self.probabilities(call.request))
         return {
             "model": call.model,
-            "created_at": "2025-01-01T00:00:00Z",
+            "created_at": "2026-11-30T07:29:59.773121984Z",
             "message": {"role": "assistant", "content": said, **({"thinking": "Let me see."} if thought else {})},
-            "done": True,
+            "done": call.fault != "abort",
             "done_reason": "length" if cut else "stop",
-            "prompt_eval_count": read if read <= context else context - (context - 4) // 2,
-            "eval_count": (min(len(words), limit) if limit >= 0 else len(words)) + THOUGHT * thought,
-            "total_duration": 1000,
+            **weighed,
+            "total_duration": 727514426,
+            "load_duration": 65888481,
+            "prompt_eval_count": read if read <= context else kept,
+            "prompt_eval_duration": 115458814,
+            "eval_count": written,
+            "eval_duration": written * TOKEN_NANOSECONDS,
         }
 
 
@@ -298,6 +343,7 @@ def spoil(content: str, fault: str | None) -> str:
 
 
 THOUGHT = 100  # tokens
+TOKEN_NANOSECONDS = 20_000_000
 
 
 def _think(model: Model, request: Json, content: str) -> tuple[bool, str]:

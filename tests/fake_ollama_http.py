@@ -15,17 +15,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-OVERFLOW = {
-    "error": {
-        "code": 400,
-        "message": "the request exceeds the available context size, try increasing it",
-        "type": "exceed_context_size_error",
-        "n_prompt_tokens": 9001,
-        "n_ctx": 8192,
-    }
-}
-
-
 class Listener(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
@@ -97,6 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(400, {"error": f'"{tag}" does not support chat'})
         elif not self.fake.models[tag].signed_in:
             self._send(401, {"error": "unauthorized", "signin_url": "https://ollama.com/connect?name=x&key=y"})
+        elif refused := self.fake.overflow(request):
+            self.fake.note(request)
+            self._send(400, refused)
         else:
             self._answer(request)
 
@@ -115,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, request: Json) -> None:
         call, reply = self.fake.answer(request)
         if not self._failed(call):
-            data = json.dumps({**reply, "done": False} if call.fault == "abort" else reply).encode()
+            data = json.dumps(reply).encode()
             self._send_raw(200, data[: len(data) // 2] if call.fault == "cut_body" else data, "application/json")
 
     def _failed(self, call: Call) -> bool:
@@ -130,7 +122,6 @@ class _Handler(BaseHTTPRequestHandler):
             "500": (500, b'{"error":"llama runner process has terminated"}'),
             "503": (503, b'{"error":"server busy, please try again"}'),
             "404": (404, json.dumps({"error": f"model '{call.model}' not found"}).encode()),
-            "overflow": (400, json.dumps({"error": json.dumps(OVERFLOW)}).encode()),
             "not_json": (200, b"<html>gateway</html>"),
             "list_body": (200, b"[]"),
             "list_error": (500, b'["something", "went wrong"]'),
@@ -169,4 +160,5 @@ def _listed(tag: str, model: Model) -> Json:
 
 def _shown(model: Model) -> Json:
     info = {"general.architecture": model.family, f"{model.family}.context_length": model.context_length}
-    return {"details": _details(model), "model_info": info, "capabilities": list(model.capabilities)}
+    said = {"template": model.template, "details": _details(model), "model_info": {**info, **model.facts}}
+    return {**said, "capabilities": list(model.capabilities)}

@@ -3,17 +3,23 @@
 By hand:  python tests/fake_openai.py --port 1234
           (then `OPENAI_BASE_URL=http://127.0.0.1:1234/v1 python main.py --backend openai --models a b c --judge d`)
 
-It answers GET /v1/models and POST /v1/chat/completions, whole or as a stream, and 404 for a model it does not have.
+It answers GET /v1/models and POST /v1/chat/completions (never as a stream), and 404 for a model it does not have.
 
 FakeOpenAI(...)
     brain(request) -> str    as for fake_ollama.FakeOllama: the schema of ``response_format`` is given to it as
                              ``format``, and so is one that stands in words at the end of the prompt
-    models                   model → Model(context, refuses, streams), or just names
+    models                   model → Model(context, refuses), or just names
     key                      the API key; everything else gets 401. None: nobody is asked for one
+    open_list                True: the list of models needs no key, as llama.cpp's
     lists                    False: GET /v1/models is 404
     faults                   callable (request, n) → name of a fault or None, or a fake_ollama.Faults; names: FAULTS
     pause                    what ``Retry-After`` says with a 429
     latency                  seconds for each answer
+    probabilities            as for FakeOllama
+    overflows                callable (tokens, context) → (status, body) of a prompt beyond a model's context
+    shape                    callable: reply → the reply that is sent in its place
+    timed                    True: replies tell the server's own time, 20 ms a token, as llama.cpp's do
+    ollama                   True: it is Ollama's, which also answers GET /api/version
 
 What it saw: calls (a fake_ollama.Call for each POST, those that were refused too), answered (questions that got an
 answer), requests (method, path, headers in lower case).
@@ -32,25 +38,31 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 
-from fake_brain import IN_WORDS, default_brain, key, last_text
+from fake_brain import IN_WORDS, default_brain, key, last_text, log_probabilities
 from fake_ollama import Call, spoil
 from fake_ollama_http import Listener, cut
 
 Json = dict[str, Any]
 FAULTS = (
-    "429", "500", "quota", "drop", "hang", "cut_body", "not_json", "odd", "cut_stream", "cut_json", "fenced", "empty",
+    "429", "500", "quota", "drop", "hang", "cut_body", "not_json", "odd", "strange", "cut_json", "fenced", "empty",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the server. ``refuses``: parameters that get a 400 that names them. ``chats`` False: 400, always."""
+    """A model of the server. ``refuses``: parameters that get a 400 that names them. ``chats`` False: 400, always.
+    ``loaded``: its context stands in the list as llama.cpp has it."""
 
     context: int | None = None
     refuses: frozenset[str] = frozenset()
-    streams: bool = False
-    """True: anything but a stream gets a 400."""
     chats: bool = True
+    loaded: bool = False
+
+
+def llama_overflow(tokens: int, context: int) -> tuple[int, Any]:
+    said = f"request ({tokens} tokens) exceeds the available context size ({context} tokens), try increasing it"
+    error = {"code": 400, "message": said, "type": "exceed_context_size_error"}
+    return 400, {"error": {**error, "n_prompt_tokens": tokens, "n_ctx": context}}
 
 
 class FakeOpenAI:
@@ -67,15 +79,17 @@ class FakeOpenAI:
         pause: str = "0",
         latency: float = 0.0,
         port: int = 0,
+        probabilities: Callable[[Json], dict[str, float]] | None = None,
+        overflows: Callable[[int, int], tuple[int, Any]] = llama_overflow,
+        shape: Callable[[Json], Any] = lambda reply: reply,
+        timed: bool = False,
+        ollama: bool = False,
+        open_list: bool = False,
     ) -> None:
-        self.brain, self.faults, self.key, self.lists, self.pause, self.latency = (
-            brain,
-            faults,
-            key,
-            lists,
-            pause,
-            latency,
-        )
+        self.open_list = open_list
+        self.overflows, self.shape, self.timed, self.ollama = overflows, shape, timed, ollama
+        self.brain, self.faults, self.key, self.lists = brain, faults, key, lists
+        self.pause, self.latency, self.probabilities = pause, latency, probabilities
         self.models = dict(models) if isinstance(models, Mapping) else {name: Model() for name in models}
         self.calls: list[Call] = []
         self.answered: list[str] = []
@@ -146,6 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if not self._admitted():
             return
+        if self.path == "/api/version" and self.fake.ollama:
+            self._send(200, {"version": "0.32.0"})
+            return
         if self.path != "/v1/models" or not self.fake.lists:
             self._refuse(404, "unknown path")
             return
@@ -155,7 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
                 "object": "model",
                 "created": 1,
                 "owned_by": "me",
-                **({"max_model_len": m.context} if m.context else {}),
+                **({"max_model_len": m.context} if m.context and not m.loaded else {}),
+                **({"meta": {"n_ctx": m.context, "n_ctx_train": 32768}} if m.loaded else {}),
             }
             for name, m in self.fake.models.items()
         ]
@@ -169,6 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
         model = self.fake.models.get(str(request.get("model")))
         if self.path != "/v1/chat/completions":
             self._refuse(404, "unknown path")
+        elif not request:
+            self._refuse(400, "you must provide a model parameter")
         elif model is None:
             self._refuse(404, f"The model `{request.get('model')}` does not exist")
         else:
@@ -177,7 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _admitted(self) -> bool:
         self.fake.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
         sent = self.headers.get("Authorization", "")
-        if self.fake.key is None or sent == f"Bearer {self.fake.key}":
+        free = self.command == "GET" and self.fake.open_list
+        if free or self.fake.key is None or sent == f"Bearer {self.fake.key}":
             return True
         self._refuse(401, f"Incorrect API key provided: {sent.removeprefix('Bearer ')}")  # some repeat it
         return False
@@ -188,31 +209,23 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(400, "This is not a chat model")
         elif refused:
             self._refuse(400, f"Unsupported parameter: '{refused}' is not supported with this model.", refused)
-        elif model.streams and not call.request.get("stream"):
-            self._refuse(400, "This model only supports stream mode")
+        elif model.context and (tokens := len(last_text(call.request)) // 4 + 1) > model.context:
+            status, body = self.fake.overflows(tokens, model.context)
+            self._send(status, body)
         elif not self._failed(call):
             text, is_cut, usage = self.fake.say(call)
-            if call.request.get("stream"):
-                self._stream(call, text, "length" if is_cut else "stop", usage)
-            else:
-                message = {"role": "assistant", "content": text}
-                said = {"index": 0, "message": message, "finish_reason": "length" if is_cut else "stop"}
-                head = {"id": "x", "object": "chat.completion", "created": 1, "model": call.model}
-                data = json.dumps({**head, "choices": [said], "usage": usage}).encode()
-                self._send_raw(200, data[: len(data) // 2] if call.fault == "cut_body" else data)
-
-    def _stream(self, call: Call, text: str, ended: str, usage: Json) -> None:
-        half, choices = len(text) // 2, []
-        for part in (text[:half], text[half:]):
-            choices.append([{"index": 0, "delta": {"content": part}, "finish_reason": None}])
-        if call.fault in ("cut_stream", "cut_body"):
-            choices.pop()
-        else:
-            choices.append([{"index": 0, "delta": {}, "finish_reason": ended}])
-        head = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": call.model}
-        events = [{**head, "choices": choice} for choice in choices] + [{**head, "choices": [], "usage": usage}]
-        lines = [f"data: {json.dumps(event)}\n\n" for event in events] + ["data: [DONE]\n\n"]
-        self._send_raw(200, "".join(lines).encode(), "text/event-stream")
+            message = {"role": "assistant", "content": text}
+            said: Json = {"index": 0, "message": message, "finish_reason": "length" if is_cut else "stop"}
+            if self.fake.probabilities and call.request.get("logprobs"):
+                shares = self.fake.probabilities(as_ollama(call.request))
+                said["logprobs"] = {"content": log_probabilities(text, shares)}
+            reply = {"id": "x", "object": "chat.completion", "created": 1, "model": call.model}
+            reply |= {"choices": [said], "usage": usage}
+            if self.fake.timed:
+                reply["timings"] = {"predicted_n": usage["completion_tokens"], "predicted_per_second": 50.0}
+                reply["timings"]["predicted_ms"] = 20.0 * usage["completion_tokens"]
+            data = json.dumps(self.fake.shape(reply)).encode()
+            self._send_raw(200, data[: len(data) // 2] if call.fault == "cut_body" else data)
 
     def _failed(self, call: Call) -> bool:
         """Whether the fault has taken the place of an answer."""
@@ -225,6 +238,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(429, "Rate limit reached", headers={"Retry-After": self.fake.pause})
         elif call.fault == "500":
             self._refuse(500, "The server had an error")
+        elif call.fault == "strange":
+            self._refuse(400, "something is wrong with the format of this message (seed, temperature)")
         elif call.fault == "quota":
             self._send(429, {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}})
         elif call.fault in ("not_json", "odd"):

@@ -201,6 +201,44 @@ def test_without_a_run_there_is_nothing_to_rank_by_and_after_one_all_that_it_lef
     assert "How far to trust this was not measured yet. This does:" in capsys.readouterr().out
 
 
+def test_an_offered_command_takes_the_limits_of_this_one_over(
+    cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--num_predict", "96", "--timeout", "9", "--cache_dir", str(cache.parent / "none"), "--log_level", "error"]
+    assert main.main([*RUN, *flags, "--rank", ASKED]) == 3
+    offered = capsys.readouterr().err.splitlines()[-1].strip()
+    wanted = f"--backend ollama --timeout 9.0 --num_predict 96 --cache_dir {cache.parent}/none"
+    assert offered == f"python main.py --persona coder {wanted}"
+
+
+def test_the_base_is_chosen_once_the_models_are_unloaded(
+    tmp_path: Path, server: FakeOllama, finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the models hold of a GPU while they answer must not make it a smaller one."""
+    loaded = []
+
+    def choose(asked: str, *about: object) -> tuple[str, str]:
+        loaded.append((asked, len(server.loaded)))
+        return str(finished_run / "base"), "WHY"
+
+    monkeypatch.setattr("base.location.choose", choose)
+    monkeypatch.setattr("report.files.PLOTS", {})
+    flags = [*RUN, "--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
+    assert main.main(flags) == 0
+    found = json.loads((tmp_path / "results" / "evaluation_results_coder.json").read_text(encoding="utf-8"))
+    assert loaded[-1] == ("auto", 0) and found["base_model"] == str(finished_run / "base")
+    assert any("WHY" in note for note in found["notes"])
+
+
+def test_a_prompt_that_was_asked_before_imports_torch_and_nothing_beside_it(cache: Path, server: FakeOllama) -> None:
+    assert rank(cache, ASKED) == 0
+    heavy = "{'transformers', 'datasets', 'pandas', 'matplotlib', 'evalica', 'torch._dynamo', 'scipy.stats'}"
+    flags = [*RUN, *folders(cache), "--rank", ASKED]
+    code = f"import sys, main; main.main({flags!r}); print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(main.__file__).parent, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+
+
 def test_what_changed_since_is_simply_not_there(
     cache: Path, finished_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

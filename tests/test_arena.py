@@ -17,6 +17,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from begun import jobs_of
+from fake_ollama import FakeOllama, Model
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -437,3 +439,23 @@ def test_a_tag_of_ones_own_is_looked_up_by_what_its_file_says_it_is() -> None:
     assert ratings["q15"].source.startswith("no rating: its file holds Qwen2.5-Coder 1.5B Instruct-AWQ: size 1.5b is")
     assert ratings["mine"].source == "no rating: no model of family mine is listed"
     assert contestants["q15"] == Contestant(None, None, "q15")
+
+
+def test_what_a_server_says_is_in_its_file_rates_a_tag_also_with_the_server_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def facts(size: str) -> Model:
+        parts = {"basename": "Qwen2.5-Coder", "size_label": size, "finetune": "Instruct-AWQ"}
+        return Model(facts={f"general.{part}": word for part, word in parts.items()})
+
+    flags = ["--backend", "ollama", "--models", "big", "small", "--judge", "big", "--base_model", "embedded"]
+    flags += ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
+    with FakeOllama(models={"big": facts("32B"), "small": facts("1.5B")}) as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        (there,) = jobs_of(*flags)
+    (away,) = jobs_of(*flags)
+    for job in (there, away):
+        assert job.ratings is not None
+        assert job.ratings["big"].elo == SHIPPED["Qwen2.5-Coder-32B-Instruct"]
+        assert job.ratings["small"].elo is None, "never across sizes"
+        assert job.sizes["big"] == (4_700_000_000, "8.0B")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,10 @@ from ollama_helpers import ROOT, always, echo, first_times, model_of, unused_add
 import main
 from core.errors import MissingError, UsageError
 from llm.addresses import parse_host
+from llm.connection import _certificates
 from llm.interface import Request
 from llm.ollama import OllamaModel
+from llm.openai import OpenAIModel
 
 # ── Address and credentials ──────────────────────────────────────────────────────────────────────────────
 
@@ -53,7 +56,7 @@ def test_the_host_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.port}")
         assert OllamaModel().version() == "9.9"
     monkeypatch.delenv("OLLAMA_HOST")
-    assert OllamaModel().display_host == "http://127.0.0.1:11434"
+    assert OllamaModel().address == "http://127.0.0.1:11434"
 
 
 def test_a_proxy_does_not_stand_before_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +80,7 @@ def test_credentials_are_sent_and_never_told(caplog: pytest.LogCaptureFixture) -
             list(model.complete([Request("gemma3:4b", "again")]))
         identity = model.identity("gemma3:4b")
     assert "prompt-1: gemma3:4b took" in caplog.text
-    told = caplog.text + str(lasting.value) + repr(lasting.value.__cause__) + json.dumps(identity) + model.display_host
+    told = caplog.text + str(lasting.value) + repr(lasting.value.__cause__) + json.dumps(identity) + model.address
     secrets = ("hunter2", "p%40ss", "dXNlcjpw")  # also as the header carries it
     assert not [secret for secret in secrets if secret in told]
 
@@ -110,6 +113,10 @@ def test_a_servers_words_can_not_drive_the_terminal() -> None:
         ("ollama.com", "https://ollama.com:443"),
         ("127.0.0.1:5 ", "http://127.0.0.1:5"),
         ("127.0.0.1:5,", "http://127.0.0.1:5"),
+        ("http://127.0.0.1:5/api", "http://127.0.0.1:5"),
+        ("127.0.0.1:5/v1/", "http://127.0.0.1:5"),
+        ("https://h/ollama/api/chat", "https://h:443/ollama"),
+        ("127.0.0.1:5/v1/chat/completions", "http://127.0.0.1:5"),
     ],
 )
 def test_addresses_mean_what_the_servers_own_client_takes_them_for(given: str, url: str) -> None:
@@ -130,6 +137,28 @@ def test_a_server_that_refuses_is_not_one_that_is_absent(
     assert "refused the request" in errors
     assert said in errors
     assert "ollama serve" not in errors
+
+
+def test_a_certificate_that_nobody_known_signed_is_named_with_the_variable_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Signed by itself, as in many a home and company."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ROOT / "tests" / "self_signed.pem")
+    with FakeOllama() as ollama, FakeOpenAI() as openai:
+        for server in (ollama, openai):
+            server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
+        monkeypatch.setenv("OPENAI_BASE_URL", openai.url.replace("http", "https"))
+        monkeypatch.setenv("OLLAMA_HOST", ollama.url.replace("http", "https"))
+        for backend in (["ollama"], ["openai", "--models", "a-8b", "b-7b", "--judge", "c-4b"]):
+            folders = ["--cache_dir", str(tmp_path), "--base_model", "embedded"]
+            assert main.main(["--check", *folders, "--backend", *backend]) == 3
+            assert "SSL_CERT_FILE=FILE.pem" in capsys.readouterr().out
+        monkeypatch.setenv("SSL_CERT_FILE", str(ROOT / "tests" / "self_signed.pem"))
+        _certificates.cache_clear()
+        assert OllamaModel().version()
+        assert OpenAIModel().listed()
+    _certificates.cache_clear()
 
 
 # ── The environment ──────────────────────────────────────────────────────────────────────────────────────

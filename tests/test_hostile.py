@@ -145,7 +145,7 @@ def test_credentials_are_in_no_file_and_no_line(
     monkeypatch.setenv("OLLAMA_HOST", server.url.replace("http://", "http://anna:s3cret-word@"))
     assert main.main([*flags, "--cache_dir", str(tmp_path / "other"), "--results_dir", str(tmp_path / "o")]) == 3
     out, errors = capsys.readouterr()
-    assert "no server answers" in errors
+    assert "No Ollama server answers" in errors
     assert "s3cret" not in out + errors
 
 

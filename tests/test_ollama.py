@@ -16,6 +16,7 @@ from fake_brain import last_text
 from fake_ollama import DEFAULT_TAGS, FakeOllama, Model
 from ollama_helpers import ROOT, echo, model_of, questions
 
+from core.errors import MissingError
 from llm import asking
 from llm.interface import Choice, Request
 from llm.ollama import OllamaModel
@@ -57,15 +58,15 @@ def test_the_context_is_the_same_all_along_and_never_more_than_the_model_has() -
 
 def test_choices_are_constrained_to_their_options_in_order() -> None:
     def brain(request: dict[str, Any]) -> str:
-        return json.dumps({"winner": "B" if "b wins" in last_text(request) else "tie", "reason": "so it is"})
+        return json.dumps({"choice": "B" if "b wins" in last_text(request) else "tie", "reason": "so it is"})
 
     with FakeOllama(brain=brain) as server:
         choices = [Choice("llama3:8b", text, ("A", "B", "tie")) for text in ("b wins", "equal")]
         decisions = dict(model_of(server).choose(choices))
     assert (decisions[0].winner, decisions[1].winner, decisions[0].reason) == ("B", "tie", "so it is")
     schema = server.calls[0].request["format"]
-    assert schema["properties"]["winner"]["enum"] == ["A", "B", "tie"]
-    assert list(schema["properties"]) == schema["required"] == ["winner", "reason"]
+    assert schema["properties"]["choice"]["enum"] == ["A", "B", "tie"]
+    assert list(schema["properties"]) == schema["required"] == ["choice", "reason"]
 
 
 def test_opening_words_are_refused_rather_than_dropped() -> None:
@@ -157,6 +158,25 @@ def test_a_program_ends_while_the_server_owes_answers(stubborn: FakeOllama) -> N
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "") and "question 0" in done.stdout
+
+
+def test_nothing_is_said_to_be_asked_again_once_the_asking_has_ended(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    ended = threading.Event()
+
+    def fault(request: dict[str, Any], n: int) -> str | None:
+        return {"question 0": "404", "question 1": "500"}.get(last_text(request))
+
+    def wait(request: dict[str, Any]) -> None:
+        if last_text(request) == "question 1":
+            ended.wait(120)
+
+    with FakeOllama(brain=echo, latency=wait, faults=fault) as server:
+        threading.Timer(0.5, ended.set).start()
+        with pytest.raises(MissingError, match="no model"):
+            list(model_of(server, concurrency=2).complete(questions("gemma3:4b", 2)))
+    assert len(server.calls) == 2
+    assert "asked again" not in caplog.text
 
 
 def test_a_wait_for_another_attempt_ends_with_the_asking(monkeypatch: pytest.MonkeyPatch) -> None:

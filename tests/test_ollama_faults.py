@@ -11,6 +11,7 @@ from fake_ollama import FakeOllama
 from ollama_helpers import always, echo, first_times, model_of, questions
 
 from core.errors import MissingError
+from llm import asking
 from llm.asking import ATTEMPTS, DRAWS
 from llm.interface import Choice, Completion, Decision, LeftOut, Request
 
@@ -69,7 +70,8 @@ def test_an_unknown_model_names_the_command() -> None:
     assert not server.calls
 
 
-def test_a_server_that_dies_half_way_loses_nothing_that_was_answered() -> None:
+def test_a_server_that_dies_half_way_loses_nothing_that_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "AWAY_SECONDS", 0.1)
     received = []
     with FakeOllama(brain=echo, latency=0.005) as server, pytest.raises(MissingError, match="ollama serve"):
         for index, _ in model_of(server).complete(questions("gemma3:4b", 100)):
@@ -77,16 +79,6 @@ def test_a_server_that_dies_half_way_loses_nothing_that_was_answered() -> None:
             if len(received) == 20:
                 server.stop()
     assert 20 <= len(received) < 100
-
-
-def test_a_server_that_restarts_is_waited_for() -> None:
-    with FakeOllama(brain=echo, latency=0.005) as server:
-        answers = model_of(server, retry_wait=0.5).complete(questions("gemma3:4b", 20))
-        received = [next(answers)[0]]
-        server.stop()
-        server.start()
-        received += [index for index, _ in answers]
-    assert sorted(received) == list(range(20))
 
 
 # ── The answers ──────────────────────────────────────────────────────────────────────────────────────────

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
 from pathlib import Path
@@ -12,18 +11,19 @@ import pytest
 from fake_ollama import FakeOllama, Model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ollama_helpers import PromptList, always, echo, first_times, model_of, questions, unused_address
+from ollama_helpers import PromptList, echo, first_times, model_of, questions, unused_address
 
 import main
 from core.errors import MissingError
-from llm import ollama
+from llm import asking, ollama
 from llm.addresses import is_cloud, usual_tag
-from llm.answers import bounded, verdict_schema, without_thinking
-from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens, nearest_tags, shorten
+from llm.answers import bounded, verdict_schema
+from llm.interface import Choice, Completion, Decision, Request, estimate_tokens, nearest_tags, shorten
 from llm.ollama import OllamaModel, RefusedError
 from stages.judging import ranking_schema
 
 TAGS = ("llama3:8b", "gemma3:4b", "mistral:7b")
+VERDICT = verdict_schema(("A", "B", "tie"), reason=True)
 THINKS = ("completion", "thinking")
 
 
@@ -51,8 +51,7 @@ def test_the_server_and_its_models_are_described() -> None:
             model.identity("qwen3:7b")
     assert list(listed) == ["qwen3:8b", "gemma3:4b"]
     qwen = listed["qwen3:8b"]
-    assert (qwen.digest, qwen.size_bytes, qwen.parameter_size) == ("abc", 5_200_000_000, "8.2B")
-    assert qwen.quantization == "Q4_K_M"
+    assert (qwen.digest, qwen.size, qwen.details.parameter_size) == ("abc", 5_200_000_000, "8.2B")
     assert show.thinking
     assert show.context_length == 40960
 
@@ -128,19 +127,31 @@ def test_the_queue_at_a_server_is_not_the_time_of_an_answer() -> None:
     assert len(answers) == len(server.calls) == 8
 
 
-def test_a_server_that_refuses_connections_is_asked_four_times() -> None:
-    """With waits of 1, 2 and 4 seconds it is said within ten."""
-    with pytest.raises(MissingError, match=r"4 attempts.*ollama serve"):
-        list(OllamaModel(unused_address(), retry_wait=0.001).complete(questions(TAGS[0], 1)))
+def test_a_server_that_is_away_is_waited_for_with_one_line_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FakeOllama(brain=echo, latency=0.005) as server:
+        model = model_of(server, retry_wait=0.05)
+        answers = model.complete(questions(TAGS[0], 20))
+        received = [next(answers)[0]]
+        server.stop()
+        threading.Timer(1.0, server.start).start()  # four attempts are over by then
+        received += [index for index, _ in answers]
+        assert sorted(received) == list(range(20))
+        assert caplog.text.count("waiting for it, up to 120 s") == 1
+        server.stop()
+        monkeypatch.setattr(asking, "AWAY_SECONDS", 0.1)
+        with pytest.raises(MissingError, match=r"kept.*ollama serve"):
+            list(model.complete(questions(TAGS[0], 1)))
 
 
 # ── Answers of no use ────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_what_a_schema_allows_is_never_cut_at_its_token_limit() -> None:
-    verdict = bounded(verdict_schema(("A", "B", "tie")), 256)["properties"]
+    verdict = bounded(VERDICT, 256)["properties"]
     assert verdict["reason"]["maxLength"] == 512
-    assert verdict["winner"] == verdict_schema(("A", "B", "tie")).model_json_schema()["properties"]["winner"]
+    assert verdict["choice"] == VERDICT.model_json_schema()["properties"]["choice"]
     prompts = bounded(PromptList, 200 * 10 + 200)["properties"]["prompts"]
     assert (prompts["minItems"], prompts["maxItems"], prompts["items"]["maxLength"]) == (1, 11, 400)
     ranking = bounded(ranking_schema("ABC"), 256)["properties"]["ranking"]
@@ -148,39 +159,6 @@ def test_what_a_schema_allows_is_never_cut_at_its_token_limit() -> None:
     with FakeOllama() as server:
         list(model_of(server).choose([Choice(TAGS[0], "which?", ("A", "B"))]))
     assert server.calls[0].request["format"]["properties"]["reason"]["maxLength"] == 512
-
-
-def test_a_prompt_beyond_the_context_is_left_out_and_the_server_not_blamed() -> None:
-    with FakeOllama(brain=echo, faults=always("overflow")) as server:
-        [(_, answer)] = model_of(server).complete([Request(TAGS[0], "long")])
-    assert isinstance(answer, LeftOut)
-    assert "longer than the context of llama3:8b" in answer.reason
-    assert "OLLAMA_HOST" not in answer.reason
-    assert len(server.calls) == 1, "another draw would be as long"
-
-
-# ── Context ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("length", "read", "cut"),
-    [
-        (3000, 800, False),  # fits
-        (3000, 5, False),  # fits; the rest was in the prompt cache of an older server
-        (30000, 9000, True),  # cut to its beginning and a half, as newer servers do
-        (23000, 9000, True),  # also where the estimate was that it fits: a judge is shown no other prompts
-        (30000, 8192, True),  # cut to the whole context, as older ones do
-        (30000, 7000, False),  # a cautious estimate above the context, yet all was read
-    ],
-)
-def test_a_prompt_that_the_server_cut_is_said(
-    length: int, read: int, cut: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    with FakeOllama(brain=echo, prompt_tokens=lambda _: read) as server, caplog.at_level("WARNING", "ranking.llm"):
-        model = model_of(server)
-        list(model.complete([Request("gemma3:4b", "x" * length, label="judge 1", num_predict=50)]))
-    assert (model.server_cuts == 1) is cut
-    assert ("judge 1: the server cut the prompt" in caplog.text) is cut
 
 
 @settings(max_examples=50, deadline=None)
@@ -216,23 +194,6 @@ def test_near_tags_are_found() -> None:
 # ── Thinking ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    ("said", "answer"),
-    [
-        ("<think>\nhm\n</think>\n\nyes", "yes"),
-        ("  <THINKING>hm</THINKING>yes", "yes"),
-        ("[THINK]hm[/THINK]yes", "yes"),
-        ("hm\n</think>\nyes", "yes"),
-        ("<think>never closed", ""),
-        ("Close it with </think> at the end.", "Close it with </think> at the end."),
-        ("yes\n<think>\nis a tag\n</think>\n", "yes\n<think>\nis a tag\n</think>"),
-        ("```\n</think>\n```", "```\n</think>\n```"),
-    ],
-)
-def test_only_a_block_at_the_very_beginning_is_a_thought(said: str, answer: str) -> None:
-    assert without_thinking(said) == answer
-
-
 def test_a_model_that_thinks_whatever_it_is_told_has_room_for_it_and_its_thought_is_taken_off() -> None:
     tag = "qwen3:4b-thinking-2507"
     with FakeOllama(brain=echo, models={tag: Model(capabilities=THINKS, thinks="anyway"), TAGS[0]: Model()}) as server:
@@ -263,21 +224,7 @@ def test_one_silent_answer_does_not_switch_schemas_off() -> None:
     assert len(server.calls) == 5 and all("format" in call.request for call in server.calls)
 
 
-# ── Answers in words, models of no use ───────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("said", "prompt"),
-    [
-        ('Well: {"prompts": ["a"]} there.', "a"),
-        ('```json\n{"prompts": ["a"]}\n```', "a"),
-        (json.dumps({"prompts": ["```json\n[1]\n``` what is this?"]}), "```json\n[1]\n``` what is this?"),
-    ],
-)
-def test_json_is_found_in_words_and_left_alone_where_it_stands_by_itself(said: str, prompt: str) -> None:
-    with FakeOllama(brain=lambda _: said) as server:
-        [(_, answer)] = model_of(server).complete([Request(TAGS[0], "x", schema=PromptList)])
-    assert isinstance(answer, Completion) and answer.parsed == PromptList(prompts=[prompt])
+# ── Models of no use ───────────────────────────────────────────────────────────────────────────────────
 
 
 def test_an_embedding_model_is_no_contestant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -288,6 +235,21 @@ def test_an_embedding_model_is_no_contestant(tmp_path: Path, monkeypatch: pytest
             list(model_of(server).complete([Request("nomic-embed-text", "why?")]))
         assert check(tmp_path, "--models", *TAGS, "nomic-embed-text") == 3
     assert "MISSING  nomic-embed-text (contestant): it only embeds" in capsys.readouterr().out
+
+
+def test_a_model_without_a_chat_template_is_named_in_check_and_once_in_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = Model(template="{{ .Prompt }}", facts={"general.basename": "Qwen2.5-Coder", "general.size_label": "0.5B"})
+    with FakeOllama(brain=echo, models={**{tag: Model() for tag in TAGS}, "q05raw": bare}) as server:
+        model = model_of(server)
+        for _ in range(2):
+            list(model.complete([*questions("q05raw", 2), *questions(TAGS[0], 2)]))
+        assert caplog.text.count("has no chat template here") == 1
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        check(tmp_path, "--models", *TAGS, "q05raw")
+    assert "q05raw (contestant): has no chat template here" in capsys.readouterr().out
+    assert model.show("q05raw").file_name == "Qwen2.5-Coder-0.5B"
 
 
 def test_a_tag_is_written_in_one_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -45,12 +45,12 @@ def test_a_structured_answer_is_asked_for_with_its_schema_and_nothing_beside_it(
     [call] = server.calls
     schema = call.request["response_format"]["json_schema"]
     assert schema["strict"] and schema["schema"]["additionalProperties"] is False
-    assert schema["schema"]["properties"]["winner"]["enum"] == ["A", "B", "tie"]
+    assert schema["schema"]["properties"]["choice"]["enum"] == ["A", "B", "tie"]
     assert call.request["messages"][-1]["content"] == "which?"
     assert decision.winner in CHOICE.options
 
 
-@pytest.mark.parametrize("parameter", ["response_format", "max_tokens", "temperature", "seed"])
+@pytest.mark.parametrize("parameter", ["response_format", "max_tokens", "temperature", "seed", "logprobs"])
 def test_a_parameter_that_a_model_refuses_is_left_out_once_and_for_all_and_said(
     parameter: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -64,17 +64,6 @@ def test_a_parameter_that_a_model_refuses_is_left_out_once_and_for_all_and_said(
     assert parameter in server.calls[-1].request, "the other model is asked with it"
     assert ("max_completion_tokens" in server.calls[1].request) is (parameter == "max_tokens")
     assert caplog.text.count(f"a-8b refuses {parameter}") == 1
-
-
-def test_a_model_that_only_streams_is_read_as_well() -> None:
-    with FakeOpenAI(brain=lambda _: "one two three four", models={"a-8b": Model(streams=True)}) as server:
-        model = model_of(server)
-        [(_, answer)] = model.complete([Request("a-8b", "why?", num_predict=3)])
-        assert (answer.text, answer.tokens, answer.prompt_tokens) == ("one two three", 3, 2)
-        assert answer.truncated
-        server.faults = first_times("cut_stream")
-        [(_, answer)] = model.complete([QUESTION])
-        assert answer.text == "one two three four", "half a stream is no answer"
 
 
 # ── Faults ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,6 +11,7 @@ import pytest
 from begun import jobs_of
 from fake_ollama import Faults
 from fake_openai import FakeOpenAI, Model
+from ollama_helpers import unused_address
 from tiny_models import save_model
 
 import main
@@ -22,7 +23,6 @@ NAMES = ("meta-llama/Llama-3.1-8B-Instruct", "gemma-3-4b-it", "gpt-of-mine", "ll
 PERFECT = {name: Model() for name in (*NAMES, "judge-70b")}
 ODD = {
     **PERFECT,
-    NAMES[0]: Model(streams=True),
     NAMES[1]: Model(refuses=frozenset({"max_tokens", "seed"})),
     "judge-70b": Model(refuses=frozenset({"response_format"})),
 }
@@ -127,7 +127,14 @@ def test_check_names_a_server_that_is_off_a_wrong_key_and_models_that_nobody_nam
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         assert main.main(flags(tmp_path)) == 3
         assert "OPENAI_API_KEY" in capsys.readouterr().err
+        server.open_list = True
+        assert main.main(flags(tmp_path, "--check")) == 3
+        assert "OPENAI_API_KEY" in capsys.readouterr().out
         server.key = None
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("/v1", "/v2"))
+        assert main.main(flags(tmp_path, "--check")) == 3
+        assert "it mostly ends in /v1" in capsys.readouterr().out
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url + "/chat/completions")
         assert main.main(["--backend", "openai", "--models", "a-8b", "b-7b"]) == 2
         assert "The server has a-8b, b-7b, c-4b, judge-70b" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
@@ -151,8 +158,28 @@ def test_a_server_of_this_kind_where_ollama_was_looked_for_is_named_and_never_ch
         assert main.main(["--backend", "ollama", "--check", "--cache_dir", str(tmp_path)]) == 3
         asked_for = capsys.readouterr().out
         (job,) = jobs_of("--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results"))
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OLLAMA_HOST", unused_address())
+        (named,) = jobs_of("--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results"))
     hint = f"OPENAI_BASE_URL={server.url} python main.py --backend openai"
     assert hint in asked_for
     assert job.llm.backend == "embedded"
     assert hint in job.notes[0]
+    assert f"{server.url} answers" in named.notes[0], "also where the variable names it and the flag is forgotten"
     assert not server.calls
+
+
+def test_ollama_asked_as_an_openai_server_is_recognised_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["smol:latest", "q05:latest", "q15:latest"]
+    own = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
+    command = ["--backend", "openai", "--models", "smol", "q05", "--judge", "q15", *own, "--check"]
+    for ollama in (True, False):
+        with FakeOpenAI(models=names, ollama=ollama) as server:
+            monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+            main.main([*command, "--base_model", "embedded"])
+        said = capsys.readouterr().out
+        assert ("OPENAI_BASE_URL names an Ollama server" in said) is ollama
+        assert (f"OLLAMA_HOST={server.url.removesuffix('/v1')} with --backend ollama" in said) is ollama
+        assert ("MISSING  smol (contestant): not in the server's list" in said) is not ollama
