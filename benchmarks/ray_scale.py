@@ -12,7 +12,6 @@ import dataclasses
 import os
 import sys
 import time
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as main.py does; read as numpy is imported
 
@@ -49,6 +48,6 @@ def texts_row(spread: cluster.ClusterBase, count: int, pairs: int) -> Row:
 
 
 if __name__ == "__main__":
-    with cluster.open_base("local", "embedded", "cpu", Path("cache")) as base:
+    with cluster.open_base("local", "embedded", "cpu") as base:
         assert base.workers == WORKERS, "on two cores"
         print(texts_row(base, int(sys.argv[1]) if sys.argv[1:] else 500, 5))

@@ -113,7 +113,7 @@ def test_what_the_machine_was_like_is_ready_for_the_results(cards: Callable[...,
     cards((23.99, "8.6"))
     found = json.loads(json.dumps(base_device.seen_now(base_device.gpu())))
     assert (found["gpu"], found["gpu_memory_gib"], found["gpu_free_gib"]) == ("NVIDIA RTX A5000", 23.99, 23.99)
-    assert 0 < found["memory_free_gib"] <= found["memory_gib"]
+    assert found["cores"] >= 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
