@@ -23,6 +23,7 @@ from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
+from core.text import plain
 from report.answer import beats_chance
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def rank(job: Job, basis: Basis, asked: str, head: Sequence[str], *, as_lines_of
     Raises UsageError for an empty standard input."""
     answered = 0
     if not as_lines_of_json:
-        print(*head, sep="\n")
+        print(*map(plain, head), sep="\n")
     for texts in _batches(asked):
         answers = _answers(job, basis, texts)
         for text in texts:
