@@ -23,7 +23,7 @@ from tiny_models import save_model
 import config
 import main
 from base.features import compute_features
-from cli.rank import places, verdict
+from cli.rank import verdict
 from combined import Combined
 from core.clock import Clock
 from core.files import fingerprint
@@ -273,22 +273,14 @@ def test_halves_of_characters_on_the_command_line_are_no_error(cache: Path, serv
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("prompt", ["", "  \n"])
+@pytest.mark.parametrize(("prompt", "said"), [("  \n", "--rank is empty"), ("-", "held no prompt")])
 def test_an_empty_prompt_is_bad_usage(
-    cache: Path, server: FakeOllama, prompt: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert rank(cache, prompt) == 2
-    assert "--rank is empty" in capsys.readouterr().err
-    assert not server.calls
-
-
-def test_an_empty_standard_input_is_bad_usage(
-    cache: Path, server: FakeOllama, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    cache: Path, server: FakeOllama, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], prompt: str,
+    said: str,
+) -> None:  # fmt: skip
     monkeypatch.setattr("sys.stdin", io.StringIO("\n \n"))
-    assert rank(cache, "-") == 2
-    out = capsys.readouterr()
-    assert "no prompt" in out.err and not server.calls
+    assert rank(cache, prompt) == 2
+    assert said in capsys.readouterr().err and not server.calls
 
 
 def test_bytes_that_are_no_text_on_standard_input(
@@ -312,10 +304,6 @@ def test_hostile_texts_do_nothing_to_the_terminal(
     assert not {"\x1b", "\x07", "\x9b", "\u202e", "\r"} & set(out)
     assert "and {title} %d" in out and "{prompt} %s" in out
     assert "\ud83d" not in line["prompt"]
-
-
-def test_equal_scores_stand_by_name() -> None:
-    assert [place.model for place in places({"c": 1.0, "b": 2.0, "a": 2.0})] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(

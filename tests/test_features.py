@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 from tiny_models import save_model
 
 from base import location as base_location
 from base.features import compute_features
 from base.frozen import Vectors
 from core.errors import MissingError, UsageError
-from core.files import read_tensors
 from core.records import Prompt, Response
 
 
@@ -170,14 +168,6 @@ def test_a_damaged_file_is_set_aside_and_read_anew(tmp_path: Path, caplog: pytes
     compute(tmp_path, base)
     assert len(base.asked) == 6
     assert "is damaged" in caplog.text and any("damaged" in name for name in names(tmp_path))
-
-
-def test_files_of_an_earlier_version_are_read_on(tmp_path: Path) -> None:
-    base = FakeBase()
-    first = compute(tmp_path, base)
-    tensors, about = read_tensors(tmp_path / FILE)
-    save_file(tensors, tmp_path / FILE, metadata={**about, "checksum": "of its own kind"})
-    assert np.array_equal(compute(tmp_path, base).mean, first.mean) and base.opened == 1
 
 
 def test_numbers_that_are_not_finite_are_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,14 +84,6 @@ def test_equals_the_model_itself_text_by_text(folder: Path, float32: None) -> No
         assert ours.mean[i] == pytest.approx(mean, abs=1e-4)
 
 
-def test_batched_equals_one_by_one(folder: Path, float32: None) -> None:
-    base = open_base(str(folder), "cpu")
-    together = embed(base)
-    for i, text in enumerate(TEXTS):
-        for ours, alone in zip(together, embed(base, [text]), strict=True):
-            assert ours[i] == pytest.approx(alone[0], abs=1e-4)
-
-
 def test_bfloat16_points_the_same_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for dtype in (torch.float32, torch.bfloat16):
