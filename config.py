@@ -93,6 +93,10 @@ NEUTRAL_READER = "You are a helpful assistant."
 # About the median absolute difference of two responses' advantages on the pilot prompts (benchmarks/pilot.py), nats per
 # token: it makes a typical outcome σ(±1), so that judgements are graded and neither all ties nor all certain.
 EMBEDDED_JUDGE_TEMPERATURE = 0.05
+# Of a judge that is asked: the outcome of a pair is σ(s/T), s half the difference of the two orders' log-odds. Judges
+# whose probabilities hold nothing stay near ½ (s of ± 0.04), and clear words (s of ± 3) give what they say. At each
+# judge's own spread in its place noise becomes certainty (log loss against people 0.82 for 0.70).
+JUDGE_TEMPERATURE = 0.3
 
 
 # ── Personas ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -304,6 +308,8 @@ class ExperimentConfig:
     prompts_per_request: int = _within(
         10, 1, 1000, "it counts prompts of one list; small models lose count in longer ones"
     )
+    # "auto": asked for where no probabilities come with the verdict; writing one takes most of a judgement's time.
+    judge_reasons: str = _one_of("auto", "on", "off")
     listwise_shuffles: int = _within(4, 1, 1000, "it counts the orders in which responses are shown")
 
     def __post_init__(self) -> None:

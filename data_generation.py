@@ -17,7 +17,8 @@ from core.clock import Clock
 from core.errors import MissingError
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
 from stages import likelihood
-from stages.judging import judge_pairs, judge_rounds, preferences_from, rank_listwise, round_robin_truths, shortened
+from stages.judging import judge_pairs, judge_rounds, preferences_from, rank_listwise, round_robin_truths
+from stages.shown import shortened, with_markers
 from stages.tasks import Job, most_left_out
 from stages.writing import collect_responses, generate_prompts
 
@@ -47,6 +48,8 @@ class Data:
     """{prompts, responses, pairs, rankings} without a usable answer, counted in the words of the results."""
     shortened: int = 0
     """Responses that the judge was not shown in full."""
+    with_markers: int = 0
+    """Prompts and responses in which chat markers were broken for the judge."""
     server_cuts: int = 0
     """Questions that the server cut itself."""
 
@@ -104,6 +107,7 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
         planned=job.prompt_ids,
         left_out=left_out,
         shortened=0 if job.llm.weighs_options else shortened(job, prompts, responses, {p.id for p in chosen}),
+        with_markers=0 if job.llm.weighs_options else with_markers(prompts, responses),
         server_cuts=getattr(job.llm, "server_cuts", 0),  # only a server cuts
     )
 

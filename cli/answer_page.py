@@ -143,8 +143,8 @@ def _sure(answer: Answer, run: str) -> list[str]:
         told += [f"On prompts not seen in training, mean {name}: {'; '.join(figures)}."]
         told += [plain(warning) for warning in evidence["warnings"]]
     told += [
-        "Chances: by the combined system. tokens/s: over all kept responses, as they were asked (--concurrency side by "
-        "side)."
+        "Chances: by the combined system. tokens/s: over all kept responses, by the server's own clock; where it tells "
+        "none, as they were asked, --concurrency side by side."
     ]
     wrapped = [line for sentence in told for line in textwrap.wrap(sentence, 80)]
     return wrapped if evidence else [*wrapped, "How far to trust this was not measured yet. This does:", f"  {run}"]

@@ -78,7 +78,8 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
     if read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
         return jobs
     note = f"NO OLLAMA SERVER ANSWERS AT {llm.address}: the embedded model stands in for it."
-    note = " ".join(filter(None, [note, other_server(llm.address)]))
+    trust = llm.trouble if "SSL_CERT_FILE" in llm.trouble else ""  # it does answer, to whoever trusts it
+    note = " ".join(filter(None, [note, trust, other_server(llm.address)]))
     return _for_each(_embedded(args, own, wanted, note), args, own, command)
 
 

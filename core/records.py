@@ -37,6 +37,7 @@ class Judgement:
 
     ``outcome`` is 1 where ``first`` was preferred, 0 where ``second`` was, 0.5 for a tie, and anything
     between for a judge that answers in degrees. ``ordered`` is False for a judge that sees no order.
+    ``log_odds``: ln p(first) − ln p(second), where the judge's probabilities are known.
     """
 
     prompt_id: str
@@ -45,6 +46,7 @@ class Judgement:
     outcome: float
     reason: str = ""
     ordered: bool = True
+    log_odds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

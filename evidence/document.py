@@ -60,7 +60,8 @@ class Measured(Compared):
     """The metric that the winner is decided in: ``kendall_tau``, for votes ``ranking_accuracy``."""
     counts: Mapping[str, Any]
     judge_quality: Mapping[str, Any]
-    """{figure: value}, and ``agreement_with_person``{pairs, share, kappa, ci95} for a persona."""
+    """{figure: value}; for a persona also ``reads``, ``sentence``, ``by_words`` and ``by_probabilities`` as
+    ``evidence.judge_quality`` has them, and ``agreement_with_person``{pairs, share, kappa, ci95}."""
     final: Mapping[str, Figures]
     """{system: {metric: mean on the documented split}}."""
     learning_curve: Sequence[Mapping[str, Any]]
@@ -112,6 +113,7 @@ def make_document(
     job: Job, features: Features, ratings: Sequence[Rating], answer: Answer, measured: Measured
 ) -> Document:
     """The document of a run. The sentences in it are made from its own figures."""
+    judged_place = measured["judge_quality"].get("reads") == "place"  # then more prompts tell nothing
     found: Document = {
         "schema_version": config.SCHEMA_VERSION,
         "persona": job.name,
@@ -133,7 +135,7 @@ def make_document(
             "best": answer.best,
             "tied_with": list(answer.tied_with),
             "unlikely": list(answer.unlikely),
-            "more_prompts": answer.more_prompts,
+            "more_prompts": None if judged_place else answer.more_prompts,
             "more_people": answer.more_people,
             "whose": "",
             "ask": job.ask,

@@ -78,7 +78,7 @@ def measure(
 def counts(data: Data, plan: Design) -> dict[str, Any]:
     """Numbers of all records; ``preferences`` and ``ties`` are those that train, ``left_out`` by kind."""
     training = plan.training.preferences
-    graded = any(not judgement.ordered for judgement in data.judgements)
+    graded = any(not j.ordered or j.log_odds is not None for j in data.judgements)
     near = TIE if graded else 0.0
     return {
         "prompts": len(data.prompts),
@@ -90,6 +90,7 @@ def counts(data: Data, plan: Design) -> dict[str, Any]:
         "judge_calls": len(data.judgements),
         "truncated_responses": sum(r.truncated for r in data.responses),
         "shortened_responses": data.shortened,
+        "texts_with_chat_markers": data.with_markers,
         "server_cuts": data.server_cuts,
         "left_out": {what: data.left_out.get(what, 0) for what in ("prompts", "responses", "pairs", "rankings")},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from core.records import GroundTruth, Judgement, Preference, Response
 from evaluation import kendall_tau
 from evidence.intervals import Groups, difference
+from stages.judging import preferences_from
+from stages.reads import what_is_read
 
 TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees
 FEWEST_SHARED = 10  # pairs that person and judge both decide, below which nothing is said of them
@@ -31,7 +34,9 @@ def judge_quality(
     share that go in a circle (chance: 1/4). ``consistency``: Kendall & Babington Smith's ζ (*On the Method of
     Paired Comparisons*, Biometrika 31, 1940), 1 without circles, 0 with as many as can be, mean over prompts whose
     pairs are all decided; both are null for a judge that gives one number a text, which can't go in a circle.
-    ``self_win_rate``: share won by the judge's own responses, where it is a contestant.
+    ``self_win_rate``: share won by the judge's own responses, where it is a contestant. ``reads``: place, length or
+    answers (``stages.reads``), null where the pairs are too few to say; ``sentence`` says it. ``by_words`` and
+    ``by_probabilities``: the figures that it rests on.
     """
     ordered = [j for j in judgements if j.ordered]
     flips, inconsistent = _both_orders(ordered)
@@ -44,7 +49,12 @@ def judge_quality(
             longer.append(outcome if long_a > long_b else 1.0 - outcome)
     own = [outcome if a == judge else 1.0 - outcome for (_, a, b), outcome in outcomes.items() if judge in (a, b)]
     circles, zetas = _transitivity(_mean_outcomes(ordered))
+    read = what_is_read(judgements, length)
     return {
+        "reads": read.reads,
+        "sentence": read.sentence,
+        "by_words": read.by_words and asdict(read.by_words),
+        "by_probabilities": read.by_probabilities and asdict(read.by_probabilities),
         "flip_rate": _mean(flips),
         "inconsistent_rate": _mean(inconsistent),
         "first_position_rate": _mean([j.outcome for j in ordered]),
@@ -106,11 +116,12 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _mean_outcomes(judgements: Iterable[Judgement]) -> Outcomes:
-    collected: dict[tuple[str, str, str], list[float]] = {}
-    for j in judgements:
-        a, b = sorted((j.first, j.second))
-        collected.setdefault((j.prompt_id, a, b), []).append(j.outcome if j.first == a else 1.0 - j.outcome)
-    return {key: sum(values) / len(values) for key, values in collected.items()}
+    """As the preferences have them, from probabilities where there are any."""
+    found = {}
+    for p in preferences_from(list(judgements)):
+        a, b = sorted((p.model_a, p.model_b))
+        found[p.prompt_id, a, b] = p.outcome if p.model_a == a else 1.0 - p.outcome
+    return found
 
 
 def _both_orders(ordered: Iterable[Judgement]) -> tuple[list[bool], list[bool]]:

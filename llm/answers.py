@@ -145,10 +145,11 @@ def verdict_schema(options: tuple[str, ...], *, reason: bool) -> type[Verdict]:
     return create_model("Verdict", __base__=Verdict, __validators__=checked, **fields)
 
 
-def as_request(choice: Choice, *, reason: bool) -> Request:
+def as_request(choice: Choice) -> Request:
     """The choice as a request for a verdict."""
-    same = {f.name: getattr(choice, f.name) for f in dataclasses.fields(choice) if f.name != "options"}
-    return Request(**same, schema=verdict_schema(choice.options, reason=reason))
+    apart = ("options", "reason")
+    same = {f.name: getattr(choice, f.name) for f in dataclasses.fields(choice) if f.name not in apart}
+    return Request(**same, schema=verdict_schema(choice.options, reason=choice.reason))
 
 
 def as_decision(choice: Choice, answer: Completion) -> Decision:

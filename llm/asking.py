@@ -152,11 +152,8 @@ class Server:
 
     def __init__(self, address: str, *, concurrency: int, timeout: float, retry_wait: float) -> None:
         self.address = address
-        self.judge_reasons = "auto"
-        """Whether a choice is asked with a reason: "on", "off" or "auto", until a model gives probabilities."""
         self._concurrency, self._timeout, self._retry_wait = concurrency, timeout, retry_wait
         self._in_words: dict[str, bool] = {}  # model → whether its structured answers are asked for in words
-        self._weighs: set[str] = set()  # models that gave the probabilities of a choice
         self._judged: Counter[str] = Counter()  # model → usable judgements
         self._given_up: Counter[str] = Counter()  # model → judgements that stayed unusable
         self._begun: dict[str, Counter[str | None]] = {}  # model → the marks with which its answers begin
@@ -200,22 +197,17 @@ class Server:
 
     def _decide(self, seconds: float, choice: Choice, stop: threading.Event) -> Decision | LeftOut:
         """Ask for a verdict. Raises MissingError where the first judgements of a model all fail: it can't judge."""
-        model = choice.model
-        auto = self.judge_reasons == "auto" and model not in self._weighs
-        answer = self._answer(seconds, as_request(choice, reason=auto or self.judge_reasons == "on"), stop)
-        if isinstance(answer, LeftOut):
-            self._given_up[model] += answer.draws > 0
-            if self._given_up[model] >= FIRST_JUDGEMENTS and not self._judged[model]:
-                raise MissingError(
-                    f"{model} gave no usable judgement, {self._given_up[model]} times in a row; the last time: "
-                    f"{answer.reason}. {KEPT.split(':')[0]}. Take another --judge."
-                )
-            return answer
-        self._judged[model] += 1
-        decision = as_decision(choice, answer)
-        if decision.probabilities:
-            self._weighs.add(model)
-        return decision
+        model, answer = choice.model, self._answer(seconds, as_request(choice), stop)
+        if isinstance(answer, Completion):
+            self._judged[model] += 1
+            return as_decision(choice, answer)
+        self._given_up[model] += answer.draws > 0
+        if self._given_up[model] >= FIRST_JUDGEMENTS and not self._judged[model]:
+            raise MissingError(
+                f"{model} gave no usable judgement, {self._given_up[model]} times in a row; the last time: "
+                f"{answer.reason}. All other answers are kept. Take another --judge."
+            )
+        return answer
 
     def _answer(self, seconds: float, request: Request, stop: threading.Event) -> Completion | LeftOut:
         """Draw until an answer is of use.

@@ -100,9 +100,9 @@ class ContextError(Exception):
         self.asked, self.context = asked, context
 
 
-def read_overflow(said: str) -> ContextError | None:
+def read_overflow(status: int, said: str) -> ContextError | None:
     """The error that a refusal of a prompt that is too long stands for; None for any other refusal."""
-    if not _OVERFLOW.search(said):
+    if status not in (400, 413, 422) or not _OVERFLOW.search(said):
         return None
     stated = _CONTEXT.search(said)
     context = int(stated[1]) if stated else None

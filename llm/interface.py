@@ -52,6 +52,8 @@ class Choice:
     model: str
     prompt: str
     options: tuple[str, ...]
+    reason: bool = True
+    """Whether a sentence that explains it is asked for too."""
     system: str | None = None
     temperature: float = 0.0
     num_predict: int = 256

@@ -303,7 +303,7 @@ class OllamaModel(Server):
     def _refused(self, status: int, said: str, model: str) -> Exception:
         """The exception that an HTTP status of an error stands for."""
         words = said_by(status, said)
-        if too_long := read_overflow(said):
+        if too_long := read_overflow(status, said):
             return too_long
         if status in (408, 429) or status >= 500:
             return PassingError(f"the server answered {words}")

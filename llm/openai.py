@@ -39,7 +39,7 @@ CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "max_contex
 REFUSALS = frozenset({400, 415, 422, 501})  # statuses with which a server says that it does not know a parameter
 # Parameters that some model or server refuses, the words that name them, and what asking without them means.
 OPTIONAL = {
-    "response_format": ("response_format|json_schema|structured|grammar", "JSON is asked for in words, and validated"),
+    "response_format": ("response_format|json_schema|schema|grammar", "JSON is asked for in words, and validated"),
     "max_tokens": ("max_tokens", "max_completion_tokens stands for it"),
     "temperature": ("temperature", "it answers at its own temperature, whatever the settings say"),
     "seed": ("seed", "the same question asked again may be answered otherwise"),
@@ -158,7 +158,7 @@ class OpenAIModel(Server):
             try:
                 said = self._ask(functools.partial(_converse, sent=sent, side_by_side=self._concurrency), draw.seconds)
             except openai.APIStatusError as error:
-                if too_long := read_overflow(error.response.text):
+                if too_long := read_overflow(error.status_code, error.response.text):
                     self._told |= {model: too_long.context} if too_long.context else {}
                     raise too_long from error
                 name = refused_parameter(error, sent)

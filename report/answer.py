@@ -82,6 +82,8 @@ def ask(document: Document) -> tuple[str, str]:
         return f"Prompt by prompt more is known: {what} is surely better than chance. For one of your own:", said["ask"]
     if document["people"]:
         return "Next: vote on more prompts and run it again.", ""
+    if document["judge_quality"].get("reads") == "place":
+        return "Next: run it again with another --judge; all but its judgements are kept.", ""
     return (
         "Next: run it again with more prompts (--num_prompts, or more lines in the file of --prompts); every answer so "
         "far is kept."

@@ -152,6 +152,7 @@ def print_answer(document: Document) -> None:
     sentences = [plain(said["sentence"]), answer.next_step(document), plain(said["whose"]), caveat]
     _show_blocks(
         _banner("WHICH MODEL IS BEST"),
+        _wrapped(words.judge(document)),
         [*table(*tables.leaderboard(document)), "", *_wrapped(tables.remarks(document))],
         _wrapped(plain(answer.likes(document))),
         [RULE, *(line for sentence in sentences for line in _wrapped(sentence)), RULE],

@@ -38,6 +38,13 @@ QUALITY = {
     "listwise_agreement": "τ between round-robin and listwise truth",
     "self_win_rate": "Share won by the judge's own responses, where it is a contestant",
 }
+WEIGHED = {
+    "first_position_rate": "By probabilities: share won by what was shown first",
+    "flip_rate": "By probabilities: pairs whose winner changes with the order",
+    "position_bias": "Log-odds of what was shown first, mean",
+    "position_sd": "The same, standard deviation",
+    "texts_sd": "Log-odds between the two texts, from zero",
+}
 GROUPS = {"Configuration": "config", "Counts": "counts", "Versions": "versions", "Seconds a stage took": "timings_s"}
 
 
@@ -196,6 +203,8 @@ def judge(document: Document) -> Table:
     """The judge's quality, in the figures that this judge and this run can have."""
     found = document["judge_quality"]
     rows = [[title, number(found[key], 2)] for key, title in QUALITY.items() if found.get(key) is not None]
+    if weighed := found.get("by_probabilities"):
+        rows += [[title, number(weighed[key], 2)] for key, title in WEIGHED.items()]
     agrees = found.get("agreement_with_person")
     if agrees and agrees["ci95"]:
         title = f"Agreement with your own votes on {agrees['pairs']} pairs (κ)"

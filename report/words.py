@@ -187,6 +187,11 @@ def left_out(counts: Mapping[str, Any]) -> str:
     return ", ".join(f"{number} {what.removesuffix('s') if number == 1 else what}" for number, what in found)
 
 
+def judge(document: Document) -> str:
+    """How far to trust the judge; empty where nobody can say."""
+    return plain(document["judge_quality"].get("sentence") or "")
+
+
 def evidence(document: Document) -> str:
     """The winner's evidence: the difference in the main metric and the size of the sample."""
     gain, counts = document["improvement"][document["main_metric"]], document["counts"]

@@ -51,11 +51,12 @@ def count(job: Job, listed: Collection[str] = (), *, anew: Collection[str] = ())
             ids = likelihood.reading_items(job, prompts, texts, group).values()
             calls["preferences", job.judge] += len(readers) * sum(id not in kept["preferences"] for id in ids)
     else:
-        calls["preferences", job.judge] += len(open_tasks(kept["preferences"], pair_tasks(job, prompts, texts)))
-    calls["ground_truth", job.judge] += len(open_tasks(kept["ground_truth"], list_tasks(job, chosen, texts)))
+        pairs = pair_tasks(job, prompts, responses, kept["preferences"])
+        calls["preferences", job.judge] += len(open_tasks(kept["preferences"], pairs))
+    calls["ground_truth", job.judge] += len(open_tasks(kept["ground_truth"], list_tasks(job, chosen, responses)))
     for round_ in NOISE_ROUNDS if job.params.ground_truth == "both" else ():
-        open_pairs = open_tasks(kept["preferences"], pair_tasks(job, chosen, texts, round_))
-        calls["ground_truth", job.judge] += len(open_pairs)
+        again = pair_tasks(job, chosen, responses, kept["preferences"], round_)
+        calls["ground_truth", job.judge] += len(open_tasks(kept["preferences"], again))
     return +calls
 
 

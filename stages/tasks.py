@@ -281,7 +281,9 @@ def _adapter(shape: type[Any]) -> TypeAdapter[Any]:
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 TEMPLATES: dict[str, frozenset[str]] = {
     "prompt_generation.txt": frozenset({"title", "description", "topics", "count", "earlier"}),
-    "preference_evaluation.txt": frozenset({"title", "description", "prompt", "response_a", "response_b", "mark"}),
+    "preference_evaluation.txt": frozenset(
+        {"title", "description", "prompt", "response_a", "response_b", "mark", "form"}
+    ),
     "ground_truth_ranking.txt": frozenset({"title", "description", "prompt", "responses", "count", "mark"}),
 }
 

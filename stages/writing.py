@@ -51,6 +51,7 @@ class WrittenPrompt:
 
 
 MAX_BARREN_REQUESTS = 5
+FEWEST_WORDS = 4
 
 
 def generate_prompts(job: Job, *, ask: bool = True) -> list[Prompt]:
@@ -96,6 +97,9 @@ def _write_missing(job: Job, tasks: Sequence[Task]) -> None:
                 batch, missing = [tasks[number] for number in missing[: len(texts)]], missing[len(texts) :]
                 written = zip(batch, texts, strict=True)
                 store.put_many(Item(*task.id, task.names, {"text": text}) for task, text in written)
+                if not texts:
+                    barren = _barren(job)
+                    store.put(*barren.id, (store.get(*barren.id) or 0) + 1, **barren.names)
                 bar.update(len(texts))
 
 
@@ -111,21 +115,29 @@ def _basis(job: Job) -> Request:
     )
 
 
+def _barren(job: Job) -> Task:
+    """The item that counts requests that brought no prompt, so that the next run draws others."""
+    return make_task(job, "requests that brought no new prompt", _basis(job), names={"judge": job.judge})
+
+
 def _write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[list[str]]:
     """The texts of these prompts, asked for in batches, each shown the ``known`` ones."""
+    earlier = tried.value if (tried := job.kept(config.PROMPTS_FILE).get(_barren(job).id)) else 0
     barren = 0  # requests in a row that brought nothing new
     while numbers:
-        request = prompt_request(job, numbers[: job.params.prompts_per_request], known, attempt=barren)
+        request = prompt_request(job, numbers[: job.params.prompts_per_request], known, attempt=earlier + barren)
         ((_, completion),) = answers_to(job, [request], "prompts")
         written = [] if isinstance(completion, LeftOut) else completion.parsed.prompts
-        fresh = list(unlike(written, known))[: len(numbers)]
+        # small writers copy: a line of the template, the form of the answer ("first request"), a topic as it stands
+        whole = (t for t in written if len(t.split()) >= FEWEST_WORDS and t not in job.persona.topics)
+        fresh = list(unlike(whole, [*known, *_basis(job).prompt.splitlines()]))[: len(numbers)]
         barren = 0 if fresh else barren + 1
+        yield fresh
         if barren == MAX_BARREN_REQUESTS:
             raise MissingError(
                 f"{job.judge} wrote only {len(known)} of {job.params.num_prompts} distinct prompts; they are kept. "
-                f"Run again with --num_prompts {max(5, len(known))}, or with another --judge."
+                "Take another --judge, or prompts of your own (--prompts FILE)."
             )
-        yield fresh
         numbers, known = numbers[len(fresh) :], [*known, *fresh]
 
 

@@ -314,13 +314,12 @@ def test_a_parameter_is_refused_only_where_it_is_named_and_the_question_succeeds
 # ── Judges ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def decide(kind: str, brain: Any, shares: Any, count: int = 1, reasons: str = "auto") -> tuple[list[Any], list[Json]]:
+def decide(kind: str, brain: Any, shares: Any, count: int = 1, reason: bool = True) -> tuple[list[Any], list[Json]]:
     """The decisions and the requests that reached the server."""
     make: Any = FakeOllama if kind == "ollama" else FakeOpenAI
     with make(brain=brain, models=["judge:8b"], probabilities=shares) as server:
         model = model_of(server, concurrency=1) if kind == "ollama" else openai_of(server)
-        model.judge_reasons = reasons
-        found = dict(model.choose([Choice("judge:8b", f"which {i}?", LABELS) for i in range(count)]))
+        found = dict(model.choose([Choice("judge:8b", f"which {i}?", LABELS, reason) for i in range(count)]))
     return [found[i] for i in range(count)], [call.request for call in server.calls]
 
 
@@ -355,16 +354,11 @@ def test_a_thinking_model_that_obeys_no_schema_has_room_for_its_thoughts() -> No
 
 
 @KINDS
-def test_probabilities_come_with_the_verdict_and_reasons_are_asked_for_until_they_do(kind: str) -> None:
+def test_probabilities_come_with_the_verdict(kind: str) -> None:
     verdict = json.dumps({"choice": "B", "reason": "shorter"})
     decisions, sent = decide(kind, says(verdict), lambda _: SHARES, count=3)
     assert all(decision.winner == "B" for decision in decisions)
     assert all(decision.probabilities == pytest.approx(SHARES, abs=1e-4) for decision in decisions)
-    assert [list(schema_of(request)["properties"]) for request in sent] == [
-        ["choice", "reason"],
-        ["choice"],
-        ["choice"],
-    ]
     assert {(request["logprobs"], request["top_logprobs"]) for request in sent} == {(True, 20)}
 
 
@@ -375,11 +369,11 @@ def test_a_server_that_gives_none_leaves_everything_as_it_was(kind: str) -> None
     assert all("reason" in schema_of(request)["properties"] for request in sent)
 
 
-@pytest.mark.parametrize(("reasons", "asked"), [("on", True), ("off", False)])
-def test_reasons_can_be_had_or_left_whatever_the_server_gives(reasons: str, asked: bool) -> None:
-    verdict = json.dumps({"choice": "B", "reason": "so"})
-    _, sent = decide("ollama", says(verdict), lambda _: SHARES, count=2, reasons=reasons)
-    assert ["reason" in schema_of(request)["properties"] for request in sent] == [asked] * 2
+@pytest.mark.parametrize("reason", [True, False])
+def test_a_reason_is_asked_for_or_left_and_stands_behind_the_verdict(reason: bool) -> None:
+    _, sent = decide("ollama", says(json.dumps({"choice": "B", "reason": "so"})), None, count=2, reason=reason)
+    wanted = ["choice", "reason"] if reason else ["choice"]
+    assert [list(schema_of(request)["properties"]) for request in sent] == [wanted] * 2
 
 
 def tokens(*said: tuple[str, dict[str, float]]) -> Any:

@@ -37,7 +37,7 @@ class ByLength:
         best = sorted(labels, key=lambda label: -score[label])
         if "ranking" in json.dumps(request["format"]):
             return json.dumps({"ranking": best})
-        return json.dumps({"winner": best[0], "reason": "its length"})
+        return json.dumps({"choice": best[0], "reason": "its length"})
 
 
 def flags_of(tmp_path: Path, *flags: str) -> list[str]:

@@ -150,9 +150,9 @@ def test_a_certificate_that_nobody_known_signed_is_named_with_the_variable_that_
             server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
         monkeypatch.setenv("OPENAI_BASE_URL", openai.url.replace("http", "https"))
         monkeypatch.setenv("OLLAMA_HOST", ollama.url.replace("http", "https"))
-        for backend in (["ollama"], ["openai", "--models", "a-8b", "b-7b", "--judge", "c-4b"]):
+        for backend in (["ollama"], ["openai", "--models", "a-8b", "b-7b", "--judge", "c-4b"], ["auto"]):
             folders = ["--cache_dir", str(tmp_path), "--base_model", "embedded"]
-            assert main.main(["--check", *folders, "--backend", *backend]) == 3
+            assert main.main(["--check", *folders, "--backend", *backend]) == (0 if backend == ["auto"] else 3)
             assert "SSL_CERT_FILE=FILE.pem" in capsys.readouterr().out
         monkeypatch.setenv("SSL_CERT_FILE", str(ROOT / "tests" / "self_signed.pem"))
         _certificates.cache_clear()

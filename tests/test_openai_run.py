@@ -17,6 +17,7 @@ from tiny_models import save_model
 import main
 from core.clock import Clock
 from data_generation import Data, make_data
+from evidence.leaderboard import tokens_per_second
 
 KEY = "sk-very-secret-0123"
 NAMES = ("meta-llama/Llama-3.1-8B-Instruct", "gemma-3-4b-it", "gpt-of-mine", "llama3:8b", "qwen3", "vicuna-7b")
@@ -50,6 +51,20 @@ def made(tmp_path: Path, server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) ->
 
 def untimed(data: Data) -> Data:
     return replace(data, responses=tuple(replace(response, seconds=0.0) for response in data.responses))
+
+
+def test_what_a_server_leaves_away_is_null_and_can_be_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ("--num_prompts", "5", "--models", *NAMES[:2])
+    with FakeOpenAI(models=PERFECT, shape=lambda reply: {**reply, "usage": {"completion_tokens": None}}) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        (job,) = jobs_of(*flags(tmp_path, *few))
+        made_now = make_data(job, Clock())
+    read_back = make_data(job, Clock(), ask=False)
+    assert read_back.responses == made_now.responses
+    assert {(r.tokens, r.side_by_side) for r in read_back.responses} == {(None, job.params.concurrency)}
+    assert tokens_per_second(read_back.responses) == {}
 
 
 @pytest.fixture

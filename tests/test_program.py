@@ -61,7 +61,7 @@ class Judge:
         labels = shown(text)
         if labels:
             score = {label: sum(line in response for line in CODE) for label, response in labels.items()}
-            return json.dumps({"winner": max(score, key=lambda label: score[label]), "reason": "more code"})
+            return json.dumps({"choice": max(score, key=lambda label: score[label]), "reason": "more code"})
         if "format" in request:
             return default_brain(request)
         model = request["model"]
