@@ -47,7 +47,7 @@ def run_persona(job: Job) -> Document:
     from report import console, files
 
     clock = Clock()
-    votes = read_own_votes(own_votes_file(job.name, job.cache_dir))
+    votes = read_own_votes(own_votes_file(job.name))
     console.print_header(job.name, job.label, job.notes)
     console.print_generation(job.name)
     data = make_data(job, clock, listed(job.prompt_ids, job.params))  # prompts → responses → judgements → truths

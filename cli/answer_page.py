@@ -10,7 +10,7 @@ from typing import Any
 
 import config
 from core.records import Response
-from core.text import percent, plain
+from core.text import padded, percent, plain, width
 from report import words as wording
 from stages.tasks import Job
 
@@ -101,17 +101,17 @@ def lines(answer: Answer, run: str) -> list[str]:
 
     Sorted by the first figure that is shown; without places where the order is not surely better than chance.
     """
-    width, chances = max(map(len, answer.costs)), answer.p_best
+    columns, chances = max(width(plain(model)) for model in answer.costs), answer.p_best
     placed = answer.evidence is None or answer.verdict != NO_EVIDENCE
     said = ["", f"Prompt: {plain(answer.prompt)}", "", TITLES[answer.by]]
     ranking, scored = answer.rankings[answer.by], answer.by != "combined"
     if not scored:
         ranking = sorted(ranking, key=lambda place: (-chances[place.model], place.model))
-    said += [f"   {'':{width}}  {'score  ' if scored else ''}best with  tokens/s  size"]
+    said += [f"   {'':{columns}}  {'score  ' if scored else ''}best with  tokens/s  size"]
     for number, place in enumerate(ranking, start=1):
         score = f"{_score(place, answer.by):>5}  " if scored else ""
         figures = f"{score}{percent(chances[place.model]):>9}  {_cost(answer.costs[place.model])}"
-        said.append(f"{f'{number}.' if placed else '·':2} {plain(place.model):{width}}  {figures}")
+        said.append(f"{f'{number}.' if placed else '·':2} {padded(plain(place.model), columns)}  {figures}")
     cut = " (cut at --num_predict)" if answer.best.truncated else ""
     title = f"Response of {'the first' if placed else 'one of them'}: {plain(answer.best.model)}{cut}"
     text = plain(answer.best.text, lines=True)

@@ -95,7 +95,7 @@ def _flags_of_who(flag: Flag) -> None:
     flag("responses", given, nargs="+", metavar="FILE")
     votes = "human votes instead of generated data: JSON Lines, JSON, CSV, Parquet, a hub id, or an export (README)"
     flag("preferences", votes, metavar="FILE")
-    flag("skip_bad_rows", "with --preferences: leave wrong rows out, counted", action="store_true")
+    flag("skip_bad_rows", "of votes or own answers: leave single wrong rows out, counted", action="store_true")
     servers = "auto takes Ollama where it answers; openai: any server with the OpenAI API, at OPENAI_BASE_URL"
     flag("backend", servers, choices=["auto", "ollama", "openai", "embedded"], default="auto")
     everyone = "a subset of the contestants, or other models of the server (default: all configured)"
@@ -186,9 +186,10 @@ def check_combination(args: argparse.Namespace) -> None:
     for flag, other, why in apart:
         if given(flag) and given(other):
             raise UsageError(f"--{flag} does not go with --{other}: {why}.")
-    for needed, flag in (("rank", "json"), ("preferences", "skip_bad_rows")):
-        if given(flag) and not given(needed):
-            raise UsageError(f"--{flag} goes with --{needed} only.")
+    if args.json and not given("rank"):
+        raise UsageError("--json goes with --rank only.")
+    if args.skip_bad_rows and not (given("preferences") or given("responses")):
+        raise UsageError("--skip_bad_rows goes with --preferences and --responses only.")
     if args.persona == "all" and (given("rank") or given("vote")):
         raise UsageError("--persona all can't be ranked or voted as: name one persona.")
     if args.persona == "all" and (args.prompts or args.responses):

@@ -26,6 +26,7 @@ from cli.seen import (
     change_of_models,
     read_known,
     remembered_as,
+    same_models,
     seen_now,
     some,
     write_known,
@@ -294,6 +295,8 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
         log.warning("%s", change)
     if (known := {**before, **now}) != before:
         write_known(args.cache_dir, known)
+    if same := same_models(jobs[0], known):
+        jobs = [replace(job, notes=(*job.notes, same)) for job in jobs]
     table = arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ()))
     jobs = rated(jobs, table, known)
     for tag, rating in (jobs[0].ratings or {}).items():

@@ -17,9 +17,8 @@ import config
 from config import Contestant, Persona
 from core.errors import UsageError
 from core.records import Prompt, Response
+from core.text import Names
 from stages.own import FEWEST_PROMPTS, Answers, check_persona, read_answers, read_persona, read_prompts
-
-PERSONA_ENDINGS = (".toml", ".json")
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,6 @@ class Own:
     prompts: tuple[Prompt, ...] = ()
     """In the order of their ids, so that the order in the file changes no split."""
     responses: tuple[Response, ...] = ()
-    models: tuple[str, ...] = ()
-    """Whose responses they are."""
     answers: Answers | None = None
     """All that ``--responses`` names, for votes to be joined to."""
     notes: tuple[str, ...] = ()
@@ -40,44 +37,39 @@ class Own:
     @property
     def contestants(self) -> dict[str, Contestant]:
         """The models of ``responses``: none of them is asked, so none has a tag."""
-        return dict.fromkeys(self.models, Contestant(None, None, None))
+        return {response.model: Contestant(None, None, None) for response in self.responses}
 
 
 def read(args: Namespace) -> Own:
     """Read every file that ``args`` names. Raises UsageError naming the file, and the row or field."""
-    answers = read_answers([Path(name) for name in args.responses]) if args.responses else None
+    answers = None
+    if args.responses:
+        answers = read_answers([Path(name) for name in args.responses], skip_bad_rows=args.skip_bad_rows)
     if args.preferences:
         return Own({}, answers=answers, notes=answers.notes if answers else ())
     who = find_personas(args.persona, topics_needed=not (args.prompts or args.responses))
     prompts, notes = read_prompts(Path(args.prompts)) if args.prompts else ([], ())
-    if answers is None:
-        chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)
-        return Own(who, tuple(chosen), notes=notes)
-    models = _models(args, answers)
-    answered = answers.complete(models)
-    wanted = prompts or list(answers.prompts)
-    prompts = [prompt for prompt in wanted if prompt in answered]
-    if len(prompts) < FEWEST_PROMPTS:
-        raise UsageError(
-            f"--responses: only {len(prompts)} of {len(wanted)} prompts have an answer of each of "
-            f"{', '.join(models)}; at least {FEWEST_PROMPTS} are needed. Nothing was asked. Add answers, or "
-            "choose models that answered the same prompts: --models A B"
-        )
-    notes += answers.notes
-    if len(prompts) < len(wanted):
-        notes += (f"prompts that not every model answered, left out: {len(wanted) - len(prompts)}",)
+    models: tuple[str, ...] = ()
+    if answers:
+        names = Names(answers.models)
+        models = tuple(dict.fromkeys(map(names.of, args.models or answers.models)))
+        if odd := [model for model in models if model not in answers.models]:
+            raise UsageError(f"--models {odd[0]}: the models of --responses are {', '.join(answers.models)}.")
+        if len(models) < 2:
+            raise UsageError(f"--responses: a ranking needs at least two models; there is only {', '.join(models)}.")
+        wanted, answered = prompts or list(answers.prompts), answers.complete(models)
+        prompts = [prompt for prompt in wanted if prompt in answered]
+        if len(prompts) < FEWEST_PROMPTS:
+            raise UsageError(
+                f"--responses: only {len(prompts)} of {len(wanted)} prompts have an answer of each of "
+                f"{', '.join(models)}; at least {FEWEST_PROMPTS} are needed. Nothing was asked. Add answers, or "
+                "choose models that answered the same prompts: --models A B"
+            )
+        notes += answers.notes
+        if len(prompts) < len(wanted):
+            notes += (f"prompts that not every model answered, left out: {len(wanted) - len(prompts)}",)
     chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)
-    return Own(who, tuple(chosen), answers.responses(chosen, models), models, notes=notes)
-
-
-def _models(args: Namespace, answers: Answers) -> tuple[str, ...]:
-    """The contestants: the models of the files, or those of them that ``--models`` names."""
-    chosen = tuple(dict.fromkeys(args.models or answers.models))
-    if odd := [model for model in chosen if model not in answers.models]:
-        raise UsageError(f"--models {odd[0]}: the models of --responses are {', '.join(answers.models)}.")
-    if len(chosen) < 2:
-        raise UsageError(f"--responses: a ranking needs at least two models; there is only {', '.join(chosen)}.")
-    return chosen
+    return Own(who, tuple(chosen), answers.responses(chosen, models) if answers else (), notes=notes)
 
 
 # ── Whose preferences ────────────────────────────────────────────────────────────────────────────────────
@@ -94,7 +86,7 @@ def find_personas(asked: str | None, *, topics_needed: bool) -> dict[str, Person
         if name in config.PERSONAS:
             source = f"persona {name!r} in config.py"
             found[name] = check_persona(dataclasses.asdict(config.PERSONAS[name]), source)
-        elif Path(name).suffix.lower() in PERSONA_ENDINGS:
+        elif Path(name).suffix.lower() in (".toml", ".json"):
             source, name = name, _name_of(Path(name))
             found[name] = read_persona(Path(source))
         else:

@@ -23,7 +23,7 @@ from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
-from core.text import plain
+from core.text import normal, plain
 from report.answer import beats_chance
 
 if TYPE_CHECKING:
@@ -164,8 +164,8 @@ def _batches(asked: str) -> Iterator[list[str]]:
 
 
 def _clean(text: str) -> str:
-    """Without white space around it and without halves of characters, which no server takes."""
-    return text.encode("utf-8", "replace").decode().strip()
+    """Without white space or a byte-order mark around it, and without halves of characters, which no server takes."""
+    return normal(text.encode("utf-8", "replace").decode())
 
 
 def _answers(job: Job, basis: Basis, texts: Sequence[str]) -> dict[str, Answer]:

@@ -105,6 +105,16 @@ def change_of_models(known: Mapping[str, Known], now: Mapping[str, Known]) -> st
     )
 
 
+def same_models(job: Job, known: Mapping[str, Known]) -> str:
+    """Said where contestants are one model under several tags; else empty."""
+    tags: dict[str, list[str]] = {}
+    for name, contestant in job.contestants.items() if not job.responses else ():
+        if (seen := known.get(contestant.ollama_tag or name)) and seen.digest:
+            tags.setdefault(seen.digest, []).append(name)
+    several = [" = ".join(names) for names in tags.values() if len(names) > 1]
+    return f"ONE MODEL UNDER SEVERAL TAGS, ranked as so many: {'; '.join(several)}." if several else ""
+
+
 def some(names: Iterable[str], most: int = 10) -> str:
     """The first names of a list, and how many more there are."""
     there = sorted(names)

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
-import itertools
 import json
 import logging
 import os
@@ -20,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from core.errors import UsageError
 
@@ -28,12 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 STALE_SECONDS = 60.0  # a temporary file of this age was left by a run that was killed while writing it
-_CHECKSUM = "sha256"  # its name among what a file of tensors says about itself
 
 log = logging.getLogger("ranking.cache")
-
-
-# ── Hashes and text ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def fingerprint(*parts: object) -> str:
@@ -41,22 +35,12 @@ def fingerprint(*parts: object) -> str:
 
     Raises TypeError for anything that is not JSON, NaN included.
     """
+    options: dict[str, Any] = {"sort_keys": True, "ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
     try:
-        text = _CANONICAL.encode(parts)
+        text = json.dumps(parts, **options, default=dataclasses.asdict)
     except ValueError as error:  # NaN, infinity, a circle
         raise TypeError(f"not JSON: {error}") from None
     return hashlib.sha256(encode(text)).hexdigest()[:16]
-
-
-def _fields(value: object) -> dict[str, Any]:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-_CANONICAL = json.JSONEncoder(
-    sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_fields
-)
 
 
 def encode(text: str) -> bytes:
@@ -93,41 +77,24 @@ def write_json(path: Path, document: object) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
-    """Write arrays and what is to be known about them as safetensors, as a whole and with a checksum over both."""
+    """Write arrays and what is to be known about them as safetensors, as a whole."""
     import numpy as np
     from safetensors.numpy import save
 
-    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    write_atomically(path, save(arrays, metadata={**about, _CHECKSUM: _tensors_checksum(arrays, about)}))
+    write_atomically(path, save({n: np.asarray(a, order="C") for n, a in tensors.items()}, metadata=dict(about)))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays and what was said about them. Raises FileNotFoundError, and ValueError saying why for a damaged file.
-
-    A file that another program (or an earlier version) wrote has no checksum and is taken as it stands.
-    """
+    """The arrays and what was said about them. Raises FileNotFoundError, and ValueError where the file is damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
-            about = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except FileNotFoundError:
         raise
     except (SafetensorError, OSError) as error:  # an empty file can't be mapped into memory, which is an OSError
         raise ValueError(str(error)) from error
-    checksum = about.pop(_CHECKSUM, None)
-    if checksum not in (None, _tensors_checksum(tensors, about)):
-        raise ValueError("its checksum does not fit")
-    return tensors, about
-
-
-def _tensors_checksum(tensors: Mapping[str, np.ndarray], about: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(fingerprint(dict(about)).encode())
-    for name, array in sorted(tensors.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def read(path: Path) -> bytes | None:
@@ -142,26 +109,21 @@ def read(path: Path) -> bytes | None:
 
 def refusal(path: Path, error: OSError, verb: str = "written") -> UsageError:
     """The error to raise for a file that can't be ``verb``: why, and what a user can do about it."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        fix = "Free some space on that disk and run the same command again."
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        fix = (
-            f"Make it accessible (chmod -R u+rwX {path.parent}) or choose another folder (--cache_dir, --results_dir)."
-        )
-    else:
-        fix = "Choose another folder (--cache_dir, --results_dir)."
-    return UsageError(f"{path} can't be {verb}: {error.strerror or error}. What it held before is unchanged. {fix}")
+    return UsageError(
+        f"{path} can't be {verb}: {error.strerror or error}. What it held before is unchanged. Free some space, make "
+        f"it accessible (chmod -R u+rwX {path.parent}) or choose another folder (--cache_dir, --results_dir)."
+    )
 
 
 # ── Files that are moved ─────────────────────────────────────────────────────────────────────────────────
 
 
 def set_aside(path: Path, *, copy: bool = False) -> Path:
-    """Rename a damaged file to ``NAME.damaged-TIME[-N]`` beside it, over no other; the new path.
+    """Rename a damaged file to ``NAME.damaged-TIME`` beside it; the new path.
 
     With ``copy`` it also stays in its place, for a file of which a part is still used. Raises UsageError.
     """
-    target = _free(path.parent, f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    target = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
     try:
         if copy:
             write_atomically(target, path.read_bytes())
@@ -174,29 +136,16 @@ def set_aside(path: Path, *, copy: bool = False) -> Path:
 
 def keep_previous(paths: Iterable[Path]) -> None:
     """Move what an earlier run left at these paths to ``previous/`` beside it, with its own time in its name."""
-    for path in paths:
-        if path.exists():
-            when = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
-            folder = path.parent / "previous"
-            try:
-                folder.mkdir(exist_ok=True)
-                path.rename(_free(folder, f"{path.stem}_{when}", path.suffix))
-            except OSError as error:
-                raise refusal(path, error, "moved to previous/") from error
-
-
-def _free(folder: Path, name: str, ending: str = "") -> Path:
-    """The first of NAME, NAME-2, NAME-3, … (before the ending) that is not taken."""
-    candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(path for candidate in candidates if not (path := folder / f"{candidate}{ending}").exists())
-
-
-def move(path: Path, target: Path) -> None:
-    """Move a file into a folder that may lie on another disk; a kill in between leaves it whole in both places."""
-    data = read(path)
-    if data is not None:
-        write_atomically(target, data)
-        path.unlink()
+    for path in filter(Path.exists, paths):
+        when = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+        target = path.parent / "previous" / f"{path.stem}_{when:%Y%m%d-%H%M%S}{path.suffix}"
+        while target.exists():  # two runs within a second
+            target = target.with_stem(f"{target.stem}-2")
+        try:
+            target.parent.mkdir(exist_ok=True)
+            path.rename(target)
+        except OSError as error:
+            raise refusal(path, error, "moved to previous/") from error
 
 
 # ── JSON Lines ───────────────────────────────────────────────────────────────────────────────────────────
@@ -205,15 +154,20 @@ def move(path: Path, target: Path) -> None:
 def append(path: Path, line: bytes, *, sync: bool = True) -> None:
     """Add a line that ends with a line feed, safe against ``kill -9`` on return and, with ``sync``, a power cut.
 
-    A torn last line is cut off first. Raises UsageError.
+    A torn last line is cut off first; a whole one that lacks its end gets it. Raises UsageError.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read() != b"\n":
-                    _whole_lines(file)
+            file.seek(max(0, file.tell() - 1))
+            if file.read() not in (b"", b"\n"):
+                file.seek(0)
+                data = file.read()
+                whole = sum(len(row) + 1 for row in _whole_lines(data))
+                if whole > len(data):
+                    line = b"\n" + line
+                else:
+                    file.truncate(whole)
             file.write(line)
             file.flush()
             if sync:
@@ -227,33 +181,17 @@ def append_line(path: Path, row: Mapping[str, object]) -> None:
     append(path, json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n")
 
 
-def drop_last_line(path: Path) -> bool:
-    """Remove the last line (and a torn one after it); False where there is none. Raises UsageError."""
-    try:
-        with path.open("rb+") as file:
-            lines = _whole_lines(file)
-            file.truncate(sum(map(len, lines[:-1])))
-            os.fsync(file.fileno())
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise refusal(path, error) from error
-    return bool(lines)
+def drop_last_line(path: Path) -> None:
+    """Remove the last line, and a torn one after it. Raises UsageError."""
+    write_atomically(path, b"".join(row + b"\n" for row in _whole_lines(read(path) or b"")[:-1]))
 
 
-def _whole_lines(file: BinaryIO) -> list[bytes]:
-    """End the file with a whole line and return its lines: one that a kill cut is removed, a good one gets its end."""
-    file.seek(0)
-    lines = file.readlines()
-    if lines and not lines[-1].endswith(b"\n"):
-        try:
-            json.loads(lines[-1])
-        except ValueError:
-            file.truncate(sum(map(len, lines)) - len(lines.pop()))
-        else:
-            lines[-1] += b"\n"
-            file.write(b"\n")
-    file.seek(0, os.SEEK_END)
+def _whole_lines(data: bytes) -> list[bytes]:
+    """The lines of JSON without their ends, and without a last one that a kill cut."""
+    *lines, last = data.split(b"\n")
+    with contextlib.suppress(ValueError):
+        json.loads(last)
+        lines.append(last)
     return lines
 
 
@@ -268,8 +206,7 @@ def lock(folder: Path, timeout: float = -1) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    path = folder / ".lock"
-    guard = FileLock(path)
+    guard = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -280,20 +217,15 @@ def lock(folder: Path, timeout: float = -1) -> Iterator[None]:
             guard.acquire(timeout=timeout)
     except Timeout:
         raise UsageError(
-            f"Another run is still using {folder}{f' after {timeout:g} s' if timeout else ''}; nothing was changed. "
-            "Run the same command again when it is done."
+            f"Another run is still using {folder}; nothing was changed. Run the same command again when it is done."
         ) from None
     except OSError as error:
-        raise refusal(path, error) from error
+        raise refusal(folder / ".lock", error) from error
     try:
-        _remove_leftovers(folder)
+        for leftover in folder.glob(".*.tmp"):
+            with contextlib.suppress(FileNotFoundError):  # whoever was writing it has just renamed it
+                if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
+                    leftover.unlink()
         yield
     finally:
         guard.release()
-
-
-def _remove_leftovers(folder: Path) -> None:
-    for leftover in folder.glob(".*.tmp"):
-        with contextlib.suppress(FileNotFoundError):  # whoever was writing it has just renamed it
-            if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
-                leftover.unlink()

@@ -6,9 +6,8 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -38,23 +37,22 @@ def reachable(timeout: float = REACH_SECONDS) -> bool:
 def status(path: str, timeout: float = REACH_SECONDS) -> int:
     """The HTTP status of an address on the hub, 0 where nothing answers; settled within ``timeout`` seconds, name
     look-up included. (The hub's own client would try again and again.)"""
-    request = f"{endpoint()}{path}"
-    if not request.startswith(("https://", "http://")):
+
+    def head() -> int:
+        request = urllib.request.Request(f"{endpoint()}{path}", method="HEAD")  # noqa: S310 - its scheme is looked at
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
+    if not endpoint().startswith(("https://", "http://")):
         return 0
     try:
-        return within(timeout, lambda: _head(request, timeout))
+        return within(timeout, head)
     except (OSError, ValueError):  # no route, no name, no certificate, no time left; a malformed address
         return 0
-
-
-def _head(address: str, timeout: float) -> int:
-    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - its scheme was looked at
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code
 
 
 def within(seconds: float, job: Callable[[], T]) -> T:
@@ -78,17 +76,9 @@ def within(seconds: float, job: Callable[[], T]) -> T:
     return future.result()
 
 
-@contextmanager
-def quiet_datasets() -> Iterator[None]:
-    """``datasets`` without its progress bars and log lines, both as they were afterwards."""
+def quiet_datasets() -> None:
+    """Turn the progress bars and log lines of ``datasets`` off."""
     import datasets
 
-    bars, level = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    try:
-        yield
-    finally:
-        datasets.logging.set_verbosity(level)
-        if bars:
-            datasets.enable_progress_bars()

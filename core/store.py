@@ -16,8 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
@@ -49,11 +48,10 @@ Items = dict[tuple[str, str], Item]
 
 
 class Store:
-    """The items of one file; to be used in a ``with`` statement.
+    """The items of one file; to be used in a ``with`` statement, by one process at a time: see ``files.lock``.
 
-    ``samples`` is a read-only file of the same format, from which missing items are filled up. Only one process at a
-    time may have a store open: see ``files.lock``. Entering raises UsageError where a file can't be read, or set
-    aside, or written anew after a crash. Values that are got belong to the store and must not be changed.
+    ``samples`` is a read-only file of the same format, from which missing items are filled up. Entering raises
+    UsageError where a file can't be read, set aside or written anew. Values that are got must not be changed.
     """
 
     def __init__(self, path: Path, *, stage: str, samples: Path | None = None) -> None:
@@ -62,9 +60,8 @@ class Store:
         """Sentences for the user on all that was set aside or ignored."""
         self._stage, self._samples = stage, samples
         self._journal = _journal_of(path)
-        self._held = _Contents()
-        self._pending: Items = {}
-        """Held and not in the journal yet: what is being put, or could not be written."""
+        self._held = _Contents({}, {}, {})
+        self._pending: Items = {}  # held and not in the journal yet: what is being put, or could not be written
         self._changed = False
 
     def __enter__(self) -> Self:
@@ -92,28 +89,17 @@ class Store:
             # What ends the run already is what the user has to hear; the journal still holds every item.
             self._notice(str(refused))
 
-    def items(self) -> Iterator[Item]:
-        """All items in the order in which they were first put; print-outs are not among them."""
-        yield from self._held.items.values()
-
     def get(self, key: str, made_from: str) -> Any | None:
-        """The value under ``key`` that was made from just this; None where there is none.
-
-        An item of the samples is taken over as if it had been put.
-        """
+        """The value under ``key`` that was made from just this, taken over from the samples too; None without one."""
         item = self._held.items.get((key, made_from))
-        if item is None:
-            item = self._recorded.get((key, made_from))
-            if item is None:
-                return None
+        if item is None and (item := self._recorded.get((key, made_from))):
             self.put_many([item])
-        return item.value
+        return item and item.value
 
     def put(self, key: str, made_from: str, value: Any, **names: str) -> None:
-        """Keep a JSON value, safe against ``kill -9`` on return.
+        """Keep a JSON value other than None, safe against ``kill -9`` on return.
 
-        Raises TypeError for anything else (and for None, which ``get`` could not tell from nothing) and UsageError
-        where it can't be written.
+        Raises TypeError for anything else and UsageError where it can't be written.
         """
         self.put_many([Item(key, made_from, names, value)])
 
@@ -133,15 +119,10 @@ class Store:
             self._pending.clear()
 
     def print_out(self, rows: Mapping[str, Any]) -> None:
-        """Write values down for the reader, by key, in place of all earlier print-outs; they are never read back.
-
-        They follow from the items, so they are not in the journal: the next run computes them again.
-        """
+        """Write down values that follow from the items, by key, for the reader: in place of all earlier ones."""
         fresh = _as_read(dict(rows))
         self._changed |= fresh != self._held.print_outs
-        self._held.print_outs = fresh
-
-    # ── Its files ──
+        self._held = self._held._replace(print_outs=fresh)
 
     @cached_property
     def _recorded(self) -> Items:
@@ -192,13 +173,12 @@ def _journal_of(path: Path) -> Path:
     return path.with_name(path.name + ".journal")
 
 
-@dataclass
-class _Contents:
+class _Contents(NamedTuple):
     """The contents of a main file."""
 
-    items: Items = field(default_factory=dict)
-    print_outs: dict[str, Any] = field(default_factory=dict)
-    comments: dict[str, Any] = field(default_factory=dict)
+    items: Items
+    print_outs: dict[str, Any]
+    comments: dict[str, Any]
     """Entries that a person wrote beside our own."""
     problem: str = ""
     """Said of a file that is not sound, to be read after its name."""
@@ -206,23 +186,21 @@ class _Contents:
 
 def _contents(data: bytes | None) -> _Contents:
     """Whatever can be used of a main file; None of one that is not there."""
-    if data is None:
-        return _Contents()
     try:
-        document = _parse(data)
+        document = _parse(data) if data is not None else {"schema_version": SCHEMA_VERSION, "items": []}
     except (ValueError, RecursionError) as error:
-        return _Contents(problem=f"is damaged or cut short ({error})")
-    if not isinstance(document, dict):
-        return _Contents(problem="is no JSON object")
-    version, entries = document.pop("schema_version", None), document.pop("items", None)
-    if version != SCHEMA_VERSION:
-        return _Contents(problem=f"has schema_version {version!r:.40} where this program reads {SCHEMA_VERSION}")
-    if not isinstance(entries, list):
-        return _Contents(problem="has no items")
-    items, print_outs, wrong = _items_of(entries)
-    problem = f"has {wrong} of {len(entries)} items that are no {{key, made_from, value}} or stand there twice"
-    comments = {name: value for name, value in document.items() if name not in ("stage", "about")}
-    return _Contents(items, print_outs, comments, problem if wrong else "")
+        return _Contents({}, {}, {}, f"is damaged or cut short ({error})")
+    match document:
+        case {"schema_version": version} if version != SCHEMA_VERSION:
+            problem = f"has schema_version {version!r:.40} where this program reads {SCHEMA_VERSION}"
+        case {"schema_version": _, "items": [*entries], **rest}:
+            items, print_outs, wrong = _items_of(entries)
+            problem = f"has {wrong} of {len(entries)} items that are no {{key, made_from, value}} or stand there twice"
+            comments = {str(name): value for name, value in rest.items() if name not in ("stage", "about")}
+            return _Contents(items, print_outs, comments, problem if wrong else "")
+        case _:
+            problem = "is no JSON object with items"
+    return _Contents({}, {}, {}, problem)
 
 
 def _replayed(journal: bytes | None) -> tuple[Items, str]:

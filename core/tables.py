@@ -1,44 +1,52 @@
 """The one reader of rows, from JSON Lines, JSON, CSV or Parquet, and the one way to name those that are wrong.
 
 rows, bad = read_rows(Path("votes.csv"))
+text_in(rows[1], "prompt")
 refuse_bad_rows(bad, "votes.csv", len(rows) + len(bad), skip=args.skip_bad_rows)
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
+import functools
+import io
+import itertools
 import json
+import logging
+import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import UsageError
+from core.text import normal
 
 Row = Mapping[str, Any]
 Rows = Mapping[int, Row]
 """{number: row}, from 1; a CSV's header and empty lines are not counted."""
 BadRows = dict[int, str]
-"""{row number: why the row cannot be used}."""
+"""{row number: why the row cannot be used}, the values that were found after a colon."""
 
-ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 SHOWN = 10  # wrong rows that are named; of the others there is the number
+SINGLE = 0.1  # wrong rows for one reason are single ones up to this share: more are a coding that is misread
 _NESTED = ("conversation_a", "conversation_b")  # a Parquet file's only nested columns that anything reads
-_BETWEEN = " \t\r\n,"  # stands between the items of a JSON array
 _LONGEST_CELL = 2**31 - 1  # Python's csv stops at 128 KiB unless told otherwise
+_SEPARATORS = ",;\t|"
 
-
-class Figure(str):
-    """A number of a JSON file, as it was written: read as a float, 82.1 and 82.10 would be one id."""
+log = logging.getLogger("ranking.rows")
 
 
 def read_rows(path: Path) -> tuple[Rows, BadRows]:
     """The rows of a file by their number, and why the others can't be read.
 
-    The ending says CSV or Parquet; every other file is JSON Lines or one JSON array. Values are as they were written:
-    texts of a CSV, ``Figure`` for JSON's numbers, None for NaN and for cells that a short row lacks.
-    Raises UsageError for a file that can't be read at all.
+    The ending says CSV or Parquet; every other file is JSON Lines, JSON objects one after the other, or one list of
+    them, which may lie in an object. Columns are in small letters, with _ for blanks. A CSV's values are texts; None
+    stands for NaN and for cells that a short row lacks. Raises UsageError for a file that can't be read at all.
     """
     kind = path.suffix.lower()
     if not path.exists():
@@ -48,13 +56,12 @@ def read_rows(path: Path) -> tuple[Rows, BadRows]:
     if kind not in ENDINGS:
         raise UsageError(f"{path} has an unknown ending; known are {', '.join(ENDINGS)}")
     try:
-        if kind == ".csv":
-            return _read_csv(path)
         if kind == ".parquet":
             import pyarrow.parquet
 
             return arrow_rows(pyarrow.parquet.read_table(path)), {}
-        return _read_json(path)
+        data = path.read_bytes()
+        return _read_csv(data, encoding_of(data, path)) if kind in (".csv", ".tsv") else _read_json(data)
     except (ValueError, OSError, NotImplementedError, csv.Error) as error:  # pyarrow's are of the first three
         raise UsageError(f"{path} cannot be read as {kind}: {first_line(error)}") from error
 
@@ -62,16 +69,21 @@ def read_rows(path: Path) -> tuple[Rows, BadRows]:
 def refuse_bad_rows(bad: BadRows, source: object, total: int, *, skip: bool | None = None) -> None:
     """Raise UsageError naming the wrong rows among so many in ``total``; without any, return.
 
-    ``skip`` True leaves them out as long as others are left; None: they can't be left out of such a file.
+    ``skip`` True leaves them out where others are left and they are single ones; None: they can't be left out.
     """
-    usable = skip is not None and len(bad) < total
-    if not bad or (skip and usable):
+    common, rows = Counter(reason.partition(":")[0] for reason in bad.values()).most_common(1)[0] if bad else ("", 0)
+    single = rows <= max(1, SINGLE * total)
+    if not bad or (skip and single and len(bad) < total):
         return
     lines = [f"{source}: {len(bad)} of {total} rows cannot be used:"]
     lines += [f"  row {number}: {reason}" for number, reason in sorted(bad.items())[:SHOWN]]
     lines += [f"  … and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
-    lines.append("Nothing was changed. Correct them" + (", or leave them out: --skip_bad_rows" if usable else ""))
-    raise UsageError("\n".join(lines))
+    mend = "Nothing was changed. Correct them"
+    if skip is not None and single and len(bad) < total:
+        mend += ", or leave them out: --skip_bad_rows"
+    elif not single and total > rows:
+        mend += f": {rows} rows are too many to leave out for one reason ({common})"
+    raise UsageError("\n".join([*lines, mend]))
 
 
 def columns_of(rows: Rows) -> list[str]:
@@ -79,13 +91,42 @@ def columns_of(rows: Rows) -> list[str]:
     return list(dict.fromkeys(str(name) for row in rows.values() for name in row))
 
 
-def as_text(value: object) -> str | None:
-    """A value of a row as text; None where it is missing or no text (nested, or half a character)."""
-    if value is None or isinstance(value, dict | list):
-        return None
-    text = str(value)
-    # interned, since votes repeat prompts and responses
-    return None if re.search("[\ud800-\udfff]", text) else sys.intern(text)
+def renamed(rows: Rows, aliases: Mapping[str, Sequence[str]]) -> Rows:
+    """The rows with our names for columns, each the first of its aliases where there is no column of that name."""
+    columns, ours = columns_of(rows), dict[str, str]()
+    for name, others in aliases.items():
+        found = next((other for other in others if other in columns), None)
+        if found and name not in columns:
+            ours[found] = name
+    return {number: {ours.get(k, k): v for k, v in row.items()} for number, row in rows.items()} if ours else rows
+
+
+def text_in(row: Row, name: str, *, empty: bool = False, figures: bool = False) -> str:
+    """The text in a column; ``figures``: or a number, as ids are. Raises ValueError where there is none."""
+    value = row.get(name)
+    if figures and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        value = str(int(value) if value == int(value) else value)
+    if value is None or value != value or (not empty and isinstance(value, str) and not value.strip()):
+        raise ValueError(f"{name} is missing")
+    if not isinstance(value, str) or re.search("[\ud800-\udfff]", value):
+        raise ValueError(f"{name} is no text: {value!s:.40}")
+    return sys.intern(value)  # votes repeat prompts and responses
+
+
+def id_in(row: Row) -> str | None:
+    """The row's ``prompt_id``; None where there is none. Raises ValueError for what is neither a text nor a number."""
+    value = row.get("prompt_id")
+    return None if value is None or value != value or value == "" else text_in(row, "prompt_id", figures=True)
+
+
+def figure_of(value: object) -> float:
+    """A number, also with a decimal comma; NaN for what is none, or could be thousands as well."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?(\d+,(\d{1,2}|\d{4,})|0,\d+)\s*", value):
+        value = value.replace(",", ".")
+    try:
+        return math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def arrow_rows(table: Any) -> Rows:
@@ -93,7 +134,7 @@ def arrow_rows(table: Any) -> Rows:
     import pyarrow as pa
 
     read = [f.name for f in table.schema if f.name in _NESTED or not pa.types.is_nested(f.type)]
-    return dict(enumerate(table.select(read).to_pylist(), start=1))
+    return {number: _named(row) for number, row in enumerate(table.select(read).to_pylist(), start=1)}
 
 
 def first_line(error: BaseException) -> str:
@@ -103,42 +144,104 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
-def _read_csv(path: Path) -> tuple[Rows, BadRows]:
+@functools.cache
+def _column(name: str) -> str:
+    return "_".join(normal(name).lower().split())
+
+
+def _named(row: Row) -> Row:
+    """The row with its columns as they are usually written, where that makes no two of them one."""
+    return {own if (own := _column(name)) == name or own not in row else name: value for name, value in row.items()}
+
+
+# ── CSV ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def encoding_of(data: bytes, source: object) -> str:
+    """How a text is written: UTF-8, UTF-16 with its mark, or Western Europe's Windows-1252, which is said.
+
+    Raises ValueError for anything else.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    try:
+        data.decode()
+        return "utf-8-sig"
+    except UnicodeDecodeError as error:
+        spoiled, text = data.decode("utf-8", "replace"), data.decode("cp1252", "replace")
+        # damaged UTF-8 has more whole characters than broken ones; words of other alphabets have no letter of ASCII
+        other = len(re.findall("[^\x00-\x7f\ufffd]", spoiled)) >= spoiled.count("\ufffd")
+        if other or re.search("[\x00-\x08\x0e-\x1f\ufffd]|[À-ÿŒœŠšŽžŸ]{3}", text):
+            raise ValueError(
+                f"it is no UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8 and run again"
+            ) from None
+        log.warning("%s is no UTF-8 and is read as Windows-1252; where letters look wrong, save it as UTF-8", source)
+        return "cp1252"
+
+
+def _read_csv(data: bytes, encoding: str) -> tuple[Rows, BadRows]:
     csv.field_size_limit(_LONGEST_CELL)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        names = reader.fieldnames or ()
-        if len(set(names)) != len(names):
-            raise UsageError(f"{path} has a column twice: {', '.join(names)}")
-        rows = dict(enumerate(reader, start=1))
-    wrong = "it has more cells than the header (texts with commas stand in quotes)"
+    lines = io.TextIOWrapper(io.BytesIO(data), encoding, newline="")
+    head = lines.readline()
+    if said := re.fullmatch(r'"?sep=(.)"?\s*', head):  # Excel's own word for what separates the cells
+        separator, head = said[1], ""
+    else:
+        separator = _separator(head)
+    reader = csv.DictReader(itertools.chain([head] if head else [], lines), delimiter=separator, strict=True)
+    names = reader.fieldnames = [_column(name) for name in reader.fieldnames or ()]
+    if len(set(names)) != len(names):
+        raise ValueError(f"it has a column twice: {', '.join(names)}")
+    rows = dict(enumerate(reader, start=1))
+    wrong = f"it has more cells than the header (texts with {separator!r} stand in quotes)"
     bad = {number: wrong for number, row in rows.items() if None in row}
     return {number: row for number, row in rows.items() if number not in bad}, bad
 
 
+def _separator(head: str) -> str:
+    """What separates the names in the first line; a comma where there is only one name."""
+    cells = {sign: len(next(csv.reader([head], delimiter=sign), ())) for sign in _SEPARATORS}
+    most = [sign for sign, number in cells.items() if number == max(cells.values())]
+    if len(most) > 1 and cells[most[0]] > 1:
+        raise ValueError(f"{' or '.join(map(repr, most))} may separate its cells. Save it with commas and run again")
+    return most[0]
+
+
 # ── JSON ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-_DECODER = json.JSONDecoder(
-    parse_int=Figure, parse_float=Figure, parse_constant=lambda text: None if text == "NaN" else Figure(text)
-)
+_DECODER = json.JSONDecoder(parse_constant=lambda text: None if text == "NaN" else float(text))
+_BETWEEN = re.compile(r"[\s,]*")  # what stands between the items of a list
 
 
-def _read_json(path: Path) -> tuple[Rows, BadRows]:
-    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    is_array = re.match(rb"\s*\[\s*(\{|\]|$)", data)  # a line of JSON Lines is an object
-    items = _array(data.decode("utf-8", "surrogateescape")) if is_array else _lines(data)
+def _read_json(data: bytes) -> tuple[Rows, BadRows]:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        data = data.decode("utf-16").encode("utf-8", "surrogatepass")
+    data = data.removeprefix(codecs.BOM_UTF8)
     rows: dict[int, Row] = {}
     bad: BadRows = {}
-    for number, row in enumerate(items, start=1):
+    for number, row in enumerate(_items(data), start=1):
         if isinstance(row, dict):
-            rows[number] = row
+            rows[number] = _named(row)
         else:
             bad[number] = f"not readable as JSON: {row if isinstance(row, ValueError) else 'it is no JSON object'}"
     return rows, bad
 
 
+def _items(data: bytes) -> Iterable[Any]:
+    """The objects of a file, a ValueError in the place of what can't be read."""
+    text = data.decode("utf-8", "surrogateescape").lstrip()
+    if re.match(r"\[\s*(\{|\]|$)", text):  # else a line of JSON Lines that is no object
+        return _values(text, 1, is_list=True)
+    try:
+        first, end = _DECODER.raw_decode(text)
+    except (ValueError, RecursionError):
+        return _lines(data)
+    if isinstance(first, dict) and _BETWEEN.fullmatch(text, end):
+        lists = [value for value in first.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+        return lists[0] if len(lists) == 1 else [first]
+    return _values(text, 0, is_list=False) if "\n" in text[:end] else _lines(data)
+
+
 def _lines(data: bytes) -> Iterator[Any]:
-    """The object of each line, a ValueError in the place of one that is torn."""
     for line in filter(bytes.strip, data.split(b"\n")):
         try:
             yield _DECODER.decode(line.decode("utf-8"))
@@ -146,13 +249,11 @@ def _lines(data: bytes) -> Iterator[Any]:
             yield ValueError(first_line(error))
 
 
-def _array(text: str) -> Iterator[Any]:
-    """The items of an array, one by one: where it breaks off, those before are whole, and a ValueError follows."""
-    at = text.index("[") + 1
+def _values(text: str, at: int, *, is_list: bool) -> Iterator[Any]:
+    """Values one after the other: where the text breaks off, those before are whole, and a ValueError follows."""
     while True:
-        while at < len(text) and text[at] in _BETWEEN:
-            at += 1
-        if text[at : at + 1] == "]":
+        at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]
+        if text[at : at + 1] == "]" if is_list else at == len(text):
             return
         try:
             item, at = _DECODER.raw_decode(text, at)

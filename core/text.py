@@ -1,12 +1,52 @@
-"""Text from files, servers and people as it may reach a terminal or a page, and the one way to say a share."""
+"""Texts from files, servers and people: when two are one, and how they reach a terminal or a page."""
 
 from __future__ import annotations
 
+import functools
 import math
+import re
 import unicodedata
+from collections.abc import Iterable
 
+_OUTER = re.compile(r"\A[\s\u200b\u2060\ufeff]+|[\s\u200b\u2060\ufeff]+\Z")  # white space, also what has no width
 # Joiners belong to words and emoji; every other format character can hide or reorder what follows it.
 _HARMLESS_FORMATS = frozenset("\u200c\u200d")
+
+
+# ── When two are one ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@functools.lru_cache(maxsize=4096)  # votes repeat prompts and names
+def normal(text: str) -> str:
+    """The form by which texts are compared: Unicode's NFC, line ends made one, outer white space gone."""
+    return _OUTER.sub("", unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")))
+
+
+class Names:
+    """One name for every spelling of it: white space, letter case and ``:latest`` make no second model or person."""
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        """``known``: names whose spelling is the one to use."""
+        self._spellings: dict[str, list[str]] = {}
+        for name in known:
+            self.of(name)
+
+    def of(self, name: str) -> str:
+        """The name in the spelling that came first."""
+        name = " ".join(normal(name).split())
+        spellings = self._spellings.setdefault(name.casefold().removesuffix(":latest"), [])
+        if name not in spellings:
+            spellings.append(name)
+        return spellings[0]
+
+    @property
+    def notes(self) -> list[str]:
+        """The names that were given in several spellings."""
+        several = [names for names in self._spellings.values() if len(names) > 1]
+        return [f"one name for {' = '.join(names)}" for names in several]
+
+
+# ── How they are shown ───────────────────────────────────────────────────────────────────────────────────
 
 
 def plain(text: object, *, lines: bool = False) -> str:
@@ -24,6 +64,20 @@ def _plain_character(character: str, lines: bool) -> str:
         return character if lines else " "
     hidden = unicodedata.category(character) in {"Cc", "Cf", "Cs"} and character not in _HARMLESS_FORMATS
     return "\ufffd" if hidden else character
+
+
+def width(text: str) -> int:
+    """Columns of a terminal that a text takes: two for CJK and emoji, none for what joins the character before it."""
+    return sum(
+        0 if unicodedata.combining(c) or c in _HARMLESS_FORMATS else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
+
+
+def padded(text: str, columns: int, *, right: bool = False) -> str:
+    """The text with spaces after it (``right``: before it), so many columns wide."""
+    spaces = " " * (columns - width(text))
+    return spaces + text if right else text + spaces
 
 
 def percent(value: float | None) -> str:

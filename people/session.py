@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from core.files import append_line, drop_last_line, lock
 from core.records import Preference, Prompt, Response
-from core.text import plain
+from core.text import normal, plain
 from evidence.judge_quality import FEWEST_SHARED, agreement_with_person
 from people.next_pair import SURE, TOLD_FROM, Standing, TopTwo
 from people.read import USER, on_these, own_votes_file, read_own_votes
@@ -43,7 +43,7 @@ def vote(job: Job, command: Callable[..., str], judged: Callable[[], Sequence[Pr
 
     prompts = generate_prompts(job)
     responses = collect_responses(job, prompts)
-    path = own_votes_file(job.name, job.cache_dir)
+    path = own_votes_file(job.name)
     models = TopTwo(responses, {m: rating.elo for m, rating in (job.ratings or {}).items()}, job.params)
     about, screen = {"persona": job.name, "backend": job.llm.backend}, Screen()
     vote_session(prompts, responses, path, models, screen, about=about, seed=job.params.random_seed)
@@ -59,15 +59,15 @@ def vote(job: Job, command: Callable[..., str], judged: Callable[[], Sequence[Pr
         screen.say(_wrapped(f"{by} {_more(found)}"))
         screen.say(_wrapped(agreement(job.name, own, judged())))
     on = len({vote.prompt_id for vote in votes})
-    given = f"{_count(len(votes), 'vote')} on {_count(on, 'prompt')} in all."
-    learn, rank = command("--preferences", str(path)), command("--preferences", str(path), "--rank", "PROMPT")
+    given, learn = f"{_count(len(votes), 'vote')} on {_count(on, 'prompt')} in all.", ("--preferences", str(path))
     if (more := FEWEST_PROMPTS - on) > 0:
         needed = f"Votes on {FEWEST_PROMPTS} prompts are needed before anything can learn from them: on {more} more."
-        screen.say(_wrapped(f"{given} {needed}"))
-        screen.say(f"The same command goes on with the pairs that are left; then:\n  {learn}")
+        screen.say(_wrapped(f"{given} {needed} The same command goes on with the pairs that are left; then:"))
     else:
+        rank = command(*learn, "--rank", "PROMPT")
         screen.say(f"{given} This ranks the models for a prompt by your votes:\n  {rank}")
-        screen.say(f"All systems on your votes, with tables and plots:\n  {learn}")
+        screen.say("All systems on your votes, with tables and plots:")
+    screen.say(f"  {command(*learn)}")
     return 0
 
 
@@ -93,7 +93,7 @@ def agreement(persona: str, votes: Sequence[Preference], judged: Sequence[Prefer
 
 
 class Pair(NamedTuple):
-    """Two models' responses to one prompt."""
+    """Two models' responses to one prompt, as the columns of a vote."""
 
     prompt_id: str
     prompt: str
@@ -107,10 +107,6 @@ class Pair(NamedTuple):
         """Both."""
         return frozenset((self.model_a, self.model_b))
 
-    def turned(self) -> Pair:
-        """The same with the sides changed."""
-        return Pair(self.prompt_id, self.prompt, self.model_b, self.response_b, self.model_a, self.response_a)
-
 
 def pairs_of(prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Pair]:
     """Every two responses to one prompt that do not read the same."""
@@ -118,7 +114,7 @@ def pairs_of(prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[P
         Pair(prompt.id, prompt.text, a.model, a.text, b.model, b.text)
         for prompt in prompts
         for a, b in combinations([r for r in responses if r.prompt_id == prompt.id], 2)
-        if a.text.strip() != b.text.strip()
+        if normal(a.text) != normal(b.text)
     ]
 
 
@@ -134,9 +130,8 @@ def vote_session(
 ) -> int:
     """Ask for a vote on pair after pair that this person has not voted on; the number of votes given and kept.
 
-    ``models`` chooses the pairs, the sides are drawn from ``seed``; model names are never shown. ``about`` is kept with
-    every vote. End of input means quit; Ctrl-C comes through. Every vote given before is kept. Raises UsageError where
-    another session is going on.
+    Model names are never shown. ``about`` is kept with every vote. End of input means quit; Ctrl-C comes through, and
+    every vote is kept. Raises UsageError where another session is going on.
     """
     with lock(path.parent, timeout=0):
         votes = [p for p in on_these(read_own_votes(path), prompts, responses) if p.user == USER]
@@ -150,7 +145,9 @@ def vote_session(
                 models.learn(votes)
                 if not shown:
                     pair = left.pop(models.next_pair([pair.models for pair in left]))
-                    shown.append(pair.turned() if draw.random() < 0.5 else pair)
+                    if draw.random() < 0.5:  # the sides
+                        pair = Pair(*pair[:2], *pair[4:], *pair[2:4])
+                    shown.append(pair)
                 number, total = len(votes) + 1, len(votes) + len(shown) + len(left)
                 screen.page(_page(shown[-1], number, total, note or _so_far(models.standing(), len(votes))))
                 note, key = "", _key(screen)
@@ -173,10 +170,10 @@ def vote_session(
             if isinstance(end, KeyboardInterrupt):
                 raise
         finally:
-            keys = [key for _, key in given]
-            ties, bad = keys.count("t") + keys.count("x"), keys.count("x")
+            bad = sum(key == "x" for _, key in given)
+            ties = bad + sum(key == "t" for _, key in given)
             detail = f" (ties: {ties}, of which both bad: {bad})" if ties else ""
-            saved = f"{_count(len(keys), 'vote')} saved in {path}{detail}"
+            saved = f"{_count(len(given), 'vote')} saved in {path}{detail}"
             screen.say(f"{saved}; pairs left: {len(shown) + len(left)}")
         return len(given)
 
@@ -212,8 +209,8 @@ class Screen:
     def ask(self, question: str) -> str:
         """A key, or the line that stands for one. Raises EOFError where the input ends.
 
-        What was typed before the question is dropped: it was meant for another pair. A key of several characters (an
-        arrow, a pasted text) is handed over whole: its last letter alone could pass for a vote.
+        A key of several characters (an arrow, a pasted text) is handed over whole: its last letter alone could pass
+        for a vote.
         """
         if sys.platform == "win32" or not sys.stdin.isatty():
             return input(question)
@@ -225,7 +222,7 @@ class Screen:
         before = termios.tcgetattr(terminal)
         ends = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the terminal is put back
         try:
-            tty.setcbreak(terminal)  # Ctrl-C still interrupts
+            tty.setcbreak(terminal)  # Ctrl-C still interrupts; what was typed before was meant for another pair
             key = os.read(terminal, 1024).decode("utf-8", "replace")
         finally:
             termios.tcsetattr(terminal, termios.TCSADRAIN, before)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from core.text import plain
+from core.text import padded, plain, width
 from report import answer, tables, words
 from report.tables import AGAINST, IMPROVEMENT
 from report.words import CONTENDERS, METRICS, SYSTEMS, Document, number
@@ -194,14 +194,14 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     stands on a line of its own."""
     if not rows:
         return []
-    first, *widths = (max(map(len, column)) for column in zip(heads, *rows, strict=True))
-    gap = 2 if min(first, SHOWN_NAME) + sum(width + 2 for width in widths) <= WIDTH else 1
-    room = max(len(heads[0]), min(first, WIDTH - sum(width + gap for width in widths)))
+    first, *widths = (max(map(width, column)) for column in zip(heads, *rows, strict=True))
+    gap = 2 if min(first, SHOWN_NAME) + sum(columns + 2 for columns in widths) <= WIDTH else 1
+    room = max(len(heads[0]), min(first, WIDTH - sum(columns + gap for columns in widths)))
     lines = []
     for name, *cells in (heads, *rows):
-        figures = "".join(f"{cell:>{gap + width}}" for cell, width in zip(cells, widths, strict=True))
-        line = f"{name:<{room}}{figures}".rstrip()
-        lines += [line] if len(name) <= room else [name, f"{'':{room}}{figures}".rstrip()]
+        figures = "".join(padded(cell, gap + most, right=True) for cell, most in zip(cells, widths, strict=True))
+        line = f"{padded(name, room)}{figures}".rstrip()
+        lines += [line] if width(name) <= room else [name, f"{'':{room}}{figures}".rstrip()]
     return [lines[0], RULE, *lines[1:]]
 
 

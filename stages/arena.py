@@ -108,7 +108,8 @@ def _load() -> ArenaTable:
     """Rows of category overall and of the newest date. Raises ValueError where there is none."""
     import datasets
 
-    with tempfile.TemporaryDirectory() as scratch, hub.quiet_datasets():
+    hub.quiet_datasets()
+    with tempfile.TemporaryDirectory() as scratch:
         rows = list(datasets.load_dataset(SOURCE, CONFIG, split=SPLIT, cache_dir=scratch, keep_in_memory=True))
     rated = [row for row in rows if row["category"] == "overall" and row["rating"] is not None]
     if not rated:

@@ -10,7 +10,6 @@ Ids of prompts come from their texts: another line costs that line only, and the
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,16 +22,17 @@ from config import DEFAULT_ASKS, Persona
 from core.errors import UsageError
 from core.files import fingerprint, read
 from core.records import Prompt, Response
-from core.tables import BadRows, Figure, Row, Rows, as_text, columns_of, read_rows, refuse_bad_rows
+from core.tables import BadRows, Rows, columns_of, encoding_of, id_in, read_rows, refuse_bad_rows, renamed, text_in
+from core.text import Names, normal
+from llm.answers import without_thinking
 
 FEWEST_PROMPTS = 5  # fewer leave nothing to test on
-# alpaca_eval's words
-ALIASES = {"prompt": "instruction", "model": "generator", "response": "output"}
+ALIASES = {"prompt": ("instruction",), "model": ("generator",), "response": ("output",)}  # alpaca_eval's words
 
 
 def prompt_id(text: str) -> str:
     """The id of a prompt that no model wrote."""
-    return f"own-{fingerprint(text.strip())}"
+    return f"own-{fingerprint(normal(text))}"
 
 
 # ── Prompts ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -45,7 +45,7 @@ def read_prompts(path: Path) -> tuple[list[Prompt], tuple[str, ...]]:
     or fewer than five are left.
     """
     if path.suffix.lower() == ".txt":
-        lines = re.split(r"\r\n|\r|\n", _text_of(path))
+        lines = normal(_text_of(path)).split("\n")
         rows: Rows = {number: {"prompt": line} for number, line in enumerate(lines, start=1) if line.strip()}
         bad: BadRows = {}
     else:
@@ -53,7 +53,7 @@ def read_prompts(path: Path) -> tuple[list[Prompt], tuple[str, ...]]:
     texts = []
     for number, row in rows.items():
         try:
-            texts.append(_text(row, "prompt").strip())
+            texts.append(normal(text_in(row, "prompt")))
         except ValueError as error:
             bad[number] = str(error)
     refuse_bad_rows(bad, path, len(rows) + len(bad))
@@ -96,40 +96,50 @@ class Answers:
         return tuple(Response(p.id, model, self.texts[p.id, model]) for model in models for p in prompts)
 
 
-def read_answers(paths: Sequence[Path]) -> Answers:
+def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answers:
     """The answers of one file or several: ``prompt, model, response``, or alpaca_eval's ``instruction, generator,
-    output``. The first of two answers of one model to one prompt counts. Raises UsageError as ``read_prompts`` does."""
-    prompts: dict[str, Prompt] = {}
+    output``. The first of two answers of one model to one prompt counts, without thoughts that leaked into it.
+
+    Raises UsageError as ``read_prompts`` does; ``skip_bad_rows`` leaves single wrong rows out.
+    """
+    prompts, ids, models = dict[str, Prompt](), dict[str, str](), Names()
     answers: dict[tuple[str, str], str] = {}
-    ids: dict[str, str] = {}
-    repeats = 0
+    repeats = thoughts = skipped = 0
     for path in dict.fromkeys(paths):
         rows, bad = _read(path, tuple(ALIASES))
         total = len(rows) + len(bad)
         for number, row in rows.items():
             try:
-                text, model = (_text(row, name).strip() for name in ("prompt", "model"))
-                response = _text(row, "response", empty=True)  # models do answer nothing
+                text, model = normal(text_in(row, "prompt")), models.of(text_in(row, "model"))
+                response = text_in(row, "response", empty=True)  # models do answer nothing
                 own = prompt_id(text)
-                given = as_text(row.get("prompt_id")) or own
-                if ids.setdefault(given, own) != own:
-                    raise ValueError(f"prompt_id {given} stands for another prompt in an earlier row")
+                if ids.setdefault(id_in(row) or own, own) != own:
+                    raise ValueError(f"prompt_id stands for another prompt in an earlier row: {id_in(row)}")
             except ValueError as error:
                 bad[number] = str(error)
                 continue
             prompts[own] = Prompt(own, text)
             repeats += (own, model) in answers
-            answers.setdefault((own, model), response)
-        refuse_bad_rows(bad, path, total)
-    notes = (f"second answers of a model to the same prompt, left out: {repeats}",) if repeats else ()
+            alone = without_thinking(response)
+            thoughts += alone != response.strip()
+            answers.setdefault((own, model), response if alone == response.strip() else alone)
+        refuse_bad_rows(bad, path, total, skip=skip_bad_rows)
+        skipped += len(bad)
+    counts = {
+        "wrong rows, left out": skipped,
+        "second answers of a model to the same prompt, left out": repeats,
+        "answers whose thoughts at the beginning are not part of them": thoughts,
+    }
+    notes = (*(f"{what}: {count}" for what, count in counts.items() if count), *models.notes)
     return Answers(tuple(prompts.values()), answers, ids, notes)
 
 
 def _read(path: Path, columns: Sequence[str]) -> tuple[Rows, BadRows]:
     """The rows of a file. Raises UsageError where it has none, or lacks one of the columns."""
     rows, bad = read_rows(path)
+    rows = renamed(rows, ALIASES)
     there = columns_of(rows)
-    lacking = [name for name in columns if name not in there and ALIASES[name] not in there]
+    lacking = [name for name in columns if name not in there]
     if rows and lacking:
         raise UsageError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(there)}.")
     if not rows and not bad:
@@ -137,21 +147,8 @@ def _read(path: Path, columns: Sequence[str]) -> tuple[Rows, BadRows]:
     return rows, bad
 
 
-def _text(row: Row, name: str, *, empty: bool = False) -> str:
-    """A text of a row. Raises ValueError with the reason where there is none."""
-    value = row.get(name, row.get(ALIASES[name]))
-    if value is None:
-        raise ValueError(f"{name} is missing")
-    if not isinstance(value, str) or isinstance(value, Figure) or as_text(value) is None:
-        raise ValueError(f"{name} is no text")
-    if not empty and not value.strip():
-        raise ValueError(f"{name} is empty")
-    return value
-
-
 # ── A person ─────────────────────────────────────────────────────────────────────────────────────────────
 
-PERSONA_ENDINGS = (".toml", ".json")
 _Text = Annotated[str, Field(min_length=1)]
 
 
@@ -199,12 +196,10 @@ def check_persona(values: Mapping[str, Any], source: str) -> Persona:
 
 
 def _text_of(path: Path) -> str:
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder, not a file.")
     data = read(path)
     if data is None:
         raise UsageError(f"{path} does not exist.")
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
+        return data.decode(encoding_of(data, path))
+    except ValueError as error:
+        raise UsageError(f"{path} can't be read: {error}.") from None

@@ -165,7 +165,7 @@ def test_open_webuis_special_cases(tmp_path: Path, capsys: pytest.CaptureFixture
     }  # fmt: skip
     (note,) = found.notes
     assert note.startswith("read as Open WebUI's feedback export: 3 votes from 9 rows; 2 left out: no other model")
-    assert "the reasoning before 1 answers" in note
+    assert "thoughts and tool calls in 1 answers are not part of them" in note
     said = shown(str(tmp_path / "feedback.json"), capsys)
     assert note in said
     assert '  bob: alpha against beta: 1 on "Why?"\n' in said
@@ -180,10 +180,9 @@ GOOD = feedback(two("q"), "qa", 1)
 WRONG_FEEDBACK = [
     (GOOD | {"user_id": None}, "user_id is missing"),
     (GOOD | {"data": None}, "data is missing"),
-    (feedback(two("q"), "qa", 2), "data.rating 2 is none of 1, -1, 0"),
-    (feedback(two("q"), "qa", None), "data.rating None is none of 1, -1, 0"),
-    (feedback(two("q"), "qa", 1, 11), "data.details.rating 11 is no number from 1 to 10"),
-    (feedback(two("q"), "qa", 1, "much"), "data.details.rating much is no number from 1 to 10"),
+    (feedback(two("q"), "qa", 2), "data.rating is none of 1, -1, 0: 2"),
+    (feedback(two("q"), "qa", 1, 11), "data.details.rating is no number from 1 to 10: 11"),
+    (feedback(two("q"), "qa", 1, "much"), "data.details.rating is no number from 1 to 10: much"),
     (changed(GOOD, "meta", message_id="gone"), "the rated message (meta.message_id) is missing"),
     (feedback(two("q", qa={"parentId": "gone"}), "qa", 1), "the prompt of the rated message (parentId) is missing"),
     (feedback(two("q", qa={"content": ["A"]}), "qa", 1), "the rated answer is no text"),
@@ -202,7 +201,7 @@ def test_wrong_feedback_is_named_by_its_row_or_left_out_as_asked(
     assert "9 of 10 rows cannot be used" in said
     for number, (_, reason) in enumerate(WRONG_FEEDBACK[:9], start=2):
         assert f"  row {number}: {reason}\n" in said
-    source = write(tmp_path / "all.json", [GOOD, *(row for row, _ in WRONG_FEEDBACK)])
+    source = write(tmp_path / "all.json", [GOOD, *(row for row, _ in WRONG_FEEDBACK), *[GOOD] * 20])
     found = load_votes(source, skip_bad_rows=True)
     assert [reason.split(" (snap")[0] for reason in found.skipped.values()] == [r for _, r in WRONG_FEEDBACK]
     assert len(found.preferences) == 1
@@ -339,7 +338,7 @@ def test_the_55k_with_flags_and_lists_of_texts(place: Path) -> None:
 
 
 WRONG_BATTLES = [
-    (battle("model_c"), "winner model_c is none of model_a, model_b, tie"),
+    (battle("model_c"), "winner is none of model_a, model_b, tie"),
     (battle(model_a=" "), "model_a is missing"),
     (battle(conversation_a=None), "conversation_a is missing"),
     (battle(conversation_a="Why?"), "conversation_a is no list of turns"),
@@ -409,7 +408,10 @@ def test_alpaca_evals_annotations(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert found.notes[0].startswith("read as alpaca_eval's annotations: 7 votes from 10 rows; 1 left out: ")
     wrong = [annotation(3), annotation("b"), annotation(1, output_1=["A"]), annotation(1, instruction="")]
     said = refused(write(tmp_path / "wrong.json", [annotation(1), *wrong]), capsys)
-    reasons = ("preference 3 is no number in", "preference b is no", "output_1 is no text", "instruction is missing")
+    reasons = (
+        "preference is no number in [1, 2]: 3", "preference is no number in [1, 2]: b", "output_1 is no text",
+        "instruction is missing",
+    )  # fmt: skip
     for number, reason in enumerate(reasons, start=2):
         assert f"  row {number}: {reason}" in said
 

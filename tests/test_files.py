@@ -18,7 +18,6 @@ from core.files import (
     drop_last_line,
     fingerprint,
     keep_previous,
-    move,
     read,
     read_tensors,
     write_atomically,
@@ -92,23 +91,13 @@ def test_tensors_come_back_as_they_were_and_damage_is_a_value_error(tmp_path: Pa
         assert np.array_equal(found[name], array) and found[name].dtype == array.dtype
         assert found[name].shape == array.shape
     whole = path.read_bytes()
-    flipped = bytearray(whole)
-    flipped[-3] ^= 1
-    for damaged in (whole[:-7], bytes(flipped), whole.replace(b"llama", b"gemma"), b"", b"\0" * 200):
+    for damaged in (whole[:-7], whole + b"x", b"", b"\0" * 200):
         path.write_bytes(damaged)
         with pytest.raises(ValueError):
             read_tensors(path)
     path.unlink()
     with pytest.raises(FileNotFoundError):
         read_tensors(path)
-
-
-def test_tensors_of_an_earlier_version_have_no_checksum_and_are_read(tmp_path: Path) -> None:
-    from safetensors.numpy import save_file
-
-    save_file({"a": np.ones(2)}, tmp_path / "x.safetensors", metadata={"about": "{}"})
-    tensors, about = read_tensors(tmp_path / "x.safetensors")
-    assert tensors["a"].tolist() == [1.0, 1.0] and about == {"about": "{}"}
 
 
 def test_an_earlier_runs_files_are_kept_by_their_time_and_over_no_other(tmp_path: Path) -> None:
@@ -121,16 +110,8 @@ def test_an_earlier_runs_files_are_kept_by_their_time_and_over_no_other(tmp_path
     assert found == {".html": "first", "-2.html": "second"} and names(tmp_path) == ["previous"]
 
 
-def test_a_file_is_moved_as_a_whole(tmp_path: Path) -> None:
-    (tmp_path / "x").write_text("x")
-    move(tmp_path / "x", tmp_path / "folder" / "y")
-    move(tmp_path / "missing", tmp_path / "z")
-    assert names(tmp_path) == ["folder"] and (tmp_path / "folder" / "y").read_text() == "x"
-
-
 def test_lines_are_added_and_taken_back_and_a_torn_one_is_cut_off_first(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.jsonl"
-    assert not drop_last_line(path)
     append_line(path, {"text": "ü\n", "half": "\ud83d"})
     append_line(path, {"n": 2})
     first, second = path.read_bytes().splitlines(keepends=True)
@@ -139,7 +120,10 @@ def test_lines_are_added_and_taken_back_and_a_torn_one_is_cut_off_first(tmp_path
         path.write_bytes(first + left)
         append_line(path, {"n": 3})
         assert path.read_bytes() == b"".join([*lines, b'{"n": 3}\n'])
-        assert drop_last_line(path) and path.read_bytes() == b"".join(lines)
+        drop_last_line(path)
+        assert path.read_bytes() == b"".join(lines)
         path.write_bytes(first + left)
-        assert drop_last_line(path) and path.read_bytes() == b"".join(lines[:-1])
-    assert not drop_last_line(path) and path.read_bytes() == b""
+        drop_last_line(path)
+        assert path.read_bytes() == b"".join(lines[:-1])
+    drop_last_line(path)
+    assert path.read_bytes() == b""

@@ -13,7 +13,7 @@ import pytest
 import config
 from config import ROOT, Persona
 from core.errors import UsageError
-from core.tables import Figure, as_text, read_rows, refuse_bad_rows
+from core.tables import read_rows, refuse_bad_rows
 from stages.own import check_persona, prompt_id, read_answers, read_persona, read_prompts
 
 PROMPTS = (
@@ -59,15 +59,6 @@ def test_every_format_gives_the_same_rows_with_their_numbers(tmp_path: Path, end
     assert bad == {}
 
 
-def test_json_s_values_stay_what_they_are_and_its_numbers_the_text_that_was_written(tmp_path: Path) -> None:
-    line = b'{"a": 82.10, "b": NaN, "c": null, "d": [1, {"e": 2.50}], "f": true, "g": "82.10", "h": 1e3}'
-    (row,) = read_rows(write(tmp_path / "r.jsonl", b"\xef\xbb\xbf" + line))[0].values()
-    assert row == {"a": "82.10", "b": None, "c": None, "d": ["1", {"e": "2.50"}], "f": True, "g": "82.10", "h": "1e3"}
-    assert [isinstance(row[name], Figure) for name in "agh"] == [True, False, True]
-    assert [as_text(row[name]) for name in "abd"] == ["82.10", None, None]
-    assert as_text("\ud83d") is None
-
-
 def test_nested_columns_of_parquet_are_read_where_something_reads_them(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Why?"}]
     rows = [{"conversation_a": turns, "moderation": {"flagged": True}, "score": 0.1, "tags": ["x"], "n": 7, "e": None}]
@@ -99,8 +90,9 @@ def test_a_row_that_can_not_be_read_is_named_and_the_others_are_kept(
         ("rows.xlsx", b"x", "unknown ending; known are .jsonl"),
         ("twice.csv", b"a,a\n1,2\n", "a column twice: a, a"),
         ("quote.csv", b'a\n"1\n', "cannot be read as .csv"),
-        ("utf16.csv", "a\n1\n".encode("utf-16"), "cannot be read as .csv"),
         ("broken.parquet", b"PAR1", "cannot be read as .parquet"),
+        ("empty.parquet", b"", "cannot be read as .parquet"),
+        ("broken.csv", b"\x00\xff\xfe broken \x80" * 20, "cannot be read as .csv"),
     ],
 )
 def test_a_file_that_can_not_be_read_is_refused(tmp_path: Path, name: str, content: bytes | None, said: str) -> None:
@@ -115,15 +107,17 @@ def test_a_file_that_can_not_be_read_is_refused(tmp_path: Path, name: str, conte
 def test_the_first_ten_wrong_rows_are_named_and_all_are_counted() -> None:
     bad = dict.fromkeys(range(20, 0, -1), "it is empty")
     with pytest.raises(UsageError) as refused:
-        refuse_bad_rows(bad, "v.csv", 30, skip=False)
+        refuse_bad_rows(bad, "v.csv", 200, skip=False)
     first, *rows, more, mend = str(refused.value).splitlines()
-    assert (first, more) == ("v.csv: 20 of 30 rows cannot be used:", "  … and 10 more")
+    assert (first, more) == ("v.csv: 20 of 200 rows cannot be used:", "  … and 10 more")
     assert rows == [f"  row {number}: it is empty" for number in range(1, 11)]
     assert mend.endswith("Correct them, or leave them out: --skip_bad_rows")
-    refuse_bad_rows(bad, "v.csv", 30, skip=True)
-    for total, skip in ((20, True), (30, None)):
+    refuse_bad_rows(bad, "v.csv", 200, skip=True)
+    for total, skip in ((20, True), (200, None)):
         with pytest.raises(UsageError, match=r"Correct them$"):
             refuse_bad_rows(bad, "v.csv", total, skip=skip)
+    with pytest.raises(UsageError, match=r"20 rows are too many to leave out for one reason \(it is empty\)$"):
+        refuse_bad_rows(bad, "v.csv", 199, skip=True)
 
 
 # ── Prompts and answers ──────────────────────────────────────────────────────────────────────────────────
@@ -141,11 +135,11 @@ def test_prompts_of_every_format_have_ids_of_their_texts(tmp_path: Path, ending:
 
 WRONG_PROMPTS: list[tuple[str, Any, str]] = [
     ("few.txt", b"one\ntwo\nthree\none\n", "few.txt holds 3 different prompts; at least 5"),
-    ("utf16.txt", "one\ntwo".encode("utf-16"), "is no UTF-8 text"),
+    ("mac.txt", b"\x8e\x9f\x00 one\ntwo", "is no UTF-8 text"),
     ("none.csv", b"prompt\n", "none.csv is empty"),
     ("column.csv", b"question\nWhy?\nHow?\n", "column.csv lacks the columns prompt; it has question"),
     ("cut.jsonl", b'{"prompt": "one"}\n{"prompt": "tw', "row 2: not readable as JSON"),
-    ("row.jsonl", [*GOOD, {"prompt": " "}], "row 7: prompt is empty"),
+    ("row.jsonl", [*GOOD, {"prompt": " "}], "row 7: prompt is missing"),
     ("row.jsonl", [*GOOD, {"prompt": 5}], "row 7: prompt is no text"),
     ("row.jsonl", [*GOOD, {"prompt": None}], "row 7: prompt is missing"),
     ("half.jsonl", [*GOOD, {"prompt": "\ud83d"}], "row 7: prompt is no text"),
@@ -189,7 +183,7 @@ def test_second_answers_are_left_out_and_counted_and_an_empty_one_is_an_answer(t
     [
         ([{"prompt": "Why?", "answer": "So"}], "lacks the columns model, response; it has prompt, answer"),
         ([*answers_of("x"), {"prompt": "Why?", "model": "x", "response": ["So"]}], "row 7: response is no text"),
-        ([{**row, "prompt_id": "1"} for row in answers_of("x")], "row 2: prompt_id 1 stands for another prompt"),
+        ([{**row, "prompt_id": "1"} for row in answers_of("x")], "row 2: prompt_id stands for another prompt"),
     ],
 )
 def test_answers_that_can_not_be_used_are_named(tmp_path: Path, rows: list[dict[str, Any]], said: str) -> None:

@@ -25,7 +25,8 @@ from evidence.baselines import BradleyTerry
 from people import run as people
 from people.figures import ceiling
 from people.many import NO_CURVES, STARTS, Crowd, Predicted, fitted, measure
-from people.read import SCORE_COLUMNS, VOTE_COLUMNS, Votes
+from people.read import Votes
+from people.rows import SCORE_COLUMNS, VOTE_COLUMNS
 
 QUICK = dataclasses.replace(EXPERIMENT_CONFIG, hidden_width=4, folds=3, max_epochs=4)
 SYSTEMS = (
@@ -332,7 +333,7 @@ def test_the_same_votes_as_csv_with_a_wrong_row_left_out_give_the_same_and_ask_t
     data = rows(HOSTILE)
     path = write(panel / "my [votes] <1>.csv", [*data[:4], data[4] | {"outcome": 7}, *data[4:]])
     assert run(panel, path) == 2
-    assert "row 5: outcome 7" in capsys.readouterr().err
+    assert "row 5: outcome is no number in [0, 1]: 7" in capsys.readouterr().err
     assert run(panel, path, "--skip_bad_rows") == 0
     said, again = capsys.readouterr().out, results(panel, PANEL)
     for line in ("1 wrong rows were left out", "Votes of 8 people:", "FINAL EXPERIMENT RESULTS", "own votes change"):

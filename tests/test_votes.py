@@ -20,8 +20,10 @@ from core import hub
 from core.errors import MissingError, UsageError
 from core.files import append_line
 from core.records import Preference, Prompt, Response
+from core.text import normal
 from people.next_pair import TopTwo
-from people.read import VOTE_COLUMNS, Votes, load_votes, on_these, own_votes_file, read_own_votes
+from people.read import Votes, load_votes, on_these, read_own_votes
+from people.rows import VOTE_COLUMNS
 from people.session import Screen, pairs_of, vote_session
 
 Row = dict[str, Any]
@@ -93,34 +95,31 @@ def test_text_that_looks_like_something_else_stays_text(place: Path) -> None:
     assert found.users == ("NaN",)
 
 
-def test_numbers_are_the_text_that_was_written(tmp_path: Path) -> None:
-    path = tmp_path / "v.jsonl"
-    lines = [json.dumps(vote(prompt_id="ID", prompt=n)).replace('"ID"', n) for n in ("7", "82.1", "82.10", "1e3")]
-    path.write_text("\n\n".join(lines))
-    assert [p.id for p in load_votes(str(path)).prompts] == ["7", "82.1", "82.10", "1e3"]
-
-
 def test_a_csv_with_a_nameless_column_of_row_numbers(tmp_path: Path) -> None:
     pd.DataFrame(GOOD).to_csv(tmp_path / "v.csv", encoding="utf-8-sig")
     assert as_rows(load_votes(str(tmp_path / "v.csv"))) == GOOD
 
 
-# Everything that UTF-8 can hold; blank ids are refused, so these get a letter.
+# Everything that UTF-8 can hold; blank ids are refused, so these get a letter, and names and prompts are in their
+# normal form.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-WORD = TEXT.map(lambda text: f"w{text}")
+WORD = TEXT.map(lambda text: normal(f"w{text}"))
+NAME = WORD.map(lambda text: " ".join(text.casefold().removesuffix(":latest").split()))
 
 
 @st.composite
 def vote_rows(draw: st.DrawFn) -> list[Row]:
     """Consistent rows: one text a prompt and one a (prompt, model)."""
-    prompts = draw(st.dictionaries(WORD, WORD, min_size=1, max_size=3))
-    models = draw(st.lists(WORD, min_size=2, max_size=3, unique=True))
+    ids = draw(st.lists(WORD, min_size=1, max_size=3, unique=True))
+    asked = draw(st.lists(WORD, min_size=len(ids), max_size=len(ids), unique=True))
+    prompts = dict(zip(ids, asked, strict=True))
+    models = draw(st.lists(NAME, min_size=2, max_size=3, unique=True))
     texts = {(p, m): draw(TEXT) for p in prompts for m in models}
     rows = []
     for _ in range(draw(st.integers(1, 5))):
         prompt, (a, b) = draw(st.sampled_from(sorted(prompts))), draw(st.permutations(models))[:2]
         outcome = draw(st.floats(0, 1, allow_subnormal=False))
-        values = (draw(WORD), prompt, prompts[prompt], a, texts[prompt, a], b, texts[prompt, b], outcome)
+        values = (draw(NAME), prompt, prompts[prompt], a, texts[prompt, a], b, texts[prompt, b], outcome)
         rows.append(dict(zip(VOTE_COLUMNS, values, strict=True)))
     return rows
 
@@ -184,18 +183,18 @@ def test_scores_of_prisms_first_turns_become_one_vote_for_each_pair(place: Path)
     ]
     assert [p.text for p in found.prompts] == ["prompt int0", "prompt int2"]
     assert [r.text for r in found.responses if r.model == "gpt-4"] == ["gpt-4 says int2", "gpt-4 says int0"]
-    assert found.notes == ("2 responses of later turns were left out",)
+    assert found.notes == ("2 left out: on a later turn",)
 
 
-def test_wrong_scores_are_named(place: Path) -> None:
-    source = write(
-        place, [*PRISM[:4], PRISM[0] | {"score": 3}, PRISM[1] | {"score": None}, PRISM[6] | {"score": 1e999}]
-    )
+def test_wrong_scores_are_named_and_a_second_score_of_a_response_is_left_out(place: Path) -> None:
+    wrong = [PRISM[1] | {"score": None}, PRISM[6] | {"score": 1e999}]
+    source = write(place, [*PRISM[:4], PRISM[0] | {"score": 3}, *wrong])
     said = refusal(source)
-    assert "row 5: this user scored command on this prompt before" in said
     assert "row 6: score is missing" in said
-    assert "row 7: score inf" in said.lower()
-    assert len(load_votes(source, skip_bad_rows=True).preferences) == 3
+    assert "row 7: score is no number: inf" in said.lower()
+    found = load_votes(source, skip_bad_rows=True)
+    assert len(found.preferences) == 3
+    assert found.left_out == {5: "this user scored this response before"}
 
 
 def test_scores_without_two_models_on_a_prompt_are_no_votes(place: Path) -> None:
@@ -206,13 +205,10 @@ def test_scores_without_two_models_on_a_prompt_are_no_votes(place: Path) -> None
 
 WRONG_ROWS = [
     (vote(user=None), "user is missing"),
-    (vote(prompt_id="  "), "prompt_id is missing"),
+    (vote(model_a="  "), "model_a is missing"),
     (vote(prompt=None), "prompt is missing"),
-    (vote(outcome=1.5), "outcome 1.5 is no number in [0, 1]"),
-    (vote(outcome=-0.001), "outcome -0.001 is no number in [0, 1]"),
-    (vote(model_b="x", response_b="because"), "x is on both sides"),
-    (vote(prompt="What?"), "prompt_id p1 stands for another prompt in the first row with it; one text each"),
-    (vote(response_b="other"), "y answers prompt p1 with another text in the first row with it; one text each"),
+    (vote(outcome=1.5), "outcome is no number in [0, 1]: 1.5"),
+    (vote(prompt="What?"), "prompt_id stands for another prompt in an earlier row (prompts need no id): p1"),
 ]
 
 
@@ -220,7 +216,7 @@ def test_wrong_rows_are_named_or_left_out(place: Path) -> None:
     source = write(place, [GOOD[0], *(row for row, _ in WRONG_ROWS), *GOOD[1:]])
     reasons = {number: reason for number, (_, reason) in enumerate(WRONG_ROWS, start=2)}
     said = refusal(source)
-    assert "8 of 12 rows" in said
+    assert "5 of 9 rows" in said
     assert "--skip_bad_rows" in said
     for number, reason in reasons.items():
         assert f"  row {number}: {reason}\n" in said
@@ -231,17 +227,19 @@ def test_wrong_rows_are_named_or_left_out(place: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_an_outcome_that_is_no_number_is_named_the_first_ten_of_them(tmp_path: Path, suffix: str) -> None:
-    wrong = ["a", "nan", "inf", "", "0,5", "True", *map(str, range(2, 9))]
+    wrong = ["a", "nan", "inf", "True", "1,000", "A is better", "x", "y", "z", "-0.5", "1.5", "0.5.0"]
     source = write(tmp_path / f"v.{suffix}", [vote(), *(vote(outcome=outcome) for outcome in wrong)])
-    count, *rows, more, _ = refusal(source).splitlines()
-    assert "13 of 14 rows" in count and "and 3 more" in more
-    assert [line.split(": ")[0] for line in rows] == [f"  row {n}" for n in range(2, 12)]
-    assert len(load_votes(source, skip_bad_rows=True).skipped) == 13
+    count, *rows, more, mend = refusal(source).splitlines()
+    assert "12 of 13 rows" in count and "and 2 more" in more
+    assert rows == [f"  row {n}: outcome is no number in [0, 1]: {wrong[n - 2]}" for n in range(2, 12)]
+    assert "12 rows are too many to leave out for one reason (outcome is no number in [0, 1])" in mend
+    with pytest.raises(UsageError, match="12 of 13 rows"):
+        load_votes(source, skip_bad_rows=True)
 
 
 def test_no_good_row_cannot_be_skipped_around(place: Path) -> None:
     with pytest.raises(UsageError, match="2 of 2 rows"):
-        load_votes(write(place, [vote(outcome=2), vote(outcome=3)]), skip_bad_rows=True)
+        load_votes(write(place, [vote(outcome=1.5), vote(outcome=1.5)]), skip_bad_rows=True)
 
 
 def test_wrong_columns_are_named_with_those_found(place: Path) -> None:
@@ -251,44 +249,20 @@ def test_wrong_columns_are_named_with_those_found(place: Path) -> None:
     assert "winner" in said
 
 
-def test_lines_that_are_no_rows_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "v.jsonl"
-    good = json.dumps(vote()).encode()
-    path.write_bytes(
-        good + b'\n{"user": "torn\n[1]\n' + good + b'\n{"user": "\xff"}\n' + b"[" * 9999 + b"\n" + good[:-1]
-    )
-    assert "5 of 7 rows" in refusal(str(path))
-    found = load_votes(str(path), skip_bad_rows=True)
-    assert (list(found.skipped), len(found.preferences)) == ([2, 3, 5, 6, 7], 2)
-
-
-def test_values_that_are_no_text_are_missing(tmp_path: Path) -> None:
+def test_values_that_are_no_text_are_named(tmp_path: Path) -> None:
     rows = [vote(), vote(response_a=["a", "list"]), vote(prompt={"a": 1}), vote(user="\ud800")]
     said = refusal(write(tmp_path / "v.jsonl", rows))
     for row, name in ((2, "response_a"), (3, "prompt"), (4, "user")):
-        assert f"row {row}: {name} is missing" in said
+        assert f"row {row}: {name} is no text" in said
 
 
-LINE = "ann,p1,Why?,x,because,y,so,1\n"
-UNREADABLE: list[tuple[str, bytes | None, str]] = [
-    ("twice.csv", b"user,user\na,b\n", "a column twice"),
-    ("cells.csv", f"{','.join(VOTE_COLUMNS)}\n{LINE}more,{LINE}".encode(), "row 2: it has more cells than the header"),
-    ("quote.csv", f'{",".join(VOTE_COLUMNS)}\n{LINE}"{LINE}'.encode(), "cannot be read as .csv"),
-    ("v.xlsx", b"x", "unknown ending"),
-    ("folder.csv", None, "not a file"),
-    ("header.csv", ",".join(VOTE_COLUMNS).encode(), "has no rows"),
-    ("blank.jsonl", b"\n\n", "has no rows"),
-    *((f"broken.{suffix}", b"\x00\xff\xfe broken \x80" * 20, "cannot be") for suffix in ("jsonl", "csv", "parquet")),
-    *((f"empty.{suffix}", b"", "has no rows") for suffix in ("jsonl", "csv")),
-    ("empty.parquet", b"", "cannot be"),
-]
-
-
-@pytest.mark.parametrize(("name", "data", "said"), UNREADABLE, ids=[name for name, _, _ in UNREADABLE])
-def test_a_file_that_can_not_be_read_is_refused(tmp_path: Path, name: str, data: bytes | None, said: str) -> None:
-    path = tmp_path / name
-    path.mkdir() if data is None else path.write_bytes(data)
-    assert said in refusal(str(path))
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("header.csv", ",".join(VOTE_COLUMNS)), ("blank.jsonl", "\n\n"), ("empty.csv", ""), ("empty.jsonl", "")],
+)
+def test_a_file_without_rows_is_refused(tmp_path: Path, name: str, data: str) -> None:
+    (tmp_path / name).write_text(data)
+    assert "has no rows" in refusal(str(tmp_path / name))
 
 
 def test_no_file_is_refused(tmp_path: Path) -> None:
@@ -522,22 +496,6 @@ def test_votes_on_a_model_that_is_clearly_best_ask_about_it_and_the_next() -> No
     assert (asked.standing().more_votes or 0) > 1000, "no number of votes tells equals apart"
     asked.learn([Preference(p, a, b, 0.5) for p, a, b in every[:9]])
     assert asked.standing().more_votes is None, "nobody can say so soon"
-
-
-def test_votes_in_the_cache_are_moved_once_and_never_over_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(config, "VOTES_DIR", tmp_path / "votes")
-    path, old = tmp_path / "votes" / "votes_coder.jsonl", tmp_path / "cache" / "votes_coder.jsonl"
-    run(old, "a", "b", "q")
-    given = old.read_bytes()
-    assert own_votes_file("coder", old.parent) == path
-    assert path.read_bytes() == given and not old.exists()
-    assert f"{old} are now in {path}" in capsys.readouterr().out
-    run(old, "t", "q")
-    capsys.readouterr()
-    assert own_votes_file("coder", old.parent) == own_votes_file("coder", path.parent) == path
-    assert path.read_bytes() == given and old.exists() and not capsys.readouterr().out
 
 
 def test_responses_cannot_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
