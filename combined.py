@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple, Self
@@ -211,18 +211,6 @@ class Combined(Ranker):
         self._untrained: dict[tuple[tuple[str, ...], str | None], Fit] = {}  # a scaler costs more than a few votes
         self._certainty: tuple[Array, float] | None = None  # of the fit, worked out when first asked for
         self._fit = self._start(TrainingSet((), ()))
-
-    def fit(
-        self,
-        preferences: Sequence[Preference],
-        *,
-        prompt_ids: Collection[str] | None = None,
-        held_out: str | None = None,
-    ) -> Self:
-        """Learn from the start; without preferences it is the Arena and the untouched base."""
-        (fitted,) = self.fit_many([TrainingSet.of(preferences, prompt_ids, held_out)])
-        self._fit, self._certainty = fitted._fit, None
-        return self
 
     def fit_many(self, sets: Sequence[TrainingSet], start: Sequence[Self] | None = None) -> list[Self]:
         """All fits, each from its own set alone.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -70,18 +70,6 @@ class EloSystem(Ranker):
         self.offsets[a] += step
         self.offsets[b] -= step
         self.updates += 1
-
-    def fit(
-        self,
-        preferences: Sequence[Preference],
-        *,
-        prompt_ids: Collection[str] | None = None,
-        held_out: str | None = None,
-    ) -> Self:
-        """Start anew at offset 0 and apply ``preferences`` in their order; ``held_out`` keeps offset 0."""
-        (fitted,) = self.fit_many([TrainingSet.of(preferences, prompt_ids, held_out)])
-        self.offsets, self.updates = fitted.offsets, fitted.updates
-        return self
 
     def fit_many(self, sets: Sequence[TrainingSet], start: Sequence[Self] | None = None) -> list[Self]:
         """Each set's preferences from offset 0, or from where ``start``, one fitted system a set, stands."""

@@ -16,6 +16,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 try:
@@ -75,32 +76,6 @@ def run_personas(jobs: Sequence[Job]) -> int:
     return 0
 
 
-def run_votes(args: Namespace, own: Own, command: str) -> int:
-    """The experiment, or a ranking, by people's votes in the place of a simulated persona's."""
-    from cli import rank
-    from cli.job import begin, make_jobs, votes_job
-    from core.files import lock
-    from people import run as people
-    from people.listing import show
-    from people.read import load_votes
-
-    name = people.run_name(args.preferences)
-    votes = load_votes(
-        args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=own.answers
-    )
-    if args.check:
-        return show(args.preferences, votes)
-    if args.rank is None:
-        job = votes_job(args, name, votes, own, command)
-        with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
-            people.run(job, votes, refresh=bool(args.refresh))
-        return 0
-    jobs = make_jobs(args, replace(own, personas={name: config.Persona()}), command, votes.models)
-    with lock(args.cache_dir):
-        (job,) = begin(jobs, args)
-        return rank.by_votes(args, job, votes)
-
-
 def run(args: Namespace, command: str) -> int:
     """Choose who is asked, look whether all is there, and do what was asked for."""
     check_combination(args)  # bad usage is said before any server is looked for
@@ -124,11 +99,33 @@ def run(args: Namespace, command: str) -> int:
         if args.vote:
             from people.voting import vote
 
-            goes_on = ("base_model", "cache_dir")  # flags that later commands take over
-            return vote(
-                jobs[0], args.vote, lambda *flags: command_like(flags, args, goes_on), lambda: rank.judged(jobs[0])
-            )
+            return vote(jobs[0], args.vote, partial(command_like, args), lambda: rank.judged(jobs[0]))
         return run_personas(jobs)
+
+
+def run_votes(args: Namespace, own: Own, command: str) -> int:
+    """The experiment, or a ranking, by people's votes in the place of a simulated persona's."""
+    from cli import rank
+    from cli.job import begin, make_jobs, votes_job
+    from core.files import lock
+    from people import run as people
+    from people.listing import show
+    from people.read import load_votes
+
+    name = people.run_name(args.preferences)
+    votes = load_votes(
+        args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=own.answers
+    )
+    if args.check:
+        return show(args.preferences, votes)
+    if args.rank is None:
+        job = votes_job(args, name, votes, own, command)
+        with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
+            people.run(job, votes, refresh=bool(args.refresh))
+        return 0
+    jobs = make_jobs(args, replace(own, personas={name: config.Persona()}), command, votes.models)
+    with lock(args.cache_dir):
+        return rank.by_votes(args, begin(jobs, args)[0], votes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -182,8 +179,6 @@ def _say_plainly(args: Namespace) -> None:
 
 if __name__ == "__main__":
     status = main()
-    if status == INTERRUPTED:  # answers that are still on their way are not waited for
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # answers that are still on their way are not waited for

@@ -26,7 +26,7 @@ import dataclasses
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -40,7 +40,6 @@ from config import ExperimentConfig
 from core.errors import UsageError
 from core.files import write_tensors
 from core.ranking import Ranker, TrainingSet
-from core.records import Preference
 from elo_system import expectation
 
 if TYPE_CHECKING:
@@ -234,17 +233,6 @@ class RewardModel(Ranker):
             self._responses[prompt_id][model] = row
         self._rewards: np.ndarray | None  # of all texts, once they are asked for
         self._learn(self._texts_of(TrainingSet((), ())), first_head(params))
-
-    def fit(
-        self,
-        preferences: Sequence[Preference],
-        *,
-        prompt_ids: Collection[str] | None = None,
-        held_out: str | None = None,
-    ) -> Self:
-        """Train from the start. Without preferences nothing is trained, whatever λ: that is exactly the base."""
-        (fitted,) = self.fit_many([TrainingSet.of(preferences, prompt_ids, held_out)])
-        return self._learn(fitted._texts, fitted._head, fitted.history)
 
     def fit_many(self, sets: Sequence[TrainingSet], start: Sequence[Self] | None = None) -> list[Self]:
         """All trainings side by side; each depends on the seed and its own set alone, and gives what it gives alone.

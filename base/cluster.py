@@ -38,7 +38,7 @@ NOT_SENT = ["/.git", "/.venv", "/cache", "/results", "/votes", "/samples", "/doc
 
 
 @contextmanager
-def open_base(asked: str, base: str, device: str, cache_dir: Path) -> Iterator[ClusterBase]:
+def open_base(asked: str, base: str, device: str) -> Iterator[ClusterBase]:
     """The base on the cluster asked for (``local``, ``auto`` or an address), for as long as this holds.
 
     Raises MissingError where Ray, the cluster or its GPU is not there, MemoryError where no node has memory for it.
@@ -48,7 +48,7 @@ def open_base(asked: str, base: str, device: str, cache_dir: Path) -> Iterator[C
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as scratch:
         ray = _connect(asked, scratch)
         try:
-            yield ClusterBase(ray, base, device, None if asked == "local" else base_location.identity(base, cache_dir))
+            yield ClusterBase(ray, base, device, None if asked == "local" else base_location.identity(base))
         finally:
             ray.shutdown()
 
@@ -164,7 +164,7 @@ class Worker:
 
     def _open(self) -> frozen_base.FrozenBase:
         base = frozen_base.open_base(self._name, self._kind)
-        here = base_location.identity(self._name, Path.cwd())
+        here = base_location.identity(self._name)
         if self._identity not in (None, here):
             raise UsageError(
                 f"A node of the cluster has {here}, and this machine {self._identity}. Nothing of it was kept. Put the "

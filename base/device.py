@@ -1,5 +1,5 @@
-"""Where the frozen base may run: GPU and main memory in the system's own words, which needs no torch; what torch itself
-can use, its precision and its errors are asked only where a text is read."""
+"""Where the frozen base may run: the GPU in the system's own words, which needs no torch; what torch itself can use,
+its precision and its errors are asked only where a text is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import MissingError
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ranking.base")
 
-GIB = 1024**3
 # Tokens at once, padding among them: a processor keeps so many in its caches, and more do not make a GPU faster.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 NO_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
@@ -62,26 +60,13 @@ def gpu() -> Gpu | None:
     return Gpu(name.strip(), float(total) / 1024, float(free) / 1024, float(capability) >= 8.0)
 
 
-def main_memory() -> tuple[float, float] | None:
-    """GiB of main memory: available now, and in all; None where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii")
-    except OSError:
-        return None
-    sizes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", lines, re.MULTILINE))
-    return int(sizes["MemAvailable"]) * 1024 / GIB, int(sizes["MemTotal"]) * 1024 / GIB
-
-
 def seen_now(card: Gpu | None) -> dict[str, Any]:
     """The machine at the beginning of a run, for the results; sizes in GiB."""
-    memory = main_memory()
     return {
         "gpu": card and card.name,
         "gpu_memory_gib": card and round(card.total, 2),
         "gpu_free_gib": card and round(card.free, 2),
         "cores": os.cpu_count(),
-        "memory_gib": memory and round(memory[1], 2),
-        "memory_free_gib": memory and round(memory[0], 2),
     }
 
 

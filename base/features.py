@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,8 @@ class Features:
     """The base's name."""
     device: str = ""
     """Where it read texts just now, ``cpu`` or ``cuda``; empty where all were kept."""
+    notes: tuple[str, ...] = ()
+    """What is to be said of the choice of the base."""
 
 
 class Base(Protocol):
@@ -71,30 +73,33 @@ def compute_features(
     refresh: bool = False,
     also: Sequence[str] = (),
     ray: str | None = None,
-    open_base: Callable[[str, str], Base] | None = None,
 ) -> Features:
     """Features of ``responses``: from ``features_<name>_<base>.safetensors``, and from the base where a text is new.
 
-    The base is opened only then, by ``open_base`` (name, device) or on the cluster that ``ray`` names. ``refresh``
-    leaves out what was kept; ``also``: names of other runs that may have read the same texts. One process at a time
-    (``files.lock``). Raises MissingError where the base, or memory for it, is needed and not there; UsageError where it
-    yields no finite numbers or a file can't be written.
+    The base is opened only then, on the cluster that ``ray`` names or here; ``auto`` is chosen now, since the models
+    that were asked are unloaded by now. ``refresh`` leaves out what was kept; ``also``: names of other runs that may
+    have read the same texts. One process at a time (``files.lock``). Raises MissingError where the base, or memory for
+    it, is needed and not there; UsageError where it yields no finite numbers or a file can't be written.
     """
+    runs = (*also, name)
+    base, note = base_location.choose(base, device, cache_dir, runs)
     texts = {p.id: p.text for p in prompts}
     pairs = [(texts[r.prompt_id], r.text) for r in responses]
-    paths = [cache_dir / f"{base_location.features_stem(run, base)}.safetensors" for run in (*also, name)]
+    paths = [cache_dir / f"{base_location.features_stem(run, base)}.safetensors" for run in runs]
     kept = _Kept(paths[-1], () if refresh else paths)
-    identity = base_location.identity(base, cache_dir)
+    identity = base_location.identity(base)
     keys = _keys(identity or kept.identity, pairs)
     if identity is None and not kept.rows.keys() >= set(keys):
         base_location.fetch(base)
-        identity = base_location.identity(base, cache_dir) or base
+        identity = base_location.identity(base)
         keys = _keys(identity, pairs)
     missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in kept.rows}
     used = ""
     if missing:
+        if note:
+            log.warning("%s", note)
         try:
-            used = _read(_opened(base, device, cache_dir, ray, open_base), missing, kept, str(identity))
+            used = _read(_opened(base, device, ray), missing, kept, str(identity))
         except (RuntimeError, MemoryError) as error:
             if not base_device.is_out_of_memory(error):
                 raise
@@ -107,7 +112,7 @@ def compute_features(
     columns = [np.stack(column) for column in zip(*(kept.rows[key] for key in keys), strict=True)]
     mean, last, score = columns or [np.zeros(shape, np.float32) for shape in ((0, 0), (0, 0), 0)]
     index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
-    return Features(index, mean, last, score, kept.has_score, base, used)
+    return Features(index, mean, last, score, kept.has_score, base, used, (note,) if note else ())
 
 
 def _keys(identity: str | None, pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -117,20 +122,18 @@ def _keys(identity: str | None, pairs: Sequence[tuple[str, str]]) -> list[str]:
 
 
 @contextmanager
-def _opened(
-    base: str, device: str, cache_dir: Path, ray: str | None, open_base: Callable[[str, str], Base] | None
-) -> Iterator[tuple[str, Base]]:
+def _opened(base: str, device: str, ray: str | None) -> Iterator[tuple[str, Base]]:
     """The kind of device and the base on it, here or on a cluster."""
     if ray is not None:
         from base import cluster
 
-        with cluster.open_base(ray, base, device, cache_dir) as there:
+        with cluster.open_base(ray, base, device) as there:
             yield there.kind, there
         return
     kind = base_device.usable(device)
     if kind == "cpu" and base_device.choose_device(device, base_device.gpu()) == "cuda":
         log.warning("nvidia-smi shows a GPU that torch can't use: %s reads on the processor", base)
-    yield kind, (open_base or frozen_base.open_base)(base, kind)
+    yield kind, frozen_base.open_base(base, kind)
 
 
 def _read(

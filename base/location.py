@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import config
 from base import device as base_device
 from core import hub
 from core.errors import MissingError, UsageError
-from core.files import fingerprint, write_json
-
-log = logging.getLogger("ranking.base")
 
 EMBEDDED = "embedded"
 # Skywork-Reward-V2 by the GiB that must be free on a GPU, largest first; RewardBench 93.7, 93.4, 85.2; all Apache-2.0.
@@ -29,34 +26,32 @@ SKYWORK = {
     "Skywork/Skywork-Reward-V2-Qwen3-0.6B": 0.0,
 }
 WANTED_FILES = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model", "*.txt"]  # no pickle, no code
-DIGESTS_FILE = "base_digests.json"  # in the cache: what folders hashed to, by the sizes and times of their files
+SAMPLE = 4096  # bytes of each tensor that tell a fine-tune from the model that it began as
 
 
 # ── The choice ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def choose(asked: str, device: str, cache_dir: Path, names: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+def choose(asked: str, device: str, cache_dir: Path, names: Sequence[str]) -> tuple[str, str]:
     """The base that ``--base_model`` asks for, and what is to be said of the choice.
 
     ``auto``: the size of Skywork that has read texts of these runs (``names``), so that full caches need no hub; else
     the largest that the GPU's free memory allows; where the hub is out of reach, the next smaller one in its cache.
     """
     if asked != "auto":
-        return asked, ()
+        return asked, ""
     for base in SKYWORK:
         if any((cache_dir / f"{features_stem(name, base)}.safetensors").exists() for name in names):
-            return base, ()
+            return base, ""
     card = None if device == "cpu" else base_device.gpu()
     free = 0.0 if card is None else card.free if card.bfloat16 else card.free / 2
     wanted, *smaller = (base for base, least in SKYWORK.items() if free >= least)
-    if find_local(wanted) is not None or hub.reachable():
-        return wanted, ()
-    for base in smaller:
-        if find_local(base) is not None:
-            return base, ()
+    for base in (wanted, *smaller):
+        if find_local(base) is not None or (base == wanted and hub.reachable()):
+            return base, ""
     return EMBEDDED, (
         f"THE REWARD BASE IS {config.EMBEDDED_NAME}, WHICH IS NO REWARD MODEL: {wanted} is not in the hub's cache "
-        "and the hub does not answer. Give a downloaded folder with --base_model FOLDER, or run with the hub in reach.",
+        "and the hub does not answer. Give a downloaded folder with --base_model FOLDER, or run with the hub in reach."
     )
 
 
@@ -88,7 +83,7 @@ def is_hub_id(name: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None
 
 
-def identity(name: str, cache_dir: Path) -> str | None:
+def identity(name: str) -> str | None:
     """Names the base's weights, tokenizer and template: a hub model by its commit, a folder by the hash of its files.
 
     None where the base is not on this machine.
@@ -98,42 +93,39 @@ def identity(name: str, cache_dir: Path) -> str | None:
     folder = find_local(name)
     if folder is None:
         return None
-    if Path(name).expanduser().is_dir():
-        return f"{name} sha256:{_digest(folder, cache_dir / DIGESTS_FILE)}"
-    return f"{name}@{folder.name}"  # the hub's cache calls a snapshot's folder by its commit
+    if not Path(name).expanduser().is_dir():
+        return f"{name}@{folder.name}"  # the hub's cache calls a snapshot's folder by its commit
+    found = hashlib.sha256()
+    for path in sorted(path for pattern in WANTED_FILES for path in folder.glob(pattern)):
+        found.update(f"{path.name} {path.stat().st_size}\n".encode())
+        found.update(_sample(path) if path.suffix == ".safetensors" else path.read_bytes())
+    return f"{name} sha256:{found.hexdigest()[:16]}"
 
 
-def _digest(folder: Path, kept: Path) -> str:
-    """Hash of the whole files, for a fine-tune keeps their names and sizes. Of 15 GB that takes half a minute, so it is
-    done again only where a file's size or time has changed."""
-    paths = sorted(path for pattern in WANTED_FILES for path in folder.glob(pattern))
-    state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    key = f"{folder.resolve()} {fingerprint(state)}"
-    try:
-        known = dict(json.loads(kept.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # none yet, or damaged
-        known = {}
-    if key not in known:
-        log.info("Hashing %s (%.1f GB), once", folder, sum(size for _, size, _ in state) / 1e9)
-        hashes = json.dumps([(path.name, _file_digest(path)) for path in paths])
-        known[key] = hashlib.sha256(hashes.encode()).hexdigest()[:16]
-        write_json(kept, known)
-    return str(known[key])
-
-
-def _file_digest(path: Path) -> str:
-    real = path.resolve()
-    if real.parent.name == "blobs":  # the hub's cache names files by the hash of their content
-        return real.name
-    with real.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sample(path: Path) -> bytes:
+    """A file's table of tensors and the first bytes of each: training moves every one of them, while names and sizes
+    stay. To hash 15 GB as a whole would take half a minute of every run."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        table = file.read(min(length, path.stat().st_size))
+        parts = [table]
+        with suppress(ValueError):  # damaged: opening the base says so
+            for entry in json.loads(table).values():
+                start, end = entry.get("data_offsets", (0, 0))
+                file.seek(8 + length + start)
+                parts.append(file.read(min(end - start, SAMPLE)))
+    return b"".join(parts)
 
 
 # ── From the hub ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def out_of_reach(name: str) -> str:
-    """Why the hub can't give this model, empty where it can; settled within ``hub.REACH_SECONDS``."""
+def missing(name: str) -> str:
+    """Why the base can't be had, neither from this machine nor from the hub; settled within ``hub.REACH_SECONDS``."""
+    if name == EMBEDDED or find_local(name) is not None:
+        return ""
+    if not is_hub_id(name):
+        return "there is no such folder"
     if hub.offline():
         return "it is not in the hub's cache and HF_HUB_OFFLINE forbids to ask the hub"
     status = hub.status(f"/api/models/{name}")
@@ -143,27 +135,29 @@ def out_of_reach(name: str) -> str:
     return "" if status == 200 else silent
 
 
+def remedy(name: str) -> str:
+    """How to get a base that is missing."""
+    get = f"hf download {name}" if is_hub_id(name) else "give a folder that is there, a hub id"
+    return f"{get}, or --base_model {EMBEDDED}"
+
+
 def fetch(name: str) -> Path:
     """The base's folder on this machine, fetched from the hub if need be.
 
     Raises MissingError where it can't be had, UsageError where it has no weights that may be loaded.
     """
-    folder = find_local(name)
-    if folder is not None:
-        if any(folder.glob("*.safetensors")):
-            return folder
-        raise UsageError(f"{name} has no *.safetensors: pickled weights are never loaded. Choose another --base_model.")
-    if not is_hub_id(name):
-        raise MissingError(f"There is no base model at {name}. Give a folder, a hub id or --base_model {EMBEDDED}.")
-    why = out_of_reach(name)
-    if not why:
+    folder, why = find_local(name), missing(name)
+    if folder is None and not why:
         from huggingface_hub import snapshot_download
 
         try:
-            return Path(snapshot_download(name, allow_patterns=WANTED_FILES))
+            folder = Path(snapshot_download(name, allow_patterns=WANTED_FILES))
         except Exception as error:  # a broken line, terms to accept: its client's errors change with its HTTP library
             why = str(error)
-    raise MissingError(
-        f"The base model {name} is missing: {why}. What is cached is kept. Where there is a network, "
-        f"fetch it with\n  hf download {name}\nor go on without it: --base_model {EMBEDDED}"
-    )
+    if folder is None:
+        raise MissingError(
+            f"The base model {name} is missing: {why}. What is cached is kept. To mend it: {remedy(name)}"
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise UsageError(f"{name} has no *.safetensors: pickled weights are never loaded. Choose another --base_model.")
+    return folder

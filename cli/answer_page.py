@@ -10,7 +10,7 @@ from typing import Any
 
 import config
 from core.records import Response
-from core.text import padded, plain, width
+from core.text import padded, percent, plain, width
 from report import words as wording
 from stages.tasks import Job
 
@@ -19,6 +19,7 @@ TITLES = {
     "reward_model": "Reward model: for this prompt, from what each model answered",
     "elo_offset": "Elo offset: one ranking for all prompts",
 }
+NO_EVIDENCE = "no evidence"
 VERDICTS = {
     "sure": "{model} is the best for this prompt: its chance is {chance}.",
     "likely": "{model} is probably the best for this prompt: its chance is {chance}.",
@@ -95,23 +96,26 @@ def as_json(answer: Answer, job: Job) -> str:
 
 
 def lines(answer: Answer, run: str) -> list[str]:
-    """The page for one prompt: the recommended ranking with each model's chance to be the best, speed and size, how far
-    to trust it, the other systems in brief, and the first one's response in full. ``run``: the command that
-    measures how far."""
-    columns = max(width(plain(model)) for model in answer.costs)
+    """The page for one prompt: the models with each one's chance to be the best, speed and size, how far to trust it,
+    the other systems in brief, and the first one's response in full. ``run``: the command that measures how far.
+
+    Sorted by the first figure that is shown; without places where the order is not surely better than chance.
+    """
+    columns, chances = max(width(plain(model)) for model in answer.costs), answer.p_best
+    placed = answer.evidence is None or answer.verdict != NO_EVIDENCE
     said = ["", f"Prompt: {plain(answer.prompt)}", "", TITLES[answer.by]]
-    said += [f"   {'':{columns}}  best with  tokens/s  size"]
-    for number, place in enumerate(answer.rankings[answer.by], start=1):
-        chance = _percent(answer.p_best[place.model])
-        said.append(f"{number}. {padded(plain(place.model), columns)}  {chance:>9}  {_cost(answer.costs[place.model])}")
+    ranking, scored = answer.rankings[answer.by], answer.by != "combined"
+    if not scored:
+        ranking = sorted(ranking, key=lambda place: (-chances[place.model], place.model))
+    said += [f"   {'':{columns}}  {'score  ' if scored else ''}best with  tokens/s  size"]
+    for number, place in enumerate(ranking, start=1):
+        score = f"{_score(place, answer.by):>5}  " if scored else ""
+        figures = f"{score}{percent(chances[place.model]):>9}  {_cost(answer.costs[place.model])}"
+        said.append(f"{f'{number}.' if placed else '·':2} {padded(plain(place.model), columns)}  {figures}")
     cut = " (cut at --num_predict)" if answer.best.truncated else ""
-    title = f"Response of the first: {plain(answer.best.model)}{cut}"
+    title = f"Response of {'the first' if placed else 'one of them'}: {plain(answer.best.model)}{cut}"
     text = plain(answer.best.text, lines=True)
     return [*said, "", *_sure(answer, run), "", title, "─" * len(title), text, "─" * len(title)]
-
-
-def _percent(chance: float) -> str:
-    return "< 1 %" if chance < 0.005 else "> 99 %" if chance > 0.995 else f"{100 * chance:.0f} %"
 
 
 def _cost(cost: Cost) -> str:
@@ -126,7 +130,7 @@ def _sure(answer: Answer, run: str) -> list[str]:
     evidence, first = answer.evidence, plain(answer.best.model)
     said = VERDICTS[answer.verdict if evidence else "not measured"]
     told = [
-        said.format(model=first, chance=_percent(answer.p_best[answer.best.model])),
+        said.format(model=first, chance=percent(answer.p_best[answer.best.model])),
         *(f"{wording.SYSTEMS[system]}: {_order(answer, system)}." for system in TITLES if system != answer.by),
     ]
     if evidence:
@@ -147,8 +151,9 @@ def _sure(answer: Answer, run: str) -> list[str]:
 
 
 def _order(answer: Answer, system: str) -> str:
+    return ", ".join(f"{plain(place.model)} ({_score(place, system)})" for place in answer.rankings[system])
+
+
+def _score(place: Place, system: str) -> str:
     digits = 0 if system == "elo_offset" else 2
-    return ", ".join(
-        f"{plain(place.model)} ({wording.number(place.score, digits, signed=digits > 0)})"
-        for place in answer.rankings[system]
-    )
+    return wording.number(place.score, digits, signed=digits > 0)

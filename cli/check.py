@@ -12,28 +12,25 @@ import tempfile
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import config
 from base import device, location
-from base.device import GIB
 from cli.flags import STAGE_FILES, refreshed
-from cli.job import ollama_flags, other_server, rated
-from cli.seen import asked, by_model, calls_left, change_of_models, is_off, listed, read_known, seen_now, some
+from cli.job import calls_left, ollama_flags, other_server, rated
+from cli.seen import asked, change_of_models, is_off, read_known, seen_now, some
 from core.errors import MissingError, UsageError
 from core.store import read_items
 from core.text import plain
 from llm.addresses import find_tag, is_cloud
 from llm.interface import nearest_tags
 from llm.ollama import NO_TEMPLATE
-from stages.counting import Costs
-from stages.tasks import TEMPLATES, Job, load_template
+from stages.counting import Calls, by_model
+from stages.tasks import STAGES, TEMPLATES, Job, load_template
 
 if TYPE_CHECKING:
-    from ollama import ListResponse
-
     from llm.ollama import OllamaModel
     from llm.openai import OpenAIModel
 
@@ -52,15 +49,14 @@ class Finding:
 def check(jobs: Sequence[Job], args: Namespace) -> int:
     """Print all findings and the calls that the run makes. The exit status: 3 where something is missing, else 0."""
     require_usable(args)
-    anew = refreshed(args.refresh)
-    costs = calls_left(jobs, anew)
-    found = [*_needed(jobs[0], args, by_model(costs)), *_ratings(jobs[0]), *_machine(args)]
+    calls = calls_left(jobs, refreshed(args.refresh))
+    found = [*_needed(jobs[0], args, by_model(calls)), *_ratings(jobs[0]), *_gpu(args)]
     lines = [f"{'MISSING  ' if finding.fix else 'ok       '}{finding.about}: {finding.said}" for finding in found]
-    change = change_of_models(jobs, read_known(args.cache_dir), seen_now(jobs[0]), anew)
+    change = change_of_models(read_known(args.cache_dir), seen_now(jobs[0]))
     lines += [f"Note: {note}" for note in (*jobs[0].notes, *filter(None, [change]))]
-    lines += ["", *call_lines(jobs, costs)]
     missing = [finding for finding in found if finding.fix]
-    lines += ["", _sentence(missing) if missing else "All that this run needs is there."]
+    lines += ["", *call_lines(jobs, calls), ""]
+    lines += [_sentence(missing) if missing else "All that this run needs is there."]
     print(plain("\n".join(lines), lines=True))
     return MissingError.exit_status if missing else 0
 
@@ -78,8 +74,7 @@ def require(jobs: Sequence[Job], args: Namespace) -> None:
             found += _needed(jobs[0], args, calls)
         elif not any(args.cache_dir.glob("features_*")):
             found.append(_base(jobs[0]))
-    missing = [finding for finding in found if finding.fix]
-    if missing:
+    if missing := [finding for finding in found if finding.fix]:
         raise MissingError(_sentence(missing))
 
 
@@ -93,7 +88,7 @@ def require_usable(args: Namespace) -> None:
     """Raises UsageError for a folder that can't be written or a template that can't be read."""
     for flag in ("cache_dir", "results_dir"):
         folder = getattr(args, flag)
-        there = _existing(folder)
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not there.is_dir():
             raise UsageError(f"--{flag} {folder}: {there} is a file, not a folder. Choose another --{flag}.")
         if not os.access(there, os.W_OK | os.X_OK):
@@ -102,100 +97,91 @@ def require_usable(args: Namespace) -> None:
         load_template(config.PROMPTS_DIR, name)
 
 
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
-
-
 # ── Models and base ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def _needed(job: Job, args: Namespace, calls: Mapping[str, int]) -> Iterator[Finding]:
     """The server, each model and the reward base. ``calls``: still to make, by model."""
-    if job.llm.backend == "ollama":
-        yield from _ollama(job, args, calls)
-    elif job.llm.backend == "openai":
-        yield from _openai(job, calls)
-    else:
+    if job.llm.backend == "embedded":
         yield _embedded("Embedded model", needed=bool(calls))
+    else:
+        needed = bool(calls)
+        server, there = _ollama(job, args, needed) if job.llm.backend == "ollama" else _openai(job, needed)
+        yield server
+        for name in asked(job) if there is not None else ():
+            yield _model(job, name, there or [], needed=bool(calls.get(name)))
+        if job.llm.backend == "openai":
+            yield Finding("Models are known", f"{NO_DIGEST} (--refresh responses asks again)")
     yield _base(job)
 
 
-def _roles(job: Job, model: str) -> str:
-    """The model's name with what it is asked to be."""
-    roles = ["contestant"] * (model in job.contestants) + ["judge"] * (model == job.judge)
-    return f"{model} ({' and '.join(roles)})"
-
-
-def _ollama(job: Job, args: Namespace, calls: Mapping[str, int]) -> Iterator[Finding]:
+def _ollama(job: Job, args: Namespace, needed: bool) -> tuple[Finding, list[str] | None]:
+    """The server and its models, None where it is off."""
     llm: OllamaModel = job.llm  # type: ignore[assignment]
-    if is_off(job):
-        flags = " and ".join(ollama_flags(args))
-        instead = f"without {flags}" if flags else "without it"
-        fix = f"`ollama serve`; OLLAMA_HOST=… where it runs elsewhere; or --backend embedded {instead}"
-        said = llm.trouble or f"no server answers at {llm.address}"
-        if other := other_server(llm.address):
-            said += f" {other}"
-        yield Finding("Ollama", said, fix) if calls else Finding("Ollama", f"{said}, and everything is cached")
-        return
-    yield Finding("Ollama", f"version {llm.version()} answers at {llm.address}")
-    installed = llm.installed()
-    for tag in asked(job):
-        yield _ollama_model(job, tag, installed, needed=bool(calls.get(tag)))
+    if not is_off(job):
+        return Finding("Ollama", f"version {llm.version()} answers at {llm.address}"), list(llm.installed())
+    flags = " and ".join(ollama_flags(args))
+    instead = f"without {flags}" if flags else "without it"
+    fix = f"`ollama serve`; OLLAMA_HOST=… where it runs elsewhere; or --backend embedded {instead}"
+    said = llm.trouble or f"no server answers at {llm.address}"
+    if other := other_server(llm.address):
+        said += f" {other}"
+    return (Finding("Ollama", said, fix) if needed else Finding("Ollama", f"{said}, and everything is cached")), None
 
 
-def _ollama_model(job: Job, tag: str, installed: Mapping[str, ListResponse.Model], *, needed: bool) -> Finding:
-    llm: OllamaModel = job.llm  # type: ignore[assignment]
-    info, about = installed.get(find_tag(tag, installed) or ""), _roles(job, tag)
-    if info is None:
-        near = nearest_tags(tag, installed)
-        similar = f"; installed and similar: {', '.join(near)}" if near else ""
-        left = "" if needed else ", and nothing is left to ask it"
-        return Finding(about, f"not installed{left}{similar}", f"ollama pull {tag}" if needed else "")
-    shown = llm.show(tag)
-    if not shown.chats:
-        return Finding(about, "it only embeds, and answers no questions", "take another model")
-    if tag == job.judge and is_cloud(tag):
-        return Finding(about, "models in the cloud give no structured answers", "--judge with an installed model")
-    if shown.bare:
-        return Finding(about, NO_TEMPLATE)
-    context = f"context {shown.context_length:,} tokens" if shown.context_length else "context not told"
-    parts = (info.details and (info.details.parameter_size, info.details.quantization_level)) or ()
-    size = " ".join([f"{(info.size or 0) / 1e9:.1f} GB", *filter(None, parts)])
-    room = f"up to {shown.thought_tokens} more tokens an answer" if shown.thought_tokens else "told not to"
-    return Finding(about, f"{size}, {context}" + (f", can think ({room})" if shown.thinking else ""))
-
-
-def _openai(job: Job, calls: Mapping[str, int]) -> Iterator[Finding]:
+def _openai(job: Job, needed: bool) -> tuple[Finding, list[str] | None]:
     llm: OpenAIModel = job.llm  # type: ignore[assignment]
     try:
         there = llm.listed()
         llm.require_admission()
     except MissingError as error:
         fix = "OPENAI_API_KEY=… and OPENAI_BASE_URL=http://…/v1 name a server that answers"
-        said = str(error) if calls else f"{error} Everything is cached."
-        yield Finding("OpenAI API", said, fix if calls else "")
-        return
+        return Finding("OpenAI API", str(error) if needed else f"{error} Everything is cached.", fix * needed), None
     lists = f"lists {len(there)} models: {some(there)}" if there else "lists no models"
-    yield Finding("OpenAI API", f"{llm.address} answers and {lists}")
-    latest = llm.is_ollama()  # there "x" is "x:latest"
-    for name in asked(job):
-        listed = (latest and find_tag(name, there)) or name
-        yield _listed_model(_roles(job, name), listed, there, needed=bool(calls.get(name)))
-    yield Finding("Models are known", f"{NO_DIGEST} (--refresh responses asks again)")
+    latest = {name.removesuffix(":latest") for name in there} if llm.is_ollama() else set()  # there "x" is "x:latest"
+    return Finding("OpenAI API", f"{llm.address} answers and {lists}"), [*there, *(latest - there.keys())]
 
 
-def _listed_model(about: str, name: str, there: Mapping[str, int | None], *, needed: bool) -> Finding:
+def _model(job: Job, name: str, there: Sequence[str], *, needed: bool) -> Finding:
+    """A model that is asked, among those that its server has."""
+    roles = ["contestant"] * (name in job.contestants) + ["judge"] * (name == job.judge)
+    about, ollama = f"{name} ({' and '.join(roles)})", job.llm.backend == "ollama"
+    if (find_tag(name, there) if ollama else name in there) or not (ollama or there):
+        return Finding(about, *(_installed(job, name) if ollama else _listed(job, name)))
+    near, left = nearest_tags(name, there), "" if needed else ", and nothing is left to ask it"
+    if ollama:
+        similar = f"; installed and similar: {', '.join(near)}" if near else ""
+        return Finding(about, f"not installed{left}{similar}", f"ollama pull {name}" * needed)
+    similar = f"; similar: {', '.join(near)}" if near else ""
+    fix = f"--models and --judge with names of the server's list, or a server that has {name}"
+    return Finding(about, f"not in the server's list{left}{similar}", fix * needed)
+
+
+def _installed(job: Job, tag: str) -> tuple[str, str]:
+    """What Ollama says of a model that it has, and what is to be done where that does not serve."""
+    llm: OllamaModel = job.llm  # type: ignore[assignment]
+    installed, shown = llm.installed(), llm.show(tag)
+    info = installed[find_tag(tag, installed) or tag]
+    if not shown.chats:
+        return "it only embeds, and answers no questions", "take another model"
+    if tag == job.judge and is_cloud(tag):
+        return "models in the cloud give no structured answers", "--judge with an installed model"
+    if shown.bare:
+        return NO_TEMPLATE, ""
+    context = f"context {shown.context_length:,} tokens" if shown.context_length else "context not told"
+    parts = (info.details and (info.details.parameter_size, info.details.quantization_level)) or ()
+    size = " ".join([f"{(info.size or 0) / 1e9:.1f} GB", *filter(None, parts)])
+    room = f"up to {shown.thought_tokens} more tokens an answer" if shown.thought_tokens else "told not to"
+    return f"{size}, {context}" + (f", can think ({room})" if shown.thinking else ""), ""
+
+
+def _listed(job: Job, name: str) -> tuple[str, str]:
+    """What a server with the OpenAI API says of a model."""
+    there = job.llm.listed()  # type: ignore[attr-defined]
     if not there:
-        return Finding(about, "whether the server has it shows when it is asked")
-    if name not in there:
-        near = nearest_tags(name, there)
-        similar = f"; similar: {', '.join(near)}" if near else ""
-        left = "" if needed else ", and nothing is left to ask it"
-        fix = f"--models and --judge with names of the server's list, or a server that has {name}" if needed else ""
-        return Finding(about, f"not in the server's list{left}{similar}", fix)
-    context = there[name]
-    return Finding(about, f"listed, context {context:,} tokens" if context else "listed, context not told")
+        return "whether the server has it shows when it is asked", ""
+    context = there.get(name)
+    return f"listed, context {context:,} tokens" if context else "listed, context not told", ""
 
 
 def _embedded(about: str, *, needed: bool) -> Finding:
@@ -204,24 +190,24 @@ def _embedded(about: str, *, needed: bool) -> Finding:
     path = embedded.weights_path()
     if path is not None:
         return Finding(about, f"{config.EMBEDDED_NAME}, {path.stat().st_size / 1e6:.0f} MB")
-    return Finding(about, f"the weights of {config.EMBEDDED_NAME} are not installed", embedded.FIX if needed else "")
+    return Finding(about, f"the weights of {config.EMBEDDED_NAME} are not installed", embedded.FIX * needed)
 
 
 def _base(job: Job) -> Finding:
-    name = job.base_model
+    """The reward base, by ``auto`` the one that is likely: it is chosen when the texts are read."""
+    name, note = location.choose(job.base_model, job.device, job.cache_dir, [job.name])
+    likely = f"likely {name}" if job.base_model == "auto" else name
+    if note:
+        return Finding("Reward base", note)
     if name == location.EMBEDDED:
         base = _embedded("Reward base", needed=True)
-        return replace(base, said=f"{base.said}; no reward model")
-    folder = location.find_local(name)
-    if folder is not None:
+        return Finding("Reward base", f"{base.said}; no reward model", base.fix)
+    if why := location.missing(name):
+        return Finding("Reward base", f"{name}: {why}", location.remedy(name))
+    if folder := location.find_local(name):
         size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        return Finding("Reward base", f"{name}, {size / 1e9:.1f} GB in {folder}")
-    embedded = f"or --base_model {location.EMBEDDED}"
-    if not location.is_hub_id(name):
-        return Finding("Reward base", f"there is no folder {name}", f"give a folder or a hub id, {embedded}")
-    if why := location.out_of_reach(name):
-        return Finding("Reward base", f"{name}: {why}", f"hf download {name}, {embedded}")
-    return Finding("Reward base", f"{name}, fetched from the hub at its first use")
+        return Finding("Reward base", f"{likely}, {size / 1e9:.1f} GB in {folder}")
+    return Finding("Reward base", f"{likely}, fetched from the hub at its first use")
 
 
 # ── Ratings and machine ──────────────────────────────────────────────────────────────────────────────────
@@ -240,53 +226,41 @@ def _ratings(job: Job) -> Iterator[Finding]:
         table = arena.load_table(Path(scratch), offline=True)
     later = "" if kept.is_file() else "; none cached yet, the run asks the hub first"
     yield Finding("Arena ratings", f"{table.origin}, {table.label}{later}")
-    for tag, rating in (rated([job], table)[0].ratings or {}).items():
+    known = {**read_known(job.cache_dir), **seen_now(job)}
+    for tag, rating in (rated([job], table, known)[0].ratings or {}).items():
         yield Finding(f"  {tag}", f"{'unrated' if rating.elo is None else f'{rating.elo:.0f}'} · {rating.source}")
 
 
 def _gpu(args: Namespace) -> Iterator[Finding]:
-    """Says something only where ``--device cuda`` finds no GPU."""
-    if args.device == "cuda" and device.gpu() is None and not Path("/dev/nvidia0").exists():
-        yield Finding("Device", "nvidia-smi finds no GPU for --device cuda", "--device cpu")
-
-
-def _machine(args: Namespace) -> Iterator[Finding]:
-    yield from _gpu(args)
-    yield Finding("GPU", str(device.gpu() or "none found by nvidia-smi"))
-    memory = device.main_memory()
-    sizes = f", {memory[0]:.1f} of {memory[1]:.1f} GiB of memory free" if memory else ""
-    yield Finding("Processor", f"{os.cpu_count()} cores{sizes}")
-    disk = _existing(args.cache_dir.absolute())
-    yield Finding("Disk", f"{shutil.disk_usage(disk).free / GIB:.0f} GiB free at {disk}")
+    card = device.gpu()
+    if args.device == "cuda" and card is None and not Path("/dev/nvidia0").exists():
+        yield Finding("GPU", "nvidia-smi finds none for --device cuda", "--device cpu")
+    else:
+        yield Finding("GPU", str(card or "none found by nvidia-smi"))
 
 
 # ── Calls ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def call_lines(jobs: Sequence[Job], costs: Sequence[Costs]) -> Iterator[str]:
+def call_lines(jobs: Sequence[Job], counted: Sequence[Calls]) -> Iterator[str]:
     """Numbers of cached items and of calls that are left, persona by persona."""
-    for job, cost in zip(jobs, costs, strict=True):
+    for job, calls in zip(jobs, counted, strict=True):
         stages: Counter[str] = Counter()
-        for (stage, _), number in cost.calls.items():
-            stages[stage] += number
-        by_stage = ", ".join(f"{number} for {stage.replace('_', ' ')}" for stage, number in stages.items())
-        said = f"{listed(by_model([cost]))} ({by_stage})" if stages else "none, everything is cached"
-        yield f"Cached for {job.name}: {_cached(job)}"
-        yield f"Calls still to make for {job.name}: {said}"
-    if not (total := by_model(costs).total()):
-        return
-    if jobs[0].llm.weighs_options:
-        yield "A call is one text: a draft of a prompt, an answer, or an answer read by one reader."
-    if jobs[0].llm.backend == "openai":  # what a cloud bills
-        for model in dict.fromkeys(model for cost in costs for model in cost.tokens):
-            read, written = (sum(cost.tokens[model][i] for cost in costs if model in cost.tokens) for i in (0, 1))
-            yield f"Tokens of {model}, at most: about {read:,} read and {written:,} written."
-    yield f"{total} calls in all."
-
-
-def _cached(job: Job) -> str:
-    kept = []
-    for stage in ("prompts", "responses", "preferences", "ground_truth"):
-        kept.append(f"{len(read_items(job.path(STAGE_FILES[stage])))} {stage.replace('_', ' ')}")
-    recorded = job.samples_dir and (job.samples_dir / config.RESPONSES_FILE.format(name=job.name)).exists()
-    return ", ".join(kept) + (", and the recorded run" if recorded and job.llm.weighs_options else "")
+        for (stage, _), number in calls.items():
+            stages[stage.replace("_", " ")] += number
+        whom = ", ".join(f"{number} to {model}" for model, number in by_model([calls]).items())
+        what = ", ".join(f"{number} for {stage}" for stage, number in stages.items())
+        kept = [
+            f"{len(read_items(job.path(STAGE_FILES[stage])))} {stage.replace('_', ' ')}" for stage in STAGES.values()
+        ]
+        if (
+            job.llm.weighs_options
+            and (job.samples_dir or Path()).joinpath(job.path(config.RESPONSES_FILE).name).is_file()
+        ):
+            kept.append("and the recorded run")
+        yield f"Cached for {job.name}: {', '.join(kept)}"
+        yield f"Calls still to make for {job.name}: " + (f"{whom} ({what})" if calls else "none, everything is cached")
+    if total := by_model(counted).total():
+        if jobs[0].llm.weighs_options:
+            yield "A call is one text: a draft of a prompt, an answer, or an answer read by one reader."
+        yield f"{total} calls in all."

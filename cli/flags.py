@@ -215,11 +215,24 @@ def refreshed(stages: Sequence[str] | None) -> list[str]:
     return order[min(firsts, default=len(order)) :]
 
 
-def command_like(start: Sequence[str], args: argparse.Namespace, names: Sequence[str]) -> str:
-    """``python main.py`` with the flags ``start``, and those of ``names`` that this call has beyond their defaults."""
+# Flags of one call alone; every other one is part of what another command has to be told too: who answers and judges,
+# with which limits, what reads the texts, where all of it lies.
+THIS_CALL = frozenset({
+    "persona", "prompts", "responses", "preferences", "num_prompts", "eval_freq", "incremental", "ground_truth",
+    "ablate", "rank", "json", "vote", "check", "refresh", "ray", "log_level",
+})  # fmt: skip
+
+
+def command_like(args: argparse.Namespace, *start: str) -> str:
+    """``python main.py`` with the flags ``start``, and those that this call has beyond their defaults."""
     words, usual = ["python", "main.py", *start], parser()
-    for name in names:
-        value = getattr(args, name)
-        if value != usual.get_default(name):
-            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    left = set(THIS_CALL)
+    if "--preferences" in start:  # the people judge, on prompts of their own and, unless they rank, on their models
+        left |= {"judge"} if "--rank" in start else {"judge", "models"}
+    elif args.prompts:
+        words += ["--prompts", args.prompts]
+    for name, value in vars(args).items():
+        if name not in left and value != usual.get_default(name):
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name}", *(str(one) for one in values if one is not True)]
     return plain(shlex.join(words))

@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import config
 from base import device as base_device
@@ -21,28 +20,28 @@ from base import location
 from cli.flags import STAGE_FILES, command_like, configure, refreshed
 from cli.own import Own
 from cli.seen import (
-    MODELS_FILE,
-    OLLAMA_OFF,
-    OPENAI_OFF,
+    OFF,
+    Known,
     asked,
-    by_model,
-    calls_left,
     change_of_models,
     read_known,
     remembered_as,
     same_models,
     seen_now,
-    sizes,
     some,
+    write_known,
 )
-from config import Contestant, Persona
+from config import Contestant, ExperimentConfig, Persona
 from core.errors import MissingError, UsageError
-from core.files import keep_previous, refusal, write_json
+from core.files import keep_previous, refusal
+from core.records import Rating
+from evidence.design import listed as ranked_as_lists
 from llm.addresses import parse_address, usual_tag
+from stages.counting import Calls, by_model, count
 from stages.tasks import Job
 
 if TYPE_CHECKING:
-    from llm.interface import Choice, LanguageModel, Request
+    from llm.interface import LanguageModel
     from llm.ollama import OllamaModel
     from people.read import Votes
     from stages.arena import ArenaTable
@@ -54,10 +53,8 @@ OLLAMA_THERE = (
     "OPENAI_BASE_URL names an Ollama server, which cuts long prompts there without a word, and tells no digests. "
     "OLLAMA_HOST={host} with --backend ollama asks it whole."
 )
-# Flags that --rank needs as the run had them: another value is another hash of an item, another base or another fit.
-MATTER = ("backend", "models", "judge", "prompts", "base_model", "seed", "num_predict", "lambda_reg", "cache_dir",
-          "results_dir")  # fmt: skip
-MATTER_FOR_VOTES = ("backend", "base_model", "lambda_reg", "cache_dir", "results_dir")
+# Stands in a job for a language model where people's votes, with the texts they are on, are all there is.
+NOBODY = cast("LanguageModel", SimpleNamespace(backend="votes", weighs_options=False))
 
 
 # ── Who is asked ─────────────────────────────────────────────────────────────────────────────────────────
@@ -70,13 +67,12 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
     this run asks is cached; else the embedded model, said loudly. ``voted``: the models that people voted on.
     """
     wanted = list(dict.fromkeys(args.models or voted))
-    make = partial(_jobs, args, own, command)
     styles = bool(wanted) and all(name in config.EMBEDDED_MODELS for name in wanted)
     if args.backend == "embedded" or (args.backend == "auto" and styles):
-        return _embedded(args, own, wanted, make)
+        return _for_each(_embedded(args, own, wanted), args, own, command)
     if args.backend == "openai":
-        return _openai(args, own, wanted, make)
-    jobs = _ollama(args, own, wanted, make)
+        return _for_each(_openai(args, own, wanted), args, own, command)
+    jobs = _for_each(_ollama(args, own, wanted), args, own, command)
     llm: OllamaModel = jobs[0].llm  # type: ignore[assignment]
     if args.backend == "ollama" or llm.available() or ollama_flags(args) or voted:
         return jobs
@@ -84,69 +80,74 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
         return jobs
     note = f"NO OLLAMA SERVER ANSWERS AT {llm.address}: the embedded model stands in for it."
     trust = llm.trouble if "SSL_CERT_FILE" in llm.trouble else ""  # it does answer, to whoever trusts it
-    return _embedded(args, own, wanted, make, " ".join(filter(None, [note, trust, other_server(llm.address)])))
+    note = " ".join(filter(None, [note, trust, other_server(llm.address)]))
+    return _for_each(_embedded(args, own, wanted, note), args, own, command)
 
 
-Make = Callable[..., list[Job]]
+def calls_left(jobs: Sequence[Job], anew: Sequence[str] = ()) -> list[Calls]:
+    """Count the calls that each job still has to make. ``anew``: stages of which nothing counts as cached."""
+    return [count(job, ranked_as_lists(job.prompt_ids, job.params), anew=anew) for job in jobs]
 
 
-def _jobs(
+def _job(
     args: Namespace,
-    own: Own,
-    command: str,
+    params: ExperimentConfig,
     llm: LanguageModel,
     judge: str,
     contestants: Mapping[str, Contestant],
-    label: str,
-    notes: tuple[str, ...] = (),
     **rest: Any,
-) -> list[Job]:
-    """The jobs of a run that asks ``llm``: what all backends have in common."""
-    names, card = list(own.personas), base_device.gpu()
-    params = configure(args, llm.backend, len(own.prompts))
-    base, about_base = _base(args, args.backend if args.preferences else llm.backend, names)
-    common = Job(
+) -> Job:
+    """A job as far as it is the same for every persona."""
+    backend = args.backend if args.preferences else llm.backend
+    alone = (args.base_model, backend) == ("auto", "embedded")  # beside the embedded model reads the embedded base
+    return Job(
         "", Persona(), contestants, judge, llm, params, args.cache_dir, results_dir=args.results_dir,
-        samples_dir=None if args.refresh else config.SAMPLES_DIR, prompts_dir=config.PROMPTS_DIR,
-        prompts=own.prompts, responses=own.responses, base_model=base, device=args.device, label=label,
-        command=command, notes=(*notes, *own.notes, *about_base), machine=base_device.seen_now(card),
-        ablate=args.ablate, ray=args.ray, **rest,
+        base_model=location.EMBEDDED if alone else args.base_model, device=args.device, ray=args.ray,
+        machine=base_device.seen_now(base_device.gpu()), **rest,
     )  # fmt: skip
-    if common.judging_contestant:
-        said = f"The judge {judge} is also a contestant: it may prefer its own answers."
-        common = replace(common, notes=(*common.notes, said))
+
+
+def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
+    """The job of each persona whose preferences are simulated."""
+    notes = (*job.notes, *own.notes)
+    if job.judging_contestant:
+        notes += (f"The judge {job.judge} is also a contestant: it may prefer its own answers.",)
     return [
-        replace(common, name=name, persona=persona, ask="" if own.responses else rank_command(args, name))
+        replace(
+            job, name=name, persona=persona, prompts=own.prompts, responses=own.responses, notes=notes,
+            samples_dir=None if args.refresh else config.SAMPLES_DIR, prompts_dir=config.PROMPTS_DIR,
+            ablate=args.ablate, command=command, ask="" if own.responses else rank_command(args, name),
+        )
         for name, persona in own.personas.items()
-    ]
+    ]  # fmt: skip
 
 
-def _base(args: Namespace, backend: str, names: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """The reward base of these runs, and what is to be said of the choice; beside the embedded model the embedded."""
-    wanted = location.EMBEDDED if (args.base_model, backend) == ("auto", "embedded") else args.base_model
-    return location.choose(wanted, args.device, args.cache_dir, names)
-
-
-def _embedded(args: Namespace, own: Own, wanted: Sequence[str], make: Make, *notes: str) -> list[Job]:
+def _embedded(args: Namespace, own: Own, wanted: Sequence[str], *notes: str) -> Job:
     from llm.embedded import EmbeddedModel
 
     styles, name = config.EMBEDDED_MODELS, config.EMBEDDED_NAME
     if args.judge not in (None, name):
         raise UsageError(f"--judge {args.judge}: the embedded backend has one model, {name}.")
-    if own.contestants:  # the Arena may know them
-        return make(EmbeddedModel(), name, own.contestants, EMBEDDED_LABEL, notes, ratings={})
-    if odd := [style for style in wanted if style not in styles]:
-        raise UsageError(f"--models {odd[0]}: the embedded contestants are {', '.join(styles)}.")
-    chosen = {style: styles[style] for style in _at_least_two(wanted or list(styles))}
-    return make(EmbeddedModel(), name, chosen, EMBEDDED_LABEL, notes)
+    chosen = own.contestants
+    ratings: dict[str, Rating] | None = {} if chosen else None  # those of a file may be known to the Arena
+    if not chosen:
+        if odd := [style for style in wanted if style not in styles]:
+            raise UsageError(f"--models {odd[0]}: the embedded contestants are {', '.join(styles)}.")
+        chosen = {style: styles[style] for style in _at_least_two(wanted or list(styles))}
+    params = configure(args, "embedded", len(own.prompts))
+    return _job(args, params, EmbeddedModel(), name, chosen, label=EMBEDDED_LABEL, notes=notes, ratings=ratings)
 
 
-def _ollama(args: Namespace, own: Own, wanted: Sequence[str], make: Make) -> list[Job]:
+def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     from llm.ollama import OllamaModel
 
-    known, params = read_known(args.cache_dir), configure(args, "ollama")
-    judge = usual_tag(args.judge or config.DEFAULT_JUDGE, config.DEFAULT_MODELS)
-    tags = [usual_tag(tag, config.DEFAULT_MODELS) for tag in wanted or config.DEFAULT_MODELS]
+    known, params, default = (
+        read_known(args.cache_dir),
+        configure(args, "ollama", len(own.prompts)),
+        config.DEFAULT_MODELS,
+    )
+    judge = usual_tag(args.judge or config.DEFAULT_JUDGE, default)
+    tags = [usual_tag(tag, default) for tag in wanted or default]
     _require_names([] if own.contestants else tags, judge, "no Ollama tag such as gemma3:4b; `ollama list` shows them")
     llm = OllamaModel(
         concurrency=params.concurrency,
@@ -161,9 +162,9 @@ def _ollama(args: Namespace, own: Own, wanted: Sequence[str], make: Make) -> lis
             context = llm.show(judge).context_length
         except MissingError as error:  # said later, with all else that is missing
             log.debug("%s", error)
-    default = config.DEFAULT_MODELS
     chosen = own.contestants or {t: default.get(t) or Contestant(None, None, t) for t in _at_least_two(tags)}
-    return make(llm, judge, chosen, "ollama" if answers else OLLAMA_OFF, ratings={}, judge_context=context)
+    label = "ollama" if answers else f"ollama ({OFF})"
+    return _job(args, params, llm, judge, chosen, label=label, ratings={}, judge_context=context)
 
 
 def ollama_flags(args: Namespace) -> list[str]:
@@ -176,12 +177,12 @@ def ollama_flags(args: Namespace) -> list[str]:
     return [flag for flag, given in used.items() if given]
 
 
-def _openai(args: Namespace, own: Own, wanted: Sequence[str], make: Make) -> list[Job]:
+def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     """The paid address is named before anything is asked. Raises UsageError where models are not named: no server has
     some that could be the default."""
     from llm.openai import OpenAIModel
 
-    params = configure(args, "openai")
+    params = configure(args, "openai", len(own.prompts))
     llm = OpenAIModel(concurrency=params.concurrency, timeout=params.timeout)
     try:
         listed, answers = llm.listed(), True
@@ -207,8 +208,8 @@ def _openai(args: Namespace, own: Own, wanted: Sequence[str], make: Make) -> lis
     before = read_known(args.cache_dir).get(remembered_as(llm, judge))
     context = listed.get(judge) if answers else (before.context if before else None)
     chosen = own.contestants or {name: Contestant(None, None, None) for name in _at_least_two(wanted)}
-    label = f"openai ({llm.address})" if answers else OPENAI_OFF
-    return make(llm, judge, chosen, label, notes, ratings={}, judge_context=context)
+    label = f"openai ({llm.address if answers else OFF})"
+    return _job(args, params, llm, judge, chosen, label=label, notes=notes, ratings={}, judge_context=context)
 
 
 def other_server(address: str) -> str:
@@ -253,44 +254,20 @@ def own_name(args: Namespace, name: str) -> str:
 
 def rank_command(args: Namespace, name: str) -> str:
     """The command that ranks the models for a prompt by what the run called ``name`` leaves in the cache."""
-    return command_like(["--persona", own_name(args, name), "--rank", "PROMPT"], args, MATTER)
-
-
-# ── People's votes ───────────────────────────────────────────────────────────────────────────────────────
-
-
-class Nobody:
-    """Stands in a job for a language model where people's votes are all there is."""
-
-    backend = "votes"
-    weighs_options = False
-
-    def identity(self, model: str) -> dict[str, Any]:
-        return {"backend": self.backend, "tag": model}
-
-    def complete(self, requests: Sequence[Request]) -> Iterator[Any]:
-        raise NotImplementedError("votes bring their answers")
-
-    def choose(self, choices: Sequence[Choice]) -> Iterator[Any]:
-        raise NotImplementedError("votes bring their outcomes")
-
-    def unload(self) -> None:
-        """Nothing to unload."""
+    return command_like(args, "--persona", own_name(args, name), "--rank", "PROMPT")
 
 
 def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) -> Job:
-    """Build the job of a run on people's votes: nobody is asked."""
+    """Build the job of a run on people's votes: nobody is asked, so that the base is chosen now."""
     from people.run import fitting, label
 
     params = fitting(configure(args, "votes"), len(votes.prompts))
-    base, about_base = _base(args, args.backend, [name])
-    command_of_rank = command_like(["--preferences", args.preferences, "--rank", "PROMPT"], args, MATTER_FOR_VOTES)
-    return Job(
-        name, Persona(), dict.fromkeys(votes.models, Contestant(None, None, None)), "the people themselves", Nobody(),
-        params, args.cache_dir, results_dir=args.results_dir, base_model=base, device=args.device,
-        label=label(votes, base), command=command, ask=command_of_rank, notes=(*own.notes, *about_base),
-        machine=base_device.seen_now(base_device.gpu()), ray=args.ray,
-    )  # fmt: skip
+    models = dict.fromkeys(votes.models, Contestant(None, None, None))
+    job = _job(args, params, NOBODY, "the people themselves", models, command=command)
+    base, note = location.choose(job.base_model, args.device, args.cache_dir, [name])
+    ask = command_like(args, "--preferences", args.preferences, "--rank", "PROMPT")
+    notes = (*own.notes, *filter(None, [note]))
+    return replace(job, name=name, base_model=base, label=label(votes, base), notes=notes, ask=ask)
 
 
 # ── The beginning of a run ───────────────────────────────────────────────────────────────────────────────
@@ -304,41 +281,38 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     except OSError as error:
         raise refusal(args.results_dir, error, "made a folder") from error
     for stage in refreshed(args.refresh):
-        set_aside(
-            [path for job in jobs for path in args.cache_dir.glob(STAGE_FILES[stage].format(name=job.name) + "*")]
-        )
+        files = [STAGE_FILES[stage].format(name=job.name) for job in jobs]
+        paths = [path for file in files for path in args.cache_dir.glob(f"{file}*")]
+        keep_previous(paths)  # nothing that was paid for is deleted
+        for path in paths:
+            log.info("%s set aside in %s/", path.name, path.parent / "previous")
     if jobs[0].ratings is None:  # answering styles: estimated from the recorded run
         return list(jobs)
     from stages import arena
 
     before, now = read_known(args.cache_dir), seen_now(jobs[0])
-    if change := change_of_models(jobs, before, now, refreshed(args.refresh)):
+    if change := change_of_models(before, now):
         log.warning("%s", change)
     if (known := {**before, **now}) != before:
-        write_json(args.cache_dir / MODELS_FILE, {tag: asdict(model) for tag, model in known.items()})
+        write_known(args.cache_dir, known)
     if same := same_models(jobs[0], known):
         jobs = [replace(job, notes=(*job.notes, same)) for job in jobs]
-    versions = [known[tag].server for tag in asked(jobs[0]) if tag in known]
-    server = ", ".join(dict.fromkeys(filter(None, versions)))
-    jobs = rated(jobs, arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ())))
+    table = arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ()))
+    jobs = rated(jobs, table, known)
     for tag, rating in (jobs[0].ratings or {}).items():
         if tag not in config.DEFAULT_MODELS:
             log.info("%s: %s", tag, rating.source)
-    return [replace(job, server=server, sizes=sizes(job)) for job in jobs]
+    versions = [known[tag].server for tag in asked(jobs[0]) if tag in known]
+    server = ", ".join(dict.fromkeys(filter(None, versions)))
+    sizes = {tag: (known[tag].size_bytes, known[tag].parameters) for tag in jobs[0].contestants if tag in known}
+    return [replace(job, server=server, sizes=sizes) for job in jobs]
 
 
-def set_aside(paths: Sequence[Path]) -> None:
-    """Move caches to ``previous/``: nothing that was paid for is deleted."""
-    keep_previous(paths)
-    for path in paths:
-        log.info("%s set aside in %s/", path.name, path.parent / "previous")
-
-
-def rated(jobs: Sequence[Job], table: ArenaTable) -> list[Job]:
+def rated(jobs: Sequence[Job], table: ArenaTable, known: Mapping[str, Known]) -> list[Job]:
     """The jobs with their contestants' ratings from one table."""
     from stages import arena
 
+    contents = {tag: model.file_name for tag, model in known.items()}
     by_tag = jobs[0].llm.backend == "ollama" and not jobs[0].responses
-    contestants, matches = arena.contestants_for(jobs[0].contestants, table, ollama=by_tag)
-    ratings = arena.ratings_for(contestants, table, matches)
+    contestants, ratings = arena.rate(jobs[0].contestants, table, ollama=by_tag, contents=contents)
     return [replace(job, contestants=contestants, ratings=ratings, notes=(*table.notes, *job.notes)) for job in jobs]

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import config
 from cli.answer_page import Answer, Cost, Evidence, Place, as_json, lines
 from cli.flags import command_like
-from cli.job import MATTER, MATTER_FOR_VOTES, own_name
+from cli.job import own_name
 from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
-from core.text import normal
+from core.text import normal, plain
 from report.answer import beats_chance
 
 if TYPE_CHECKING:
@@ -60,21 +60,22 @@ class Basis:
 
 def by_cache(args: Namespace, job: Job) -> int:
     """Rank for the prompts of ``--rank`` by all that the cache holds of the persona."""
-    name = own_name(args, job.name)
-    if args.num_prompts is None:
-        job = all_cached_prompts(job)
-    basis = from_cache(job, command_like(["--persona", name], args, MATTER))
+    if args.num_prompts is None:  # as many prompts as there are, whatever number the last run was asked for
+        keys = [key.removeprefix(f"{job.name}-") for key, _ in job.kept(config.PROMPTS_FILE)]
+        most = max([job.params.num_prompts, *(int(key) for key in keys if key.isdecimal())])
+        job = replace(job, params=replace(job.params, num_prompts=most))
+    basis = from_cache(job, command_like(args, "--persona", own_name(args, job.name)))
     votes = config.VOTES_DIR / config.VOTES_FILE.format(name=job.name)
     head = [f"Answered by: {job.label}"]
     if votes.is_file():
-        like = command_like(["--preferences", str(votes), "--rank", args.rank], args, ("base_model", "cache_dir"))
+        like = command_like(args, "--preferences", str(votes), "--rank", args.rank)
         head.append(f"Ranked for the simulated {job.name}. By your own votes: {like}")
     return rank(job, basis, args.rank, head, as_lines_of_json=args.json)
 
 
 def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
     """Rank for the prompts of ``--rank`` by people's votes; ``job`` asks the models that were voted on."""
-    run = command_like(["--preferences", args.preferences], args, MATTER_FOR_VOTES)
+    run = command_like(args, "--preferences", args.preferences)
     return rank(job, from_votes(job, votes, run), args.rank, [f"Answered by: {job.label}"], as_lines_of_json=args.json)
 
 
@@ -125,25 +126,17 @@ def judged(job: Job) -> Sequence[Preference]:
         return ()
 
 
-def all_cached_prompts(job: Job) -> Job:
-    """The job with as many prompts as the cache holds, whatever number the last run was asked for."""
-    keys = [key.removeprefix(f"{job.name}-") for key, _ in job.kept(config.PROMPTS_FILE)]
-    numbers = [key for key in keys if key.isdecimal()]
-    most = max([job.params.num_prompts, *map(int, numbers)])
-    return replace(job, params=replace(job.params, num_prompts=most))
-
-
 # ── Ranking ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def rank(job: Job, basis: Basis, asked: str, head: Sequence[str], *, as_lines_of_json: bool = False) -> int:
     """Rank the contestants for the prompt ``asked`` (``-``: for each line of standard input), after the lines ``head``.
     Raises UsageError for an empty standard input."""
-    evidence, answered = evidence_of(job, basis), 0
+    answered = 0
     if not as_lines_of_json:
-        print(*head, sep="\n")
+        print(*map(plain, head), sep="\n")
     for texts in _batches(asked):
-        answers = _answers(job, basis, evidence, texts)
+        answers = _answers(job, basis, texts)
         for text in texts:
             said = as_json(answers[text], job) if as_lines_of_json else "\n".join(lines(answers[text], basis.run))
             print(said, flush=True)
@@ -175,10 +168,11 @@ def _clean(text: str) -> str:
     return normal(text.encode("utf-8", "replace").decode())
 
 
-def _answers(job: Job, basis: Basis, evidence: Evidence | None, texts: Sequence[str]) -> dict[str, Answer]:
+def _answers(job: Job, basis: Basis, texts: Sequence[str]) -> dict[str, Answer]:
     """Each prompt's answer; responses and features are kept like all others of this run."""
     from base.features import compute_features
     from data_generation import collect_responses
+    from evidence.leaderboard import tokens_per_second
 
     # The id follows from the text, and the seeds of the answers from the id: the same prompt is asked once ever.
     prompts = [Prompt(f"asked-{fingerprint(text)}", text) for text in dict.fromkeys(texts)]
@@ -190,7 +184,11 @@ def _answers(job: Job, basis: Basis, evidence: Evidence | None, texts: Sequence[
         also=basis.also,
     )  # fmt: skip
     elo, reward, combined = basis.fit(features)
-    costs, by, found = _costs(job, every), evidence["recommended"] if evidence else "combined", {}
+    evidence = evidence_of(job, basis, features.base)
+    by, speeds, found = evidence["recommended"] if evidence else "combined", tokens_per_second(every), {}
+    unknown = (None, EMBEDDED_SIZE if job.llm.weighs_options else "")
+    sizes = {model: job.sizes.get(model, unknown) for model in job.contestants}
+    costs = {model: Cost(speeds.get(model), size, said or None) for model, (size, said) in sizes.items()}
     for prompt in prompts:
         of = {r.model: r for r in responses if r.prompt_id == prompt.id}
         rankings = {
@@ -199,9 +197,9 @@ def _answers(job: Job, basis: Basis, evidence: Evidence | None, texts: Sequence[
             "combined": places(_above_mean(combined.scores(prompt.id))),
         }
         chances = combined.best_chances(prompt.id)
-        best = rankings[by][0].model
-        said = verdict(evidence, chances[best])
-        found[prompt.text] = Answer(prompt.text, rankings, chances, by, said, of[best], costs, features.base, evidence)
+        first = rankings[by][0].model if by != "combined" else min(chances, key=lambda model: (-chances[model], model))
+        said = verdict(evidence, chances[first])
+        found[prompt.text] = Answer(prompt.text, rankings, chances, by, said, of[first], costs, features.base, evidence)
     return found
 
 
@@ -216,23 +214,13 @@ def places(scores: Mapping[str, float]) -> list[Place]:
     return [Place(model, scores[model]) for model in sorted(scores, key=lambda model: (-scores[model], model))]
 
 
-def _costs(job: Job, responses: Sequence[Response]) -> dict[str, Cost]:
-    """Tokens a second over all responses at hand, and each model's size in its server's words."""
-    from evidence.leaderboard import tokens_per_second
-
-    speeds = tokens_per_second(responses)
-    unknown = (None, EMBEDDED_SIZE if job.llm.weighs_options else None)
-    sizes = {model: job.sizes.get(model, unknown) for model in job.contestants}
-    return {model: Cost(speeds.get(model), size, said or None) for model, (size, said) in sizes.items()}
-
-
 # ── How far to trust it ──────────────────────────────────────────────────────────────────────────────────
 
 
-def evidence_of(job: Job, basis: Basis) -> Evidence | None:
+def evidence_of(job: Job, basis: Basis, base: str) -> Evidence | None:
     """Read what a run on the same has measured on prompts that it had not trained on; None where there is no results
-    file of these models, judge, base and seed."""
-    expected = {**basis.measured_as, "base_model": job.base_model, "seed": job.params.random_seed}
+    file of these models, judge, ``base`` and seed."""
+    expected = {**basis.measured_as, "base_model": base, "seed": job.params.random_seed}
     try:
         path = job.results_dir / config.RESULTS_FILE.format(name=job.name)
         document = json.loads(path.read_text(encoding="utf-8"))

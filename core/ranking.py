@@ -1,12 +1,11 @@
 """The interface of everything that ranks: ``fit(preferences)`` and ``scores(prompt_id)``.
 
-A new system or baseline is one subclass and one line where systems are listed; evaluation loops over them
-without asking which is which.
+Trainings side by side are the general case (``fit_many``), one of them the special one. A new system or baseline is one
+subclass and one line where systems are listed; evaluation loops over them without asking which is which.
 """
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -45,6 +44,13 @@ class Ranker(ABC):
     name: str
 
     @abstractmethod
+    def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
+        """One independently fitted ranker for each set; self stays as it is."""
+
+    @abstractmethod
+    def scores(self, prompt_id: str) -> dict[str, float]:
+        """Every contestant's score for this prompt."""
+
     def fit(
         self,
         preferences: Sequence[Preference],
@@ -57,19 +63,11 @@ class Ranker(ABC):
         ``prompt_ids`` are the training prompts, judged yet or not (None: those of the preferences);
         ``held_out`` names a contestant that training must not see.
         """
-
-    @abstractmethod
-    def scores(self, prompt_id: str) -> dict[str, float]:
-        """Every contestant's score for this prompt."""
+        (fitted,) = self.fit_many([TrainingSet.of(preferences, prompt_ids, held_out)])
+        vars(self).update(vars(fitted))
+        return self
 
     def ranking(self, prompt_id: str) -> tuple[str, ...]:
         """Contestants for this prompt, best first."""
         scores = self.scores(prompt_id)
         return tuple(sorted(scores, key=lambda model: (-scores[model], model)))
-
-    def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
-        """One independently fitted ranker for each set; self stays as it is.
-
-        Subclasses override it where many trainings side by side are cheaper than one after the other.
-        """
-        return [copy.copy(self).fit(s.preferences, prompt_ids=s.prompt_ids, held_out=s.held_out) for s in sets]

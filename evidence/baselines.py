@@ -6,15 +6,16 @@ bradley_terry(wins)          # [..., models, models] how often each won against 
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from base.features import Features
-from core.ranking import Ranker
+from core.ranking import Ranker, TrainingSet
 from core.records import Preference, Rating, Response
 from elo_system import LOGIT, starting_ratings
 
@@ -31,14 +32,8 @@ class Fixed(Ranker):
     def __init__(self, name: str, scores: Callable[[str], Mapping[str, float]]) -> None:
         self.name, self._scores_of = name, scores
 
-    def fit(
-        self,
-        preferences: Sequence[Preference],  # noqa: ARG002
-        *,
-        prompt_ids: Collection[str] | None = None,  # noqa: ARG002
-        held_out: str | None = None,  # noqa: ARG002
-    ) -> Self:
-        return self
+    def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
+        return [self for _ in sets]
 
     def scores(self, prompt_id: str) -> dict[str, float]:
         """Raises KeyError for a prompt that has no values."""
@@ -91,17 +86,13 @@ class BradleyTerry(Ranker):
         self._models = tuple(models)
         self._scores = dict.fromkeys(self._models, 0.0)
 
-    def fit(
-        self,
-        preferences: Sequence[Preference],
-        *,
-        prompt_ids: Collection[str] | None = None,  # noqa: ARG002
-        held_out: str | None = None,
-    ) -> Self:
+    def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
         """Raises ValueError for a preference with an unknown contestant."""
-        wins = wins_of([p for p in preferences if held_out not in (p.model_a, p.model_b)], self._models)
-        self._scores = dict(zip(self._models, (bradley_terry(wins) / LOGIT).tolist(), strict=True))
-        return self
+        fitted = [copy.copy(self) for _ in sets]
+        for ranker, s in zip(fitted, sets, strict=True):
+            strengths = bradley_terry(wins_of(s.preferences, self._models)) / LOGIT
+            ranker._scores = dict(zip(self._models, strengths.tolist(), strict=True))
+        return fitted
 
     def scores(self, prompt_id: str) -> dict[str, float]:  # noqa: ARG002
         return dict(self._scores)

@@ -125,7 +125,7 @@ def make_document(
         "versions": versions(job.server),
         "machine": job.machine,
         "command": job.command,
-        "notes": words.noted(job.notes),
+        "notes": words.noted((*job.notes, *features.notes)),
         **answer,
         **measured,
     }

@@ -1,14 +1,14 @@
 """Global ratings from the Chatbot Arena: one table, of one date and one scale, for a whole run.
 
 table = load_table(Path("cache"))                 # cache, else hub, else the shipped snapshot
-contestants, matches = contestants_for(["gemma2:9b"], table)
-ratings = ratings_for(contestants, table, matches)
+contestants, ratings = rate(["gemma2:9b"], table)
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from config import ARENA_DATE, ARENA_FILE, DEFAULT_MODELS, Contestant
 from core import hub
 from core.files import read, set_aside, write_json
 from core.records import Rating
-from stages.arena_names import Match, match_arena_name, same_model
+from stages.arena_names import match_arena_name, same_model
 
 # The published table: a data set on the hub with columns model_name, rating, category and leaderboard_publish_date.
 SOURCE, CONFIG, SPLIT = "lmarena-ai/leaderboard-dataset", "text", "latest"
@@ -45,6 +45,15 @@ class ArenaTable:
         return f"{self.scale}, {self.date}"
 
 
+class _Held(BaseModel):
+    """A table as it is cached; a figure that somebody edits is taken as it stands."""
+
+    source: str
+    date: str
+    scale: str
+    scores: dict[str, FiniteFloat]
+
+
 def snapshot_table() -> ArenaTable:
     """The shipped figures; a rating that ``config.py`` gives a contestant counts as configured."""
     with SNAPSHOT_FILE.open(encoding="utf-8", newline="") as file:
@@ -59,44 +68,27 @@ def load_table(cache_dir: Path, *, refresh: bool = False, offline: bool = False)
 
     ``offline`` asks no hub. A damaged cache file is set aside; ``notes`` say so, and why the hub gave nothing.
     """
-    path = cache_dir / ARENA_FILE
-    table, notes = _read_cache(path)
+    path, notes, table = cache_dir / ARENA_FILE, list[str](), None
+    shipped = snapshot_table()
+    if (data := read(path)) is not None:
+        try:
+            held = _Held.model_validate_json(data)
+            table = ArenaTable(held.scores, held.source, held.date, held.scale)
+        except ValidationError as error:
+            why, aside = error.errors()[0]["msg"], set_aside(path).name
+            notes.append(f"{path} was damaged ({why}); it was moved to {aside} and is made anew")
+    if table and table.origin == SNAPSHOT and (table.date != shipped.date or shipped.scores.keys() - table.scores):
+        table = None  # another version's
     if table is None or refresh:
         found = None if offline else _from_hub(notes)
-        if found is None and table is not None:
+        if table and not found:
             notes.append(f"ratings stay as they were cached: {table.label}")
-        table = found or table or snapshot_table()
+        table = found or table or shipped
         scores = dict(sorted(table.scores.items(), key=lambda item: (-item[1], item[0])))
-        held = _Held(source=table.origin, date=table.date, scale=table.scale, scores=scores)
-        write_json(path, held.model_dump())
+        write_json(path, _Held(source=table.origin, date=table.date, scale=table.scale, scores=scores).model_dump())
     if table.origin == SNAPSHOT:
         notes.append(f"ratings are the SHIPPED SNAPSHOT of {table.date}, not today's; --refresh all asks the hub again")
     return dataclasses.replace(table, notes=tuple(notes))
-
-
-class _Held(BaseModel):
-    """A table as it is cached; a figure that somebody edits is taken as it stands."""
-
-    source: str
-    date: str
-    scale: str
-    scores: dict[str, FiniteFloat]
-
-
-def _read_cache(path: Path) -> tuple[ArenaTable | None, list[str]]:
-    """The cached table, or None and what to say. A snapshot that this version does not ship is not used."""
-    data = read(path)
-    if data is None:
-        return None, []
-    try:
-        held = _Held.model_validate_json(data)
-    except ValidationError as error:
-        why, aside = error.errors()[0]["msg"], set_aside(path).name
-        return None, [f"{path} was damaged ({why}); it was moved to {aside} and is made anew"]
-    shipped = snapshot_table()
-    if held.source == SNAPSHOT and (held.date != shipped.date or shipped.scores.keys() - held.scores.keys()):
-        return None, []
-    return ArenaTable(held.scores, held.source, held.date, held.scale), []
 
 
 def _from_hub(notes: list[str]) -> ArenaTable | None:
@@ -114,8 +106,6 @@ def _from_hub(notes: list[str]) -> ArenaTable | None:
 
 def _load() -> ArenaTable:
     """Rows of category overall and of the newest date. Raises ValueError where there is none."""
-    import tempfile
-
     import datasets
 
     hub.quiet_datasets()
@@ -132,42 +122,30 @@ def _load() -> ArenaTable:
 # ── Contestants ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def ratings_for(
-    contestants: Mapping[str, Contestant], table: ArenaTable, matches: Mapping[str, Match] | None = None
-) -> dict[str, Rating]:
-    """Each contestant's rating from this table and no other; one that is not in it is unrated and says so."""
-    return {name: _rating(name, c, table, (matches or {}).get(name)) for name, c in contestants.items()}
+def rate(
+    names: Iterable[str], table: ArenaTable, *, ollama: bool = True, contents: Mapping[str, str] | None = None
+) -> tuple[dict[str, Contestant], dict[str, Rating]]:
+    """Contestants and their ratings, from this table and no other; who is not in it is unrated and says why.
 
-
-def contestants_for(
-    tags: Iterable[str], table: ArenaTable, *, ollama: bool = True
-) -> tuple[dict[str, Contestant], dict[str, Match]]:
-    """Contestants for Ollama tags, or for the names of another server's models, and how each got its Arena name;
-    configured tags keep what is configured."""
-    contestants: dict[str, Contestant] = {}
-    matches: dict[str, Match] = {}
-    for tag in dict.fromkeys(tags):
-        if tag in DEFAULT_MODELS:
-            contestants[tag] = dataclasses.replace(DEFAULT_MODELS[tag], ollama_tag=tag if ollama else None)
-            what = "configured, as a proxy" if DEFAULT_MODELS[tag].proxy else "configured"
-            matches[tag] = Match(DEFAULT_MODELS[tag].arena_name, what)
-            continue
-        matches[tag] = match_arena_name(tag, table.scores, ollama=ollama)
-        contestants[tag] = Contestant(matches[tag].arena_name, None, tag if ollama else None)
-    return contestants, matches
-
-
-def _rating(name: str, contestant: Contestant, table: ArenaTable, match: Match | None) -> Rating:
-    tag = contestant.ollama_tag
-    if contestant.arena_name is None:
-        why = match.reason if match else "the Arena never listed it"
-        return Rating(name, None, f"no rating: {why}", None, tag)
-    listed = same_model(contestant.arena_name, table.scores)
-    kind = "proxy: " if contestant.proxy else ""
-    if listed is None:
-        why = f"no rating: {kind}{contestant.arena_name} is not in the one table used ({table.label})"
-        return Rating(name, None, why, contestant.arena_name, tag, contestant.proxy)
-    source = f"{kind}{listed} ({table.label})"
-    if match is not None and name not in DEFAULT_MODELS:
-        source += f"; name matched: {match.reason}"
-    return Rating(name, table.scores[listed], source, listed, tag, contestant.proxy)
+    ``names``: Ollama tags, or (``ollama`` False) another server's models; ``contents``: {name: what the model's own
+    file says it is}, looked up where the name finds nothing. What config.py says of a tag stands.
+    """
+    contestants, ratings = {}, {}
+    for name in dict.fromkeys(names):
+        tag, known = name if ollama else None, DEFAULT_MODELS.get(name)
+        if known:
+            contestants[name] = dataclasses.replace(known, ollama_tag=tag)
+            listed, kind = same_model(known.arena_name or "", table.scores), "proxy: " if known.proxy else ""
+            wanted, how = known.arena_name, ""
+            why = f"{kind}{wanted} is not in the one table used ({table.label})"
+        else:
+            listed, why = match_arena_name(name, table.scores, ollama=ollama)
+            if listed is None and (inside := (contents or {}).get(name)):
+                listed, by_file = match_arena_name(inside, table.scores, ollama=False)
+                why = f"its file holds {inside}: {by_file}"
+            contestants[name] = Contestant(listed, None, tag)
+            wanted, kind, how = listed, "", f"; name matched: {why}"
+        source = f"{kind}{listed} ({table.label}){how}" if listed else f"no rating: {why}"
+        elo = table.scores[listed] if listed else None
+        ratings[name] = Rating(name, elo, source, listed or wanted, tag, contestants[name].proxy)
+    return contestants, ratings

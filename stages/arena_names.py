@@ -26,13 +26,20 @@ _KNOWN_SIZES = {
 }  # fmt: skip
 _SIZE_WORDS = {("phi", "mini"): "3.8b", ("phi", "small"): "7b", ("phi", "medium"): "14b"}  # Microsoft's
 
-_QUANTIZED = re.compile(r"(?<=[-_:])(?:i?q\d\w*|fp16|bf16|f16|fp8|int[48]|qat|awq|gptq)(?=[-_:]|$)")
+# What is left of a file's or repository's name when the model is taken out of it.
+_SHARD = re.compile(r"(-\d{5}-of-\d{5})?\.gguf$")
+_VENDOR = re.compile(
+    r"^(google|meta-llama|mistralai|qwen|microsoft|nvidia|deepseek-ai|ibm-granite|cohereforai|huggingfacetb|openai)_"
+)
+_QUANTIZED = re.compile(
+    r"[-_.:@](?:(?:ud-|i1-)?i?q\d\w*|b?f16|fp16|f32|fp8|mxfp4|int[48]|[48]bit|mlx|qat|awq|gptq)(?=[-_.:@]|$)"
+)
 _FAMILY = re.compile(r"^([a-z]+)(\d+(?:\.\d+)?n?)?$")
 _SIZE = re.compile(r"^(\d+x)?(\d+(?:\.\d+)?)([bm])$")
 _VERSION = re.compile(r"^v?(\d{1,2}(?:\.\d+)?n?)$")
 _GROWN = re.compile(r"^([a-z]{3,})(\d+\.\d+)$")  # "small3.1"
 _MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
-_EDITION = re.compile(rf"^(?:\d+k|a\d+(?:\.\d+)?b|0\d|\d{{4,8}}|{_MONTHS})$")
+_EDITION = re.compile(rf"^(?:\d+k|a\d+(?:\.\d+)?b|0\d|\d{{4,8}}|{_MONTHS})$")  # dates, contexts, active parameters
 _TUNED = frozenset({"instruct", "chat", "it", "dense", "gguf", "latest"})
 _BASE = frozenset({"base", "text", "pt", "pretrained"})
 
@@ -47,7 +54,6 @@ class ModelName(NamedTuple):
     variant: str = ""
     """Words that make another model of it, in alphabetical order: coder, vision, r1, uncensored, …"""
     edition: frozenset[str] = frozenset()
-    """Dates, context lengths, active parameters."""
     base: bool = False
 
 
@@ -59,21 +65,19 @@ class Match(NamedTuple):
 
 
 def parse_name(name: str) -> ModelName:
-    """Take an Ollama tag or an Arena name apart."""
-    text = _QUANTIZED.sub("", name.strip().lower().rsplit("/", 1)[-1])
+    """Take an Ollama tag, the name of a model's file or an Arena name apart."""
+    text = _SHARD.sub("", re.split(r"[/\\]", name.strip().lower())[-1])
+    text = _QUANTIZED.sub("", _VENDOR.sub("", text))
     text = re.sub(rf"({_MONTHS})-(\d\d)(?!\d)", r"\1-20\2", text)  # June-24 is June 2024
-    first, *tokens = [token for token in re.split(r"[-_:\s()]+", text.removeprefix("meta-")) if token] or [""]
+    first, *tokens = [token for token in re.split(r"[-_:@\s()]+", text.removeprefix("meta-")) if token] or [""]
     found = _FAMILY.match(first)
     family, version = (found[1], found[2]) if found else (first, None)
-    size, base = None, False
-    variant, edition = set[str](), set[str]()
+    size, variant, edition = None, set[str](), set[str]()
     for token in tokens:
         here = _size(family, token)
-        if token in _TUNED:
+        if token in _TUNED or token in _BASE:
             continue
-        if token in _BASE:
-            base = True
-        elif here and size in (None, here):
+        if here and size in (None, here):
             size = here
         elif _EDITION.match(token):
             edition.add(token)
@@ -85,22 +89,27 @@ def parse_name(name: str) -> ModelName:
         else:
             variant.add(token)
     version = version and version.removesuffix(".0")  # "3.0" and "3" are one version
+    base = not _BASE.isdisjoint(tokens)
     return ModelName(family, version, size, " ".join(sorted(variant)), frozenset(edition), base)
 
 
 def parse_arena_name(name: str) -> ModelName:
     """Take an Arena name apart, with the size that it leaves out where that is known."""
     parsed = parse_name(name)
-    known = _KNOWN_SIZES.get((parsed.family, parsed.version, parsed.variant))
-    return parsed._replace(size=parsed.size or known)
+    return parsed._replace(size=parsed.size or _KNOWN_SIZES.get((parsed.family, parsed.version, parsed.variant)))
+
+
+def _size(family: str, token: str) -> str | None:
+    found = _SIZE.match(token)
+    if found:
+        return f"{found[1] or ''}{float(found[2]) / (1000 if found[3] == 'm' else 1):g}b"
+    return token if re.match(r"^e\d+b$", token) else _SIZE_WORDS.get((family, token))
 
 
 def same_model(name: str, names: Collection[str]) -> str | None:
     """The same model in another table ("Meta-Llama-3-8B-Instruct", "llama-3-8b-instruct"), or None."""
-    if name in names:
-        return name
     wanted = parse_arena_name(name)
-    found = [other for other in names if parse_arena_name(other) == wanted]
+    found = [name] if name in names else [other for other in names if parse_arena_name(other) == wanted]
     return found[0] if len(found) == 1 else None
 
 
@@ -109,7 +118,7 @@ def match_arena_name(tag: str, arena_names: Collection[str], *, ollama: bool = T
 
     ``ollama`` False: the name of another server's model. What it leaves out is not what Ollama's library serves.
     """
-    wanted, assumed = parse_name(tag), list[str]()
+    wanted, assumed = parse_name(tag) if ollama else parse_arena_name(tag), list[str]()
     model = tag.strip().lower().rsplit("/", 1)[-1].partition(":")[0]
     if ollama and wanted.version is None and model in _DEFAULT_VERSIONS:
         wanted = wanted._replace(version=_DEFAULT_VERSIONS[model])
@@ -124,27 +133,16 @@ def match_arena_name(tag: str, arena_names: Collection[str], *, ollama: bool = T
         return Match(None, f"{tag} is a base model; the Arena rates tuned ones")
     pool = {name: parse_arena_name(name) for name in sorted(arena_names)}
     for part in ("family", "variant", "version", "size"):
-        kept = {name: parsed for name, parsed in pool.items() if getattr(parsed, part) == getattr(wanted, part)}
-        if not kept or (ollama and part == "size" and wanted.size is None):
-            return Match(None, _refusal(tag, wanted, part, list(pool)))
-        pool = kept
+        near = ", ".join(list(pool)[:5]) + (", …" if len(pool) > 5 else "")
+        pool = {name: parsed for name, parsed in pool.items() if getattr(parsed, part) == getattr(wanted, part)}
+        if pool and not (ollama and part == "size" and wanted.size is None):
+            continue
+        if part == "family":
+            return Match(None, f"no model of family {wanted.family or repr(tag)} is listed")
+        if part == "size" and wanted.size is None:
+            return Match(None, f"{tag} gives no size, and sizes of one family are not mixed; listed: {near}")
+        said = f"{part} {getattr(wanted, part) or '(none)'} is not listed"
+        return Match(None, f"{said}, and {part}s are not mixed; listed: {near}")
     best, *others = sorted(pool, key=lambda name: (len(pool[name].edition ^ wanted.edition), name))
-    said = ["family, version, size and variant agree", *(f"assumed: {text}" for text in assumed)]
-    said += [f"also listed: {', '.join(others)}"] if others else []
-    return Match(best, "; ".join(said))
-
-
-def _size(family: str, token: str) -> str | None:
-    found = _SIZE.match(token)
-    if found:
-        return f"{found[1] or ''}{float(found[2]) / (1000 if found[3] == 'm' else 1):g}b"
-    return token if re.match(r"^e\d+b$", token) else _SIZE_WORDS.get((family, token))
-
-
-def _refusal(tag: str, wanted: ModelName, part: str, nearest: list[str]) -> str:
-    if part == "family":
-        return f"no model of family {wanted.family or repr(tag)} is listed"
-    near = ", ".join(nearest[:5]) + (", …" if len(nearest) > 5 else "")
-    if part == "size" and wanted.size is None:
-        return f"{tag} gives no size, and sizes of one family are not mixed; listed: {near}"
-    return f"{part} {getattr(wanted, part) or '(none)'} is not listed, and {part}s are not mixed; listed: {near}"
+    said = "; ".join(["family, version, size and variant agree", *(f"assumed: {text}" for text in assumed)])
+    return Match(best, said + (f"; also listed: {', '.join(others)}" if others else ""))

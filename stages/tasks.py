@@ -59,7 +59,7 @@ class Job:
     sizes: Mapping[str, tuple[int | None, str]] = field(default_factory=dict)
     """{contestant: (bytes, parameters in its server's words)}, where a server tells them."""
     base_model: str = "embedded"
-    """Hub id, folder or ``embedded``: the base that reads the texts."""
+    """The base that reads the texts: hub id, folder, ``embedded``, or ``auto``: chosen when they are read."""
     device: str = "auto"
     """As asked for: ``auto`` takes a GPU where there is one."""
     label: str = ""
@@ -73,7 +73,7 @@ class Job:
     server: str = ""
     """The version of the server that answered; empty where none was asked."""
     machine: Mapping[str, Any] = field(default_factory=dict)
-    """GPU, cores and free memory as the run began."""
+    """GPU and cores as the run began."""
     ablate: bool = False
     """True: the table of baselines and ablations is made too."""
     ray: str | None = None

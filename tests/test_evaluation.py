@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.ranking import Ranker
+from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from elo_system import EloSystem
 from evaluation import (
@@ -182,15 +183,11 @@ class Witness(Ranker):
         self.seen: tuple[Preference, ...] = ()
         self.prompts: tuple[str, ...] = ()
 
-    def fit(
-        self,
-        preferences: Sequence[Preference],
-        *,
-        prompt_ids: Collection[str] | None = None,
-        held_out: str | None = None,
-    ) -> Self:
-        self.seen, self.prompts = tuple(preferences), tuple(prompt_ids or ())
-        return self
+    def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
+        fitted = [copy.copy(self) for _ in sets]
+        for witness, s in zip(fitted, sets, strict=True):
+            witness.seen, witness.prompts = s.preferences, s.prompt_ids
+        return fitted
 
     def scores(self, prompt_id: str) -> dict[str, float]:
         leaked = prompt_id in self.prompts or any(p.prompt_id == prompt_id for p in self.seen)

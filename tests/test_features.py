@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
+import json
 import subprocess
 import sys
 import weakref
@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 from tiny_models import save_model
 
 from base import location as base_location
 from base.features import compute_features
 from base.frozen import Vectors
 from core.errors import MissingError, UsageError
-from core.files import read_tensors
 from core.records import Prompt, Response
 
 
@@ -60,7 +58,9 @@ FILE = "features_t_embedded.safetensors"
 
 def compute(tmp_path: Path, base: FakeBase, responses: Sequence[Response] = RESPONSES, **params: Any) -> Any:
     given = {"name": "t", "device": "cpu", **params}
-    return compute_features("embedded", PROMPTS, responses, cache_dir=tmp_path, open_base=base, **given)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("base.frozen.open_base", base)
+        return compute_features("embedded", PROMPTS, responses, cache_dir=tmp_path, **given)
 
 
 def names(tmp_path: Path) -> list[str]:
@@ -168,14 +168,6 @@ def test_a_damaged_file_is_set_aside_and_read_anew(tmp_path: Path, caplog: pytes
     assert "is damaged" in caplog.text and any("damaged" in name for name in names(tmp_path))
 
 
-def test_files_of_an_earlier_version_are_read_on(tmp_path: Path) -> None:
-    base = FakeBase()
-    first = compute(tmp_path, base)
-    tensors, about = read_tensors(tmp_path / FILE)
-    save_file(tensors, tmp_path / FILE, metadata={**about, "checksum": "of its own kind"})
-    assert np.array_equal(compute(tmp_path, base).mean, first.mean) and base.opened == 1
-
-
 def test_numbers_that_are_not_finite_are_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = FakeBase()
     monkeypatch.setattr(base, "vectors", lambda texts: Vectors(*(np.full((len(texts), 4), np.nan) for _ in range(3))))
@@ -220,52 +212,36 @@ def test_the_base_and_the_texts_are_what_a_vector_is_kept_by(
     compute(tmp_path, base)
     compute(tmp_path, base, [dataclasses.replace(RESPONSES[0], text="else"), *RESPONSES[1:]])
     assert len(base.asked) == 7 and not caplog.text
-    monkeypatch.setattr(base_location, "identity", lambda name, cache_dir: "some/base@123")
+    monkeypatch.setattr(base_location, "identity", lambda name: "some/base@123")
     wide = FakeBase(width=6)
     assert compute(tmp_path, wide).mean.shape == (6, 6) and len(wide.asked) == 6
     assert "7 texts were read by SmolLM2" in caplog.text and "this is some/base@123: they are read anew" in caplog.text
-    monkeypatch.setattr(base_location, "identity", lambda name, cache_dir: None)
+    monkeypatch.setattr(base_location, "identity", lambda name: None)
     assert compute(tmp_path, wide).mean.shape == (6, 6) and wide.opened == 1, "also where the base is gone"
 
 
-def test_a_folder_is_known_by_all_of_its_content_and_each_state_is_hashed_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A fine-tune keeps names, sizes and the beginning of the weights; so may its time, copied with it."""
-    folder, cache = save_model(tmp_path / "base", "llama"), tmp_path / "cache"
+def test_a_folder_is_known_by_its_files_and_the_beginning_of_each_tensor(tmp_path: Path) -> None:
+    """A fine-tune keeps names and sizes, and the times of the files where they were copied with it."""
+    folder = save_model(tmp_path / "base", "llama")
     weights, template = folder / "model.safetensors", folder / "chat_template.jinja"
-    weights.write_bytes(weights.read_bytes() + bytes(2 << 20))
-    with caplog.at_level(logging.INFO, "ranking"):
-        before = base_location.identity(str(folder), cache)
-    assert "Hashing" in caplog.text
-    with monkeypatch.context() as patch:
-        patch.setattr("hashlib.file_digest", lambda *_: pytest.fail("hashed again"))
-        assert base_location.identity(str(folder), cache) == before
+    before = base_location.identity(str(folder))
+    table = json.loads(weights.read_bytes()[8 : 8 + int.from_bytes(weights.read_bytes()[:8], "little")])
+    last = max(entry["data_offsets"] for name, entry in table.items() if name != "__metadata__")
     content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
+    content[last[0] - last[1] or len(content)] ^= 1
     weights.write_bytes(content)
-    tuned = base_location.identity(str(folder), cache)
+    tuned = base_location.identity(str(folder))
     assert tuned != before
     template.write_text(template.read_text() + " ")
-    changed = base_location.identity(str(folder), cache)
-    assert changed not in (before, tuned)
-    for damage in ("{", "[1]", '{"0": {"size": 1}}'):
-        (cache / base_location.DIGESTS_FILE).write_text(damage)
-        assert base_location.identity(str(folder), cache) == changed
-
-
-def test_a_folders_identity_is_that_of_earlier_versions(tmp_path: Path) -> None:
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        (tmp_path / "base" / name).parent.mkdir(exist_ok=True)
-        (tmp_path / "base" / name).write_text(name)
-    (tmp_path / "base" / "model.bin").write_text("left aside")
-    assert base_location.identity(f"{tmp_path}/base", tmp_path / "cache") == f"{tmp_path}/base sha256:20e637bc165fdeb5"
+    assert base_location.identity(str(folder)) not in (before, tuned)
+    weights.write_bytes(b"12345678{ no table")
+    assert base_location.identity(str(folder)), "opening it says what is wrong"
 
 
 def test_a_hub_model_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     kept = tmp_path / "hub" / "models--some--base"
-    assert base_location.identity("some/base", tmp_path / "cache") is None
+    assert base_location.identity("some/base") is None
     for commit in ("1" * 40, "2" * 40):
         snapshot = kept / "snapshots" / commit
         snapshot.mkdir(parents=True)
@@ -273,8 +249,7 @@ def test_a_hub_model_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.
             (snapshot / name).write_text("never read")
         (kept / "refs").mkdir(exist_ok=True)
         (kept / "refs" / "main").write_text(commit)
-        assert base_location.identity("some/base", tmp_path / "cache") == f"some/base@{commit}"
-    assert not (tmp_path / "cache").exists(), "nothing was hashed"
+        assert base_location.identity("some/base") == f"some/base@{commit}"
 
 
 def test_without_ray_the_message_names_the_command_that_installs_it(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.ranking import Ranker
+from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from elo_system import EloSystem
 from evaluation import (
@@ -216,17 +217,13 @@ class Reader(Ranker):
         self.prompts: frozenset[str] = frozenset()
         self.models: frozenset[str] = frozenset()
 
-    def fit(
-        self,
-        preferences: Sequence[Preference],
-        *,
-        prompt_ids: Collection[str] | None = None,
-        held_out: str | None = None,
-    ) -> Self:
-        self.prompts = frozenset(prompt_ids or ()) | {p.prompt_id for p in preferences}
-        self.models = frozenset(m for p in preferences for m in (p.model_a, p.model_b))
-        assert held_out is None or (held_out not in self.models and len(self.models) == len(MODELS) - 1)
-        return self
+    def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
+        fitted = [copy.copy(self) for _ in sets]
+        for reader, s in zip(fitted, sets, strict=True):
+            reader.prompts = frozenset(s.prompt_ids) | {p.prompt_id for p in s.preferences}
+            reader.models = frozenset(m for p in s.preferences for m in (p.model_a, p.model_b))
+            assert s.held_out is None or (s.held_out not in reader.models and len(reader.models) == len(MODELS) - 1)
+        return fitted
 
     def scores(self, prompt_id: str) -> dict[str, float]:
         assert prompt_id not in self.prompts
@@ -305,15 +302,11 @@ class Table(Ranker):
     def __init__(self, table: dict[str, dict[str, float]]) -> None:
         self.table, self.fitted = table, False
 
-    def fit(
-        self,
-        preferences: Sequence[Preference],
-        *,
-        prompt_ids: Collection[str] | None = None,
-        held_out: str | None = None,
-    ) -> Self:
-        self.fitted = bool(preferences)
-        return self
+    def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
+        fitted = [copy.copy(self) for _ in sets]
+        for table, s in zip(fitted, sets, strict=True):
+            table.fitted = bool(s.preferences)
+        return fitted
 
     def scores(self, prompt_id: str) -> dict[str, float]:
         return self.table[prompt_id] if self.fitted else dict.fromkeys(self.table[prompt_id], 0.0)

@@ -59,32 +59,22 @@ def refused(flags: tuple[str, ...], status: int, names: str, capsys: pytest.Capt
 USAGE = [
     ("--persona nobody", "--persona"),
     ("--num_prompts 4", "--num_prompts: num_prompts must lie between 5"),
-    ("--num_prompts abc", "--num_prompts"),
     ("--num_prompts 5.5", "--num_prompts"),
-    ("--num_prompts 99999999999", "--num_prompts"),
     ("--eval_freq 0", "--eval_freq"),
-    ("--eval_freq 1e3", "--eval_freq"),
     ("--lambda_reg -0.1", "--lambda_reg"),
     ("--lambda_reg nan", "--lambda_reg"),
-    ("--lambda_reg much", "--lambda_reg"),
     ("--seed 4294967296", "--seed"),
     ("--concurrency 5000", "--concurrency"),
     ("--timeout 0", "--timeout"),
-    ("--timeout nan", "--timeout"),
     ("--num_predict 0", "num_predict"),
     ("--ground_truth best", "--ground_truth"),
-    ("--backend openai", "--backend"),
-    ("--device gpu", "--device"),
-    ("--log_level loud", "--log_level"),
     ("--refresh everything", "--refresh"),
     ("--refresh", "--refresh"),
     ("--models", "--models"),
     ("--no_such_flag", "--no_such_flag"),
-    ("--num_prompt 25", "--num_prompt"),
     ("--backend embedded --ground_truth listwise", "--ground_truth"),
     ("--backend embedded --judge gpt-4", "--judge gpt-4"),
     ("--backend embedded --models story", "--models story"),
-    ("--backend embedded --models story story", "at least two different"),
     ("--backend embedded --models story gpt-4", "--models gpt-4"),
     ("--backend ollama --models llama3:8b", "--models llama3:8b"),
     ("--backend ollama --models a|b gemma3:4b -x", "-x"),
@@ -92,8 +82,6 @@ USAGE = [
     ("--backend ollama --judge |", "--judge"),
     ("--base_model ~", "--base_model is empty"),
     ("--preferences ~", "--preferences is empty"),
-    ("--rank ~", "--rank is empty"),
-    ("--ray ~", "--ray is empty"),
     ("--ray local --rank x", "--ray does not go with --rank"),
     ("--json", "--json goes with --rank"),
     ("--skip_bad_rows", "--skip_bad_rows goes with --preferences"),
@@ -106,9 +94,7 @@ USAGE = [
     ("--cache_dir file", "--cache_dir file"),
     ("--cache_dir file/below", "--cache_dir file/below"),
     ("--results_dir file", "--results_dir file"),
-    ("--results_dir file/below/it", "--results_dir file/below/it"),
     ("--cache_dir ~", "--cache_dir"),
-    ("--results_dir ~", "--results_dir"),
 ]
 
 
@@ -131,7 +117,7 @@ MISSING = [
     (("--models", *TWO), "--backend embedded without --models"),
     (("--ground_truth", "both"), "--backend embedded without --ground_truth"),
     (("--judge", "llama3:8b"), "ollama serve"),
-    (("--backend", "embedded", "--base_model", "nowhere/at/all"), "there is no folder nowhere/at/all"),
+    (("--backend", "embedded", "--base_model", "nowhere/at/all"), "nowhere/at/all: there is no such folder"),
     (("--backend", "embedded", "--base_model", "no-one/no-model"), "hf download no-one/no-model"),
 ]
 
@@ -180,10 +166,8 @@ def test_an_address_that_is_none(
 
 
 TEMPLATES = [
-    ("prompt_generation.txt", "gone", "can't be read"),
     ("prompt_generation.txt", "lacks", "{title}"),
     ("preference_evaluation.txt", "binary", "can't be read"),
-    ("preference_evaluation.txt", "lacks", "{title}"),
     ("ground_truth_ranking.txt", "folder", "can't be read"),
     ("ground_truth_ranking.txt", "unknown", "{winner}"),
 ]
@@ -218,8 +202,6 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"num_promts": 25}, "num_promts"),
     ({"num_prompts": "25"}, "num_prompts"),
     ({"num_prompts": True}, "num_prompts"),
-    ({"num_prompts": None}, "num_prompts"),
-    ({"learning_rate": 0.0}, "learning_rate"),
     ({"learning_rate": float("nan")}, "learning_rate"),
     ({"train_test_split": 1.0}, "train_test_split"),
     ({"max_epochs": 2.5}, "max_epochs"),

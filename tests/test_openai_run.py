@@ -112,7 +112,7 @@ def test_ratings_are_matched_by_name_and_no_model_is_an_ollama_tag(
     assert {rating.ollama_tag for rating in job.ratings.values()} == {None}
 
 
-def test_check_says_what_the_server_lists_what_is_missing_and_how_many_tokens_it_takes(
+def test_check_says_what_the_server_lists_and_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = {**PERFECT, "judge-70b": Model(context=8000)}
@@ -130,10 +130,6 @@ def test_check_says_what_the_server_lists_what_is_missing_and_how_many_tokens_it
     assert f"{server.url} answers and lists 7 models" in said
     assert "ok       judge-70b (judge): listed, context 8,000 tokens" in said
     assert "no digest" in said
-    [line] = [line for line in said.splitlines() if line.startswith("Tokens of judge-70b")]
-    read, written = (int(word.replace(",", "")) for word in line.split() if word[0].isdigit())
-    assert 750 * 2 * 512 < read < 750 * 2 * 1000
-    assert 750 * 256 + 25 * 200 < written < 750 * 256 + 25 * 300
     assert not server.calls
 
 

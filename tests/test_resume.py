@@ -168,7 +168,7 @@ def test_check_tells_all_and_writes_nothing(
     assert not list(tmp_path.iterdir())
     for text in (
         "version 0.33.0", f"ollama pull {TAGS[2]}", "can think", "context 32,768 tokens", base, "2025-08-04",
-        f"Calls still to make for coder: 36 to {TAGS[0]}, 5 to {TAGS[1]}, 5 to {TAGS[2]}", "GPU", "GiB free",
+        f"Calls still to make for coder: 36 to {TAGS[0]}, 5 to {TAGS[1]}, 5 to {TAGS[2]}", "GPU",
     ):  # fmt: skip
         assert text in out
 
@@ -197,11 +197,15 @@ def test_a_small_judges_context_cuts_visibly_and_is_counted_also_with_the_server
     assert json.loads((tmp_path / "cache" / "model_digests.json").read_text())[TAGS[0]]["context"] == 1400
 
 
-@pytest.mark.parametrize("backend", ["ollama", "embedded"])
-def test_check_imports_nothing_heavy(tmp_path: Path, base: str, backend: str) -> None:
-    flags = ["--check", "--backend", backend, "--base_model", base, "--cache_dir", str(tmp_path / "cache")]
-    heavy = "{'torch', 'transformers', 'datasets'}"
-    code = f"import sys, main; main.main({flags!r}); print(sorted({heavy} & set(sys.modules)))"
+@pytest.mark.parametrize("flags", ["--help", "--check --backend ollama", "--check --backend embedded"])
+def test_a_look_imports_nothing_heavy(tmp_path: Path, base: str, flags: str) -> None:
+    asked = [*flags.split(), "--base_model", base, "--cache_dir", str(tmp_path / "cache")]
+    heavy = {"torch", "transformers", "datasets", "pandas", "matplotlib", "scipy.stats"}
+    heavy |= {"numpy", "pydantic", "ollama"} if flags == "--help" else set()
+    code = (
+        f"import sys, atexit; atexit.register(lambda: print(sorted({heavy} & set(sys.modules)))); import main; "
+        f"main.main({asked!r})"
+    )
     with FakeOllama() as server:
         environment = {**os.environ, "OLLAMA_HOST": server.url, "HF_HUB_OFFLINE": "1"}
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
