@@ -272,13 +272,15 @@ class Server:
         Raises MissingError after ``ATTEMPTS`` failures, where nobody listened for ``AWAY_SECONDS``, or once ``stop`` is
         set.
         """
-        stop, wait, weight, tried, since = stop or threading.Event(), self._retry_wait, 0, 0, time.monotonic()
+        stop, wait, weight, tried, since = stop or threading.Event(), self._retry_wait, 0, 0, math.inf
         while True:
             try:
                 return attempt()
             except PassingError as error:
                 tried, weight = tried + 1, weight + error.weight
-                last = weight >= ATTEMPTS or (error.away and time.monotonic() - since >= AWAY_SECONDS)
+                now = time.monotonic()
+                since = min(since, now) if error.away else math.inf  # nobody has listened since then
+                last = weight >= ATTEMPTS or now - since >= AWAY_SECONDS
                 if error.away and not stop.is_set():
                     self._tell_away(error)
                 elif not (last or stop.is_set()):
