@@ -12,6 +12,7 @@ import functools
 import itertools
 import json
 import logging
+import math
 import queue
 import threading
 import time
@@ -158,7 +159,7 @@ class Server:
         self._given_up: Counter[str] = Counter()  # model → judgements that stayed unusable
         self._begun: dict[str, Counter[str | None]] = {}  # model → the marks with which its answers begin
         self._marked: set[str] = set()  # models of which a mark was said
-        self._away = False  # a refused connection was said, and no other has been taken since
+        self._away_told, self._lock = -math.inf, threading.Lock()  # when it was last said that nobody listens
 
     def _say(self, draw: Draw) -> Completion:
         """Ask once. Raises PassingError, UselessError, ContextError or MissingError."""
@@ -271,24 +272,29 @@ class Server:
         Raises MissingError after ``ATTEMPTS`` failures, where nobody listened for ``AWAY_SECONDS``, or once ``stop`` is
         set.
         """
-        stop, wait, weight, tried, since = stop or threading.Event(), self._retry_wait, 0, 0, time.monotonic()
+        stop, wait, weight, tried, since = stop or threading.Event(), self._retry_wait, 0, 0, math.inf
         while True:
             try:
-                answer = attempt()
+                return attempt()
             except PassingError as error:
                 tried, weight = tried + 1, weight + error.weight
-                gone = time.monotonic() - since
-                last = weight >= ATTEMPTS or (error.away and gone >= AWAY_SECONDS)
-                if error.away and not self._away and not stop.is_set():
-                    self._away = True
-                    log.warning("%s: %s; waiting for it, up to %.0f s", self.address, error, AWAY_SECONDS)
-                elif not (error.away or last or stop.is_set()):
+                now = time.monotonic()
+                since = min(since, now) if error.away else math.inf  # nobody has listened since then
+                last = weight >= ATTEMPTS or now - since >= AWAY_SECONDS
+                if error.away and not stop.is_set():
+                    self._tell_away(error)
+                elif not (last or stop.is_set()):
                     log.info("%s: %s; asked again (attempt %d)", about, error, tried + 1)
                 pause = min(wait, AWAY_PAUSE) if error.away else max(wait, error.wait)
                 if last or stop.wait(pause):
                     said = f"{about}: {error} ({tried} attempts at {self.address}). {KEPT} {error.hint}"
                     raise MissingError(said.rstrip()) from error
                 wait *= 2
-            else:
-                self._away = False
-                return answer
+
+    def _tell_away(self, error: PassingError) -> None:
+        """Say once for all requests in flight that the server is waited for."""
+        with self._lock:
+            told, now = self._away_told, time.monotonic()
+            if now - told > AWAY_SECONDS:
+                self._away_told = now
+                log.warning("%s: %s; waiting for it, up to %.0f s", self.address, error, AWAY_SECONDS)
