@@ -10,7 +10,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations, product
 from statistics import fmean
 from typing import Any, Literal
@@ -105,6 +105,15 @@ def pair_tasks(
         tasks.append(make_task(job, key, asked, about=about, names={"judge": job.judge}))
         if auto and len(tasks) == 1:
             tried = kept.get(tasks[0].id)
+            told = replace(
+                asked,
+                prompt=fill(template, response_a=response_a, response_b=response_b, form=FORM_WITH_REASON, **values),
+                reason=True,
+                num_predict=JUDGE_NUM_PREDICT,
+            )
+            with_reason = make_task(job, key, told, about=about, names={"judge": job.judge})
+            if tried is None and with_reason.id in kept:  # the first one of a run with other contestants was tried
+                tasks[0] = with_reason
             reasons = tried is None or "probabilities" not in tried.value
     return tasks
 
