@@ -44,13 +44,14 @@ Pair = tuple[str, str, str]  # prompt id, a, b with a < b
 def clear_pairs(path: Path, longest: int) -> tuple[dict[Pair, float], dict[str, str], dict[tuple[str, str], str]]:
     """{pair: outcome for a that all of two or more people named}, in drawn order; the prompts and the answers."""
     votes: dict[Pair, list[float]] = defaultdict(list)
-    prompts, texts = {}, {}
+    prompts: dict[str, str] = {}
+    texts: dict[tuple[str, str], str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         a, b, outcome = row["model_a"], row["model_b"], row["outcome"]
         prompts[row["prompt_id"]] = row["prompt"]
         texts |= {(row["prompt_id"], a): row["response_a"], (row["prompt_id"], b): row["response_b"]}
-        votes[row["prompt_id"], *sorted((a, b))].append(outcome if a < b else 1 - outcome)  # type: ignore[index]
+        votes[row["prompt_id"], min(a, b), max(a, b)].append(outcome if a < b else 1 - outcome)
     found = [
         (p, a, b)
         for (p, a, b), said in sorted(votes.items())

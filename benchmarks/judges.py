@@ -43,7 +43,8 @@ def judged(kind: str, seed: int, prompts: int, *, words: bool) -> tuple[list[Jud
     rng = np.random.default_rng(seed)
     by_length, by_taste = JUDGES[kind]
     habit, liked = rng.normal(0.0, 0.3, len(MODELS)), rng.normal(0.0, 0.7, len(MODELS))  # of the models
-    judgements, lengths = [], {}
+    judgements: list[Judgement] = []
+    lengths: dict[tuple[str, str], int] = {}
     for number in range(prompts):
         prompt = f"p{number}"
         long = 6.0 + habit + rng.normal(0.0, 0.4, len(MODELS))  # ln of characters
