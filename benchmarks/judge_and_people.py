@@ -51,7 +51,7 @@ def clear_pairs(path: Path, longest: int) -> tuple[dict[Pair, float], dict[str, 
         a, b, outcome = row["model_a"], row["model_b"], row["outcome"]
         prompts[row["prompt_id"]] = row["prompt"]
         texts |= {(row["prompt_id"], a): row["response_a"], (row["prompt_id"], b): row["response_b"]}
-        votes[row["prompt_id"], *sorted((a, b))].append(outcome if a < b else 1 - outcome)
+        votes[row["prompt_id"], min(a, b), max(a, b)].append(outcome if a < b else 1 - outcome)
     found = [
         (p, a, b)
         for (p, a, b), said in sorted(votes.items())

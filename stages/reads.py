@@ -27,7 +27,7 @@ Lengths = Mapping[tuple[str, str], int]
 """(prompt id, model) → characters of the response."""
 
 FIRST_LOOK = 20  # pairs after which it is said for the first time, while the judge is still being asked
-FEWEST = 10  # pairs below which nothing is said
+FEWEST = 10  # pairs below which nothing is said; by probabilities, which are finer, ``FIRST_LOOK``
 MANY = 60  # pairs in which content would have shown: a spread of 1.5 times the places' is found in nine of ten tries
 LEVEL = 0.05
 DRAWS = 2000  # exchanges drawn; with fewer p = 0.05 would be a matter of luck
@@ -144,7 +144,7 @@ def exchanged(texts: Array, places: Array) -> float:
 
 
 def _verdict(found: Spread | None, *, by_words: bool) -> str | None:
-    if found is None:
+    if found is None or (found.pairs < FIRST_LOOK and not by_words):
         return None
     if found.p_place <= LEVEL:
         if found.p_length <= LEVEL:

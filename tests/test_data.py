@@ -325,7 +325,7 @@ def test_a_writer_that_repeats_itself_is_asked_again_and_then_refused(job: Job) 
         def prompt(self) -> str:
             return "always the same old request, please"
 
-    with pytest.raises(MissingError, match=r"only 1 of 6 distinct prompts"):
+    with pytest.raises(MissingError, match=r"only 1 of 6 distinct prompts.*another --judge, or prompts"):
         generate_prompts(replace(job, llm=Repeats()))
 
 
