@@ -64,7 +64,7 @@ class Spread:
     p_length: float
     """The same with the length of the answers taken out."""
     length_slope: float
-    """Log-odds that e times the length brings, and the standard error of that."""
+    """Log-odds that e times the length brings, and its standard error; both 0 where all lengths are the same."""
     length_error: float
 
 
@@ -128,7 +128,7 @@ def _spread(
         p_place=exchanged(signs.texts, signs.places),
         p_length=exchanged(rest, signs.places),
         length_slope=slope,
-        length_error=float(np.sqrt((rest**2 * signs.lengths**2).sum()) / information) if information else math.inf,
+        length_error=float(np.sqrt((rest**2 * signs.lengths**2).sum()) / information) if information else 0.0,
     )
 
 

@@ -161,6 +161,10 @@ FORBIDDEN = {
 }
 
 
+# Markdown's renderer, with HTML off, has escaped what it gives to the page; votes are given on 127.0.0.1, by a secret.
+KNOWN = {"markdown.py": {"Markup("}, "browser.py": {"socketserver"}}
+
+
 def test_the_sources_do_nothing_that_lets_data_become_code() -> None:
     packages = ("base", "cli", "core", "evidence", "llm", "people", "report", "stages")
     inner = [path for name in packages for path in (ROOT / name).rglob("*.[pj][y2]")]
@@ -170,6 +174,4 @@ def test_the_sources_do_nothing_that_lets_data_become_code() -> None:
         text = path.read_text(encoding="utf-8")
         for pattern, why in FORBIDDEN.items():
             found = [m.group() for m in re.finditer(pattern, text) if "literal_eval" not in m.group()]
-            # Markdown's renderer alone, with HTML off, has escaped what it gives to the page
-            known = ["Markup("] if path.name == "markdown.py" else []
-            assert found in ([], known), f"{path.name} {why}: {found}"
+            assert set(found) <= KNOWN.get(path.name, set()), f"{path.name} {why}: {found}"

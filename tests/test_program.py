@@ -95,6 +95,7 @@ def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
             "judge_calls": 750,
             "truncated_responses": 0,
             "shortened_responses": 0,
+            "texts_with_chat_markers": 0,
             "server_cuts": 0,
             "left_out": {"prompts": 0, "responses": 0, "pairs": 0, "rankings": 0},
         }
