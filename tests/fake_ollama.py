@@ -29,8 +29,9 @@ FakeOllama(...)
     probabilities            callable: request → {"A": …, "B": …, "tie": …}, the shares of a verdict's labels, for
                              requests that ask for log-probabilities; None: it gives none, as before 0.12.11
     prompt_tokens            callable: text → its tokens (default: characters / 4); beyond num_ctx 400, as recorded of
-                             0.24 and of 0.32, where ``truncate`` is false; else, and always before 0.12, the prompt is
-                             cut to num_ctx, or to its half and two tokens more by 0.30 and later
+                             0.24 and of 0.32, where ``truncate`` is false, and by 0.30 and later also where num_ctx is
+                             above 8,192; else, and always before 0.12, the prompt is cut to num_ctx, or to its half
+                             and two tokens more by 0.30 and later
     version                  "0.33.0": from 0.30 on the keys of structured answers are sorted
 
 What it saw, all safe to read while it runs
@@ -60,7 +61,7 @@ from http.server import ThreadingHTTPServer
 from typing import Any, Self
 
 from fake_brain import default_brain, key, log_probabilities
-from fake_ollama_http import Listener, cut, handler
+from fake_ollama_http import WHEN, Listener, cut, handler
 
 Json = dict[str, Any]
 MAX_LOADED = 3  # models in memory at once, as the real server has it for one GPU
@@ -255,6 +256,13 @@ class FakeOllama:
             self._in_flight[tag] += 1
             self.max_in_flight = max(self.max_in_flight, self._in_flight.total())
 
+    def load(self, tag: str) -> None:
+        """Take it into memory and ask it nothing."""
+        self._enter(tag)
+        with self._turn:
+            self._in_flight[tag] -= 1
+            self._turn.notify_all()
+
     def unload(self, tag: str) -> None:
         """Give its memory back, once nothing of it is in flight."""
         with self._turn:
@@ -279,7 +287,8 @@ class FakeOllama:
     def overflow(self, request: Json) -> Json | None:
         """The refusal of a prompt beyond the context, in the words of this version."""
         read, context = self._read(request)
-        if read <= context or request.get("truncate", True) or self.age < (0, 12):
+        cuts = request.get("truncate", True) and not (context > 8192 and self.age >= (0, 30))
+        if read <= context or cuts or self.age < (0, 12):
             return None
         if self.age < (0, 30):
             return {"error": "the input length exceeds the context length"}
@@ -313,7 +322,7 @@ class FakeOllama:
             weighed["logprobs"] = log_probabilities(said, self.probabilities(call.request))
         return {
             "model": call.model,
-            "created_at": "2026-11-30T07:29:59.773121984Z",
+            "created_at": WHEN,
             "message": {"role": "assistant", "content": said, **({"thinking": "Let me see."} if thought else {})},
             "done": call.fault != "abort",
             "done_reason": "length" if cut else "stop",

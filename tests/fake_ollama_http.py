@@ -13,6 +13,40 @@ if TYPE_CHECKING:
     from fake_ollama import Call, FakeOllama, Model
 
 Json = dict[str, Any]
+WHEN = "2026-11-30T07:29:59.773121984Z"
+TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+FILE: Json = {
+    "general.file_type": 15,
+    "general.languages": None,
+    "general.license": "apache-2.0",
+    "general.organization": "Somebody",
+    "general.parameter_count": 134515008,
+    "general.quantization_version": 2,
+    "general.type": "model",
+    "tokenizer.ggml.add_bos_token": False,
+    "tokenizer.ggml.add_space_prefix": False,
+    "tokenizer.ggml.bos_token_id": 1,
+    "tokenizer.ggml.eos_token_id": 2,
+    "tokenizer.ggml.merges": None,
+    "tokenizer.ggml.model": "gpt2",
+    "tokenizer.ggml.padding_token_id": 2,
+    "tokenizer.ggml.pre": "smollm",
+    "tokenizer.ggml.token_type": None,
+    "tokenizer.ggml.tokens": None,
+    "tokenizer.ggml.unknown_token_id": 0,
+}
+"""What every file says of itself, names left out: a model's own are its ``facts``."""
+ARCHITECTURE: Json = {
+    "attention.head_count": 9,
+    "attention.head_count_kv": 3,
+    "attention.layer_norm_rms_epsilon": 1e-05,
+    "block_count": 30,
+    "embedding_length": 576,
+    "feed_forward_length": 1536,
+    "rope.dimension_count": 64,
+    "rope.freq_base": 100000,
+    "vocab_size": 49152,
+}
 
 
 class Listener(ThreadingHTTPServer):
@@ -55,9 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
             if self.path == "/api/version":
                 self._send(200, {"version": self.fake.version})
             elif self.path == "/api/tags":
-                self._send(200, {"models": [_listed(tag, model) for tag, model in self.fake.models.items()]})
+                self._send(200, {"models": [_tagged(tag, m, self.fake.age) for tag, m in self.fake.models.items()]})
             elif self.path == "/api/ps":
-                self._send(200, {"models": [_listed(tag, self.fake.models[tag]) for tag in self.fake.loaded]})
+                self._send(200, {"models": [_loaded(tag, self.fake.models[tag]) for tag in self.fake.loaded]})
             else:
                 self._send_raw(404, b"404 page not found", "text/plain")
 
@@ -77,15 +111,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, _shown(self.fake.models[tag]))
         elif request.get("stream", True):
             self._send(501, {"error": "this stand-in can't stream"})
-        elif not request["messages"] and request.get("keep_alive") == 0:
-            self.fake.unload(tag)
-            self._send(200, {"model": tag, "message": {"role": "assistant"}, "done": True, "done_reason": "unload"})
-        elif "think" in request and "thinking" not in self.fake.models[tag].capabilities:
-            self._send(400, {"error": f'"{tag}" does not support thinking'})
+        elif not request["messages"]:
+            unloads = request.get("keep_alive") == 0
+            (self.fake.unload if unloads else self.fake.load)(tag)
+            nothing = {"model": tag, "created_at": WHEN, "message": {"role": "assistant", "content": ""}}
+            self._send(200, {**nothing, "done": True, "done_reason": "unload" if unloads else "load"})
         elif "completion" not in self.fake.models[tag].capabilities:
             self._send(400, {"error": f'"{tag}" does not support chat'})
         elif not self.fake.models[tag].signed_in:
             self._send(401, {"error": "unauthorized", "signin_url": "https://ollama.com/connect?name=x&key=y"})
+        elif wrong := _wrong(request, self.fake.models[tag], self.fake.age):
+            self._send(wrong[0], {"error": wrong[1]})
         elif refused := self.fake.overflow(request):
             self.fake.note(request)
             self._send(400, refused)
@@ -144,9 +180,28 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
+def _wrong(request: Json, model: Model, age: tuple[int, ...]) -> tuple[int, str] | None:
+    """The refusal of a request that asks for what there is not."""
+    options, schema = request.get("options") or {}, request.get("format")
+    for name in ("seed", "num_ctx", "num_predict"):
+        if not isinstance(options.get(name, 0), int):
+            return 500, f'option "{name}" must be of type integer'
+    if request.get("think") and "thinking" not in model.capabilities:
+        return 400, f'"{request["model"]}" does not support thinking'
+    if not 0 <= request.get("top_logprobs", 0) <= 20:
+        return 400, "top_logprobs must be between 0 and 20"
+    if isinstance(schema, dict) and schema.get("type", "object") not in TYPES:
+        if age < (0, 30):
+            return 500, "invalid JSON schema in format"
+        said = f"JSON schema conversion failed:\nUnrecognized schema: {json.dumps(schema)}"
+        return 400, json.dumps({"error": {"code": 400, "message": said, "type": "invalid_request_error"}})
+    return None
+
+
 def _details(model: Model) -> Json:
     return {
         "family": model.family,
+        "families": [model.family],
         "parameter_size": model.parameter_size,
         "quantization_level": "Q4_K_M",
         "format": "gguf",
@@ -158,7 +213,27 @@ def _listed(tag: str, model: Model) -> Json:
     return {"name": tag, "model": tag, "size": model.size, "digest": digest, "details": _details(model)}
 
 
+def _tagged(tag: str, model: Model, age: tuple[int, ...]) -> Json:
+    listed = {**_listed(tag, model), "modified_at": WHEN}
+    if age < (0, 30):
+        return listed
+    lengths = {"context_length": model.context_length, "embedding_length": 576}
+    return {**listed, "details": {**_details(model), **lengths}, "capabilities": list(model.capabilities)}
+
+
+def _loaded(tag: str, model: Model) -> Json:
+    return {**_listed(tag, model), "expires_at": WHEN, "size_vram": 0, "context_length": model.context_length}
+
+
 def _shown(model: Model) -> Json:
+    own = {f"{model.family}.{name}": value for name, value in ARCHITECTURE.items()}
     info = {"general.architecture": model.family, f"{model.family}.context_length": model.context_length}
-    said = {"template": model.template, "details": _details(model), "model_info": {**info, **model.facts}}
-    return {**said, "capabilities": list(model.capabilities)}
+    return {
+        "modelfile": f"TEMPLATE {model.template}",
+        "parameters": 'stop "<|im_end|>"',
+        "template": model.template,
+        "details": _details(model),
+        "model_info": {**FILE, **own, **info, **model.facts},
+        "capabilities": list(model.capabilities),
+        "modified_at": WHEN,
+    }

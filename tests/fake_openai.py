@@ -221,6 +221,8 @@ class _Handler(BaseHTTPRequestHandler):
                 said["logprobs"] = {"content": log_probabilities(text, shares)}
             reply = {"id": "x", "object": "chat.completion", "created": 1, "model": call.model}
             reply |= {"choices": [said], "usage": usage}
+            if self.fake.ollama:
+                reply["system_fingerprint"] = "fp_ollama"
             if self.fake.timed:
                 reply["timings"] = {"predicted_n": usage["completion_tokens"], "predicted_per_second": 50.0}
                 reply["timings"]["predicted_ms"] = 20.0 * usage["completion_tokens"]
