@@ -48,8 +48,6 @@ class Data:
     """Responses that the judge was not shown in full."""
     with_markers: int = 0
     """Prompts and responses in which chat markers were broken for the judge."""
-    server_cuts: int = 0
-    """Questions that the server cut itself."""
 
 
 def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool = True) -> Data:
@@ -103,7 +101,6 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
         left_out=left_out,
         shortened=0 if job.llm.weighs_options else shortened(job, prompts, responses, {p.id for p in chosen}),
         with_markers=0 if job.llm.weighs_options else with_markers(prompts, responses),
-        server_cuts=getattr(job.llm, "server_cuts", 0),  # only a server cuts
     )
 
 

@@ -113,7 +113,6 @@ def counts(data: Data, plan: Design) -> dict[str, Any]:
         "truncated_responses": sum(r.truncated for r in data.responses),
         "shortened_responses": data.shortened,
         "texts_with_chat_markers": data.with_markers,
-        "server_cuts": data.server_cuts,
         "left_out": {what: data.left_out.get(what, 0) for what in ("prompts", "responses", "pairs", "rankings")},
     }
 

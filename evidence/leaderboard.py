@@ -244,6 +244,7 @@ def answer(
             "moved": moved.get(row["model"]),
             "elo": elo[row["model"]],
             "tokens_per_s": speed.get(row["model"]),
+            "side_by_side": max((r.side_by_side for r in timed(responses) if r.model == row["model"]), default=0),
             "parameters": parameters.get(row["model"]),
         }
         for row in found.rows
@@ -275,8 +276,13 @@ def _moved_places(rows: Sequence[Mapping[str, Any]], elo: Mapping[str, float | N
 
 def tokens_per_second(responses: Sequence[Response]) -> dict[str, float]:
     """{model: tokens over seconds of all its timed responses}; models without any are left out."""
-    told = [(r.model, r.tokens, r.seconds) for r in responses if r.tokens and r.seconds > 0.0]
+    told = [(r.model, r.tokens or 0, r.seconds) for r in timed(responses)]
     return {
         model: sum(tokens for m, tokens, _ in told if m == model) / sum(seconds for m, _, seconds in told if m == model)
         for model in dict.fromkeys(model for model, _, _ in told)
     }
+
+
+def timed(responses: Sequence[Response]) -> list[Response]:
+    """Those whose tokens and seconds are known."""
+    return [r for r in responses if r.tokens and r.seconds > 0.0]

@@ -94,7 +94,19 @@ def leaderboard(document: Document) -> Table:
 
 def remarks(document: Document) -> str:
     """Explain the leaderboard's columns."""
-    return " ".join(f"{REMARKS[head]}." for head in leaderboard(document).heads if head in REMARKS)
+    said = REMARKS | {"Tok/s": REMARKS["Tok/s"] + _as_asked(document)}
+    return " ".join(f"{said[head]}." for head in leaderboard(document).heads if head in said)
+
+
+def _as_asked(document: Document) -> str:
+    """Whose speed is the time waited for it, since the server did not tell its own."""
+    timed = [row for row in document["leaderboard"] if row["tokens_per_s"] is not None]
+    waited = [row for row in timed if row["side_by_side"]]
+    if not waited:
+        return ""
+    whose = "" if len(waited) == len(timed) else f" of {', '.join(plain(row['model']) for row in waited)}"
+    at_once = " or ".join(str(n) for n in sorted({row["side_by_side"] for row in waited}))
+    return f"; those{whose} as asked, {at_once} side by side" if whose else f" as asked, {at_once} side by side"
 
 
 # ── The methods ──────────────────────────────────────────────────────────────────────────────────────────

@@ -125,6 +125,16 @@ def test_tokens_per_second_counts_timed_answers_only() -> None:
     assert lb.tokens_per_second([*timed, Response("p", "b", "", 5, 0.0)]) == {"a": 10.0}
 
 
+def test_rows_tell_whose_time_was_waited_for() -> None:
+    waited = [Response("p", "a", "", 30, 2.0, side_by_side=4), Response("q", "a", "", 30, 2.0)]
+    untold = Response("p", "b", "", None, 2.0, side_by_side=4)
+    found = lb.answer(
+        standings(preferences(12, {"a": 1.0, "b": 0.0}), ("a", "b")), {"a": None, "b": None}, [*waited, untold]
+    )
+    rows = {row["model"]: (row["tokens_per_s"], row["side_by_side"]) for row in found["leaderboard"]}
+    assert rows == {"a": (15.0, 4), "b": (None, 0)}
+
+
 # ── Votes ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -96,7 +96,6 @@ def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
             "truncated_responses": 0,
             "shortened_responses": 0,
             "texts_with_chat_markers": 0,
-            "server_cuts": 0,
             "left_out": {"prompts": 0, "responses": 0, "pairs": 0, "rankings": 0},
         }
         assert first["device"] in ("cpu", "cuda"), "what auto came to, not what was asked for"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from core.records import GroundTruth, Prompt, Response
 from core.text import percent, plain
 from evidence.experiment import examples
-from report import answer, console, tables, words
+from report import answer, console, page, tables, words
 
 ROOT = Path(__file__).parent.parent
 STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
@@ -304,6 +304,22 @@ def test_columns_of_which_nothing_is_known_are_no_columns() -> None:
     assert tables.people(sample.votes(users=1)).rows == []
     person = ["40", "30", *["0.50"] * 10]
     assert tables.people(sample.votes()).rows == [[f"person {i}", *person] for i in range(3)]
+
+
+def test_speeds_that_the_server_did_not_tell_are_said_to_be_as_asked(printed: Printed) -> None:
+    found = sample.persona()
+    assert tables.remarks(found).endswith("Tok/s: tokens a second.")
+    found["leaderboard"][0]["side_by_side"] = 4
+    assert tables.remarks(found).endswith("Tok/s: tokens a second; those of code_block as asked, 4 side by side.")
+    for row in found["leaderboard"]:
+        row["side_by_side"] = 4
+    said = "Tok/s: tokens a second as asked, 4 side by side."
+    assert tables.remarks(found).endswith(said)
+    assert said in " ".join(" ".join(printed(console.print_results, found, ())).split())
+    assert said in page.render_report(found).replace("\N{NO-BREAK SPACE}", " ")
+    for row in found["leaderboard"]:
+        row["tokens_per_s"] = None
+    assert "side by side" not in tables.remarks(found), "of no speed there is nothing to say"
 
 
 # ── Texts and figures ────────────────────────────────────────────────────────────────────────────────────
