@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from begun import jobs_of
-from fake_ollama import Faults
+from fake_ollama import FakeOllama, Faults
 from fake_openai import FakeOpenAI, Model
 from ollama_helpers import unused_address
 from tiny_models import save_model
@@ -198,3 +198,13 @@ def test_ollama_asked_as_an_openai_server_is_recognised_before_anything_is_asked
         assert ("OPENAI_BASE_URL names an Ollama server" in said) is ollama
         assert (f"OLLAMA_HOST={server.url.removesuffix('/v1')} with --backend ollama" in said) is ollama
         assert ("MISSING  smol (contestant): not in the server's list" in said) is not ollama
+
+
+def test_where_ollama_answers_too_the_flag_for_the_other_server_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeOllama() as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        main.main(["--check", "--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")])
+    said = "Ollama answers and is asked; the server that OPENAI_BASE_URL names: --backend openai"
+    assert capsys.readouterr().out.splitlines()[0] == said
