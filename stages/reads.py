@@ -84,8 +84,16 @@ class Read:
 
     @property
     def sentence(self) -> str:
-        """How far to trust the judge, in words; empty where the pairs are too few to say."""
-        return _sentence(self) if self.reads else ""
+        """How far to trust the judge, in words; empty where the pairs are too few to say anything."""
+        if self.reads:
+            return _sentence(self)
+        if self.by_words and self.by_probabilities and self.by_words.flip_rate >= MOSTLY:
+            turned, pairs = round(self.by_words.flip_rate * self.by_words.pairs), self.by_words.pairs
+            return (
+                f"The judge contradicts itself in words: {turned} of {pairs} pairs turn with the order. Whether its "
+                f"probabilities hold more can be said from about {FIRST_LOOK} to {MANY} pairs on."
+            )
+        return ""
 
 
 def what_is_read(judgements: Iterable[Judgement], lengths: Lengths) -> Read:

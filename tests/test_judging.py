@@ -251,6 +251,17 @@ def test_a_judge_with_clear_words_keeps_its_conclusions() -> None:
     assert what_is_read(by_words, lengths).reads == what_is_read(weighed, lengths).reads == "answers"
 
 
+def test_words_that_turn_with_the_order_are_said_before_probabilities_can_tell() -> None:
+    judged = [
+        Judgement(f"p{i}", first, second, 1.0, log_odds=0.9 + 0.1 * (-1) ** i)
+        for i in range(15)
+        for first, second in (("a", "b"), ("b", "a"))
+    ]
+    found = what_is_read(judged, {})
+    assert found.reads is None
+    assert found.sentence.startswith("The judge contradicts itself in words: 15 of 15 pairs turn with the order.")
+
+
 def test_a_judge_of_places_and_cut_answers_are_said_in_console_page_and_results(tmp_path: Path) -> None:
     base = save_model(tmp_path / "base", "qwen")
     with FakeOllama(lambda request: first_or(request, whole_run.steady_brain), models=whole_run.TAGS) as server:
