@@ -24,6 +24,7 @@ from cli.seen import (
     Known,
     asked,
     change_of_models,
+    is_off,
     read_known,
     remembered_as,
     same_models,
@@ -74,9 +75,10 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
         return _for_each(_openai(args, own, wanted), args, own, command)
     jobs = _for_each(_ollama(args, own, wanted), args, own, command)
     llm: OllamaModel = jobs[0].llm  # type: ignore[assignment]
-    if args.backend == "auto" and llm.available() and os.environ.get("OPENAI_BASE_URL", "").strip():
+    answers = not is_off(jobs[0])
+    if args.backend == "auto" and answers and os.environ.get("OPENAI_BASE_URL", "").strip():
         log.info("Ollama answers and is asked; the server that OPENAI_BASE_URL names: --backend openai")
-    if args.backend == "ollama" or llm.available() or ollama_flags(args) or voted:
+    if args.backend == "ollama" or answers or ollama_flags(args) or voted:
         return jobs
     if read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
         return jobs
