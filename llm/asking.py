@@ -233,6 +233,8 @@ class Server:
                 log.debug("%s: %s; drawn again", about, reason)
                 if error.silent and request.schema and request.model not in self._in_words:
                     in_words = not in_words
+                if stop.is_set():  # the asking is over: another draw would be for nobody
+                    raise MissingError(f"{about}: {reason}") from None
                 continue
             if request.schema:
                 self._in_words.setdefault(request.model, in_words)
