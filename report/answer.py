@@ -62,7 +62,7 @@ def _more(answer: Mapping[str, Any]) -> str:
     said = []
     for count, one, many in (
         (answer["more_prompts"], "prompt", "prompts"),
-        (answer["more_people"], "person", "people"),
+        (answer.get("more_people"), "person", "people"),
     ):
         if count is not None:  # two figures: an estimate of an estimate has no more
             said.append(f"{float(f'{count:.2g}'):,.0f} more {one if count == 1 else many}")

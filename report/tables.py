@@ -72,7 +72,7 @@ def leaderboard(document: Document) -> Table:
     """The models, best first; what is known of no model is no column."""
     rows = []
     for row in document["leaderboard"]:
-        low, high, moved = row["places"]["lo"], row["places"]["hi"], row["moved"]
+        low, high, moved = row["places"]["lo"], row["places"]["hi"], row.get("moved")
         rows.append(
             {
                 "   Model": f"{row['place']:>2} {plain(row['model'])}",
@@ -101,7 +101,7 @@ def remarks(document: Document) -> str:
 def _as_asked(document: Document) -> str:
     """Whose speed is the time waited for it, since the server did not tell its own."""
     timed = [row for row in document["leaderboard"] if row["tokens_per_s"] is not None]
-    waited = [row for row in timed if row["side_by_side"]]
+    waited = [row for row in timed if row.get("side_by_side")]
     if not waited:
         return ""
     whose = "" if len(waited) == len(timed) else f" of {', '.join(plain(row['model']) for row in waited)}"
@@ -135,10 +135,12 @@ def systems(document: Document) -> Table:
 
 
 def ablation(document: Document) -> Table:
-    """The variants, cross-validated on the same folds."""
-    table = _estimates(document, "Variant", [(plain(row["name"]), row) for row in document["ablation"]])
-    gains = [cell(row["difference"]) if "difference" in row else MISSING for row in document["ablation"]]
-    return Table([*table.heads, "Difference in τ"], [[*row, gain] for row, gain in zip(table.rows, gains, strict=True)])
+    """The variants, cross-validated on the same folds, and what each gains over the first, paired by prompt."""
+    rows = [
+        [plain(row["name"]), cell(row["kendall_tau"]), cell(row["difference"]) if "difference" in row else MISSING]
+        for row in document["ablation"]
+    ]
+    return Table(["Variant", METRICS["kendall_tau"], "Difference"], rows)
 
 
 def _estimates(document: Document, head: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
@@ -167,23 +169,6 @@ def prompts(document: Document) -> Table:
         figures = [number(row[system][document["main_metric"]], 2) for system in shown]
         rows.append([plain(row["prompt"]), *figures, number(row["difference"], 2, signed=True)])
     return Table(["Prompt", *(SYSTEMS[system] for system in shown), "Difference"], rows)
-
-
-def held_out(document: Document) -> Table:
-    """Each contestant, then all of them, as left out of training, placed by the systems that read texts."""
-    heads = ["Held out", *(f"{what}: {name}" for what in ("Pairs", "Place") for name in NAMES)]
-    reward, both = (words.tested(document, system)["generalization"] for system in words.READERS)
-    if reward["verdict"] == "not tested":
-        return Table(heads, [])
-    rows = []
-    named = [(plain(name), row, both["by_contestant"][name]) for name, row in reward["by_contestant"].items()]
-    for name, read, combined in [*named, ("All contestants", reward, both)]:
-        cells = [name]
-        for measure in ("pair_accuracy", "place_error"):
-            found = {**read[measure], "combined": combined[measure]["combined"]}
-            cells += [number(found[system], 2) for system in CONTENDERS]
-        rows.append([*cells, cell(read["pair_accuracy"])])
-    return Table([*heads, f"Pairs: {AGAINST['reward_model-elo_offset']}"], rows)
 
 
 # ── People, the judge, the contestants ───────────────────────────────────────────────────────────────────

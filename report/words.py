@@ -216,7 +216,7 @@ def recommended(document: Document) -> str:
 
 def prompts_needed(document: Document) -> str:
     """The number of prompts that would tell a difference of the size seen; empty for votes, where nobody can say."""
-    needed, gain = document["verdict"]["prompts_needed"], document["improvement"][document["main_metric"]]
+    needed, gain = document["verdict"].get("prompts_needed"), document["improvement"][document["main_metric"]]
     if needed is None:
         return "" if document["people"] else "No difference was seen, so no number of prompts can be given."
     count = "more than a million" if needed > 1_000_000 else f"about {needed}"
@@ -296,10 +296,9 @@ def _sample_efficiency(found: Mapping[str, Any], system: str) -> str:
 
 def _generalization(found: Mapping[str, Any], system: str) -> str:
     """The evidence for H2's verdict."""
-    pairs, places, unread = found["pair_accuracy"], found["place_error"], found["against_others_mean"]["pair_accuracy"]
+    pairs, unread = found["pair_accuracy"], found["against_others_mean"]["pair_accuracy"]
     return (
         f"Pairs of a model never seen in training: {number(pairs[system], 2)} ordered right. Its global Elo: "
         f"{number(pairs['elo_offset'], 2)}, difference {difference(pairs)}. The others by Bradley–Terry, the unseen "
-        f"model at their mean: {number(unread['bradley_terry'], 2)}, difference {difference(unread)}. Its place is off "
-        f"by {number(places[system], 2)}, by global Elo by {number(places['elo_offset'], 2)}."
+        f"model at their mean: {number(unread['bradley_terry'], 2)}, difference {difference(unread)}."
     )
