@@ -33,16 +33,16 @@ EXAMPLES = 3  # test prompts shown with all their responses
 ORDERS = 3  # of the preferences, that a cross-validated curve is averaged over
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "Reward model": {},
+    "Combined": {},
     **{f"Reward model, λ = {weight:g}": {"lambda_reg": weight} for weight in (0.0, 0.01, 0.1, 0.3, 1.0, 3.0)},
     "Reward model, linear head": {"hidden_width": 0},
     "Reward model, no base score": {"base_score": False},
-    "Combined": {},
     "Combined, no strength of a model": {"prior_models": 0.0},
     "Combined, no taste in texts": {"prior_texts": 0.0},
     "Combined, no base score": {"base_score": False},
     "Combined, no Arena": {},
 }
-"""Variants of Systems B and C, the one as configured first, and what each changes in the parameters."""
+"""Variants of Systems B and C, both as configured first, and what each changes in the parameters."""
 
 
 def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[Preference] = ()) -> Document:

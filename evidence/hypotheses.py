@@ -154,8 +154,8 @@ def bands(curves: Curves, parts: Sequence[Sequence[str]]) -> dict[str, dict[str,
 
 
 def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """H1: the system ``name`` needs fewer preferences than System A, by cross-validated ``curves`` {system: curves} over
-    the same orders, points and prompts.
+    """H1: the system ``name`` needs fewer preferences than System A. ``curves``: {system: its cross-validated curves}
+    over the same orders, points and prompts.
 
     Its rivals are ``elo_offset``, System A from the Arena, and ``from_flat``, the same with all contestants equal in
     the beginning: being quicker than someone who starts from the wrong end is no sign of learning quickly. Tested on
