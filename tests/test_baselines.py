@@ -65,16 +65,6 @@ def test_recovers_the_strengths_that_graded_outcomes_were_made_from_however_many
     assert bradley_terry(wins * 1e12) == pytest.approx(bradley_terry(wins * 1e8), abs=1e-5)
 
 
-def test_preferences_may_be_missing_apart_or_all_one_way() -> None:
-    ranker = BradleyTerry(MODELS)
-    assert ranker.fit([]).scores("p") == dict.fromkeys(MODELS, 0.0)
-    apart = ranker.fit([Preference("p", "a", "b", 1.0), Preference("p", "c", "d", 0.0)]).scores("p")
-    assert apart["a"] == pytest.approx(apart["d"]) == pytest.approx(-apart["b"], abs=1e-4)
-    one_way = [*[Preference("p", "a", "b", 1.0)] * 30, Preference("p", "b", "c", 1.0)]
-    unjudged = ranker.fit(one_way, held_out="c").scores("p")
-    assert unjudged["a"] > 0.0 == unjudged["c"] == unjudged["d"] > unjudged["b"]
-
-
 def test_fixed_scores_are_what_they_were_given_whatever_is_preferred() -> None:
     keys = [("p", "a"), ("p", "b"), ("q", "a"), ("q", "b")]
     values, states = np.array([3.0, 4.0, 5.0, 1.0], np.float32), np.zeros((4, 1), np.float32)

@@ -43,9 +43,6 @@ def metrics(x: Sequence[float], y: Sequence[float]) -> Metrics | None:
     return prompt_metrics(named(x), GroundTruth("p", named(y)))
 
 
-# ── Metrics ──
-
-
 def test_worked_examples() -> None:
     """ρ = −29/165 of intelligence and television (Wikipedia); τ-b with ties (SciPy's documentation); one by hand."""
     iq = [106, 100, 86, 101, 99, 103, 97, 113, 112, 110]
@@ -94,9 +91,6 @@ def _consistent_orders(x: Sequence[int]) -> list[tuple[int, ...]]:
     return [o for o in itertools.permutations(range(len(x))) if all(x[i] >= x[j] for i, j in itertools.pairwise(o))]
 
 
-# ── Splits ──
-
-
 @given(st.integers(5, 60), st.integers(2, 5), st.integers(0, 99))
 def test_every_prompt_is_in_one_fold_and_sizes_hardly_differ(n: int, k: int, seed: int) -> None:
     ids = [f"p{i:02d}" for i in range(n)]
@@ -105,8 +99,6 @@ def test_every_prompt_is_in_one_fold_and_sizes_hardly_differ(n: int, k: int, see
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     assert (parts, test) == (folds(ids, k, seed), split(ids, n - 2, seed)[1])
 
-
-# ── Cross-validation and curves ──
 
 MODELS = ("a", "b", "c")
 IDS = [f"p{i}" for i in range(10)]

@@ -32,9 +32,6 @@ def gain(values: Sequence[float], groups: Groups | None = None, reach: float = 2
     return result
 
 
-# ── Paired differences ──
-
-
 def test_folds_widen_it_by_nadeau_and_bengio_or_by_what_a_fold_shares() -> None:
     values = np.random.default_rng(0).normal(0.2, 0.3, 25)
     mixed = [i % 5 for i in np.argsort(np.argsort(values))]  # every fold alike: nothing shared
@@ -66,18 +63,12 @@ def test_equal_systems_with_lucky_folds_are_hardly_ever_told_apart() -> None:
     assert named <= 2
 
 
-# ── Means within bounds ──
-
-
 def test_intervals_of_hits_are_wilsons_and_clopper_pearsons() -> None:
     exact = binomtest(25, 25).proportion_ci(0.95, "exact")
     assert mean_interval([1.0] * 25, 0.0, 1.0) == pytest.approx((exact.low, exact.high))
     wilson = binomtest(400, 500).proportion_ci(0.95, "wilson")
     found = mean_interval([1.0] * 400 + [0.0] * 100, 0.0, 1.0)
     assert found == pytest.approx((wilson.low, wilson.high), abs=5e-4)  # t instead of z
-
-
-# ── People and prompts ──
 
 
 def test_the_wider_of_clusters_by_person_and_by_prompt_counts_against_a_naive_sum() -> None:
@@ -105,9 +96,6 @@ def test_weights_count_a_busy_voter_once() -> None:
     assert mean_interval(values, 0.0, 1.0, groups) == pytest.approx(mean_interval(by_person, 0.0, 1.0))
 
 
-# ── Values that hold hardly anything ──
-
-
 @given(hardly_different)
 @settings(max_examples=50, deadline=None)
 def test_hardly_different_values_have_an_interval_that_holds_their_mean(rows: list[tuple[float, int, int]]) -> None:
@@ -122,9 +110,6 @@ def test_hardly_different_values_have_an_interval_that_holds_their_mean(rows: li
         json.dumps(difference_json(found), allow_nan=False)
         low, high = mean_interval(values, -1.0, 1.0, groups) or (2.0, -2.0)
         assert -1.0 - 1e-9 <= low <= np.mean(values) + 1e-9 and np.mean(values) - 1e-9 <= high <= 1.0 + 1e-9
-
-
-# ── Many questions at once ──
 
 
 def test_holm_is_the_step_down_by_hand() -> None:
