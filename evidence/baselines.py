@@ -33,7 +33,7 @@ class Fixed(Ranker):
         self.name, self._scores_of = name, scores
 
     def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
-        return [self for _ in sets]
+        return [self] * len(sets)
 
     def scores(self, prompt_id: str) -> dict[str, float]:
         """Raises KeyError for a prompt that has no values."""

@@ -31,7 +31,6 @@ def make_document(
 ) -> Document:
     """The document of a run: what it was, ``answer`` (``leaderboard.answer``) and what was ``measured``. The sentences
     in it are made from its own figures."""
-    usual = "cuda" if job.machine.get("gpu") else "cpu"
     asked = {"ollama_server": job.server} if job.server else {}  # another one samples differently
     found: Document = {
         "schema_version": config.SCHEMA_VERSION,
@@ -42,7 +41,7 @@ def make_document(
         "base_model": features.base,
         "base_is_reward_model": features.has_score,
         # where nothing had to be read, the device that would have been taken
-        "device": features.device or (usual if job.device == "auto" else job.device),
+        "device": features.device or job.device.replace("auto", "cuda" if job.machine.get("gpu") else "cpu"),
         "seed": job.params.random_seed,
         "config": dataclasses.asdict(job.params),
         "models": [

@@ -64,10 +64,8 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
         folds = evaluation.curve_folds(plan.preferences, plan.truths, plan.folds, ORDERS, params.random_seed)
         curves = _curves(systems.contenders, folds, params)
         tested = put_to_test(systems, curves, folds, plan, params)
-    ablations = []
-    if job.ablate:
-        with clock.stage("ablation"):
-            ablations = ablation_table(job, systems, plan)
+    with clock.stage("ablation"):
+        ablations = ablation_table(job, systems, plan) if job.ablate else []
     measured = {
         "main_metric": "kendall_tau",
         "counts": counts(data, params),
@@ -116,8 +114,7 @@ def answer_notes(job: Job, data: Data) -> list[str]:
 def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
     """Numbers of all records; ``preferences`` and ``ties`` are those that train, ``left_out`` by kind."""
     plan = design(data, params)
-    graded = any(not j.ordered or j.log_odds is not None for j in data.judgements)
-    near = TIE if graded else 0.0
+    near = TIE if any(not j.ordered or j.log_odds is not None for j in data.judgements) else 0.0
     return {
         "prompts": len(data.prompts),
         "train_prompts": len(plan.train_ids),

@@ -81,13 +81,12 @@ def compared(scores: Mapping[str, Scores], main: str) -> dict[str, Any]:
     baselines that surely beat Systems A and B alike it is warned: then the winner is one of the beaten.
     """
     values = scores[main]
-    gains = {m: one.gain("reward_model", "elo_offset") for m, one in scores.items()}
     over = {rival: values.gain("combined", rival) for rival in RIVALS}
     worse = [rival for rival in RIVALS if side(over[rival]) < 0]
     return {
         "cross_validated": {s: {m: one.mean(s) for m, one in scores.items()} for s in values.values},
-        "improvement": {m: difference_json(gain) for m, gain in gains.items()},
-        "winner": winner(gains[main]),
+        "improvement": {m: difference_json(one.gain("reward_model", "elo_offset")) for m, one in scores.items()},
+        "winner": winner(values.gain("reward_model", "elo_offset")),
         "comparisons": {
             f"combined-{rival}": {m: difference_json(one.gain("combined", rival)) for m, one in scores.items()}
             for rival in RIVALS

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Interval = tuple[float, float]
-Winner = Literal["reward_model", "elo_offset", "none"]
 
 ALPHA = 0.05
 _ROUNDING = 1e-12  # spreads below it are rounding errors of equal values
@@ -165,10 +164,9 @@ def side(found: Difference | None) -> int:
     return int(found.ci95[0] > 0.0) - int(found.ci95[1] < 0.0)
 
 
-def winner(found: Difference | None) -> Winner:
+def winner(found: Difference | None) -> str:
     """Which is surely better by the difference reward_model − elo_offset, if any."""
-    names: tuple[Winner, ...] = ("none", "reward_model", "elo_offset")
-    return names[side(found)]
+    return "reward_model" if side(found) > 0 else "elo_offset" if side(found) < 0 else "none"
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:

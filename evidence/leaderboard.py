@@ -17,7 +17,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,6 @@ from core.records import Preference, Response
 from evidence.baselines import bradley_terry
 from evidence.intervals import ALPHA, Array, Interval, Ints, holm, mean_interval, numbered
 from evidence.likes import likings
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 DRAWS = 2_000  # the spread is then known to 2 %, a share of draws to 0.011
 WEIGHTS_AT_ONCE = 5_000_000  # draws × people on prompts, held in memory
@@ -66,8 +63,8 @@ class _Votes:
         self._pair = np.concatenate([a * self.models + b, b * self.models + a])
         self._won = np.concatenate([outcome, 1.0 - outcome])
 
-    def wins(self, group: Ints) -> csr_array:
-        """[groups, models²] how often each was preferred to which within each group."""
+    def wins(self, group: Ints) -> Any:
+        """Sparse [groups, models²]: how often each was preferred to which within each group."""
         from scipy.sparse import csr_array
 
         shape = int(group.max()) + 1, self.models**2
