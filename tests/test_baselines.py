@@ -36,9 +36,8 @@ def test_tables_solved_side_by_side_are_evalicas_one_by_one(rows: list[tuple[int
     votes = [[Preference("p", MODELS[a], MODELS[b], o) for u, a, b, o in rows if u == user] for user in range(3)]
     found = bradley_terry(np.stack([wins_of(own, MODELS) for own in votes])) * 400.0 / math.log(10.0)
     for own, strengths in zip(votes, found, strict=True):
-        games = [
-            game for p in own for game in ((p.model_a, p.model_b, p.outcome), (p.model_b, p.model_a, 1 - p.outcome))
-        ]
+        games = [(p.model_a, p.model_b, p.outcome) for p in own]
+        games += [(p.model_b, p.model_a, 1.0 - p.outcome) for p in own]
         judged = sorted({m for p in own for m in (p.model_a, p.model_b)})
         games += [game for m in judged for game in ((m, "average", 0.5), ("average", m, 0.5))]
         naive = {}

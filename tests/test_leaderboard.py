@@ -11,8 +11,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from core.records import Preference, Response
-from evidence.leaderboard import Standings, answer
-from evidence.leaderboard import standings as standings_of
+from evidence.leaderboard import answer, standings
 from evidence.likes import clustered_logit, likings
 
 MODELS = ("a", "b", "c")
@@ -20,14 +19,17 @@ UNRATED = dict.fromkeys(MODELS)
 NOBODY = {"tied_with": [], "unlikely": [], "more_prompts": None}
 
 
+def judged(prompt: str, quality: dict[str, float]) -> list[Preference]:
+    """Every pair of a prompt's responses of such qualities, in log-odds."""
+    pairs = combinations(quality, 2)
+    return [Preference(prompt, a, b, 1.0 / (1.0 + math.exp(quality[b] - quality[a]))) for a, b in pairs]
+
+
 def preferences(prompts: int, strength: dict[str, float], seed: int = 0) -> list[Preference]:
     """Every pair of every prompt, by each response's own quality around its model's strength."""
     rng, found = np.random.default_rng(seed), []
     for prompt in range(prompts):
-        quality = {model: value + rng.standard_normal() for model, value in strength.items()}
-        for a, b in combinations(strength, 2):
-            outcome = 1.0 / (1.0 + math.exp(quality[b] - quality[a]))
-            found.append(Preference(f"p{prompt}", a, b, outcome))
+        found += judged(f"p{prompt}", {model: value + rng.standard_normal() for model, value in strength.items()})
     return found
 
 
@@ -42,13 +44,9 @@ def votes_of(people: int, prompts: int, strength: tuple[float, ...], seed: int =
     return found
 
 
-def standings(found: list[Preference], models: tuple[str, ...] = MODELS) -> Standings:
-    return standings_of(found, models, seed=1)
-
-
 def test_a_win_rate_is_the_share_won_where_every_pair_was_judged() -> None:
     found = preferences(25, {"a": 2.0, "b": 0.0, "c": -1.0})
-    for row in standings(found).rows:
+    for row in standings(found, MODELS, 1).rows:
         won = [p.outcome if p.model_a == row["model"] else 1.0 - p.outcome
                for p in found if row["model"] in (p.model_a, p.model_b)]  # fmt: skip
         assert row["win_rate"]["mean"] == pytest.approx(np.mean(won), abs=2e-3)
@@ -62,7 +60,7 @@ def test_places_are_decided_as_by_paired_t_tests_where_every_pair_was_judged() -
         found = preferences(12, {"a": 0.5, "b": 0.0}, seed)
         p = float(ttest_1samp([x.outcome for x in found], 0.5).pvalue)
         if not 0.03 < p < 0.07:  # nearer than 2,000 draws can tell
-            assert (standings(found, ("a", "b")).rows[1]["places"]["lo"] == 2) == (p < 0.05)
+            assert (standings(found, ("a", "b"), 1).rows[1]["places"]["lo"] == 2) == (p < 0.05)
 
 
 def test_a_model_that_is_far_ahead_is_named_alone_two_alike_together_and_equal_ones_not_at_all() -> None:
@@ -97,7 +95,7 @@ def test_the_ranges_of_places_hold_in_planted_worlds() -> None:
     places = {"a": (1, 1), "b": (2, 2), "c": (3, 4), "d": (3, 4)}
     held = 0
     for seed in range(100):
-        rows = standings(preferences(15, strength, seed), tuple(strength)).rows
+        rows = standings(preferences(15, strength, seed), tuple(strength), 1).rows
         held += all(
             row["places"]["lo"] <= places[row["model"]][1] and row["places"]["hi"] >= places[row["model"]][0]
             for row in rows
@@ -106,20 +104,20 @@ def test_the_ranges_of_places_hold_in_planted_worlds() -> None:
 
 
 def test_votes_find_who_is_ahead_and_twenty_on_equal_models_name_nobody() -> None:
-    found = standings(votes_of(20, 30, (4.0, 0.0, 0.0)))
+    found = standings(votes_of(20, 30, (4.0, 0.0, 0.0)), MODELS, 1)
     assert found.rows[0]["model"] == "a" and found.rows[0]["places"] == {"lo": 1, "hi": 1}
     assert found.more_prompts is None and sum(row["comparisons"] for row in found.rows) == 2 * 20 * 30
-    few = standings(votes_of(1, 20, (0.0,) * 6), tuple("abcdef"))
+    few = standings(votes_of(1, 20, (0.0,) * 6), "abcdef", 1)
     assert all(row["places"] == {"lo": 1, "hi": 6} for row in few.rows)
     assert all(row["best_on"] <= row["judged_on"] <= row["comparisons"] for row in few.rows)
 
 
 def test_votes_that_are_all_ties_or_all_alike_are_no_more_certain_than_their_number() -> None:
-    for row in standings([replace(vote, outcome=0.5) for vote in votes_of(1, 20, (0.0,) * 3)]).rows:
+    for row in standings([replace(vote, outcome=0.5) for vote in votes_of(1, 20, (0.0,) * 3)], MODELS, 1).rows:
         low, high = row["win_rate"]["ci95"]
         assert row["places"] == {"lo": 1, "hi": 3} and low < 0.45 < 0.55 < high
     always = [replace(vote, outcome=float(vote.model_a == "a")) for vote in votes_of(1, 20, (0.0, 0.0))]
-    first, second = standings(always, ("a", "b")).rows
+    first, second = standings(always, ("a", "b"), 1).rows
     assert first["model"] == "a" and (first["places"]["hi"], second["places"]["lo"]) == (1, 2)
     assert first["win_rate"]["ci95"][0] < first["win_rate"]["mean"] <= first["win_rate"]["ci95"][1]
 
@@ -142,10 +140,7 @@ def test_a_planted_taste_is_named_in_words_and_nothing_else_is() -> None:
     code = {(r.prompt_id, r.model): "```" in r.text for r in found}
     for prompt in {r.prompt_id: None for r in found}:
         quality = {m: 2.0 * code[prompt, m] - length[prompt, m] + 0.5 * rng.standard_normal() for m in "abcd"}
-        votes += [
-            Preference(prompt, a, b, 1.0 / (1.0 + math.exp(quality[b] - quality[a])))
-            for a, b in combinations("abcd", 2)
-        ]
+        votes += judged(prompt, quality)
     liked = {liking["trait"]: liking for liking in likings(votes, found)}
     assert {name: liking["likes"] for name, liking in liked.items()} == {"length": "shorter answers", "code": "code"}
     low, high = liked["length"]["ci95"]
