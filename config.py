@@ -294,7 +294,6 @@ class ExperimentConfig:
     response_temperature: float = _within(0.7, 0.0, 5.0, "it is a sampling temperature")
     prompt_temperature: float = _within(0.9, 0.0, 5.0, "it is a sampling temperature")
     judge_temperature: float = _within(0.0, 0.0, 5.0, "it is a sampling temperature")  # a judge should not roll dice
-    noise_temperature: float = _within(0.7, 0.01, 5.0, "at 0 a second round of judging only repeats the first")
     prompts_per_request: int = _within(
         10, 1, 1000, "it counts prompts of one list; small models lose count in longer ones"
     )

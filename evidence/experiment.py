@@ -123,8 +123,7 @@ def judge_figures(data: Data, plan: Design, judge: str | None, own: Sequence[Pre
     return {
         **judge_quality(data.judgements, data.responses, judge),
         "listwise_agreement": agreement(round_robin, data.listwise) if data.listwise else None,
-        # nothing can agree with a noisy truth more than that truth agrees with itself
-        "noise_ceiling": agreement(*data.rounds) if data.rounds else None,
+        "noise_ceiling": None,
         "agreement_with_person": agreement_with_person(own, data.preferences),
     }
 

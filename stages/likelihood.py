@@ -7,7 +7,7 @@ are not asked for as a list: it continues the persona's way of asking, once a to
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -20,11 +20,12 @@ from core.files import fingerprint
 from core.records import Judgement, Preference, Prompt, Response
 from core.store import Item, read_items
 from llm.interface import Choice, Request
-from stages.judging import Texts, texts_of
 from stages.tasks import Job, answers_to, progress_bar, read_value, unlike, unreadable, words
 
 # ── Reading responses ────────────────────────────────────────────────────────────────────────────────────
 
+Texts = Mapping[tuple[str, str], str]
+"""(prompt id, model) → response."""
 Advantages = dict[tuple[str, str], float]
 """(prompt id, model) → s(y) = mean log p(y | persona, x) − the mean of the same over the reference readers, in nats per
 token. What everybody finds likely cancels out; what is left is likelier to this persona than to people in general."""
@@ -64,7 +65,7 @@ def read_responses(
 ) -> tuple[list[Prompt], Advantages]:
     """The prompts of which every response is read by both groups, and its advantage; all readings are kept among the
     job's preferences. ``ask`` False: nothing is read that was not read before."""
-    texts = texts_of(responses)
+    texts = {(r.prompt_id, r.model): r.text for r in responses}
     if ask:
         for group in reading_groups(job):
             _read(job, prompts, texts, group)
@@ -199,34 +200,28 @@ def prompt_request(job: Job, number: int) -> Request:
     )
 
 
-def write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[list[str]]:
-    """The texts of these prompts, one at a time: the first draft that is one sentence, on its topic and unlike the
+def write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[dict[int, str]]:
+    """The texts of these prompts, a few at a time: the first draft that is one sentence, on its topic and unlike the
     ``known`` ones. Raises MissingError where the model writes none."""
     for start in range(0, len(numbers), AT_ONCE):
         batch, found = numbers[start : start + AT_ONCE], dict[int, str]()
         for attempt in range(ATTEMPTS):
-            for number, drafts in _drafts(job, [n for n in batch if n not in found], attempt):
-                if text := next(unlike(drafts, [*known, *found.values()]), ""):
+            left = [prompt_request(job, number) for number in batch if number not in found]
+            drafts = [replace(r, seed=job.seed(r.seed, attempt, i)) for r in left for i in range(DRAFTS)]
+            answers = dict(answers_to(job, drafts, "drafts of prompts"))
+            for at, number in enumerate([number for number in batch if number not in found]):
+                texts = (answers[DRAFTS * at + i].text for i in range(DRAFTS))
+                sentences = [match[0] for text in texts if (match := re.match(r"[^.?!\n]{12,220}[.?!]", text))]
+                on_topic = [sentence for sentence in sentences if _on_topic(sentence, topic_of(job, number))]
+                if text := next(unlike(on_topic, [*known, *found.values()]), ""):
                     found[number] = text
-        for number in batch:
-            if number not in found:
-                raise MissingError(
-                    f"The embedded model found no new request about {topic_of(job, number)!r} (prompt {number + 1}); "
-                    f"what it wrote is kept. Run again with --num_prompts {max(5, number)}."
-                )
-            yield [found[number]]
+        yield found
+        if left_out := [number for number in batch if number not in found]:
+            raise MissingError(
+                f"The embedded model found no new request about {topic_of(job, left_out[0])!r} (prompt "
+                f"{left_out[0] + 1}); what it wrote is kept. Run again with --num_prompts {max(5, left_out[0])}."
+            )
         known = [*known, *found.values()]
-
-
-def _drafts(job: Job, numbers: Sequence[int], attempt: int) -> Iterator[tuple[int, list[str]]]:
-    """For each prompt number the first sentences of its drafts that are on its topic; all are written side by side."""
-    drafts = [(number, prompt_request(job, number), i) for number in numbers for i in range(DRAFTS)]
-    requests = [replace(request, seed=job.seed(request.seed, attempt, i)) for _, request, i in drafts]
-    answers = dict(answers_to(job, requests, "drafts of prompts"))
-    for at, number in enumerate(numbers):
-        texts = (answers[DRAFTS * at + i].text for i in range(DRAFTS))
-        sentences = [match[0] for text in texts if (match := re.match(r"[^.?!\n]{12,220}[.?!]", text))]
-        yield number, [sentence for sentence in sentences if _on_topic(sentence, topic_of(job, number))]
 
 
 def _on_topic(sentence: str, topic: str) -> bool:

@@ -157,45 +157,27 @@ def open_tasks(items: Items, tasks: Iterable[Task]) -> list[Task]:
     return [task for task in tasks if task.id not in items]
 
 
-def answer(
+def ask_missing(
     job: Job,
     file: str,
     tasks: Sequence[Task],
     value: Callable[[Task, Any], Mapping[str, Any]],
-    shape: type[Record],
     what: str,
     *,
+    most: int,
     part: Callable[[Task], str] = lambda task: task.key,
-    ask: bool = True,
-) -> list[Record]:
-    """The record of every task that has an answer, in order; what is missing is asked and kept at once, item by item.
-
-    ``value`` makes what is kept of an answer, beside what the task is about; ``shape`` is the record it is read as.
-    A question without any usable answer is kept as left out, under its hash, and has no record. Raises MissingError
-    where that are too many of the ``part``s that the tasks belong to. ``ask`` False: only what is kept is read.
-    """
-    if ask:
-        _ask_missing(job, file, tasks, value, what, part)
-    kept, path = job.kept(file), job.path(file)
-    found = [kept[task.id] for task in tasks if task.id in kept]
-    return [read_value(path, item.key, item.value, shape) for item in found if not why_left_out(item.value)]
-
-
-def _ask_missing(
-    job: Job,
-    file: str,
-    tasks: Sequence[Task],
-    value: Callable[[Task, Any], Mapping[str, Any]],
-    what: str,
-    part: Callable[[Task], str],
 ) -> None:
-    """Ask what is not kept yet, and keep each answer at once."""
-    limit = most_left_out(len({part(task) for task in tasks}))
+    """Ask what is not kept yet, and keep each answer at once.
+
+    ``value`` makes what is kept of an answer, beside what the task is about. A question without any usable answer is
+    kept as left out, under its hash. Raises MissingError where that are more than ``most`` of the ``part``s that the
+    tasks belong to.
+    """
     with job.store(file) as store:
         kept = [(task, store.get(*task.id)) for task in tasks]
         missing = [task for task, found in kept if found is None]
         gone = {part(task): why for task, found in kept if (why := why_left_out(found))}
-        _require_enough(gone, limit, store.path, what)
+        require_enough(gone, most, what)
         if not missing:
             log.info("Using cached %s for persona: %s", what, job.name)
         for index, answered in answers_to(job, [task.question for task in missing], what):
@@ -207,16 +189,11 @@ def _ask_missing(
             else:
                 made = value(task, answered)
             store.put(*task.id, {**task.about, **made}, **task.names)
-            _require_enough(gone, limit, store.path, what)
+            require_enough(gone, most, what)
 
 
 LEFT_OUT = "left_out"
 """The key under which an item without an answer says why."""
-
-
-def most_left_out(number: int) -> int:
-    """Answers of so many that may be left out before the rest is no fair picture: a tenth, and always one."""
-    return max(1, number // 10)
 
 
 def why_left_out(value: Any) -> str | None:
@@ -224,12 +201,18 @@ def why_left_out(value: Any) -> str | None:
     return str(value[LEFT_OUT]) if isinstance(value, dict) and LEFT_OUT in value else None
 
 
-def _require_enough(gone: Mapping[str, str], limit: int, path: Path, what: str) -> None:
-    if len(gone) > limit:
+def most_left_out(number: int) -> int:
+    """Answers of so many that may be left out before the rest is no fair picture: a tenth, and always one."""
+    return max(1, number // 10)
+
+
+def require_enough(gone: Mapping[str, str], most: int, what: str) -> None:
+    """Raise MissingError where more than ``most`` are ``gone`` ({which: why})."""
+    if len(gone) > most:
         raise MissingError(
-            f"No usable answer for {len(gone)} of the {what}, where at most {limit} may be left out; the last one: "
-            f"{list(gone.values())[-1]}. Everything is kept in {path}. Take another --judge or other --models, "
-            "or ask again for what is left out: --refresh with this stage's name."
+            f"No usable answer for {len(gone)} of the {what}, where at most {most} may be left out; the last one: "
+            f"{list(gone.values())[-1]}. Everything is kept. Take another --judge or other --models, or ask again for "
+            "what is left out: --refresh with this stage's name."
         )
 
 
@@ -254,13 +237,24 @@ def progress_bar(total: int, what: str) -> Any:
 # ── From cached values to records ────────────────────────────────────────────────────────────────────────
 
 
+def records(job: Job, file: str, tasks: Iterable[Task], shape: type[Record]) -> list[Record]:
+    """The record of every task that has an answer, in order. Raises UsageError as ``read_value`` does."""
+    kept, path = job.kept(file), job.path(file)
+    found = [kept[task.id] for task in tasks if task.id in kept]
+    return [read_value(path, item.key, item.value, shape) for item in found if not why_left_out(item.value)]
+
+
 def read_value(path: Path, key: str, value: Any, shape: type[Record]) -> Record:
     """The record that a cached value holds. Raises UsageError where somebody's edit left something out."""
     try:
         return _adapter(shape).validate_python(value)  # type: ignore[no-any-return,arg-type]
     except ValidationError as error:
-        wrong = (".".join(map(str, e["loc"])) + ": " + e["msg"] for e in error.errors())
-        raise unreadable(path, key, "; ".join(wrong).removeprefix(": ")) from None
+        raise unreadable(path, key, wrong_fields(error)) from None
+
+
+def wrong_fields(error: ValidationError) -> str:
+    """Each field that is wrong, and why."""
+    return "; ".join(": ".join([*map(str, e["loc"]), e["msg"]]) for e in error.errors())
 
 
 def unreadable(path: Path, key: str, wrong: str) -> UsageError:
@@ -279,12 +273,10 @@ def _adapter(shape: type[Any]) -> TypeAdapter[Any]:
 # ── Texts ────────────────────────────────────────────────────────────────────────────────────────────────
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-TEMPLATES: dict[str, frozenset[str]] = {
-    "prompt_generation.txt": frozenset({"title", "description", "topics", "count", "earlier"}),
-    "preference_evaluation.txt": frozenset(
-        {"title", "description", "prompt", "response_a", "response_b", "mark", "form"}
-    ),
-    "ground_truth_ranking.txt": frozenset({"title", "description", "prompt", "responses", "count", "mark"}),
+TEMPLATES = {
+    "prompt_generation.txt": {"title", "description", "topics", "count", "earlier"},
+    "preference_evaluation.txt": {"title", "description", "prompt", "response_a", "response_b", "mark", "form"},
+    "ground_truth_ranking.txt": {"title", "description", "prompt", "responses", "count", "mark"},
 }
 
 
@@ -299,9 +291,8 @@ def load_template(folder: Path, name: str) -> str:
         ) from None
     found = set(_PLACEHOLDER.findall(text))
     for problem, names in (("lacks", TEMPLATES[name] - found), ("has the unknown", found - TEMPLATES[name])):
-        if names:
-            listed = ", ".join(f"{{{n}}}" for n in sorted(names))
-            raise UsageError(f"The template {path} {problem} placeholder {listed}. Mend that line and run again.")
+        for placeholder in sorted(names):
+            raise UsageError(f"The template {path} {problem} placeholder {{{placeholder}}}. Mend it and run again.")
     return text
 
 

@@ -128,7 +128,7 @@ def test_every_contestant_answers_every_prompt_and_every_pair_is_judged_in_both_
     assert all((p, second, first) in pairs for p, first, second in pairs)
     assert {p.outcome for p in data.preferences} == {0.5}, "a judge that says A in both orders has no taste"
     assert len(data.preferences) == 6 * 3 and [t.prompt_id for t in data.truths] == [p.id for p in prompts]
-    assert not data.listwise and not data.rounds, "the round robin is the truth, whatever prompts were listed"
+    assert not data.listwise, "the round robin is the truth, whatever prompts were listed"
 
 
 @pytest.mark.parametrize(
@@ -167,14 +167,13 @@ def test_a_model_that_was_pulled_again_answers_again(job: Job) -> None:
     assert asked(job) == (0, 6, 6 * 4), "its responses are other texts now, in four of six pairs"
 
 
-def test_two_truths_and_the_rounds_are_counted_as_they_are_asked(job: Job) -> None:
+def test_two_truths_are_counted_as_they_are_asked(job: Job) -> None:
     both = replace(job, params=replace(job.params, ground_truth="both"))
     made(job)
     tests, shuffles = len(ids_for_testing(both)), job.params.listwise_shuffles
-    assert foreseen(both) == {("ground_truth", "judge"): tests * (shuffles + 2 * 6)}
+    assert foreseen(both) == {("ground_truth", "judge"): tests * shuffles}
     data = made(both)
     assert [t.prompt_id for t in data.listwise] == list(ids_for_testing(both))
-    assert [[t.prompt_id for t in truths] for truths in data.rounds] == [list(ids_for_testing(both))] * 2
     assert not foreseen(both)
     assert make_data(both, Clock(), ids_for_testing(both), ask=False) == data
 

@@ -22,8 +22,7 @@ from core.text import plain
 from data_generation import collect_responses, generate_prompts, make_data
 from llm.ollama import OllamaModel
 from report.page import write_report
-from stages.judging import judge_pairs, rank_listwise
-from stages.shown import unmarked
+from stages.judging import judge_pairs, rank_listwise, unmarked
 from stages.tasks import Job
 
 ROOT = Path(__file__).parent.parent

@@ -259,7 +259,7 @@ def test_words_that_turn_with_the_order_are_said_before_probabilities_can_tell()
     ]
     found = what_is_read(judged, {})
     assert found.reads is None
-    assert found.sentence.startswith("The judge contradicts itself in words: 15 of 15 pairs turn with the order.")
+    assert found.sentence.startswith("The judge contradicts itself in words: it chose what stood first in 30 of 30")
 
 
 def test_a_judge_of_places_and_cut_answers_are_said_in_console_page_and_results(tmp_path: Path) -> None:
