@@ -63,9 +63,9 @@ def count(job: Job, listed: Collection[str] = (), *, anew: Collection[str] = ())
     texts = {(r.prompt_id, r.model): r.text for r in responses}
     prompts = [p for p in prompts if all((p.id, model) in texts for model in job.contestants)]
     if weighs:
-        for group, readers in likelihood.reading_groups(job).items():
-            ids = likelihood.reading_items(job, prompts, texts, group).values()
-            calls["preferences", job.judge] += len(readers) * sum(id not in kept["preferences"] for id in ids)
+        groups = likelihood.reading_groups(job)
+        for (group, _, _), id_ in likelihood.reading_items(job, prompts, texts).items():
+            calls["preferences", job.judge] += len(groups[group]) * (id_ not in kept["preferences"])
     else:
         pairs = pair_tasks(job, prompts, responses, kept["preferences"])
         calls["preferences", job.judge] += len(open_tasks(kept["preferences"], pairs))

@@ -36,6 +36,7 @@ FORM = '{"choice": "A", "B" or "tie"}'
 FORM_WITH_REASON = '{"choice": "A", "B" or "tie", "reason": "one short sentence"}'
 JUDGE_NUM_PREDICT = 256  # one word and one short sentence, or a list of labels
 VERDICT_NUM_PREDICT = 64  # one word, in JSON with blanks or a fence around it
+SMALLEST = 1e-9  # of a label's share: items keep nine digits
 # Of the chat templates of Llama, ChatML, Gemma, Mistral, DeepSeek and their kin: a server reads them as control tokens.
 MARKER = re.compile(
     r"<(?=[|｜][^<>\n]{1,40}[|｜]>|/?(start_of_turn|end_of_turn|s|bos|eos|think|im_start|im_end)>|</?SYS>>)"
@@ -47,7 +48,8 @@ def room(job: Job, template: str, prompt: Prompt, responses: int) -> int:
     """Tokens for each of the responses that a judge is shown beside each other."""
     marks = 60 * responses  # the lines that begin and end a response, and one that says that it was cut
     around = estimate_tokens(template + prompt.text + job.persona.description) + marks
-    return max(64, (job.judge_tokens - around - JUDGE_NUM_PREDICT) // responses)
+    context = min(job.params.num_ctx, job.judge_context or job.params.num_ctx)
+    return max(64, (context - around - JUDGE_NUM_PREDICT) // responses)
 
 
 def question(job: Job, template: str, prompt: Prompt, shown: Sequence[Response]) -> tuple[list[str], dict[str, object]]:
@@ -77,10 +79,8 @@ def unmarked(text: str) -> str:
 def shortened(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], listed: Collection[str]) -> int:
     """Count the responses that the judge was not shown in full: in pairs or, where ``listed``, all together."""
     pair, whole = (load_template(job.prompts_dir, name) for name in (PAIR_TEMPLATE, LIST_TEMPLATE))
-    rooms = {
-        p.id: room(job, whole, p, len(job.contestants)) if p.id in listed else room(job, pair, p, 2) for p in prompts
-    }
-    return sum(estimate_tokens(unmarked(r.text)) > rooms[r.prompt_id] for r in responses)
+    shown = {p.id: (whole, p, len(job.contestants)) if p.id in listed else (pair, p, 2) for p in prompts}
+    return sum(estimate_tokens(unmarked(r.text)) > room(job, *shown[r.prompt_id]) for r in responses)
 
 
 def with_markers(prompts: Sequence[Prompt], responses: Sequence[Response]) -> int:
@@ -108,8 +108,6 @@ class JudgedPair:
     def __post_init__(self) -> None:
         if self.winner not in self._outcomes():
             raise ValueError(f"winner is {self.winner!r}, neither {self.first}, {self.second} nor tie")
-        if self.probabilities and not all(self.probabilities.get(label, 0.0) > 0.0 for label in ("A", "B")):
-            raise ValueError('probabilities must hold a positive figure of "A" and "B"')
 
     def _outcomes(self) -> dict[str, float]:
         return {"A": 1.0, "B": 0.0, "tie": 0.5, self.first: 1.0, self.second: 0.0}
@@ -119,7 +117,8 @@ class JudgedPair:
         edited it or a redraw said it, the word counts and not the probabilities."""
         outcome, odds, shares = self._outcomes()[self.winner], None, self.probabilities
         if shares and self._outcomes()[max(shares, key=lambda label: shares[label])] == outcome:
-            odds = math.log(shares["A"] / shares["B"])
+            a, b = (max(shares.get(label, 0.0), SMALLEST) for label in ("A", "B"))
+            odds = math.log(a / b)
         return Judgement(self.prompt_id, self.first, self.second, outcome, self.reason, log_odds=odds)
 
 
@@ -183,7 +182,9 @@ def judge_pairs(
     if ask and open_tasks(job.kept(file), tasks[:1]):
         ask_missing(job, file, tasks[:1], _pair_value, "preferences", most=most)
         tasks = pair_tasks(job, prompts, responses, job.kept(file))
-        _say_form(job, weighed="probabilities" in job.kept(file)[tasks[0].id].value)
+        weighed = "probabilities" in job.kept(file)[tasks[0].id].value
+        said = "probabilities with its words" if weighed else "words alone (Ollama gives probabilities since 0.12.11)"
+        log.info("The judge %s gives %s; judge_reasons in config.py says when it is asked why.", job.judge, said)
     look = _first_pairs(tasks)
     if ask and open_tasks(job.kept(file), look):
         ask_missing(job, file, look, _pair_value, "preferences", most=most)
@@ -209,17 +210,6 @@ def _first_pairs(tasks: Sequence[Task]) -> Sequence[Task]:
         if pairs == FIRST_LOOK:
             return tasks[:number]
     return ()
-
-
-def _say_form(job: Job, *, weighed: bool) -> None:
-    """Say what the judge's first answer tells of all others."""
-    if not weighed:
-        said = "gives words without probabilities (Ollama gives them since 0.12.11): its outcomes are read by words"
-    elif job.params.judge_reasons == "auto":
-        said = 'gives probabilities, so it is asked for no reasons; judge_reasons = "on" in config.py has them'
-    else:
-        said = "gives probabilities: its outcomes are graded"
-    log.info("The judge %s %s.", job.judge, said)
 
 
 # ── Rankings of a list ───────────────────────────────────────────────────────────────────────────────────

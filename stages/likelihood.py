@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -46,18 +46,15 @@ def reading_groups(job: Job) -> dict[str, dict[str, str]]:
     return {REFERENCE_GROUP: config.REFERENCE_READERS, job.name: {job.name: job.persona.answerer}}
 
 
-def reading_items(
-    job: Job, prompts: Sequence[Prompt], texts: Texts, group: str
-) -> dict[tuple[str, str], tuple[str, str]]:
-    """(prompt id, model) → the key and the hash of this group's reading."""
-    identity, readers = job.llm.identity(config.EMBEDDED_NAME), reading_groups(job)[group]
-    if group == REFERENCE_GROUP:  # recorded with the neutral assistant's reading, which nothing needs any more
-        readers = {**readers, "neutral": config.NEUTRAL_READER}
-    return {
-        (p.id, m): (f"{p.id}/{m} read by {group}", fingerprint(identity, p.text, texts[p.id, m], readers))
-        for p in prompts
-        for m in job.contestants
-    }
+def reading_items(job: Job, prompts: Sequence[Prompt], texts: Texts) -> dict[tuple[str, str, str], tuple[str, str]]:
+    """(group, prompt id, model) → the key and the hash of a reading."""
+    identity, items = job.llm.identity(config.EMBEDDED_NAME), {}
+    for (group, readers), p, m in product(reading_groups(job).items(), prompts, job.contestants):
+        if group == REFERENCE_GROUP:  # recorded with the neutral assistant's reading, which nothing needs any more
+            readers = {**readers, "neutral": config.NEUTRAL_READER}
+        made_from = fingerprint(identity, p.text, texts[p.id, m], readers)
+        items[group, p.id, m] = f"{p.id}/{m} read by {group}", made_from
+    return items
 
 
 def read_responses(
@@ -66,38 +63,37 @@ def read_responses(
     """The prompts of which every response is read by both groups, and its advantage; all readings are kept among the
     job's preferences. ``ask`` False: nothing is read that was not read before."""
     texts = {(r.prompt_id, r.model): r.text for r in responses}
+    items = reading_items(job, prompts, texts)
     if ask:
-        for group in reading_groups(job):
-            _read(job, prompts, texts, group)
+        _read_missing(job, prompts, texts, items)
     kept, path = job.kept(config.PREFERENCES_FILE), job.path(config.PREFERENCES_FILE)
-    reference, own = (reading_items(job, prompts, texts, group) for group in reading_groups(job))
-    advantages = {
-        pair: _advantage(path, kept[reference[pair]], kept[own[pair]], job.name)
-        for pair in own
-        if reference[pair] in kept and own[pair] in kept
-    }
+    advantages = {}
+    for p, m in product(prompts, job.contestants):
+        reference, own = (kept.get(items[group, p.id, m]) for group in (REFERENCE_GROUP, job.name))
+        if reference and own:
+            advantages[p.id, m] = _advantage(path, reference, own, job.name)
     return [p for p in prompts if all((p.id, model) in advantages for model in job.contestants)], advantages
 
 
-def _read(job: Job, prompts: Sequence[Prompt], texts: Texts, group: str) -> None:
-    """Read what this group has not read yet: all missing responses to a prompt side by side."""
-    items, readers = reading_items(job, prompts, texts, group), reading_groups(job)[group]
-    with job.store(config.PREFERENCES_FILE) as store:
-        missing = {p: [m for m in job.contestants if store.get(*items[p.id, m]) is None] for p in prompts}
-        missing = {prompt: models for prompt, models in missing.items() if models}
-        with progress_bar(len(missing), f"prompts read by {group}") as bar:
-            for prompt, models in missing.items():
-                options, label = tuple(texts[prompt.id, model] for model in models), f"{prompt.id} read by {group}"
-                choices = [
-                    Choice(config.EMBEDDED_NAME, prompt.text, options, system=system, label=label)
-                    for system in readers.values()
-                ]
-                decisions: dict[int, Any] = dict(job.llm.choose(choices))  # a model that weighs leaves nothing out
-                for column, model in enumerate(models):
-                    scores = {reader: round(decisions[row].scores[column], 6) for row, reader in enumerate(readers)}
-                    value = {"prompt_id": prompt.id, "model": model, "log_likelihood": scores}
-                    store.put(*items[prompt.id, model], value)
-                bar.update()
+def _read_missing(
+    job: Job, prompts: Sequence[Prompt], texts: Texts, items: Mapping[tuple[str, str, str], tuple[str, str]]
+) -> None:
+    """Read what was not read yet: all missing responses to a prompt side by side."""
+    tasks = list(product(reading_groups(job).items(), prompts))
+    with job.store(config.PREFERENCES_FILE) as store, progress_bar(len(tasks), "readings of prompts") as bar:
+        for (group, readers), prompt in tasks:
+            models = [m for m in job.contestants if store.get(*items[group, prompt.id, m]) is None]
+            options, label = tuple(texts[prompt.id, m] for m in models), f"{prompt.id} read by {group}"
+            choices = [
+                Choice(config.EMBEDDED_NAME, prompt.text, options, system=system, label=label)
+                for system in readers.values()
+            ]
+            decisions: dict[int, Any] = dict(job.llm.choose(choices)) if models else {}  # none is left out
+            for column, model in enumerate(models):
+                scores = {reader: round(decisions[row].scores[column], 6) for row, reader in enumerate(readers)}
+                value = {"prompt_id": prompt.id, "model": model, "log_likelihood": scores}
+                store.put(*items[group, prompt.id, model], value)
+            bar.update()
 
 
 def _advantage(path: Path, reference: Item, own: Item, persona: str) -> float:

@@ -37,8 +37,7 @@ STAGES = {
 class Job:
     """All that a run is, made once from the flags."""
 
-    name: str
-    """The persona's key; it names the cache files."""
+    name: str  # the persona's key, which names the cache files
     persona: Persona
     contestants: Mapping[str, Contestant]
     judge: str
@@ -47,37 +46,23 @@ class Job:
     cache_dir: Path
     samples_dir: Path | None = SAMPLES_DIR
     prompts_dir: Path = PROMPTS_DIR
-    judge_context: int | None = None
-    """Tokens that the judge itself can be shown at most, where that is known."""
-    prompts: tuple[Prompt, ...] = ()
-    """The user's own: none are written then."""
-    responses: tuple[Response, ...] = ()
-    """Answers to them that are there already: no contestant is asked then."""
+    judge_context: int | None = None  # tokens that the judge itself can be shown at most, where that is known
+    prompts: tuple[Prompt, ...] = ()  # the user's own: none are written then
+    responses: tuple[Response, ...] = ()  # answers to them that are there already: no contestant is asked then
     results_dir: Path = Path("results")
-    ratings: Mapping[str, Rating] | None = None
-    """None: estimated from the recorded run (embedded contestants)."""
+    ratings: Mapping[str, Rating] | None = None  # None: estimated from the recorded run (embedded contestants)
+    # {contestant: (bytes, parameters in its server's words)}, where a server tells them
     sizes: Mapping[str, tuple[int | None, str]] = field(default_factory=dict)
-    """{contestant: (bytes, parameters in its server's words)}, where a server tells them."""
-    base_model: str = "embedded"
-    """The base that reads the texts: hub id, folder, ``embedded``, or ``auto``: chosen when they are read."""
-    device: str = "auto"
-    """As asked for: ``auto`` takes a GPU where there is one."""
-    label: str = ""
-    """Who answers and judges, as said in every output."""
-    command: str = ""
-    """The command line of this run."""
-    ask: str = ""
-    """The command that ranks the models for a prompt by what the cache holds."""
-    notes: tuple[str, ...] = ()
-    """Sentences that a reader must know before the figures."""
-    server: str = ""
-    """The version of the server that answered; empty where none was asked."""
-    machine: Mapping[str, Any] = field(default_factory=dict)
-    """GPU and cores as the run began."""
-    ablate: bool = False
-    """True: the table of baselines and ablations is made too."""
-    ray: str | None = None
-    """The Ray cluster that reads the texts (``local``, ``auto`` or an address); None: this process."""
+    base_model: str = "embedded"  # hub id, folder, ``embedded``, or ``auto``: chosen when the texts are read
+    device: str = "auto"  # as asked for: a GPU where there is one
+    label: str = ""  # who answers and judges, as said in every output
+    command: str = ""  # the command line of this run
+    ask: str = ""  # the command that ranks the models for a prompt by what the cache holds
+    notes: tuple[str, ...] = ()  # sentences that a reader must know before the figures
+    server: str = ""  # the version of the server that answered; empty where none was asked
+    machine: Mapping[str, Any] = field(default_factory=dict)  # GPU and cores as the run began
+    ablate: bool = False  # the table of baselines and ablations is made too
+    ray: str | None = None  # the cluster that reads the texts (``local``, ``auto`` or an address); None: this process
 
     @property
     def prompt_ids(self) -> tuple[str, ...]:
@@ -90,11 +75,6 @@ class Job:
     def judging_contestant(self) -> str | None:
         """The contestant that is also the judge, and may prefer its own answers; None where there is none."""
         return next((name for name, c in self.contestants.items() if self.judge == (c.ollama_tag or name)), None)
-
-    @property
-    def judge_tokens(self) -> int:
-        """Tokens of a judge's whole context: as configured, but never more than the judge has."""
-        return min(self.params.num_ctx, self.judge_context or self.params.num_ctx)
 
     def store(self, file: str) -> Store:
         """The cache file of one stage, filled up from the recorded run."""
@@ -126,10 +106,8 @@ class Task:
     key: str
     made_from: str
     question: Request | Choice
-    about: Mapping[str, Any] = field(default_factory=dict)
-    """Beginning of the kept value: of which prompt and models it is."""
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Said beside the item's hash, for whoever opens the file."""
+    about: Mapping[str, Any]  # the beginning of the kept value: of which prompt and models it is
+    names: Mapping[str, str]  # said beside the item's hash, for whoever opens the file
 
     @property
     def id(self) -> tuple[str, str]:
