@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import config
 from core.clock import Clock
@@ -90,7 +89,8 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
     with clock.stage("ground_truth"):
         if ask:  # they follow from the preferences and are printed out for people to read
             with job.store(config.GROUND_TRUTH_FILE) as store:
-                store.print_out({f"{t.prompt_id}/{t.method}": _row(t) for t in truths})
+                rows = {f"{t.prompt_id}/{t.method}": {"scores": dict(t.scores), "ranking": t.ranking} for t in truths}
+                store.print_out(rows)
         listwise, left_out["rankings"] = rank_listwise(job, chosen, responses, ask=ask) if chosen else ([], 0)
     if ask:
         job.llm.unload()  # the reward base needs the memory
@@ -106,7 +106,3 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
         shortened=0 if job.llm.weighs_options else shortened(job, prompts, responses, {p.id for p in chosen}),
         with_markers=0 if job.llm.weighs_options else with_markers(prompts, responses),
     )
-
-
-def _row(truth: GroundTruth) -> dict[str, Any]:
-    return {"prompt_id": truth.prompt_id, "ranking": list(truth.ranking), "scores": dict(truth.scores)}

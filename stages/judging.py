@@ -15,12 +15,12 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from string import ascii_uppercase
 from typing import Any, Literal
 
 from pydantic import BaseModel, create_model, field_validator
 
 import config
-from core.errors import UsageError
 from core.files import fingerprint
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
 from core.store import Items
@@ -163,9 +163,8 @@ def _pair_task(job: Job, template: str, prompt: Prompt, shown: Sequence[Response
 def _pair_value(task: Task, decision: Any) -> dict[str, Any]:
     names = {"A": task.about["first"], "B": task.about["second"], "tie": "tie"}
     said = {"winner": names[decision.winner], "reason": decision.reason, "seconds": round(decision.seconds, 3)}
-    if not decision.probabilities:
-        return said
-    return {**said, "probabilities": {label: round(p, 9) for label, p in decision.probabilities.items()}}
+    shares = {label: round(p, 9) for label, p in (decision.probabilities or {}).items()}
+    return {**said, "probabilities": shares} if shares else said
 
 
 def judge_pairs(
@@ -174,8 +173,8 @@ def judge_pairs(
     """Every pair of responses to every prompt, judged as the persona would, in both orders; a pair with one of them
     missing is left out, since one order alone carries the judge's liking for a place.
 
-    The first answer shows whether probabilities come, the first ``FIRST_LOOK`` pairs what the judge reads: both are
-    said while there is a choice to go on.
+    The first answer shows whether probabilities come, the prompts that make the first ``FIRST_LOOK`` pairs what the
+    judge reads: both are said while there is a choice to go on.
     """
     file, tasks = config.PREFERENCES_FILE, pair_tasks(job, prompts, responses, job.kept(config.PREFERENCES_FILE))
     most = most_left_out(len(tasks))
@@ -185,14 +184,15 @@ def judge_pairs(
         weighed = "probabilities" in job.kept(file)[tasks[0].id].value
         said = "probabilities with its words" if weighed else "words alone (Ollama gives probabilities since 0.12.11)"
         log.info("The judge %s gives %s; judge_reasons in config.py says when it is asked why.", job.judge, said)
-    look = _first_pairs(tasks)
-    if ask and open_tasks(job.kept(file), look):
-        ask_missing(job, file, look, _pair_value, "preferences", most=most)
+    each = math.perm(len(job.contestants), 2)
+    first = tasks[: -(-2 * FIRST_LOOK // each) * each]
+    if ask and len(first) < len(tasks) and open_tasks(job.kept(file), first):
+        ask_missing(job, file, first, _pair_value, "preferences", most=most)
         lengths = {(r.prompt_id, r.model): len(r.text) for r in responses}
-        found = what_is_read([pair.judgement() for pair in records(job, file, look, JudgedPair)], lengths)
+        found = what_is_read([pair.judgement() for pair in records(job, file, first, JudgedPair)], lengths)
         if found.reads:
             level = logging.INFO if found.reads == "answers" else logging.WARNING
-            log.log(level, "After %d pairs: %s Ctrl-C ends the run here and keeps all.", FIRST_LOOK, found.sentence)
+            log.log(level, "After %d pairs: %s Ctrl-C ends the run here.", len(first) // 2, found.sentence)
     if ask:
         ask_missing(job, file, tasks, _pair_value, "preferences", most=most)
     pairs = records(job, file, tasks, JudgedPair)
@@ -200,21 +200,9 @@ def judge_pairs(
     return [pair.judgement() for pair in pairs if (pair.prompt_id, pair.second, pair.first) in judged]
 
 
-def _first_pairs(tasks: Sequence[Task]) -> Sequence[Task]:
-    """The tasks up to the one that completes ``FIRST_LOOK`` pairs in both orders; none where they are fewer."""
-    seen, pairs = set[tuple[str, str, str]](), 0
-    for number, task in enumerate(tasks, start=1):
-        prompt, first, second = task.about["prompt_id"], task.about["first"], task.about["second"]
-        pairs += (prompt, second, first) in seen
-        seen.add((prompt, first, second))
-        if pairs == FIRST_LOOK:
-            return tasks[:number]
-    return ()
-
-
 # ── Rankings of a list ───────────────────────────────────────────────────────────────────────────────────
 
-LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LABELS = [*ascii_uppercase, *map("".join, itertools.product(ascii_uppercase, repeat=2))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,15 +269,7 @@ def rank_listwise(
     job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], *, ask: bool = True
 ) -> tuple[list[GroundTruth], int]:
     """Each prompt's contestants by their mean place over ``listwise_shuffles`` orders of showing, of which at least
-    half must have been answered; and how many orders of all prompts were left out.
-
-    Raises UsageError where there are more contestants than labels.
-    """
-    if len(job.contestants) > len(LABELS):
-        raise UsageError(
-            f"--ground_truth {job.params.ground_truth}: a list holds at most {len(LABELS)} responses, not "
-            f"{len(job.contestants)}. Use --ground_truth round_robin, or fewer --models."
-        )
+    half must have been answered; and how many orders of all prompts were left out."""
     file, tasks = config.GROUND_TRUTH_FILE, list_tasks(job, prompts, responses)
     if ask:
         ask_missing(job, file, tasks, _list_value, "ground-truth rankings", most=most_left_out(len(tasks)))
@@ -312,21 +292,20 @@ def rank_listwise(
 def preferences_from(judgements: Sequence[Judgement]) -> list[Preference]:
     """One preference a pair: σ(s/T) where both orders have log-odds, s half their difference, in which the liking for
     a place cancels; else the mean outcome over the orders in which it was judged."""
+    from scipy.special import expit
+
     pairs: dict[tuple[str, str, str], list[Judgement]] = {}
     for j in judgements:
-        turned = pairs.get((j.prompt_id, j.second, j.first))
-        (pairs.setdefault((j.prompt_id, j.first, j.second), []) if turned is None else turned).append(j)
-    return [Preference(*key, outcome=_outcome(key[1], judged)) for key, judged in pairs.items()]
-
-
-def _outcome(first: str, judged: Sequence[Judgement]) -> float:
-    """The outcome for ``first`` of one pair, from all its judgements."""
-    odds = [j.log_odds if j.first == first else -j.log_odds for j in judged if j.log_odds is not None]
-    if len({j.first for j in judged}) == 2 and len(odds) == len(judged):
-        from scipy.special import expit
-
-        return float(expit(sum(odds) / len(odds) / config.JUDGE_TEMPERATURE))
-    return sum(j.outcome if j.first == first else 1.0 - j.outcome for j in judged) / len(judged)
+        key, turned = (j.prompt_id, j.first, j.second), (j.prompt_id, j.second, j.first)
+        pairs.setdefault(turned if turned in pairs else key, []).append(j)
+    preferences = []
+    for (prompt_id, a, b), judged in pairs.items():
+        outcome = fmean(j.outcome if j.first == a else 1.0 - j.outcome for j in judged)
+        odds = [j.log_odds if j.first == a else -j.log_odds for j in judged if j.log_odds is not None]
+        if len({j.first for j in judged}) == 2 and len(odds) == len(judged):
+            outcome = float(expit(fmean(odds) / config.JUDGE_TEMPERATURE))
+        preferences.append(Preference(prompt_id, a, b, outcome))
+    return preferences
 
 
 def round_robin_truths(preferences: Sequence[Preference], contestants: int) -> list[GroundTruth]:

@@ -15,12 +15,11 @@ from statistics import fmean
 from typing import Any
 
 import config
-from core.errors import MissingError
 from core.files import fingerprint
 from core.records import Judgement, Preference, Prompt, Response
 from core.store import Item, read_items
 from llm.interface import Choice, Request
-from stages.tasks import Job, answers_to, progress_bar, read_value, unlike, unreadable, words
+from stages.tasks import Job, answers_to, progress_bar, read_value, unlike, words
 
 # ── Reading responses ────────────────────────────────────────────────────────────────────────────────────
 
@@ -39,6 +38,10 @@ class Reading:
     prompt_id: str
     model: str
     log_likelihood: dict[str, float]
+
+    def __post_init__(self) -> None:
+        if not self.log_likelihood:
+            raise ValueError("log_likelihood is empty")
 
 
 def reading_groups(job: Job) -> dict[str, dict[str, str]]:
@@ -71,7 +74,7 @@ def read_responses(
     for p, m in product(prompts, job.contestants):
         reference, own = (kept.get(items[group, p.id, m]) for group in (REFERENCE_GROUP, job.name))
         if reference and own:
-            advantages[p.id, m] = _advantage(path, reference, own, job.name)
+            advantages[p.id, m] = _advantage(path, reference, own)
     return [p for p in prompts if all((p.id, model) in advantages for model in job.contestants)], advantages
 
 
@@ -96,15 +99,11 @@ def _read_missing(
             bar.update()
 
 
-def _advantage(path: Path, reference: Item, own: Item, persona: str) -> float:
+def _advantage(path: Path, reference: Item, own: Item) -> float:
     """The persona's advantage from the two kept readings of a response."""
-    found = []
-    for item, readers in ((own, (persona,)), (reference, tuple(config.REFERENCE_READERS))):
-        said = read_value(path, item.key, item.value, Reading).log_likelihood
-        if lacking := [reader for reader in readers if reader not in said]:
-            raise unreadable(path, item.key, f"log_likelihood lacks {', '.join(lacking)}")
-        found.append(fmean(said[reader] for reader in readers))
-    return round(found[0] - found[1], 6)
+    said, others = (read_value(path, item.key, item.value, Reading).log_likelihood for item in (own, reference))
+    readers = [reader for reader in config.REFERENCE_READERS if reader in others]
+    return round(fmean(said.values()) - fmean(others[reader] for reader in readers), 6)
 
 
 # ── From readings to judgements ──────────────────────────────────────────────────────────────────────────
@@ -114,17 +113,11 @@ def judge_by_likelihood(
     job: Job, prompts: Sequence[Prompt], advantages: Advantages, *, ask: bool = True
 ) -> list[Judgement]:
     """Every pair once: the outcome is σ((s_a − s_b)/T), printed into the file of the readings."""
-    judgements = [
-        Judgement(p.id, a, b, _outcome(advantages[p.id, a], advantages[p.id, b]), ordered=False)
-        for p in prompts
-        for a, b in combinations(job.contestants, 2)
-    ]
+    pairs = list(product([p.id for p in prompts], combinations(job.contestants, 2)))
+    judgements = [Judgement(p, a, b, _outcome(advantages, p, a, b), ordered=False) for p, (a, b) in pairs]
     if ask:
         rows = {
             f"{j.prompt_id}/{j.first} vs {j.second}": {
-                "prompt_id": j.prompt_id,
-                "model_a": j.first,
-                "model_b": j.second,
                 "outcome": j.outcome,
                 "advantages": [advantages[j.prompt_id, model] for model in (j.first, j.second)],
             }
@@ -135,11 +128,12 @@ def judge_by_likelihood(
     return judgements
 
 
-def _outcome(a: float, b: float) -> float:
-    """σ((s_a − s_b)/T): how strongly the response with the advantage ``a`` is preferred."""
+def _outcome(advantages: Advantages, prompt_id: str, a: str, b: str) -> float:
+    """σ((s_a − s_b)/T): how strongly the response of ``a`` is preferred."""
     from scipy.special import expit
 
-    return round(float(expit((a - b) / config.EMBEDDED_JUDGE_TEMPERATURE)), 4)
+    difference = advantages[prompt_id, a] - advantages[prompt_id, b]
+    return round(float(expit(difference / config.EMBEDDED_JUDGE_TEMPERATURE)), 4)
 
 
 def recorded_preferences(job: Job) -> list[Preference]:
@@ -149,22 +143,20 @@ def recorded_preferences(job: Job) -> list[Preference]:
     have no part in it. Contestants that the recorded run does not know have none.
     """
     preferences = []
-    for persona in config.PERSONAS:
-        if persona == job.name or job.samples_dir is None:
-            continue
-        path = job.samples_dir / config.PREFERENCES_FILE.format(name=persona)
-        items = {item.key: item for item in read_items(path).values()}
-        prompts: dict[str, dict[str, float]] = {}
+    for persona in config.PERSONAS if job.samples_dir else ():
+        path = (job.samples_dir or Path()) / config.PREFERENCES_FILE.format(name=persona)
+        items = {item.key: item for item in read_items(path).values()} if persona != job.name else {}
+        advantages: Advantages = {}
         for key, own in items.items():
             text, _, group = key.partition(" read by ")
             prompt_id, _, model = text.partition("/")
-            reference = items.get(f"{text} read by {REFERENCE_GROUP}")
-            if group == persona and reference and model in job.contestants:
-                prompts.setdefault(prompt_id, {})[model] = _advantage(path, reference, own, persona)
+            if group == persona and model in job.contestants:
+                reference = items[f"{text} read by {REFERENCE_GROUP}"]
+                advantages[prompt_id, model] = _advantage(path, reference, own)
         preferences += [
-            Preference(prompt_id, a, b, _outcome(advantage[a], advantage[b]), persona)
-            for prompt_id, advantage in prompts.items()
-            for a, b in combinations(advantage, 2)
+            Preference(p, a, b, _outcome(advantages, p, a, b), persona)
+            for (p, a), (other, b) in combinations(advantages, 2)
+            if p == other
         ]
     return preferences
 
@@ -173,7 +165,6 @@ def recorded_preferences(job: Job) -> list[Preference]:
 
 DRAFTS = 4  # of which the first usable one is kept
 AT_ONCE = 8  # prompts whose drafts are written side by side
-ATTEMPTS = 5  # rounds of drafts before a topic is given up
 
 
 def topic_of(job: Job, number: int) -> str:
@@ -197,26 +188,20 @@ def prompt_request(job: Job, number: int) -> Request:
 
 
 def write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[dict[int, str]]:
-    """The texts of these prompts, a few at a time: the first draft that is one sentence, on its topic and unlike the
-    ``known`` ones. Raises MissingError where the model writes none."""
+    """The texts of these prompts, a few at a time: of each the first draft that is one sentence, on its topic and
+    unlike the ``known`` ones; where there is none, the way of asking and the topic themselves."""
     for start in range(0, len(numbers), AT_ONCE):
-        batch, found = numbers[start : start + AT_ONCE], dict[int, str]()
-        for attempt in range(ATTEMPTS):
-            left = [prompt_request(job, number) for number in batch if number not in found]
-            drafts = [replace(r, seed=job.seed(r.seed, attempt, i)) for r in left for i in range(DRAFTS)]
-            answers = dict(answers_to(job, drafts, "drafts of prompts"))
-            for at, number in enumerate([number for number in batch if number not in found]):
-                texts = (answers[DRAFTS * at + i].text for i in range(DRAFTS))
-                sentences = [match[0] for text in texts if (match := re.match(r"[^.?!\n]{12,220}[.?!]", text))]
-                on_topic = [sentence for sentence in sentences if _on_topic(sentence, topic_of(job, number))]
-                if text := next(unlike(on_topic, [*known, *found.values()]), ""):
-                    found[number] = text
+        requests = {number: prompt_request(job, number) for number in numbers[start : start + AT_ONCE]}
+        drafts = [replace(r, seed=job.seed(r.seed, 0, i)) for r in requests.values() for i in range(DRAFTS)]
+        answers = dict(answers_to(job, drafts, "drafts of prompts"))
+        found: dict[int, str] = {}
+        for at, (number, request) in enumerate(requests.items()):
+            topic, texts = topic_of(job, number), (answers[DRAFTS * at + i].text for i in range(DRAFTS))
+            sentences = [match[0] for text in texts if (match := re.match(r"[^.?!\n]{12,220}[.?!]", text))]
+            on_topic = [sentence for sentence in sentences if _on_topic(sentence, topic)]
+            plain = f"{request.opening}: {topic}?"
+            found[number] = next(unlike(on_topic, [*known, *found.values()]), plain)
         yield found
-        if left_out := [number for number in batch if number not in found]:
-            raise MissingError(
-                f"The embedded model found no new request about {topic_of(job, left_out[0])!r} (prompt "
-                f"{left_out[0] + 1}); what it wrote is kept. Run again with --num_prompts {max(5, left_out[0])}."
-            )
         known = [*known, *found.values()]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,10 +77,8 @@ class Answers:
     """Answers that need not be asked for, as the files have them."""
 
     prompts: tuple[Prompt, ...]
-    texts: Mapping[tuple[str, str], str]
-    """(prompt id, model) → response."""
-    ids: Mapping[str, str]
-    """Where the files have a column ``prompt_id``: theirs → ours."""
+    texts: Mapping[tuple[str, str], str]  # (prompt id, model) → response
+    ids: Mapping[str, str]  # where the files have a column ``prompt_id``: theirs → ours
     notes: tuple[str, ...]
 
     @property
@@ -103,8 +102,7 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
     Raises UsageError as ``read_prompts`` does; ``skip_bad_rows`` leaves single wrong rows out.
     """
     prompts, ids, models = dict[str, Prompt](), dict[str, str](), Names()
-    answers: dict[tuple[str, str], str] = {}
-    repeats = thoughts = skipped = 0
+    answers, counts = dict[tuple[str, str], str](), Counter[str]()
     for path in dict.fromkeys(paths):
         rows, bad = _read(path, tuple(ALIASES))
         total = len(rows) + len(bad)
@@ -119,17 +117,12 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
                 bad[number] = str(error)
                 continue
             prompts[own] = Prompt(own, text)
-            repeats += (own, model) in answers
             alone = without_thinking(response)
-            thoughts += alone != response.strip()
+            counts["answers whose thoughts at the beginning are not part of them"] += alone != response.strip()
+            counts["second answers of a model to the same prompt, left out"] += (own, model) in answers
             answers.setdefault((own, model), response if alone == response.strip() else alone)
         refuse_bad_rows(bad, path, total, skip=skip_bad_rows)
-        skipped += len(bad)
-    counts = {
-        "wrong rows, left out": skipped,
-        "second answers of a model to the same prompt, left out": repeats,
-        "answers whose thoughts at the beginning are not part of them": thoughts,
-    }
+        counts["wrong rows, left out"] += len(bad)
     notes = (*(f"{what}: {count}" for what, count in counts.items() if count), *models.notes)
     return Answers(tuple(prompts.values()), answers, ids, notes)
 

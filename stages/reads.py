@@ -66,35 +66,26 @@ class Read:
     def sentence(self) -> str:
         """How far to trust the judge, in words; empty where the pairs are too few to say anything."""
         words, found = self.by_words, self.by_probabilities or self.by_words
-        if words is None or found is None:
+        if words is None or found is None or (self.reads is None and words.flip_rate < MOSTLY):
             return ""
         turned, judgements = round(words.flip_rate * words.pairs), 2 * words.pairs
         counted = (
             f"chose what stood first in {round(words.first_position_rate * judgements)} of {judgements} judgements "
             f"({turned} of {words.pairs} pairs turn with the order)"
         )
-        if self.reads == "place":
-            hollow = "its probabilities hold no more" if self.by_probabilities else "more prompts won't help"
-            return f"The judge {counted}: it judges the place, not the answer, and {hollow}; take another --judge."
-        if self.reads == "length":
-            which = "longer" if found.length_slope > 0.0 else "shorter"
-            said = (
-                f"The judge reads the length: its choices follow the {which} answer, and beside that hold no more than "
-                f"chance does (p = {found.p_length:.2f}); the baseline longest_response knows as much."
-            )
-        elif self.reads == "answers":
-            said = (
-                "The judge reads the answers: its choices hold more than their places and lengths "
-                f"(p = {found.p_length:.3f})."
-            )
-        elif words.flip_rate >= MOSTLY:
-            return (
-                f"The judge contradicts itself in words: it {counted}. Whether its probabilities hold more can be said "
-                f"from about {FIRST_LOOK} to {MANY} pairs on."
-            )
-        else:
-            return ""
-        return f"{said} Its words alone {counted}." if words.flip_rate >= MOSTLY else said
+        which = "longer" if found.length_slope > 0.0 else "shorter"
+        hollow = "its probabilities hold no more" if self.by_probabilities else "more prompts won't help"
+        said = {
+            "place": f"The judge {counted}: it judges the place, not the answer, and {hollow}; take another --judge.",
+            "length": f"The judge reads the length: its choices follow the {which} answer, and beside that hold no "
+            f"more than chance does (p = {found.p_length:.2f}); the baseline longest_response knows as much.",
+            "answers": "The judge reads the answers: its choices hold more than their places and lengths "
+            f"(p = {found.p_length:.3f}).",
+            None: "Whether the judge's probabilities hold more than its words can be said from about "
+            f"{FIRST_LOOK} to {MANY} pairs on.",
+        }[self.reads]
+        alone = self.reads != "place" and words.flip_rate >= MOSTLY
+        return f"{said} Its words alone {counted}." if alone else said
 
 
 def what_is_read(judgements: Iterable[Judgement], lengths: Lengths) -> Read:

@@ -227,20 +227,15 @@ def read_value(path: Path, key: str, value: Any, shape: type[Record]) -> Record:
     try:
         return _adapter(shape).validate_python(value)  # type: ignore[no-any-return,arg-type]
     except ValidationError as error:
-        raise unreadable(path, key, wrong_fields(error)) from None
+        raise UsageError(
+            f"{path}: the item {key!r} can't be used ({wrong_fields(error)}). Nothing was changed. Put it right, or "
+            "delete the whole item and the next run asks it again."
+        ) from None
 
 
 def wrong_fields(error: ValidationError) -> str:
     """Each field that is wrong, and why."""
-    return "; ".join(": ".join([*map(str, e["loc"]), e["msg"]]) for e in error.errors())
-
-
-def unreadable(path: Path, key: str, wrong: str) -> UsageError:
-    """The error of a cached value that lacks something, with what to do about it."""
-    return UsageError(
-        f"{path}: the item {key!r} can't be used ({wrong}). Nothing was changed. Put it right, or delete the "
-        "whole item and the next run asks it again."
-    )
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
 
 
 @cache

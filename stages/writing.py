@@ -18,21 +18,8 @@ from core.errors import MissingError
 from core.records import Prompt, Response
 from core.store import Item
 from llm.interface import LeftOut, Request
-from stages import likelihood
-from stages.tasks import (
-    Job,
-    Task,
-    answers_to,
-    ask_missing,
-    fill,
-    load_template,
-    log,
-    make_task,
-    most_left_out,
-    progress_bar,
-    records,
-    unlike,
-)  # fmt: skip
+from stages import likelihood, tasks
+from stages.tasks import Job, Task, fill, load_template, make_task, records
 
 # ── Prompts ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -85,9 +72,9 @@ def _write_missing(job: Job, wanted: Sequence[Task]) -> None:
     with job.store(config.PROMPTS_FILE) as store:
         missing = [number for number, task in enumerate(wanted) if store.get(*task.id) is None]
         if not missing:
-            log.info("Using cached prompts for persona: %s", job.name)
+            tasks.log.info("Using cached prompts for persona: %s", job.name)
         known = [written.text for written in records(job, config.PROMPTS_FILE, wanted, WrittenPrompt)]
-        with progress_bar(len(missing), "prompts") as bar:
+        with tasks.progress_bar(len(missing), "prompts") as bar:
             for batch in write(job, missing, known):
                 store.put_many(Item(*wanted[n].id, wanted[n].names, {"text": text}) for n, text in batch.items())
                 if not batch:
@@ -119,11 +106,11 @@ def _write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> It
     barren = 0  # requests in a row that brought nothing new
     while numbers:
         request = prompt_request(job, numbers[: job.params.prompts_per_request], known, attempt=earlier + barren)
-        ((_, completion),) = answers_to(job, [request], "prompts")
+        ((_, completion),) = tasks.answers_to(job, [request], "prompts")
         written = [] if isinstance(completion, LeftOut) else completion.parsed.prompts
         # small writers copy: a line of the template, the form of the answer ("first request"), a topic as it stands
         whole = (t for t in written if len(t.split()) >= FEWEST_WORDS and t not in job.persona.topics)
-        fresh = dict(zip(numbers, unlike(whole, [*known, *_basis(job).prompt.splitlines()]), strict=False))
+        fresh = dict(zip(numbers, tasks.unlike(whole, [*known, *_basis(job).prompt.splitlines()]), strict=False))
         yield fresh
         barren = 0 if fresh else barren + 1
         if barren == MAX_BARREN_REQUESTS:
@@ -168,13 +155,9 @@ def collect_responses(job: Job, prompts: Sequence[Prompt], *, ask: bool = True) 
         return [given[prompt.id, model] for model in job.contestants for prompt in prompts]
     file, wanted = config.RESPONSES_FILE, response_tasks(job, prompts)
     if ask:
-        most = most_left_out(len(prompts))
-        ask_missing(job, file, wanted, _response_value, "responses", most=most, part=_prompt_of)
+        most, part = tasks.most_left_out(len(prompts)), lambda task: str(task.about["prompt_id"])
+        tasks.ask_missing(job, file, wanted, _response_value, "responses", most=most, part=part)
     return records(job, file, wanted, Response)
-
-
-def _prompt_of(task: Task) -> str:
-    return str(task.about["prompt_id"])
 
 
 def response_tasks(job: Job, prompts: Sequence[Prompt]) -> list[Task]:
@@ -200,11 +183,5 @@ def response_tasks(job: Job, prompts: Sequence[Prompt]) -> list[Task]:
 
 
 def _response_value(_: Task, completion: Any) -> dict[str, Any]:
-    waited = {"side_by_side": completion.side_by_side} if completion.side_by_side else {}
-    return {
-        "text": completion.text,
-        "tokens": completion.tokens,
-        "seconds": round(completion.seconds, 3),
-        "truncated": completion.truncated,
-        **waited,
-    }
+    said = {name: getattr(completion, name) for name in ("text", "tokens", "truncated", "side_by_side")}
+    return said | {"seconds": round(completion.seconds, 3)}
