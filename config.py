@@ -296,8 +296,9 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             name, value, kind = field.name, getattr(self, field.name), type(field.default)
-            if value not in field.metadata.get("choices", [value]):
-                raise ValueError(f"{name} must be one of {', '.join(field.metadata['choices'])}, got {value!r}")
+            choices = field.metadata.get("choices", (True, False) if kind is bool else (value,))
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
             if "bounds" in field.metadata:
                 low, high, why = field.metadata["bounds"]
                 numbers = int if kind is int else int | float
