@@ -63,8 +63,10 @@ def make_document(
         **answer,
         **measured,
     }
-    if measured["judge_quality"].get("reads") == "place":
-        found["answer"]["more_prompts"] = None  # more of them tell nothing
+    judge = measured["judge_quality"]
+    turns = not judge.get("reads") and (judge.get("flip_rate") or 0.0) > 0.5
+    if judge.get("reads") == "place" or turns:
+        found["answer"]["more_prompts"] = None  # more of them tell nothing, or nobody knows yet whether they do
     said = {"sentence": sentences.sentence(found), "whose": sentences.whose(found), "ask": job.ask}
     found["answer"] = said | found["answer"]
     found["verdict"] |= {
