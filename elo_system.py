@@ -12,7 +12,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from core.files import write_json
 from core.ranking import Ranker, TrainingSet
@@ -87,12 +87,10 @@ class EloSystem(Ranker):
         """The ratings, whatever the prompt."""
         return self.ratings
 
-    def save(self, path: Path, info: Mapping[str, Any] | None = None) -> None:
-        """Write the state as JSON for people who look; nothing reads it back. ``info`` stands beside it."""
+    def save(self, path: Path) -> None:
+        """Write the state as JSON for people who look; nothing reads it back."""
         ratings = self.ratings
         models = {
-            model: {"elo": elo, "start": self._start[model], "offset": self.offsets[model], "rating": ratings[model]}
-            for model, elo in self._global.items()
+            m: {"start": start, "offset": self.offsets[m], "rating": ratings[m]} for m, start in self._start.items()
         }
-        state = {"system": self.name, "k": self.k, "scale": SCALE, "updates": self.updates, "models": models}
-        write_json(path, {**(info or {}), **state})
+        write_json(path, {"system": self.name, "k": self.k, "scale": SCALE, "models": models})
