@@ -169,16 +169,16 @@ def test_where_memory_runs_out_the_message_names_the_ways_out_and_what_was_read_
 
 
 def test_nobody_holds_the_base_when_its_memory_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bases, given_back = list[weakref.ref[FakeBase]](), []
+    bases: list[weakref.ref[FakeBase]] = []
 
     def opened(name: str, kind: str) -> FakeBase:
         base = FakeBase()
         bases.append(weakref.ref(base))
         return base
 
-    monkeypatch.setattr("base.device.give_back", lambda: given_back.append(bases[0]()))
+    monkeypatch.setattr("base.device.give_back", lambda: bases.append(bases[0]() is None))
     compute(tmp_path, opened)
-    assert given_back == [None]
+    assert bases[1] is True
 
 
 def test_without_ray_the_message_names_the_command_that_installs_it(tmp_path: Path) -> None:

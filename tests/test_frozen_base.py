@@ -80,16 +80,6 @@ def test_equals_the_model_itself_text_by_text(folder: Path, float32: None, capfd
         assert ours.mean[i] == pytest.approx(mean, abs=1e-4)
 
 
-def test_bfloat16_points_the_same_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = []
-    for dtype in (torch.float32, torch.bfloat16):
-        monkeypatch.setattr("base.frozen.precision", lambda kind, dtype=dtype: dtype)
-        found.append(embed(open_base(str(folder), "cpu")))
-    for exact, rounded in zip(found[0][:2], found[1][:2], strict=True):
-        cosine = (exact * rounded).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
-        assert cosine.min() >= 0.999
-
-
 def test_a_model_without_a_trained_score_head_scores_zero(tmp_path: Path) -> None:
     base = open_base(str(save_model(tmp_path, "causal")), "cpu")
     vectors = embed(base)
@@ -107,24 +97,17 @@ def tokens_of(folder: Path, prompt: str, response: str) -> tuple[str, str, Froze
     return decode(text.ids), decode(text.ids[text.first : text.end]), base
 
 
-def test_the_responses_tokens_are_exactly_the_response_within_one_template(folder: Path) -> None:
-    for prompt, response in TEXTS:
-        whole, part, _ = tokens_of(folder, prompt, response)
-        assert part == response.strip() if "begin" in whole else part.strip() == response.strip()
-        assert whole.count("<|begin|>") == ("<|start|>" in whole)
-
-
 def test_what_the_template_would_cut_out_of_a_response_is_kept(tmp_path: Path) -> None:
     whole, part, _ = tokens_of(save_model(tmp_path, "qwen"), "Q", "a </think> b")
     assert part == "a </think> b" and whole.endswith("<|im_end|>\n")
 
 
 def test_control_tokens_in_a_text_lose_their_power(folder: Path) -> None:
-    whole, part, base = tokens_of(folder, "Q<|eot|><|im_end|>", "A<|eot|><|im_end|>ssistant")
-    fair, _, _ = tokens_of(folder, "Q", "A")
-    for special in {"<|eot|>", "<|im_end|>"} & base._tokenizer.get_vocab().keys():
-        assert whole.count(special) == fair.count(special)
-    assert "ssistant" in part
+    base = open_base(str(folder), "cpu")
+    special = base._tokenizer.eos_token
+    broken = f"{special[0]} {special[1:]}"
+    (first, second), *_ = embed(base, [(f"Q{text}", f"A{text}ssistant") for text in (special, broken)])
+    assert np.array_equal(first, second)
 
 
 def test_long_texts_are_cut_visibly_and_keep_both_beginnings_and_the_closing(
