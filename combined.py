@@ -32,7 +32,6 @@ from itertools import product
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import solve
 from scipy.special import expit
 
@@ -43,7 +42,6 @@ from core.ranking import Ranker, TrainingSet
 from core.records import Preference
 from elo_system import LOGIT
 
-ROUNDS = 100  # of Newton's method, at most; ten are used
 SMALL = 1e-9  # the largest coordinate of the last Newton step, in prior widths
 ONE_STEP = 0.01  # of the preferences can be left out by one Newton step
 INNER_FOLDS = 5  # of the training prompts, held out in turn to learn how sure a fit is
@@ -66,10 +64,6 @@ class Pairs(NamedTuple):
     slopes: Array  # [n, p] by how much each coordinate of v moves s_a − s_b
     offset: Array  # [n] s_a − s_b at the prior mean, v = 0
 
-    def part(self, chosen: NDArray[np.bool_]) -> Pairs:
-        """The chosen pairs."""
-        return Pairs._make(column[chosen] for column in self)
-
     def margin(self, v: Array) -> Array:
         """[n] s_a − s_b."""
         return np.asarray(self.offset + self.slopes @ v)
@@ -90,8 +84,8 @@ class Pairs(NamedTuple):
         return np.asarray(root.T @ root + np.eye(len(v)))
 
 
-def newton(pairs: Pairs, v: Array, rounds: int = ROUNDS) -> Array:
-    """v [p] at the minimum of the loss, from any start, or after so many steps."""
+def newton(pairs: Pairs, v: Array, rounds: int = 100) -> Array:
+    """v [p] at the minimum of the loss, from any start; ten steps are usual, ``rounds`` the most."""
     for _ in range(rounds):
         step = solve(pairs.hessian(v), pairs.gradient(v), assume_a="pos")
         # Where σ is flat, as where votes contradict a sure prior, a whole step goes far beyond the minimum.
@@ -137,25 +131,18 @@ def certainty(pairs: Pairs, v: Array, seed: int) -> tuple[Array, float]:
     judged = np.random.default_rng(seed).permutation(np.unique(pairs.prompt))
     for fold in np.array_split(judged, INNER_FOLDS):
         out = np.isin(pairs.prompt, fold)
-        rest = newton(pairs.part(~out), v, rounds=2)  # near enough: it starts at the whole fit
-        margins[out] = pairs.part(out).margin(rest)
+        # two rounds are near enough: it starts at the whole fit
+        rest = newton(Pairs._make(column[~out] for column in pairs), v, rounds=2)
+        margins[out] = pairs.margin(rest)[out]
     errors = pairs.times * expit(margins) - pairs.wins
     gradients = np.zeros((int(pairs.prompt.max(initial=-1)) + 1, len(v)))
     np.add.at(gradients, pairs.prompt, pairs.slopes * errors[:, None])
     inverse = np.linalg.inv(pairs.hessian(v))
     pulled = gradients @ inverse
-    return inverse @ inverse + pulled.T @ pulled, calibration_slope(margins, pairs)
-
-
-def calibration_slope(margins: Array, pairs: Pairs) -> float:
-    """κ in [0, 1] at which σ(κ · margin) predicts the pairs best, normal around 1 a priori (Cox, Biometrika, 1958)."""
-    kappa = 1.0
-    for _ in range(30):  # Newton's method in one dimension
-        chance = expit(kappa * margins)
-        gradient = margins @ (pairs.times * chance - pairs.wins) + (kappa - 1.0) / SLOPE_WIDTH**2
-        curvature = margins**2 @ (pairs.times * chance * (1.0 - chance)) + 1.0 / SLOPE_WIDTH**2
-        kappa = min(1.0, max(0.0, kappa - gradient / curvature))
-    return float(kappa)
+    # The slope κ in [0, 1] at which σ(κ · margin) predicts the pairs best (Cox, Biometrika, 1958).
+    scaled = pairs._replace(slopes=SLOPE_WIDTH * margins[:, None], offset=margins)
+    slope = 1.0 + SLOPE_WIDTH * float(newton(scaled, np.zeros(1))[0])
+    return inverse @ inverse + pulled.T @ pulled, min(1.0, max(0.0, slope))
 
 
 class Posterior(NamedTuple):
