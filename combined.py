@@ -178,8 +178,8 @@ class Combined(Ranker):
         models = list(dict.fromkeys([*ratings, *(model for _, model in features.index)]))
         rated = {model: rating for model, rating in ratings.items() if rating is not None}
         centre = sum(rated.values()) / max(1, len(rated))
-        self._whose = np.zeros((len(features.index), 1 + len(models)))  # [texts, (g, one column a model)]
-        self._prompt_of = np.zeros(len(features.index), np.intp)
+        self._whose = np.zeros((len(features.mean), 1 + len(models)))  # [texts, (g, one column a model)]
+        self._prompt_of = np.zeros(len(features.mean), np.intp)
         for number, rows in enumerate(self._texts.of.values()):
             for model, row in rows.items():
                 self._whose[row, [0, 1 + models.index(model)]] = LOGIT * (rated.get(model, centre) - centre), 1.0

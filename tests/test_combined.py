@@ -20,8 +20,9 @@ from core.ranking import TrainingSet
 from core.records import GroundTruth, Preference
 
 FEATURES, PLAIN = make_features(), make_features(has_score=False)
-SAME = np.full_like(FEATURES.mean, 1e6)
-ALIKE = dataclasses.replace(FEATURES, mean=SAME, last=SAME, base_score=SAME[:, 0])
+SAME = np.full((181, 20), 1e6, np.float32)  # texts that are all alike, and one that is nobody's
+BEHIND = {key: row + 1 for key, row in FEATURES.index.items()}
+ALIKE = dataclasses.replace(FEATURES, index=BEHIND, mean=SAME, last=SAME, base_score=SAME[:, 0])
 
 
 def likes(models: float, texts: float, hidden: float = 0.0, seed: int = 1) -> Likes:
