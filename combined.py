@@ -265,7 +265,7 @@ class Combined(Ranker):
         return Fit(before.inputs, prior, tau, pairs, newton(pairs, np.zeros(len(tau))))
 
     def _each(self, width: int, arena: float, models: float, base: float, texts: float) -> Array:
-        """[width] the value of each coefficient's part."""
+        """[width] the part of each coefficient: α, θ (one a model), β and w."""
         m = self._whose.shape[1] - 1
         return np.repeat([arena, models, base, texts], [1, m, 1, width - m - 2])
 

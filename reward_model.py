@@ -24,12 +24,11 @@ In the tiny steps of a training the interpreter costs more than the arithmetic: 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -199,19 +198,6 @@ def adamw(weights: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step:
     weights.addcdiv_(unbiased, width, value=-params.learning_rate)
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep torch to one core within: on arrays this small, threads wait for each other and gain nothing."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 # ── The system ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -239,6 +225,7 @@ class RewardModel(Ranker):
         ``start``: fitted models, one a set, from which each training goes on by the parameters of this one: with the
         head of its start, and with its scaler and rated pairs.
         """
+        import torch
         from tqdm import tqdm
 
         known: dict[tuple[tuple[str, ...], str | None], Shared] = {}
@@ -255,8 +242,10 @@ class RewardModel(Ranker):
         size = max(1, CHUNK_FLOATS // len(self._head))
         alike = (list(group) for _, group in groupby(order, key=lambda i: trainings[i].batch))
         chunks = [group[begin : begin + size] for group in alike for begin in range(0, len(group), size)]
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # on arrays this small, threads wait for each other and gain nothing
         # a bar only where there is time to see it, and a terminal to see it in
-        with tqdm(total=len(order), desc="training", disable=None, leave=False, delay=0.5) as bar, one_thread():
+        with tqdm(total=len(order), desc="training", disable=None, leave=False, delay=0.5) as bar:
             for chunk in chunks:
                 first, data = np.stack([fitted[i]._head for i in chunk]), [trainings[i] for i in chunk]
                 heads, losses = train(first, data, self._params, self._device)
@@ -265,6 +254,7 @@ class RewardModel(Ranker):
                     history = tuple(EpochLoss(*epoch) for epoch in epochs.tolist())
                     fitted[i]._learn(training.shared, heads[j], history)
                 bar.update(len(chunk))
+        torch.set_num_threads(threads)
         return fitted
 
     def scores(self, prompt_id: str) -> dict[str, float]:
@@ -272,7 +262,7 @@ class RewardModel(Ranker):
         import torch
 
         if self._rewards is None:
-            with one_thread(), torch.no_grad():
+            with torch.no_grad():
                 head, inputs, base = (torch.from_numpy(array)[None] for array in (self._head, *self._shared[:2]))
                 self._rewards = rewards(head, inputs, base, self._params)[0].numpy()
         return {model: float(self._rewards[row]) for model, row in self._texts.of[prompt_id].items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -81,9 +80,9 @@ class Texts:
         states = {"mean": [features.mean], "last": [features.last], "both": [features.mean, features.last]}
         self.states = np.concatenate(states[params.pooling], axis=1)  # [n, width]
         self.score = features.base_score * np.float32(params.base_score)  # [n]
-        self.of: dict[str, dict[str, int]] = defaultdict(dict)  # prompt id → {model: row}
+        self.of: dict[str, dict[str, int]] = {}  # prompt id → {model: row}
         for (prompt_id, model), row in features.index.items():
-            self.of[prompt_id][model] = row
+            self.of.setdefault(prompt_id, {})[model] = row
         self._index, self._components = features.index, params.components
 
     def training(self, s: TrainingSet) -> list[dict[str, int]]:

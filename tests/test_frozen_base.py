@@ -86,9 +86,6 @@ def test_a_model_without_a_trained_score_head_scores_zero(tmp_path: Path) -> Non
     assert not vectors.base_score.any() and np.abs(vectors.mean).min(axis=1).max() > 0
 
 
-# ── Text to tokens ──
-
-
 def tokens_of(folder: Path, prompt: str, response: str) -> tuple[str, str, FrozenBase]:
     """(all that the base reads, the response's part of it)."""
     base = open_base(str(folder), "cpu")
@@ -124,38 +121,30 @@ def test_long_texts_are_cut_visibly_and_keep_both_beginnings_and_the_closing(
     assert all(np.isfinite(part).all() for part in vectors), "an empty response too"
 
 
-# ── Memory ──
-
-
-class Cramped(torch.nn.Module):
-    """A backbone on which more than ``limit`` texts at once raise what CUDA raises."""
-
-    def __init__(self, inner: torch.nn.Module, limit: int) -> None:
-        super().__init__()
-        self.inner, self.limit, self.calls = inner, limit, [0]
-
-    def forward(self, input_ids: torch.Tensor, **params: Any) -> Any:
-        self.calls.append(len(input_ids))
-        if len(input_ids) > self.limit:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return self.inner(input_ids=input_ids, **params)
-
-
 def test_out_of_memory_halves_the_batch_and_one_text_that_does_not_fit_ends_the_run(
     tmp_path: Path, float32: None
 ) -> None:
-    base = open_base(str(save_model(tmp_path, "llama")), "cpu")
+    base, calls = open_base(str(save_model(tmp_path, "llama")), "cpu"), list[int]()
     wanted, inner = embed(base), base._backbone
-    base._backbone = module = Cramped(inner, 2)
+
+    def cramped(limit: int) -> Callable[..., Any]:
+        """The backbone, on which more than ``limit`` texts at once raise what CUDA raises."""
+
+        def forward(input_ids: torch.Tensor, **params: Any) -> Any:
+            calls.append(len(input_ids))
+            if len(input_ids) > limit:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return inner(input_ids=input_ids, **params)
+
+        return forward
+
+    base._backbone = cramped(2)  # type: ignore[assignment]
     for ours, expected in zip(embed(base), wanted, strict=True):
         assert ours == pytest.approx(expected, abs=1e-4)
-    assert module.calls[1] == len(TEXTS) and module.calls[2] == 2, "no batch is as large again"
-    base._backbone = Cramped(inner, 0)
+    assert calls[:2] == [len(TEXTS), 2]
+    base._backbone = cramped(0)  # type: ignore[assignment]
     with pytest.raises(torch.OutOfMemoryError):
         embed(base)
-
-
-# ── What is missing ──
 
 
 def test_a_folder_that_is_not_there_one_with_pickles_and_one_that_is_damaged(tmp_path: Path) -> None:
