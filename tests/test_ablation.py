@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from planted import MODELS, RATINGS, TEST, make_features, planted_likes, preferences
+from planted import MODELS, RATINGS, TRAIN, make_features, planted_likes, preferences
 
 from config import ExperimentConfig, Persona
 from core.records import GroundTruth, Prompt, Rating
@@ -21,8 +21,10 @@ def test_the_table_has_every_variant_once_trained_on_the_device_asked_for(device
     ratings = {model: Rating(model, elo, "") for model, elo in RATINGS.items()}
     job = Job("p", Persona(), {}, "judge", EmbeddedModel(), params, Path(), ratings=ratings, device="cuda")
     liked = planted_likes(features, 1.0, 1.0, 0.0, seed=1)
-    truths = tuple(GroundTruth(p, {m: liked[p, m] for m in MODELS}) for p in TEST)
-    data = Data(tuple(Prompt(p, p) for p in TEST), (), (), tuple(preferences(liked, TEST)), truths, planned=TEST)
+    ids, prompts = TRAIN[:10], tuple(Prompt(p, p) for p in TRAIN[:10])
+    truths = tuple(GroundTruth(p, {m: liked[p, m] for m in MODELS}) for p in ids)
+    judged = tuple(p for p in preferences(liked) if p.prompt_id in ids)
+    data = Data(prompts, (), (), judged, truths, planned=ids)
     rows = ablation_table(job, make_systems(job, data, features), design(data, params))
     repeated = {"Reward model, λ = 0.3", "Reward model, no base score", "Combined, no base score"}
     assert [row["name"] for row in rows] == [name for name in ABLATIONS if name not in repeated]
