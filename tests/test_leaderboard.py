@@ -136,10 +136,9 @@ def texts(prompts: int, seed: int) -> list[Response]:
 def test_a_planted_taste_is_named_in_words_and_nothing_else_is() -> None:
     found, votes = texts(40, 0), []
     rng = np.random.default_rng(1)
-    length = {(r.prompt_id, r.model): math.log2(len(r.text)) for r in found}
-    code = {(r.prompt_id, r.model): "```" in r.text for r in found}
     for prompt in {r.prompt_id: None for r in found}:
-        quality = {m: 2.0 * code[prompt, m] - length[prompt, m] + 0.5 * rng.standard_normal() for m in "abcd"}
+        own = {r.model: r.text for r in found if r.prompt_id == prompt}
+        quality = {m: 2.0 * ("```" in t) - math.log2(len(t)) + 0.5 * rng.standard_normal() for m, t in own.items()}
         votes += judged(prompt, quality)
     liked = {liking["trait"]: liking for liking in likings(votes, found)}
     assert {name: liking["likes"] for name, liking in liked.items()} == {"length": "shorter answers", "code": "code"}
