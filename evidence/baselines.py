@@ -12,14 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from base.features import Features
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference, Rating, Response
 from elo_system import LOGIT, starting_ratings
-
-Array = NDArray[np.float64]
+from evaluation import Array
 
 ROUNDS = 500  # of Newton's method; about ten are used
 TOLERANCE = 1e-10

@@ -16,7 +16,7 @@ from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import MissingError
-from core.ranking import Ranker
+from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference, Rating
 from data_generation import Data
 from elo_system import EloSystem
@@ -46,7 +46,7 @@ class Design:
     @property
     def training(self) -> tuple[Preference, ...]:
         """The documented split's preferences."""
-        return tuple(p for p in self.preferences if p.prompt_id in self.train_ids)
+        return TrainingSet.of(self.preferences, self.train_ids).preferences
 
     @property
     def test_truths(self) -> tuple[GroundTruth, ...]:

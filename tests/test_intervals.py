@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, false_discovery_control, t, ttest_1samp
+from scipy.stats import binomtest, t, ttest_1samp
 
 from evidence.intervals import Difference, Groups, difference, difference_json, holm, mean_interval, winner
 
@@ -107,5 +107,3 @@ def test_hardly_different_values_have_an_interval_that_holds_their_mean(rows: li
 def test_holm_is_the_step_down_by_hand() -> None:
     assert holm([0.04, 0.01, 0.03, 0.005]).tolist() == pytest.approx([0.06, 0.03, 0.06, 0.02])
     assert holm([0.9, 0.8]).tolist() == [1.0, 1.0] and holm([]).tolist() == []
-    p = np.random.default_rng(0).random(30) ** 3
-    assert (holm(p) >= false_discovery_control(p) - 1e-12).all(), "never bolder than a false discovery rate"
