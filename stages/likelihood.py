@@ -83,8 +83,8 @@ def _read_missing(
 ) -> None:
     """Read what was not read yet: all missing responses to a prompt side by side."""
     tasks = list(product(reading_groups(job).items(), prompts))
-    with job.store(config.PREFERENCES_FILE) as store, progress_bar(len(tasks), "readings of prompts") as bar:
-        for (group, readers), prompt in tasks:
+    with job.store(config.PREFERENCES_FILE) as store:
+        for (group, readers), prompt in progress_bar(tasks, len(tasks), "readings of prompts"):
             models = [m for m in job.contestants if store.get(*items[group, prompt.id, m]) is None]
             options, label = tuple(texts[prompt.id, m] for m in models), f"{prompt.id} read by {group}"
             choices = [
@@ -96,7 +96,6 @@ def _read_missing(
                 scores = {reader: round(decisions[row].scores[column], 6) for row, reader in enumerate(readers)}
                 value = {"prompt_id": prompt.id, "model": model, "log_likelihood": scores}
                 store.put(*items[group, prompt.id, model], value)
-            bar.update()
 
 
 def _advantage(path: Path, reference: Item, own: Item) -> float:
