@@ -27,7 +27,7 @@ from stages.counting import count
 from stages.judging import preferences_from, rank_listwise, ranking_schema, round_robin_truths
 from stages.likelihood import judge_by_likelihood, read_responses, recorded_preferences
 from stages.tasks import Job, load_template
-from stages.writing import PromptList, collect_responses, generate_prompts
+from stages.writing import PromptList, generate_prompts
 
 MODELS = ("a", "b", "c")
 SIX = ExperimentConfig(num_prompts=6, prompts_per_request=4)
@@ -257,15 +257,6 @@ def test_an_edit_that_lost_something_names_file_item_and_what_is_missing(
     edit(job, file, key, change)
     with pytest.raises(UsageError, match=rf"{file.format(name='coder')}: the item '{key}'.*{names}.*delete the whole"):
         made(job)
-
-
-def test_items_say_who_judged_and_what_was_asked(job: Job) -> None:
-    made(job)
-    collect_responses(job, [Prompt("asked-1", "Why?")])
-    names = {key: item.names for file in (config.PREFERENCES_FILE, config.RESPONSES_FILE)
-             for (key, _), item in job.kept(file).items()}  # fmt: skip
-    assert names["coder-001/a vs b"] == {"judge": "judge"}
-    assert names["asked-1/a"] == {"question": "Why?"} and names["coder-001/a"] == {}
 
 
 # ── The embedded model ───────────────────────────────────────────────────────────────────────────────────
