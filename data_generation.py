@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import config
 from core.clock import Clock
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
-from stages import likelihood
 from stages.judging import judge_pairs, preferences_from, rank_listwise, round_robin_truths, shortened, with_markers
+from stages.likelihood import judge_by_likelihood
 from stages.tasks import Job, most_left_out, require_enough
 from stages.writing import collect_responses, generate_prompts
 
@@ -55,11 +55,8 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
         have = {(r.prompt_id, r.model) for r in answered}
         prompts = [p for p in written if all((p.id, model) in have for model in models)]
     with clock.stage("preferences"):
-        if job.llm.weighs_options:
-            read, advantages = likelihood.read_responses(job, prompts, answered, ask=ask)
-            judgements = likelihood.judge_by_likelihood(job, read, advantages, ask=ask)
-        else:
-            judgements = judge_pairs(job, prompts, answered, ask=ask)
+        judge = judge_by_likelihood if job.llm.weighs_options else judge_pairs
+        judgements = judge(job, prompts, answered, ask=ask)
     preferences = preferences_from(judgements)
     left_out = {
         "responses": len(job.prompt_ids) * len(models) - len(answered),
