@@ -15,15 +15,8 @@ from dataclasses import dataclass, field
 import config
 from core.clock import Clock
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
-from stages import likelihood
-from stages.judging import (
-    judge_pairs,
-    preferences_from,
-    rank_listwise,
-    round_robin_truths,
-    shortened,
-    with_markers,
-)
+from stages.judging import judge_pairs, preferences_from, rank_listwise, round_robin_truths, shortened, with_markers
+from stages.likelihood import judge_by_likelihood
 from stages.tasks import Job, most_left_out, require_enough
 from stages.writing import collect_responses, generate_prompts
 
@@ -37,20 +30,14 @@ class Data:
     prompts: tuple[Prompt, ...]
     responses: tuple[Response, ...]
     judgements: tuple[Judgement, ...]
-    preferences: tuple[Preference, ...]
-    """One for each pair of each prompt, in the order of the prompts."""
-    truths: tuple[GroundTruth, ...]
-    """Round-robin truth of every prompt."""
-    listwise: tuple[GroundTruth, ...] = ()
-    """Truth of the prompts ``listed``, ranked as lists."""
+    preferences: tuple[Preference, ...]  # one for each pair of each prompt, in the order of the prompts
+    truths: tuple[GroundTruth, ...]  # round-robin truth of every prompt
+    listwise: tuple[GroundTruth, ...] = ()  # truth of the prompts ``listed``, ranked as lists
+    # ids of all prompts, also of those left out: splits are drawn over them, so that a gap moves no other prompt
     planned: tuple[str, ...] = ()
-    """Ids of all prompts, also of those left out: splits are drawn over them, so that a gap moves no other prompt."""
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    """{prompts, responses, pairs, rankings} without a usable answer, counted in the words of the results."""
-    shortened: int = 0
-    """Responses that the judge was not shown in full."""
-    with_markers: int = 0
-    """Prompts and responses in which chat markers were broken for the judge."""
+    left_out: Mapping[str, int] = field(default_factory=dict)  # {prompts, responses, pairs, rankings: no usable answer}
+    shortened: int = 0  # responses that the judge was not shown in full
+    with_markers: int = 0  # prompts and responses in which chat markers were broken for the judge
 
 
 def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool = True) -> Data:
@@ -68,11 +55,8 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
         have = {(r.prompt_id, r.model) for r in answered}
         prompts = [p for p in written if all((p.id, model) in have for model in models)]
     with clock.stage("preferences"):
-        if job.llm.weighs_options:
-            read, advantages = likelihood.read_responses(job, prompts, answered, ask=ask)
-            judgements = likelihood.judge_by_likelihood(job, read, advantages, ask=ask)
-        else:
-            judgements = judge_pairs(job, prompts, answered, ask=ask)
+        judge = judge_by_likelihood if job.llm.weighs_options else judge_pairs
+        judgements = judge(job, prompts, answered, ask=ask)
     preferences = preferences_from(judgements)
     left_out = {
         "responses": len(job.prompt_ids) * len(models) - len(answered),

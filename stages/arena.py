@@ -37,8 +37,7 @@ class ArenaTable:
     date: str
     scores: Mapping[str, FiniteFloat]
     scale: str = SCALE
-    notes: tuple[str, ...] = ()
-    """To be said to the user; not in the cache."""
+    notes: tuple[str, ...] = ()  # to be said to the user; not in the cache
 
     @property
     def label(self) -> str:

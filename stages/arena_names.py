@@ -48,10 +48,8 @@ class ModelName(NamedTuple):
 
     family: str
     version: str | None = None
-    size: str | None = None
-    """In billions of parameters: "8b", "0.135b", "8x7b", "e4b"."""
-    variant: str = ""
-    """Words that make another model of it, in alphabetical order: base, coder, vision, r1, uncensored, …"""
+    size: str | None = None  # in billions of parameters: "8b", "0.135b", "8x7b", "e4b"
+    variant: str = ""  # words that make another model of it, in alphabetical order: base, coder, vision, r1, …
     edition: frozenset[str] = frozenset()
 
 

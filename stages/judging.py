@@ -99,11 +99,9 @@ class JudgedPair:
     prompt_id: str
     first: str
     second: str
-    winner: str
-    """``first``, ``second`` or "tie"; "A" and "B" in items of earlier versions."""
+    winner: str  # ``first``, ``second`` or "tie"; "A" and "B" in items of earlier versions
     reason: str = ""
-    probabilities: dict[str, float] | None = None
-    """Of "A" (``first``), "B" and "tie", where the judge's server tells them."""
+    probabilities: dict[str, float] | None = None  # of "A" (``first``), "B" and "tie", where a server tells them
 
     def __post_init__(self) -> None:
         if self.winner not in self._outcomes():

@@ -60,31 +60,13 @@ def reading_items(job: Job, prompts: Sequence[Prompt], texts: Texts) -> dict[tup
     return items
 
 
-def read_responses(
-    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], *, ask: bool = True
-) -> tuple[list[Prompt], Advantages]:
-    """The prompts of which every response is read by both groups, and its advantage; all readings are kept among the
-    job's preferences. ``ask`` False: nothing is read that was not read before."""
-    texts = {(r.prompt_id, r.model): r.text for r in responses}
-    items = reading_items(job, prompts, texts)
-    if ask:
-        _read_missing(job, prompts, texts, items)
-    kept, path = job.kept(config.PREFERENCES_FILE), job.path(config.PREFERENCES_FILE)
-    advantages = {}
-    for p, m in product(prompts, job.contestants):
-        reference, own = (kept.get(items[group, p.id, m]) for group in (REFERENCE_GROUP, job.name))
-        if reference and own:
-            advantages[p.id, m] = _advantage(path, reference, own)
-    return [p for p in prompts if all((p.id, model) in advantages for model in job.contestants)], advantages
-
-
 def _read_missing(
     job: Job, prompts: Sequence[Prompt], texts: Texts, items: Mapping[tuple[str, str, str], tuple[str, str]]
 ) -> None:
     """Read what was not read yet: all missing responses to a prompt side by side."""
     tasks = list(product(reading_groups(job).items(), prompts))
-    with job.store(config.PREFERENCES_FILE) as store, progress_bar(len(tasks), "readings of prompts") as bar:
-        for (group, readers), prompt in tasks:
+    with job.store(config.PREFERENCES_FILE) as store:
+        for (group, readers), prompt in progress_bar(tasks, len(tasks), "readings of prompts"):
             models = [m for m in job.contestants if store.get(*items[group, prompt.id, m]) is None]
             options, label = tuple(texts[prompt.id, m] for m in models), f"{prompt.id} read by {group}"
             choices = [
@@ -96,7 +78,6 @@ def _read_missing(
                 scores = {reader: round(decisions[row].scores[column], 6) for row, reader in enumerate(readers)}
                 value = {"prompt_id": prompt.id, "model": model, "log_likelihood": scores}
                 store.put(*items[group, prompt.id, model], value)
-            bar.update()
 
 
 def _advantage(path: Path, reference: Item, own: Item) -> float:
@@ -110,21 +91,29 @@ def _advantage(path: Path, reference: Item, own: Item) -> float:
 
 
 def judge_by_likelihood(
-    job: Job, prompts: Sequence[Prompt], advantages: Advantages, *, ask: bool = True
+    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], *, ask: bool = True
 ) -> list[Judgement]:
-    """Every pair once: the outcome is σ((s_a − s_b)/T), printed into the file of the readings."""
-    pairs = list(product([p.id for p in prompts], combinations(job.contestants, 2)))
+    """Every pair of responses to every prompt, once: the outcome is σ((s_a − s_b)/T).
+
+    All readings are kept among the job's preferences, and the outcomes printed beside them. ``ask`` False: nothing is
+    read that was not read before, and a prompt with a response that was not has no judgement.
+    """
+    texts = {(r.prompt_id, r.model): r.text for r in responses}
+    items = reading_items(job, prompts, texts)
+    if ask:
+        _read_missing(job, prompts, texts, items)
+    kept, path, advantages = job.kept(config.PREFERENCES_FILE), job.path(config.PREFERENCES_FILE), Advantages()
+    for p, m in product(prompts, job.contestants):
+        reference, own = (kept.get(items[group, p.id, m]) for group in (REFERENCE_GROUP, job.name))
+        if reference and own:
+            advantages[p.id, m] = _advantage(path, reference, own)
+    read = [p.id for p in prompts if all((p.id, model) in advantages for model in job.contestants)]
+    pairs = list(product(read, combinations(job.contestants, 2)))
     judgements = [Judgement(p, a, b, _outcome(advantages, p, a, b), ordered=False) for p, (a, b) in pairs]
     if ask:
-        rows = {
-            f"{j.prompt_id}/{j.first} vs {j.second}": {
-                "outcome": j.outcome,
-                "advantages": [advantages[j.prompt_id, model] for model in (j.first, j.second)],
-            }
-            for j in judgements
-        }
         with job.store(config.PREFERENCES_FILE) as store:
-            store.print_out(rows)
+            said = {f"{j.prompt_id}/{j.first} vs {j.second}": {"outcome": j.outcome} for j in judgements}
+            store.print_out(said)
     return judgements
 
 

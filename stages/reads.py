@@ -35,32 +35,24 @@ class Spread:
     """Figures of the pairs judged in both orders, by words or by probabilities."""
 
     pairs: int
-    first_position_rate: float
-    """Share of judgements won by what came first, a tie half."""
-    flip_rate: float
-    """Share of pairs whose two orders name different winners; a tie in one of them is no flip."""
-    position_bias: float
-    """Mean log-odds of the first place; by words +1, 0 or −1 stand for log-odds."""
+    first_position_rate: float  # share of judgements won by what came first, a tie half
+    flip_rate: float  # share of pairs whose two orders name different winners; a tie in one of them is no flip
+    position_bias: float  # mean log-odds of the first place; by words +1, 0 or −1 stand for log-odds
     position_sd: float
     texts_sd: float
-    p_place: float
-    """Chance that the texts seem to count for so much where the places alone do."""
-    p_length: float
-    """The same with the length of the answers taken out."""
-    length_slope: float
-    """Log-odds that e times the length brings, and its standard error; both 0 where all lengths are the same."""
-    length_error: float
+    p_place: float  # chance that the texts seem to count for so much where the places alone do
+    p_length: float  # the same with the length of the answers taken out
+    length_slope: float  # log-odds that e times the length brings; 0 where all lengths are the same
+    length_error: float  # its standard error
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
     """What the judge reads, by which of its signs, and the figures."""
 
-    reads: str | None
-    """place, length or answers; None where the pairs are too few to say."""
+    reads: str | None  # place, length or answers; None where the pairs are too few to say
     by_words: Spread | None
-    by_probabilities: Spread | None
-    """These decide, where there are any."""
+    by_probabilities: Spread | None  # these decide, where there are any
 
     @property
     def sentence(self) -> str:

@@ -196,20 +196,16 @@ def require_enough(gone: Mapping[str, str], most: int, what: str) -> None:
 
 def answers_to(job: Job, questions: Sequence[Any], what: str) -> Iterator[tuple[int, Any]]:
     """Yield (index, answer) as they come. ``questions`` are all requests or all choices."""
-    if not questions:
-        return
-    answers = job.llm.choose(questions) if isinstance(questions[0], Choice) else job.llm.complete(questions)
-    with progress_bar(len(questions), what) as bar:
-        for index, answered in answers:
-            yield index, answered
-            bar.update()
+    if questions:
+        answers = job.llm.choose(questions) if isinstance(questions[0], Choice) else job.llm.complete(questions)
+        yield from progress_bar(answers, len(questions), what)
 
 
-def progress_bar(total: int, what: str) -> Any:
+def progress_bar(answers: Iterable[Any] | None, total: int, what: str) -> Any:
     """A tqdm bar, quiet where the output is no terminal."""
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=what, disable=None, leave=False)
+    return tqdm(answers, total=total, desc=what, disable=None, leave=False)
 
 
 # ── From cached values to records ────────────────────────────────────────────────────────────────────────

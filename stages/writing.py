@@ -74,7 +74,7 @@ def _write_missing(job: Job, wanted: Sequence[Task]) -> None:
         if not missing:
             tasks.log.info("Using cached prompts for persona: %s", job.name)
         known = [written.text for written in records(job, config.PROMPTS_FILE, wanted, WrittenPrompt)]
-        with tasks.progress_bar(len(missing), "prompts") as bar:
+        with tasks.progress_bar(None, len(missing), "prompts") as bar:
             for batch in write(job, missing, known):
                 store.put_many(Item(*wanted[n].id, wanted[n].names, {"text": text}) for n, text in batch.items())
                 if not batch:

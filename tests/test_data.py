@@ -25,9 +25,9 @@ from evidence.design import design
 from llm.interface import Choice, Completion, Decision, Request
 from stages.counting import count
 from stages.judging import preferences_from, rank_listwise, ranking_schema, round_robin_truths
-from stages.likelihood import judge_by_likelihood, read_responses, recorded_preferences
+from stages.likelihood import judge_by_likelihood, recorded_preferences
 from stages.tasks import Job, load_template
-from stages.writing import PromptList, collect_responses, generate_prompts
+from stages.writing import PromptList, generate_prompts
 
 MODELS = ("a", "b", "c")
 SIX = ExperimentConfig(num_prompts=6, prompts_per_request=4)
@@ -259,15 +259,6 @@ def test_an_edit_that_lost_something_names_file_item_and_what_is_missing(
         made(job)
 
 
-def test_items_say_who_judged_and_what_was_asked(job: Job) -> None:
-    made(job)
-    collect_responses(job, [Prompt("asked-1", "Why?")])
-    names = {key: item.names for file in (config.PREFERENCES_FILE, config.RESPONSES_FILE)
-             for (key, _), item in job.kept(file).items()}  # fmt: skip
-    assert names["coder-001/a vs b"] == {"judge": "judge"}
-    assert names["asked-1/a"] == {"question": "Why?"} and names["coder-001/a"] == {}
-
-
 # ── The embedded model ───────────────────────────────────────────────────────────────────────────────────
 
 READ = [Response("coder-001", m, "x" * n) for m, n in zip(MODELS, (2, 4, 9), strict=True)]
@@ -297,23 +288,20 @@ def test_the_embedded_writer_keeps_one_sentence_on_each_topic_or_the_topic_itsel
 
 def test_readings_by_likelihood_make_graded_outcomes_without_an_order_and_are_read_once(weighing: Job) -> None:
     prompts = [Prompt("coder-001", "p")]
-    read, advantages = read_responses(weighing, prompts, READ)
-    assert read == prompts
-    assert advantages["coder-001", "c"] == pytest.approx(1.0 - 0.09)  # over the reference readers' mean
-    judgements = judge_by_likelihood(weighing, prompts, advantages)
+    judgements = judge_by_likelihood(weighing, prompts, READ)
     assert [(j.first, j.second) for j in judgements] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert all(j.outcome > 0.5 and not j.ordered for j in judgements)
-    assert judgements[1].outcome > judgements[0].outcome, "the shortest beats the longest most clearly"
+    assert judgements[1].outcome == pytest.approx(0.8022, abs=1e-3), "σ((0.09 − 0.02) / 0.05)"
     for ask in (False, True):
-        assert read_responses(replace(weighing, llm=Scripted()), prompts, READ, ask=ask) == (prompts, advantages)
+        assert judge_by_likelihood(replace(weighing, llm=Scripted()), prompts, READ, ask=ask) == judgements
     edit(weighing, config.PREFERENCES_FILE, "coder-001/b read by coder", lambda value: value["log_likelihood"].clear())
     with pytest.raises(UsageError, match="log_likelihood is empty"):
-        read_responses(weighing, prompts, READ)
+        judge_by_likelihood(weighing, prompts, READ)
 
 
 def test_recorded_preferences_are_everyone_elses(weighing: Job, tmp_path: Path) -> None:
     for name in ("coder", "student"):
-        read_responses(replace(weighing, name=name), [Prompt("coder-001", "p")], READ)
+        judge_by_likelihood(replace(weighing, name=name), [Prompt("coder-001", "p")], READ)
     samples = replace(weighing, samples_dir=tmp_path, contestants=dict(list(weighing.contestants.items())[:2]))
 
     def users(name: str) -> list[tuple[str, str, str]]:

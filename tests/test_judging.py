@@ -158,6 +158,8 @@ def test_a_taste_in_probabilities_is_found_where_words_take_the_first_place(tmp_
     assert (quality["first_position_rate"], quality["flip_rate"], quality["reads"]) == (1.0, 1.0, "answers")
     forms = [list(request["format"]["properties"]) for request in asked if request["model"] == "judge"][1:]
     assert forms == [["choice"]] * 150, "no reasons where probabilities come"
+    again, asked = run(tmp_path / "weighed", with_a_taste)
+    assert asked == [] and again.preferences == data.preferences, "a later run knows how the judge was asked"
     data, asked = run(tmp_path / "words", None)
     assert {p.outcome for p in data.preferences} == {0.5}
     quality = judge_quality(data.judgements, data.responses)
@@ -165,13 +167,7 @@ def test_a_taste_in_probabilities_is_found_where_words_take_the_first_place(tmp_
     assert "150 of 150 judgements (75 of 75 pairs turn with the order)" in quality["sentence"]
     forms = [list(request["format"]["properties"]) for request in asked if request["model"] == "judge"][1:]
     assert forms == [["choice"]] + [["choice", "reason"]] * 149, "the first one tries whether probabilities come"
-
-
-def test_a_later_run_without_a_server_knows_how_the_judge_was_asked(tmp_path: Path) -> None:
-    for folder, probabilities in ((tmp_path / "weighed", with_a_taste), (tmp_path / "words", None)):
-        first, _ = run(folder, probabilities)
-        again, asked = run(folder, probabilities)
-        assert asked == [] and again.preferences == first.preferences
+    assert run(tmp_path / "words", None)[1] == []
 
 
 def test_what_the_judge_reads_is_said_after_the_first_pairs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

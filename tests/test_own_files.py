@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
+from begun import ME, PROMPTS, answers_of, write
 
 import config
 from config import ROOT, Persona
@@ -16,36 +15,7 @@ from core.errors import UsageError
 from core.tables import read_rows, refuse_bad_rows
 from stages.own import check_persona, prompt_id, read_answers, read_persona, read_prompts
 
-PROMPTS = (
-    "How do I stop slugs, in May?", 'What is "clay"?', "When do I prune?", "Which hedge?", "Is moss bad?", "Compost?",
-)  # fmt: skip
 GOOD = [{"prompt": text} for text in PROMPTS]
-ME = 'title = "Gardener"\ndescription = "Someone with a small garden."\n'
-
-
-def write(path: Path, content: Any) -> Path:
-    """Rows as a file of the path's format; bytes as they are."""
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif path.suffix == ".csv":
-        with path.open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, list(content[0]))
-            table.writeheader()
-            table.writerows(content)
-    elif path.suffix == ".parquet":
-        pd.DataFrame(content).to_parquet(path)
-    else:
-        whole = path.suffix == ".json"
-        path.write_text(json.dumps(content) if whole else "".join(json.dumps(r) + "\n\n" for r in content), "utf-8")
-    return path
-
-
-def answers_of(*models: str) -> list[dict[str, Any]]:
-    return [
-        {"prompt": prompt, "model": model, "response": f"{model} on: {prompt} "}
-        for model in models
-        for prompt in PROMPTS
-    ]
 
 
 # ── Rows ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -161,7 +131,7 @@ def test_answers_in_one_file_a_model_or_one_for_all(tmp_path: Path, alpaca: bool
     whole = read_answers([write(tmp_path / "all.json", rows)])
     assert read_answers([write(tmp_path / f"{i}.csv", rows[6 * i : 6 * i + 6]) for i in range(2)]) == whole
     assert (whole.models, whole.notes, len(whole.texts)) == (("x", "y"), (), 12)
-    assert whole.texts[prompt_id(PROMPTS[1]), "y"] == f"y on: {PROMPTS[1]} "
+    assert whole.texts[prompt_id(PROMPTS[1]), "y"] == f"y on: {PROMPTS[1]} so "
 
 
 def test_second_answers_are_left_out_and_counted_and_an_empty_one_is_an_answer(tmp_path: Path) -> None:
