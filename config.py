@@ -20,16 +20,12 @@ SCHEMA_VERSION = 1
 class Contestant:
     """One model that answers. A new contestant is one entry below."""
 
-    arena_name: str | None
-    """Its name on the Chatbot Arena, or that of the relative that stands in for it (``proxy``)."""
-    elo: float | None
-    """Global rating; None where there is none: it starts at the mean of the others."""
+    arena_name: str | None  # on the Chatbot Arena, or that of the relative that stands in for it (``proxy``)
+    elo: float | None  # global rating; None where there is none: it starts at the mean of the others
     ollama_tag: str | None
     proxy: bool = False
-    system: str = ""
-    """Embedded answering styles only: the system prompt."""
-    opening: str = ""
-    """Embedded answering styles only: the words with which every answer begins."""
+    system: str = ""  # the system prompt, of embedded answering styles only
+    opening: str = ""  # the words with which every answer begins, of embedded answering styles only
 
 
 ARENA_DATE = "2025-08-04"
@@ -97,14 +93,10 @@ class Persona:
     """A kind of person. A new persona is one entry below, or a file (``--persona me.toml``)."""
 
     title: str = ""
-    description: str = ""
-    """Who it is and what it values in an answer: shown to the model that writes prompts and judges."""
-    answerer: str = ""
-    """How it would answer itself: the embedded judge's system prompt; where it is empty, made from the description."""
-    asks: tuple[str, ...] = ()
-    """How its requests begin: the embedded writer needs the first words given; else ``DEFAULT_ASKS``."""
-    topics: tuple[str, ...] = ()
-    """What it asks about, one prompt a topic before any topic comes again; not needed with prompts of one's own."""
+    description: str = ""  # who it is and what it values in an answer: shown to the model that writes and judges
+    answerer: str = ""  # how it would answer itself, to the embedded judge; else made from the description
+    asks: tuple[str, ...] = ()  # how its requests begin, to the embedded writer; else ``DEFAULT_ASKS``
+    topics: tuple[str, ...] = ()  # one prompt each before any comes again; not needed with prompts of one's own
 
 
 DEFAULT_PERSONA = "coder"
@@ -294,7 +286,6 @@ class ExperimentConfig:
     response_temperature: float = _within(0.7, 0.0, 5.0, "it is a sampling temperature")
     prompt_temperature: float = _within(0.9, 0.0, 5.0, "it is a sampling temperature")
     judge_temperature: float = _within(0.0, 0.0, 5.0, "it is a sampling temperature")  # a judge should not roll dice
-    noise_temperature: float = _within(0.7, 0.01, 5.0, "at 0 a second round of judging only repeats the first")
     prompts_per_request: int = _within(
         10, 1, 1000, "it counts prompts of one list; small models lose count in longer ones"
     )
@@ -305,16 +296,14 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             name, value, kind = field.name, getattr(self, field.name), type(field.default)
-            if kind is bool and not isinstance(value, bool):
-                raise ValueError(f"{name} must be true or false, got {value!r}")
-            if "choices" in field.metadata and value not in field.metadata["choices"]:
-                raise ValueError(f"{name} must be one of {', '.join(field.metadata['choices'])}, got {value!r}")
+            choices = field.metadata.get("choices", (True, False) if kind is bool else (value,))
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
             if "bounds" in field.metadata:
                 low, high, why = field.metadata["bounds"]
-                if isinstance(value, bool) or not isinstance(value, kind if kind is int else int | float):
-                    raise ValueError(f"{name} must be a {'whole ' if kind is int else ''}number, got {value!r}")
-                if not low <= value <= high:  # NaN fails too
-                    raise ValueError(f"{name} must lie between {low:g} and {high:g}, got {value:g}: {why}")
+                numbers = int if kind is int else int | float
+                if not isinstance(value, numbers) or not low <= value <= high:  # NaN fails too
+                    raise ValueError(f"{name} must lie between {low:g} and {high:g}, got {value!r}: {why}")
         if self.folds > self.num_prompts:
             raise ValueError(f"folds ({self.folds}) must not exceed num_prompts ({self.num_prompts})")
 

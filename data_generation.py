@@ -9,17 +9,15 @@ from, asks a language model for the rest, and keeps every answer at once (``stag
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import config
 from core.clock import Clock
-from core.errors import MissingError
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
-from stages import likelihood
-from stages.judging import judge_pairs, judge_rounds, preferences_from, rank_listwise, round_robin_truths
-from stages.shown import shortened, with_markers
-from stages.tasks import Job, most_left_out
+from stages.judging import judge_pairs, preferences_from, rank_listwise, round_robin_truths, shortened, with_markers
+from stages.likelihood import judge_by_likelihood
+from stages.tasks import Job, most_left_out, require_enough
 from stages.writing import collect_responses, generate_prompts
 
 __all__ = ["Data", "collect_responses", "generate_prompts", "make_data"]
@@ -32,32 +30,24 @@ class Data:
     prompts: tuple[Prompt, ...]
     responses: tuple[Response, ...]
     judgements: tuple[Judgement, ...]
-    preferences: tuple[Preference, ...]
-    """One for each pair of each prompt, in the order of the prompts."""
-    truths: tuple[GroundTruth, ...]
-    """Round-robin truth of every prompt."""
-    listwise: tuple[GroundTruth, ...] = ()
-    """Truth of the prompts ``listed``, ranked as lists."""
-    rounds: tuple[tuple[GroundTruth, ...], ...] = ()
-    """Their round-robin truths in two more rounds of judging, for the noise ceiling."""
+    preferences: tuple[Preference, ...]  # one for each pair of each prompt, in the order of the prompts
+    truths: tuple[GroundTruth, ...]  # round-robin truth of every prompt
+    listwise: tuple[GroundTruth, ...] = ()  # truth of the prompts ``listed``, ranked as lists
+    # ids of all prompts, also of those left out: splits are drawn over them, so that a gap moves no other prompt
     planned: tuple[str, ...] = ()
-    """Ids of all prompts, also of those left out: splits are drawn over them, so that a gap moves no other prompt."""
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    """{prompts, responses, pairs, rankings} without a usable answer, counted in the words of the results."""
-    shortened: int = 0
-    """Responses that the judge was not shown in full."""
-    with_markers: int = 0
-    """Prompts and responses in which chat markers were broken for the judge."""
+    left_out: Mapping[str, int] = field(default_factory=dict)  # {prompts, responses, pairs, rankings: no usable answer}
+    shortened: int = 0  # responses that the judge was not shown in full
+    with_markers: int = 0  # prompts and responses in which chat markers were broken for the judge
 
 
 def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool = True) -> Data:
     """Everything that is asked for one persona.
 
     ``listed``: ids of the prompts that are also ranked as a list (``params.ground_truth`` listwise or both: see
-    ``evidence.experiment.listed``) and judged in two more rounds (both).
+    ``evidence.design.listed``).
     ``ask`` False: what the cache holds. Nothing is asked, written or said; a prompt that lacks anything is left out.
     """
-    truth_by, models = job.params.ground_truth, list(job.contestants)
+    models = list(job.contestants)
     with clock.stage("prompts"):
         written = generate_prompts(job, ask=ask)
     with clock.stage("responses"):
@@ -65,11 +55,8 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
         have = {(r.prompt_id, r.model) for r in answered}
         prompts = [p for p in written if all((p.id, model) in have for model in models)]
     with clock.stage("preferences"):
-        if job.llm.weighs_options:
-            read, advantages = likelihood.read_responses(job, prompts, answered, ask=ask)
-            judgements = likelihood.judge_by_likelihood(job, read, advantages, ask=ask)
-        else:
-            judgements = judge_pairs(job, prompts, answered, ask=ask)
+        judge = judge_by_likelihood if job.llm.weighs_options else judge_pairs
+        judgements = judge(job, prompts, answered, ask=ask)
     preferences = preferences_from(judgements)
     left_out = {
         "responses": len(job.prompt_ids) * len(models) - len(answered),
@@ -79,14 +66,16 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
     true = {truth.prompt_id for truth in truths}  # a prompt without a truth tests nothing: it is left out whole
     prompts, responses = [p for p in prompts if p.id in true], [r for r in answered if r.prompt_id in true]
     left_out["prompts"] = len(job.prompt_ids) - len(prompts)
-    chosen = [p for p in prompts if p.id in listed and truth_by != "round_robin"]
+    chosen = [p for p in prompts if p.id in listed and job.params.ground_truth != "round_robin"]
     if ask:
-        _require_enough(job, left_out["prompts"])
+        without = {id_: f"too little of {id_} was judged" for id_ in job.prompt_ids if id_ not in true}
+        require_enough(without, most_left_out(len(job.prompt_ids)), "prompts")
     with clock.stage("ground_truth"):
-        if ask:
-            _print_truths(job, truths)
+        if ask:  # they follow from the preferences and are printed out for people to read
+            with job.store(config.GROUND_TRUTH_FILE) as store:
+                rows = {f"{t.prompt_id}/{t.method}": {"scores": dict(t.scores), "ranking": t.ranking} for t in truths}
+                store.print_out(rows)
         listwise, left_out["rankings"] = rank_listwise(job, chosen, responses, ask=ask) if chosen else ([], 0)
-        rounds = judge_rounds(job, chosen, responses, ask=ask) if chosen and truth_by == "both" else []
     if ask:
         job.llm.unload()  # the reward base needs the memory
     return Data(
@@ -96,33 +85,8 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
         preferences=tuple(p for p in preferences if p.prompt_id in true),
         truths=tuple(truths),
         listwise=tuple(listwise),
-        rounds=tuple(tuple(round_robin_truths(preferences_from(judged), len(models))) for judged in rounds),
         planned=job.prompt_ids,
         left_out=left_out,
         shortened=0 if job.llm.weighs_options else shortened(job, prompts, responses, {p.id for p in chosen}),
         with_markers=0 if job.llm.weighs_options else with_markers(prompts, responses),
     )
-
-
-def _require_enough(job: Job, left_out: int) -> None:
-    """Raise MissingError where so many prompts are left out that the rest is no fair picture."""
-    planned, most = len(job.prompt_ids), most_left_out(len(job.prompt_ids))
-    if left_out > most:
-        raise MissingError(
-            f"{left_out} of {planned} prompts are left out, where at most {most} may be: {job.judge} gave too few "
-            "usable judgements. Everything is kept. Take another --judge, or ask it again with --refresh preferences."
-        )
-
-
-def _print_truths(job: Job, truths: Sequence[GroundTruth]) -> None:
-    """Round-robin truths follow from the preferences; they are printed out for people to read."""
-    rows = {
-        f"{t.prompt_id}/{t.method}": {
-            "prompt_id": t.prompt_id,
-            "ranking": list(t.ranking),
-            "scores": dict(t.scores),
-        }
-        for t in truths
-    }
-    with job.store(config.GROUND_TRUTH_FILE) as store:
-        store.print_out(rows)

@@ -225,7 +225,7 @@ def _ratings(job: Job) -> Iterator[Finding]:
             shutil.copyfile(kept, Path(scratch, config.ARENA_FILE))
         table = arena.load_table(Path(scratch), offline=True)
     later = "" if kept.is_file() else "; none cached yet, the run asks the hub first"
-    yield Finding("Arena ratings", f"{table.origin}, {table.label}{later}")
+    yield Finding("Arena ratings", f"{table.source}, {table.label}{later}")
     known = {**read_known(job.cache_dir), **seen_now(job)}
     for tag, rating in (rated([job], table, known)[0].ratings or {}).items():
         yield Finding(f"  {tag}", f"{'unrated' if rating.elo is None else f'{rating.elo:.0f}'} · {rating.source}")

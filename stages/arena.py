@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, FiniteFloat, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from config import ARENA_DATE, ARENA_FILE, DEFAULT_MODELS, Contestant
 from core import hub
@@ -31,27 +31,18 @@ SNAPSHOT = "shipped snapshot"
 
 @dataclass(frozen=True, slots=True)
 class ArenaTable:
-    """Ratings of one date and one scale. ``notes`` are to be said to the user."""
+    """Ratings of one date and one scale, as they are cached; a figure that somebody edits is taken as it stands."""
 
-    scores: Mapping[str, float]
-    origin: str
+    source: str
     date: str
+    scores: Mapping[str, FiniteFloat]
     scale: str = SCALE
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # to be said to the user; not in the cache
 
     @property
     def label(self) -> str:
         """The scale and the date of its figures."""
         return f"{self.scale}, {self.date}"
-
-
-class _Held(BaseModel):
-    """A table as it is cached; a figure that somebody edits is taken as it stands."""
-
-    source: str
-    date: str
-    scale: str
-    scores: dict[str, FiniteFloat]
 
 
 def snapshot_table() -> ArenaTable:
@@ -60,7 +51,7 @@ def snapshot_table() -> ArenaTable:
         rows = csv.DictReader(line for line in file if not line.startswith("#"))
         scores = {row["model"]: float(row["score"]) for row in rows}
     configured = {c.arena_name: c.elo for c in DEFAULT_MODELS.values() if c.arena_name and c.elo is not None}
-    return ArenaTable({**scores, **configured}, SNAPSHOT, ARENA_DATE)
+    return ArenaTable(SNAPSHOT, ARENA_DATE, {**scores, **configured})
 
 
 def load_table(cache_dir: Path, *, refresh: bool = False, offline: bool = False) -> ArenaTable:
@@ -69,24 +60,22 @@ def load_table(cache_dir: Path, *, refresh: bool = False, offline: bool = False)
     ``offline`` asks no hub. A damaged cache file is set aside; ``notes`` say so, and why the hub gave nothing.
     """
     path, notes, table = cache_dir / ARENA_FILE, list[str](), None
-    shipped = snapshot_table()
     if (data := read(path)) is not None:
         try:
-            held = _Held.model_validate_json(data)
-            table = ArenaTable(held.scores, held.source, held.date, held.scale)
+            table = TypeAdapter(ArenaTable).validate_json(data)
         except ValidationError as error:
             why, aside = error.errors()[0]["msg"], set_aside(path).name
             notes.append(f"{path} was damaged ({why}); it was moved to {aside} and is made anew")
-    if table and table.origin == SNAPSHOT and (table.date != shipped.date or shipped.scores.keys() - table.scores):
+    if table and table.source == SNAPSHOT and table.date != ARENA_DATE:
         table = None  # another version's
     if table is None or refresh:
         found = None if offline else _from_hub(notes)
         if table and not found:
             notes.append(f"ratings stay as they were cached: {table.label}")
-        table = found or table or shipped
+        table = found or table or snapshot_table()
         scores = dict(sorted(table.scores.items(), key=lambda item: (-item[1], item[0])))
-        write_json(path, _Held(source=table.origin, date=table.date, scale=table.scale, scores=scores).model_dump())
-    if table.origin == SNAPSHOT:
+        write_json(path, {"source": table.source, "date": table.date, "scale": table.scale, "scores": scores})
+    if table.source == SNAPSHOT:
         notes.append(f"ratings are the SHIPPED SNAPSHOT of {table.date}, not today's; --refresh all asks the hub again")
     return dataclasses.replace(table, notes=tuple(notes))
 
@@ -116,7 +105,7 @@ def _load() -> ArenaTable:
         raise ValueError("no rated model of category overall")
     date = max(str(row["leaderboard_publish_date"])[:10] for row in rated)
     newest = [row for row in rated if str(row["leaderboard_publish_date"]).startswith(date)]
-    return ArenaTable({row["model_name"].strip(): float(row["rating"]) for row in newest}, SOURCE, date)
+    return ArenaTable(SOURCE, date, {row["model_name"].strip(): float(row["rating"]) for row in newest})
 
 
 # ── Contestants ──────────────────────────────────────────────────────────────────────────────────────────
@@ -136,16 +125,15 @@ def rate(
         if known:
             contestants[name] = dataclasses.replace(known, ollama_tag=tag)
             listed, kind = same_model(known.arena_name or "", table.scores), "proxy: " if known.proxy else ""
-            wanted, how = known.arena_name, ""
-            why = f"{kind}{wanted} is not in the one table used ({table.label})"
+            how, why = "", f"{kind}{known.arena_name} is not in the one table used ({table.label})"
         else:
             listed, why = match_arena_name(name, table.scores, ollama=ollama)
             if listed is None and (inside := (contents or {}).get(name)):
                 listed, by_file = match_arena_name(inside, table.scores, ollama=False)
                 why = f"its file holds {inside}: {by_file}"
             contestants[name] = Contestant(listed, None, tag)
-            wanted, kind, how = listed, "", f"; name matched: {why}"
+            kind, how = "", f"; name matched: {why}"
         source = f"{kind}{listed} ({table.label}){how}" if listed else f"no rating: {why}"
-        elo = table.scores[listed] if listed else None
-        ratings[name] = Rating(name, elo, source, listed or wanted, tag, contestants[name].proxy)
+        elo, named = table.scores[listed] if listed else None, listed or contestants[name].arena_name
+        ratings[name] = Rating(name, elo, source, named, tag, contestants[name].proxy)
     return contestants, ratings

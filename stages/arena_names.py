@@ -1,6 +1,6 @@
 """The Arena name of an Ollama tag: one where family, version, size and variant all agree, and never silently.
 
-match_arena_name("llama3.2", ["Meta-Llama-3.2-3B-Instruct"]).reason     # …; assumed: size 3b, Ollama's default
+match_arena_name("llama3.2", ["Meta-Llama-3.2-3B-Instruct"])     # the name, "…; assumed: size 3b, Ollama's default"
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ _GROWN = re.compile(r"^([a-z]{3,})(\d+\.\d+)$")  # "small3.1"
 _MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
 _EDITION = re.compile(rf"^(?:\d+k|a\d+(?:\.\d+)?b|0\d|\d{{4,8}}|{_MONTHS})$")  # dates, contexts, active parameters
 _TUNED = frozenset({"instruct", "chat", "it", "dense", "gguf", "latest"})
-_BASE = frozenset({"base", "text", "pt", "pretrained"})
 
 
 class ModelName(NamedTuple):
@@ -49,19 +48,9 @@ class ModelName(NamedTuple):
 
     family: str
     version: str | None = None
-    size: str | None = None
-    """In billions of parameters: "8b", "0.135b", "8x7b", "e4b"."""
-    variant: str = ""
-    """Words that make another model of it, in alphabetical order: coder, vision, r1, uncensored, …"""
+    size: str | None = None  # in billions of parameters: "8b", "0.135b", "8x7b", "e4b"
+    variant: str = ""  # words that make another model of it, in alphabetical order: base, coder, vision, r1, …
     edition: frozenset[str] = frozenset()
-    base: bool = False
-
-
-class Match(NamedTuple):
-    """The best guess for a tag. ``arena_name`` None: refused, and ``reason`` says why."""
-
-    arena_name: str | None
-    reason: str
 
 
 def parse_name(name: str) -> ModelName:
@@ -75,7 +64,7 @@ def parse_name(name: str) -> ModelName:
     size, variant, edition = None, set[str](), set[str]()
     for token in tokens:
         here = _size(family, token)
-        if token in _TUNED or token in _BASE:
+        if token in _TUNED:
             continue
         if here and size in (None, here):
             size = here
@@ -89,8 +78,7 @@ def parse_name(name: str) -> ModelName:
         else:
             variant.add(token)
     version = version and version.removesuffix(".0")  # "3.0" and "3" are one version
-    base = not _BASE.isdisjoint(tokens)
-    return ModelName(family, version, size, " ".join(sorted(variant)), frozenset(edition), base)
+    return ModelName(family, version, size, " ".join(sorted(variant)), frozenset(edition))
 
 
 def parse_arena_name(name: str) -> ModelName:
@@ -113,36 +101,26 @@ def same_model(name: str, names: Collection[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def match_arena_name(tag: str, arena_names: Collection[str], *, ollama: bool = True) -> Match:
-    """The best guess of a tag's Arena name. Two sizes, versions or variants of one family are never mixed.
+def match_arena_name(tag: str, arena_names: Collection[str], *, ollama: bool = True) -> tuple[str | None, str]:
+    """A tag's Arena name and what was assumed, or None and the reason. Two sizes, versions or variants of one family
+    are never mixed.
 
     ``ollama`` False: the name of another server's model. What it leaves out is not what Ollama's library serves.
     """
     wanted, assumed = parse_name(tag) if ollama else parse_arena_name(tag), list[str]()
     model = tag.strip().lower().rsplit("/", 1)[-1].partition(":")[0]
-    if ollama and wanted.version is None and model in _DEFAULT_VERSIONS:
-        wanted = wanted._replace(version=_DEFAULT_VERSIONS[model])
-        assumed.append(f"version {wanted.version}, Ollama's default")
-    if ollama and wanted.size is None and model in _DEFAULT_SIZES:
-        wanted = wanted._replace(size=_DEFAULT_SIZES[model])
-        assumed.append(f"size {wanted.size}, Ollama's default")
+    for part, defaults in (("version", _DEFAULT_VERSIONS), ("size", _DEFAULT_SIZES)):
+        if ollama and getattr(wanted, part) is None and model in defaults:
+            wanted = wanted._replace(**{part: defaults[model]})  # type: ignore[arg-type]
+            assumed.append(f"assumed: {part} {defaults[model]}, Ollama's default")
     same = [name for name in arena_names if name.lower() == tag.strip().lower()]
     if len(same) == 1 and not assumed:  # "deepseek-r1" is another size on Ollama than on the Arena
-        return Match(same[0], "the same name")
-    if wanted.base:
-        return Match(None, f"{tag} is a base model; the Arena rates tuned ones")
+        return same[0], "the same name"
     pool = {name: parse_arena_name(name) for name in sorted(arena_names)}
     for part in ("family", "variant", "version", "size"):
-        near = ", ".join(list(pool)[:5]) + (", …" if len(pool) > 5 else "")
-        pool = {name: parsed for name, parsed in pool.items() if getattr(parsed, part) == getattr(wanted, part)}
-        if pool and not (ollama and part == "size" and wanted.size is None):
-            continue
-        if part == "family":
-            return Match(None, f"no model of family {wanted.family or repr(tag)} is listed")
-        if part == "size" and wanted.size is None:
-            return Match(None, f"{tag} gives no size, and sizes of one family are not mixed; listed: {near}")
-        said = f"{part} {getattr(wanted, part) or '(none)'} is not listed"
-        return Match(None, f"{said}, and {part}s are not mixed; listed: {near}")
-    best, *others = sorted(pool, key=lambda name: (len(pool[name].edition ^ wanted.edition), name))
-    said = "; ".join(["family, version, size and variant agree", *(f"assumed: {text}" for text in assumed)])
-    return Match(best, said + (f"; also listed: {', '.join(others)}" if others else ""))
+        own = getattr(wanted, part)
+        pool = {name: parsed for name, parsed in pool.items() if getattr(parsed, part) == own}
+        if not pool or (ollama and (part, own) == ("size", None)):
+            return None, f"{part} {own or '(none)'} is not listed, and another {part} is another model"
+    best = min(pool, key=lambda name: (len(pool[name].edition ^ wanted.edition), name))
+    return best, "; ".join(["family, version, size and variant agree", *assumed])

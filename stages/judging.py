@@ -6,38 +6,87 @@ ranking of each prompt.
 
 from __future__ import annotations
 
+import itertools
+import logging
 import math
 import random
+import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import permutations, product
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from statistics import fmean
+from string import ascii_uppercase
 from typing import Any, Literal
 
 from pydantic import BaseModel, create_model, field_validator
 
 import config
-from core.errors import UsageError
+from core.files import fingerprint
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
 from core.store import Items
-from llm.interface import Choice, Request
-from stages.reads import Watch
-from stages.shown import JUDGE_NUM_PREDICT, LIST_TEMPLATE, PAIR_TEMPLATE, question
-from stages.tasks import Job, Task, answer, fill, load_template, log, make_task, open_tasks
+from llm.interface import Choice, Request, estimate_tokens, shorten
+from stages.reads import FIRST_LOOK, what_is_read
+from stages.tasks import Job, Task, ask_missing, fill, load_template, log, make_task, most_left_out, open_tasks, records
 
-Texts = Mapping[tuple[str, str], str]
-"""(prompt id, model) → response."""
+# ── What a judge is shown ────────────────────────────────────────────────────────────────────────────────
 
+PAIR_TEMPLATE = "preference_evaluation.txt"
+LIST_TEMPLATE = "ground_truth_ranking.txt"
 FORM = '{"choice": "A", "B" or "tie"}'
 FORM_WITH_REASON = '{"choice": "A", "B" or "tie", "reason": "one short sentence"}'
+JUDGE_NUM_PREDICT = 256  # one word and one short sentence, or a list of labels
 VERDICT_NUM_PREDICT = 64  # one word, in JSON with blanks or a fence around it
-NOISE_ROUNDS = (1, 2)
+SMALLEST = 1e-9  # of a label's share: items keep nine digits
+# Of the chat templates of Llama, ChatML, Gemma, Mistral, DeepSeek and their kin: a server reads them as control tokens.
+MARKER = re.compile(
+    r"<(?=[|｜][^<>\n]{1,40}[|｜]>|/?(start_of_turn|end_of_turn|s|bos|eos|think|im_start|im_end)>|</?SYS>>)"
+    r"|\[(?=/?(INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])"
+)
 
 
-def texts_of(responses: Sequence[Response]) -> dict[tuple[str, str], str]:
-    """Responses by prompt and model."""
-    return {(r.prompt_id, r.model): r.text for r in responses}
+def room(job: Job, template: str, prompt: Prompt, responses: int) -> int:
+    """Tokens for each of the responses that a judge is shown beside each other."""
+    marks = 60 * responses  # the lines that begin and end a response, and one that says that it was cut
+    around = estimate_tokens(template + prompt.text + job.persona.description) + marks
+    context = min(job.params.num_ctx, job.judge_context or job.params.num_ctx)
+    return max(64, (context - around - JUDGE_NUM_PREDICT) // responses)
+
+
+def question(job: Job, template: str, prompt: Prompt, shown: Sequence[Response]) -> tuple[list[str], dict[str, object]]:
+    """The responses as they are shown, and what else fills a template, the mark that delimits them among it.
+
+    The mark is made of the prompt and the first response, so that questions with the same ones begin alike, which a
+    server's prompt cache reads once; and no text holds it.
+    """
+    whole = [unmarked(r.text) for r in shown]
+    marks = (fingerprint("mark", prompt.text, shown[0].text, *range(n))[:8] for n in itertools.count())
+    mark = next(mark for mark in marks if not any(mark in text for text in [prompt.text, *whole]))
+    tokens = room(job, template, prompt, len(shown))
+    texts = [shorten(text, tokens)[0] for text in whole]
+    for i, r in enumerate(shown):
+        if r.truncated:
+            texts[i] += f"\n--- response cut off here at its token limit {mark}"
+    persona = job.persona
+    about = {"title": persona.title, "description": persona.description, "prompt": unmarked(prompt.text)}
+    return texts, {**about, "mark": mark}
+
+
+def unmarked(text: str) -> str:
+    """``text`` with a blank inside each chat marker: on a server ``<|im_end|>`` would end the judge's turn."""
+    return MARKER.sub(lambda found: found.group() + " ", text)
+
+
+def shortened(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], listed: Collection[str]) -> int:
+    """Count the responses that the judge was not shown in full: in pairs or, where ``listed``, all together."""
+    pair, whole = (load_template(job.prompts_dir, name) for name in (PAIR_TEMPLATE, LIST_TEMPLATE))
+    shown = {p.id: (whole, p, len(job.contestants)) if p.id in listed else (pair, p, 2) for p in prompts}
+    return sum(estimate_tokens(unmarked(r.text)) > room(job, *shown[r.prompt_id]) for r in responses)
+
+
+def with_markers(prompts: Sequence[Prompt], responses: Sequence[Response]) -> int:
+    """Count the texts in which chat markers are broken."""
+    texts = [*(p.text for p in prompts), *(r.text for r in responses)]
+    return sum(MARKER.search(text) is not None for text in texts)
 
 
 # ── Pairs ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -50,17 +99,13 @@ class JudgedPair:
     prompt_id: str
     first: str
     second: str
-    winner: str
-    """``first``, ``second`` or "tie"; "A" and "B" in items of earlier versions."""
+    winner: str  # ``first``, ``second`` or "tie"; "A" and "B" in items of earlier versions
     reason: str = ""
-    probabilities: dict[str, float] | None = None
-    """Of "A" (``first``), "B" and "tie", where the judge's server tells them."""
+    probabilities: dict[str, float] | None = None  # of "A" (``first``), "B" and "tie", where a server tells them
 
     def __post_init__(self) -> None:
         if self.winner not in self._outcomes():
             raise ValueError(f"winner is {self.winner!r}, neither {self.first}, {self.second} nor tie")
-        if self.probabilities and not all(self.probabilities.get(label, 0.0) > 0.0 for label in ("A", "B")):
-            raise ValueError('probabilities must hold a positive figure of "A" and "B"')
 
     def _outcomes(self) -> dict[str, float]:
         return {"A": 1.0, "B": 0.0, "tie": 0.5, self.first: 1.0, self.second: 0.0}
@@ -70,119 +115,92 @@ class JudgedPair:
         edited it or a redraw said it, the word counts and not the probabilities."""
         outcome, odds, shares = self._outcomes()[self.winner], None, self.probabilities
         if shares and self._outcomes()[max(shares, key=lambda label: shares[label])] == outcome:
-            odds = math.log(shares["A"] / shares["B"])
+            a, b = (max(shares.get(label, 0.0), SMALLEST) for label in ("A", "B"))
+            odds = math.log(a / b)
         return Judgement(self.prompt_id, self.first, self.second, outcome, self.reason, log_odds=odds)
 
 
-def pair_tasks(
-    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], kept: Items, round_: int = 0
-) -> list[Task]:
+def pair_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], kept: Items) -> list[Task]:
     """One task for each ordered pair of contestants and each prompt, in the order in which neighbours share the
-    longest beginning; ``round_``: see ``judge_rounds``.
+    longest beginning.
 
     With ``judge_reasons`` auto the first is asked without a reason, and so are all others where its answer, among the
     ``kept`` items, came with probabilities: then a reason is not needed to trust a verdict, and takes most of its time.
     """
     template, given = load_template(job.prompts_dir, PAIR_TEMPLATE), {(r.prompt_id, r.model): r for r in responses}
-    auto, reasons = job.params.judge_reasons == "auto", job.params.judge_reasons == "on"
-    tasks: list[Task] = []
-    for prompt, (first, second) in product(prompts, list(permutations(job.contestants, 2))):
+    reasons, tasks = job.params.judge_reasons == "on", list[Task]()
+    for prompt, (first, second) in itertools.product(prompts, list(itertools.permutations(job.contestants, 2))):
         shown = [given[prompt.id, first], given[prompt.id, second]]
-        (response_a, response_b), values = question(job, template, prompt, shown)
-        form = FORM_WITH_REASON if reasons else FORM
-        asked = Choice(
-            model=job.judge,
-            prompt=fill(template, response_a=response_a, response_b=response_b, form=form, **values),
-            options=("A", "B", "tie"),
-            reason=reasons,
-            temperature=job.params.noise_temperature if round_ else job.params.judge_temperature,
-            num_predict=JUDGE_NUM_PREDICT if reasons else VERDICT_NUM_PREDICT,
-            seed=job.seed("judge", prompt.id, first, second, *([round_] if round_ else [])),
-            label=f"{prompt.id}: {first} against {second}",
-        )
-        key = f"{prompt.id}/{first} vs {second}" + (f" in round {round_}" if round_ else "")
-        about = {"prompt_id": prompt.id, "first": first, "second": second}
-        tasks.append(make_task(job, key, asked, about=about, names={"judge": job.judge}))
-        if auto and len(tasks) == 1:
-            tried = kept.get(tasks[0].id)
-            told = replace(
-                asked,
-                prompt=fill(template, response_a=response_a, response_b=response_b, form=FORM_WITH_REASON, **values),
-                reason=True,
-                num_predict=JUDGE_NUM_PREDICT,
-            )
-            with_reason = make_task(job, key, told, about=about, names={"judge": job.judge})
-            if tried is None and with_reason.id in kept:  # the first one of a run with other contestants was tried
-                tasks[0] = with_reason
+        tasks.append(_pair_task(job, template, prompt, shown, reason=reasons))
+        if job.params.judge_reasons == "auto" and len(tasks) == 1:
+            tried, told = kept.get(tasks[0].id), _pair_task(job, template, prompt, shown, reason=True)
+            if tried is None and told.id in kept:  # the first one of a run with other contestants was tried
+                tasks = [told]
             reasons = tried is None or "probabilities" not in tried.value
     return tasks
+
+
+def _pair_task(job: Job, template: str, prompt: Prompt, shown: Sequence[Response], *, reason: bool) -> Task:
+    (response_a, response_b), values = question(job, template, prompt, shown)
+    first, second = (r.model for r in shown)
+    form = FORM_WITH_REASON if reason else FORM
+    asked = Choice(
+        model=job.judge,
+        prompt=fill(template, response_a=response_a, response_b=response_b, form=form, **values),
+        options=("A", "B", "tie"),
+        reason=reason,
+        temperature=job.params.judge_temperature,
+        num_predict=JUDGE_NUM_PREDICT if reason else VERDICT_NUM_PREDICT,
+        seed=job.seed("judge", prompt.id, first, second),
+        label=f"{prompt.id}: {first} against {second}",
+    )
+    about = {"prompt_id": prompt.id, "first": first, "second": second}
+    return make_task(job, f"{prompt.id}/{first} vs {second}", asked, about=about, names={"judge": job.judge})
 
 
 def _pair_value(task: Task, decision: Any) -> dict[str, Any]:
     names = {"A": task.about["first"], "B": task.about["second"], "tie": "tie"}
     said = {"winner": names[decision.winner], "reason": decision.reason, "seconds": round(decision.seconds, 3)}
-    if not decision.probabilities:
-        return said
-    return {**said, "probabilities": {label: round(p, 9) for label, p in decision.probabilities.items()}}
+    shares = {label: round(p, 9) for label, p in (decision.probabilities or {}).items()}
+    return {**said, "probabilities": shares} if shares else said
 
 
 def judge_pairs(
-    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], round_: int = 0, *, ask: bool = True
+    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], *, ask: bool = True
 ) -> list[Judgement]:
     """Every pair of responses to every prompt, judged as the persona would, in both orders; a pair with one of them
-    missing is left out, since one order alone carries the judge's liking for a place."""
-    what, file = f"preferences in round {round_}" if round_ else "preferences", config.PREFERENCES_FILE
-    kept = job.kept(file)
-    tasks = pair_tasks(job, prompts, responses, kept, round_)
-    if ask and open_tasks(kept, tasks[:1]):
-        answer(job, file, tasks[:1], _pair_value, JudgedPair, what)
-        kept = job.kept(file)
-        tasks = pair_tasks(job, prompts, responses, kept, round_)
-        _say_form(job, "probabilities" in kept[tasks[0].id].value)
-    known = answer(job, file, tasks, _pair_value, JudgedPair, what, ask=False) if open_tasks(kept, tasks) else []
-    watch = Watch([pair.judgement() for pair in known], {(r.prompt_id, r.model): len(r.text) for r in responses})
+    missing is left out, since one order alone carries the judge's liking for a place.
 
-    def value(task: Task, decision: Any) -> dict[str, Any]:
-        made = _pair_value(task, decision)
-        watch.add(JudgedPair(**task.about, **{k: v for k, v in made.items() if k != "seconds"}).judgement())
-        return made
-
-    pairs = answer(job, file, tasks, value, JudgedPair, what, ask=ask)
+    The first answer shows whether probabilities come, the prompts that make the first ``FIRST_LOOK`` pairs what the
+    judge reads: both are said while there is a choice to go on.
+    """
+    file, tasks = config.PREFERENCES_FILE, pair_tasks(job, prompts, responses, job.kept(config.PREFERENCES_FILE))
+    most = most_left_out(len(tasks))
+    if ask and open_tasks(job.kept(file), tasks[:1]):
+        ask_missing(job, file, tasks[:1], _pair_value, "preferences", most=most)
+        tasks = pair_tasks(job, prompts, responses, job.kept(file))
+        weighed = "probabilities" in job.kept(file)[tasks[0].id].value
+        said = "probabilities with its words" if weighed else "words alone (Ollama gives probabilities since 0.12.11)"
+        log.info("The judge %s gives %s; judge_reasons in config.py says when it is asked why.", job.judge, said)
+    each = math.perm(len(job.contestants), 2)
+    first = tasks[: -(-2 * FIRST_LOOK // each) * each]
+    if ask and len(first) < len(tasks) and open_tasks(job.kept(file), first):
+        ask_missing(job, file, first, _pair_value, "preferences", most=most)
+        lengths = {(r.prompt_id, r.model): len(r.text) for r in responses}
+        found = what_is_read([pair.judgement() for pair in records(job, file, first, JudgedPair)], lengths)
+        if found.reads:
+            level = logging.INFO if found.reads == "answers" else logging.WARNING
+            log.log(level, "After %d pairs: %s Ctrl-C ends the run here.", len(first) // 2, found.sentence)
+    if ask:
+        ask_missing(job, file, tasks, _pair_value, "preferences", most=most)
+    pairs = records(job, file, tasks, JudgedPair)
     judged = {(pair.prompt_id, pair.first, pair.second) for pair in pairs}
     return [pair.judgement() for pair in pairs if (pair.prompt_id, pair.second, pair.first) in judged]
 
 
-def _say_form(job: Job, weighed: bool) -> None:
-    """Say what the judge's first answer tells of all others."""
-    if not weighed:
-        said = "gives words without probabilities (Ollama gives them since 0.12.11): its outcomes are read by words"
-    elif job.params.judge_reasons == "auto":
-        said = 'gives probabilities, so it is asked for no reasons; judge_reasons = "on" in config.py has them'
-    else:
-        said = "gives probabilities: its outcomes are graded"
-    log.info("The judge %s %s.", job.judge, said)
-
-
-def judge_rounds(
-    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], *, ask: bool = True
-) -> list[list[Judgement]]:
-    """Two more rounds of judging, for the noise ceiling: nothing can agree with a noisy truth more than that truth
-    agrees with itself.
-
-    Both are judged at ``noise_temperature`` and with seeds of their own: a judge at temperature 0 would only repeat
-    itself. What the calls cost is said before they are made.
-    """
-    kept = job.kept(config.PREFERENCES_FILE)
-    calls = sum(len(open_tasks(kept, pair_tasks(job, prompts, responses, kept, round_))) for round_ in NOISE_ROUNDS)
-    if ask and calls:
-        what = f"two rounds over {len(prompts)} test prompts, temperature {job.params.noise_temperature:g}"
-        log.info("Noise ceiling: %s, calls: %d to %s", what, calls, job.judge)
-    return [judge_pairs(job, prompts, responses, round_, ask=ask) for round_ in NOISE_ROUNDS]
-
-
 # ── Rankings of a list ───────────────────────────────────────────────────────────────────────────────────
 
-LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LABELS = [*ascii_uppercase, *map("".join, itertools.product(ascii_uppercase, repeat=2))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +233,9 @@ def ranking_schema(labels: Sequence[str]) -> type[BaseModel]:
 
 def list_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Task]:
     """One task for each prompt and each of the ``listwise_shuffles``: all responses under neutral labels."""
-    template, tasks = load_template(job.prompts_dir, LIST_TEMPLATE), []
-    given = {(r.prompt_id, r.model): r for r in responses}
-    for prompt, shuffle in product(prompts, range(job.params.listwise_shuffles)):
+    template, given = load_template(job.prompts_dir, LIST_TEMPLATE), {(r.prompt_id, r.model): r for r in responses}
+    tasks = []
+    for prompt, shuffle in itertools.product(prompts, range(job.params.listwise_shuffles)):
         order = list(job.contestants)
         random.Random(job.seed("shuffle", prompt.id, shuffle)).shuffle(order)  # noqa: S311
         shown = [given[prompt.id, model] for model in order]
@@ -249,18 +267,11 @@ def rank_listwise(
     job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], *, ask: bool = True
 ) -> tuple[list[GroundTruth], int]:
     """Each prompt's contestants by their mean place over ``listwise_shuffles`` orders of showing, of which at least
-    half must have been answered; and how many orders of all prompts were left out.
-
-    Raises UsageError where there are more contestants than labels.
-    """
-    if len(job.contestants) > len(LABELS):
-        raise UsageError(
-            f"--ground_truth {job.params.ground_truth}: a list holds at most {len(LABELS)} responses, not "
-            f"{len(job.contestants)}. Use --ground_truth round_robin, or fewer --models."
-        )
-    tasks = list_tasks(job, prompts, responses)
-    what = "ground-truth rankings"
-    rankings = answer(job, config.GROUND_TRUTH_FILE, tasks, _list_value, RankedList, what, ask=ask)
+    half must have been answered; and how many orders of all prompts were left out."""
+    file, tasks = config.GROUND_TRUTH_FILE, list_tasks(job, prompts, responses)
+    if ask:
+        ask_missing(job, file, tasks, _list_value, "ground-truth rankings", most=most_left_out(len(tasks)))
+    rankings = records(job, file, tasks, RankedList)
     points: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for r in rankings:
         for place, model in enumerate(r.ranking):
@@ -279,21 +290,20 @@ def rank_listwise(
 def preferences_from(judgements: Sequence[Judgement]) -> list[Preference]:
     """One preference a pair: σ(s/T) where both orders have log-odds, s half their difference, in which the liking for
     a place cancels; else the mean outcome over the orders in which it was judged."""
+    from scipy.special import expit
+
     pairs: dict[tuple[str, str, str], list[Judgement]] = {}
     for j in judgements:
-        turned = pairs.get((j.prompt_id, j.second, j.first))
-        (pairs.setdefault((j.prompt_id, j.first, j.second), []) if turned is None else turned).append(j)
-    return [Preference(*key, outcome=_outcome(key[1], judged)) for key, judged in pairs.items()]
-
-
-def _outcome(first: str, judged: Sequence[Judgement]) -> float:
-    """The outcome for ``first`` of one pair, from all its judgements."""
-    odds = [j.log_odds if j.first == first else -j.log_odds for j in judged if j.log_odds is not None]
-    if len({j.first for j in judged}) == 2 and len(odds) == len(judged):
-        from scipy.special import expit
-
-        return float(expit(sum(odds) / len(odds) / config.JUDGE_TEMPERATURE))
-    return sum(j.outcome if j.first == first else 1.0 - j.outcome for j in judged) / len(judged)
+        key, turned = (j.prompt_id, j.first, j.second), (j.prompt_id, j.second, j.first)
+        pairs.setdefault(turned if turned in pairs else key, []).append(j)
+    preferences = []
+    for (prompt_id, a, b), judged in pairs.items():
+        outcome = fmean(j.outcome if j.first == a else 1.0 - j.outcome for j in judged)
+        odds = [j.log_odds if j.first == a else -j.log_odds for j in judged if j.log_odds is not None]
+        if len({j.first for j in judged}) == 2 and len(odds) == len(judged):
+            outcome = float(expit(fmean(odds) / config.JUDGE_TEMPERATURE))
+        preferences.append(Preference(prompt_id, a, b, outcome))
+    return preferences
 
 
 def round_robin_truths(preferences: Sequence[Preference], contestants: int) -> list[GroundTruth]:

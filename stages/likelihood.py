@@ -7,24 +7,24 @@ are not asked for as a list: it continues the persona's way of asking, once a to
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import config
-from core.errors import MissingError
 from core.files import fingerprint
 from core.records import Judgement, Preference, Prompt, Response
 from core.store import Item, read_items
 from llm.interface import Choice, Request
-from stages.judging import Texts, texts_of
-from stages.tasks import Job, answers_to, progress_bar, read_value, unlike, unreadable, words
+from stages.tasks import Job, answers_to, progress_bar, read_value, unlike, words
 
 # ── Reading responses ────────────────────────────────────────────────────────────────────────────────────
 
+Texts = Mapping[tuple[str, str], str]
+"""(prompt id, model) → response."""
 Advantages = dict[tuple[str, str], float]
 """(prompt id, model) → s(y) = mean log p(y | persona, x) − the mean of the same over the reference readers, in nats per
 token. What everybody finds likely cancels out; what is left is likelier to this persona than to people in general."""
@@ -39,110 +39,90 @@ class Reading:
     model: str
     log_likelihood: dict[str, float]
 
+    def __post_init__(self) -> None:
+        if not self.log_likelihood:
+            raise ValueError("log_likelihood is empty")
+
 
 def reading_groups(job: Job) -> dict[str, dict[str, str]]:
     """{group: {reader: system prompt}}: one item of the cache holds what one group reads in one response."""
     return {REFERENCE_GROUP: config.REFERENCE_READERS, job.name: {job.name: job.persona.answerer}}
 
 
-def reading_items(
-    job: Job, prompts: Sequence[Prompt], texts: Texts, group: str
-) -> dict[tuple[str, str], tuple[str, str]]:
-    """(prompt id, model) → the key and the hash of this group's reading."""
-    identity, readers = job.llm.identity(config.EMBEDDED_NAME), reading_groups(job)[group]
-    if group == REFERENCE_GROUP:  # recorded with the neutral assistant's reading, which nothing needs any more
-        readers = {**readers, "neutral": config.NEUTRAL_READER}
-    return {
-        (p.id, m): (f"{p.id}/{m} read by {group}", fingerprint(identity, p.text, texts[p.id, m], readers))
-        for p in prompts
-        for m in job.contestants
-    }
+def reading_items(job: Job, prompts: Sequence[Prompt], texts: Texts) -> dict[tuple[str, str, str], tuple[str, str]]:
+    """(group, prompt id, model) → the key and the hash of a reading."""
+    identity, items = job.llm.identity(config.EMBEDDED_NAME), {}
+    for (group, readers), p, m in product(reading_groups(job).items(), prompts, job.contestants):
+        if group == REFERENCE_GROUP:  # recorded with the neutral assistant's reading, which nothing needs any more
+            readers = {**readers, "neutral": config.NEUTRAL_READER}
+        made_from = fingerprint(identity, p.text, texts[p.id, m], readers)
+        items[group, p.id, m] = f"{p.id}/{m} read by {group}", made_from
+    return items
 
 
-def read_responses(
-    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], *, ask: bool = True
-) -> tuple[list[Prompt], Advantages]:
-    """The prompts of which every response is read by both groups, and its advantage; all readings are kept among the
-    job's preferences. ``ask`` False: nothing is read that was not read before."""
-    texts = texts_of(responses)
-    if ask:
-        for group in reading_groups(job):
-            _read(job, prompts, texts, group)
-    kept, path = job.kept(config.PREFERENCES_FILE), job.path(config.PREFERENCES_FILE)
-    reference, own = (reading_items(job, prompts, texts, group) for group in reading_groups(job))
-    advantages = {
-        pair: _advantage(path, kept[reference[pair]], kept[own[pair]], job.name)
-        for pair in own
-        if reference[pair] in kept and own[pair] in kept
-    }
-    return [p for p in prompts if all((p.id, model) in advantages for model in job.contestants)], advantages
-
-
-def _read(job: Job, prompts: Sequence[Prompt], texts: Texts, group: str) -> None:
-    """Read what this group has not read yet: all missing responses to a prompt side by side."""
-    items, readers = reading_items(job, prompts, texts, group), reading_groups(job)[group]
+def _read_missing(
+    job: Job, prompts: Sequence[Prompt], texts: Texts, items: Mapping[tuple[str, str, str], tuple[str, str]]
+) -> None:
+    """Read what was not read yet: all missing responses to a prompt side by side."""
+    tasks = list(product(reading_groups(job).items(), prompts))
     with job.store(config.PREFERENCES_FILE) as store:
-        missing = {p: [m for m in job.contestants if store.get(*items[p.id, m]) is None] for p in prompts}
-        missing = {prompt: models for prompt, models in missing.items() if models}
-        with progress_bar(len(missing), f"prompts read by {group}") as bar:
-            for prompt, models in missing.items():
-                options, label = tuple(texts[prompt.id, model] for model in models), f"{prompt.id} read by {group}"
-                choices = [
-                    Choice(config.EMBEDDED_NAME, prompt.text, options, system=system, label=label)
-                    for system in readers.values()
-                ]
-                decisions: dict[int, Any] = dict(job.llm.choose(choices))  # a model that weighs leaves nothing out
-                for column, model in enumerate(models):
-                    scores = {reader: round(decisions[row].scores[column], 6) for row, reader in enumerate(readers)}
-                    value = {"prompt_id": prompt.id, "model": model, "log_likelihood": scores}
-                    store.put(*items[prompt.id, model], value)
-                bar.update()
+        for (group, readers), prompt in progress_bar(tasks, len(tasks), "readings of prompts"):
+            models = [m for m in job.contestants if store.get(*items[group, prompt.id, m]) is None]
+            options, label = tuple(texts[prompt.id, m] for m in models), f"{prompt.id} read by {group}"
+            choices = [
+                Choice(config.EMBEDDED_NAME, prompt.text, options, system=system, label=label)
+                for system in readers.values()
+            ]
+            decisions: dict[int, Any] = dict(job.llm.choose(choices)) if models else {}  # none is left out
+            for column, model in enumerate(models):
+                scores = {reader: round(decisions[row].scores[column], 6) for row, reader in enumerate(readers)}
+                value = {"prompt_id": prompt.id, "model": model, "log_likelihood": scores}
+                store.put(*items[group, prompt.id, model], value)
 
 
-def _advantage(path: Path, reference: Item, own: Item, persona: str) -> float:
+def _advantage(path: Path, reference: Item, own: Item) -> float:
     """The persona's advantage from the two kept readings of a response."""
-    found = []
-    for item, readers in ((own, (persona,)), (reference, tuple(config.REFERENCE_READERS))):
-        said = read_value(path, item.key, item.value, Reading).log_likelihood
-        if lacking := [reader for reader in readers if reader not in said]:
-            raise unreadable(path, item.key, f"log_likelihood lacks {', '.join(lacking)}")
-        found.append(fmean(said[reader] for reader in readers))
-    return round(found[0] - found[1], 6)
+    said, others = (read_value(path, item.key, item.value, Reading).log_likelihood for item in (own, reference))
+    readers = [reader for reader in config.REFERENCE_READERS if reader in others]
+    return round(fmean(said.values()) - fmean(others[reader] for reader in readers), 6)
 
 
 # ── From readings to judgements ──────────────────────────────────────────────────────────────────────────
 
 
 def judge_by_likelihood(
-    job: Job, prompts: Sequence[Prompt], advantages: Advantages, *, ask: bool = True
+    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], *, ask: bool = True
 ) -> list[Judgement]:
-    """Every pair once: the outcome is σ((s_a − s_b)/T), printed into the file of the readings."""
-    judgements = [
-        Judgement(p.id, a, b, _outcome(advantages[p.id, a], advantages[p.id, b]), ordered=False)
-        for p in prompts
-        for a, b in combinations(job.contestants, 2)
-    ]
+    """Every pair of responses to every prompt, once: the outcome is σ((s_a − s_b)/T).
+
+    All readings are kept among the job's preferences, and the outcomes printed beside them. ``ask`` False: nothing is
+    read that was not read before, and a prompt with a response that was not has no judgement.
+    """
+    texts = {(r.prompt_id, r.model): r.text for r in responses}
+    items = reading_items(job, prompts, texts)
     if ask:
-        rows = {
-            f"{j.prompt_id}/{j.first} vs {j.second}": {
-                "prompt_id": j.prompt_id,
-                "model_a": j.first,
-                "model_b": j.second,
-                "outcome": j.outcome,
-                "advantages": [advantages[j.prompt_id, model] for model in (j.first, j.second)],
-            }
-            for j in judgements
-        }
+        _read_missing(job, prompts, texts, items)
+    kept, path, advantages = job.kept(config.PREFERENCES_FILE), job.path(config.PREFERENCES_FILE), Advantages()
+    for p, m in product(prompts, job.contestants):
+        reference, own = (kept.get(items[group, p.id, m]) for group in (REFERENCE_GROUP, job.name))
+        if reference and own:
+            advantages[p.id, m] = _advantage(path, reference, own)
+    read = [p.id for p in prompts if all((p.id, model) in advantages for model in job.contestants)]
+    pairs = list(product(read, combinations(job.contestants, 2)))
+    judgements = [Judgement(p, a, b, _outcome(advantages, p, a, b), ordered=False) for p, (a, b) in pairs]
+    if ask:
         with job.store(config.PREFERENCES_FILE) as store:
-            store.print_out(rows)
+            said = {f"{j.prompt_id}/{j.first} vs {j.second}": {"outcome": j.outcome} for j in judgements}
+            store.print_out(said)
     return judgements
 
 
-def _outcome(a: float, b: float) -> float:
-    """σ((s_a − s_b)/T): how strongly the response with the advantage ``a`` is preferred."""
+def _outcome(advantages: Advantages, prompt_id: str, a: str, b: str) -> float:
+    """σ((s_a − s_b)/T): how strongly the response of ``a`` is preferred."""
     from scipy.special import expit
 
-    return round(float(expit((a - b) / config.EMBEDDED_JUDGE_TEMPERATURE)), 4)
+    difference = advantages[prompt_id, a] - advantages[prompt_id, b]
+    return round(float(expit(difference / config.EMBEDDED_JUDGE_TEMPERATURE)), 4)
 
 
 def recorded_preferences(job: Job) -> list[Preference]:
@@ -152,22 +132,20 @@ def recorded_preferences(job: Job) -> list[Preference]:
     have no part in it. Contestants that the recorded run does not know have none.
     """
     preferences = []
-    for persona in config.PERSONAS:
-        if persona == job.name or job.samples_dir is None:
-            continue
-        path = job.samples_dir / config.PREFERENCES_FILE.format(name=persona)
-        items = {item.key: item for item in read_items(path).values()}
-        prompts: dict[str, dict[str, float]] = {}
+    for persona in config.PERSONAS if job.samples_dir else ():
+        path = (job.samples_dir or Path()) / config.PREFERENCES_FILE.format(name=persona)
+        items = {item.key: item for item in read_items(path).values()} if persona != job.name else {}
+        advantages: Advantages = {}
         for key, own in items.items():
             text, _, group = key.partition(" read by ")
             prompt_id, _, model = text.partition("/")
-            reference = items.get(f"{text} read by {REFERENCE_GROUP}")
-            if group == persona and reference and model in job.contestants:
-                prompts.setdefault(prompt_id, {})[model] = _advantage(path, reference, own, persona)
+            if group == persona and model in job.contestants:
+                reference = items[f"{text} read by {REFERENCE_GROUP}"]
+                advantages[prompt_id, model] = _advantage(path, reference, own)
         preferences += [
-            Preference(prompt_id, a, b, _outcome(advantage[a], advantage[b]), persona)
-            for prompt_id, advantage in prompts.items()
-            for a, b in combinations(advantage, 2)
+            Preference(p, a, b, _outcome(advantages, p, a, b), persona)
+            for (p, a), (other, b) in combinations(advantages, 2)
+            if p == other
         ]
     return preferences
 
@@ -176,7 +154,6 @@ def recorded_preferences(job: Job) -> list[Preference]:
 
 DRAFTS = 4  # of which the first usable one is kept
 AT_ONCE = 8  # prompts whose drafts are written side by side
-ATTEMPTS = 5  # rounds of drafts before a topic is given up
 
 
 def topic_of(job: Job, number: int) -> str:
@@ -199,34 +176,22 @@ def prompt_request(job: Job, number: int) -> Request:
     )
 
 
-def write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[list[str]]:
-    """The texts of these prompts, one at a time: the first draft that is one sentence, on its topic and unlike the
-    ``known`` ones. Raises MissingError where the model writes none."""
+def write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[dict[int, str]]:
+    """The texts of these prompts, a few at a time: of each the first draft that is one sentence, on its topic and
+    unlike the ``known`` ones; where there is none, the way of asking and the topic themselves."""
     for start in range(0, len(numbers), AT_ONCE):
-        batch, found = numbers[start : start + AT_ONCE], dict[int, str]()
-        for attempt in range(ATTEMPTS):
-            for number, drafts in _drafts(job, [n for n in batch if n not in found], attempt):
-                if text := next(unlike(drafts, [*known, *found.values()]), ""):
-                    found[number] = text
-        for number in batch:
-            if number not in found:
-                raise MissingError(
-                    f"The embedded model found no new request about {topic_of(job, number)!r} (prompt {number + 1}); "
-                    f"what it wrote is kept. Run again with --num_prompts {max(5, number)}."
-                )
-            yield [found[number]]
+        requests = {number: prompt_request(job, number) for number in numbers[start : start + AT_ONCE]}
+        drafts = [replace(r, seed=job.seed(r.seed, 0, i)) for r in requests.values() for i in range(DRAFTS)]
+        answers = dict(answers_to(job, drafts, "drafts of prompts"))
+        found: dict[int, str] = {}
+        for at, (number, request) in enumerate(requests.items()):
+            topic, texts = topic_of(job, number), (answers[DRAFTS * at + i].text for i in range(DRAFTS))
+            sentences = [match[0] for text in texts if (match := re.match(r"[^.?!\n]{12,220}[.?!]", text))]
+            on_topic = [sentence for sentence in sentences if _on_topic(sentence, topic)]
+            plain = f"{request.opening}: {topic}?"
+            found[number] = next(unlike(on_topic, [*known, *found.values()]), plain)
+        yield found
         known = [*known, *found.values()]
-
-
-def _drafts(job: Job, numbers: Sequence[int], attempt: int) -> Iterator[tuple[int, list[str]]]:
-    """For each prompt number the first sentences of its drafts that are on its topic; all are written side by side."""
-    drafts = [(number, prompt_request(job, number), i) for number in numbers for i in range(DRAFTS)]
-    requests = [replace(request, seed=job.seed(request.seed, attempt, i)) for _, request, i in drafts]
-    answers = dict(answers_to(job, requests, "drafts of prompts"))
-    for at, number in enumerate(numbers):
-        texts = (answers[DRAFTS * at + i].text for i in range(DRAFTS))
-        sentences = [match[0] for text in texts if (match := re.match(r"[^.?!\n]{12,220}[.?!]", text))]
-        yield number, [sentence for sentence in sentences if _on_topic(sentence, topic_of(job, number))]
 
 
 def _on_topic(sentence: str, topic: str) -> bool:

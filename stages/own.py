@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,6 +25,7 @@ from core.records import Prompt, Response
 from core.tables import BadRows, Rows, columns_of, encoding_of, id_in, read_rows, refuse_bad_rows, renamed, text_in
 from core.text import Names, normal
 from llm.answers import without_thinking
+from stages.tasks import wrong_fields
 
 FEWEST_PROMPTS = 5  # fewer leave nothing to test on
 ALIASES = {"prompt": ("instruction",), "model": ("generator",), "response": ("output",)}  # alpaca_eval's words
@@ -76,10 +77,8 @@ class Answers:
     """Answers that need not be asked for, as the files have them."""
 
     prompts: tuple[Prompt, ...]
-    texts: Mapping[tuple[str, str], str]
-    """(prompt id, model) → response."""
-    ids: Mapping[str, str]
-    """Where the files have a column ``prompt_id``: theirs → ours."""
+    texts: Mapping[tuple[str, str], str]  # (prompt id, model) → response
+    ids: Mapping[str, str]  # where the files have a column ``prompt_id``: theirs → ours
     notes: tuple[str, ...]
 
     @property
@@ -103,8 +102,7 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
     Raises UsageError as ``read_prompts`` does; ``skip_bad_rows`` leaves single wrong rows out.
     """
     prompts, ids, models = dict[str, Prompt](), dict[str, str](), Names()
-    answers: dict[tuple[str, str], str] = {}
-    repeats = thoughts = skipped = 0
+    answers, counts = dict[tuple[str, str], str](), Counter[str]()
     for path in dict.fromkeys(paths):
         rows, bad = _read(path, tuple(ALIASES))
         total = len(rows) + len(bad)
@@ -119,17 +117,12 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
                 bad[number] = str(error)
                 continue
             prompts[own] = Prompt(own, text)
-            repeats += (own, model) in answers
             alone = without_thinking(response)
-            thoughts += alone != response.strip()
+            counts["answers whose thoughts at the beginning are not part of them"] += alone != response.strip()
+            counts["second answers of a model to the same prompt, left out"] += (own, model) in answers
             answers.setdefault((own, model), response if alone == response.strip() else alone)
         refuse_bad_rows(bad, path, total, skip=skip_bad_rows)
-        skipped += len(bad)
-    counts = {
-        "wrong rows, left out": skipped,
-        "second answers of a model to the same prompt, left out": repeats,
-        "answers whose thoughts at the beginning are not part of them": thoughts,
-    }
+        counts["wrong rows, left out"] += len(bad)
     notes = (*(f"{what}: {count}" for what, count in counts.items() if count), *models.notes)
     return Answers(tuple(prompts.values()), answers, ids, notes)
 
@@ -139,28 +132,25 @@ def _read(path: Path, columns: Sequence[str]) -> tuple[Rows, BadRows]:
     rows, bad = read_rows(path)
     rows = renamed(rows, ALIASES)
     there = columns_of(rows)
-    lacking = [name for name in columns if name not in there]
-    if rows and lacking:
-        raise UsageError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(there)}.")
-    if not rows and not bad:
-        raise UsageError(f"{path} is empty.")
+    if not bad and not set(columns) <= set(there):
+        raise UsageError(
+            f"{path} needs rows with the columns {', '.join(columns)}; it has {', '.join(there) or 'none'}."
+        )
     return rows, bad
 
 
 # ── A person ─────────────────────────────────────────────────────────────────────────────────────────────
-
-_Text = Annotated[str, Field(min_length=1)]
 
 
 class _Described(BaseModel):
     """A person as a file describes one."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-    title: _Text
-    description: _Text
-    topics: list[_Text] = []
+    title: str = Field(min_length=1)
+    description: str = Field(min_length=1)
+    topics: list[str] = []
     answerer: str = ""
-    asks: list[_Text] = []
+    asks: list[str] = []
 
 
 def read_persona(path: Path) -> Persona:
@@ -170,12 +160,10 @@ def read_persona(path: Path) -> Persona:
         values = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} can't be read: {error}") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} is no JSON object with title, description and topics.")
     return check_persona(values, str(path))
 
 
-def check_persona(values: Mapping[str, Any], source: str) -> Persona:
+def check_persona(values: object, source: str) -> Persona:
     """The persona of these fields, with what only the embedded model needs made up where it is missing.
 
     Raises UsageError naming every field that can't be used.
@@ -183,14 +171,8 @@ def check_persona(values: Mapping[str, Any], source: str) -> Persona:
     try:
         found = _Described.model_validate(values)
     except ValidationError as error:
-        said = {"missing": "is missing", "extra_forbidden": "is unknown", "string_too_short": "is empty"}
-        wrong = (
-            f"{'.'.join(str(part + 1 if isinstance(part, int) else part) for part in e['loc'])} "
-            + said.get(e["type"], f"is wrong: {e['msg'].lower()}")
-            for e in error.errors()
-        )
         known = ", ".join(_Described.model_fields)
-        raise UsageError(f"{source} can't be used: {'; '.join(wrong)}. It may have {known}.") from None
+        raise UsageError(f"{source} can't be used: {wrong_fields(error)}. It may have {known}.") from None
     answerer = found.answerer or f"You are this person: {found.title}. {found.description}"
     return Persona(found.title, found.description, answerer, tuple(found.asks) or DEFAULT_ASKS, tuple(found.topics))
 

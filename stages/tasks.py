@@ -37,8 +37,7 @@ STAGES = {
 class Job:
     """All that a run is, made once from the flags."""
 
-    name: str
-    """The persona's key; it names the cache files."""
+    name: str  # the persona's key, which names the cache files
     persona: Persona
     contestants: Mapping[str, Contestant]
     judge: str
@@ -47,37 +46,23 @@ class Job:
     cache_dir: Path
     samples_dir: Path | None = SAMPLES_DIR
     prompts_dir: Path = PROMPTS_DIR
-    judge_context: int | None = None
-    """Tokens that the judge itself can be shown at most, where that is known."""
-    prompts: tuple[Prompt, ...] = ()
-    """The user's own: none are written then."""
-    responses: tuple[Response, ...] = ()
-    """Answers to them that are there already: no contestant is asked then."""
+    judge_context: int | None = None  # tokens that the judge itself can be shown at most, where that is known
+    prompts: tuple[Prompt, ...] = ()  # the user's own: none are written then
+    responses: tuple[Response, ...] = ()  # answers to them that are there already: no contestant is asked then
     results_dir: Path = Path("results")
-    ratings: Mapping[str, Rating] | None = None
-    """None: estimated from the recorded run (embedded contestants)."""
+    ratings: Mapping[str, Rating] | None = None  # None: estimated from the recorded run (embedded contestants)
+    # {contestant: (bytes, parameters in its server's words)}, where a server tells them
     sizes: Mapping[str, tuple[int | None, str]] = field(default_factory=dict)
-    """{contestant: (bytes, parameters in its server's words)}, where a server tells them."""
-    base_model: str = "embedded"
-    """The base that reads the texts: hub id, folder, ``embedded``, or ``auto``: chosen when they are read."""
-    device: str = "auto"
-    """As asked for: ``auto`` takes a GPU where there is one."""
-    label: str = ""
-    """Who answers and judges, as said in every output."""
-    command: str = ""
-    """The command line of this run."""
-    ask: str = ""
-    """The command that ranks the models for a prompt by what the cache holds."""
-    notes: tuple[str, ...] = ()
-    """Sentences that a reader must know before the figures."""
-    server: str = ""
-    """The version of the server that answered; empty where none was asked."""
-    machine: Mapping[str, Any] = field(default_factory=dict)
-    """GPU and cores as the run began."""
-    ablate: bool = False
-    """True: the table of baselines and ablations is made too."""
-    ray: str | None = None
-    """The Ray cluster that reads the texts (``local``, ``auto`` or an address); None: this process."""
+    base_model: str = "embedded"  # hub id, folder, ``embedded``, or ``auto``: chosen when the texts are read
+    device: str = "auto"  # as asked for: a GPU where there is one
+    label: str = ""  # who answers and judges, as said in every output
+    command: str = ""  # the command line of this run
+    ask: str = ""  # the command that ranks the models for a prompt by what the cache holds
+    notes: tuple[str, ...] = ()  # sentences that a reader must know before the figures
+    server: str = ""  # the version of the server that answered; empty where none was asked
+    machine: Mapping[str, Any] = field(default_factory=dict)  # GPU and cores as the run began
+    ablate: bool = False  # the table of baselines and ablations is made too
+    ray: str | None = None  # the cluster that reads the texts (``local``, ``auto`` or an address); None: this process
 
     @property
     def prompt_ids(self) -> tuple[str, ...]:
@@ -90,11 +75,6 @@ class Job:
     def judging_contestant(self) -> str | None:
         """The contestant that is also the judge, and may prefer its own answers; None where there is none."""
         return next((name for name, c in self.contestants.items() if self.judge == (c.ollama_tag or name)), None)
-
-    @property
-    def judge_tokens(self) -> int:
-        """Tokens of a judge's whole context: as configured, but never more than the judge has."""
-        return min(self.params.num_ctx, self.judge_context or self.params.num_ctx)
 
     def store(self, file: str) -> Store:
         """The cache file of one stage, filled up from the recorded run."""
@@ -126,10 +106,8 @@ class Task:
     key: str
     made_from: str
     question: Request | Choice
-    about: Mapping[str, Any] = field(default_factory=dict)
-    """Beginning of the kept value: of which prompt and models it is."""
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Said beside the item's hash, for whoever opens the file."""
+    about: Mapping[str, Any]  # the beginning of the kept value: of which prompt and models it is
+    names: Mapping[str, str]  # said beside the item's hash, for whoever opens the file
 
     @property
     def id(self) -> tuple[str, str]:
@@ -157,45 +135,27 @@ def open_tasks(items: Items, tasks: Iterable[Task]) -> list[Task]:
     return [task for task in tasks if task.id not in items]
 
 
-def answer(
+def ask_missing(
     job: Job,
     file: str,
     tasks: Sequence[Task],
     value: Callable[[Task, Any], Mapping[str, Any]],
-    shape: type[Record],
     what: str,
     *,
+    most: int,
     part: Callable[[Task], str] = lambda task: task.key,
-    ask: bool = True,
-) -> list[Record]:
-    """The record of every task that has an answer, in order; what is missing is asked and kept at once, item by item.
-
-    ``value`` makes what is kept of an answer, beside what the task is about; ``shape`` is the record it is read as.
-    A question without any usable answer is kept as left out, under its hash, and has no record. Raises MissingError
-    where that are too many of the ``part``s that the tasks belong to. ``ask`` False: only what is kept is read.
-    """
-    if ask:
-        _ask_missing(job, file, tasks, value, what, part)
-    kept, path = job.kept(file), job.path(file)
-    found = [kept[task.id] for task in tasks if task.id in kept]
-    return [read_value(path, item.key, item.value, shape) for item in found if not why_left_out(item.value)]
-
-
-def _ask_missing(
-    job: Job,
-    file: str,
-    tasks: Sequence[Task],
-    value: Callable[[Task, Any], Mapping[str, Any]],
-    what: str,
-    part: Callable[[Task], str],
 ) -> None:
-    """Ask what is not kept yet, and keep each answer at once."""
-    limit = most_left_out(len({part(task) for task in tasks}))
+    """Ask what is not kept yet, and keep each answer at once.
+
+    ``value`` makes what is kept of an answer, beside what the task is about. A question without any usable answer is
+    kept as left out, under its hash. Raises MissingError where that are more than ``most`` of the ``part``s that the
+    tasks belong to.
+    """
     with job.store(file) as store:
         kept = [(task, store.get(*task.id)) for task in tasks]
         missing = [task for task, found in kept if found is None]
         gone = {part(task): why for task, found in kept if (why := why_left_out(found))}
-        _require_enough(gone, limit, store.path, what)
+        require_enough(gone, most, what)
         if not missing:
             log.info("Using cached %s for persona: %s", what, job.name)
         for index, answered in answers_to(job, [task.question for task in missing], what):
@@ -207,16 +167,11 @@ def _ask_missing(
             else:
                 made = value(task, answered)
             store.put(*task.id, {**task.about, **made}, **task.names)
-            _require_enough(gone, limit, store.path, what)
+            require_enough(gone, most, what)
 
 
 LEFT_OUT = "left_out"
 """The key under which an item without an answer says why."""
-
-
-def most_left_out(number: int) -> int:
-    """Answers of so many that may be left out before the rest is no fair picture: a tenth, and always one."""
-    return max(1, number // 10)
 
 
 def why_left_out(value: Any) -> str | None:
@@ -224,34 +179,43 @@ def why_left_out(value: Any) -> str | None:
     return str(value[LEFT_OUT]) if isinstance(value, dict) and LEFT_OUT in value else None
 
 
-def _require_enough(gone: Mapping[str, str], limit: int, path: Path, what: str) -> None:
-    if len(gone) > limit:
+def most_left_out(number: int) -> int:
+    """Answers of so many that may be left out before the rest is no fair picture: a tenth, and always one."""
+    return max(1, number // 10)
+
+
+def require_enough(gone: Mapping[str, str], most: int, what: str) -> None:
+    """Raise MissingError where more than ``most`` are ``gone`` ({which: why})."""
+    if len(gone) > most:
         raise MissingError(
-            f"No usable answer for {len(gone)} of the {what}, where at most {limit} may be left out; the last one: "
-            f"{list(gone.values())[-1]}. Everything is kept in {path}. Take another --judge or other --models, "
-            "or ask again for what is left out: --refresh with this stage's name."
+            f"No usable answer for {len(gone)} of the {what}, where at most {most} may be left out; the last one: "
+            f"{list(gone.values())[-1]}. Everything is kept. Take another --judge or other --models, or ask again for "
+            "what is left out: --refresh with this stage's name."
         )
 
 
 def answers_to(job: Job, questions: Sequence[Any], what: str) -> Iterator[tuple[int, Any]]:
     """Yield (index, answer) as they come. ``questions`` are all requests or all choices."""
-    if not questions:
-        return
-    answers = job.llm.choose(questions) if isinstance(questions[0], Choice) else job.llm.complete(questions)
-    with progress_bar(len(questions), what) as bar:
-        for index, answered in answers:
-            yield index, answered
-            bar.update()
+    if questions:
+        answers = job.llm.choose(questions) if isinstance(questions[0], Choice) else job.llm.complete(questions)
+        yield from progress_bar(answers, len(questions), what)
 
 
-def progress_bar(total: int, what: str) -> Any:
+def progress_bar(answers: Iterable[Any] | None, total: int, what: str) -> Any:
     """A tqdm bar, quiet where the output is no terminal."""
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=what, disable=None, leave=False)
+    return tqdm(answers, total=total, desc=what, disable=None, leave=False)
 
 
 # ── From cached values to records ────────────────────────────────────────────────────────────────────────
+
+
+def records(job: Job, file: str, tasks: Iterable[Task], shape: type[Record]) -> list[Record]:
+    """The record of every task that has an answer, in order. Raises UsageError as ``read_value`` does."""
+    kept, path = job.kept(file), job.path(file)
+    found = [kept[task.id] for task in tasks if task.id in kept]
+    return [read_value(path, item.key, item.value, shape) for item in found if not why_left_out(item.value)]
 
 
 def read_value(path: Path, key: str, value: Any, shape: type[Record]) -> Record:
@@ -259,16 +223,15 @@ def read_value(path: Path, key: str, value: Any, shape: type[Record]) -> Record:
     try:
         return _adapter(shape).validate_python(value)  # type: ignore[no-any-return,arg-type]
     except ValidationError as error:
-        wrong = (".".join(map(str, e["loc"])) + ": " + e["msg"] for e in error.errors())
-        raise unreadable(path, key, "; ".join(wrong).removeprefix(": ")) from None
+        raise UsageError(
+            f"{path}: the item {key!r} can't be used ({wrong_fields(error)}). Nothing was changed. Put it right, or "
+            "delete the whole item and the next run asks it again."
+        ) from None
 
 
-def unreadable(path: Path, key: str, wrong: str) -> UsageError:
-    """The error of a cached value that lacks something, with what to do about it."""
-    return UsageError(
-        f"{path}: the item {key!r} can't be used ({wrong}). Nothing was changed. Put it right, or delete the "
-        "whole item and the next run asks it again."
-    )
+def wrong_fields(error: ValidationError) -> str:
+    """Each field that is wrong, and why."""
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
 
 
 @cache
@@ -279,12 +242,10 @@ def _adapter(shape: type[Any]) -> TypeAdapter[Any]:
 # ── Texts ────────────────────────────────────────────────────────────────────────────────────────────────
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-TEMPLATES: dict[str, frozenset[str]] = {
-    "prompt_generation.txt": frozenset({"title", "description", "topics", "count", "earlier"}),
-    "preference_evaluation.txt": frozenset(
-        {"title", "description", "prompt", "response_a", "response_b", "mark", "form"}
-    ),
-    "ground_truth_ranking.txt": frozenset({"title", "description", "prompt", "responses", "count", "mark"}),
+TEMPLATES = {
+    "prompt_generation.txt": {"title", "description", "topics", "count", "earlier"},
+    "preference_evaluation.txt": {"title", "description", "prompt", "response_a", "response_b", "mark", "form"},
+    "ground_truth_ranking.txt": {"title", "description", "prompt", "responses", "count", "mark"},
 }
 
 
@@ -299,9 +260,8 @@ def load_template(folder: Path, name: str) -> str:
         ) from None
     found = set(_PLACEHOLDER.findall(text))
     for problem, names in (("lacks", TEMPLATES[name] - found), ("has the unknown", found - TEMPLATES[name])):
-        if names:
-            listed = ", ".join(f"{{{n}}}" for n in sorted(names))
-            raise UsageError(f"The template {path} {problem} placeholder {listed}. Mend that line and run again.")
+        for placeholder in sorted(names):
+            raise UsageError(f"The template {path} {problem} placeholder {{{placeholder}}}. Mend it and run again.")
     return text
 
 

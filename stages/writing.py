@@ -18,20 +18,8 @@ from core.errors import MissingError
 from core.records import Prompt, Response
 from core.store import Item
 from llm.interface import LeftOut, Request
-from stages import likelihood
-from stages.tasks import (
-    Job,
-    Task,
-    answer,
-    answers_to,
-    fill,
-    load_template,
-    log,
-    make_task,
-    progress_bar,
-    read_value,
-    unlike,
-)  # fmt: skip
+from stages import likelihood, tasks
+from stages.tasks import Job, Task, fill, load_template, make_task, records
 
 # ── Prompts ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -59,48 +47,40 @@ def generate_prompts(job: Job, *, ask: bool = True) -> list[Prompt]:
     find as many. ``ask`` False: those that are written already."""
     if job.prompts:
         return list(job.prompts)
-    tasks = prompt_tasks(job)
+    wanted = prompt_tasks(job)
     if ask:
-        _write_missing(job, tasks)
-    kept, path = job.kept(config.PROMPTS_FILE), job.path(config.PROMPTS_FILE)
-    found = [kept[task.id] for task in tasks if task.id in kept]
-    return [Prompt(item.key, read_value(path, item.key, item.value, WrittenPrompt).text) for item in found]
+        _write_missing(job, wanted)
+    kept = job.kept(config.PROMPTS_FILE)
+    there = [task for task in wanted if task.id in kept]
+    texts = records(job, config.PROMPTS_FILE, there, WrittenPrompt)
+    return [Prompt(task.key, written.text) for task, written in zip(there, texts, strict=True)]
 
 
 def prompt_tasks(job: Job) -> list[Task]:
     """The item of every prompt. The earlier prompts that a writer is shown only steer: they are not in its hash."""
-    tasks = []
-    for number, key in enumerate(job.prompt_ids):
-        if job.llm.weighs_options:
-            question, names = likelihood.prompt_request(job, number), {"topic": likelihood.topic_of(job, number)}
-        else:
-            question, names = _basis(job), {"judge": job.judge}
-        tasks.append(make_task(job, key, question, names=names))
-    return tasks
+    if job.llm.weighs_options:
+        return [
+            make_task(job, key, likelihood.prompt_request(job, n), names={"topic": likelihood.topic_of(job, n)})
+            for n, key in enumerate(job.prompt_ids)
+        ]
+    return [make_task(job, key, _basis(job), names={"judge": job.judge}) for key in job.prompt_ids]
 
 
-def _write_missing(job: Job, tasks: Sequence[Task]) -> None:
+def _write_missing(job: Job, wanted: Sequence[Task]) -> None:
     """Ask for the prompts that are not written yet and keep each batch at once."""
     write = likelihood.write_prompts if job.llm.weighs_options else _write_prompts
     with job.store(config.PROMPTS_FILE) as store:
-        values = [store.get(*task.id) for task in tasks]
-        known = [
-            read_value(store.path, task.key, value, WrittenPrompt).text
-            for task, value in zip(tasks, values, strict=True)
-            if value is not None
-        ]
-        missing = [number for number, value in enumerate(values) if value is None]
+        missing = [number for number, task in enumerate(wanted) if store.get(*task.id) is None]
         if not missing:
-            log.info("Using cached prompts for persona: %s", job.name)
-        with progress_bar(len(missing), "prompts") as bar:
-            for texts in write(job, missing, known):
-                batch, missing = [tasks[number] for number in missing[: len(texts)]], missing[len(texts) :]
-                written = zip(batch, texts, strict=True)
-                store.put_many(Item(*task.id, task.names, {"text": text}) for task, text in written)
-                if not texts:
+            tasks.log.info("Using cached prompts for persona: %s", job.name)
+        known = [written.text for written in records(job, config.PROMPTS_FILE, wanted, WrittenPrompt)]
+        with tasks.progress_bar(None, len(missing), "prompts") as bar:
+            for batch in write(job, missing, known):
+                store.put_many(Item(*wanted[n].id, wanted[n].names, {"text": text}) for n, text in batch.items())
+                if not batch:
                     barren = _barren(job)
                     store.put(*barren.id, (store.get(*barren.id) or 0) + 1, **barren.names)
-                bar.update(len(texts))
+                bar.update(len(batch))
 
 
 def _basis(job: Job) -> Request:
@@ -120,25 +100,25 @@ def _barren(job: Job) -> Task:
     return make_task(job, "requests that brought no new prompt", _basis(job), names={"judge": job.judge})
 
 
-def _write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[list[str]]:
+def _write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[dict[int, str]]:
     """The texts of these prompts, asked for in batches, each shown the ``known`` ones."""
     earlier = tried.value if (tried := job.kept(config.PROMPTS_FILE).get(_barren(job).id)) else 0
     barren = 0  # requests in a row that brought nothing new
     while numbers:
         request = prompt_request(job, numbers[: job.params.prompts_per_request], known, attempt=earlier + barren)
-        ((_, completion),) = answers_to(job, [request], "prompts")
+        ((_, completion),) = tasks.answers_to(job, [request], "prompts")
         written = [] if isinstance(completion, LeftOut) else completion.parsed.prompts
         # small writers copy: a line of the template, the form of the answer ("first request"), a topic as it stands
         whole = (t for t in written if len(t.split()) >= FEWEST_WORDS and t not in job.persona.topics)
-        fresh = list(unlike(whole, [*known, *_basis(job).prompt.splitlines()]))[: len(numbers)]
-        barren = 0 if fresh else barren + 1
+        fresh = dict(zip(numbers, tasks.unlike(whole, [*known, *_basis(job).prompt.splitlines()]), strict=False))
         yield fresh
+        barren = 0 if fresh else barren + 1
         if barren == MAX_BARREN_REQUESTS:
             raise MissingError(
                 f"{job.judge} wrote only {len(known)} of {job.params.num_prompts} distinct prompts; they are kept. "
                 "Take another --judge, or prompts of your own (--prompts FILE)."
             )
-        numbers, known = numbers[len(fresh) :], [*known, *fresh]
+        numbers, known = numbers[len(fresh) :], [*known, *fresh.values()]
 
 
 def prompt_request(job: Job, numbers: Sequence[int], known: Sequence[str], attempt: int = 0) -> Request:
@@ -173,18 +153,18 @@ def collect_responses(job: Job, prompts: Sequence[Prompt], *, ask: bool = True) 
     if job.responses:
         given = {(r.prompt_id, r.model): r for r in job.responses}
         return [given[prompt.id, model] for model in job.contestants for prompt in prompts]
-    tasks = response_tasks(job, prompts)
-    return answer(
-        job, config.RESPONSES_FILE, tasks, _response_value, Response, "responses",
-        part=lambda task: str(task.about["prompt_id"]), ask=ask,
-    )  # fmt: skip
+    file, wanted = config.RESPONSES_FILE, response_tasks(job, prompts)
+    if ask:
+        most, part = tasks.most_left_out(len(prompts)), lambda task: str(task.about["prompt_id"])
+        tasks.ask_missing(job, file, wanted, _response_value, "responses", most=most, part=part)
+    return records(job, file, wanted, Response)
 
 
 def response_tasks(job: Job, prompts: Sequence[Prompt]) -> list[Task]:
     """One task for each contestant and prompt: all prompts of one contestant before the next contestant, since a reload
     costs more than any answer."""
     written = () if job.prompts else set(job.prompt_ids)
-    tasks = []
+    wanted = []
     for (model, contestant), prompt in product(job.contestants.items(), prompts):
         question = Request(
             model=contestant.ollama_tag or model,
@@ -198,16 +178,10 @@ def response_tasks(job: Job, prompts: Sequence[Prompt]) -> list[Task]:
         )
         names = {} if prompt.id in written else {"question": prompt.text}  # it stands in no file of prompts
         about = {"prompt_id": prompt.id, "model": model}
-        tasks.append(make_task(job, f"{prompt.id}/{model}", question, about=about, names=names))
-    return tasks
+        wanted.append(make_task(job, f"{prompt.id}/{model}", question, about=about, names=names))
+    return wanted
 
 
 def _response_value(_: Task, completion: Any) -> dict[str, Any]:
-    waited = {"side_by_side": completion.side_by_side} if completion.side_by_side else {}
-    return {
-        "text": completion.text,
-        "tokens": completion.tokens,
-        "seconds": round(completion.seconds, 3),
-        "truncated": completion.truncated,
-        **waited,
-    }
+    said = {name: getattr(completion, name) for name in ("text", "tokens", "truncated", "side_by_side")}
+    return said | {"seconds": round(completion.seconds, 3)}

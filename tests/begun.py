@@ -1,11 +1,16 @@
-"""Jobs as the command line makes them, for tests of what comes after."""
+"""Jobs as the command line makes them and files as users bring them, for tests of what comes after."""
 
 from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
 
 from cli import own
 from cli.flags import parse
 from cli.job import begin, make_jobs
-from evidence.design import documented_split
+from evaluation import split
 from stages.tasks import Job
 
 
@@ -17,4 +22,38 @@ def jobs_of(*flags: str) -> list[Job]:
 
 def ids_for_testing(job: Job) -> tuple[str, ...]:
     """The documented split's test prompts, whether they are written yet or not."""
-    return documented_split(job.prompt_ids, job.params)[1]
+    return split(job.prompt_ids, job.params.train_prompts, job.params.random_seed)[1]
+
+
+PROMPTS = (
+    "How do I stop slugs, in May?", 'What is "clay"?', "When do I prune?", "Which hedge?", "Is moss bad?", "Compost?",
+)  # fmt: skip
+ME = 'title = "Gardener"\ndescription = "Someone with a small garden."\n'
+
+
+def write(path: Path, content: Any) -> Path:
+    """Rows as a file of the path's format; bytes as they are."""
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif path.suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, list(content[0]))
+            table.writeheader()
+            table.writerows(content)
+    elif path.suffix == ".parquet":
+        import pandas as pd
+
+        pd.DataFrame(content).to_parquet(path)
+    else:
+        whole = path.suffix == ".json"
+        path.write_text(json.dumps(content) if whole else "".join(json.dumps(r) + "\n\n" for r in content), "utf-8")
+    return path
+
+
+def answers_of(*models: str) -> list[dict[str, Any]]:
+    """Every model's answer to every prompt; each model writes at a length of its own."""
+    return [
+        {"prompt": prompt, "model": model, "response": f"{model} on: {prompt} " + "so " * place}
+        for place, model in enumerate(models)
+        for prompt in PROMPTS
+    ]

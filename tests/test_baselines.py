@@ -14,16 +14,8 @@ from hypothesis import strategies as st
 from base.features import Features
 from core.records import Preference, Response
 from elo_system import expectation
-from evidence.baselines import (
-    BradleyTerry,
-    base_reward,
-    bradley_terry,
-    estimated_ratings,
-    global_elo,
-    longest_response,
-    random_ranking,
-    wins_of,
-)
+from evidence import baselines
+from evidence.baselines import BradleyTerry, bradley_terry, global_elo, wins_of
 
 MODELS = ("a", "b", "c", "d")
 
@@ -44,14 +36,13 @@ def test_tables_solved_side_by_side_are_evalicas_one_by_one(rows: list[tuple[int
     votes = [[Preference("p", MODELS[a], MODELS[b], o) for u, a, b, o in rows if u == user] for user in range(3)]
     found = bradley_terry(np.stack([wins_of(own, MODELS) for own in votes])) * 400.0 / math.log(10.0)
     for own, strengths in zip(votes, found, strict=True):
-        games = [(p.model_a, p.model_b, p.outcome) for p in own] + [
-            (p.model_b, p.model_a, 1.0 - p.outcome) for p in own
-        ]
+        games = [(p.model_a, p.model_b, p.outcome) for p in own]
+        games += [(p.model_b, p.model_a, 1.0 - p.outcome) for p in own]
         judged = sorted({m for p in own for m in (p.model_a, p.model_b)})
         games += [game for m in judged for game in ((m, "average", 0.5), ("average", m, 0.5))]
-        winners, losers, weights = zip(*(game for game in games if game[2]), strict=True) if games else ((), (), ())
         naive = {}
         if games:
+            winners, losers, weights = zip(*(game for game in games if game[2]), strict=True)
             twin = evalica.bradley_terry(
                 winners, losers, [evalica.Winner.X] * len(weights), weights=list(weights), tolerance=1e-9, limit=10_000
             )
@@ -60,73 +51,33 @@ def test_tables_solved_side_by_side_are_evalicas_one_by_one(rows: list[tuple[int
         assert strengths.tolist() == pytest.approx([naive.get(m, mean) - mean for m in MODELS], abs=0.01)
 
 
-def test_strengths_stay_finite_and_are_found_however_many_votes_there_are() -> None:
-    wins = np.zeros((3, 3))
-    wins[0, 1], wins[1, 2] = 5000, 3
-    found = bradley_terry(wins)
-    assert np.isfinite(found).all() and found[0] > found[1] > found[2]
-    wins = np.random.default_rng(0).uniform(0.8, 1.2, (3, 5, 5)) * (1.0 - np.eye(5))
-    assert bradley_terry(wins * 1e12) == pytest.approx(bradley_terry(wins * 1e8), abs=1e-5)
-
-
-def test_recovers_the_strengths_that_graded_outcomes_were_made_from() -> None:
+def test_recovers_the_strengths_that_graded_outcomes_were_made_from_however_many_there_are() -> None:
     strength = {"a": 150.0, "b": 50.0, "c": -50.0, "d": -150.0}
     preferences = [
         Preference(f"p{i}", a, b, expectation(strength[a], strength[b]))
         for i in range(200)
         for a, b in itertools.combinations(MODELS, 2)
     ]
-    scores = BradleyTerry(MODELS).fit(preferences).scores("any")
-    for model in MODELS:
-        assert scores[model] == pytest.approx(strength[model], abs=2.0)  # the imagined ties draw a little inward
-
-
-def test_ratings_by_other_personas_lie_about_1000_and_leave_who_is_unknown_unrated() -> None:
-    others = [Preference("p", "a", "b", 1.0, "student"), Preference("p", "b", "c", 1.0, "analyst")] * 50
-    found = estimated_ratings(others, MODELS)
-    elo = [found[model].elo for model in MODELS]
-    assert elo[0] > elo[1] > elo[2], "and they exist where one model always wins"  # type: ignore[operator]
-    assert sum(elo[:3]) == pytest.approx(3000.0, abs=0.2)  # type: ignore[arg-type]
-    assert elo[3] is None
-    assert "other recorded personas" in found["a"].source and found["d"].source.startswith("unrated")
-
-
-def test_preferences_may_be_missing_apart_or_all_one_way() -> None:
-    ranker = BradleyTerry(MODELS)
-    assert ranker.fit([]).scores("p") == dict.fromkeys(MODELS, 0.0)
-    apart = ranker.fit([Preference("p", "a", "b", 1.0), Preference("p", "c", "d", 0.0)]).scores("p")
-    assert apart["a"] == pytest.approx(apart["d"]) == pytest.approx(-apart["b"], abs=1e-5)
-    unjudged = ranker.fit([Preference("p", "a", "b", 1.0)] * 30).scores("p")
-    assert unjudged["a"] > 0.0 == unjudged["c"] == unjudged["d"] > unjudged["b"]
-    assert all(map(math.isfinite, unjudged.values()))
-    assert ranker.fit([Preference("p", "a", "b", 0.5)]).scores("p")["a"] == pytest.approx(0.0, abs=1e-6)
-
-
-def test_bradley_terry_keeps_a_held_out_contestant_at_the_mean_and_names_strangers() -> None:
-    preferences = [Preference("p", "a", "b", 1.0), Preference("p", "b", "c", 1.0)]
-    scores = BradleyTerry(MODELS).fit(preferences, held_out="a").scores("p")
-    assert scores["a"] == 0.0 < scores["b"]
-    with pytest.raises(ValueError, match="stranger"):
-        BradleyTerry(MODELS).fit([Preference("p", "a", "stranger", 1.0)])
+    # the imagined ties draw a little inward
+    assert BradleyTerry(MODELS).fit(preferences).scores("any") == pytest.approx(strength, abs=2.0)
+    wins = np.random.default_rng(0).uniform(0.8, 1.2, (3, 5, 5)) * (1.0 - np.eye(5))
+    assert bradley_terry(wins * 1e12) == pytest.approx(bradley_terry(wins * 1e8), abs=1e-5)
 
 
 def test_fixed_scores_are_what_they_were_given_whatever_is_preferred() -> None:
     keys = [("p", "a"), ("p", "b"), ("q", "a"), ("q", "b")]
-    values = np.array([3.0, 4.0, 5.0, 1.0], np.float32)
-    states = np.zeros((4, 1), np.float32)
+    values, states = np.array([3.0, 4.0, 5.0, 1.0], np.float32), np.zeros((4, 1), np.float32)
     features = Features({key: i for i, key in enumerate(keys)}, states, states, values, True, "tiny")
     responses = [Response(*key, "x" * int(value)) for key, value in zip(keys, values, strict=True)]
-    for ranker in (base_reward(features), longest_response(responses)):
+    for ranker in (baselines.base_reward(features), baselines.longest_response(responses)):
         assert ranker.fit([Preference("p", "a", "b", 1.0)]).ranking("p") == ("b", "a")
         assert ranker.ranking("q") == ("a", "b")
     assert global_elo({"a": 1000.0, "b": None, "c": 1200.0}).scores("p") == {"a": 1000.0, "b": 1100.0, "c": 1200.0}
 
 
 def test_random_is_the_same_for_a_prompt_and_fair_over_prompts() -> None:
-    ranker = random_ranking(MODELS, seed=1)
-    assert ranker.scores("p1") == random_ranking(MODELS, seed=1).scores("p1")
-    assert ranker.scores("p1") != ranker.scores("p2")
-    assert ranker.scores("p1") != random_ranking(MODELS, seed=2).scores("p1")
-    assert ranker.scores("p1")["a"] == pytest.approx(0.903274, abs=1e-6)  # in every process
+    ranker, other = (baselines.random_ranking(MODELS, seed) for seed in (1, 2))
+    assert ranker.scores("p1")["a"] == pytest.approx(0.903274, abs=1e-4)  # in every process
+    assert ranker.scores("p1") != ranker.scores("p2") != other.scores("p2")
     firsts = [ranker.ranking(f"p{i}")[0] for i in range(400)]
     assert all(60 < firsts.count(model) < 140 for model in MODELS)

@@ -4,6 +4,7 @@ on what is asked beside it."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,17 +29,10 @@ def model(loaded: Any) -> Iterator[EmbeddedModel]:
         yield EmbeddedModel()
 
 
-def request(style: str, seed: int = 1, tokens: int = 6) -> Request:
+def request(style: str, seed: int = 1) -> Request:
+    asked = Request(style, "How do I reverse a list in Python?", temperature=0.7, num_predict=6, seed=seed)
     contestant = config.EMBEDDED_MODELS[style]
-    return Request(
-        style,
-        "How do I reverse a list in Python?",
-        system=contestant.system,
-        opening=contestant.opening,
-        temperature=0.7,
-        num_predict=tokens,
-        seed=seed,
-    )
+    return replace(asked, system=contestant.system, opening=contestant.opening)
 
 
 def test_it_answers_sensibly(model: EmbeddedModel) -> None:
@@ -61,9 +55,8 @@ def test_an_answer_depends_on_its_own_request_alone(model: EmbeddedModel) -> Non
 
 
 def test_options_are_weighed_as_a_plain_forward_pass_does(model: EmbeddedModel, loaded: Any) -> None:
-    choice = Choice(
-        "m", "Tell me about rain.", ("Rain falls.", "purple of seven the quickly"), system="You are a poet."
-    )
+    options = ("Rain falls.", "purple of seven the quickly")
+    choice = Choice("m", "Tell me about rain.", options, system="You are a poet.")
     ((_, decision),) = model.choose([choice])
     assert decision.winner == "Rain falls."
     causal, tokenizer = loaded

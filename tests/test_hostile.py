@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +19,7 @@ from core.text import plain
 from data_generation import collect_responses, generate_prompts, make_data
 from llm.ollama import OllamaModel
 from report.page import write_report
-from stages.judging import judge_pairs, rank_listwise
-from stages.shown import unmarked
+from stages.judging import judge_pairs, rank_listwise, unmarked
 from stages.tasks import Job
 
 ROOT = Path(__file__).parent.parent
@@ -93,33 +89,18 @@ def test_a_hostile_response_changes_nothing_of_what_the_judge_is_shown_of_the_ot
 
 
 def test_hostile_text_is_only_text_on_the_page_and_in_the_terminal(tmp_path: Path) -> None:
-    found = json.loads(json.dumps(sample_results.persona()))
-    texts = [f"MARKED {hostile}" for hostile in HOSTILE.values()]
-    replaced = _replace_texts(found, itertools.cycle(texts))
-    assert replaced >= 2
-    for first in range(0, len(texts), replaced):  # a few pages, until each text has stood in one
-        _replace_texts(found, itertools.cycle(texts[first:] + texts))
+    found = sample_results.persona()
+    example = found["examples"][0]
+    for texts in (HOSTILE.values(), ["\n\n".join(HOSTILE.values())]):
+        for response, hostile in zip(example["responses"], texts, strict=False):
+            response["text"] = example["prompt"] = f"MARKED {hostile}"
         write_report(found, tmp_path / "report.html")
         page = (tmp_path / "report.html").read_text(encoding="utf-8", errors="surrogatepass")
-        assert "MARKED" in page
-        assert "<script" not in page
-        assert "<img src=x" not in page
+        assert "MARKED" in page and "<script" not in page and "<img src=x" not in page
         assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
     for hostile in HOSTILE.values():
         shown = plain(hostile, lines=True)
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", shown)
-
-
-def _replace_texts(value: Any, texts: Iterator[str]) -> int:
-    """Put the next of ``texts`` in place of every prompt, response and reason in the results; how many there were."""
-    count = 0
-    for key, child in list(value.items()) if isinstance(value, dict) else list(enumerate(value)):
-        if key in ("prompt", "text", "response", "reason", "best_response", "excerpt") and isinstance(child, str):
-            value[key] = next(texts)
-            count += 1
-        elif isinstance(child, dict | list):
-            count += _replace_texts(child, texts)
-    return count
 
 
 def test_credentials_are_in_no_file_and_no_line(
@@ -127,28 +108,21 @@ def test_credentials_are_in_no_file_and_no_line(
 ) -> None:
     import main
 
+    small = ["--num_prompts", "5", "--models", "llama3:8b", "gemma3:4b", "--base_model", "embedded"]
+    flags = ["--backend", "ollama", "--log_level", "debug", *small, "--results_dir", str(tmp_path / "results")]
     with FakeOllama(credentials="anna:s3cret-word") as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url.replace("http://", "http://anna:s3cret-word@"))
-        folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
-        small = ["--num_prompts", "5", "--models", "llama3:8b", "gemma3:4b"]
-        flags = ["--backend", "ollama", "--log_level", "debug", "--base_model", "embedded", *small]
-        assert main.main([*flags, *folders, "--check"]) == 0
+        assert main.main([*flags, "--cache_dir", str(tmp_path / "cache"), "--check"]) == 0
         # the data stages are enough: nothing after them knows the address
-        (job,) = jobs_of(*flags, *folders)
+        (job,) = jobs_of(*flags, "--cache_dir", str(tmp_path / "cache"))
         make_data(job, Clock())
         assert server.calls
-    out, errors = capsys.readouterr()
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(files) >= 4
-    assert all(
-        word not in path.read_bytes().decode("utf-8", "replace") for path in files for word in ("s3cret", "anna:")
-    )
-    assert "s3cret" not in out + errors
-    monkeypatch.setenv("OLLAMA_HOST", server.url.replace("http://", "http://anna:s3cret-word@"))
-    assert main.main([*flags, "--cache_dir", str(tmp_path / "other"), "--results_dir", str(tmp_path / "o")]) == 3
+    assert main.main([*flags, "--cache_dir", str(tmp_path / "other")]) == 3
     out, errors = capsys.readouterr()
     assert "No Ollama server answers" in errors
-    assert "s3cret" not in out + errors
+    files = [path.read_bytes().decode("utf-8", "replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 4
+    assert not any(word in text for text in [*files, out, errors] for word in ("s3cret", "anna:"))
 
 
 FORBIDDEN = {

@@ -1,4 +1,4 @@
-"""The judge's figures, worked out by hand and by the formulas of Kendall & Babington Smith."""
+"""The judge's figures, worked out by hand."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from core.records import GroundTruth, Judgement, Preference, Response
 from evidence.judge_quality import agreement, agreement_with_person, judge_quality
@@ -28,44 +26,20 @@ def test_flips_and_the_share_of_the_first_position() -> None:
     ]
     quality = judge_quality(judgements, [])
     assert quality["flip_rate"] == pytest.approx(1 / 3)
-    assert quality["inconsistent_rate"] == pytest.approx(2 / 3)
     assert quality["first_position_rate"] == pytest.approx(4.5 / 6)
     assert (quality["longer_response_rate"], quality["self_win_rate"]) == (None, None)
 
 
 def test_a_judge_without_order_has_no_rates_of_order() -> None:
     quality = judge_quality([Judgement("p", "a", "b", 0.7, ordered=False)], [], judge="b")
-    assert (quality["flip_rate"], quality["inconsistent_rate"], quality["first_position_rate"]) == (None, None, None)
+    assert (quality["flip_rate"], quality["first_position_rate"]) == (None, None)
     assert quality["self_win_rate"] == pytest.approx(0.3)
-    numbers = [Judgement("p", a, b, 0.7, ordered=False) for a, b in itertools.combinations(MODELS, 2)]
-    quality = judge_quality(numbers, [])
-    assert quality["circular_triads"] is quality["consistency"] is None, "one number a text can't go in a circle"
-    assert judge_quality([], [])["circular_triads"] is None
 
 
 def test_the_share_of_the_longer_response() -> None:
     responses = [Response("p", "a", "long text"), Response("p", "b", "text"), Response("p", "c", "word")]
     judgements = [Judgement("p", "a", "b", 1.0), Judgement("p", "c", "a", 0.75), Judgement("p", "b", "c", 1.0)]
     assert judge_quality(judgements, responses)["longer_response_rate"] == pytest.approx((1.0 + 0.25) / 2)
-
-
-@given(st.lists(st.booleans(), min_size=15, max_size=15))
-def test_circles_are_counted_as_kendall_and_babington_smith_do(wins: list[bool]) -> None:
-    pairs = list(itertools.combinations(MODELS, 2))
-    judgements = [Judgement("p", a, b, float(won)) for (a, b), won in zip(pairs, wins, strict=True)]
-    points = {m: sum(won == (m == a) for (a, b), won in zip(pairs, wins, strict=True) if m in (a, b)) for m in MODELS}
-    circles = 6 * 5 * 11 / 12 - sum(p * p for p in points.values()) / 2
-    quality = judge_quality(judgements, [])
-    assert quality["circular_triads"] == pytest.approx(circles / 20)
-    assert quality["consistency"] == pytest.approx(1 - 24 * circles / (6**3 - 4 * 6))
-
-
-def test_one_circle_of_three() -> None:
-    circle = [Judgement("p", "a", "b", 1.0), Judgement("p", "b", "c", 1.0), Judgement("p", "c", "a", 1.0)]
-    quality = judge_quality(circle, [])
-    assert (quality["circular_triads"], quality["consistency"]) == (1.0, 0.0)
-    undecided = [*circle[:2], Judgement("p", "c", "a", 0.5)]
-    assert judge_quality(undecided, [])["circular_triads"] is None
 
 
 def test_agreement_of_two_rounds() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,8 @@ from stages.tasks import Job
 def job_on(server: FakeOllama, folder: Path, **params: Any) -> Job:
     contestants = {tag: config.Contestant(None, None, tag) for tag in TAGS}
     wanted = config.ExperimentConfig(**{"num_prompts": 5, **params})
-    return Job("coder", config.PERSONAS["coder"], contestants, TAGS[0], model_of(server), wanted, folder, None)
+    llm = model_of(server, concurrency=1)
+    return Job("coder", config.PERSONAS["coder"], contestants, TAGS[0], llm, wanted, folder, None)
 
 
 class Hopeless:
@@ -60,7 +60,6 @@ def training_topics(job: Job) -> list[str]:
 def test_a_run_ends_with_what_was_hopeless_counted_said_and_never_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     base = str(save_model(tmp_path / "base", "llama"))
     folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
     command = ["--backend", "ollama", "--base_model", base, *folders, *SMALL]
@@ -75,26 +74,20 @@ def test_a_run_ends_with_what_was_hopeless_counted_said_and_never_asked_again(
         assert len(server.calls) == asked, "what is left out is not asked again"
     assert asked == CALLS - 6 + 2 * (DRAWS - 1), "a prompt without all responses is not judged"
     assert server.peak_loaded == 1 and server.loaded == []
-    document = results(tmp_path)
-    counts, (reward, both, *_) = document["counts"], document["ablation"]
-    for row, system in ((reward, "reward_model"), (both, "combined")):
-        assert row["kendall_tau"] == document["cross_validated"][system]["kendall_tau"], "the same folds and ratings"
+    counts = results(tmp_path)["counts"]
     assert counts["left_out"] == {"prompts": 1, "responses": 1, "pairs": 1, "rankings": 0}
     assert (counts["prompts"], counts["preferences"], counts["test_prompts"]) == (4, 3 * 3 - 1, 1)
     assert "Left out, since no usable answer could be had: 1 prompt, 1 response, 1 pair." in said.replace("\n  ", " ")
-    cut = "mistral:7b: 4 of 4 answers cut at 512 tokens: --num_predict 1024"
-    assert f"Note: {cut}" in said.splitlines()
-    assert cut.partition(" --")[0] in (tmp_path / "results" / "report_coder.html").read_text(encoding="utf-8")
+    cut = "mistral:7b: 4 of 4 answers cut at 512 tokens"
+    assert f"Note: {cut}: --num_predict 1024" in said.splitlines()
+    assert cut in (tmp_path / "results" / "report_coder.html").read_text(encoding="utf-8")
     assert f"is left out: the answer broke off, in each of {DRAWS} draws" in said
     held = [value for stage in ("responses", "preferences") for _, value in kept(tmp_path)[stage].values()]
     assert sum("left_out" in value for value in held) == 2
-    assert [m["server"] for m in json.loads((tmp_path / "cache" / "model_digests.json").read_text()).values()] == [
-        "0.33.0"
-    ] * 3
     assert results(tmp_path)["versions"]["ollama_server"] == "0.33.0"
 
 
-def test_more_than_a_tenth_of_the_prompts_is_too_much_and_ends_the_run_at_once(tmp_path: Path) -> None:
+def test_more_than_a_tenth_is_too_much_and_ends_the_run_at_once(tmp_path: Path) -> None:
     with FakeOllama() as server:
         job = job_on(server, tmp_path)
         server.faults = Hopeless(*training_topics(job)[:2])
@@ -109,42 +102,32 @@ def test_more_than_a_tenth_of_the_prompts_is_too_much_and_ends_the_run_at_once(t
         assert len(server.calls) - asked <= 6 * DRAWS, "a judge of no use is not asked all its questions"
 
 
-def test_a_left_out_shuffle_leaves_the_others_and_a_gap_moves_no_other_prompt(tmp_path: Path) -> None:
+def test_a_gap_moves_no_other_prompt_and_a_prompt_without_a_truth_is_left_out_whole(tmp_path: Path) -> None:
     def fault(request: dict[str, Any], n: int) -> str | None:
         return "abort" if "ranking" in str(request.get("format")) and next(rankings, None) is None else None
 
     with FakeOllama() as server:
         job = job_on(server, tmp_path, ground_truth="listwise")
-        whole = make_data(job, Clock(), ids_for_testing(job))
-        again = dataclasses.replace(job, cache_dir=tmp_path / "again", llm=model_of(server, concurrency=1))
         rankings = iter(range(3))  # the last of four shuffles is hopeless
         server.faults = fault
-        data = make_data(again, Clock(), ids_for_testing(job))
-        assert data.left_out["rankings"] == 1 and len(data.listwise) == 1
-        server.faults = Hopeless(training_topics(job)[0])
-        gap = dataclasses.replace(job, cache_dir=tmp_path / "gap", llm=model_of(server))
-        less = make_data(gap, Clock(), ids_for_testing(job))
+        whole = make_data(job, Clock(), ids_for_testing(job))
+        assert whole.left_out["rankings"] == 1 and len(whole.listwise) == 1
+        # both pairs in which a model is shown first
+        server.faults = Hopeless(pair=training_topics(job)[0], orders=2)
+        less = make_data(dataclasses.replace(job, cache_dir=tmp_path / "gap"), Clock(), ids_for_testing(job))
+    assert less.left_out == {"responses": 0, "pairs": 2, "prompts": 1, "rankings": 0}
+    for records in (less.prompts, less.responses, less.judgements, less.preferences, less.truths):
+        assert len({getattr(r, "prompt_id", None) or r.id for r in records}) == 4
     before, after = design(whole, job.params), design(less, job.params)
-    assert after.test_ids == before.test_ids
-    assert set(after.train_ids) < set(before.train_ids)
+    assert after.test_ids == before.test_ids and set(after.train_ids) < set(before.train_ids)
     assert sum(map(len, after.folds)) == 4
 
 
-def test_a_prompt_without_a_truth_is_left_out_whole(tmp_path: Path) -> None:
-    with FakeOllama() as server:
-        job = job_on(server, tmp_path)
-        server.faults = Hopeless(pair=training_topics(job)[0], orders=2)  # both pairs in which a model is shown first
-        data = make_data(dataclasses.replace(job, llm=model_of(server, concurrency=1)), Clock())
-    assert data.left_out == {"responses": 0, "pairs": 2, "prompts": 1, "rankings": 0}
-    for records in (data.prompts, data.responses, data.judgements, data.preferences, data.truths):
-        assert len({getattr(r, "prompt_id", None) or r.id for r in records}) == 4
-
-
-def test_a_truth_needs_all_opponents_of_each_model_but_one() -> None:
-    def truths(*pairs: str) -> int:
-        return len(round_robin_truths([Preference("p", a, b, 1.0) for a, b in pairs], 4))
-
-    assert truths("ab", "ac", "ad", "bc", "bd", "cd") == 1
-    assert truths("ab", "ac", "bd", "cd") == 1, "two pairs without a model in common"
-    assert truths("ab", "ac", "ad", "bc") == 0, "d met one opponent of three"
-    assert truths("ab", "ac", "bc") == 0, "d met nobody"
+@pytest.mark.parametrize(
+    ("pairs", "truths"),
+    [("ab ac ad bc bd cd", 1), ("ab ac bd cd", 1), ("ab ac ad bc", 0), ("ab ac bc", 0)],
+    ids=["all", "two pairs missing, without a model in common", "d met one opponent of three", "d met nobody"],
+)
+def test_a_truth_needs_all_opponents_of_each_model_but_one(pairs: str, truths: int) -> None:
+    preferences = [Preference("p", a, b, 1.0) for a, b in pairs.split()]
+    assert len(round_robin_truths(preferences, 4)) == truths

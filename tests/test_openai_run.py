@@ -107,7 +107,7 @@ def test_ratings_are_matched_by_name_and_no_model_is_an_ollama_tag(
     assert job.ratings is not None
     elo = {name: rating.elo for name, rating in job.ratings.items()}
     assert elo == dict(zip(NAMES, (1193.0, 1293.0, None, 1171.0, None, 1038.0), strict=True))
-    assert "gives no size" in job.ratings["qwen3"].source, "Ollama's default size is not this server's"
+    assert "size (none) is not listed" in job.ratings["qwen3"].source, "Ollama's default size is not this server's"
     assert {c.ollama_tag for c in job.contestants.values()} == {None}
     assert {rating.ollama_tag for rating in job.ratings.values()} == {None}
 

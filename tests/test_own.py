@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import subprocess
 import sys
@@ -11,46 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_ollama import DEFAULT_TAGS, FakeOllama
+from begun import ME, PROMPTS, answers_of, write
+from fake_ollama import FakeOllama
 from tiny_models import save_model
 
-import config
 import main
 from cli import own
 from cli.flags import parser
-from config import Persona
 from core.errors import UsageError
 from people.read import load_votes
 from stages.own import prompt_id, read_answers
 
-PROMPTS = (
-    "How do I stop slugs, in May?", 'What is "clay"?', "When do I prune?", "Which hedge?", "Is moss bad?", "Compost?",
-)  # fmt: skip
 TWO = ("llama3:8b", "gemma3:4b")
-ME = 'title = "Gardener"\ndescription = "Someone with a small garden."\n'
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """The rows as a file of the path's format."""
-    if path.suffix == ".csv":
-        with path.open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, list(rows[0]))
-            table.writeheader()
-            table.writerows(rows)
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(rows), encoding="utf-8")
-    else:
-        path.write_text("".join(json.dumps(row) + "\n\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def answers_of(models: tuple[str, ...], prompts: tuple[str, ...] = PROMPTS) -> list[dict[str, Any]]:
-    """Every model's answer to every prompt; each model writes at a length of its own."""
-    return [
-        {"prompt": prompt, "model": model, "response": f"{model} on: {prompt} " + "so " * place}
-        for place, model in enumerate(models)
-        for prompt in prompts
-    ]
 
 
 def run(folder: Path, *flags: str, base: str = "embedded") -> int:
@@ -72,32 +42,11 @@ def results(folder: Path, name: str) -> dict[str, Any]:
 # ── A person in a file ───────────────────────────────────────────────────────────────────────────────────
 
 
-EXAMPLE = Path(main.__file__).parent / "persona.example.toml"
-
-
-def test_the_example_describes_a_person(tmp_path: Path) -> None:
-    path = tmp_path / "me.toml"
-    path.write_text(EXAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
-    (found,) = own.find_personas(str(path), topics_needed=True).values()
-    assert (found.title, found.asks) == ("Amateur gardener", config.DEFAULT_ASKS)
-    assert found.title in found.answerer and found.description in found.answerer
-
-
-WRONG_PEOPLE = [
-    ("me.toml", 'description = "x"', "title is missing"),
-    ("me.toml", ME, "lacks topics: prompts are written on them. Add some, or give --prompts FILE"),
-    ("coder.toml", ME, "coder is a persona of config.py"),
-    ("Coder.toml", ME, "is a persona of config.py"),
-    ("all.json", "{}", "all is a persona of config.py"),
-]
-
-
-@pytest.mark.parametrize(("name", "text", "said"), WRONG_PEOPLE, ids=[f"{n} {s}" for n, _, s in WRONG_PEOPLE])
-def test_a_person_that_can_not_be_used_is_named_with_the_field(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None, said: str
+@pytest.mark.parametrize(("name", "said"), [("me.toml", "lacks topics"), ("Coder.toml", "is a persona of config.py")])
+def test_a_person_that_can_not_be_used_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, said: str
 ) -> None:
-    if text is not None:
-        (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / name).write_text(ME, encoding="utf-8")
     assert run(tmp_path, "--persona", str(tmp_path / name)) == 2
     errors = capsys.readouterr().err
     assert said in errors and name in errors
@@ -115,22 +64,13 @@ def test_an_entry_of_config_with_an_unknown_field_is_said_and_not_traced(tmp_pat
     assert "Traceback" not in done.stderr
 
 
-def test_a_persona_in_config_that_lacks_a_field_is_named_with_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(config.PERSONAS, "cook", Persona(title="Cook", topics=("bread",)))
-    assert run(tmp_path, "--persona", "cook") == 2
-    assert "persona 'cook' in config.py can't be used: description is empty" in capsys.readouterr().err
-    assert config.PERSONAS["coder"] == own.find_personas("coder", topics_needed=True)["coder"], "hashes stay"
-
-
 # ── Own answers ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 WRONG_ANSWERS: list[tuple[list[dict[str, Any]], tuple[str, ...], str]] = [
-    (answers_of(("x",)), (), "there is only x"),
-    (answers_of(("x", "y")), ("--models", "x", "z"), "--models z: the models of --responses are x, y"),
-    (answers_of(("x", "y"))[:10], (), "only 4 of 6 prompts have an answer of each of x, y"),
+    (answers_of("x"), (), "there is only x"),
+    (answers_of("x", "y"), ("--models", "x", "z"), "--models z: the models of --responses are x, y"),
+    (answers_of("x", "y")[:10], (), "only 4 of 6 prompts have an answer of each of x, y"),
 ]
 
 
@@ -147,7 +87,7 @@ def test_answers_that_can_not_be_used_are_named(
 
 
 def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -> None:
-    rows = [{**row, "prompt_id": f"q{PROMPTS.index(row['prompt'])}"} for row in answers_of(("x", "y"))]
+    rows = [{**row, "prompt_id": f"q{PROMPTS.index(row['prompt'])}"} for row in answers_of("x", "y")]
     answers = read_answers([write(tmp_path / "a.jsonl", rows)])
     bare = {"user": "ann", "model_a": "x", "model_b": "y", "outcome": 1}
     votes = [
@@ -163,13 +103,10 @@ def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -
     assert [p.text for p in found.prompts] == list(PROMPTS[:2])
     assert {(r.prompt_id, r.model): r.text for r in found.responses}.items() <= answers.texts.items()
     assert found.notes == ("2 left out: its texts are in no file of --responses",)
-    scores = [{"user": "ann", "prompt": PROMPTS[0], "model": m, "score": s} for m, s in (("x", 3), ("y", 9))]
-    (preference,) = load_votes(str(write(tmp_path / "s.jsonl", scores)), answers=answers).preferences
-    assert preference.outcome == 0.0
 
 
 def test_votes_that_find_no_text_or_have_their_own_are_refused(tmp_path: Path) -> None:
-    answers = read_answers([write(tmp_path / "a.jsonl", answers_of(("x", "y")))])
+    answers = read_answers([write(tmp_path / "a.jsonl", answers_of("x", "y"))])
     vote = {"user": "ann", "prompt_id": "1", "prompt": PROMPTS[0], "model_a": "x", "model_b": "gpt", "outcome": 1}
     with pytest.raises(UsageError, match=r"None of the 1 votes .*they have no gpt"):
         load_votes(str(write(tmp_path / "v.jsonl", [vote])), answers=answers)
@@ -225,7 +162,7 @@ def test_own_answers_ask_the_judge_alone_and_votes_on_them_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_base: str
 ) -> None:
     models = ("llama3:8b", "gpt-9", "somebody")
-    answers = write(tmp_path / "a.jsonl", answers_of(models))
+    answers = write(tmp_path / "a.jsonl", answers_of(*models))
     flags = ("--backend", "ollama", "--responses", str(answers))
     with FakeOllama(models=("llama3:8b",)) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
@@ -247,26 +184,9 @@ def test_own_answers_ask_the_judge_alone_and_votes_on_them_nobody(
     assert len(server.calls) == 36, "the judge was asked, and nobody else ever"
 
 
-def test_votes_are_given_on_own_answers_without_any_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    answers = write(tmp_path / "a.jsonl", answers_of(("x", "y")))
-    monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\nt\nq\n"))
-    assert run(tmp_path, "--vote", "terminal", "--responses", str(answers)) == 0
-    out = " ".join(capsys.readouterr().out.split())
-    assert "3 votes on 3 prompts in all. Votes on 5 prompts are needed before anything can learn from them" in out
-    assert "on 2 more" in out
-
-
 # ── Messages that guess ──────────────────────────────────────────────────────────────────────────────────
 
 GUESSES = [
-    (("--model", "a", "b"), "did you mean --models?"),
-    (("--num-prompts", "9"), "did you mean --num_prompts?"),
-    (("--models", "a,b"), "--models a b"),
-    (("--models", "a,", "b"), "--models a b"),
-    (("--persona", "codr"), "Did you mean coder?"),
     (("--persona", "me.toml", "--preferences", "v.csv"), "--persona does not go with --preferences"),
     (("--prompts", "m.txt", "--preferences", "v.csv"), "the votes bring their own prompts"),
     (("--responses", "a.json", "--rank", "Why?"), "can't be asked for new answers"),
@@ -285,26 +205,3 @@ def test_a_slip_is_answered_with_what_was_probably_meant(
         status = int(end.code or 0)
     assert status == 2
     assert said in capsys.readouterr().err
-
-
-def test_the_check_counts_with_refresh_as_the_run_would(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_base: str
-) -> None:
-    mine = write(tmp_path / "mine.csv", [{"prompt": text} for text in PROMPTS])
-    flags = ("--backend", "ollama", "--models", *TWO, "--prompts", str(mine))
-    with FakeOllama(models=DEFAULT_TAGS) as server:
-        monkeypatch.setenv("OLLAMA_HOST", server.url)
-
-        def check(*more: str) -> str:
-            capsys.readouterr()
-            assert run(tmp_path, *flags, "--check", *more, base=tiny_base) == 0
-            return capsys.readouterr().out
-
-        assert run(tmp_path, *flags, base=tiny_base) == 0
-        assert "Calls still to make for coder: none" in check()
-        assert "12 to llama3:8b (12 for preferences)" in check("--refresh", "preferences")
-        assert "12 to mistral:7b (12 for preferences)" in check("--judge", "mistral:7b")
-        assert "(12 for responses, 12 for preferences)" in check("--seed", "1")
-        asked = len(server.calls)
-        assert run(tmp_path, *flags, "--refresh", "preferences", base=tiny_base) == 0
-        assert len(server.calls) == asked + 12

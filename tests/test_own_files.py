@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
+from begun import ME, PROMPTS, answers_of, write
 
 import config
 from config import ROOT, Persona
@@ -16,36 +15,7 @@ from core.errors import UsageError
 from core.tables import read_rows, refuse_bad_rows
 from stages.own import check_persona, prompt_id, read_answers, read_persona, read_prompts
 
-PROMPTS = (
-    "How do I stop slugs, in May?", 'What is "clay"?', "When do I prune?", "Which hedge?", "Is moss bad?", "Compost?",
-)  # fmt: skip
 GOOD = [{"prompt": text} for text in PROMPTS]
-ME = 'title = "Gardener"\ndescription = "Someone with a small garden."\n'
-
-
-def write(path: Path, content: Any) -> Path:
-    """Rows as a file of the path's format; bytes as they are."""
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif path.suffix == ".csv":
-        with path.open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, list(content[0]))
-            table.writeheader()
-            table.writerows(content)
-    elif path.suffix == ".parquet":
-        pd.DataFrame(content).to_parquet(path)
-    else:
-        whole = path.suffix == ".json"
-        path.write_text(json.dumps(content) if whole else "".join(json.dumps(r) + "\n\n" for r in content), "utf-8")
-    return path
-
-
-def answers_of(*models: str) -> list[dict[str, Any]]:
-    return [
-        {"prompt": prompt, "model": model, "response": f"{model} on: {prompt} "}
-        for model in models
-        for prompt in PROMPTS
-    ]
 
 
 # ── Rows ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -136,12 +106,11 @@ def test_prompts_of_every_format_have_ids_of_their_texts(tmp_path: Path, ending:
 WRONG_PROMPTS: list[tuple[str, Any, str]] = [
     ("few.txt", b"one\ntwo\nthree\none\n", "few.txt holds 3 different prompts; at least 5"),
     ("mac.txt", b"\x8e\x9f\x00 one\ntwo", "is no UTF-8 text"),
-    ("none.csv", b"prompt\n", "none.csv is empty"),
-    ("column.csv", b"question\nWhy?\nHow?\n", "column.csv lacks the columns prompt; it has question"),
+    ("none.csv", b"prompt\n", "none.csv needs rows with the columns prompt; it has none"),
+    ("column.csv", b"question\nWhy?\nHow?\n", "column.csv needs rows with the columns prompt; it has question"),
     ("cut.jsonl", b'{"prompt": "one"}\n{"prompt": "tw', "row 2: not readable as JSON"),
     ("row.jsonl", [*GOOD, {"prompt": " "}], "row 7: prompt is missing"),
     ("row.jsonl", [*GOOD, {"prompt": 5}], "row 7: prompt is no text"),
-    ("row.jsonl", [*GOOD, {"prompt": None}], "row 7: prompt is missing"),
     ("half.jsonl", [*GOOD, {"prompt": "\ud83d"}], "row 7: prompt is no text"),
 ]
 
@@ -154,17 +123,15 @@ def test_prompts_that_can_not_be_used_are_named_with_the_row(
         read_prompts(write(tmp_path / name, content))
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "json", "csv"])
 @pytest.mark.parametrize("alpaca", [False, True], ids=["ours", "alpaca_eval's"])
-def test_answers_of_every_format_one_file_a_model_or_one_for_all(tmp_path: Path, ending: str, alpaca: bool) -> None:
+def test_answers_in_one_file_a_model_or_one_for_all(tmp_path: Path, alpaca: bool) -> None:
     rows = answers_of("x", "y")
     if alpaca:
         rows = [{"instruction": r["prompt"], "generator": r["model"], "output": r["response"]} for r in rows]
-    whole = read_answers([write(tmp_path / f"all.{ending}", rows)])
-    parts = [write(tmp_path / f"{i}.{ending}", rows[6 * i : 6 * i + 6]) for i in range(2)]
-    assert read_answers(parts) == whole
+    whole = read_answers([write(tmp_path / "all.json", rows)])
+    assert read_answers([write(tmp_path / f"{i}.csv", rows[6 * i : 6 * i + 6]) for i in range(2)]) == whole
     assert (whole.models, whole.notes, len(whole.texts)) == (("x", "y"), (), 12)
-    assert whole.texts[prompt_id(PROMPTS[1]), "y"] == f"y on: {PROMPTS[1]} "
+    assert whole.texts[prompt_id(PROMPTS[1]), "y"] == f"y on: {PROMPTS[1]} so "
 
 
 def test_second_answers_are_left_out_and_counted_and_an_empty_one_is_an_answer(tmp_path: Path) -> None:
@@ -181,7 +148,10 @@ def test_second_answers_are_left_out_and_counted_and_an_empty_one_is_an_answer(t
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"prompt": "Why?", "answer": "So"}], "lacks the columns model, response; it has prompt, answer"),
+        (
+            [{"prompt": "Why?", "answer": "So"}],
+            "columns prompt, model, response; it has prompt, answer",
+        ),
         ([*answers_of("x"), {"prompt": "Why?", "model": "x", "response": ["So"]}], "row 7: response is no text"),
         ([{**row, "prompt_id": "1"} for row in answers_of("x")], "row 2: prompt_id stands for another prompt"),
     ],
@@ -205,14 +175,14 @@ def test_the_example_describes_a_person_with_what_is_missing_made_up(tmp_path: P
 
 
 WRONG_PEOPLE = [
-    ("me.toml", 'description = "x"', "title is missing"),
-    ("me.toml", 'title = ""\ndescription = "x"', "title is empty"),
-    ("me.toml", ME + 'topic = ["slugs"]', "topic is unknown. It may have title, description, topics, answerer, asks"),
-    ("me.toml", ME + 'topics = ["slugs", 5]', "topics.2 is wrong: input should be a valid string"),
-    ("me.toml", ME + 'topics = "slugs"', "topics is wrong: input should be a valid list"),
+    (
+        "me.toml",
+        ME + 'topic = ["slugs"]',
+        "topic: Extra inputs are not permitted. It may have title, ",
+    ),
+    ("me.toml", ME + 'topics = ["slugs", 5]', "topics.1: Input should be a valid string"),
     ("me.toml", "title = Gardener", "can't be read"),
-    ("me.json", "[]", "is no JSON object"),
-    ("me.json", "{", "can't be read"),
+    ("me.json", "[]", "can't be used"),
     ("me.json", None, "does not exist"),
 ]
 
