@@ -104,14 +104,14 @@ def from_cache(job: Job, run: str) -> Basis:
 def from_votes(job: Job, votes: Votes, run: str) -> Basis:
     """All votes of a file."""
     from evidence.design import heads_device
-    from people.many import learned
-    from people.run import arena_ratings, assemble, fitting
+    from people.many import Crowd, learned
+    from people.run import arena_ratings, fitting
 
     rated = arena_ratings(votes, job.cache_dir)[0]
     params = fitting(job.params, len(votes.prompts))
 
     def fit(features: Features) -> Fitted:
-        return learned(assemble(votes, features, params, rated, heads_device(job, features)))
+        return learned(Crowd(votes, features, rated, params, heads_device(job, features)))
 
     return Basis(votes.prompts, votes.responses, fit, {"backend": "votes"}, run, votes.personas)
 
