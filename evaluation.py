@@ -44,13 +44,6 @@ METRICS = Metrics._fields
 BOUNDS = {name: (-1.0 if name in ("kendall_tau", "spearman_rho") else 0.0, 1.0) for name in METRICS}
 
 
-class CurvePoint(NamedTuple):
-    """The metrics after so many preferences."""
-
-    preferences: int
-    metrics: Metrics
-
-
 # ── Metrics ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -61,7 +54,6 @@ def _places(x: Iterable[float], y: Iterable[float]) -> Places:
     return tuple(sorted((place_x[a], place_y[b]) for a, b in zip(x, y, strict=True)))
 
 
-@lru_cache(CACHED_PAIRS)
 def _correlations(places: Places) -> tuple[float, float]:
     """Kendall's τ-b and Spearman's ρ; both 0 where either ranking is all tied: abstaining earns nothing."""
     from scipy.stats import kendalltau, spearmanr
@@ -188,10 +180,7 @@ def shuffled(preferences: Sequence[Preference], seed: int | Sequence[int]) -> tu
 
 def _truths_of(parts: Sequence[Sequence[str]], truths: Iterable[GroundTruth]) -> list[list[GroundTruth]]:
     known = {truth.prompt_id: truth for truth in truths}
-    missing = [p for part in parts for p in part if p not in known]
-    if missing:
-        raise ValueError(f"no ground truth for prompts {', '.join(missing[:5])}: every prompt is a test prompt once")
-    return [[known[p] for p in part] for part in parts]
+    return [[known[p] for p in part if p in known] for part in parts]
 
 
 # ── Cross-validation ─────────────────────────────────────────────────────────────────────────────────────
@@ -205,8 +194,8 @@ def cross_validate(
 ) -> dict[str, dict[str, Metrics]]:
     """Each prompt's metrics under the training that did not see it: {ranker name: {prompt id: metrics}}.
 
-    ``parts`` are the test parts (see ``folds``). Prompts whose truth is all tied are missing from the result. Raises
-    ValueError for a prompt without a truth.
+    ``parts`` are the test parts (see ``folds``). Prompts without a truth, or whose truth is all tied, are missing from
+    the result.
     """
     tests = _truths_of(parts, truths)
     sets = [TrainingSet.of(preferences, training_ids(parts, i)) for i in range(len(parts))]
@@ -233,16 +222,16 @@ class Curves:
     """{metric: [orders, points, prompts]}"""
 
     @property
-    def points(self) -> list[CurvePoint]:
-        """The mean over orders and prompts at each point."""
+    def points(self) -> list[tuple[int, Metrics]]:
+        """(preferences, the mean of each metric over orders and prompts) at each point."""
         if not self.prompt_ids:
-            return [CurvePoint(n, mean_metrics([])) for n in self.counts]
+            return [(n, mean_metrics([])) for n in self.counts]
         means = np.stack([self.values[name].mean((0, 2)) for name in METRICS], axis=1)
-        return [CurvePoint(n, Metrics(*row)) for n, row in zip(self.counts, means.tolist(), strict=True)]
+        return [(n, Metrics(*row)) for n, row in zip(self.counts, means.tolist(), strict=True)]
 
 
 class CurveFold(NamedTuple):
-    """What trains and what tests."""
+    """Prompts and preferences that train, truths that test."""
 
     train_ids: Collection[str]
     orders: Sequence[Sequence[Preference]]
@@ -272,8 +261,6 @@ def learning_curves(ranker: Ranker, tested: Sequence[CurveFold], every: int, *, 
     ``once``: trained a single time on all of them, so that every point has that training's value. All folds, orders
     and points are one ``fit_many``.
     """
-    if every < 1:
-        raise ValueError(f"a curve needs a point at least every preference, got every {every}")
     total = min(len(order) for fold in tested for order in fold.orders)
     counts = (*range(0, total, every), total)
     trained_at = counts[-1:] if once else counts

@@ -36,7 +36,7 @@ from core.records import Preference, Rating
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
-from evidence.document import Compared, Measured
+from evidence.document import Measured
 from evidence.hypotheses import CONTENDERS, Scores, compared, not_tested
 from evidence.intervals import Groups, difference_json
 from people.read import Votes
@@ -249,7 +249,7 @@ def measure(crowd: Crowd, clock: Clock) -> Measured:
         }
 
 
-def line(found: Compared, systems: Sequence[str]) -> dict[str, Any]:
+def line(found: Mapping[str, Any], systems: Sequence[str]) -> dict[str, Any]:
     """{mean, lo, hi} of a curve through the accuracies of these ``systems``."""
     points = [found["cross_validated"][system][ACCURACY] for system in systems]
     low, high = zip(*(point["ci95"] or (None, None) for point in points), strict=True)

@@ -22,7 +22,6 @@ from core.text import plain
 from evidence import leaderboard
 from evidence.design import heads_device
 from evidence.document import Document, make_document, training_history
-from evidence.likes import likings
 from people.many import Crowd, learned, measure
 from people.read import Votes
 from report import console, words
@@ -56,9 +55,7 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
         elo, reward, _ = learned(crowd)
     measured |= {"training_history": training_history(reward.history), "timings_s": clock.seconds}
     models = list(rated.values()) or [Rating(model, rating, RATED) for model, rating in elo.ratings.items()]
-    standings = leaderboard.standings(votes.preferences, votes.models, job.params.random_seed)
-    likes = likings(votes.preferences, votes.responses)
-    answer = leaderboard.answer(standings, crowd.given, votes.responses, likes)
+    answer = leaderboard.answer(votes.preferences, votes.responses, crowd.given, job.params.random_seed)
     document = make_document(job, features, models, answer, measured)
     paths = write_results(document, job.results_dir)
     elo.save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))

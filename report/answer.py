@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.text import percent, plain
-from report.words import SYSTEMS, Document, people
+from report.words import Document, people
 
-FAR = 10_000  # nobody judges so many more prompts
 VERY_LIKELY = 0.975  # share of draws: of two equal models either leads in so many in one of 20 worlds
 CHANCE = {"kendall_tau": 0.0, "ranking_accuracy": 0.5}
 MARK = "* can't be ruled out as this persona's best. Draws: the prompts drawn anew."
@@ -20,7 +19,7 @@ def sentence(document: Document) -> str:
     if found["best"] is None:
         tied = counts.get("decided_votes") == 0
         why = "every vote is a tie" if tied else "no model is surely better than another"
-        return f"Nothing is known yet: {'; '.join(filter(None, [why, _more(found)]))}."
+        return f"Nothing is known yet: {'; '.join(filter(None, [why, _more(document)]))}."
     whose = "your" if counts.get("users", 1) == 1 else "these people's"
     first = [found["best"], *found["tied_with"]]
     rates = {row["model"]: row for row in document["leaderboard"]}
@@ -49,24 +48,14 @@ def whose(document: Document) -> str:
 
 def next_step(document: Document) -> str:
     """Say how many more prompts would tell the tied models apart; empty where none are tied or the sentence has it."""
-    more = _more(document["answer"])
-    return f"{more[0].upper()}{more[1:]}." if more and document["answer"]["tied_with"] else ""
+    more = _more(document)
+    return f"{more.capitalize()}." if more and document["answer"]["tied_with"] else ""
 
 
-def _more(answer: Mapping[str, Any]) -> str:
-    """Prompts and people that would separate the first two; empty where they are, or where that can't be said."""
-    if answer["more_prompts"] is None:
-        return ""
-    if answer["more_prompts"] > FAR:
-        return f"more than {FAR:,} more prompts would separate the first two"
-    said = []
-    for count, one, many in (
-        (answer["more_prompts"], "prompt", "prompts"),
-        (answer["more_people"], "person", "people"),
-    ):
-        if count is not None:  # two figures: an estimate of an estimate has no more
-            said.append(f"{float(f'{count:.2g}'):,.0f} more {one if count == 1 else many}")
-    return f"about {' and '.join(said)} would separate the first two"
+def _more(document: Document) -> str:
+    count = document["answer"]["more_prompts"]
+    # two figures: an estimate of an estimate has no more
+    return "" if count is None else f"about {float(f'{count:.2g}'):,.0f} more prompts would separate the first two"
 
 
 def ask(document: Document) -> tuple[str, str]:
@@ -74,20 +63,13 @@ def ask(document: Document) -> tuple[str, str]:
     said, taken, metric = document["answer"], document["recommended"], document["main_metric"]
     if not said["ask"]:
         return "", ""
-    if said["best"] is not None:
-        served = " (A server must have these models.)" if document["people"] else ""
-        return f"Which of them for a prompt of your own?{served}", said["ask"]
-    if beats_chance(metric, document["cross_validated"][taken][metric]["ci95"]):
-        what = f"the {SYSTEMS[taken].lower()} ranking" if taken == "combined" else f"the ranking by {SYSTEMS[taken]}"
-        return f"Prompt by prompt more is known: {what} is surely better than chance. For one of your own:", said["ask"]
+    if said["best"] is not None or beats_chance(metric, document["cross_validated"][taken][metric]["ci95"]):
+        return "Which of them for a prompt of your own?", said["ask"]
     if document["people"]:
         return "Next: vote on more prompts and run it again.", ""
     if document["judge_quality"].get("reads") == "place":
         return "Next: run it again with another --judge; all but its judgements are kept.", ""
-    return (
-        "Next: run it again with more prompts (--num_prompts, or more lines in the file of --prompts); every answer so "
-        "far is kept."
-    ), ""
+    return "Next: run it again with more prompts (--num_prompts or --prompts); every answer so far is kept.", ""
 
 
 def beats_chance(metric: str, around: Sequence[float] | None) -> bool:

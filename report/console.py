@@ -1,7 +1,7 @@
 """The console: lines of 80 columns while a run goes on and when it is done.
 
-A default run says what data there is, how the systems did, and the answer. ``--log_level debug`` shows everything that
-was measured, as the page does.
+A default run says what data there is, how the systems did, and the answer. ``--log_level debug`` shows the evidence for
+each verdict too; all else is on the page.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from typing import Any
 
 from core.text import padded, plain, width
 from report import answer, tables, words
-from report.tables import AGAINST, NAMES, Table
-from report.words import CONTENDERS, METRICS, SYSTEMS, Document
+from report.words import CONTENDERS, SYSTEMS, Document
 
 log = logging.getLogger("ranking.console")
 
 WIDTH = 80
 RULE = "-" * WIDTH
 SHOWN_NAME = 20  # figures stand closer where a name of this length has no room beside them
-SHOWN_POINTS = 12
+BRIEF = ("kendall_tau", "ranking_accuracy")
 ESTIMATED = "mean [95 % interval]"
 
 
@@ -70,48 +69,31 @@ def print_results(document: Document, told: Sequence[str] = ()) -> None:
 def _systems(document: Document) -> Iterable[Sequence[str]]:
     """The one table of systems, and what follows from it."""
     if not words.metrics(document):
-        return _wrapped(document["verdict"]["sentence"]), _wrapped(words.missing(document))
-    heads, rows = _brief(tables.systems(document))
+        return [_wrapped(document["verdict"]["sentence"])]
+    heads, rows = tables.systems(document, BRIEF)
     first = len(CONTENDERS)
     baselines = [["Baselines", *[""] * (len(heads) - 1)], *([f"  {name}", *cells] for name, *cells in rows[first:])]
-    ablation = table(*_brief(tables.ablation(document)))
+    variants = table(*tables.ablation(document))
     verdicts = [f"Winner: {SYSTEMS.get(document['winner'], 'none')}. {words.evidence(document)}"]
     for title, ((_, verdict, why), (_, combined, _)) in words.hypotheses(document):
         said = f". {why}" if verdict == "not tested" else f"; combined system: {combined}"
         verdicts.append(f"{title}: {verdict}{said}")
+    crossed = f"Systems on prompts not trained on ({document['config']['folds']} folds): {ESTIMATED}"
     return (
-        _points(document),
-        [words.crossed(document), *table(heads, [*rows[:first], *baselines])],
-        [line for verdict in verdicts for line in _wrapped(verdict, hanging="  ")],
+        [crossed, *table(heads, [*rows[:first], *baselines])],
+        _hanging(verdicts),
         _notes(document["verdict"]["warnings"], "Warning"),
-        [f"Ablations, {ESTIMATED}", *ablation] if ablation else [],
+        [f"Ablations, {ESTIMATED}", *variants] if variants else [],
     )
 
 
-def _points(document: Document) -> list[str]:
-    """The learning curves on the documented split at a dozen points; none without ``--incremental``, for a system that
-    is trained once was not trained there."""
-    if document["curves"]["trained_once"]:
-        return []
-    points = document["learning_curve"]
-    if len(points) > SHOWN_POINTS:
-        points = [points[round(i * (len(points) - 1) / (SHOWN_POINTS - 1))] for i in range(SHOWN_POINTS)]
-    metric = document["main_metric"]
-    rows = [[f"{point['preferences']}", *(words.number(point[s][metric], 2) for s in CONTENDERS)] for point in points]
-    used = "Own votes" if document["people"] else "Preferences"
-    return [f"Learning curves: {METRICS[metric]}, {words.split(document)}", *table([used, *NAMES], rows)]
-
-
 def _details(document: Document) -> Iterable[Sequence[str]]:
-    """All that the page folds away."""
-    methods = tables.methods(document)
+    """The evidence that the page folds away."""
     rated = [f"{plain(model['name'])} {words.rating(model)}" for model in document["models"]]
     sentences = [
         f"Models and global ratings: {'; '.join(rated)}",
         document["verdict"]["sentence"],
-        words.prompts_needed(document),
         words.recommended(document),
-        words.ceiling(document),
         *words.personal_gains(document),
         *(
             f"{title}, {system}: {verdict}. {why}"
@@ -119,21 +101,16 @@ def _details(document: Document) -> Iterable[Sequence[str]]:
             for system, verdict, why in rows
         ),
     ]
-    return (
-        [_banner("DETAILS"), *(line for sentence in sentences for line in _wrapped(sentence, hanging="  "))],
-        table(*methods.take("Metric", *NAMES)),
-        table(*methods.take("Metric", *AGAINST.values())),
-        [f"The documented split alone: {words.split(document)}", *table(*tables.split(document))],
-        table(["The judge", ""], tables.judge(document).rows),
-    )
+    found = (table(*tables.differences(document)), table(*tables.judge(document)))
+    return [_banner("DETAILS"), *_hanging(sentences)], *found
 
 
 def print_personas(together: Document) -> None:
     """The methods over all personas, and last which model is best for whom; ``together`` as in the results of all."""
-    sentences = []
-    for name, document in together["personas"].items():
-        said = f"{plain(name)}: {plain(document['answer']['sentence'])} {answer.next_step(document)}"
-        sentences += _wrapped(said, hanging="  ")
+    sentences = [
+        f"{plain(name)}: {plain(document['answer']['sentence'])} {answer.next_step(document)}"
+        for name, document in together["personas"].items()
+    ]
     _show_blocks(
         [
             _banner("ALL PERSONAS"),
@@ -143,7 +120,7 @@ def print_personas(together: Document) -> None:
         _wrapped(words.pooled(together)),
         [_banner("WHICH MODEL IS BEST FOR WHOM"), "Comparisons won", *table(*tables.wins_by_persona(together))],
         [answer.MARK],
-        [RULE, *sentences, *_wrapped(answer.played(together)), RULE],
+        [RULE, *_hanging(sentences), *_wrapped(answer.played(together)), RULE],
     )
 
 
@@ -151,7 +128,7 @@ def print_files(paths: Sequence[Path]) -> None:
     """The files of a run, and last the page to open."""
     *others, page = paths
     names = ", ".join(path.name for path in others)
-    _show(["", *_wrapped(f"Written to {page.parent}: {names}", hanging="  "), f"Open {page}"])
+    _show(["", *_hanging([f"Written to {page.parent}: {names}"]), f"Open {page}"])
 
 
 # ── Lines ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,17 +150,16 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], RULE, *lines[1:]]
 
 
-def _brief(content: Table) -> Table:
-    """Its names, τ and accuracy alone."""
-    return content.take(content.heads[0], METRICS["kendall_tau"], METRICS["ranking_accuracy"])
-
-
 def _banner(title: str) -> str:
     return f"== {title} {'=' * WIDTH}"[:WIDTH]
 
 
 def _notes(sentences: Iterable[str], kind: str = "Note") -> list[str]:
-    return [line for sentence in sentences for line in _wrapped(f"{kind}: {plain(sentence)}", hanging="  ")]
+    return _hanging(f"{kind}: {plain(sentence)}" for sentence in sentences)
+
+
+def _hanging(sentences: Iterable[str]) -> list[str]:
+    return [line for sentence in sentences for line in _wrapped(sentence, hanging="  ")]
 
 
 def _wrapped(text: str, *, hanging: str = "") -> list[str]:
@@ -195,9 +171,7 @@ def _wrapped(text: str, *, hanging: str = "") -> list[str]:
 
 def _show_blocks(*blocks: Sequence[str]) -> None:
     """Blocks with an empty line before each, those without content left out."""
-    lines = [line for block in blocks if block for line in ("", *block)]
-    if lines:
-        _show(lines)
+    _show(line for block in blocks if block for line in ("", *block))
 
 
 def _show(lines: Iterable[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from report.markdown import rendered
 from report.words import Document
 
 TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
-UNBROKEN = re.compile(r" (?=%)|(?<=p) (?=[=<])|(?<=[=<]) (?=\d)|(?<=\d,) (?=[−+]?[\d.]+\])")
 
 
 def write_report(document: Document, path: Path) -> None:
@@ -25,7 +23,7 @@ def write_report(document: Document, path: Path) -> None:
 
 
 def render_report(document: Document) -> str:
-    """The report's HTML."""
+    """The report of one run."""
     return _render("report.html.j2", document=document)
 
 
@@ -50,7 +48,7 @@ def _render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=words.number, anything=words.anything, parts=_parts, markdown=rendered)
+    environment.filters.update(anything=words.anything, markdown=rendered)
     environment.globals.update(words=words, tables=tables, answer=answer, plots=plots, drawn=_drawn)
     return environment.get_template(template).render(**values)
 
@@ -61,15 +59,11 @@ def _shown(value: object) -> object:
 
     if value is None:
         return words.MISSING
-    return plain(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return plain(value, lines=True).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _parts(text: str) -> list[str]:
-    """A sentence cut at the names of options ("--rank"), which are every second part, so that neither they nor a
-    percentage, an interval or a p-value are broken at a line's end."""
-    return re.split(r"(--\w+)", UNBROKEN.sub("\N{NO-BREAK SPACE}", text))
-
-
-def _drawn(figure: Callable[..., Any], *arguments: Any) -> str:
-    """A figure as a data URI. As an image nothing in it can reach the page: its names, styles and texts are its own."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(plots.svg(figure, *arguments)).decode()}"
+def _drawn(draw: Callable[..., None], *arguments: Any) -> str:
+    """A panel as a data URI. As an image nothing in it can reach the page: its names, styles and texts are its own."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(plots.svg(draw, *arguments)).decode()}"

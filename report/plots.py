@@ -17,14 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from core.text import plain
 from report import words
-from report.words import CONTENDERS, METRICS, SYSTEMS, Document, split, subject
+from report.words import CONTENDERS, METRICS, SYSTEMS, Document
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    Draw = Callable[[Axes, Document, str], None]
+    """Draws one metric, or all that there is, into a panel."""
+
 CORRELATIONS = ("kendall_tau", "spearman_rho")  # from −1 to 1; accuracies begin at 0
 COIN_FLIP = math.log(2)
+PANEL, PANELS_IN_A_ROW = (3.4, 2.9), 3  # inches
 
 BLUE, VERMILION, GREEN, GREY, INK, GRID = "#0072b2", "#d55e00", "#009e73", "#6b6b70", "black", "#d9d9de"
 LINES: dict[str, dict[str, Any]] = {
@@ -59,78 +63,64 @@ STYLE: Any = {
 }
 
 
-# ── From a figure to a file ──────────────────────────────────────────────────────────────────────────────
+# ── From a panel to a file ───────────────────────────────────────────────────────────────────────────────
 
 
-def png(figure: Callable[..., Figure], *arguments: Any) -> bytes:
-    """The figure that ``figure(*arguments)`` makes, on white."""
-    return _saved(figure, arguments, format="png", facecolor="white")
+def png(figure: Callable[[Document], Figure], document: Document) -> bytes:
+    """The whole figure, on white."""
+    return _saved(lambda: figure(document), format="png", facecolor="white")
 
 
-def svg(figure: Callable[..., Figure], *arguments: Any) -> bytes:
-    """The figure that ``figure(*arguments)`` makes, without a background; the page turns its colours in the dark."""
-    return _saved(figure, arguments, format="svg", transparent=True, metadata={"Date": None})
+def svg(draw: Draw, document: Document, metric: str = "") -> bytes:
+    """One panel alone, without a background; the page turns its colours in the dark."""
+    return _saved(lambda: panel(draw, document, metric), format="svg", transparent=True, metadata={"Date": None})
 
 
-def _saved(figure: Callable[..., Figure], arguments: Sequence[Any], **options: Any) -> bytes:
+def _saved(make: Callable[[], Figure], **options: Any) -> bytes:
     import matplotlib
 
     target = io.BytesIO()
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         # A name in letters that the font lacks shows boxes; nothing that the user could fix.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure(*arguments).savefig(target, **options)
+        make().savefig(target, **options)
     return target.getvalue()
 
 
-# ── What all figures share ───────────────────────────────────────────────────────────────────────────────
-
-
-def titled_figure(width: float, height: float, title: str, note: str) -> Figure:
-    """A figure with its title, who answered and judged below it, and room for both kept free; sizes in inches."""
+def panel(draw: Draw, document: Document, metric: str = "") -> Figure:
+    """One panel over its legend, small enough for a narrow window."""
     from matplotlib.figure import Figure
 
+    figure = Figure((4.2, 3.6), layout="constrained")
+    draw(figure.subplots(), document, metric)
+    _legend_below(figure, columns=1)
+    return figure
+
+
+def _panels(draw: Draw, document: Document, metrics: Sequence[str], title: str, note: str = "") -> Figure:
+    """A panel for each metric over one legend, below the title and who answered and judged; without metrics the reason
+    why."""
+    from matplotlib.figure import Figure
+
+    columns = min(len(metrics), PANELS_IN_A_ROW)
+    rows = math.ceil(len(metrics) / PANELS_IN_A_ROW)
+    width, height = max(7.2, PANEL[0] * columns), PANEL[1] * rows + 0.8
     figure = Figure((width, height))
-    lines = textwrap.wrap(plain(note), int(width * 15))
-    figure.text(0.012, 1 - 0.1 / height, short(title, int(width * 9)), va="top", weight="bold", fontsize=12)
+    said = ". ".join(filter(None, [document["label"], note if metrics else document["verdict"]["sentence"]]))
+    lines = textwrap.wrap(plain(said), int(width * 15))
+    whole = f"{title}, {short(words.subject(document), 32)}"
+    figure.text(0.012, 1 - 0.1 / height, whole, va="top", weight="bold", fontsize=12)
     figure.text(0.012, 1 - 0.34 / height, "\n".join(lines), va="top", fontsize=8.5)
     top = 1 - (0.38 + 0.15 * len(lines)) / height
     figure.set_layout_engine("constrained", rect=(0, 0, 1, top), w_pad=0.12, h_pad=0.1)
-    return figure
-
-
-def panel(draw: Callable[..., None], *arguments: Any) -> Figure:
-    """One panel alone, for the page: small, so that a narrow window can stack several instead of shrinking them."""
-    from matplotlib.figure import Figure
-
-    figure = Figure((4.2, 2.9), layout="constrained")
-    draw(figure.subplots(), *arguments)
-    return figure
-
-
-def _panels(
-    draw: Callable[..., None],
-    document: Document,
-    metrics: Sequence[str],
-    size: tuple[float, float],
-    title: str,
-    note: str,
-) -> Figure:
-    """A panel for each metric, three or five in a row, over one legend; without metrics the reason why."""
-    title = f"{title}, {short(subject(document), 32)}"
-    note = ". ".join(filter(None, [document["label"], note if metrics else document["verdict"]["sentence"]]))
-    if not metrics:
-        return titled_figure(7.2, 1.2, title, note)
-    columns = min(len(metrics), round(10 / size[0]))
-    rows = math.ceil(len(metrics) / columns)
-    figure = titled_figure(max(7.2, size[0] * columns), size[1] * rows + 0.8, title, note)
-    grid: Any = figure.subplots(rows, columns, squeeze=False)
-    for axes, metric in zip_longest(grid.flat, metrics):
-        if metric is None:
-            axes.set_axis_off()
-        else:
-            draw(axes, document, metric)
-    _legend_below(figure, 2)
+    if metrics:
+        grid: Any = figure.subplots(rows, columns, squeeze=False)
+        for axes, metric in zip_longest(grid.flat, metrics):
+            if metric is None:
+                axes.set_axis_off()
+            else:
+                draw(axes, document, metric)
+        _legend_below(figure, columns=2)
     return figure
 
 
@@ -161,15 +151,14 @@ def _whole_ticks(axes: Axes) -> None:
 # ── The answer ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def leaderboard_panel(axes: Axes, document: Document) -> None:
-    """One row a model, best first; in colour what the sentence names, hollow what it only can't rule out."""
+def leaderboard_panel(axes: Axes, document: Document, _: str) -> None:
+    """One row a model, best first; in colour those that the answer names."""
     rows, answer = document["leaderboard"], document["answer"]
     axes.figure.set_figheight(0.75 + 0.28 * max(2, len(rows)))  # type: ignore[union-attr]
     for place, row in enumerate(rows):
         color = BLUE if row["model"] in (answer["best"], *answer["tied_with"]) else GREY
-        fill = "none" if row["model"] in answer["unlikely"] else color
         axes.hlines(place, *(100.0 * bound for bound in row["win_rate"]["ci95"]), color=color, linewidth=3)
-        axes.plot(100.0 * row["win_rate"]["mean"], place, marker="o", color=color, mfc=fill, ms=7)
+        axes.plot(100.0 * row["win_rate"]["mean"], place, marker="o", color=color, ms=7)
     axes.axvline(50.0, color=GREY, linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=0)
     axes.set_yticks(range(len(rows)), [short(row["model"]) for row in rows])
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0.0, 100.0), xlabel="Wins, %")
@@ -181,19 +170,7 @@ def leaderboard_panel(axes: Axes, document: Document) -> None:
 
 def learning_curves(document: Document) -> Figure:
     """A panel for each metric that has a curve."""
-    metrics, remark = curve_metrics(document), curve_remark(document)
-    return _panels(curve_panel, document, metrics, (3.4, 2.9), "Learning curves", remark)
-
-
-def curve_key(document: Document) -> Figure:
-    """The legend of the learning curves alone, for the page."""
-    figure = panel(curve_panel, document, document["main_metric"])
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.axes[0].remove()
-    columns = 1 if document["curves"]["trained_once"] else 2  # labels are long then
-    figure.set_figheight(0.25 * math.ceil(len(labels) / columns))
-    figure.legend(handles, labels, loc="center left", ncols=columns, handlelength=2.2, columnspacing=1.2, borderpad=0)
-    return figure
+    return _panels(curve_panel, document, curve_metrics(document), "Learning curves", curve_remark(document))
 
 
 def curve_metrics(document: Document) -> list[str]:
@@ -205,18 +182,17 @@ def curve_metrics(document: Document) -> list[str]:
 def curve_panel(axes: Axes, document: Document, metric: str) -> None:
     """One metric over the number of preferences, at its true x-values, with its band."""
     curves = document["curves"]
-    for place, system in enumerate(CONTENDERS):
+    every = max(1, len(curves["points"]) // 9)
+    for system in CONTENDERS:
         level = system != "elo_offset" and curves["trained_once"]
         line = LINES[system] | (LEVEL if level else {})
         label = f"{SYSTEMS[system]} (trained once)" if level else SYSTEMS[system]
-        every = max(1, len(curves["points"]) // 9)
-        first = place * every // len(CONTENDERS)  # markers of close curves take turns
         # What is missing becomes NaN, a gap.
         mean, low, high = (
             [math.nan if value is None else float(value) for value in curves[system][metric][part]]
             for part in ("mean", "lo", "hi")
         )
-        axes.plot(curves["points"], mean, label=label, markevery=(first, every), **line)
+        axes.plot(curves["points"], mean, label=label, markevery=every, **line)
         axes.fill_between(curves["points"], low, high, color=line["color"], alpha=0.18, linewidth=0)
     # Global Elo never learns: its one value, on the prompts that the curves were measured on.
     constant = document["cross_validated"]["global_elo"][metric]["mean"]
@@ -229,12 +205,8 @@ def curve_panel(axes: Axes, document: Document, metric: str) -> None:
 
 def curve_remark(document: Document) -> str:
     """The prompts that the curves were measured on, and their bands."""
-    if document["people"]:
-        return (
-            "Cross-validated: every prompt a test prompt once; whoever has fewer votes keeps all. Bands: 95 % interval "
-            "of the mean over people, clustered by person."
-        )
-    return "Cross-validated: every prompt a test prompt once. Bands: 95 % interval of the mean over prompts."
+    over = "people, clustered by person" if document["people"] else "prompts"
+    return f"Cross-validated: every prompt a test prompt once. Bands: 95 % interval of the mean over {over}."
 
 
 # ── Comparison of metrics ────────────────────────────────────────────────────────────────────────────────
@@ -242,15 +214,15 @@ def curve_remark(document: Document) -> str:
 
 def metric_comparison(document: Document) -> Figure:
     """A panel for each metric that is defined, with one row a system."""
-    return _panels(comparison_panel, document, words.metrics(document), (2.2, 3.3), "Metrics", "")
+    return _panels(comparison_panel, document, words.metrics(document), "Metrics")
 
 
 def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
     """Every system's mean with its 95 % interval as a row, the documented split as a hollow mark."""
-    systems = words.systems(document)
-    folds = document["config"]["folds"]
-    axes.plot([], [], color=INK, marker="o", label=f"cross-validated ({folds} folds), 95 % interval")
-    axes.plot([], [], label=f"documented split ({split(document)})", **HOLLOW)
+    systems, counts = words.systems(document), document["counts"]
+    axes.plot([], [], color=INK, marker="o", label="cross-validated, 95 % interval")
+    split = f"{counts['train_prompts']} prompts train, {counts['test_prompts']} test"
+    axes.plot([], [], label=f"one split ({split})", **HOLLOW)
     for row, system in enumerate(systems):
         found, once = document["cross_validated"][system][metric], document["final"][system][metric]
         line = LINES.get(system, OTHER_LINE)
@@ -261,9 +233,8 @@ def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
             axes.plot(once, row + 0.28, **HOLLOW)
     axes.axvline(0, color=GREY, linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(systems)), [SYSTEMS[system] for system in systems])
-    axes.set(ylim=(len(systems) - 0.4, -0.6), xlim=_limits(metric))
-    axes.set_xlabel(METRICS[metric])
-    axes.label_outer()  # systems are named once, on the left
+    axes.set(ylim=(len(systems) - 0.4, -0.6), xlim=_limits(metric), xlabel=METRICS[metric])
+    axes.tick_params(labelleft=axes.get_subplotspec().is_first_col())  # type: ignore[union-attr]
 
 
 # ── Training history ─────────────────────────────────────────────────────────────────────────────────────
@@ -271,21 +242,16 @@ def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
 
 def training_history(document: Document) -> Figure:
     """Both losses of the reward head after each epoch."""
-    title = f"Training of the reward model, {short(subject(document), 32)}"
-    figure = titled_figure(7.2, 4.2, title, document["label"])
-    history_panel(figure.subplots(), document)
-    _legend_below(figure, 3)
-    return figure
+    return _panels(history_panel, document, ["losses"], "Training of the reward model")
 
 
-def history_panel(axes: Axes, document: Document) -> None:
+def history_panel(axes: Axes, document: Document, _: str) -> None:
     """Cross-entropies in nats, unweighted; the regularization enters the sum with λ."""
     history = document["training_history"]
     regularization = f"Rank regularization (enters with λ = {document['config']['lambda_reg']:g})"
     epochs = range(1, len(history["preference_loss"]) + 1)
-    every = max(1, len(epochs) // 12)
-    axes.plot(epochs, history["preference_loss"], label="Preferences", markevery=every, **LINES["reward_model"])
-    axes.plot(epochs, history["regularization_loss"], label=regularization, markevery=every, **LINES["elo_offset"])
+    axes.plot(epochs, history["preference_loss"], label="Preferences", **LINES["reward_model"])
+    axes.plot(epochs, history["regularization_loss"], label=regularization, **LINES["elo_offset"])
     axes.axhline(COIN_FLIP, label="Coin flip (ln 2)", **LINES["global_elo"] | LEVEL)
     axes.set(ylabel="Cross-entropy (nats)", xlabel="Epoch")
     _whole_ticks(axes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from core.text import percent, plain
@@ -18,12 +18,12 @@ AGAINST = {
     "combined-reward_model": "Combined − Reward",
 }
 REMARKS = {
-    "Votes": "Wins: its mean chance against the others by a Bradley–Terry fit. Votes: those that it was in",
-    "Places": "Places: those that can't be ruled out, all models' together (95 %)",
-    "Leads": "Leads: share of draws of the prompts in which it is ahead",
-    "Best on": "Best on: prompts on which none beats it",
-    "Global": "Global: place by global rating, and how far up (+) or down it moved",
-    "Tok/s": "Tok/s: tokens a second",
+    "Votes": "Wins: its mean chance against the others by a Bradley–Terry fit. Votes: those that it was in.",
+    "Places": "Places: those that can't be ruled out, all models' together (95 %).",
+    "Leads": "Leads: share of draws of the prompts in which it is ahead.",
+    "Best on": "Best on: prompts on which none beats it.",
+    "Global": "Global: place by global rating.",
+    "Tok/s": "Tok/s: tokens a second, by the server's clock, or as asked where it tells none.",
 }
 QUALITY = {
     "flip_rate": "Pairs whose winner changes with the order shown (flip rate)",
@@ -32,18 +32,9 @@ QUALITY = {
     "longer_response_rate": "Share won by the longer response",
     "circular_triads": "Circular triads (A over B over C over A); by chance 0.25",
     "consistency": "Consistency (Kendall's ζ): 1 without circles",
-    "noise_ceiling": "Noise ceiling: τ between two rounds of judging",
     "listwise_agreement": "τ between round-robin and listwise truth",
     "self_win_rate": "Share won by the judge's own responses, where it is a contestant",
 }
-WEIGHED = {
-    "first_position_rate": "By probabilities: share won by what was shown first",
-    "flip_rate": "By probabilities: pairs whose winner changes with the order",
-    "position_bias": "Log-odds of what was shown first, mean",
-    "position_sd": "The same, standard deviation",
-    "texts_sd": "Log-odds between the two texts, from zero",
-}
-GROUPS = {"Configuration": "config", "Counts": "counts", "Versions": "versions", "Seconds a stage took": "timings_s"}
 
 
 class Table(NamedTuple):
@@ -51,11 +42,6 @@ class Table(NamedTuple):
 
     heads: list[str]
     rows: list[list[str]]
-
-    def take(self, *heads: str) -> Table:
-        """These columns alone, as far as there are such."""
-        places = [self.heads.index(head) for head in heads if head in self.heads]
-        return Table([self.heads[place] for place in places], [[row[place] for place in places] for row in self.rows])
 
 
 def cell(found: Mapping[str, Any]) -> str:
@@ -72,7 +58,7 @@ def leaderboard(document: Document) -> Table:
     """The models, best first; what is known of no model is no column."""
     rows = []
     for row in document["leaderboard"]:
-        low, high, moved = row["places"]["lo"], row["places"]["hi"], row["moved"]
+        low, high = row["places"]["lo"], row["places"]["hi"]
         rows.append(
             {
                 "   Model": f"{row['place']:>2} {plain(row['model'])}",
@@ -81,71 +67,18 @@ def leaderboard(document: Document) -> Table:
                 "Places": f"{low}" if low == high else f"{low}–{high}",
                 "Leads": percent(row["p_best"]),
                 "Best on": f"{row['best_on']}/{row['judged_on']}",
-                "Global": MISSING
-                if moved is None
-                else f"{row['global_place']} ({number(moved, 0, signed=True) if moved else '='})",
+                "Global": number(row["global_place"], 0),
                 "Tok/s": number(row["tokens_per_s"], 0),
                 "Size": words.anything(row["parameters"]),
             }
         )
     heads = [head for head in (rows[0] if rows else ()) if any(row[head] != MISSING for row in rows)]
-    return Table(heads, [["none" if row[head] == MISSING else row[head] for head in heads] for row in rows])
+    return Table(heads, [[row[head] for head in heads] for row in rows])
 
 
 def remarks(document: Document) -> str:
     """Explain the leaderboard's columns."""
-    said = REMARKS | {"Tok/s": REMARKS["Tok/s"] + _as_asked(document)}
-    return " ".join(f"{said[head]}." for head in leaderboard(document).heads if head in said)
-
-
-def _as_asked(document: Document) -> str:
-    """Whose speed is the time waited for it, since the server did not tell its own."""
-    timed = [row for row in document["leaderboard"] if row["tokens_per_s"] is not None]
-    waited = [row for row in timed if row["side_by_side"]]
-    if not waited:
-        return ""
-    whose = "" if len(waited) == len(timed) else f" of {', '.join(plain(row['model']) for row in waited)}"
-    at_once = " or ".join(str(n) for n in sorted({row["side_by_side"] for row in waited}))
-    return f"; those{whose} as asked, {at_once} side by side" if whose else f" as asked, {at_once} side by side"
-
-
-# ── The methods ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def methods(document: Document) -> Table:
-    """The contenders in each metric, cross-validated, and their differences."""
-    found = [document["cross_validated"][system] for system in CONTENDERS]
-    found += [document["improvement"], *document["comparisons"].values()]
-    rows = [[METRICS[metric], *(cell(cells[metric]) for cells in found)] for metric in words.metrics(document)]
-    return Table(["Metric", *NAMES, *AGAINST.values()], rows)
-
-
-def split(document: Document) -> Table:
-    """The contenders in each metric on the documented split alone."""
-    final = [document["final"][system] for system in CONTENDERS]
-    rows = [[METRICS[m], *(number(figures[m], 2) for figures in final)] for m in words.metrics(document)]
-    return Table(["Metric", *NAMES], rows)
-
-
-def systems(document: Document) -> Table:
-    """Every system and baseline in each metric, cross-validated."""
-    return _estimates(
-        document, "System", [(SYSTEMS[s], document["cross_validated"][s]) for s in words.systems(document)]
-    )
-
-
-def ablation(document: Document) -> Table:
-    """The variants, cross-validated on the same folds."""
-    table = _estimates(document, "Variant", [(plain(row["name"]), row) for row in document["ablation"]])
-    gains = [cell(row["difference"]) if "difference" in row else MISSING for row in document["ablation"]]
-    return Table([*table.heads, "Difference in τ"], [[*row, gain] for row, gain in zip(table.rows, gains, strict=True)])
-
-
-def _estimates(document: Document, head: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
-    """A mean and its interval of each metric that is known."""
-    metrics = words.metrics(document)
-    cells = [[name, *(cell(found[metric]) for metric in metrics)] for name, found in rows]
-    return Table([head, *(METRICS[metric] for metric in metrics)], cells)
+    return " ".join(REMARKS[head] for head in leaderboard(document).heads if head in REMARKS)
 
 
 def places(document: Document, example: Mapping[str, Any]) -> Table:
@@ -159,31 +92,30 @@ def places(document: Document, example: Mapping[str, Any]) -> Table:
     return Table(["Model", "Truth", *(SYSTEMS[system] for system in shown)], rows)
 
 
-def prompts(document: Document) -> Table:
-    """The contenders prompt by prompt, where the reward model did best first."""
-    shown = ("combined", "elo_offset", "reward_model")
-    rows = []
-    for row in sorted(document["per_prompt"], key=lambda row: -float(row["difference"])):
-        figures = [number(row[system][document["main_metric"]], 2) for system in shown]
-        rows.append([plain(row["prompt"]), *figures, number(row["difference"], 2, signed=True)])
-    return Table(["Prompt", *(SYSTEMS[system] for system in shown), "Difference"], rows)
+# ── The methods ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def held_out(document: Document) -> Table:
-    """Each contestant, then all of them, as left out of training, placed by the systems that read texts."""
-    heads = ["Held out", *(f"{what}: {name}" for what in ("Pairs", "Place") for name in NAMES)]
-    reward, both = (words.tested(document, system)["generalization"] for system in words.READERS)
-    if reward["verdict"] == "not tested":
-        return Table(heads, [])
-    rows = []
-    named = [(plain(name), row, both["by_contestant"][name]) for name, row in reward["by_contestant"].items()]
-    for name, read, combined in [*named, ("All contestants", reward, both)]:
-        cells = [name]
-        for measure in ("pair_accuracy", "place_error"):
-            found = {**read[measure], "combined": combined[measure]["combined"]}
-            cells += [number(found[system], 2) for system in CONTENDERS]
-        rows.append([*cells, cell(read["pair_accuracy"])])
-    return Table([*heads, f"Pairs: {AGAINST['reward_model-elo_offset']}"], rows)
+def systems(document: Document, shown: Collection[str] = tuple(METRICS)) -> Table:
+    """Every system and baseline in each of the metrics ``shown``, cross-validated."""
+    metrics, crossed = [m for m in words.metrics(document) if m in shown], document["cross_validated"]
+    rows = [[SYSTEMS[s], *(cell(crossed[s][metric]) for metric in metrics)] for s in words.systems(document)]
+    return Table(["System", *(METRICS[metric] for metric in metrics)], rows)
+
+
+def differences(document: Document) -> Table:
+    """The contenders' differences in each metric, paired by prompt."""
+    found = [document["improvement"], *document["comparisons"].values()]
+    rows = [[METRICS[metric], *(cell(gains[metric]) for gains in found)] for metric in words.metrics(document)]
+    return Table(["Metric", *AGAINST.values()], rows)
+
+
+def ablation(document: Document) -> Table:
+    """The variants, cross-validated on the same folds, and what each gains over the first, paired by prompt."""
+    rows = [
+        [plain(row["name"]), cell(row["kendall_tau"]), cell(row["difference"]) if "difference" in row else MISSING]
+        for row in document["ablation"]
+    ]
+    return Table(["Variant", METRICS["kendall_tau"], "Difference"], rows)
 
 
 # ── People, the judge, the contestants ───────────────────────────────────────────────────────────────────
@@ -207,13 +139,11 @@ def judge(document: Document) -> Table:
     """The judge's quality, in the figures that this judge and this run can have."""
     found = document["judge_quality"]
     rows = [[title, number(found[key], 2)] for key, title in QUALITY.items() if found.get(key) is not None]
-    if weighed := found.get("by_probabilities"):
-        rows += [[title, number(weighed[key], 2)] for key, title in WEIGHED.items()]
     agrees = found.get("agreement_with_person")
     if agrees and agrees["ci95"]:
         title = f"Agreement with your own votes on {agrees['pairs']} pairs (κ)"
         rows.append([title, estimate(agrees["kappa"], agrees["ci95"])])
-    return Table([], rows)
+    return Table(["The judge", "Figure"], rows)
 
 
 def contestants(document: Document) -> Table:
@@ -221,18 +151,13 @@ def contestants(document: Document) -> Table:
     rows = []
     for model in document["models"]:
         named = f", as {model['arena_name']}" if model["arena_name"] and not model["proxy"] else ""
-        rows.append([plain(model["name"]), words.rating(model), f"{plain(model['elo_source'])}{plain(named)}"])
+        rows.append([plain(model["name"]), words.rating(model), plain(f"{model['elo_source']}{named}")])
     return Table(["Contestant", "Global rating", "Source of the rating"], rows)
 
 
-def settings(document: Document) -> dict[str, Table]:
-    """The settings of the run, for whoever repeats it."""
-    run = ("backend", "judge", "base_model", "base_is_reward_model", "device", "seed", "schema_version")
-    groups = {"Run": {key: document[key] for key in run}}
-    for title, key in GROUPS.items():
-        groups[title] = document[key]
-    shown = {title: [[plain(key), words.anything(found[key])] for key in found] for title, found in groups.items()}
-    return {title: Table([], rows) for title, rows in shown.items()}
+def settings(found: Mapping[str, Any]) -> Table:
+    """Keys and values, for whoever repeats the run."""
+    return Table([], [[plain(key), words.anything(value)] for key, value in found.items()])
 
 
 # ── Many personas ────────────────────────────────────────────────────────────────────────────────────────
@@ -240,17 +165,20 @@ def settings(document: Document) -> dict[str, Table]:
 
 def wins_by_persona(together: Document) -> Table:
     """Each model's win rate for each persona, marked where it may be its best; "–" where it has no such model."""
-    personas = together["personas"]
-    names = dict.fromkeys(row["name"] for document in personas.values() for row in document["models"])
+    boards = {
+        persona: {row["model"]: row for row in document["leaderboard"]}
+        for persona, document in together["personas"].items()
+    }
     rows = []
-    for name in names:
+    for name in dict.fromkeys(model for board in boards.values() for model in board):
         cells = []
-        for document in personas.values():
-            row = next((row for row in document["leaderboard"] if row["model"] == name), None)
-            best = row is not None and row["places"]["lo"] == 1 and document["answer"]["best"] is not None
+        for persona, board in boards.items():
+            known = together["personas"][persona]["answer"]["best"] is not None
+            row = board.get(name)
+            best = known and row is not None and row["places"]["lo"] == 1
             cells.append(MISSING if row is None else percent(row["win_rate"]["mean"]) + (" *" if best else "  "))
         rows.append([plain(name), *cells])
-    return Table(["Model", *map(plain, personas)], rows)
+    return Table(["Model", *map(plain, boards)], rows)
 
 
 def methods_by_persona(together: Document) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 from core.text import plain
 
@@ -25,6 +25,7 @@ SYSTEMS = {
     "random": "Random",
 }
 CONTENDERS = ("elo_offset", "reward_model", "combined")
+READERS = ("reward_model", "combined")  # systems that read texts
 METRICS = {
     "kendall_tau": "Kendall's τ",
     "spearman_rho": "Spearman's ρ",
@@ -32,20 +33,14 @@ METRICS = {
     "top_1_accuracy": "Top-1 accuracy",
     "top_3_accuracy": "Top-3 accuracy",
 }
-READERS = {"reward_model": "reward model", "combined": "combined system"}  # systems that read texts
 
 
 # ── Texts and figures ───────────────────────────────────────────────────────────────────────────────────
 
 
-def is_number(value: float | None) -> TypeGuard[float]:
-    """True for what can be shown as a figure: neither None nor NaN nor infinite."""
-    return value is not None and math.isfinite(value)
-
-
 def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
     """A figure with ``digits`` decimals, "–" where there is none."""
-    if not is_number(value):
+    if value is None or not math.isfinite(value):
         return MISSING
     text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
     # A rounded negative zero would claim a direction that the figure does not have.
@@ -56,7 +51,7 @@ def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str
 def estimate(value: float | None, bounds: Sequence[float] | None, digits: int = 2, *, signed: bool = False) -> str:
     """A figure with its 95 % interval beside it, where it has one: "0.53 [0.31, 0.69]"."""
     figure = number(value, digits, signed=signed)
-    if bounds is None or not all(map(is_number, bounds)):
+    if bounds is None:
         return figure
     low, high = (number(bound, digits, signed=signed) for bound in bounds)
     return f"{figure} [{low}, {high}]"
@@ -66,7 +61,7 @@ def difference(gain: Mapping[str, Any]) -> str:
     """A difference with its 95 % interval and its p-value: "+0.08 [−0.02, +0.18], p = 0.110"."""
     p = gain["p_value"]
     # below a thousandth no more digits are claimed
-    said = "p < 0.001" if is_number(p) and p < 0.001 else f"p = {number(p)}"
+    said = "p < 0.001" if p is not None and p < 0.001 else f"p = {number(p)}"
     return f"{estimate(gain['difference'], gain['ci95'], signed=True)}, {said}"
 
 
@@ -80,7 +75,7 @@ def anything(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}" if is_number(value) else MISSING
+        return f"{value:.4g}"
     return MISSING if value is None else plain(value)
 
 
@@ -97,12 +92,6 @@ def subject(document: Document) -> str:
     return f"{'persona' if document['people'] is None else 'votes'} {plain(document['persona'])}"
 
 
-def in_metric(document: Document) -> str:
-    """The metric that decides, inside a sentence: "τ", for votes "ranking accuracy"."""
-    metric = document["main_metric"]
-    return "τ" if metric == "kendall_tau" else METRICS[metric].lower()
-
-
 def data(counts: Mapping[str, Any]) -> str:
     """The amount of data: prompts, preferences and rankings."""
     said = [f"{counts['prompts']} prompts ({counts['train_prompts']} train, {counts['test_prompts']} test)"]
@@ -110,16 +99,6 @@ def data(counts: Mapping[str, Any]) -> str:
         said.append(f"{counts['votes']} votes of {people(counts['users'])} ({counts['decided_votes']} decided)")
     said.append(f"{counts['preferences']} preferences ({counts['ties']} ties)")
     return ", ".join([*said, f"{counts['ground_truth_rankings']} true rankings"])
-
-
-def split(document: Document) -> str:
-    """The documented split: "20 prompts train, 5 test"."""
-    return f"{document['counts']['train_prompts']} prompts train, {document['counts']['test_prompts']} test"
-
-
-def crossed(document: Document) -> str:
-    """The way in which the systems were tested."""
-    return f"Systems on prompts not trained on ({document['config']['folds']} folds): mean [95 % interval]"
 
 
 def metrics(document: Document) -> list[str]:
@@ -132,17 +111,6 @@ def systems(document: Document) -> list[str]:
     """The systems that are shown; one person alone shares nothing with anybody."""
     alone = document["counts"].get("users") == 1
     return [s for s in SYSTEMS if s in document["cross_validated"] and not (alone and s.startswith("shared_"))]
-
-
-def missing(document: Document) -> str:
-    """The reason why rows, tables or charts are left out; empty where nothing is."""
-    if not metrics(document):
-        return "Tables and charts of the methods are left out, for they would be empty."
-    if metrics(document) != ["ranking_accuracy"]:
-        return ""
-    return (
-        "Only pairs are scored: τ, ρ and top places need someone who compared all of a prompt's three or more answers."
-    )
 
 
 def rating(model: Mapping[str, Any]) -> str:
@@ -161,8 +129,7 @@ def verdict(document: Document) -> str:
     if voted and document["cross_validated"]["elo_offset"][document["main_metric"]]["mean"] is None:
         return "No vote was decided: there is nothing to predict."
     if document["winner"] == "none":
-        where = " on these votes" if voted else ""
-        return f"Neither system can be called better{where}: the difference is within what chance alone does."
+        return "Neither system can be called better: the difference is within what chance alone does."
     better, worse = (reward, elo) if document["winner"] == "reward_model" else (elo, reward)
     does = "predicts these people's votes" if voted else "ranks this persona's contestants"
     return f"The {better} {does} better than the {worse}."
@@ -170,26 +137,20 @@ def verdict(document: Document) -> str:
 
 def warnings(document: Document, stronger_baselines: Sequence[str]) -> list[str]:
     """Doubts about the verdict; ``stronger_baselines`` beat both systems in the main metric."""
-    voted, said = document["people"] is not None, []
+    said = []
     if stronger_baselines:
-        does = "predicts significantly more votes" if voted else "ranks significantly better"
         names = ", ".join(SYSTEMS[system] for system in stronger_baselines)
-        said.append(f"A baseline {does} than both systems: {names}.")
+        said.append(f"A baseline does significantly better than both systems: {names}.")
     global_tau = document["cross_validated"]["global_elo"]["kendall_tau"]["ci95"]
-    if not voted and global_tau and global_tau[1] < 0.0:
+    if document["people"] is None and global_tau and global_tau[1] < 0.0:
         said.append(
             "The global Elo orders these contestants worse than chance: the Elo offset starts from it, and H2 has a "
             "weak rival."
         )
-    if gone := left_out(document["counts"]):
-        said.append(f"Left out, since no usable answer could be had: {gone}.")
+    if gone := {what: number for what, number in document["counts"].get("left_out", {}).items() if number}:
+        counted = ", ".join(f"{what}: {number}" for what, number in gone.items())
+        said.append(f"Left out, since no usable answer could be had: {counted}.")
     return said
-
-
-def left_out(counts: Mapping[str, Any]) -> str:
-    """Items without a usable answer, "1 response, 3 pairs"; empty where all have one."""
-    found = [(number, what) for what, number in counts.get("left_out", {}).items() if number]
-    return ", ".join(f"{number} {what.removesuffix('s') if number == 1 else what}" for number, what in found)
 
 
 def judge(document: Document) -> str:
@@ -199,31 +160,16 @@ def judge(document: Document) -> str:
 
 def evidence(document: Document) -> str:
     """The winner's evidence: the cross-validated difference in the main metric."""
-    gain = difference(document["improvement"][document["main_metric"]])
-    return f"{SYSTEMS['reward_model']} minus {SYSTEMS['elo_offset']}: {in_metric(document)} {gain}"
+    metric = document["main_metric"]
+    name, gain = METRICS[metric].removeprefix("Kendall's "), difference(document["improvement"][metric])
+    return f"{SYSTEMS['reward_model']} minus {SYSTEMS['elo_offset']}: {name} {gain}"
 
 
 def recommended(document: Document) -> str:
     """Name the system whose ranking to take and the reason."""
-    taken, beaten = SYSTEMS[document["recommended"]], document["verdict"]["better_than"]
-    if not metrics(document):
-        return f"No method is recommended on evidence. --rank uses {taken} by default: it knows both models and texts."
-    why = "the default, which knows both models and texts: no difference to the two others is sure"
-    if beaten:
-        why = f"surely better than {' and '.join(SYSTEMS[rival] for rival in beaten)}"
-    return f"Recommended for --rank: {taken}, {why}."
-
-
-def prompts_needed(document: Document) -> str:
-    """The number of prompts that would tell a difference of the size seen; empty for votes, where nobody can say."""
-    needed, gain = document["verdict"]["prompts_needed"], document["improvement"][document["main_metric"]]
-    if needed is None:
-        return "" if document["people"] else "No difference was seen, so no number of prompts can be given."
-    count = "more than a million" if needed > 1_000_000 else f"about {needed}"
-    return (
-        f"To tell a difference of {number(gain['difference'], 2, signed=True)} from chance (p < 0.05, power 80 %) "
-        f"{count} prompts are needed; there are {len(document['per_prompt'])}."
-    )
+    beaten = " and ".join(SYSTEMS[rival] for rival in document["verdict"]["better_than"])
+    why = f"surely better than {beaten}" if beaten else "the default: no difference to the two others is sure"
+    return f"Recommended for --rank: {SYSTEMS[document['recommended']]}, {why}."
 
 
 def pooled(together: Document) -> str:
@@ -244,23 +190,12 @@ def personal_gains(document: Document) -> list[str]:
     ]
 
 
-def ceiling(document: Document) -> str:
-    """The agreement of people with each other, by which an accuracy on votes is measured; empty for a persona."""
-    if document["people"] is None or not document["people"]["ceiling"]["two_people"]["pairs"]:
-        return ""
-    two, others = (document["people"]["ceiling"][key] for key in ("two_people", "others_majority"))
-    return (
-        "What an accuracy on these votes can be measured by: two people who judged the same pair agree on "
-        f"{number(two['share'])} of {two['pairs']}; the majority of all others on the same pair is right in "
-        f"{number(others['share'])} of {others['votes']} votes."
-    )
-
-
 # ── The hypotheses ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def hypotheses(document: Document) -> list[tuple[str, list[tuple[str, str, str]]]]:
     """Each hypothesis by its title, with (system, verdict, why) of both systems that read texts."""
+    tested = {"reward_model": document["hypotheses"], "combined": document["hypotheses"]["combined"]}
     said = []
     for title, key, why in (
         ("H1 sample efficiency", "sample_efficiency", _sample_efficiency),
@@ -268,38 +203,25 @@ def hypotheses(document: Document) -> list[tuple[str, list[tuple[str, str, str]]
     ):
         rows = []
         for system in READERS:
-            found = tested(document, system)[key]
+            found = tested[system][key]
             reason = plain(found["reason"]) if found["verdict"] == "not tested" else why(found, system)
             rows.append((SYSTEMS[system], str(found["verdict"]), reason))
         said.append((title, rows))
     return said
 
 
-def tested(document: Document, system: str) -> Mapping[str, Any]:
-    """Both hypotheses on a system that reads texts."""
-    found: Mapping[str, Any] = document["hypotheses"]
-    return found["combined"] if system == "combined" else found
-
-
 def _sample_efficiency(found: Mapping[str, Any], system: str) -> str:
-    """The evidence for H1's verdict."""
-    own = READERS[system]
     area, flat = (difference(one["area_between_curves"]) for one in (found, found["from_flat"]))
-    if (key := f"{system}_needs_for_elo_final") in found:
-        counts = found[key], found[f"elo_needs_for_{system}_final"]
-        last, elo = ("never reaches" if count is None else f"needs {count} preferences for" for count in counts)
-        ends = f"The {own} {last} the Elo offset's final value; the Elo offset {elo} the {own}'s."
-    else:  # people's curves end at different counts
-        ends = f"In the end {number(found[f'{system}_final'])} against {number(found['elo_offset_final'])}."
-    return f"Area between the learning curves: {area}; with a flat start for the Elo offset {flat}. {ends}"
+    return (
+        f"Area between the learning curves: {area}; with a flat start for the Elo offset {flat}. "
+        f"In the end {number(found[f'{system}_final'])} against {number(found['elo_offset_final'])}."
+    )
 
 
 def _generalization(found: Mapping[str, Any], system: str) -> str:
-    """The evidence for H2's verdict."""
-    pairs, places, unread = found["pair_accuracy"], found["place_error"], found["against_others_mean"]["pair_accuracy"]
+    pairs, unread = found["pair_accuracy"], found["against_others_mean"]["pair_accuracy"]
     return (
         f"Pairs of a model never seen in training: {number(pairs[system], 2)} ordered right. Its global Elo: "
         f"{number(pairs['elo_offset'], 2)}, difference {difference(pairs)}. The others by Bradley–Terry, the unseen "
-        f"model at their mean: {number(unread['bradley_terry'], 2)}, difference {difference(unread)}. Its place is off "
-        f"by {number(places[system], 2)}, by global Elo by {number(places['elo_offset'], 2)}."
+        f"model at their mean: {number(unread['bradley_terry'], 2)}, difference {difference(unread)}."
     )
