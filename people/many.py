@@ -1,6 +1,6 @@
 """A person among others: every system for each person, started from everyone else, scored on the person's own votes.
 
-    crowd = Crowd(votes, features, given, params)
+    crowd = Crowd(votes, features, rated, params)
     found = measure(crowd, clock)                       # the results' keys
     found["people"]["personal_gain"]["combined"]        # what own votes add to everyone else's
 
@@ -37,7 +37,7 @@ from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
 from evidence.document import Measured
-from evidence.hypotheses import CONTENDERS, Scores, compared, not_tested
+from evidence.hypotheses import CONTENDERS, Scores, compared, fold_of, not_tested
 from evidence.intervals import Groups, difference_json
 from people.read import Votes
 from reward_model import RewardModel
@@ -53,8 +53,8 @@ STRENGTH = 3.0  # learning rates with which own votes move a shared head: docs/m
 NO_CURVES = "Sample efficiency is tested on personas: of people only the start and the end are measured."
 UNSEEN = "Generalization to unseen models is tested on personas, not on votes."
 
-Cell = tuple[int, str]
-"""A person, by number, on a prompt."""
+Cell = tuple[str, str]
+"""A person on a prompt."""
 
 
 Hits = Mapping[str, Mapping[Cell, Sequence[float]]]
@@ -83,24 +83,10 @@ class Crowd:
         return evaluation.shuffled(self.votes.preferences, self.params.random_seed)
 
     @cached_property
-    def person(self) -> dict[str, int]:
-        """{name: number}."""
-        return {name: i for i, name in enumerate(self.votes.users)}
-
-    @cached_property
-    def fold(self) -> dict[str, int]:
-        """{prompt id: the part of the cross-validation in which it tests}."""
+    def folds(self) -> list[frozenset[str]]:
+        """The prompts that test in each part of the cross-validation, by id."""
         ids, seed = [prompt.id for prompt in self.votes.prompts], (self.params.random_seed, evaluation.FOLD_STREAM)
-        return {p: i for i, part in enumerate(evaluation.folds(ids, self.params.folds, seed)) for p in part}
-
-    def training(self, tested: frozenset[str]) -> tuple[list[tuple[Preference, ...]], tuple[str, ...]]:
-        """Each person's votes on the prompts that don't test, and those prompts."""
-        own: list[list[Preference]] = [[] for _ in self.votes.users]
-        for vote in self.preferences:
-            if vote.prompt_id not in tested:
-                own[self.person[vote.user]].append(vote)
-        ids = tuple(prompt.id for prompt in self.votes.prompts if prompt.id not in tested)
-        return [tuple(votes) for votes in own], ids
+        return [frozenset(part) for part in evaluation.folds(ids, self.params.folds, seed)]
 
 
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -109,9 +95,13 @@ class Crowd:
 def fitted(crowd: Crowd, tested: frozenset[str]) -> Iterator[tuple[str, Sequence[Ranker]]]:
     """(system, a ranker for each person) after training on all prompts but the ``tested`` ones, system by system, so
     that a thousand people's heads are not held beside a thousand people's fits."""
-    own, ids = crowd.training(tested)
-    several, models, params = len(own) > 1, crowd.votes.models, crowd.params
+    several, models, params = len(crowd.votes.users) > 1, crowd.votes.models, crowd.params
     votes = [vote for vote in crowd.preferences if vote.prompt_id not in tested]
+    ids = tuple(prompt.id for prompt in crowd.votes.prompts if prompt.id not in tested)
+    by_user: dict[str, list[Preference]] = {user: [] for user in crowd.votes.users}
+    for vote in votes:
+        by_user[vote.user].append(vote)
+    own = list(map(tuple, by_user.values()))
     sets = [TrainingSet(votes, ids) for votes in own]
 
     wins = np.stack([wins_of(votes, models) for votes in own])
@@ -144,15 +134,15 @@ def _on_elo_scale(models: Sequence[str], wins: np.ndarray) -> list[dict[str, flo
 
 def _shared_heads(crowd: Crowd, votes: Sequence[Preference], ids: tuple[str, ...]) -> list[RewardModel]:
     """For each person a head trained on everybody outside their group; the untouched base for a person alone."""
-    people = len(crowd.votes.users)
-    drawn = np.random.default_rng([crowd.params.random_seed, 1]).permutation(people).tolist()
-    group = {person: i % GROUPS for i, person in enumerate(drawn)}
+    users = crowd.votes.users
+    drawn = np.random.default_rng([crowd.params.random_seed, 1]).permutation(len(users)).tolist()
+    group = {users[person]: i % GROUPS for i, person in enumerate(drawn)}
     sets = []
-    for number in range(min(GROUPS, people)):
-        outside = (vote for vote in votes if group[crowd.person[vote.user]] != number)
+    for number in range(min(GROUPS, len(users))):
+        outside = (vote for vote in votes if group[vote.user] != number)
         sets.append(TrainingSet(tuple(islice(outside, SHARED_VOTES)), ids))
     heads = RewardModel(crowd.features, crowd.given, crowd.params, crowd.device).fit_many(sets)
-    return [heads[group[person]] for person in range(people)]
+    return [heads[group[user]] for user in users]
 
 
 def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
@@ -177,16 +167,16 @@ def predicted(crowd: Crowd, parts: Sequence[frozenset[str]]) -> Hits:
     decided: dict[Cell, list[Preference]] = defaultdict(list)
     for vote in crowd.preferences:
         if vote.outcome != 0.5:
-            decided[crowd.person[vote.user], vote.prompt_id].append(vote)
+            decided[vote.user, vote.prompt_id].append(vote)
     hits: dict[str, dict[Cell, list[float]]] = defaultdict(dict)
     for part in parts:
         tested = {cell: votes for cell, votes in decided.items() if cell[1] in part}
         for system, rankers in fitted(crowd, part):
-            found = hits[system]
-            for (person, prompt_id), votes in tested.items():
-                scores = rankers[person].scores(prompt_id)
+            found, ranker = hits[system], dict(zip(crowd.votes.users, rankers, strict=True))
+            for (user, prompt_id), votes in tested.items():
+                scores = ranker[user].scores(prompt_id)
                 gaps = [(scores[v.model_a] - scores[v.model_b]) * (v.outcome - 0.5) for v in votes]
-                found[person, prompt_id] = [0.5 + 0.5 * (gap > 0.0) - 0.5 * (gap < 0.0) for gap in gaps]
+                found[user, prompt_id] = [0.5 + 0.5 * (gap > 0.0) - 0.5 * (gap < 0.0) for gap in gaps]
     return hits
 
 
@@ -194,10 +184,11 @@ def scored(crowd: Crowd, hits: Hits) -> dict[str, Scores]:
     """{metric: Scores}: the accuracy vote by vote, every person with the same weight; no value of the other metrics,
     which need whole rankings."""
     cells = [cell for cell, values in next(iter(hits.values())).items() for _ in values]
-    count = Counter(person for person, _ in cells)
-    weights = np.array([len(cells) / len(count) / count[person] for person, _ in cells])
+    count = Counter(user for user, _ in cells)
+    weights = np.array([len(cells) / len(count) / count[user] for user, _ in cells])
     witness = 0 if len(crowd.votes.users) > 1 else 1  # the person; of a person alone the prompt
-    groups = Groups([crowd.fold[p] for _, p in cells], ([cell[witness] for cell in cells],), weights)
+    fold = fold_of([*map(tuple, crowd.folds)])
+    groups = Groups([fold[p] for _, p in cells], ([cell[witness] for cell in cells],), weights)
     values = {system: [x for hit in own.values() for x in hit] for system, own in hits.items()}
     nothing = {system: list[float]() for system in hits}
     return {m: Scores(m, nothing, Groups()) for m in METRICS} | {ACCURACY: Scores(ACCURACY, values, groups)}
@@ -211,16 +202,15 @@ def measure(crowd: Crowd, clock: Clock) -> Measured:
     cross-validated. A curve has two points: what everyone starts from, and all own votes."""
     ids = [prompt.id for prompt in crowd.votes.prompts]
     test = frozenset(evaluation.split(ids, crowd.params.train_prompts, crowd.params.random_seed)[1])
-    folds = [frozenset(p for p in ids if crowd.fold[p] == i) for i in range(crowd.params.folds)]
     with clock.stage("training"):
         once = scored(crowd, predicted(crowd, [test]))
     with clock.stage("cross_validation"):
-        hits = predicted(crowd, folds)
+        hits = predicted(crowd, crowd.folds)
     with clock.stage("evaluation"):
         scores = scored(crowd, hits)
         final = {s: {m: one.mean(s)["mean"] for m, one in once.items()} for s in hits}
         found = compared(scores, ACCURACY)
-        most = max(map(len, crowd.training(test)[0]))
+        most = max(Counter(v.user for v in crowd.preferences if v.prompt_id not in test).values(), default=0)
         known = {0: STARTS, most: {s: s for s in CONTENDERS}}
         gains = {s: scores[ACCURACY].gain(s, start) for s, start in STARTS.items()}
         untested = {"sample_efficiency": not_tested(NO_CURVES), "generalization": not_tested(UNSEEN)}
@@ -237,11 +227,8 @@ def measure(crowd: Crowd, clock: Clock) -> Measured:
             "curves": {"points": list(known), "trained_once": False}
             | {s: {ACCURACY: line(found, [systems[s] for systems in known.values()])} for s in CONTENDERS},
             "hypotheses": untested | {"combined": untested},
-            "per_prompt": [],
             "examples": [],
-            "training_history": {},
             "ablation": [],
-            "timings_s": {},
             "people": {
                 "personal_gain": {s: difference_json(gain) | {"over": STARTS[s]} for s, gain in gains.items()},
                 "by_person": by_person(crowd, hits),
@@ -278,11 +265,11 @@ def by_person(crowd: Crowd, hits: Hits) -> list[dict[str, Any]]:
     """Every person's number of votes and accuracies, null without decided votes."""
     votes = crowd.votes.preferences
     given, decided = Counter(v.user for v in votes), Counter(v.user for v in votes if v.outcome != 0.5)
-    rows = [{"user": user, "votes": given[user], "decided_votes": decided[user]} for user in crowd.votes.users]
+    rows = {user: {"user": user, "votes": given[user], "decided_votes": decided[user]} for user in crowd.votes.users}
     for system, cells in hits.items():
-        own: list[list[float]] = [[] for _ in rows]
-        for (person, _), values in cells.items():
-            own[person] += values
-        for row, found in zip(rows, own, strict=True):
-            row[system] = sum(found) / len(found) if found else None
-    return rows
+        own: dict[str, list[float]] = defaultdict(list)
+        for (user, _), values in cells.items():
+            own[user] += values
+        for user, row in rows.items():
+            row[system] = sum(own[user]) / len(own[user]) if own[user] else None
+    return list(rows.values())

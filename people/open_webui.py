@@ -19,6 +19,8 @@ from core.tables import Row, Rows, figure_of, text_in
 from llm.answers import without_thinking
 from people.rows import Found, LeftOut, Vote, each_row, text_of_turn
 
+UNRATED = (0.0, math.nan)  # between up and down
+
 
 class _Rating(NamedTuple):
     """One feedback."""
@@ -30,10 +32,9 @@ class _Rating(NamedTuple):
     """{model: text} of all answers to the prompt: the rated one, and every other model's first."""
     model: str
     """Whose answer is rated."""
-    thumb: float
-    """1 up, -1 down, 0 neither."""
-    detail: float
-    """1 to 10, NaN where it was not given."""
+    score: tuple[float, float]
+    """Thumb (1 up, -1 down, 0 neither) and figure (1 to 10, NaN where none was given). Whoever turns a thumb round keeps
+    the old figure beside it: figures count within one thumb only."""
     when: float
     """Seconds since 1970, 0 where the export does not say."""
 
@@ -56,20 +57,11 @@ def open_webui(rows: Rows) -> Found[Vote]:
         if len(texts) == 1:
             left_out |= {rating.row: "no other model answered the prompt" for rating in last.values()}
         for a, b in combinations(texts, 2):
-            first, second = last.get(a), last.get(b)
-            if given := [rating.row for rating in (first, second) if rating]:
-                outcome = _outcome(first, second)
-                votes.append(Vote(min(given), user, "", prompt, (a, b), (texts[a], texts[b]), outcome))
+            if given := [last[model].row for model in (a, b) if model in last]:
+                first, second = (last[model].score if model in last else UNRATED for model in (a, b))
+                outcome = 0.5 + 0.5 * (first > second) - 0.5 * (first < second)
+                votes.append(Vote(user, "", prompt, a, texts[a], b, texts[b], outcome, min(given)))
     return Found(votes, bad, left_out)
-
-
-def _outcome(a: _Rating | None, b: _Rating | None) -> float:
-    """1 where ``a`` is better than ``b``, 0.5 for a tie, else 0. An answer not rated lies between up and down."""
-    first, second = (0.0 if rating is None else rating.thumb for rating in (a, b))
-    if a and b and first == second:
-        # whoever turns a thumb round keeps the old figure beside it: figures count within one thumb only
-        first, second = a.detail, b.detail
-    return 0.5 + 0.5 * (first > second) - 0.5 * (first < second)
 
 
 def _rating(number: int, row: Row) -> _Rating:
@@ -92,15 +84,11 @@ def _rating(number: int, row: Row) -> _Rating:
         raise LeftOut("the rating is of a later turn")
     if not prompt.strip():
         raise ValueError("the prompt is empty")
-    if message.get("error") or message.get("done") is False:
-        raise LeftOut("the rated answer was not finished")
-    model, text = _model(message), text_of_turn(message.get("content"), "the rated answer")
-    if model is None:
-        raise ValueError("the rated answer names no model")
+    model, text = _answer(message)
     detail = figure_of(details.get("rating")) if isinstance(details, Mapping) else math.nan
     when = figure_of(row.get("updated_at"))
-    texts = _answers(messages, parent_id) | {model: answer_alone(text)}
-    return _Rating(number, (user, parent_id, prompt), texts, model, thumb, detail, when if when > 0 else 0.0)
+    texts = _answers(messages, parent_id) | {model: text}
+    return _Rating(number, (user, parent_id, prompt), texts, model, (thumb, detail), when if when > 0 else 0.0)
 
 
 def _object(row: Row, name: str, place: str = "") -> Mapping[str, Any]:
@@ -122,23 +110,27 @@ def _messages(row: Row) -> Mapping[str, Any]:
     return _object(history if isinstance(history, Mapping) else {}, "messages", place)
 
 
+def _answer(message: Mapping[str, Any]) -> tuple[str, str]:
+    """Who answered, and what. In the arena mode ``model`` is the arena's own name and hides who it was."""
+    if message.get("error") or message.get("done") is False:
+        raise LeftOut("the rated answer was not finished")
+    text = answer_alone(text_of_turn(message.get("content"), "the rated answer"))
+    for name in (message.get("selectedModelId"), message.get("model")):
+        if isinstance(name, str) and name.strip():
+            return name, text
+    raise ValueError("the rated answer names no model")
+
+
 def _answers(messages: Mapping[str, Any], parent_id: str) -> dict[str, str]:
     """{model: its first text} of the answers to a prompt, failed, unfinished and empty ones aside."""
     found: dict[str, str] = {}
     for message in messages.values():
-        if not isinstance(message, Mapping) or str(message.get("parentId")) != parent_id or message.get("error"):
-            continue
-        with contextlib.suppress(ValueError):  # no text: a picture, say
-            model, text = _model(message), answer_alone(text_of_turn(message.get("content"), "the answer"))
-            if model and message.get("done") is not False and text.strip():
-                found.setdefault(model, text)
+        if isinstance(message, Mapping) and str(message.get("parentId")) == parent_id:
+            with contextlib.suppress(ValueError, LeftOut):  # no text: a picture, say
+                model, text = _answer(message)
+                if text.strip():
+                    found.setdefault(model, text)
     return found
-
-
-def _model(message: Mapping[str, Any]) -> str | None:
-    """Who answered. In the arena mode ``model`` is the arena's own name and hides who it was."""
-    names = (message.get("selectedModelId"), message.get("model"))
-    return next((name for name in names if isinstance(name, str) and name.strip()), None)
 
 
 # ── Answers alone ────────────────────────────────────────────────────────────────────────────────────────

@@ -120,7 +120,7 @@ def _one_of_each(found: Found[Vote], models: Names) -> tuple[Found[Vote], list[s
     bad, left_out, people, kept = found.bad, found.left_out, Names(), list[Vote]()
     texts_of, ids, texts = dict[str, str](), dict[str, str](), dict[tuple[str, str], str]()
     for vote in found.votes:
-        prompt, (a, b), (said_a, said_b) = normal(vote.prompt), map(models.of, vote.models), vote.responses
+        prompt, a, b = normal(vote.prompt), models.of(vote.model_a), models.of(vote.model_b)
         given = normal(vote.prompt_id) or fingerprint(prompt)
         if texts_of.setdefault(given, prompt) != prompt:
             bad[vote.row] = f"prompt_id stands for another prompt in an earlier row (prompts need no id): {given:.40}"
@@ -129,9 +129,9 @@ def _one_of_each(found: Found[Vote], models: Names) -> tuple[Found[Vote], list[s
             left_out[vote.row] = "the same model answers on both sides"
             continue
         known = ids.setdefault(prompt, given)
-        first = texts.setdefault((known, a), said_a), texts.setdefault((known, b), said_b)
-        if (normal(said_a), normal(said_b)) == (normal(first[0]), normal(first[1])):
-            kept.append(Vote(vote.row, people.of(vote.user), known, prompt, (a, b), first, vote.outcome))
+        first = texts.setdefault((known, a), vote.response_a), texts.setdefault((known, b), vote.response_b)
+        if [*map(normal, first)] == [normal(vote.response_a), normal(vote.response_b)]:
+            kept.append(Vote(people.of(vote.user), known, prompt, a, first[0], b, first[1], vote.outcome, vote.row))
         else:
             left_out[vote.row] = "on a second text of one model to the same prompt"
     notes = [*models.notes, *people.notes]
@@ -176,10 +176,6 @@ def _alpaca_eval(rows: Rows, source: str) -> Found[Vote]:
     return each_row(rows, alpaca_eval_vote)
 
 
-def _arena(rows: Rows, _: str) -> Found[Vote]:
-    return each_row(rows, arena_vote)
-
-
 Reader = Callable[[Rows, str], Found[Vote]]
 OWN, ARENA = "votes", "the Arena's data sets"
 ARENA_COLUMNS = ("model_a", "model_b", "winner", "conversation_a", "conversation_b")
@@ -189,8 +185,8 @@ ALPACA_COLUMNS = ("instruction", "output_1", "generator_1", "output_2", "generat
 _KINDS: Sequence[tuple[str, Sequence[str], Reader]] = (
     (OWN, VOTE_COLUMNS, _own),
     ("Open WebUI's feedback export", ("user_id", "data", "meta"), lambda rows, _: open_webui(rows)),
-    (ARENA, ARENA_COLUMNS, _arena),
-    (ARENA, ARENA_55K_COLUMNS, _arena),
+    (ARENA, ARENA_COLUMNS, lambda rows, _: each_row(rows, arena_vote)),
+    (ARENA, ARENA_55K_COLUMNS, lambda rows, _: each_row(rows, arena_vote)),
     ("alpaca_eval's annotations", ALPACA_COLUMNS, _alpaca_eval),
 )
 

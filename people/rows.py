@@ -6,6 +6,7 @@ votes[0].outcome
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,34 +16,43 @@ from core.errors import UsageError
 from core.records import Preference
 from core.tables import SINGLE, BadRows, Row, Rows, figure_of, id_in, text_in
 
-VOTE_COLUMNS = ("user", "prompt_id", "prompt", "model_a", "response_a", "model_b", "response_b", "outcome")
 EVERYONE = "everyone"  # who voted, where the data do not say
 T = TypeVar("T")
 
 
 class Vote(NamedTuple):
-    """One comparison of two responses."""
+    """One comparison of two responses, in the columns of our own files."""
 
-    row: int
-    """Number of the row that it comes from."""
     user: str
     prompt_id: str
     """The file's; empty where it has none."""
     prompt: str
-    models: tuple[str, str]
-    responses: tuple[str, str]
-    outcome: float
-    """1 where the first is preferred."""
+    model_a: str
+    response_a: str
+    model_b: str
+    response_b: str
+    outcome: float = math.nan
+    """1 where a is preferred, NaN before anybody voted."""
+    row: int = 0
+    """Number of the row that it comes from."""
+
+    @property
+    def models(self) -> frozenset[str]:
+        """Both."""
+        return frozenset((self.model_a, self.model_b))
 
     def claims(self) -> Iterator[tuple[tuple[str, str], str]]:
         """The text of the prompt, by its id and no model, and of each response, by prompt and model."""
         yield (self.prompt_id, ""), self.prompt
-        for model, response in zip(self.models, self.responses, strict=True):
-            yield (self.prompt_id, model), response
+        yield (self.prompt_id, self.model_a), self.response_a
+        yield (self.prompt_id, self.model_b), self.response_b
 
     def preference(self) -> Preference:
         """The vote as a record."""
-        return Preference(self.prompt_id, *self.models, self.outcome, self.user)
+        return Preference(self.prompt_id, self.model_a, self.model_b, self.outcome, self.user)
+
+
+VOTE_COLUMNS = Vote._fields[:-1]
 
 
 class Found(NamedTuple, Generic[T]):
@@ -87,15 +97,12 @@ def refuse_coding(values: Iterable[object], source: str, usual: str, *, low: flo
     """
     figures = [figure for value in values if math.isfinite(figure := figure_of(value))]
     found, outside = set(figures), sum(not low <= figure <= low + 1.0 for figure in figures)
-    many = outside > max(1, SINGLE * len(figures))
-    if -1 in found:
-        coding = "-1, 0, 1"
-    elif (low and found == {0, 1}) or (not low and found & {2, 3} and found <= {0, 1, 2, 3}):
-        coding = ", ".join(f"{figure:g}" for figure in sorted(found))
-    elif many and min(found) >= 0 and 2 <= max(found) <= 100:
-        coding = f"0 to {max(found):g}"
-    else:
+    few = found == {0, 1} if low else found & {2, 3} and found <= {0, 1, 2, 3}
+    many = outside > max(1, SINGLE * len(figures)) and min(found) >= 0 and 2 <= max(found) <= 100
+    if not (-1 in found or few or many):
         return
+    shown = [-1.0, 0.0, 1.0] if -1 in found else sorted(found)
+    coding = ", ".join(f"{figure:g}" for figure in shown) if -1 in found or few else f"0 to {max(found):g}"
     raise UsageError(f"{source}: the votes are coded {coding}, and {usual}. Nothing was changed. Write them so.")
 
 
@@ -119,10 +126,9 @@ def own_vote(number: int, row: Row) -> Vote:
     if any(figure_of(row.get(name)) > 1 for name in ("turn", "evaluation_order")):
         raise LeftOut("on a later turn")  # it answers what the other model did not see
     user, prompt_id, prompt = text_in(row, "user", figures=True), id_in(row) or "", text_in(row, "prompt")
-    models = text_in(row, "model_a"), text_in(row, "model_b")
     # an empty response is one: models do answer nothing, and people vote on it
-    responses = text_in(row, "response_a", empty=True), text_in(row, "response_b", empty=True)
-    return Vote(number, user, prompt_id, prompt, models, responses, _outcome(row))
+    a, b = ((text_in(row, f"model_{side}"), text_in(row, f"response_{side}", empty=True)) for side in "ab")
+    return Vote(user, prompt_id, prompt, *a, *b, _outcome(row), number)
 
 
 # ── The Arena's data sets ────────────────────────────────────────────────────────────────────────────────
@@ -135,13 +141,13 @@ def arena_vote(number: int, row: Row) -> Vote:
         raise LeftOut("the vote is on a later turn")
     if figure_of(row.get("evaluation_order")) > 1:  # the 140k: its conversation begins with a follow-up
         raise LeftOut("a follow-up in its session (evaluation_order above 1), no first turn")
-    outcome, models = _winner(row), (text_in(row, "model_a"), text_in(row, "model_b"))
+    outcome, model_a, model_b = _winner(row), text_in(row, "model_a"), text_in(row, "model_b")
     (prompt, a), (other, b) = _first_turn(row, "a"), _first_turn(row, "b")
     if prompt != other:
         raise ValueError("conversation_a and conversation_b begin with different prompts")
     if not prompt.strip():
         raise ValueError("the prompt is empty")
-    return Vote(number, _who(row, "judge", "judge_hash"), "", prompt, models, (a, b), outcome)
+    return Vote(_who(row, "judge", "judge_hash"), "", prompt, model_a, a, model_b, b, outcome, number)
 
 
 def _who(row: Row, *names: str) -> str:
@@ -170,30 +176,25 @@ def _winner(row: Row) -> float:
 def _first_turn(row: Row, side: str) -> tuple[str, str]:
     """The first prompt of a side's conversation and its answer."""
     name = f"conversation_{side}"
-    if name not in row:  # the 55k: lists of the turns' texts
-        columns = "prompt", f"response_{side}"
-        prompt, answer = (next(iter(_listed(row, column)), None) for column in columns)
-        return text_of_turn(prompt, "the first turn of prompt"), text_of_turn(answer, f"the first turn of {columns[1]}")
-    turns = _listed(row, name)
-    if not all(isinstance(turn, Mapping) for turn in turns):
-        raise ValueError(f"{name} holds turns without a role")
-    first = [turn for turn in turns if turn.get("role") in ("user", "assistant")][:2]
-    if [turn["role"] for turn in first] != ["user", "assistant"]:
-        raise ValueError(f"{name} has no prompt of a user that an assistant answers")
-    prompt, answer = (turn.get("content") for turn in first)
-    return text_of_turn(prompt, f"the first prompt of {name}"), text_of_turn(answer, f"the first answer of {name}")
+    if name in row:
+        turns = [turn for turn in _listed(row, name) if isinstance(turn, Mapping)]
+        first = [turn for turn in turns if turn.get("role") in ("user", "assistant")][:2]
+        if [turn["role"] for turn in first] != ["user", "assistant"]:
+            raise ValueError(f"{name} has no prompt of a user that an assistant answers")
+        prompt, answer = (turn.get("content") for turn in first)
+    else:  # the 55k: lists of the turns' texts
+        prompt, answer = (next(iter(_listed(row, column)), None) for column in ("prompt", f"response_{side}"))
+    return text_of_turn(prompt, "the first prompt"), text_of_turn(answer, f"the first answer of model_{side}")
 
 
 def _listed(row: Row, name: str) -> list[Any]:
     """A column that holds a list, itself or as JSON (in a CSV)."""
     value = row.get(name)
     if isinstance(value, str):
-        try:
+        with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError(f"{name} is no list of turns: {value:.40}") from None
     if not isinstance(value, list):
-        raise ValueError(f"{name} is missing" if value is None else f"{name} is no list of turns")
+        raise ValueError(f"{name} is no list of turns: {value!s:.40}")
     return value
 
 
@@ -220,8 +221,8 @@ def alpaca_eval_vote(number: int, row: Row) -> Vote:
     preference = figure_of(written) or 1.5  # earlier versions write 0 for a draw
     if not 1 <= preference <= 2:
         raise ValueError(f"preference is no number in [1, 2]: {written!s:.40}")
-    models, prompt = (text_in(row, "generator_1"), text_in(row, "generator_2")), text_in(row, "instruction")
+    prompt = text_in(row, "instruction")
     if row.get("input"):  # what the instruction is about, in some of its data sets
         prompt += f"\n\n{text_in(row, 'input')}"
-    outputs = text_of_turn(row.get("output_1"), "output_1"), text_of_turn(row.get("output_2"), "output_2")
-    return Vote(number, _who(row, "annotator"), "", prompt, models, outputs, round(2 - preference, 12))
+    a, b = ((text_in(row, f"generator_{i}"), text_of_turn(row.get(f"output_{i}"), f"output_{i}")) for i in (1, 2))
+    return Vote(_who(row, "annotator"), "", prompt, *a, *b, round(2 - preference, 12), number)

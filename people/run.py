@@ -1,9 +1,6 @@
 """Real people's votes instead of generated data: every person gets both systems, and all are compared as one.
 
-    python main.py --preferences votes.jsonl
-
-People are split by nothing; prompts are, once for everybody: several people vote on the same pair of responses, and a
-split within each person would show one person's test votes to another's training.
+python main.py --preferences votes.jsonl
 """
 
 from __future__ import annotations

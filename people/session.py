@@ -14,10 +14,11 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from core.files import append_line, drop_last_line, lock
-from core.records import Preference, Prompt, Response
+from core.records import Prompt, Response
 from core.text import normal, percent
 from people.next_pair import SURE, Standing, TopTwo
 from people.read import USER, on_these, own_votes_file, read_own_votes
+from people.rows import VOTE_COLUMNS, Vote
 from stages.tasks import Job
 
 # Each key, and the vote that is kept of it: 1 prefers the response on the left, 0.5 is a tie.
@@ -26,36 +27,6 @@ VOTES: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 UNDO = "u"
 MOST_TOLD = 200  # votes: more are "hundreds"
-
-
-class Pair(NamedTuple):
-    """Two models' responses to one prompt."""
-
-    prompt_id: str
-    prompt: str
-    model_a: str
-    response_a: str
-    model_b: str
-    response_b: str
-
-    @property
-    def models(self) -> frozenset[str]:
-        """Both."""
-        return frozenset((self.model_a, self.model_b))
-
-    def turned(self) -> Pair:
-        """The same with the sides changed."""
-        return Pair(self.prompt_id, self.prompt, self.model_b, self.response_b, self.model_a, self.response_a)
-
-
-def pairs_of(prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Pair]:
-    """Every two responses to one prompt that do not read the same."""
-    return [
-        Pair(prompt.id, prompt.text, a.model, a.text, b.model, b.text)
-        for prompt in prompts
-        for a, b in combinations([r for r in responses if r.prompt_id == prompt.id], 2)
-        if normal(a.text) != normal(b.text)
-    ]
 
 
 class Session:
@@ -68,21 +39,26 @@ class Session:
         """Go on with the votes kept for the job's persona by the pairs that this person has not voted on."""
         self.path, self.about = own_votes_file(job.name), {"persona": job.name, "backend": job.llm.backend}
         ratings = {model: rating.elo for model, rating in (job.ratings or {}).items()}
-        self._models = TopTwo(responses, ratings, job.params)
-        self._draw = random.Random(job.params.random_seed)  # noqa: S311 - of the sides
+        self.models = TopTwo(responses, ratings, job.params)
         self.votes = [p for p in on_these(read_own_votes(self.path), prompts, responses) if p.user == USER]
         """This person's on these texts, of earlier sessions too."""
         voted = {(p.prompt_id, frozenset((p.model_a, p.model_b))) for p in self.votes}
-        self._left = [pair for pair in pairs_of(prompts, responses) if (pair.prompt_id, pair.models) not in voted]
-        self._shown: list[Pair] = []  # without a vote yet, the one to vote on last
-        self.given: list[Pair] = []
+        rng, self._left = random.Random(job.params.random_seed), list[Vote]()  # noqa: S311
+        for prompt in prompts:
+            for two in combinations([r for r in responses if r.prompt_id == prompt.id], 2):
+                a, b = rng.sample(two, 2)  # the sides
+                pair = Vote(USER, prompt.id, prompt.text, a.model, a.text, b.model, b.text)
+                if (prompt.id, pair.models) not in voted and normal(a.text) != normal(b.text):
+                    self._left.append(pair)
+        self._shown: list[Vote] = []  # without a vote yet, the one to vote on last
+        self.given: list[Vote] = []
         """Pairs voted on in this session."""
         self.note = ""
         """What there is to say of the last key."""
         self._go_on()
 
     @property
-    def pair(self) -> Pair | None:
+    def pair(self) -> Vote | None:
         """The pair to vote on; None where all are done."""
         return self._shown[-1] if self._shown else None
 
@@ -101,8 +77,9 @@ class Session:
         self.note = ""
         if key != UNDO:
             pair = self._shown.pop()
-            append_line(self.path, {"user": USER, **pair._asdict(), **VOTES[key], **self.about})  # on the disk by now
-            self.votes.append(Preference(pair.prompt_id, pair.model_a, pair.model_b, VOTES[key]["outcome"], USER))
+            columns = dict(zip(VOTE_COLUMNS, pair, strict=False))
+            append_line(self.path, {**columns, **VOTES[key], **self.about})  # on the disk by now
+            self.votes.append(pair._replace(outcome=VOTES[key]["outcome"]).preference())
             self.given.append(pair)
         elif self.given:
             drop_last_line(self.path)
@@ -114,21 +91,16 @@ class Session:
         self._go_on()
 
     def _go_on(self) -> None:
-        self._models.learn(self.votes)
+        self.models.learn(self.votes)
         if self._left and not self._shown:
-            pair = self._left.pop(self._models.next_pair([pair.models for pair in self._left]))
-            self._shown.append(pair.turned() if self._draw.random() < 0.5 else pair)
-
-    def standing(self) -> Standing:
-        """The models by the votes so far."""
-        return self._models.standing()
+            self._shown.append(self._left.pop(self.models.next_pair([pair.models for pair in self._left])))
 
     def progress(self) -> str:
         """The note, else how sure the best is by now and what would separate the best two. Without names: who knows
         what leads would look for it."""
         if self.note or not self.votes:
             return self.note
-        standing = self.standing()
+        standing = self.models.standing()
         chance = percent_sure(next(iter(standing.chances.values())))
         so_far = f"{count(len(self.votes), 'vote')} so far: the model ahead is the best with a chance of {chance}."
         return f"{so_far} {more(standing)}"

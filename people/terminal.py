@@ -6,7 +6,8 @@ import shutil
 import textwrap
 
 from core.text import plain
-from people.session import UNDO, VOTES, Pair, Session
+from people.rows import Vote
+from people.session import UNDO, VOTES, Session
 
 KEYS = "a: A is better  b: B is better  t: tie  x: both bad  u: undo  q: quit"
 
@@ -38,7 +39,7 @@ def wrapped(text: str, width: int = 80) -> str:
     return textwrap.fill(plain(text), width, break_on_hyphens=False)
 
 
-def _page(session: Session, pair: Pair) -> str:
+def _page(session: Session, pair: Vote) -> str:
     """A pair with its texts, long lines wrapped and indentation kept."""
     width = min(100, max(20, shutil.get_terminal_size().columns))
     place = f"Pair {session.number} of {session.total}"

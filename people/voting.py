@@ -46,13 +46,11 @@ def vote(job: Job, where: str, command: Callable[..., str], judged: Callable[[],
 def end_of(session: Session, command: Callable[..., str], judged: Sequence[Preference]) -> End:
     """What all votes that are kept show, those on these answers of the models too."""
     votes, own, path = read_own_votes(session.path), session.votes, str(session.path)
-    title, chances, remarks = "No votes on these answers yet.", dict[str, float](), list[str]()
+    standing, title, remarks = session.models.standing(), "No votes on these answers yet.", list[str]()
     if not votes:
-        return End(title, chances, remarks, [])
+        return End(title, {}, remarks, [])
     if own:
-        standing = session.standing()
         title = f"By your {count(len(own), 'vote')}, the chance that each model is the best:"
-        chances = dict(sorted(standing.chances.items(), key=lambda chance: -chance[1]))
         remarks = [more(standing), agreement(session.about["persona"], own, judged)]
     prompts = len({vote.prompt_id for vote in votes})
     learn, rank = command("--preferences", path), command("--preferences", path, "--rank", "PROMPT")
@@ -63,7 +61,7 @@ def end_of(session: Session, command: Callable[..., str], judged: Sequence[Prefe
         needed = f"Votes on {FEWEST_PROMPTS} prompts are needed before anything can learn from them"
         given += f" {needed}: on {lacking} more."
         commands = [("The same command goes on with the pairs left; then:", learn)]
-    return End(title, chances, [remark for remark in (*remarks, given) if remark], commands)
+    return End(title, standing.chances if own else {}, [remark for remark in (*remarks, given) if remark], commands)
 
 
 def agreement(persona: str, votes: Sequence[Preference], judged: Sequence[Preference]) -> str:

@@ -10,24 +10,22 @@ import shutil
 import signal
 import subprocess
 import sys
-import termios
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from config import ExperimentConfig
+import config
 from core.errors import SuiteError, UsageError
 from core.records import Prompt, Response
 from people.browser import in_browser
-from people.next_pair import TopTwo
 from people.read import read_own_votes
 from people.session import End, open_session
+from stages.tasks import Job
 
 ROOT = Path(__file__).parent.parent
 MODELS = ("alphamodel", "betamodel", "gammamodel")
@@ -84,46 +82,51 @@ class Site:
 
 
 class Server(Site):
-    """A session in this process, and the screen that it speaks to."""
+    """A session in this process, and what it says."""
 
-    def __init__(self, path: Path, responses: list[Response]) -> None:
-        self.path, self.responses, self.said = path, responses, list[str]()
+    def __init__(self, responses: list[Response]) -> None:
+        self.responses, self.said = responses, list[str]()
         self.failure: SuiteError | None = None
+        self.path = config.VOTES_DIR / "votes_coder.jsonl"
         self.ready = threading.Event()
         self.thread = threading.Thread(target=self._serve, daemon=True)
-        self.thread.start()
-        assert self.ready.wait(60)
 
     def _serve(self) -> None:
-        models, about = TopTwo(self.responses, {}, ExperimentConfig()), {"persona": "coder", "backend": "ollama"}
+        nobody = cast("Any", SimpleNamespace(backend="ollama"))
+        job = Job("coder", config.Persona(), {}, "", nobody, config.ExperimentConfig(), Path("cache"))
         end = End("The chances:", {"betamodel": 0.7, "alphamodel": 0.2}, ["A remark."], [("Next:", "main.py --rank")])
-        with open_session(PROMPTS, self.responses, self.path, models, about, 1) as session:
+        with open_session(job, PROMPTS, self.responses) as session:
             try:
-                in_browser(session, self, lambda: end)  # type: ignore[arg-type]  # a screen that remembers
+                in_browser(session, lambda: end)
             except SuiteError as error:
                 self.failure = error
 
     def say(self, text: str) -> None:
-        self.said.append(text)
         self.url = self.url or address(text)
-        self.ready.set()
+        if self.url:
+            self.ready.set()
 
     def votes(self) -> int:
         return len(self.path.read_bytes().splitlines()) if self.path.exists() else 0
 
 
-@pytest.fixture(autouse=True)
-def _no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
+    """Begins a session on responses; it is ended after the test."""
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(config, "VOTES_DIR", tmp_path)
+    started = list[Server]()
 
+    def start(responses: list[Response]) -> Server:
+        started.append(Server(responses))
+        monkeypatch.setattr("people.browser.say", started[-1].say)
+        started[-1].thread.start()
+        assert started[-1].ready.wait(60)
+        return started[-1]
 
-@contextmanager
-def serving(path: Path, responses: list[Response] | None = None) -> Iterator[Server]:
-    server = Server(path, responses or texts())
-    try:
-        yield server
-    finally:
+    yield start
+    for server in started:
         if server.thread.is_alive():
             server.press(0, "q")
         server.thread.join(60)
@@ -131,9 +134,8 @@ def serving(path: Path, responses: list[Response] | None = None) -> Iterator[Ser
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path / "votes.jsonl") as found:
-        yield found
+def server(serve: Callable[..., Server]) -> Server:
+    return serve(texts())
 
 
 class Tags(HTMLParser):
@@ -164,30 +166,21 @@ def test_every_vote_is_on_the_disk_before_the_next_pair_is_shown_and_done_ends_i
     assert status == 200 and "<bdi>betamodel</bdi>: 70" in page and "main.py --rank" in page and "A remark." in page
     server.thread.join(60)
     assert [said.preference().outcome for said in read_own_votes(server.path)] == [1.0, 0.0, 0.5]
-    assert server.said[-1] == f"3 votes saved in {server.path} (ties: 1, of which both bad: 0); pairs left: 12"
 
 
 @pytest.mark.parametrize(("method", "path", "body", "headers", "status"), [
-    ("POST", "{root}", "pair=1&key=a", {"Host": "evil.test"}, 403),
     ("POST", "{root}", "pair=1&key=a", {"Host": "evil.test:{port}"}, 403),
     ("GET", "{root}", "", {"Host": "evil.test:{port}"}, 403),
-    ("GET", "{root}keys.js", "", {"Host": "127.0.0.1"}, 403),
-    ("POST", "/", "pair=1&key=a", {}, 404),
     ("POST", "/AAAAAAAAAAAAAAAAAAAAAA/", "pair=1&key=a", {}, 404),
-    ("GET", "/", "", {}, 404),
     ("GET", "/keys.js", "", {}, 404),
     ("GET", "{root}../config.py", "", {}, 404),
     ("GET", "{root}?pair=1&key=a", "pair=1&key=a", {}, 404),
     ("POST", "{root}?pair=1&key=a", "", {}, 404),
-    ("POST", "{root}", "pair=1", {}, 400),
     ("POST", "{root}", "pair=1&key=ab", {}, 400),
     ("POST", "{root}", "pair=1&key=a" + "&" * 20_000, {}, 400),
     ("POST", "{root}", "pair=1&key=a", {"Content-Length": "-1"}, 400),
     ("POST", "{root}", "pair=2&key=a", {}, 303),
-    ("POST", "{root}", "key=a", {}, 303),
     ("PUT", "{root}", "pair=1&key=a", {}, 501),
-    ("DELETE", "{root}", "pair=1&key=a", {}, 501),
-    ("HEAD", "{root}", "", {}, 501),
 ])  # fmt: skip
 def test_what_does_not_come_from_the_page_changes_nothing(
     server: Server, method: str, path: str, body: str, headers: dict[str, str], status: int
@@ -240,31 +233,26 @@ def test_no_model_is_named_before_the_end(server: Server) -> None:
     assert "Pair 15 of 15" in server.page()
 
 
-def test_hostile_texts_are_text_and_nothing_is_fetched_for_them(tmp_path: Path) -> None:
-    with serving(tmp_path / "v.jsonl", texts(lambda model, prompt: f"{NASTY} {model[0]}")) as server:
+def test_hostile_very_long_and_empty_texts_are_text_and_nothing_is_fetched_for_them(
+    serve: Callable[..., Server],
+) -> None:
+    answers = {"a": NASTY, "b": "word " * 20_000 + NASTY, "g": " \n"}
+    server, pages = serve(texts(lambda model, _: answers[model[0]])), list[str]()
+    for number in range(1, 4):
         _, page, headers = server.ask("GET", server.root)
         tags = Tags(page).found
-    assert {tag for tag, _ in tags} & {"img", "iframe", "object", "embed", "video", "svg"} == set()
-    assert [attrs for tag, attrs in tags if tag == "script"] == [{"src": "keys.js", "defer": None}]
-    assert [attrs["href"] for tag, attrs in tags if tag == "a" and not str(attrs["href"]).startswith("http")] == []
-    assert not [name for _, attrs in tags for name in attrs if name.startswith("on")]
-    assert [attrs for tag, attrs in tags if tag == "form"] == [{"method": "post", "target": "_self"}]
-    assert page.count("{{ 7 * 7 }}") == 2 and "\x1b" not in page and "\u202e" not in page
+        assert {tag for tag, _ in tags} & {"img", "iframe", "object", "embed", "video", "svg"} == set()
+        assert [attrs for tag, attrs in tags if tag == "script"] == [{"src": "keys.js", "defer": None}]
+        assert [attrs["href"] for tag, attrs in tags if tag == "a" and not str(attrs["href"]).startswith("http")] == []
+        assert not [name for _, attrs in tags for name in attrs if name.startswith("on")]
+        assert [attrs for tag, attrs in tags if tag == "form"] == [{"method": "post", "target": "_self"}]
+        assert "{{ 7 * 7 }}" in page and "\x1b" not in page and "\u202e" not in page
+        pages.append(page)
+        assert server.press(number, "t") == 303
+    assert max(page.count("word") for page in pages) >= 20_000 and any("(no answer)" in page for page in pages)
     policy = headers["Content-Security-Policy"].split("; ")
     assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "form-action 'self'"} <= set(policy)
     assert (headers["Cache-Control"], headers["X-DNS-Prefetch-Control"]) == ("no-store", "off")
-
-
-def test_a_very_long_answer_and_none_at_all_are_shown(tmp_path: Path) -> None:
-    def answer(model: str, _: str) -> str:
-        return {"a": "word " * 20_000, "b": " \n"}.get(model[0], "short")
-
-    with serving(tmp_path / "v.jsonl", texts(answer)) as server:
-        pages = []
-        for number in range(1, 4):
-            pages.append(server.page())
-            assert server.press(number, "t") == 303
-    assert max(page.count("word") for page in pages) >= 20_000 and any("(no answer)" in page for page in pages)
 
 
 def test_a_vote_that_can_not_be_kept_is_said_and_ends_the_session(
@@ -278,7 +266,6 @@ def test_a_vote_that_can_not_be_kept_is_said_and_ends_the_session(
     assert (status, text) == (500, "the disk is full")
     server.thread.join(60)
     assert str(server.failure) == "the disk is full"
-    assert server.said[-1].startswith("0 votes saved")
 
 
 # ── The whole program ────────────────────────────────────────────────────────────────────────────────────
@@ -294,7 +281,7 @@ class Program(Site):
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "main.py"), "--responses", "answers.jsonl", "--vote"],
             cwd=folder,
-            env={**os.environ, **env},
+            env={name: value for name, value in os.environ.items() if "DISPLAY" not in name} | env,
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -380,10 +367,8 @@ def test_where_there_is_no_browser_enter_asks_in_the_terminal(program: Callable[
     os.write(own, b"\n")
     while "Pair 2 of 15" not in found.said:
         found.reads()
-    while termios.tcgetattr(theirs)[3] & termios.ICANON:
-        time.sleep(0.01)
-    os.write(own, b"\x04")
-    assert "1 vote saved" in found.end()
+    os.write(own, b"b\nq\n")
+    assert "2 votes saved" in found.end()
     os.close(own)
     os.close(theirs)
 

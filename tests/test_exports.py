@@ -15,6 +15,7 @@ from core.errors import UsageError
 from people.read import Votes, load_votes
 
 Row = dict[str, Any]
+Read = list[tuple[str, str, str, str, float]]
 
 
 def save(path: Path, rows: list[Row]) -> str:
@@ -29,7 +30,7 @@ def save(path: Path, rows: list[Row]) -> str:
     return str(path)
 
 
-def read(found: Votes) -> list[tuple[str, str, str, str, float]]:
+def read(found: Votes) -> Read:
     """(user, prompt, model_a, model_b, outcome) of every vote."""
     prompts = {prompt.id: prompt.text for prompt in found.prompts}
     return [(v.user, prompts[v.prompt_id], v.model_a, v.model_b, v.outcome) for v in found.preferences]
@@ -48,16 +49,6 @@ def refused(source: str) -> str:
     assert "Nothing was changed" in str(caught.value)
     assert Path(source).read_bytes() == before
     return str(caught.value)
-
-
-def named_one_by_one(path: Path, good: Row, wrong: list[tuple[Row, str]]) -> None:
-    """Every wrong row is refused with its number and reason, and left out as asked."""
-    source = save(path, [good, *(row for row, _ in wrong)])
-    said = refused(source)
-    for number, (_, reason) in enumerate(wrong, start=2):
-        assert f"  row {number}: {reason}" in said
-    found = load_votes(source, skip_bad_rows=True)
-    assert len(found.preferences) == 1 and list(found.left_out) == list(range(2, len(wrong) + 2))
 
 
 # ── Open WebUI ───────────────────────────────────────────────────────────────────────────────────────────
@@ -82,32 +73,18 @@ def feedback(
     snapshot: Row | None, message: str, rating: Any, detail: Any = None, user: str = "ann", when: int = 1
 ) -> Row:
     """An item of the export."""
-    data: Row = {"rating": rating, "model_id": "?", "reason": "", "comment": "", "tags": []}
-    if detail is not None:
-        data["details"] = {"rating": detail}
+    data = {"rating": rating, "model_id": "?", "reason": "", "tags": [], "details": detail and {"rating": detail}}
     meta = {"arena": False, "message_id": message, "chat_id": "c", "message_index": 2}
     shot = {} if snapshot is None else {"snapshot": {"chat": snapshot}}
-    return {
-        "id": f"f-{message}-{when}", "user_id": user, "version": 0, "type": "rating", "data": data, "meta": meta,
-        "created_at": when, "updated_at": when, **shot,
-    }  # fmt: skip
+    return {"id": "f", "user_id": user, "type": "rating", "data": data, "meta": meta, "updated_at": when, **shot}
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "outcome"),
-    [
-        ((1, 9), (1, 7), 1.0),
-        ((1, 8), (1, 8), 0.5),
-        ((1, None), (1, 9), 0.5),
-        ((1, None), (-1, None), 1.0),
-        ((-1, 2), (-1, 4), 0.0),
-        ((0, None), (1, 9), 0.0),
-        ((1, 2), (-1, 4), 1.0),  # the thumb was turned round after the figure was given
-        ((1, None), None, 1.0),
-        ((0, None), None, 0.5),
-        (None, ("-1", "3"), 1.0),
-    ],
-)
+@pytest.mark.parametrize(("first", "second", "outcome"), [
+    ((1, 9), (1, 7), 1.0), ((1, 8), (1, 8), 0.5), ((1, None), (1, 9), 0.5), ((1, None), (-1, None), 1.0),
+    ((-1, 2), (-1, 4), 0.0), ((0, None), (1, 9), 0.0),
+    ((1, 2), (-1, 4), 1.0),  # the thumb was turned round after the figure was given
+    ((1, None), None, 1.0), ((0, None), None, 0.5), (None, ("-1", "3"), 1.0),
+])  # fmt: skip
 def test_two_answers_are_compared_by_thumbs_then_figures_and_one_rated_alone_with_the_other(
     first: Any, second: Any, outcome: float, tmp_path: Path
 ) -> None:
@@ -116,68 +93,71 @@ def test_two_answers_are_compared_by_thumbs_then_figures_and_one_rated_alone_wit
     assert read(found) == [("ann", "Which?", "alpha", "beta", outcome)]
 
 
-def test_all_feedback_on_one_prompt_is_merged_before_it_is_compared(tmp_path: Path) -> None:
-    snapshot = chat("q", "Why?", {"a1": ("alpha", "A"), "b1": ("beta", "B"), "c1": ("gamma", "C")})
-    again = feedback(snapshot, "a1", -1, when=1)  # the same answer, rated anew in row 1
-    rows = [feedback(snapshot, "a1", 1, 9, when=5), feedback(snapshot, "b1", 1, 7), again]
+def test_all_feedback_on_one_prompt_is_merged_and_the_last_on_a_model_counts(tmp_path: Path) -> None:
+    answers = {"a1": ("alpha", "A"), "a2": ("alpha", "A again"), "b1": ("beta", "B"), "c1": ("gamma", "C")}
+    one = chat("q", "Why?", answers)
+    rows = [feedback(one, "a2", 1, 9, when=5), feedback(one, "b1", 1, 7), feedback(one, "a1", -1, when=1)]
     found = load_votes(save(tmp_path / "feedback.json", rows))
-    assert read(found) == [
+    assert sorted(read(found)) == [
         ("ann", "Why?", "alpha", "beta", 1.0), ("ann", "Why?", "alpha", "gamma", 1.0),
         ("ann", "Why?", "beta", "gamma", 1.0),
     ]  # fmt: skip
-    assert list(found.left_out) == [3]
-    twice = chat("q", "Why?", {"a1": ("alpha", "A"), "a2": ("alpha", "A again"), "b1": ("beta", "B")})
-    rows = [feedback(twice, "a2", -1, when=5), feedback(twice, "a1", 1, when=4)]
-    found = load_votes(save(tmp_path / "again.json", rows))
-    assert read(found) == [("ann", "Why?", "alpha", "beta", 0.0)], "the last rating of a model counts"
-    assert texts(found)["Why?", "alpha"] == "A again" and list(found.left_out) == [2]
+    assert texts(found)["Why?", "alpha"] == "A again" and list(found.left_out) == [3]
 
 
 def test_open_webuis_special_cases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arena = two("q1", "Arena?", q1a={"model": "arena-model", "selectedModelId": "real-a", "arena": True},
                 q1b={"model": "arena-model", "selectedModelId": "real-b", "arena": True})  # fmt: skip
-    regenerated = chat("q2", "Again?", {"x1": ("alpha", "first"), "x2": ("alpha", "second"), "x3": ("beta", "B!")})
+    system = two("q2", "System?", q2={"parentId": "s"}, q2b={"done": True})
+    system["chat"]["history"]["messages"]["s"] = {"parentId": None, "role": "system", "content": "Be brief."}
     failed = two("q4", "Failed?", q4b={"error": {"content": "out of memory"}, "content": ""})
-    bare = feedback(two("q6", "Bare?")["chat"], "q6a", 0)  # the chat without the record around it
     rows = [
         feedback(arena, "q1a", 1),
-        feedback(regenerated, "x2", 1),
+        feedback(system, "q2b", 1),
         feedback(two("q3", q3={"parentId": "earlier"}), "q3a", 1),
         feedback(failed, "q4a", 1),
         feedback(failed, "q4b", -1),
+        feedback(two("q5", q5a={"done": False}), "q5a", 1),
+        feedback(two("q5"), "q5a", None),
         feedback(None, "q6a", 1),
-        bare,
-        feedback(two("q7", "Why?"), "q7b", -1, user="bob"),
+        feedback(two("q7", "Bare?")["chat"], "q7b", -1, user="bob"),  # the chat without the record around it
     ]
     found = load_votes(save(tmp_path / "feedback.json", rows))
-    assert sorted(read(found)) == [
-        ("ann", "Again?", "alpha", "beta", 1.0), ("ann", "Arena?", "real-a", "real-b", 1.0),
-        ("ann", "Bare?", "alpha", "beta", 0.5), ("bob", "Why?", "alpha", "beta", 1.0),
+    assert read(found) == [
+        ("ann", "Arena?", "real-a", "real-b", 1.0), ("ann", "System?", "alpha", "beta", 0.0),
+        ("bob", "Bare?", "alpha", "beta", 1.0),
     ]  # fmt: skip
-    assert texts(found)["Again?", "alpha"] == "second"
-    reasons = {row: reason.split()[-1] for row, reason in found.left_out.items()}
-    assert reasons == {3: "turn", 4: "prompt", 5: "finished", 6: "texts"}
-    assert found.notes[0].startswith("read as Open WebUI's feedback export: 4 votes from 8 rows; 1 left out: ")
+    assert {row: reason.split()[-1] for row, reason in found.left_out.items()} == {
+        3: "turn", 4: "prompt", 5: "finished", 6: "finished", 7: "rating", 8: "texts",
+    }  # fmt: skip
+    assert found.notes[0].startswith("read as Open WebUI's feedback export: 3 votes from 9 rows; 2 left out: ")
     assert main.main(["--preferences", str(tmp_path / "feedback.json"), "--check"]) == 0
     said = capsys.readouterr().out
-    assert '  bob: alpha against beta: 1 on "Why?"\n' in said
-    assert "  row 6: it has no snapshot of the chat, so no texts\n" in said
+    assert '  bob: alpha against beta: 1 on "Bare?"\n' in said
+    assert "  row 8: it has no snapshot of the chat, so no texts\n" in said
 
 
-def test_wrong_feedback_is_named_by_its_row_or_left_out_as_asked(tmp_path: Path) -> None:
-    good = feedback(two("q"), "qa", 1)
-    wrong = [
-        (good | {"user_id": None}, "user_id is missing"),
-        (good | {"data": None}, "data is missing"),
-        (feedback(two("q"), "qa", 2), "data.rating is none of 1, -1, 0: 2"),
-        (good | {"meta": good["meta"] | {"message_id": "gone"}}, "the rated message (meta.message_id) is missing"),
-        (feedback(two("q", qa={"parentId": "gone"}), "qa", 1), "the prompt of the rated message (parentId) is missing"),
-        (feedback(two("q", qa={"content": ["A"]}), "qa", 1), "the rated answer is no text"),
-        (feedback(two("q", q={"content": [{"type": "image"}]}), "qa", 1), "the prompt is no text"),
-        (feedback(two("q", qa={"model": None}), "qa", 1), "the rated answer names no model"),
-        (good | {"snapshot": {"chat": {"chat": {"history": {}}}}}, "the chat in the snapshot"),
-    ]
-    named_one_by_one(tmp_path / "feedback.json", good, wrong)
+# What the chat folds away, and what an answer folds or quotes itself.
+FOLDED = [
+    '<details type="reasoning" done="true">\n<summary>Thought</summary>\n> hm\n<details>\n<summary>x</summary>in'
+    "</details>\nmore</details>\nThe answer.",
+    '<details type="reasoning" done="true">\n> a tag <details> that never ends\n</details>\nThe answer.',
+    '<details type="tool_calls" done="true" name="search" arguments="{&quot;q&quot;: 1}">\n<summary>Ran</summary>\n'
+    '</details>\nThe answer.',
+    '<details type="code_interpreter" done="true" output="1">\n```python\n1\n```\n</details>\n\nThe answer.',
+    '<details type="reasoning">\n> hm\n</details>\n<details type="tool_calls">\n</details>\nThe answer.',
+    "<think>hm\n</think>\n\nThe answer.",
+]  # fmt: skip
+OWN = [
+    "<details>\n<summary>More</summary>\nOf my own.\n</details>\nEnd.", 'Use `<details type="reasoning">` in HTML.',
+    " kept as it is \n", "Strip it:\n```python\nre.sub(r'<think>.*?</think>', '', text)\n```",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "kept"), [*((text, "The answer.") for text in FOLDED), *zip(OWN, OWN, strict=True)])
+def test_only_what_the_chat_folds_away_is_no_part_of_an_answer(tmp_path: Path, text: str, kept: str) -> None:
+    found = load_votes(save(tmp_path / "f.json", [feedback(two("q", qa={"content": text}), "qa", 1)]))
+    assert texts(found)["Which?", "alpha"] == kept
 
 
 @pytest.mark.parametrize(("snapshot", "reason"), [
@@ -187,23 +167,20 @@ def test_feedback_without_any_text_or_without_siblings_is_refused_with_its_rows(
     snapshot: Row | None, reason: str, tmp_path: Path
 ) -> None:
     said = refused(save(tmp_path / "feedback.json", [feedback(snapshot, "z", 1)]))
-    assert "1 of 1 rows cannot be used" in said and reason in said
-    assert "--skip_bad_rows" not in said
+    assert "1 of 1 rows cannot be used" in said and reason in said and "--skip_bad_rows" not in said
 
 
 def test_a_truncated_export_is_named_where_it_breaks_off(tmp_path: Path) -> None:
-    path = tmp_path / "feedback.json"
-    rows = [feedback(two(f"q{i}", f"Prompt é {i}?"), f"q{i}a", 1) for i in range(4)]
+    path, rows = tmp_path / "feedback.json", [feedback(two(f"q{i}", f"Prompt é {i}?"), f"q{i}a", 1) for i in range(4)]
     whole = json.dumps(rows, ensure_ascii=False, indent=2).encode()
     for left in (0.5, 0.9, 0.995):
         path.write_bytes(whole[: int(len(whole) * left)])
-        kept = int(4 * left)
         said = refused(str(path))
-        assert f"row {kept + 1}: not readable as JSON: " in said and "the file breaks off" in said
-        assert len(load_votes(str(path), skip_bad_rows=True).preferences) == kept
+        assert f"row {int(4 * left) + 1}: not readable as JSON: " in said and "the file breaks off" in said
+        assert len(load_votes(str(path), skip_bad_rows=True).preferences) == int(4 * left)
 
 
-# ── The Arena's data sets ────────────────────────────────────────────────────────────────────────────────
+# ── The Arena's data sets and alpaca_eval ────────────────────────────────────────────────────────────────
 
 
 def turns(*said: Any, parts: bool = False) -> list[Row]:
@@ -212,51 +189,64 @@ def turns(*said: Any, parts: bool = False) -> list[Row]:
 
 
 def battle(winner: str = "model_a", a: str = "alpha", b: str = "beta", prompt: str = "Why?", **changes: Any) -> Row:
-    """A row of the 33k."""
+    """A row of MT-bench."""
     row = {
-        "question_id": "x", "model_a": a, "model_b": b, "winner": winner, "judge": "arena_user_1",
-        "conversation_a": turns(prompt, f"{a} says"), "conversation_b": turns(prompt, f"{b} says"), "turn": 1,
-        "anony": True, "language": "English", "tstamp": 1.5, "openai_moderation": {"flagged": False},
+        "question_id": "x", "model_a": a, "model_b": b, "winner": winner, "judge": "ann", "turn": 1,
+        "conversation_a": turns(prompt, f"{a} says"), "conversation_b": turns(prompt, f"{b} says"),
     }  # fmt: skip
     return row | changes
 
 
-@pytest.fixture(params=["json", "csv", "parquet"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return tmp_path / f"arena.{request.param}"
-
-
-def test_the_33k_and_the_100k_with_every_winner_and_longer_conversations(place: Path) -> None:
-    long = turns("Go on?", "alpha says", "And?", "more")
-    rows = [
-        battle("model_a"), battle("model_b", judge="arena_user_2"), battle("tie", a="gamma"),
-        battle("tie (bothbad)", prompt="How?"), battle(a="beta"),
-        battle(prompt="Go on?", conversation_a=long, turn=2), battle(prompt="Why?", conversation_b=turns("Why?", "no")),
-        battle("tie", judge=None, judge_hash="f00"),  # the 100k
-    ]  # fmt: skip
-    found = load_votes(save(place, rows))
-    assert read(found) == [
-        ("arena_user_1", "Why?", "alpha", "beta", 1.0), ("arena_user_2", "Why?", "alpha", "beta", 0.0),
-        ("arena_user_1", "Why?", "gamma", "beta", 0.5), ("arena_user_1", "How?", "alpha", "beta", 0.5),
-        ("arena_user_1", "Go on?", "alpha", "beta", 1.0), ("f00", "Why?", "alpha", "beta", 0.5),
-    ]  # fmt: skip
-    assert texts(found)["Go on?", "alpha"] == "alpha says"
-    assert found.left_out == {
-        5: "the same model answers on both sides", 7: "on a second text of one model to the same prompt",
+def annotation(preference: Any, **changes: Any) -> Row:
+    row = {
+        "instruction": "Why?", "output_1": "A", "generator_1": "alpha", "output_2": "B", "generator_2": "beta",
+        "dataset": "helpful_base", "annotator": "gpt4", "preference": preference, "raw_completion": "x",
     }  # fmt: skip
+    return row | changes
 
 
-def test_mt_bench_asks_about_each_turn_and_only_the_first_is_read(place: Path) -> None:
-    both = turns("Why?", "alpha says", "And?", "more")
-    rows = [battle(conversation_a=both, turn=turn, judge="author_0") for turn in (1, 2)]
-    names = ("question_id", "model_a", "model_b", "winner", "judge", "conversation_a", "conversation_b", "turn")
-    found = load_votes(save(place, [{name: row[name] for name in names} for row in rows]))
-    assert read(found) == [("author_0", "Why?", "alpha", "beta", 1.0)]
-    assert found.left_out == {2: "the vote is on a later turn"}
+LONG = turns("Go on?", "alpha says", "And?", "more")
+SETS: dict[str, tuple[list[Row], Read, dict[int, str]]] = {
+    "MT-bench": (
+        [battle(conversation_a=turns("Why?", "alpha says", "And?", "more"), turn=turn) for turn in (1, 2)],
+        [("ann", "Why?", "alpha", "beta", 1.0)], {2: "the vote is on a later turn"},
+    ),
+    "the 33k and the 100k": (
+        [row | {"tstamp": 1.5, "anony": True} for row in (
+            battle("model_a"), battle("model_b", judge="bob"), battle("tie", a="gamma"),
+            battle("tie (bothbad)", prompt="How?"), battle(a="beta"),
+            battle(prompt="Go on?", conversation_a=LONG, turn=2), battle(conversation_b=turns("Why?", "no")),
+            battle("tie", judge=None, judge_hash="f00"),
+        )],
+        [("ann", "Why?", "alpha", "beta", 1.0), ("bob", "Why?", "alpha", "beta", 0.0),
+         ("ann", "Why?", "gamma", "beta", 0.5), ("ann", "How?", "alpha", "beta", 0.5),
+         ("ann", "Go on?", "alpha", "beta", 1.0), ("f00", "Why?", "alpha", "beta", 0.5)],
+        {5: "the same model answers on both sides", 7: "on a second text of one model to the same prompt"},
+    ),
+    "the 55k": (
+        [{"id": i, "model_a": "alpha", "model_b": "beta", "prompt": json.dumps(["Why?", "And?"]),
+          "response_a": json.dumps(["alpha says", "more"]), "response_b": json.dumps(["beta says", None]),
+          **{f"winner_{side}": int(side == won) for side in ("model_a", "model_b", "tie")}}
+         for i, won in enumerate(("model_a", "model_b", "tie", ""))],
+        [("everyone", "Why?", "alpha", "beta", outcome) for outcome in (1.0, 0.0, 0.5)],
+        {4: "not one of winner_model_a, winner_model_b, winner_tie is 1"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["json", "csv", "parquet"])
+@pytest.mark.parametrize("kind", SETS)
+def test_the_arenas_data_sets_with_every_winner_and_longer_conversations(
+    kind: str, suffix: str, tmp_path: Path
+) -> None:
+    rows, votes, left_out = SETS[kind]
+    found = load_votes(save(tmp_path / f"arena.{suffix}", rows), skip_bad_rows=True)
+    assert (read(found), found.left_out) == (votes, left_out)
+    assert {text for (_, model), text in texts(found).items() if model == "alpha"} == {"alpha says"}
 
 
 @pytest.mark.parametrize("suffix", ["json", "parquet"])
-def test_the_140k_with_contents_in_parts_and_nobody_named(suffix: str, tmp_path: Path) -> None:
+def test_the_140k_with_contents_in_parts_nobody_named_and_follow_ups_left_out(suffix: str, tmp_path: Path) -> None:
     rows = [
         {"id": "1", "model_a": "alpha", "model_b": "beta", "winner": winner, "evaluation_order": order,
          "conversation_a": turns("Why?", "A", parts=True), "conversation_b": turns("Why?", "B", parts=True)}
@@ -267,60 +257,6 @@ def test_the_140k_with_contents_in_parts_and_nobody_named(suffix: str, tmp_path:
     assert texts(found) == {("Why?", "alpha"): "A", ("Why?", "beta"): "B"}
     said = "1 left out: a follow-up in its session (evaluation_order above 1), no first turn; it does not say who voted"
     assert said in found.notes[0]
-
-
-def test_the_55k_with_flags_and_lists_of_texts(place: Path) -> None:
-    rows = [
-        {"id": i, "model_a": "alpha", "model_b": "beta", "prompt": json.dumps(["Why?", "And?"]),
-         "response_a": json.dumps(["A", "more"]), "response_b": json.dumps(["B", None]),
-         **{f"winner_{side}": int(side == won) for side in ("model_a", "model_b", "tie")}}
-        for i, won in enumerate(("model_a", "model_b", "tie", ""))
-    ]  # fmt: skip
-    found = load_votes(save(place, rows), skip_bad_rows=True)
-    assert [outcome for *_, outcome in read(found)] == [1.0, 0.0, 0.5]
-    assert texts(found) == {("Why?", "alpha"): "A", ("Why?", "beta"): "B"}
-    assert found.left_out == {4: "not one of winner_model_a, winner_model_b, winner_tie is 1"}
-
-
-def test_wrong_battles_are_named_by_their_row(tmp_path: Path) -> None:
-    wrong = [
-        (battle("model_c"), "winner is none of model_a, model_b, tie"),
-        (battle(model_a=" "), "model_a is missing"),
-        (battle(conversation_a=None), "conversation_a is missing"),
-        (battle(conversation_a="Why?"), "conversation_a is no list of turns"),
-        (battle(conversation_a=["Why?"]), "conversation_a holds turns without a role"),
-        (battle(conversation_b=turns("Why?")), "conversation_b has no prompt of a user that an assistant answers"),
-        (battle(conversation_a=turns("Why?", None)), "the first answer of conversation_a is no text"),
-        (battle(conversation_b=turns("What?", "B")), "conversation_a and conversation_b begin with different prompts"),
-    ]
-    named_one_by_one(tmp_path / "arena.json", battle(), wrong)
-
-
-@pytest.mark.parametrize(
-    ("row", "kind", "lacking"),
-    [
-        ({k: v for k, v in battle().items() if k != "winner"} | {"win": "model_a"}, "the Arena's data sets", "winner"),
-        ({"instruction": "?", "output_1": "A", "output_2": "B"}, "alpaca_eval's annotations", "generator_1"),
-        ({"snapshot": {}, "data": {}, "meta": {}}, "Open WebUI's feedback export", "user_id"),
-    ],
-)
-def test_an_export_with_a_wrong_column_is_refused_by_what_it_lacks(
-    row: Row, kind: str, lacking: str, tmp_path: Path
-) -> None:
-    said = refused(save(tmp_path / "export.json", [row]))
-    assert f"lacks the columns {lacking}" in said and f"It looks like {kind}" in said
-    assert f"it has {next(iter(row))}" in said
-
-
-# ── alpaca_eval ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def annotation(preference: Any, **changes: Any) -> Row:
-    row = {
-        "instruction": "Why?", "output_1": "A", "generator_1": "alpha", "output_2": "B", "generator_2": "beta",
-        "dataset": "helpful_base", "annotator": "gpt4", "preference": preference, "raw_completion": "x",
-    }  # fmt: skip
-    return row | changes
 
 
 def test_alpaca_evals_annotations(tmp_path: Path) -> None:
@@ -335,19 +271,56 @@ def test_alpaca_evals_annotations(tmp_path: Path) -> None:
         ("gpt4", "Why?", "alpha", "beta", 0.5), ("gpt4", "Why?", "alpha", "beta", 0.98),
         ("gpt4", "Empty?", "alpha", "beta", 0.0), ("everyone", "Sort\n\n3 1 2", "alpha", "beta", 1.0),
     ]  # fmt: skip
-    assert texts(found)["Empty?", "beta"] == ""
     assert found.left_out == {5: "the annotator gave no preference"}
-    wrong = [
-        (annotation(3), "preference is no number in [1, 2]: 3"), (annotation(1, output_1=["A"]), "output_1 is no text"),
+
+
+GOOD = feedback(two("q"), "qa", 1)
+WRONG: dict[str, tuple[Row, list[tuple[Row, str]]]] = {
+    "feedback": (GOOD, [
+        (GOOD | {"user_id": None}, "user_id is missing"),
+        (GOOD | {"data": None}, "data is missing"),
+        (feedback(two("q"), "qa", 2), "data.rating is none of 1, -1, 0: 2"),
+        (GOOD | {"meta": {"message_id": "gone"}}, "the rated message (meta.message_id) is missing"),
+        (feedback(two("q", qa={"parentId": "gone"}), "qa", 1), "the prompt of the rated message (parentId) is missing"),
+        (feedback(two("q", qa={"content": ["A"]}), "qa", 1), "the rated answer is no text"),
+        (feedback(two("q", q={"content": [{"type": "image"}]}), "qa", 1), "the prompt is no text"),
+        (feedback(two("q", qa={"model": None}), "qa", 1), "the rated answer names no model"),
+        (GOOD | {"snapshot": {"chat": {"chat": {"history": {}}}}}, "the chat in the snapshot"),
+    ]),
+    "battles": (battle(), [
+        (battle("model_c"), "winner is none of model_a, model_b, tie"),
+        (battle(model_a=" "), "model_a is missing"),
+        (battle(conversation_a="Why?"), "conversation_a is no list of turns: Why?"),
+        (battle(conversation_b=turns("Why?")), "conversation_b has no prompt of a user that an assistant answers"),
+        (battle(conversation_a=turns("Why?", None)), "the first answer of model_a is no text"),
+        (battle(conversation_b=turns("What?", "B")), "conversation_a and conversation_b begin with different prompts"),
+    ]),
+    "annotations": (annotation(1), [
+        (annotation(3), "preference is no number in [1, 2]: 3"),
+        (annotation(1, output_1=["A"]), "output_1 is no text"),
         (annotation(1, instruction=""), "instruction is missing"),
-    ]  # fmt: skip
-    named_one_by_one(tmp_path / "wrong.json", annotation(1), wrong)
+    ]),
+}  # fmt: skip
 
 
-def test_own_columns_are_never_taken_for_an_export(tmp_path: Path) -> None:
-    row = {
-        "user": "ann", "prompt_id": "p", "prompt": "Why?", "model_a": "x", "response_a": "A", "model_b": "y",
-        "response_b": "B", "outcome": 1, "winner_model_a": 0, "winner_model_b": 0, "winner_tie": 1, "snapshot": {},
-    }  # fmt: skip
-    found = load_votes(save(tmp_path / "votes.json", [row]))
-    assert (read(found), found.notes) == ([("ann", "Why?", "x", "y", 1.0)], ())
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_rows_are_named_by_their_number_or_left_out_as_asked(kind: str, tmp_path: Path) -> None:
+    good, wrong = WRONG[kind]
+    source = save(tmp_path / "export.json", [good, *(row for row, _ in wrong)])
+    said = refused(source)
+    for number, (_, reason) in enumerate(wrong, start=2):
+        assert f"  row {number}: {reason}" in said
+    found = load_votes(source, skip_bad_rows=True)
+    assert len(found.preferences) == 1 and list(found.left_out) == list(range(2, len(wrong) + 2))
+
+
+@pytest.mark.parametrize(("row", "kind", "lacking"), [
+    ({k: v for k, v in battle().items() if k != "winner"} | {"win": "model_a"}, "the Arena's data sets", "winner"),
+    ({"instruction": "?", "output_1": "A", "output_2": "B"}, "alpaca_eval's annotations", "generator_1"),
+    ({"snapshot": {}, "data": {}, "meta": {}}, "Open WebUI's feedback export", "user_id"),
+])  # fmt: skip
+def test_an_export_with_a_wrong_column_is_refused_by_what_it_lacks(
+    row: Row, kind: str, lacking: str, tmp_path: Path
+) -> None:
+    said = refused(save(tmp_path / "export.json", [row]))
+    assert f"lacks the columns {lacking}" in said and f"It looks like {kind}" in said

@@ -46,7 +46,7 @@ def everything(crowd: Crowd, tested: frozenset[str]) -> dict[str, list[dict[str,
 
 
 def first_fold(crowd: Crowd) -> frozenset[str]:
-    return frozenset(p for p, fold in crowd.fold.items() if fold == 0)
+    return crowd.folds[0]
 
 
 def close(one: Any, other: Any) -> bool:
@@ -145,7 +145,7 @@ def test_a_busy_voter_counts_once_ties_are_not_scored_and_a_tied_score_counts_ha
     outcomes = (0.5, 1.0, 0.75, 0.0, 0.5, 0.5)
     changed = [dataclasses.replace(v, outcome=o) for v, o in zip(votes.preferences, outcomes, strict=True)]
     c = crowd_of(voting(votes, changed), texts)
-    hits = {s: dict(cells) for s, cells in predicted(c, [frozenset(c.fold)]).items()}
+    hits = {s: dict(cells) for s, cells in predicted(c, [frozenset().union(*c.folds)]).items()}
     assert sum(map(len, hits["random"].values())) == 3
     assert {x for values in hits["base_reward"].values() for x in values} == {0.5}, "this base has no score"
     hits["random"] = {cell: [float(cell[0] == 0)] * len(x) for cell, x in hits["random"].items()}
