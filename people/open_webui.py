@@ -33,8 +33,8 @@ class _Rating(NamedTuple):
     model: str
     """Whose answer is rated."""
     score: tuple[float, float]
-    """Thumb (1 up, -1 down, 0 neither) and figure (1 to 10, NaN where none was given). Whoever turns a thumb round keeps
-    the old figure beside it: figures count within one thumb only."""
+    """Thumb (1 up, -1 down, 0 neither) and figure (1 to 10, NaN where none was given). Whoever turns a thumb round
+    keeps the old figure beside it: figures count within one thumb only."""
     when: float
     """Seconds since 1970, 0 where the export does not say."""
 

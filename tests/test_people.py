@@ -148,7 +148,7 @@ def test_a_busy_voter_counts_once_ties_are_not_scored_and_a_tied_score_counts_ha
     hits = {s: dict(cells) for s, cells in predicted(c, [frozenset().union(*c.folds)]).items()}
     assert sum(map(len, hits["random"].values())) == 3
     assert {x for values in hits["base_reward"].values() for x in values} == {0.5}, "this base has no score"
-    hits["random"] = {cell: [float(cell[0] == 0)] * len(x) for cell, x in hits["random"].items()}
+    hits["random"] = {cell: [float(cell[0] == "person 0")] * len(x) for cell, x in hits["random"].items()}
     assert scored(c, hits)["ranking_accuracy"].mean("random")["mean"] == pytest.approx(0.5)
 
 
