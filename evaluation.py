@@ -35,20 +35,10 @@ class Metrics(NamedTuple):
     top_1_accuracy: float | None
     top_3_accuracy: float | None
 
-    def as_dict(self) -> dict[str, float | None]:
-        return self._asdict()
-
 
 METRICS = Metrics._fields
 # Lowest and highest possible value of each.
 BOUNDS = {name: (-1.0 if name in ("kendall_tau", "spearman_rho") else 0.0, 1.0) for name in METRICS}
-
-
-class CurvePoint(NamedTuple):
-    """The metrics after so many preferences."""
-
-    preferences: int
-    metrics: Metrics
 
 
 # ── Metrics ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -61,7 +51,6 @@ def _places(x: Iterable[float], y: Iterable[float]) -> Places:
     return tuple(sorted((place_x[a], place_y[b]) for a, b in zip(x, y, strict=True)))
 
 
-@lru_cache(CACHED_PAIRS)
 def _correlations(places: Places) -> tuple[float, float]:
     """Kendall's τ-b and Spearman's ρ; both 0 where either ranking is all tied: abstaining earns nothing."""
     from scipy.stats import kendalltau, spearmanr
@@ -153,9 +142,7 @@ def evaluate(ranker: Ranker, truths: Iterable[GroundTruth]) -> Metrics:
 
 
 def split(prompt_ids: Sequence[str], train_count: int, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Train and test prompts by the seed, each in their first order. Raises ValueError unless both get some."""
-    if not 0 < train_count < len(prompt_ids):
-        raise ValueError(f"{train_count} of {len(prompt_ids)} prompts cannot train: some must, and some must test")
+    """Train and test prompts by the seed, each in their first order."""
     drawn = np.random.default_rng(seed).permutation(len(prompt_ids))
     train, test = sorted(drawn[:train_count]), sorted(drawn[train_count:])
     return tuple(prompt_ids[i] for i in train), tuple(prompt_ids[i] for i in test)
@@ -166,12 +153,7 @@ FOLD_STREAM = 1_000
 
 
 def folds(prompt_ids: Sequence[str], n: int, seed: int | Sequence[int]) -> tuple[tuple[str, ...], ...]:
-    """``n`` test parts whose sizes differ by at most one; every prompt is in exactly one.
-
-    Raises ValueError for fewer than 2 parts or fewer prompts than parts.
-    """
-    if not 2 <= n <= len(prompt_ids):
-        raise ValueError(f"{len(prompt_ids)} prompts cannot make {n} folds")
+    """``n`` test parts whose sizes differ by at most one; every prompt is in exactly one."""
     parts = np.array_split(np.random.default_rng(seed).permutation(len(prompt_ids)), n)
     return tuple(tuple(prompt_ids[i] for i in sorted(part)) for part in parts)
 
@@ -188,10 +170,7 @@ def shuffled(preferences: Sequence[Preference], seed: int | Sequence[int]) -> tu
 
 def _truths_of(parts: Sequence[Sequence[str]], truths: Iterable[GroundTruth]) -> list[list[GroundTruth]]:
     known = {truth.prompt_id: truth for truth in truths}
-    missing = [p for part in parts for p in part if p not in known]
-    if missing:
-        raise ValueError(f"no ground truth for prompts {', '.join(missing[:5])}: every prompt is a test prompt once")
-    return [[known[p] for p in part] for part in parts]
+    return [[known[p] for p in part if p in known] for part in parts]
 
 
 # ── Cross-validation ─────────────────────────────────────────────────────────────────────────────────────
@@ -205,8 +184,8 @@ def cross_validate(
 ) -> dict[str, dict[str, Metrics]]:
     """Each prompt's metrics under the training that did not see it: {ranker name: {prompt id: metrics}}.
 
-    ``parts`` are the test parts (see ``folds``). Prompts whose truth is all tied are missing from the result. Raises
-    ValueError for a prompt without a truth.
+    ``parts`` are the test parts (see ``folds``). Prompts without a truth, or whose truth is all tied, are missing from
+    the result.
     """
     tests = _truths_of(parts, truths)
     sets = [TrainingSet.of(preferences, training_ids(parts, i)) for i in range(len(parts))]
@@ -233,16 +212,16 @@ class Curves:
     """{metric: [orders, points, prompts]}"""
 
     @property
-    def points(self) -> list[CurvePoint]:
-        """The mean over orders and prompts at each point."""
+    def points(self) -> list[tuple[int, Metrics]]:
+        """(preferences, the mean of each metric over orders and prompts) at each point."""
         if not self.prompt_ids:
-            return [CurvePoint(n, mean_metrics([])) for n in self.counts]
+            return [(n, mean_metrics([])) for n in self.counts]
         means = np.stack([self.values[name].mean((0, 2)) for name in METRICS], axis=1)
-        return [CurvePoint(n, Metrics(*row)) for n, row in zip(self.counts, means.tolist(), strict=True)]
+        return [(n, Metrics(*row)) for n, row in zip(self.counts, means.tolist(), strict=True)]
 
 
 class CurveFold(NamedTuple):
-    """What trains and what tests."""
+    """Prompts and preferences that train, truths that test."""
 
     train_ids: Collection[str]
     orders: Sequence[Sequence[Preference]]
@@ -272,8 +251,6 @@ def learning_curves(ranker: Ranker, tested: Sequence[CurveFold], every: int, *, 
     ``once``: trained a single time on all of them, so that every point has that training's value. All folds, orders
     and points are one ``fit_many``.
     """
-    if every < 1:
-        raise ValueError(f"a curve needs a point at least every preference, got every {every}")
     total = min(len(order) for fold in tested for order in fold.orders)
     counts = (*range(0, total, every), total)
     trained_at = counts[-1:] if once else counts

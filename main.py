@@ -42,22 +42,20 @@ def run_persona(job: Job) -> Document:
     """The experiment for one persona: the data, the systems, everything measured; written, then told."""
     from core.clock import Clock
     from data_generation import make_data
-    from evidence.design import design, listed, make_systems, read_texts
+    from evidence.design import listed, make_systems, read_texts
     from evidence.experiment import counts, keep_for_readers, measure
     from people.read import on_these, own_votes_file, read_own_votes
     from report import console, files
 
-    clock = Clock()
-    votes = read_own_votes(own_votes_file(job.name))
+    clock, votes = Clock(), read_own_votes(own_votes_file(job.name))
     console.print_header(job.name, job.label, job.notes)
     data = make_data(job, clock, listed(job.prompt_ids, job.params))  # prompts → responses → judgements → truths
-    plan = design(data, job.params)  # what trains and what tests
-    console.print_counts(counts(data, plan))
+    console.print_counts(counts(data, job.params))
     features = read_texts(job, data, clock)  # the frozen base reads each text once
     systems = make_systems(job, data, features)  # A, B, C and what they must beat
-    document = measure(job, data, plan, systems, clock, on_these(votes, data.prompts, data.responses))
+    document = measure(job, data, systems, clock, on_these(votes, data.prompts, data.responses))
     paths = files.write_results(document, job.results_dir)  # what was measured is written before it is told
-    keep_for_readers(systems, plan, job)
+    keep_for_readers(job, data, systems)
     console.print_results(document, told=job.notes)
     console.print_files(paths)
     return document

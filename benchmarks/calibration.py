@@ -15,7 +15,6 @@ from collections.abc import Callable
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -24,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from core.records import GroundTruth, Preference
 from evaluation import Array
-from evidence.hypotheses import generalization, placement, verdict
+from evidence.hypotheses import generalization, pair_accuracy, verdict
 from evidence.intervals import Groups, difference, winner
 from evidence.leaderboard import standings
 
@@ -158,17 +157,18 @@ def unseen_models(kind: str, worlds: int, rng: Rng) -> Found:
         if kind == "upside down":
             elo, other = -common, middle + 0.3 * rng.standard_normal(MODELS)
         texts = read_at(0.5, truth, rng)
-        placed: list[list[Any]] = [[], [], []]
+        placed: list[dict[tuple[str, str], float]] = [{}, {}, {}]
         for held, name in enumerate(names):
-            for scores, read in zip(truth.tolist(), texts, strict=True):
+            for i, (scores, read) in enumerate(zip(truth.tolist(), texts, strict=True)):
                 one = GroundTruth("p", dict(zip(names, scores, strict=True)))
                 guesses = [np.where(np.arange(MODELS) == held, x[held], common) for x in (elo, middle, other)]
                 if kind == "texts":
                     guesses[2] = read
                 for own, guess in zip(placed, guesses, strict=True):
-                    own.append(placement(dict(zip(names, guess.tolist(), strict=True)), one, name))
-        rivals = {"against_elo": ("elo_offset", placed[0]), "against_others_mean": ("bradley_terry", placed[1])}
-        said.append(generalization(rivals, placed[2])["verdict"])
+                    right = pair_accuracy(dict(zip(names, guess.tolist(), strict=True)), one, name)
+                    own[f"p{i}", name] = right or 0.0  # the truth orders every pair
+        systems = dict(zip(("elo_offset", "bradley_terry", "reward_model"), placed, strict=True))
+        said.append(generalization(systems, "reward_model")["verdict"])
     return said
 
 

@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from core.records import Judgement
-from evidence.leaderboard import answer, standings
+from evidence.leaderboard import answer
 from stages.judging import preferences_from
 from stages.reads import what_is_read
 
@@ -59,7 +59,7 @@ def judged(kind: str, seed: int, prompts: int, *, words: bool) -> tuple[list[Jud
 def leader(judgements: Sequence[Judgement]) -> str | None:
     """The model that the suite names as the best."""
     preferences = preferences_from(judgements)
-    found = answer(standings(preferences, MODELS, config.EXPERIMENT_CONFIG.random_seed), dict.fromkeys(MODELS))
+    found = answer(preferences, (), dict.fromkeys(MODELS), config.EXPERIMENT_CONFIG.random_seed)
     best: str | None = found["answer"]["best"]
     return best
 

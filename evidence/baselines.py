@@ -48,17 +48,17 @@ def global_elo(ratings: Mapping[str, float | None]) -> Fixed:
 
 def base_reward(features: Features) -> Fixed:
     """The untouched reward base: its own scalar for each response that has features."""
-    return Fixed("base_reward", _by_prompt({key: features.base_score[row] for key, row in features.index.items()}))
+    return Fixed("base_reward", _by_prompt((*key, features.base_score[row]) for key, row in features.index.items()))
 
 
 def longest_response(responses: Iterable[Response]) -> Fixed:
     """The longer, in characters, the better."""
-    return Fixed("longest_response", _by_prompt({(r.prompt_id, r.model): len(r.text) for r in responses}))
+    return Fixed("longest_response", _by_prompt((r.prompt_id, r.model, len(r.text)) for r in responses))
 
 
-def _by_prompt(values: Mapping[tuple[str, str], float]) -> Callable[[str], Mapping[str, float]]:
+def _by_prompt(values: Iterable[tuple[str, str, float]]) -> Callable[[str], Mapping[str, float]]:
     table: dict[str, dict[str, float]] = {}
-    for (prompt_id, model), value in values.items():
+    for prompt_id, model, value in values:
         table.setdefault(prompt_id, {})[model] = float(value)
     return table.__getitem__
 
@@ -87,7 +87,7 @@ class BradleyTerry(Ranker):
         self._scores = dict.fromkeys(self._models, 0.0)
 
     def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
-        """Raises ValueError for a preference with an unknown contestant."""
+        """Raises KeyError for a preference with an unknown contestant."""
         fitted = [copy.copy(self) for _ in sets]
         for ranker, s in zip(fitted, sets, strict=True):
             strengths = bradley_terry(wins_of(s.preferences, self._models)) / LOGIT
@@ -101,14 +101,11 @@ class BradleyTerry(Ranker):
 def wins_of(preferences: Sequence[Preference], models: Sequence[str]) -> Array:
     """[models, models] how often each was preferred to which: an outcome o counts o for a over b and 1 − o back.
 
-    Raises ValueError for a preference with an unknown contestant.
+    Raises KeyError for a preference with an unknown contestant.
     """
     number = {model: i for i, model in enumerate(models)}
     wins = np.zeros((len(number), len(number)))
     for p in preferences:
-        if p.model_a not in number or p.model_b not in number:
-            unknown = {p.model_a, p.model_b} - number.keys()
-            raise ValueError(f"unknown contestants {sorted(unknown)}; known are {', '.join(models)}")
         a, b = number[p.model_a], number[p.model_b]
         wins[a, b] += p.outcome
         wins[b, a] += 1.0 - p.outcome

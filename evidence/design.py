@@ -1,8 +1,8 @@
 """The split into training and test prompts, and the systems that are compared.
 
-plan = design(data, job.params)                  # what trains and what tests
 features = read_texts(job, data, clock)          # the frozen base reads each text once
 systems = make_systems(job, data, features)      # A, B, C and what they must beat
+plan = design(data, job.params)                  # what trains and what tests
 """
 
 from __future__ import annotations
@@ -16,18 +16,11 @@ from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import MissingError
-from core.ranking import Ranker, TrainingSet
+from core.ranking import Ranker
 from core.records import GroundTruth, Preference, Rating
 from data_generation import Data
 from elo_system import EloSystem
-from evidence.baselines import (
-    BradleyTerry,
-    base_reward,
-    estimated_ratings,
-    global_elo,
-    longest_response,
-    random_ranking,
-)
+from evidence import baselines
 from reward_model import RewardModel
 from stages.likelihood import recorded_preferences
 from stages.tasks import Job
@@ -47,20 +40,18 @@ class Design:
     train_ids: tuple[str, ...]
     test_ids: tuple[str, ...]
     """The documented split."""
-    test_truths: tuple[GroundTruth, ...]
-    """Truths of its test prompts."""
     folds: tuple[tuple[str, ...], ...]
     """The parts of the cross-validation: every prompt is in one of them."""
 
     @property
-    def training(self) -> TrainingSet:
+    def training(self) -> tuple[Preference, ...]:
         """The documented split's preferences."""
-        return TrainingSet.of(self.preferences, self.train_ids)
+        return tuple(p for p in self.preferences if p.prompt_id in self.train_ids)
 
-
-def documented_split(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Ids of the training and of the test prompts."""
-    return evaluation.split(prompt_ids, params.train_prompts, params.random_seed)
+    @property
+    def test_truths(self) -> tuple[GroundTruth, ...]:
+        """Truths of its test prompts."""
+        return tuple(truth for truth in self.truths if truth.prompt_id in self.test_ids)
 
 
 def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ...]:
@@ -68,27 +59,24 @@ def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ..
     stands beside the round robin."""
     if params.ground_truth == "listwise":
         return tuple(prompt_ids)
-    return documented_split(prompt_ids, params)[1] if params.ground_truth == "both" else ()
+    _, test = evaluation.split(prompt_ids, params.train_prompts, params.random_seed)
+    return test if params.ground_truth == "both" else ()
 
 
 def design(data: Data, params: ExperimentConfig) -> Design:
     """Split the data as the parameters say. Raises MissingError where no prompt that tests has been answered."""
     here = {prompt.id for prompt in data.prompts}
-    ids = data.planned or [prompt.id for prompt in data.prompts]
-    train, test = (tuple(i for i in part if i in here) for part in documented_split(ids, params))
+
+    def answered(part: Sequence[str]) -> tuple[str, ...]:
+        return tuple(prompt_id for prompt_id in part if prompt_id in here)
+
+    train, test = map(answered, evaluation.split(data.planned, params.train_prompts, params.random_seed))
     if not test:
         raise MissingError("Every prompt that would have tested is left out. Run again with a higher --num_prompts.")
-    parts = evaluation.folds(ids, params.folds, (params.random_seed, evaluation.FOLD_STREAM))
-    kept = [tuple(i for i in part if i in here) for part in parts]
+    folds = evaluation.folds(data.planned, params.folds, (params.random_seed, evaluation.FOLD_STREAM))
     truths = data.listwise if params.ground_truth == "listwise" else data.truths
-    return Design(
-        evaluation.shuffled(data.preferences, params.random_seed),
-        truths,
-        train,
-        test,
-        tuple(truth for truth in truths if truth.prompt_id in test),
-        tuple(part for part in kept if part),
-    )
+    preferences = evaluation.shuffled(data.preferences, params.random_seed)
+    return Design(preferences, truths, train, test, tuple(filter(None, map(answered, folds))))
 
 
 # ── Systems ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -120,34 +108,29 @@ def read_texts(job: Job, data: Data, clock: Clock) -> Features:
     """Each text through the frozen base, once ever."""
     with clock.stage("features"):
         return compute_features(
-            job.base_model,
-            data.prompts,
-            data.responses,
-            cache_dir=job.cache_dir,
-            name=job.name,
-            device=job.device,
+            job.base_model, data.prompts, data.responses, cache_dir=job.cache_dir, name=job.name, device=job.device,
             ray=job.ray,
-        )
+        )  # fmt: skip
 
 
 def make_systems(job: Job, data: Data, features: Features) -> Systems:
     """All systems as they are before any preference."""
-    params, ratings = job.params, job.ratings or estimated_ratings(recorded_preferences(job), list(job.contestants))
+    params, models = job.params, list(job.contestants)
+    ratings = job.ratings or baselines.estimated_ratings(recorded_preferences(job), models)
     elo = {model: rating.elo for model, rating in ratings.items()}
-    baselines = (
-        global_elo(elo),
-        base_reward(features),
-        BradleyTerry(list(elo)),
-        longest_response(data.responses),
-        random_ranking(list(elo), params.random_seed),
-    )
     return Systems(
-        EloSystem(elo, params.elo_k),
-        RewardModel(features, elo, params, heads_device(job, features)),
-        Combined(features, elo, params),
-        baselines,
-        features,
-        ratings,
+        elo=EloSystem(elo, params.elo_k),
+        reward=RewardModel(features, elo, params, heads_device(job, features)),
+        combined=Combined(features, elo, params),
+        baselines=(
+            baselines.global_elo(elo),
+            baselines.base_reward(features),
+            baselines.BradleyTerry(list(elo)),
+            baselines.longest_response(data.responses),
+            baselines.random_ranking(list(elo), params.random_seed),
+        ),
+        features=features,
+        ratings=ratings,
     )
 
 

@@ -1,78 +1,91 @@
 """Everything that is measured of one persona's data, as the results document.
 
-document = measure(job, data, plan, systems, clock)     # plan and systems: evidence.design
+document = measure(job, data, systems, clock)     # systems: evidence.design.make_systems
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import config
 import evaluation
+from combined import Combined
+from config import ExperimentConfig
 from core.clock import Clock
-from core.records import Preference, Response
+from core.ranking import Ranker
+from core.records import Preference
 from data_generation import Data
-from evaluation import Metrics
-from evidence import curves, hypotheses, leaderboard
-from evidence.ablation import ablation_table
-from evidence.design import Design, Systems, heads_device
-from evidence.document import Document, Measured, make_document, training_history
-from evidence.intervals import prompts_needed
+from elo_system import EloSystem
+from evaluation import CurveFold, Curves, Metrics
+from evidence import hypotheses, leaderboard
+from evidence.baselines import BradleyTerry
+from evidence.design import Design, Systems, design, heads_device
+from evidence.document import Document, make_document, training_history
+from evidence.intervals import difference_json
 from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
-from evidence.leaderboard import standings
-from evidence.likes import likings
+from reward_model import RewardModel
 from stages.tasks import Job
 
 EXAMPLES = 3  # test prompts shown with all their responses
+ORDERS = 3  # of the preferences, that a cross-validated curve is averaged over
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "Reward model": {},
+    **{f"Reward model, λ = {weight:g}": {"lambda_reg": weight} for weight in (0.0, 0.01, 0.1, 0.3, 1.0, 3.0)},
+    "Reward model, linear head": {"hidden_width": 0},
+    "Reward model, no base score": {"base_score": False},
+    "Combined": {},
+    "Combined, no strength of a model": {"prior_models": 0.0},
+    "Combined, no taste in texts": {"prior_texts": 0.0},
+    "Combined, no base score": {"base_score": False},
+    "Combined, no Arena": {},
+}
+"""Variants of Systems B and C, the one as configured first, and what each changes in the parameters."""
 
 
-def measure(
-    job: Job, data: Data, plan: Design, systems: Systems, clock: Clock, own: Sequence[Preference] = ()
-) -> Document:
+def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[Preference] = ()) -> Document:
     """Measure who is best, the documented split, the cross-validation, H1 and H2: the results document.
 
     ``own``: a person's own votes on the same responses. Trains the systems; they end up fitted on the documented split.
     """
-    params = job.params
-    found = standings(data.preferences, list(systems.ratings), params.random_seed)
-    sizes = {model: said for model, (_, said) in job.sizes.items() if said}
-    likes = likings(data.preferences, data.responses)
+    params, plan = job.params, design(data, job.params)
     elo = {model: rating.elo for model, rating in systems.ratings.items()}
-    answer = leaderboard.answer(found, elo, data.responses, likes, sizes)
+    sizes = {model: said for model, (_, said) in job.sizes.items() if said}
     with clock.stage("training"):
         for ranker in systems.every:
-            ranker.fit(plan.training.preferences, prompt_ids=plan.train_ids)
-        final = {r.name: evaluation.evaluate(r, plan.test_truths).as_dict() for r in systems.every}
-        points = curves.on_the_split(systems.contenders, plan, params)
+            ranker.fit(plan.training, prompt_ids=plan.train_ids)
+        final = {r.name: evaluation.evaluate(r, plan.test_truths)._asdict() for r in systems.every}
+        split = _curves(systems.contenders, [CurveFold(plan.train_ids, [plan.training], plan.test_truths)], params)
     with clock.stage("cross_validation"):
         crossed = evaluation.cross_validate(systems.every, plan.preferences, plan.truths, plan.folds)
-    scores = hypotheses.scores_of(crossed, plan.folds)
-    compared, tau = hypotheses.compared(scores, "kendall_tau"), scores["kendall_tau"].gain("reward_model", "elo_offset")
-    if tau:
-        inflation = 1.0 + params.folds / (params.folds - 1.0)
-        compared["verdict"]["prompts_needed"] = prompts_needed(tau.difference, tau.sd, inflation=inflation)
     with clock.stage("hypotheses"):
-        learned = {system.name: curves.cross_validated(system, plan, params) for system in systems.contenders}
-        tested = curves.put_to_test(systems, learned, plan, params)
+        folds = evaluation.curve_folds(plan.preferences, plan.truths, plan.folds, ORDERS, params.random_seed)
+        curves = _curves(systems.contenders, folds, params)
+        tested = put_to_test(systems, curves, folds, plan, params)
     ablations = []
     if job.ablate:
         with clock.stage("ablation"):
-            device = heads_device(job, systems.features)
-            ablations = ablation_table(data, plan, systems.features, elo, params, device)
-    measured: Measured = {
+            ablations = ablation_table(job, systems, plan)
+    measured = {
         "main_metric": "kendall_tau",
-        "counts": counts(data, plan),
-        "judge_quality": judge_figures(data, plan, job.judging_contestant, own),
+        "counts": counts(data, params),
+        "judge_quality": {
+            **judge_quality(data.judgements, data.responses, job.judging_contestant),
+            "listwise_agreement": agreement(data.truths, data.listwise),
+            "agreement_with_person": agreement_with_person(own, data.preferences),
+        },
         "final": final,
-        **compared,
-        "learning_curve": points,
+        **hypotheses.compared(hypotheses.scores_of(crossed, plan.folds), "kendall_tau"),
+        "learning_curve": [
+            {"preferences": points[0][0]} | {name: m._asdict() for name, (_, m) in zip(split, points, strict=True)}
+            for points in zip(*(curve.points for curve in split.values()), strict=True)
+        ],
         "curves": {
-            "points": list(learned["elo_offset"].counts),
+            "points": list(curves["elo_offset"].counts),
             "trained_once": not params.incremental,
-            **{name: curves.bands(curve, plan.folds) for name, curve in learned.items()},
+            **{name: hypotheses.bands(curve, plan.folds) for name, curve in curves.items()},
         },
         "hypotheses": tested,
         "per_prompt": per_prompt(crossed, plan.folds, data),
@@ -82,32 +95,35 @@ def measure(
         "ablation": ablations,
         "timings_s": clock.seconds,
     }
-    job = replace(job, notes=(*job.notes, *cut_answers(job, data.responses)))
+    job = replace(job, notes=(*job.notes, *answer_notes(job, data)))
+    answer = leaderboard.answer(data.preferences, data.responses, elo, params.random_seed, sizes)
     return make_document(job, systems.features, list(systems.ratings.values()), answer, measured)
 
 
-def cut_answers(job: Job, responses: Sequence[Response]) -> list[str]:
-    """A note on the answers that met the length limit, by model: a cut answer loses."""
-    if job.llm.backend == "embedded":  # nearly all of the recorded ones are cut, at a limit chosen for that
-        return []
-    cut, given = (Counter(r.model for r in responses if r.truncated or every) for every in (False, True))
-    if not cut:
-        return []
-    limit, shares = job.params.num_predict, (f"{model}: {n} of {given[model]}" for model, n in cut.most_common())
-    return [f"{', '.join(shares)} answers cut at {limit} tokens: --num_predict {2 * limit}"]
+def answer_notes(job: Job, data: Data) -> list[str]:
+    """A note on the answers that met the length limit, by model: a cut answer loses. A note on speeds that are none of
+    the server's own."""
+    notes, limit = [], job.params.num_predict
+    cut, given = (Counter(r.model for r in data.responses if r.truncated or every) for every in (False, True))
+    if cut and job.llm.backend != "embedded":  # whose recorded answers are nearly all cut, at a limit chosen for that
+        shares = ", ".join(f"{model}: {n} of {given[model]}" for model, n in cut.most_common())
+        notes.append(f"{shares} answers cut at {limit} tokens: --num_predict {2 * limit}")
+    if at_once := max(r.side_by_side for r in data.responses):
+        notes.append(f"Tok/s as asked, {at_once} side by side, where the server does not tell its own")
+    return notes
 
 
-def counts(data: Data, plan: Design) -> dict[str, Any]:
+def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
     """Numbers of all records; ``preferences`` and ``ties`` are those that train, ``left_out`` by kind."""
-    training = plan.training.preferences
+    plan = design(data, params)
     graded = any(not j.ordered or j.log_odds is not None for j in data.judgements)
     near = TIE if graded else 0.0
     return {
         "prompts": len(data.prompts),
         "train_prompts": len(plan.train_ids),
         "test_prompts": len(plan.test_ids),
-        "preferences": len(training),
-        "ties": sum(abs(p.outcome - 0.5) <= near for p in training),
+        "preferences": len(plan.training),
+        "ties": sum(abs(p.outcome - 0.5) <= near for p in plan.training),
         "ground_truth_rankings": len(plan.test_truths),
         "judge_calls": len(data.judgements),
         "truncated_responses": sum(r.truncated for r in data.responses),
@@ -117,16 +133,69 @@ def counts(data: Data, plan: Design) -> dict[str, Any]:
     }
 
 
-def judge_figures(data: Data, plan: Design, judge: str | None, own: Sequence[Preference]) -> dict[str, Any]:
-    """Quality of the judge, as far as its own judgements and a person's votes show it."""
-    round_robin = [truth for truth in data.truths if truth.prompt_id in plan.test_ids]
-    return {
-        **judge_quality(data.judgements, data.responses, judge),
-        "listwise_agreement": agreement(round_robin, data.listwise) if data.listwise else None,
-        # nothing can agree with a noisy truth more than that truth agrees with itself
-        "noise_ceiling": agreement(*data.rounds) if data.rounds else None,
-        "agreement_with_person": agreement_with_person(own, data.preferences),
+# ── Learning curves, hypotheses, ablations ───────────────────────────────────────────────────────────────
+
+
+def _curves(systems: Iterable[Ranker], folds: Sequence[CurveFold], params: ExperimentConfig) -> dict[str, Curves]:
+    """Trained at each point where the run is incremental, and System A always: it learns by updates."""
+    found = {}
+    for system in systems:
+        once = not (params.incremental or isinstance(system, EloSystem))
+        found[system.name] = evaluation.learning_curves(system, folds, params.evaluation_frequency, once=once)
+    return found
+
+
+def put_to_test(
+    systems: Systems, curves: Mapping[str, Curves], folds: Sequence[CurveFold], plan: Design, params: ExperimentConfig
+) -> dict[str, Any]:
+    """H1 from the ``curves`` cross-validated on ``folds``, and H2 with each contestant held out of training in turn,
+    both on Systems B and C."""
+    models = list(systems.ratings)
+    placed = {
+        system.name: hypotheses.held_out(system, plan.preferences, plan.truths, plan.folds, models)
+        for system in (*systems.contenders, BradleyTerry(models))
     }
+    if params.incremental:
+        flat = _curves([EloSystem(dict.fromkeys(models), params.elo_k)], folds, params)
+        curves = {**curves, "from_flat": flat["elo_offset"]}
+    tested = {
+        name: {
+            "sample_efficiency": hypotheses.sample_efficiency(curves, name, plan.folds)
+            if params.incremental
+            else hypotheses.not_tested("Learning curves need --incremental."),
+            "generalization": hypotheses.generalization(placed, name),
+        }
+        for name in ("reward_model", "combined")
+    }
+    return {**tested["reward_model"], "combined": tested["combined"]}
+
+
+def ablation_table(job: Job, systems: Systems, plan: Design) -> list[dict[str, Any]]:
+    """[{name, kendall_tau: {mean, ci95}, difference: {difference, ci95, p_value}}], one row a variant.
+
+    ``difference``: mean τ minus that of the first row, the reward model as configured, paired by prompt; null in that
+    row.
+    """
+    features, given = systems.features, {model: rating.elo for model, rating in systems.ratings.items()}
+    crossed, first = {}, next(iter(ABLATIONS))
+    for name, changes in ABLATIONS.items():
+        params, ratings = replace(job.params, **changes), given if "Arena" not in name else dict.fromkeys(given)
+        if changes and (params == job.params or ("base score" in name and not features.has_score)):
+            continue  # it would repeat another row
+        ranker: Ranker = Combined(features, ratings, params)
+        if name.startswith("Reward model"):
+            ranker = RewardModel(features, ratings, params, heads_device(job, features))
+        found = evaluation.cross_validate([ranker], plan.preferences, plan.truths, plan.folds)
+        crossed[name] = found[ranker.name]
+    tau = hypotheses.scores_of(crossed, plan.folds)["kendall_tau"]
+    return [
+        {
+            "name": name,
+            "kendall_tau": tau.mean(name),
+            "difference": difference_json(tau.gain(name, first) if name != first else None),
+        }
+        for name in crossed
+    ]
 
 
 # ── Prompt by prompt ─────────────────────────────────────────────────────────────────────────────────────
@@ -143,7 +212,7 @@ def per_prompt(
             "prompt": text[p],
             "fold": fold[p],
             "difference": crossed["reward_model"][p].kendall_tau - metrics.kendall_tau,  # type: ignore[operator]
-            **{system: crossed[system][p].as_dict() for system in hypotheses.CONTENDERS},
+            **{system: crossed[system][p]._asdict() for system in hypotheses.CONTENDERS},
         }
         for p, metrics in crossed["elo_offset"].items()
     ]
@@ -153,19 +222,13 @@ def examples(systems: Systems, data: Data, plan: Design) -> list[dict[str, Any]]
     """Test prompts with their responses and the place that truth and each contender give each."""
     texts = {(r.prompt_id, r.model): r.text for r in data.responses}
     prompts = {p.id: p.text for p in data.prompts}
-    shown = []
+    names, shown = ("elo_place", "reward_place", "combined_place"), []
     for truth in plan.test_truths[:EXAMPLES]:
-        true = _places(truth.scores)
-        elo, reward, both = (_places(system.scores(truth.prompt_id)) for system in systems.contenders)
+        scores = [truth.scores, *(system.scores(truth.prompt_id) for system in systems.contenders)]
+        places = dict(zip(("truth_place", *names), map(_places, scores), strict=True))
         responses = [
-            {
-                "model": model,
-                "text": texts[truth.prompt_id, model],
-                "truth_place": true[model],
-                "elo_place": elo[model],
-                "reward_place": reward[model],
-                "combined_place": both[model],
-            }
+            {"model": model, "text": texts[truth.prompt_id, model]}
+            | {name: place[model] for name, place in places.items()}
             for model in truth.ranking
         ]
         shown.append({"prompt": prompts[truth.prompt_id], "responses": responses})
@@ -177,10 +240,11 @@ def _places(scores: Mapping[str, float]) -> dict[str, int]:
     return {model: 1 + sum(other > score for other in scores.values()) for model, score in scores.items()}
 
 
-def keep_for_readers(systems: Systems, plan: Design, job: Job) -> None:
+def keep_for_readers(job: Job, data: Data, systems: Systems) -> None:
     """Train A and B on every prompt and write them down, for people who look: no run reads them again."""
-    systems.elo.fit(plan.preferences).save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
-    systems.reward.fit(plan.preferences).save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
+    preferences = design(data, job.params).preferences
+    systems.elo.fit(preferences).save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
+    systems.reward.fit(preferences).save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
 
 
 def together(documents: Mapping[str, Document], job: Job) -> dict[str, Any]:

@@ -13,20 +13,19 @@ that is s²/n (1 + k/(k − 1)). A t interval over the folds' means catches what
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Ints = NDArray[np.intp]
 Interval = tuple[float, float]
 Winner = Literal["reward_model", "elo_offset", "none"]
 
 ALPHA = 0.05
-MOST_PROMPTS = 1_000_000  # nobody judges more: beyond it ``prompts_needed`` stops counting
 _ROUNDING = 1e-12  # spreads below it are rounding errors of equal values
 
 
@@ -53,79 +52,69 @@ class Groups:
         return min((size for units in self.units if (size := len(set(units))) > 1), default=1) if self.units else n
 
     def errors(self, values: Array) -> list[tuple[float, int]]:
-        """(standard error of the mean, degrees of freedom) by each kind of unit, corrected, and by fold."""
+        """(standard error of the mean, degrees of freedom) by each kind of unit, corrected, and by fold; empty where
+        nothing is known of the spread."""
         n = len(values)
         pull = (values - self.mean(values)) * (1.0 if self.weights is None else self.weights) / n
         k = self.k or len(set(self.folds))
         correction = math.sqrt(1.0 + k / (k - 1.0)) if k > 1 else 1.0
         found = [(correction * se, df) for kind in self.units or [range(n)] for se, df in _clustered(pull, kind)]
-        return found + (_clustered(pull, self.folds) if k > 1 else [])
+        found += _clustered(pull, self.folds) if k > 1 else []
+        return found if max((se for se, _ in found), default=0.0) >= _ROUNDING else []
 
 
 def _clustered(pull: Array, labels: Sequence[Hashable]) -> list[tuple[float, int]]:
     """√(G/(G − 1) · Σ_g (Σ_{i∈g} pull_i)²) and G − 1; nothing for a single cluster, which says nothing."""
+    sums = np.bincount(numbered(labels), pull)
+    g = len(sums)
+    return [(math.sqrt(float((sums**2).sum()) * g / (g - 1.0)), g - 1)] if g > 1 else []
+
+
+def numbered(labels: Sequence[Hashable]) -> Ints:
+    """Each label's number, counted as they first appear."""
     number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
-    g = len(number)
-    if g < 2:
-        return []
-    sums = np.bincount([number[label] for label in labels], pull)
-    return [(math.sqrt(float((sums**2).sum()) * g / (g - 1.0)), g - 1)]
+    return np.array([number[label] for label in labels], np.intp)
 
 
 INDEPENDENT = Groups()
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """A mean paired difference and what it can carry."""
 
     difference: float
     ci95: Interval
     p_value: float
     """Below 0.05 only where the interval excludes 0, and never for fewer than six pairs."""
-    n: int
-    """Pairs."""
-    sd: float
-    """Standard deviation of the paired differences (0 for a single pair)."""
-
-    def as_dict(self) -> dict[str, float | list[float]]:
-        return {"difference": self.difference, "ci95": list(self.ci95), "p_value": self.p_value}
 
 
 def difference_json(found: Difference | None) -> dict[str, Any]:
     """{difference, ci95, p_value}, all null where nothing could be paired."""
-    return found.as_dict() if found else {"difference": None, "ci95": None, "p_value": None}
+    return found._asdict() | {"ci95": list(found.ci95)} if found else dict.fromkeys(Difference._fields)
 
 
 def difference(
     a: Sequence[float] | Array, b: Sequence[float] | Array, groups: Groups = INDEPENDENT, reach: float = 2.0
 ) -> Difference | None:
-    """Mean of a − b, paired; None without pairs. Raises ValueError for unequal lengths, NaN and infinities.
+    """Mean of a − b, paired, of finite values; None without pairs.
 
     ``reach`` is the largest difference possible (2 for τ). Its p-value is never below 2 · 2⁻ⁿ, what flipping the signs
     of n differences could give at best: fewer than six name nothing.
     """
-    if len(a) != len(b):
-        raise ValueError(f"{len(a)} and {len(b)} values cannot be paired")
-    x = np.asarray(a, dtype=np.float64)
-    y = np.asarray(b, dtype=np.float64)
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("differences must be finite numbers")
-    if not len(x):
-        return None
     from scipy.special import stdtr
 
-    d, witnesses = x - y, groups.witnesses(len(x))
-    mean, sd = groups.mean(d), float(d.std(ddof=1)) if len(d) > 1 else 0.0
-    errors = groups.errors(d)
-    if max((se for se, _ in errors), default=0.0) < _ROUNDING:
-        interval = _unseen(mean, witnesses, -reach, reach)
-        p_value = min(1.0, 2.0 * (reach / (abs(mean) + reach)) ** witnesses)  # the level at which it reaches 0
-    else:
+    d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    if not len(d):
+        return None
+    mean, errors, witnesses = groups.mean(d), groups.errors(d), groups.witnesses(len(d))
+    if errors:
         half = _half_width(errors)
         interval = max(mean - half, -reach), min(mean + half, reach)
         p_value = max(2.0 * float(stdtr(df, -abs(mean) / se)) for se, df in errors if se > 0.0)
-    return Difference(mean, interval, max(p_value, 2.0 * 0.5 ** len(d)), len(d), sd)
+    else:
+        interval = _unseen(mean, witnesses, -reach, reach)
+        p_value = min(1.0, 2.0 * (reach / (abs(mean) + reach)) ** witnesses)  # the level at which it reaches 0
+    return Difference(mean, interval, max(p_value, 2.0 * 0.5 ** len(d)))
 
 
 def _half_width(errors: Sequence[tuple[float, int]]) -> float:
@@ -151,15 +140,13 @@ def mean_interval(
 
     Wilson's idea with a t quantile and the spread that was seen: the variance shrinks with the distance from the bounds
     as (μ − low)(high − μ) does. For top-1 hits that is the Wilson interval, in the middle the t interval, and it never
-    leaves the bounds. Raises ValueError for a value out of bounds.
+    leaves the bounds.
     """
     x = np.asarray(values, dtype=np.float64)
     if not len(x):
         return None
-    if not (x.min() >= low - _ROUNDING and x.max() <= high + _ROUNDING):
-        raise ValueError(f"values must lie in [{low:g}, {high:g}], got {x.min():g} to {x.max():g}")
     mean, errors = groups.mean(x), groups.errors(x)
-    if max((se for se, _ in errors), default=0.0) < _ROUNDING or not low < mean < high:
+    if not errors or not low < mean < high:
         return _unseen(min(max(mean, low), high), groups.witnesses(len(x)), low, high)
     share = (mean - low) / (high - low)
     h2 = (_half_width(errors) / (high - low)) ** 2 / (share * (1.0 - share))
@@ -171,42 +158,17 @@ def mean_interval(
 # ── What a difference says ───────────────────────────────────────────────────────────────────────────────
 
 
-def is_better(found: Difference | None) -> bool:
-    """Whether a difference surely lies above 0: interval and p-value both exclude chance."""
-    return found is not None and found.p_value < ALPHA and found.ci95[0] > 0.0
-
-
-def is_worse(found: Difference | None) -> bool:
-    """Whether a difference surely lies below 0."""
-    return found is not None and found.p_value < ALPHA and found.ci95[1] < 0.0
+def side(found: Difference | None) -> int:
+    """Where a difference surely lies: 1 above 0, −1 below it, 0 where interval or p-value do not exclude chance."""
+    if found is None or found.p_value >= ALPHA:
+        return 0
+    return int(found.ci95[0] > 0.0) - int(found.ci95[1] < 0.0)
 
 
 def winner(found: Difference | None) -> Winner:
     """Which is surely better by the difference reward_model − elo_offset, if any."""
-    return "reward_model" if is_better(found) else "elo_offset" if is_worse(found) else "none"
-
-
-def prompts_needed(
-    difference: float, sd: float, power: float = 0.8, inflation: float = 1.0, level: float = ALPHA
-) -> int | None:
-    """Prompts to tell a mean difference of this size from 0 at p < ``level`` with this power; None for no difference.
-
-    The smallest n ≥ 6 with n ≥ inflation · ((t_{1 − level/2, n−1} + t_{power, n−1}) · sd / difference)². ``inflation``
-    is the variance correction of the test, 1 + k/(k − 1) for k folds. More than MOST_PROMPTS are MOST_PROMPTS + 1.
-    """
-    from scipy.special import stdtrit
-
-    if difference == 0.0:
-        return None
-
-    def enough(n: int) -> bool:
-        quantiles = float(stdtrit(n - 1, 1.0 - level / 2.0) + stdtrit(n - 1, power))
-        # not squared: 1 / difference² would overflow where the difference is a rounding error away from 0
-        return math.sqrt(n / inflation) * abs(difference) >= quantiles * max(sd, _ROUNDING)
-
-    if not enough(MOST_PROMPTS):
-        return MOST_PROMPTS + 1
-    return bisect_left(range(MOST_PROMPTS), True, lo=6, key=enough)
+    names: tuple[Winner, ...] = ("none", "reward_model", "elo_offset")
+    return names[side(found)]
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:

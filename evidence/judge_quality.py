@@ -1,9 +1,8 @@
-"""Quality of the judge: flips between the two orders, preference for length, circles, agreement with a person."""
+"""Quality of the judge: flips between the two orders, preference for place and length, agreement with a person."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,37 +17,35 @@ from stages.reads import what_is_read
 TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees
 FEWEST_SHARED = 10  # pairs that person and judge both decide, below which nothing is said of them
 
-Outcomes = Mapping[tuple[str, str, str], float]
-"""{(prompt id, a, b) with a < b: mean outcome for a over its judgements}"""
-
 
 def judge_quality(
     judgements: Sequence[Judgement], responses: Iterable[Response], judge: str | None = None
 ) -> dict[str, Any]:
     """The ``judge_quality`` key; null for whatever cannot be known.
 
-    ``flip_rate``: of the pairs judged in both orders, the share in which whoever wins changes with the order (a
-    tie in one of them is no flip: ``inconsistent_rate`` counts it). ``first_position_rate``: share won by what
-    came first, a tie half; 0.5 is fair. Both are null for a judge that sees no order. ``longer_response_rate``:
-    share won by the longer of two responses. ``circular_triads``: of the threes whose pairs are all decided, the
-    share that go in a circle (chance: 1/4). ``consistency``: Kendall & Babington Smith's ζ (*On the Method of
-    Paired Comparisons*, Biometrika 31, 1940), 1 without circles, 0 with as many as can be, mean over prompts whose
-    pairs are all decided; both are null for a judge that gives one number a text, which can't go in a circle.
+    ``flip_rate``: of the pairs judged in both orders, the share in which whoever wins changes with the order (a tie in
+    one of them is no flip). ``first_position_rate``: share won by what came first, a tie half; 0.5 is fair. Both are
+    null for a judge that sees no order. ``longer_response_rate``: share won by the longer of two responses.
     ``self_win_rate``: share won by the judge's own responses, where it is a contestant. ``reads``: place, length or
     answers (``stages.reads``), null where the pairs are too few to say; ``sentence`` says it. ``by_words`` and
     ``by_probabilities``: the figures that it rests on.
     """
     ordered = [j for j in judgements if j.ordered]
-    flips, inconsistent = _both_orders(ordered)
-    outcomes = _mean_outcomes(judgements)
+    words = {(j.prompt_id, j.first, j.second): float(np.sign(j.outcome - 0.5)) for j in ordered}
+    # a word and the one in the other order, both for or against the same place
+    flips = [
+        word * words[prompt_id, second, first] > 0.0
+        for (prompt_id, first, second), word in words.items()
+        if first < second and (prompt_id, second, first) in words
+    ]
     length = {(r.prompt_id, r.model): len(r.text) for r in responses}
-    longer = []
-    for (prompt_id, a, b), outcome in outcomes.items():
-        long_a, long_b = length.get((prompt_id, a)), length.get((prompt_id, b))
+    longer, own = [], []
+    for p in preferences_from(list(judgements)):
+        long_a, long_b = length.get((p.prompt_id, p.model_a)), length.get((p.prompt_id, p.model_b))
         if long_a is not None and long_b is not None and long_a != long_b:
-            longer.append(outcome if long_a > long_b else 1.0 - outcome)
-    own = [outcome if a == judge else 1.0 - outcome for (_, a, b), outcome in outcomes.items() if judge in (a, b)]
-    circles, zetas = _transitivity(_mean_outcomes(ordered))
+            longer.append(p.outcome if long_a > long_b else 1.0 - p.outcome)
+        if judge in (p.model_a, p.model_b):
+            own.append(p.outcome if p.model_a == judge else 1.0 - p.outcome)
     read = what_is_read(judgements, length)
     return {
         "reads": read.reads,
@@ -56,11 +53,8 @@ def judge_quality(
         "by_words": read.by_words and asdict(read.by_words),
         "by_probabilities": read.by_probabilities and asdict(read.by_probabilities),
         "flip_rate": _mean(flips),
-        "inconsistent_rate": _mean(inconsistent),
         "first_position_rate": _mean([j.outcome for j in ordered]),
         "longer_response_rate": _mean(longer),
-        "circular_triads": _mean(circles),
-        "consistency": _mean(zetas),
         "self_win_rate": _mean(own),
     }
 
@@ -91,9 +85,8 @@ def agreement_with_person(votes: Iterable[Preference], judged: Iterable[Preferen
         sides[p.prompt_id, p.model_a, p.model_b] = _side(p.outcome)
         sides[p.prompt_id, p.model_b, p.model_a] = -_side(p.outcome)
     shared = [
-        (vote.prompt_id, _side(vote.outcome) * sides[key])
+        (vote.prompt_id, _side(vote.outcome) * sides.get((vote.prompt_id, vote.model_a, vote.model_b), 0.0))
         for vote in votes
-        if (key := (vote.prompt_id, vote.model_a, vote.model_b)) in sides
     ]
     prompts, agree = [p for p, product in shared if product], [product for _, product in shared if product]
     level = [0.0] * len(agree)
@@ -113,47 +106,3 @@ def _side(outcome: float) -> float:
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _mean_outcomes(judgements: Iterable[Judgement]) -> Outcomes:
-    """As the preferences have them, from probabilities where there are any."""
-    found = {}
-    for p in preferences_from(list(judgements)):
-        a, b = sorted((p.model_a, p.model_b))
-        found[p.prompt_id, a, b] = p.outcome if p.model_a == a else 1.0 - p.outcome
-    return found
-
-
-def _both_orders(ordered: Iterable[Judgement]) -> tuple[list[bool], list[bool]]:
-    """For each pair judged in both orders: whether whoever wins changes, and whether the word changes at all."""
-    words = {(j.prompt_id, j.first, j.second): float(np.sign(j.outcome - 0.5)) for j in ordered}
-    both = [
-        (word, -words[prompt_id, second, first])
-        for (prompt_id, first, second), word in words.items()
-        if first < second and (prompt_id, second, first) in words
-    ]
-    return [one * other < 0.0 for one, other in both], [one != other for one, other in both]
-
-
-def _transitivity(outcomes: Outcomes) -> tuple[list[bool], list[float]]:
-    """Whether each decided three goes in a circle, and ζ of each prompt whose pairs are all decided."""
-    beats: dict[str, dict[tuple[str, str], bool]] = {}
-    models: dict[str, set[str]] = {}
-    for (prompt_id, a, b), outcome in outcomes.items():
-        models.setdefault(prompt_id, set()).update((a, b))
-        if outcome != 0.5:
-            beats.setdefault(prompt_id, {})[a, b] = outcome > 0.5
-    circles: list[bool] = []
-    zetas: list[float] = []
-    for prompt_id, won in beats.items():
-        own = [
-            won[a, b] == won[b, c] != won[a, c]
-            for a, b, c in itertools.combinations(sorted(models[prompt_id]), 3)
-            if {(a, b), (b, c), (a, c)} <= won.keys()
-        ]
-        circles += own
-        n = len(models[prompt_id])
-        if n > 2 and len(won) == n * (n - 1) // 2:
-            most = (n**3 - (4 * n if n % 2 == 0 else n)) / 24  # as many circles as n contestants can make
-            zetas.append(1.0 - sum(own) / most)
-    return circles, zetas

@@ -2,6 +2,7 @@
 
     found = standings(preferences, models, seed)                  # a persona's, or people's votes
     found.rows[0]["model"], found.rows[0]["places"], found.more_prompts
+    answer(preferences, responses, elo, seed)                     # the same and what is liked, as the results have it
 
 It says what the preferences of all prompts show and predicts nothing. The order is Bradley–Terry's; a model's win rate
 is the mean over the others of σ(θ_m − θ_j), which on a whole round robin is the share of its comparisons that it won.
@@ -13,30 +14,32 @@ Bootstrap*, Annals of Applied Statistics 1, 2007: never too narrow).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.records import Preference, Response
 from evidence.baselines import bradley_terry
-from evidence.intervals import ALPHA, Array, Interval, holm, mean_interval, prompts_needed
+from evidence.intervals import ALPHA, Array, Interval, Ints, holm, mean_interval, numbered
+from evidence.likes import likings
 
-Ints = NDArray[np.intp]
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 DRAWS = 2_000  # the spread is then known to 2 %, a share of draws to 0.011
 WEIGHTS_AT_ONCE = 5_000_000  # draws × people on prompts, held in memory
 TIES = 0.01  # imagined for each model, so that no draw is without a maximum: a win rate moves by less than 0.0002
 UNLIKELY = 0.025  # share of draws: two equal models in one of 20 worlds leave one of them below it
 SAME = 6  # decimals to which two figures of the same outcomes agree in any order
+POWER = 0.8  # with which ``more_prompts`` would tell a difference of the size seen
 
 
-@dataclass(frozen=True, slots=True)
-class Standings:
-    """All models, best first, and what it would take to know more."""
+class Standings(NamedTuple):
+    """All models, best first, and how many more prompts it would take to know more."""
 
     rows: Sequence[Mapping[str, Any]]
     """{model, place, places{lo, hi}, win_rate{mean, ci95}, p_best, best_on, judged_on, comparisons}.
@@ -45,71 +48,43 @@ class Standings:
     less how many are surely worse. ``p_best``: share of draws in which it leads, ties shared; no chance, for of two
     equal models it is about uniform. ``best_on`` of the prompts ``judged_on`` no model has a higher mean outcome."""
     more_prompts: int | None
-    """How many more would separate the first two; None where they are told apart or where nobody can say."""
-    more_people: int | None = None
-    """How many more people it would take beside the prompts; None where only one votes."""
+    """How many more would separate the first two; None where they are told apart, and where nobody can say."""
 
 
-class _Columns(NamedTuple):
-    """n preferences as numbers, and how many there are of each kind."""
+class _Votes:
+    """Preferences as numbers."""
 
-    prompt: Ints
-    user: Ints
-    a: Ints
-    b: Ints
-    outcome: Array
-    models: int
-
-    @classmethod
-    def of(cls, preferences: Sequence[Preference], models: Sequence[str]) -> _Columns:
-        number = {model: i for i, model in enumerate(models)}
-        prompt, user = ({x: i for i, x in enumerate(dict.fromkeys(getattr(p, kind) for p in preferences))}
-                        for kind in ("prompt_id", "user"))  # fmt: skip
-        rows = [(prompt[p.prompt_id], user[p.user], number[p.model_a], number[p.model_b]) for p in preferences]
-        at = np.array(rows, np.intp).reshape(-1, 4)
-        return cls(at[:, 0], at[:, 1], at[:, 2], at[:, 3], np.array([p.outcome for p in preferences]), len(models))
-
-    @property
-    def prompts(self) -> int:
-        return int(self.prompt.max()) + 1
-
-    @property
-    def people(self) -> int:
-        return int(self.user.max()) + 1
-
-    @property
-    def clusters(self) -> int:
+    def __init__(self, preferences: Sequence[Preference], models: Sequence[str]) -> None:
+        self.prompt = numbered([p.prompt_id for p in preferences])
+        self.user = numbered([p.user for p in preferences])
+        self.prompts, self.people = int(self.prompt.max()) + 1, int(self.user.max()) + 1
+        self.clusters = min(self.prompts, self.people) if self.people > 1 else self.prompts
         """The smaller number of what is drawn anew."""
-        return min(self.prompts, self.people) if self.people > 1 else self.prompts
+        self.models, number = len(models), {model: i for i, model in enumerate(models)}
+        a, b = (np.array([number[getattr(p, model)] for p in preferences]) for model in ("model_a", "model_b"))
+        outcome = np.array([p.outcome for p in preferences])
+        self._pair = np.concatenate([a * self.models + b, b * self.models + a])
+        self._won = np.concatenate([outcome, 1.0 - outcome])
 
-    def wins(self, group: Ints) -> Array:
-        """[groups, models, models] how often each was preferred to which within each group."""
-        found = np.zeros((int(group.max()) + 1, self.models, self.models))
-        np.add.at(found, (group, self.a, self.b), self.outcome)
-        np.add.at(found, (group, self.b, self.a), 1.0 - self.outcome)
-        return found
-
-    def drawn_wins(self, seed: int) -> Iterator[Array]:
-        """[some draws, models, models] with prompts, and people where there are several, drawn anew; DRAWS in all."""
+    def wins(self, group: Ints) -> csr_array:
+        """[groups, models²] how often each was preferred to which within each group."""
         from scipy.sparse import csr_array
 
-        rng = np.random.default_rng(seed)
+        shape = int(group.max()) + 1, self.models**2
+        return csr_array((self._won, (np.tile(group, 2), self._pair)), shape=shape)
+
+    def drawn_rates(self, seed: int) -> Array:
+        """[DRAWS, models] win rates with prompts, and people where there are several, drawn anew."""
+        rng, found = np.random.default_rng(seed), []
         cells, cell = np.unique(self.prompt * self.people + self.user, return_inverse=True)  # a person on a prompt
-        pair = np.concatenate([self.a * self.models + self.b, self.b * self.models + self.a])
-        value = np.concatenate([self.outcome, 1.0 - self.outcome])
-        wins = csr_array((value, (pair, np.tile(cell, 2))), shape=(self.models**2, len(cells)))
-        size = max(1, min(DRAWS, WEIGHTS_AT_ONCE // len(cells)))
+        wins, size = self.wins(cell), max(1, min(DRAWS, WEIGHTS_AT_ONCE // len(cells)))
         for start in range(0, DRAWS, size):
-            count = min(size, DRAWS - start)
-            weight = _drawn(rng, self.prompts, count)[:, cells // self.people]
-            if self.people > 1:
-                weight = weight * _drawn(rng, self.people, count)[:, cells % self.people]
-            yield np.asarray((wins @ weight.T).T).reshape(count, self.models, self.models)
-
-
-def _drawn(rng: np.random.Generator, items: int, count: int) -> Ints:
-    """[count, items] how often each is drawn in as many draws as there are items."""
-    return rng.multinomial(items, np.full(items, 1.0 / items), size=count)
+            weight = np.ones((min(size, DRAWS - start), len(cells)), np.intp)
+            for items, drawn in ((self.prompts, cells // self.people), (self.people, cells % self.people)):
+                if items > 1:
+                    weight *= rng.multinomial(items, np.full(items, 1.0 / items), size=len(weight))[:, drawn]
+            found.append(win_rates((weight @ wins).reshape(-1, self.models, self.models)))
+        return np.concatenate(found)
 
 
 # ── What the preferences show ────────────────────────────────────────────────────────────────────────────
@@ -124,10 +99,9 @@ def standings(preferences: Sequence[Preference], models: Sequence[str], seed: in
     """
     from scipy.special import stdtr, stdtrit
 
-    votes = _Columns.of(preferences, models)
-    rates = win_rates(votes.wins(np.zeros_like(votes.a))[0])
-    drawn = np.concatenate([win_rates(wins) for wins in votes.drawn_wins(seed)])
-    clusters = votes.clusters
+    votes = _Votes(preferences, models)
+    rates = win_rates(votes.wins(np.zeros_like(votes.prompt)).toarray().reshape(len(models), -1))
+    drawn, clusters = votes.drawn_rates(seed), votes.clusters
     factor, degrees = math.sqrt(clusters / max(clusters - 1.0, 1.0)), max(clusters - 1, 1)
     gap, upper = rates[:, None] - rates, np.triu_indices(len(rates), 1)
     errors = factor * (drawn[:, :, None] - drawn[:, None, :]).std(axis=0, ddof=1).round(SAME)
@@ -139,8 +113,23 @@ def standings(preferences: Sequence[Preference], models: Sequence[str], seed: in
     better = (sure | sure.T) & (gap > 0.0)
     spread = float(stdtrit(degrees, 1.0 - ALPHA / 2.0)) * factor * drawn.std(axis=0, ddof=1).round(SAME)
     intervals = [_interval(rate, half, clusters) for rate, half in zip(rates.tolist(), spread.tolist(), strict=True)]
-    rows = _rows(votes, models, rates, better, intervals, drawn)
-    return Standings(rows, *_more(votes, rates, errors, better))
+
+    ahead = drawn.round(SAME)
+    leads = ahead == ahead.max(axis=1, keepdims=True)
+    p_best = (leads / leads.sum(axis=1, keepdims=True)).mean(axis=0)
+    rows = [
+        {
+            "model": model,
+            "place": 1 + int((rates.round(SAME) > rates.round(SAME)[i]).sum()),
+            "places": {"lo": 1 + int(better[:, i].sum()), "hi": len(models) - int(better[i].sum())},
+            "win_rate": {"mean": float(rates[i]), "ci95": list(intervals[i])},
+            "p_best": float(p_best[i]),
+            **counted,
+        }
+        for i, (model, counted) in enumerate(zip(models, _counted(votes), strict=True))
+    ]
+    rows.sort(key=lambda row: (row["place"], row["model"]))
+    return Standings(rows, _more_prompts(votes, rates, errors, better))
 
 
 def win_rates(wins: Array) -> Array:
@@ -154,135 +143,91 @@ def win_rates(wins: Array) -> Array:
 
 def _interval(rate: float, half: float, clusters: int) -> Interval:
     """``rate`` ± ``half`` on the scale of log-odds, which it never leaves; where no draw differs, by their number."""
-    from scipy.special import expit
+    from scipy.special import expit, logit
 
     if half <= 0.0 or not 0.0 < rate < 1.0:
         return mean_interval([min(max(rate, 0.0), 1.0)] * clusters, 0.0, 1.0) or (0.0, 1.0)
-    middle, width = math.log(rate / (1.0 - rate)), half / (rate * (1.0 - rate))
-    return float(expit(middle - width)), float(expit(middle + width))
+    width = half / (rate * (1.0 - rate))
+    return float(expit(logit(rate) - width)), float(expit(logit(rate) + width))
 
 
-def _rows(
-    votes: _Columns,
-    models: Sequence[str],
-    rates: Array,
-    better: NDArray[np.bool_],
-    intervals: Sequence[Interval],
-    drawn: Array,
-) -> list[dict[str, Any]]:
-    """A row for each model, best first, equal ones by name."""
-    values, ahead = rates.round(SAME), drawn.round(SAME)
-    leads = ahead == ahead.max(axis=1, keepdims=True)
-    leading = (leads / leads.sum(axis=1, keepdims=True)).mean(axis=0)
-    wins = votes.wins(votes.prompt)
-    games = (wins + wins.swapaxes(1, 2)).sum(axis=2)
+def _counted(votes: _Votes) -> list[dict[str, int]]:
+    """Each model's best_on, judged_on and comparisons."""
+    wins = votes.wins(votes.prompt).toarray().reshape(-1, votes.models, votes.models)
+    games = (wins + wins.swapaxes(1, 2)).sum(axis=2)  # [prompts, models]
     outcomes = np.divide(wins.sum(axis=2), games, out=np.full(games.shape, -1.0), where=games > 0.0).round(SAME)
-    best_on = ((outcomes == outcomes.max(axis=1, keepdims=True)) & (games > 0.0)).sum(axis=0)
-    rows: list[dict[str, Any]] = [
-        {
-            "model": model,
-            "place": 1 + int((values > values[i]).sum()),
-            "places": {"lo": 1 + int(better[:, i].sum()), "hi": len(models) - int(better[i].sum())},
-            "win_rate": {"mean": float(rates[i]), "ci95": list(intervals[i])},
-            "p_best": float(leading[i]),
-            "best_on": int(best_on[i]),
-            "judged_on": int((games[:, i] > 0.0).sum()),
-            "comparisons": round(float(games[:, i].sum())),
-        }
-        for i, model in enumerate(models)
+    best = (outcomes == outcomes.max(axis=1, keepdims=True)) & (games > 0.0)
+    return [
+        {"best_on": int(own.sum()), "judged_on": int((met > 0.0).sum()), "comparisons": round(float(met.sum()))}
+        for own, met in zip(best.T, games.T, strict=True)
     ]
-    return sorted(rows, key=lambda row: (row["place"], row["model"]))
 
 
-def _more(votes: _Columns, rates: Array, errors: Array, better: NDArray[np.bool_]) -> tuple[int | None, int | None]:
-    """How many more prompts, and where several vote how many more people with them, would tell the first two apart at
-    the level that Holm has reached; None where they are, or where nobody can say. The error falls as 1/√n."""
+def _more_prompts(votes: _Votes, rates: Array, errors: Array, better: NDArray[np.bool_]) -> int | None:
+    """How many more prompts would tell the first two apart at the level that Holm has reached: the error falls as 1/√n.
+
+    None where they are, where nobody can say, and where several people vote, for then more of them are needed too.
+    """
+    from scipy.special import stdtrit
+
     first, second = np.argsort(-rates, kind="stable")[:2].tolist()
     gap, error = round(float(rates[first] - rates[second]), SAME), float(errors[first, second])
-    if better[first, second] or not error > 0.0:
-        return None, None
+    if votes.people > 1 or better[first, second] or not (gap > 0.0 and error > 0.0):
+        return None
     undecided = len(rates) * (len(rates) - 1) // 2 - int(better.sum())
-    needed = prompts_needed(gap, error * math.sqrt(votes.clusters), level=ALPHA / undecided)
-    if needed is None:
-        return None, None
-    growth = max(0.0, needed / votes.clusters - 1.0)
-    prompts = max(1, math.ceil(growth * votes.prompts))
-    return prompts, max(1, math.ceil(growth * votes.people)) if votes.people > 1 else None
+    level, deviation = ALPHA / undecided, error * math.sqrt(votes.prompts)
+
+    def enough(n: int) -> bool:
+        quantiles = float(stdtrit(n - 1, 1.0 - level / 2.0) + stdtrit(n - 1, POWER))
+        return math.sqrt(n) * gap >= quantiles * deviation
+
+    return max(1, bisect_left(range(1_000_000), True, lo=6, key=enough) - votes.prompts)
 
 
 # ── For the results ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class Answer(TypedDict):
-    """The models and their texts as the preferences of all prompts show them; nothing here is predicted."""
-
-    answer: dict[str, Any]
-    """{best, tied_with[], unlikely[], more_prompts, more_people}: the leader (None where nothing is known), the models
-    that can't be told from it, those of them that hardly any draw puts first, and what would tell the first two
-    apart."""
-    leaderboard: Sequence[Mapping[str, Any]]
-    """[{model, place, places, win_rate, …}], best first."""
-    likes: Sequence[Mapping[str, Any]]
-    """What is surely liked in a text, surest first."""
-
-
 def answer(
-    found: Standings,
+    preferences: Sequence[Preference],
+    responses: Sequence[Response],
     elo: Mapping[str, float | None],
-    responses: Sequence[Response] = (),
-    likes: Sequence[Mapping[str, Any]] = (),
+    seed: int,
     parameters: Mapping[str, str] = MappingProxyType({}),
-) -> Answer:
-    """What is known of the models, ready for JSON. ``elo``: global ratings; ``parameters``: {model: "8.0B"}."""
-    rated = [rating for rating in elo.values() if rating is not None]
-    places = {m: None if rating is None else 1 + sum(r > rating for r in rated) for m, rating in elo.items()}
-    speed, moved = tokens_per_second(responses), _moved_places(found.rows, elo)
+) -> dict[str, Any]:
+    """The document's ``answer``, ``leaderboard`` and ``likes``. ``elo``: every model's global rating; ``parameters``:
+    {model: "8.0B"}.
+
+    ``best`` is the leader (None where nothing is known), ``tied_with`` are the models that can't be told from it,
+    ``unlikely`` those of them that hardly any draw puts first.
+    """
+    found = standings(preferences, list(elo), seed)
+    rated, speed = {m: rating for m, rating in elo.items() if rating is not None}, tokens_per_second(responses)
+    places = {m: 1 + sum(other > rating for other in rated.values()) for m, rating in rated.items()}
     rows = [
         {
             **row,
-            "global_place": places[row["model"]],
-            "moved": moved.get(row["model"]),
+            "global_place": places.get(row["model"]),
             "elo": elo[row["model"]],
             "tokens_per_s": speed.get(row["model"]),
-            "side_by_side": max((r.side_by_side for r in timed(responses) if r.model == row["model"]), default=0),
             "parameters": parameters.get(row["model"]),
         }
         for row in found.rows
     ]
-    first = [row for row in found.rows if row["places"]["lo"] == 1]
-    best, *tied = [row["model"] for row in first] if len(first) < len(found.rows) else [None]
+    first = [row for row in rows if row["places"]["lo"] == 1]
+    best, *tied = [row["model"] for row in first] if len(first) < len(rows) else [None]
     said = {
         "best": best,
         "tied_with": tied,
         "unlikely": [row["model"] for row in first if best and row["p_best"] < UNLIKELY],
         "more_prompts": found.more_prompts,
-        "more_people": found.more_people,
     }
-    return {"answer": said, "leaderboard": rows, "likes": likes}
-
-
-def _moved_places(rows: Sequence[Mapping[str, Any]], elo: Mapping[str, float | None]) -> dict[str, int]:
-    """{model: places by which it stands higher (+) here than by its global rating}, both counted among the rated models
-    alone; empty where the ratings order nothing."""
-    given = {row["model"]: rating for row in rows if (rating := elo[row["model"]]) is not None}
-    if len(set(given.values())) < 2:
-        return {}
-    here = {row["model"]: row["place"] for row in rows if row["model"] in given}
-    return {
-        model: sum(other > rating for other in given.values()) - sum(p < here[model] for p in here.values())
-        for model, rating in given.items()
-    }
+    return {"answer": said, "leaderboard": rows, "likes": likings(preferences, responses)}
 
 
 def tokens_per_second(responses: Sequence[Response]) -> dict[str, float]:
     """{model: tokens over seconds of all its timed responses}; models without any are left out."""
-    told = [(r.model, r.tokens or 0, r.seconds) for r in timed(responses)]
+    timed = [(r.model, r.tokens, r.seconds) for r in responses if r.tokens and r.seconds > 0.0]
     return {
-        model: sum(tokens for m, tokens, _ in told if m == model) / sum(seconds for m, _, seconds in told if m == model)
-        for model in dict.fromkeys(model for model, _, _ in told)
+        model: sum(tokens for m, tokens, _ in timed if m == model) / sum(s for m, _, s in timed if m == model)
+        for model in dict.fromkeys(model for model, _, _ in timed)
     }
-
-
-def timed(responses: Sequence[Response]) -> list[Response]:
-    """Those whose tokens and seconds are known."""
-    return [r for r in responses if r.tokens and r.seconds > 0.0]

@@ -11,36 +11,27 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.records import Preference, Response
-from evidence.intervals import ALPHA, holm
-
-Array = NDArray[np.float64]
-Ints = NDArray[np.intp]
+from evidence.intervals import ALPHA, Array, Ints, holm, numbered
 
 LEAST_WITNESSES = 6.0  # effective prompts (or people) that show a trait: from fewer no error can be estimated
 RIDGE = 1e-3  # keeps the fit finite where a trait decides every pair
 ROUNDS = 100  # of Newton's method; about ten are used
 
 
-@dataclass(frozen=True, slots=True)
-class Trait:
+class Trait(NamedTuple):
     """A figure that can be seen in a text."""
 
     name: str
     measure: Callable[[str], float]
-    more: str
-    """Words for what is liked where the weight is positive."""
-    less: str
-    unit: str
-    """Words for a difference of 1."""
-    less_unit: str
-    """Words for a difference of −1."""
+    more: tuple[str, str]
+    """Words for what is liked where the weight is positive, and for a difference of 1."""
+    less: tuple[str, str]
+    """The same where it is negative, and for a difference of −1."""
 
 
 def _lines(text: str, pattern: str) -> float:
@@ -55,22 +46,18 @@ def _words(text: str, pattern: str) -> float:
 
 
 TRAITS = (
-    Trait("length", lambda t: math.log2(1 + len(t)), "longer answers", "shorter answers", "twice the length",
-          "half the length"),
-    Trait("lists", lambda t: _lines(t, r"([-*•]|\d+[.)])\s"), "lists", "running text", "all lines in a list",
-          "no line in a list"),
-    Trait("code", lambda t: float("```" in t), "code", "answers without code", "a block of code",
-          "no block of code"),
-    Trait(
-        "headings", lambda t: _lines(t, r"#{1,6}\s|\*\*[^*]+\*\*:?$"), "headings", "no headings",
-        "all lines headings", "no line a heading",
-    ),
-    Trait("digits", lambda t: _words(t, r"\d+"), "figures", "words, not figures", "one figure in ten words",
-          "one figure less in ten words"),
-    Trait(
-        "first_person", lambda t: _words(t, r"\b(?:I|I'm|I've|my|me|we|our)\b"), "the first person",
-        "impersonal answers", "one such word in ten", "one such word less in ten",
-    ),
+    Trait("length", lambda t: math.log2(1 + len(t)),
+          ("longer answers", "twice the length"), ("shorter answers", "half the length")),
+    Trait("lists", lambda t: _lines(t, r"([-*•]|\d+[.)])\s"),
+          ("lists", "all lines in a list"), ("running text", "no line in a list")),
+    Trait("code", lambda t: float("```" in t),
+          ("code", "a block of code"), ("answers without code", "no block of code")),
+    Trait("headings", lambda t: _lines(t, r"#{1,6}\s|\*\*[^*]+\*\*:?$"),
+          ("headings", "all lines headings"), ("no headings", "no line a heading")),
+    Trait("digits", lambda t: _words(t, r"\d+"),
+          ("figures", "one figure in ten words"), ("words, not figures", "one figure less in ten words")),
+    Trait("first_person", lambda t: _words(t, r"\b(?:I|I'm|I've|my|me|we|our)\b"),
+          ("the first person", "one such word in ten"), ("impersonal answers", "one such word less in ten")),
 )  # fmt: skip
 
 
@@ -80,29 +67,18 @@ def likings(preferences: Sequence[Preference], responses: Iterable[Response]) ->
     ``weight``: log-odds for a difference of ``unit``, positive in the direction that is liked; ``p_value`` corrected
     for the number of traits; ``wins``: how often such a text is preferred to one that is otherwise alike.
     """
-    values = {(r.prompt_id, r.model): np.array([trait.measure(r.text) for trait in TRAITS]) for r in responses}
-    kept = [p for p in preferences if {(p.prompt_id, p.model_a), (p.prompt_id, p.model_b)} <= values.keys()]
-    if not kept:
-        return []
-    x = np.array([values[p.prompt_id, p.model_a] - values[p.prompt_id, p.model_b] for p in kept])
-    outcome = np.array([p.outcome for p in kept])
-    witnesses = [
-        np.unique(labels, return_inverse=True)[1] for labels in ([p.prompt_id for p in kept], [p.user for p in kept])
-    ]
-    return sure(x, outcome, [numbers for numbers in witnesses if numbers.max() > 0])
-
-
-def sure(x: Array, outcome: Array, witnesses: Sequence[Ints]) -> list[dict[str, Any]]:
-    """The sure ones among ``TRAITS`` from the differences x [n, traits] and the outcomes [n].
-
-    ``witnesses``: [n] whose testimony each preference is, as a number; once for each kind."""
     from scipy.special import expit, stdtr, stdtrit
 
+    values = {(r.prompt_id, r.model): np.array([trait.measure(r.text) for trait in TRAITS]) for r in responses}
+    kept = [p for p in preferences if {(p.prompt_id, p.model_a), (p.prompt_id, p.model_b)} <= values.keys()]
+    x = np.array([values[p.prompt_id, p.model_a] - values[p.prompt_id, p.model_b] for p in kept])
+    outcome = np.array([p.outcome for p in kept])
+    kinds = numbered([p.prompt_id for p in kept]), numbered([p.user for p in kept])
+    witnesses = [numbers for numbers in kinds if numbers.max(initial=0) > 0]
     seen = _seen_enough(x, witnesses)
     if not seen:
         return []
-    weights = np.zeros(len(seen))
-    p_values, half = np.zeros(len(seen)), np.zeros(len(seen))
+    weights, p_values, half = np.zeros((3, len(seen)))
     for numbers in witnesses:
         weights, errors, effective = clustered_logit(x[:, seen], outcome, numbers)
         degrees = np.maximum(effective - 1.0, 1.0)
@@ -111,23 +87,23 @@ def sure(x: Array, outcome: Array, witnesses: Sequence[Ints]) -> list[dict[str, 
     corrected, found = holm(p_values), []
     for i in np.argsort(corrected, kind="stable").tolist():
         if corrected[i] < ALPHA:
-            trait, liked = TRAITS[seen[i]], bool(weights[i] > 0.0)
-            likes, unit = (trait.more, trait.unit) if liked else (trait.less, trait.less_unit)
-            size, ci95 = float(abs(weights[i])), [float(abs(weights[i]) + side * half[i]) for side in (-1.0, 1.0)]
-            about = {"trait": trait.name, "likes": likes, "weight": size, "ci95": ci95, "unit": unit}
+            trait, size = TRAITS[seen[i]], float(abs(weights[i]))
+            likes, unit = trait.more if weights[i] > 0.0 else trait.less
+            ci95 = [size - float(half[i]), size + float(half[i])]
             wins = {"mean": float(expit(size)), "ci95": expit(ci95).tolist()}
+            about = {"trait": trait.name, "likes": likes, "weight": size, "ci95": ci95, "unit": unit}
             found.append(about | {"p_value": float(corrected[i]), "wins": wins})
     return found
 
 
 def _seen_enough(x: Array, witnesses: Sequence[Ints]) -> list[int]:
     """The traits that enough witnesses of each kind have seen; none where the witnesses are too few for all of them."""
-    seen = np.ones(x.shape[1], dtype=bool)
+    fewest = min((int(numbers.max()) + 1 for numbers in witnesses), default=0)
+    seen = np.full(len(TRAITS), fewest > 0)
     for numbers in witnesses:
         by_witness = np.stack([np.bincount(numbers, column**2) for column in x.T])  # [traits, witnesses]
         total, squares = by_witness.sum(axis=1), (by_witness**2).sum(axis=1)
         seen &= np.divide(total**2, squares, out=np.zeros(len(total)), where=squares > 0.0) >= LEAST_WITNESSES
-    fewest = min((int(numbers.max()) + 1 for numbers in witnesses), default=0)
     return np.flatnonzero(seen).tolist() if fewest >= seen.sum() + LEAST_WITNESSES else []
 
 

@@ -22,8 +22,6 @@ from core.records import Rating
 from evidence import leaderboard
 from evidence.design import heads_device
 from evidence.document import Document, make_document, training_history
-from evidence.leaderboard import Answer
-from evidence.likes import likings
 from people.many import Crowd, learned, measure
 from people.read import Votes
 from report import console, words
@@ -57,7 +55,8 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
         elo, reward, _ = learned(crowd)
     measured |= {"training_history": training_history(reward.history), "timings_s": clock.seconds}
     models = list(rated.values()) or [Rating(model, rating, RATED) for model, rating in elo.ratings.items()]
-    document = make_document(job, features, models, who_is_best(crowd), measured)
+    answer = leaderboard.answer(votes.preferences, votes.responses, crowd.given, job.params.random_seed)
+    document = make_document(job, features, models, answer, measured)
     paths = write_results(document, job.results_dir)
     elo.save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
     reward.save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
@@ -65,14 +64,6 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
     console.print_results(document, told=job.notes)
     console.print_files(paths)
     return document
-
-
-def who_is_best(crowd: Crowd) -> Answer:
-    """Everybody's order of the models, and what is liked."""
-    votes = crowd.votes
-    found = leaderboard.standings(votes.preferences, votes.models, crowd.params.random_seed)
-    likes = likings(votes.preferences, votes.responses)
-    return leaderboard.answer(found, crowd.given, votes.responses, likes)
 
 
 def run_name(source: str) -> str:

@@ -19,7 +19,7 @@ MEASURED = (
     "counts", "judge_quality", "leaderboard", "likes", "final", "cross_validated", "improvement", "comparisons",
     "winner", "recommended", "hypotheses", "training_history",
 )  # fmt: skip
-LEFT_ASIDE = ("sentence", "reason", "tokens_per_s", "spearman_rho", "top_1_accuracy", "top_3_accuracy", "by_contestant")
+LEFT_ASIDE = ("sentence", "reason", "tokens_per_s", "spearman_rho", "top_1_accuracy", "top_3_accuracy")
 POINTS = 20  # of a learning curve's points, every so many-th is held
 
 
@@ -27,7 +27,6 @@ def figures(document: Mapping[str, Any]) -> dict[str, Any]:
     """{path: figure or verdict} of what a results document measured, sentences left out."""
     kept = {name: document[name] for name in MEASURED}
     kept["answer"] = {name: document["answer"][name] for name in ("best", "tied_with", "unlikely", "more_prompts")}
-    kept["prompts_needed"] = document["verdict"]["prompts_needed"]
     kept["learning_curve"] = document["learning_curve"][::POINTS]
     kept["per_prompt"] = {row["prompt_id"]: row["difference"] for row in document["per_prompt"]}
     return dict(_leaves(kept, ""))
