@@ -35,9 +35,6 @@ class Metrics(NamedTuple):
     top_1_accuracy: float | None
     top_3_accuracy: float | None
 
-    def as_dict(self) -> dict[str, float | None]:
-        return self._asdict()
-
 
 METRICS = Metrics._fields
 # Lowest and highest possible value of each.
@@ -145,9 +142,7 @@ def evaluate(ranker: Ranker, truths: Iterable[GroundTruth]) -> Metrics:
 
 
 def split(prompt_ids: Sequence[str], train_count: int, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Train and test prompts by the seed, each in their first order. Raises ValueError unless both get some."""
-    if not 0 < train_count < len(prompt_ids):
-        raise ValueError(f"{train_count} of {len(prompt_ids)} prompts cannot train: some must, and some must test")
+    """Train and test prompts by the seed, each in their first order."""
     drawn = np.random.default_rng(seed).permutation(len(prompt_ids))
     train, test = sorted(drawn[:train_count]), sorted(drawn[train_count:])
     return tuple(prompt_ids[i] for i in train), tuple(prompt_ids[i] for i in test)
@@ -158,12 +153,7 @@ FOLD_STREAM = 1_000
 
 
 def folds(prompt_ids: Sequence[str], n: int, seed: int | Sequence[int]) -> tuple[tuple[str, ...], ...]:
-    """``n`` test parts whose sizes differ by at most one; every prompt is in exactly one.
-
-    Raises ValueError for fewer than 2 parts or fewer prompts than parts.
-    """
-    if not 2 <= n <= len(prompt_ids):
-        raise ValueError(f"{len(prompt_ids)} prompts cannot make {n} folds")
+    """``n`` test parts whose sizes differ by at most one; every prompt is in exactly one."""
     parts = np.array_split(np.random.default_rng(seed).permutation(len(prompt_ids)), n)
     return tuple(tuple(prompt_ids[i] for i in sorted(part)) for part in parts)
 

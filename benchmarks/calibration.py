@@ -167,8 +167,8 @@ def unseen_models(kind: str, worlds: int, rng: Rng) -> Found:
                 for own, guess in zip(placed, guesses, strict=True):
                     right = pair_accuracy(dict(zip(names, guess.tolist(), strict=True)), one, name)
                     own[f"p{i}", name] = right or 0.0  # the truth orders every pair
-        rivals = {"against_elo": ("elo_offset", placed[0]), "against_others_mean": ("bradley_terry", placed[1])}
-        said.append(generalization(rivals, placed[2])["verdict"])
+        systems = dict(zip(("elo_offset", "bradley_terry", "reward_model"), placed, strict=True))
+        said.append(generalization(systems, "reward_model")["verdict"])
     return said
 
 

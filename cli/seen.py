@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,17 +49,12 @@ class Known:
 
 
 def read_known(cache_dir: Path) -> dict[str, Known]:
-    """By tag; empty where there is no such file, and without the entries that can't be read."""
+    """By tag; empty where there is no such file, or none of ours."""
     try:
         found = json.loads((cache_dir / MODELS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return {tag: Known(**entry) for tag, entry in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
-    known = {}
-    for tag, entry in found.items() if isinstance(found, dict) else ():
-        match entry:
-            case {"digest": str(), "context": int() | None}:
-                known[tag] = Known(**{f.name: entry[f.name] for f in fields(Known) if f.name in entry})
-    return known
 
 
 def write_known(cache_dir: Path, known: Mapping[str, Known]) -> None:
@@ -113,9 +108,3 @@ def same_models(job: Job, known: Mapping[str, Known]) -> str:
             tags.setdefault(seen.digest, []).append(name)
     several = [" = ".join(names) for names in tags.values() if len(names) > 1]
     return f"ONE MODEL UNDER SEVERAL TAGS, ranked as so many: {'; '.join(several)}." if several else ""
-
-
-def some(names: Iterable[str], most: int = 10) -> str:
-    """The first names of a list, and how many more there are."""
-    there = sorted(names)
-    return ", ".join(there[:most]) + (f" and {len(there) - most} more" if len(there) > most else "")

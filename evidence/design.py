@@ -54,17 +54,13 @@ class Design:
         return tuple(truth for truth in self.truths if truth.prompt_id in self.test_ids)
 
 
-def documented_split(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Ids of the training and of the test prompts."""
-    return evaluation.split(prompt_ids, params.train_prompts, params.random_seed)
-
-
 def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ...]:
     """Prompts whose responses are also ranked as a list: all, where that is the truth; the test prompts, where it only
     stands beside the round robin."""
     if params.ground_truth == "listwise":
         return tuple(prompt_ids)
-    return documented_split(prompt_ids, params)[1] if params.ground_truth == "both" else ()
+    _, test = evaluation.split(prompt_ids, params.train_prompts, params.random_seed)
+    return test if params.ground_truth == "both" else ()
 
 
 def design(data: Data, params: ExperimentConfig) -> Design:
@@ -74,7 +70,7 @@ def design(data: Data, params: ExperimentConfig) -> Design:
     def answered(part: Sequence[str]) -> tuple[str, ...]:
         return tuple(prompt_id for prompt_id in part if prompt_id in here)
 
-    train, test = map(answered, documented_split(data.planned, params))
+    train, test = map(answered, evaluation.split(data.planned, params.train_prompts, params.random_seed))
     if not test:
         raise MissingError("Every prompt that would have tested is left out. Run again with a higher --num_prompts.")
     folds = evaluation.folds(data.planned, params.folds, (params.random_seed, evaluation.FOLD_STREAM))

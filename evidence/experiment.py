@@ -12,7 +12,6 @@ from typing import Any
 
 import config
 import evaluation
-from base.features import Features
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
@@ -32,7 +31,18 @@ from stages.tasks import Job
 
 EXAMPLES = 3  # test prompts shown with all their responses
 ORDERS = 3  # of the preferences, that a cross-validated curve is averaged over
-LAMBDAS = (0.0, 0.01, 0.1, 0.3, 1.0, 3.0)  # of the ablations
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "Reward model": {},
+    **{f"Reward model, λ = {weight:g}": {"lambda_reg": weight} for weight in (0.0, 0.01, 0.1, 0.3, 1.0, 3.0)},
+    "Reward model, linear head": {"hidden_width": 0},
+    "Reward model, no base score": {"base_score": False},
+    "Combined": {},
+    "Combined, no strength of a model": {"prior_models": 0.0},
+    "Combined, no taste in texts": {"prior_texts": 0.0},
+    "Combined, no base score": {"base_score": False},
+    "Combined, no Arena": {},
+}
+"""Variants of Systems B and C, the one as configured first, and what each changes in the parameters."""
 
 
 def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[Preference] = ()) -> Document:
@@ -46,7 +56,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
     with clock.stage("training"):
         for ranker in systems.every:
             ranker.fit(plan.training, prompt_ids=plan.train_ids)
-        final = {r.name: evaluation.evaluate(r, plan.test_truths).as_dict() for r in systems.every}
+        final = {r.name: evaluation.evaluate(r, plan.test_truths)._asdict() for r in systems.every}
         split = _curves(systems.contenders, [CurveFold(plan.train_ids, [plan.training], plan.test_truths)], params)
     with clock.stage("cross_validation"):
         crossed = evaluation.cross_validate(systems.every, plan.preferences, plan.truths, plan.folds)
@@ -57,15 +67,19 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
     ablations = []
     if job.ablate:
         with clock.stage("ablation"):
-            ablations = ablation_table(systems.features, elo, plan, params, heads_device(job, systems.features))
+            ablations = ablation_table(job, systems, plan)
     measured = {
         "main_metric": "kendall_tau",
         "counts": counts(data, params),
-        "judge_quality": judge_figures(data, plan, job.judging_contestant, own),
+        "judge_quality": {
+            **judge_quality(data.judgements, data.responses, job.judging_contestant),
+            "listwise_agreement": agreement(data.truths, data.listwise),
+            "agreement_with_person": agreement_with_person(own, data.preferences),
+        },
         "final": final,
         **hypotheses.compared(hypotheses.scores_of(crossed, plan.folds), "kendall_tau"),
         "learning_curve": [
-            {"preferences": points[0][0]} | {name: m.as_dict() for name, (_, m) in zip(split, points, strict=True)}
+            {"preferences": points[0][0]} | {name: m._asdict() for name, (_, m) in zip(split, points, strict=True)}
             for points in zip(*(curve.points for curve in split.values()), strict=True)
         ],
         "curves": {
@@ -87,15 +101,14 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
 
 
 def answer_notes(job: Job, data: Data) -> list[str]:
-    """Notes on the answers that met the length limit, by model, for a cut answer loses, and on speeds as asked."""
-    if job.llm.backend == "embedded":  # nearly all of the recorded ones are cut, at a limit chosen for that
-        return []
+    """A note on the answers that met the length limit, by model: a cut answer loses. A note on speeds that are none of
+    the server's own."""
     notes, limit = [], job.params.num_predict
     cut, given = (Counter(r.model for r in data.responses if r.truncated or every) for every in (False, True))
-    if cut:
+    if cut and job.llm.backend != "embedded":  # whose recorded answers are nearly all cut, at a limit chosen for that
         shares = ", ".join(f"{model}: {n} of {given[model]}" for model, n in cut.most_common())
         notes.append(f"{shares} answers cut at {limit} tokens: --num_predict {2 * limit}")
-    if at_once := max((r.side_by_side for r in data.responses if r.tokens), default=0):
+    if at_once := max(r.side_by_side for r in data.responses):
         notes.append(f"Tok/s as asked, {at_once} side by side, where the server does not tell its own")
     return notes
 
@@ -120,16 +133,6 @@ def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
     }
 
 
-def judge_figures(data: Data, plan: Design, judge: str | None, own: Sequence[Preference]) -> dict[str, Any]:
-    """Quality of the judge, as far as its own judgements and a person's votes show it."""
-    round_robin = [truth for truth in data.truths if truth.prompt_id in plan.test_ids]
-    return {
-        **judge_quality(data.judgements, data.responses, judge),
-        "listwise_agreement": agreement(round_robin, data.listwise) if data.listwise else None,
-        "agreement_with_person": agreement_with_person(own, data.preferences),
-    }
-
-
 # ── Learning curves, hypotheses, ablations ───────────────────────────────────────────────────────────────
 
 
@@ -148,68 +151,51 @@ def put_to_test(
     """H1 from the ``curves`` cross-validated on ``folds``, and H2 with each contestant held out of training in turn,
     both on Systems B and C."""
     models = list(systems.ratings)
-
-    def placed(system: Ranker) -> hypotheses.Placed:
-        return hypotheses.held_out(system, plan.preferences, plan.truths, plan.folds, models)
-
-    quicker, tested = {}, {}
+    placed = {
+        system.name: hypotheses.held_out(system, plan.preferences, plan.truths, plan.folds, models)
+        for system in (*systems.contenders, BradleyTerry(models))
+    }
     if params.incremental:
         flat = _curves([EloSystem(dict.fromkeys(models), params.elo_k)], folds, params)
-        quicker = {"from_arena": curves["elo_offset"], "from_flat": flat["elo_offset"]}
-    others = BradleyTerry(models)
-    placing = {
-        "against_elo": (systems.elo.name, placed(systems.elo)),
-        "against_others_mean": (others.name, placed(others)),
-    }
-    for name, system in (("reward_model", systems.reward), ("combined", systems.combined)):
-        tested[name] = {
-            "sample_efficiency": hypotheses.sample_efficiency(quicker, curves[name], plan.folds, name)
-            if quicker
+        curves = {**curves, "from_flat": flat["elo_offset"]}
+    tested = {
+        name: {
+            "sample_efficiency": hypotheses.sample_efficiency(curves, name, plan.folds)
+            if params.incremental
             else hypotheses.not_tested("Learning curves need --incremental."),
-            "generalization": hypotheses.generalization(placing, placed(system), name),
+            "generalization": hypotheses.generalization(placed, name),
         }
+        for name in ("reward_model", "combined")
+    }
     return {**tested["reward_model"], "combined": tested["combined"]}
 
 
-def ablation_table(
-    features: Features,
-    ratings: Mapping[str, float | None],
-    plan: Design,
-    params: ExperimentConfig,
-    device: str = "cpu",
-) -> list[dict[str, Any]]:
+def ablation_table(job: Job, systems: Systems, plan: Design) -> list[dict[str, Any]]:
     """[{name, kendall_tau: {mean, ci95}, difference: {difference, ci95, p_value}}], one row a variant.
 
-    ``difference``: mean τ minus that of the first row, the reward model as configured, paired by prompt; it is not in
-    that row. ``device``: where heads are trained.
+    ``difference``: mean τ minus that of the first row, the reward model as configured, paired by prompt; null in that
+    row.
     """
-
-    def reward(**changes: Any) -> Ranker:
-        return RewardModel(features, ratings, replace(params, **changes), device)
-
-    def combined(**changes: Any) -> Ranker:
-        return Combined(features, ratings, replace(params, **changes))
-
-    first, others = f"Reward model, λ = {params.lambda_reg:g}", [x for x in LAMBDAS if x != params.lambda_reg]
-    variants = {
-        first: reward(),
-        "Combined": combined(),
-        **{f"Reward model, λ = {weight:g}": reward(lambda_reg=weight) for weight in others},
-        "Reward model, linear head": reward(hidden_width=0),
-        "Combined, no strength of a model": combined(prior_models=0.0),
-        "Combined, no taste in texts": combined(prior_texts=0.0),
-        "Combined, no Arena": Combined(features, dict.fromkeys(ratings), params),
-    }
-    if features.has_score:
-        variants["Reward model, no base score"] = reward(base_score=False)
-        variants["Combined, no base score"] = combined(base_score=False)
-    crossed = {}
-    for name, ranker in variants.items():
+    features, given = systems.features, {model: rating.elo for model, rating in systems.ratings.items()}
+    crossed, first = {}, next(iter(ABLATIONS))
+    for name, changes in ABLATIONS.items():
+        params, ratings = replace(job.params, **changes), given if "Arena" not in name else dict.fromkeys(given)
+        if changes and (params == job.params or ("base score" in name and not features.has_score)):
+            continue  # it would repeat another row
+        ranker: Ranker = Combined(features, ratings, params)
+        if name.startswith("Reward model"):
+            ranker = RewardModel(features, ratings, params, heads_device(job, features))
         found = evaluation.cross_validate([ranker], plan.preferences, plan.truths, plan.folds)
         crossed[name] = found[ranker.name]
     tau = hypotheses.scores_of(crossed, plan.folds)["kendall_tau"]
-    rows = [{"name": name, "kendall_tau": tau.mean(name)} for name in variants]
-    return [rows[0], *(row | {"difference": difference_json(tau.gain(row["name"], first))} for row in rows[1:])]
+    return [
+        {
+            "name": name,
+            "kendall_tau": tau.mean(name),
+            "difference": difference_json(tau.gain(name, first) if name != first else None),
+        }
+        for name in crossed
+    ]
 
 
 # ── Prompt by prompt ─────────────────────────────────────────────────────────────────────────────────────
@@ -226,7 +212,7 @@ def per_prompt(
             "prompt": text[p],
             "fold": fold[p],
             "difference": crossed["reward_model"][p].kendall_tau - metrics.kendall_tau,  # type: ignore[operator]
-            **{system: crossed[system][p].as_dict() for system in hypotheses.CONTENDERS},
+            **{system: crossed[system][p]._asdict() for system in hypotheses.CONTENDERS},
         }
         for p, metrics in crossed["elo_offset"].items()
     ]

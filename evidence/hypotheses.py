@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,15 +18,12 @@ from core.records import GroundTruth, Preference
 from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, training_ids
 from evidence.intervals import Difference, Groups, difference, difference_json, mean_interval, side, winner
 
-Verdict = Literal["supported", "not supported", "inconclusive"]
 RELEVANT = 0.05
 """The smallest advantage worth naming, in τ (H1) and in pair accuracy (H2): it moves less than one pair in 20."""
 
 CONTENDERS = ("elo_offset", "reward_model", "combined")
 RIVALS = ("elo_offset", "reward_model")  # of the combined system
 
-CrossValidated = Mapping[str, Mapping[str, Metrics]]
-"""{system: {prompt id: metrics}}"""
 Placed = Mapping[tuple[str, str], float]
 """{(prompt id, contestant): share of its pairs that a ranker orders right which never saw it in training}"""
 
@@ -34,6 +31,12 @@ Placed = Mapping[tuple[str, str], float]
 def fold_of(parts: Sequence[Sequence[str]]) -> dict[str, int]:
     """{prompt id: its fold}."""
     return {prompt_id: i for i, part in enumerate(parts) for prompt_id in part}
+
+
+def by_fold(prompt_ids: Sequence[str], parts: Sequence[Sequence[str]]) -> Groups:
+    """The folds that values of these prompts have in common."""
+    fold = fold_of(parts)
+    return Groups([fold[prompt_id] for prompt_id in prompt_ids])
 
 
 # ── The systems against each other ───────────────────────────────────────────────────────────────────────
@@ -60,10 +63,10 @@ class Scores:
         return difference(self.values[better], self.values[worse], self.groups, high - low)
 
 
-def scores_of(crossed: CrossValidated, parts: Sequence[Sequence[str]]) -> dict[str, Scores]:
-    """{metric: Scores} of what was cross-validated in the folds ``parts``."""
-    fold, prompts = fold_of(parts), list(next(iter(crossed.values()), {}))
-    groups = Groups([fold[p] for p in prompts])
+def scores_of(crossed: Mapping[str, Mapping[str, Metrics]], parts: Sequence[Sequence[str]]) -> dict[str, Scores]:
+    """{metric: Scores} of {system: {prompt id: metrics}}, cross-validated in the folds ``parts``."""
+    prompts = list(next(iter(crossed.values())))
+    groups = by_fold(prompts, parts)
     return {
         metric: Scores(metric, {s: [getattr(rows[p], metric) for p in prompts] for s, rows in crossed.items()}, groups)
         for metric in METRICS
@@ -118,7 +121,7 @@ def pooled(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 # ── Verdicts ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def verdict(advantage: Difference | None) -> Verdict:
+def verdict(advantage: Difference | None) -> str:
     """Whether an advantage supports a hypothesis that claims one."""
     if side(advantage) > 0:
         return "supported"
@@ -142,8 +145,7 @@ def _against_all(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 def bands(curves: Curves, parts: Sequence[Sequence[str]]) -> dict[str, dict[str, list[float | None]]]:
     """{metric: {mean, lo, hi}}: the mean over orders and prompts at each point, with its 95 % interval."""
-    fold, found = fold_of(parts), {}
-    groups = Groups([fold[p] for p in curves.prompt_ids])
+    found, groups = {}, by_fold(curves.prompt_ids, parts)
     for metric, values in curves.values.items():
         points = [Scores(metric, {"": row}, groups).mean("") for row in values.mean(0)]
         low, high = ([point["ci95"] and point["ci95"][side] for point in points] for side in (0, 1))
@@ -151,48 +153,30 @@ def bands(curves: Curves, parts: Sequence[Sequence[str]]) -> dict[str, dict[str,
     return found
 
 
-def sample_efficiency(
-    rivals: Mapping[str, Curves], learner: Curves, parts: Sequence[Sequence[str]], name: str = "reward_model"
-) -> dict[str, Any]:
-    """H1: the ``learner`` called ``name`` needs fewer preferences than System A, by cross-validated curves over the
-    same orders, points and prompts.
+def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """H1: the system ``name`` needs fewer preferences than System A, by cross-validated ``curves`` {system: curves} over
+    the same orders, points and prompts.
 
-    ``rivals``: {"from_arena": System A, "from_flat": the same with all contestants equal in the beginning}: being
-    quicker than someone who starts from the wrong end is no sign of learning quickly. Tested on the area between the
-    curves in τ, paired by prompt: orders are drawn at will and no sample of anything, so they are averaged first.
+    Its rivals are ``elo_offset``, System A from the Arena, and ``from_flat``, the same with all contestants equal in
+    the beginning: being quicker than someone who starts from the wrong end is no sign of learning quickly. Tested on
+    the area between the curves in τ, paired by prompt: orders are drawn at will and no sample of anything, so they are
+    averaged first.
     """
-    fold, found = fold_of(parts), {}
-    groups = Groups([fold[p] for p in learner.prompt_ids])
-    for key, elo in rivals.items():
-        advantage = difference(_area_per_prompt(learner), _area_per_prompt(elo), groups)
-        elo_final, own_final = (curves.points[-1][1].kendall_tau for curves in (elo, learner))
+    found, groups, own = {}, by_fold(curves[name].prompt_ids, parts), curves[name]
+    for key, elo in (("from_arena", curves["elo_offset"]), ("from_flat", curves["from_flat"])):
+        advantage = difference(_area_per_prompt(own), _area_per_prompt(elo), groups)
         found[key] = {
             "verdict": verdict(advantage),
             "area_between_curves": difference_json(advantage),
-            "elo_offset_final": elo_final,
-            f"{name}_final": own_final,
-            f"{name}_needs_for_elo_final": preferences_needed(learner, elo_final),
-            f"elo_needs_for_{name}_final": preferences_needed(elo, own_final),
+            "elo_offset_final": elo.points[-1][1].kendall_tau,
+            f"{name}_final": own.points[-1][1].kendall_tau,
         }
     return _against_all(found)
 
 
 def _area_per_prompt(curves: Curves) -> Array:
     """Area under each prompt's curve of τ, mean over orders, divided by its width: [prompts], in units of τ."""
-    values = curves.values["kendall_tau"].mean(0)
-    if len(curves.counts) == 1:
-        return np.asarray(values[0])
-    return np.asarray(np.trapezoid(values, curves.counts, axis=0) / (curves.counts[-1] - curves.counts[0]))
-
-
-def preferences_needed(curves: Curves, target: float | None) -> int | None:
-    """The first point from which on the mean τ stays at ``target`` or above; None where it ends below."""
-    reached: int | None = None
-    for n, metrics in reversed(curves.points):
-        if target is None or metrics.kendall_tau is None or metrics.kendall_tau < target:
-            break
-        reached = n
-    return reached
+    return np.asarray(np.trapezoid(curves.values["kendall_tau"].mean(0), curves.counts, axis=0) / curves.counts[-1])
 
 
 # ── H2: generalization to unseen models ──────────────────────────────────────────────────────────────────
@@ -229,22 +213,20 @@ def held_out(
     return {cell: share for cell, share in placed.items() if share is not None}
 
 
-def generalization(
-    rivals: Mapping[str, tuple[str, Placed]], learner: Placed, name: str = "reward_model"
-) -> dict[str, Any]:
-    """H2: the ``learner`` called ``name`` ranks a contestant never seen in training better than its rivals do.
+def generalization(placed: Mapping[str, Placed], name: str) -> dict[str, Any]:
+    """H2: the system ``name`` ranks a contestant never seen in training better than its rivals do. ``placed``: {system:
+    its shares of the same cells}.
 
-    ``rivals``: {"against_elo": its global Elo, "against_others_mean": someone who knows nothing of it, the others by
-    Bradley–Terry and the unseen one at their mean}, each with the system's name. Tested on the accuracy of its pairs,
-    by prompt or by contestant, whichever is less sure: a claim about unseen models needs more than many prompts, and
-    six contestants leave five degrees of freedom.
+    The rivals are ``elo_offset``, the contestant's global Elo, and ``bradley_terry``, someone who knows nothing of it:
+    the others by Bradley–Terry and the unseen one at their mean. Tested on the accuracy of its pairs, by prompt or by
+    contestant, whichever is less sure: a claim about unseen models needs more than many prompts, and six contestants
+    leave five degrees of freedom.
     """
-    found, cells = {}, list(learner)
+    found, cells = {}, list(placed[name])
     groups = Groups(units=[[prompt_id for prompt_id, _ in cells], [model for _, model in cells]])
-    for key, (rival, theirs) in rivals.items():
-        both = {rival: theirs, name: learner}
-        scores = Scores("ranking_accuracy", {s: [placed[cell] for cell in cells] for s, placed in both.items()}, groups)
+    scores = Scores("ranking_accuracy", {s: [own[cell] for cell in cells] for s, own in placed.items()}, groups)
+    for key, rival in (("against_elo", "elo_offset"), ("against_others_mean", "bradley_terry")):
         gain = scores.gain(name, rival)
-        means = {system: scores.mean(system)["mean"] for system in both}
+        means = {system: scores.mean(system)["mean"] for system in (rival, name)}
         found[key] = {"verdict": verdict(gain), "pair_accuracy": means | difference_json(gain)}
     return _against_all(found)

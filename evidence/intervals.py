@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,8 +79,7 @@ def numbered(labels: Sequence[Hashable]) -> Ints:
 INDEPENDENT = Groups()
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """A mean paired difference and what it can carry."""
 
     difference: float
@@ -91,9 +90,7 @@ class Difference:
 
 def difference_json(found: Difference | None) -> dict[str, Any]:
     """{difference, ci95, p_value}, all null where nothing could be paired."""
-    if found is None:
-        return {"difference": None, "ci95": None, "p_value": None}
-    return {"difference": found.difference, "ci95": list(found.ci95), "p_value": found.p_value}
+    return found._asdict() | {"ci95": list(found.ci95)} if found else dict.fromkeys(Difference._fields)
 
 
 def difference(

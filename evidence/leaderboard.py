@@ -35,7 +35,6 @@ WEIGHTS_AT_ONCE = 5_000_000  # draws × people on prompts, held in memory
 TIES = 0.01  # imagined for each model, so that no draw is without a maximum: a win rate moves by less than 0.0002
 UNLIKELY = 0.025  # share of draws: two equal models in one of 20 worlds leave one of them below it
 SAME = 6  # decimals to which two figures of the same outcomes agree in any order
-MOST_PROMPTS = 1_000_000  # nobody judges more
 POWER = 0.8  # with which ``more_prompts`` would tell a difference of the size seen
 
 
@@ -74,27 +73,18 @@ class _Votes:
         shape = int(group.max()) + 1, self.models**2
         return csr_array((self._won, (np.tile(group, 2), self._pair)), shape=shape)
 
-    def tables(self, wins: Array) -> Array:
-        """[n, models²] → [n, models, models]."""
-        return wins.reshape(-1, self.models, self.models)
-
     def drawn_rates(self, seed: int) -> Array:
         """[DRAWS, models] win rates with prompts, and people where there are several, drawn anew."""
         rng, found = np.random.default_rng(seed), []
         cells, cell = np.unique(self.prompt * self.people + self.user, return_inverse=True)  # a person on a prompt
         wins, size = self.wins(cell), max(1, min(DRAWS, WEIGHTS_AT_ONCE // len(cells)))
         for start in range(0, DRAWS, size):
-            count = min(size, DRAWS - start)
-            weight = _drawn(rng, self.prompts, count)[:, cells // self.people]
-            if self.people > 1:
-                weight = weight * _drawn(rng, self.people, count)[:, cells % self.people]
-            found.append(win_rates(self.tables(weight @ wins)))
+            weight = np.ones((min(size, DRAWS - start), len(cells)), np.intp)
+            for items, drawn in ((self.prompts, cells // self.people), (self.people, cells % self.people)):
+                if items > 1:
+                    weight *= rng.multinomial(items, np.full(items, 1.0 / items), size=len(weight))[:, drawn]
+            found.append(win_rates((weight @ wins).reshape(-1, self.models, self.models)))
         return np.concatenate(found)
-
-
-def _drawn(rng: np.random.Generator, items: int, count: int) -> Ints:
-    """[count, items] how often each is drawn in as many draws as there are items."""
-    return rng.multinomial(items, np.full(items, 1.0 / items), size=count)
 
 
 # ── What the preferences show ────────────────────────────────────────────────────────────────────────────
@@ -110,7 +100,7 @@ def standings(preferences: Sequence[Preference], models: Sequence[str], seed: in
     from scipy.special import stdtr, stdtrit
 
     votes = _Votes(preferences, models)
-    rates = win_rates(votes.tables(votes.wins(np.zeros_like(votes.prompt)).toarray()))[0]
+    rates = win_rates(votes.wins(np.zeros_like(votes.prompt)).toarray().reshape(len(models), -1))
     drawn, clusters = votes.drawn_rates(seed), votes.clusters
     factor, degrees = math.sqrt(clusters / max(clusters - 1.0, 1.0)), max(clusters - 1, 1)
     gap, upper = rates[:, None] - rates, np.triu_indices(len(rates), 1)
@@ -163,7 +153,7 @@ def _interval(rate: float, half: float, clusters: int) -> Interval:
 
 def _counted(votes: _Votes) -> list[dict[str, int]]:
     """Each model's best_on, judged_on and comparisons."""
-    wins = votes.tables(votes.wins(votes.prompt).toarray())
+    wins = votes.wins(votes.prompt).toarray().reshape(-1, votes.models, votes.models)
     games = (wins + wins.swapaxes(1, 2)).sum(axis=2)  # [prompts, models]
     outcomes = np.divide(wins.sum(axis=2), games, out=np.full(games.shape, -1.0), where=games > 0.0).round(SAME)
     best = (outcomes == outcomes.max(axis=1, keepdims=True)) & (games > 0.0)
@@ -191,7 +181,7 @@ def _more_prompts(votes: _Votes, rates: Array, errors: Array, better: NDArray[np
         quantiles = float(stdtrit(n - 1, 1.0 - level / 2.0) + stdtrit(n - 1, POWER))
         return math.sqrt(n) * gap >= quantiles * deviation
 
-    return max(1, bisect_left(range(MOST_PROMPTS), True, lo=6, key=enough) - votes.prompts)
+    return max(1, bisect_left(range(1_000_000), True, lo=6, key=enough) - votes.prompts)
 
 
 # ── For the results ──────────────────────────────────────────────────────────────────────────────────────

@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,19 +23,15 @@ RIDGE = 1e-3  # keeps the fit finite where a trait decides every pair
 ROUNDS = 100  # of Newton's method; about ten are used
 
 
-@dataclass(frozen=True, slots=True)
-class Trait:
+class Trait(NamedTuple):
     """A figure that can be seen in a text."""
 
     name: str
     measure: Callable[[str], float]
-    more: str
-    """Words for what is liked where the weight is positive."""
-    less: str
-    unit: str
-    """Words for a difference of 1."""
-    less_unit: str
-    """Words for a difference of −1."""
+    more: tuple[str, str]
+    """Words for what is liked where the weight is positive, and for a difference of 1."""
+    less: tuple[str, str]
+    """The same where it is negative, and for a difference of −1."""
 
 
 def _lines(text: str, pattern: str) -> float:
@@ -51,22 +46,18 @@ def _words(text: str, pattern: str) -> float:
 
 
 TRAITS = (
-    Trait("length", lambda t: math.log2(1 + len(t)), "longer answers", "shorter answers", "twice the length",
-          "half the length"),
-    Trait("lists", lambda t: _lines(t, r"([-*•]|\d+[.)])\s"), "lists", "running text", "all lines in a list",
-          "no line in a list"),
-    Trait("code", lambda t: float("```" in t), "code", "answers without code", "a block of code",
-          "no block of code"),
-    Trait(
-        "headings", lambda t: _lines(t, r"#{1,6}\s|\*\*[^*]+\*\*:?$"), "headings", "no headings",
-        "all lines headings", "no line a heading",
-    ),
-    Trait("digits", lambda t: _words(t, r"\d+"), "figures", "words, not figures", "one figure in ten words",
-          "one figure less in ten words"),
-    Trait(
-        "first_person", lambda t: _words(t, r"\b(?:I|I'm|I've|my|me|we|our)\b"), "the first person",
-        "impersonal answers", "one such word in ten", "one such word less in ten",
-    ),
+    Trait("length", lambda t: math.log2(1 + len(t)),
+          ("longer answers", "twice the length"), ("shorter answers", "half the length")),
+    Trait("lists", lambda t: _lines(t, r"([-*•]|\d+[.)])\s"),
+          ("lists", "all lines in a list"), ("running text", "no line in a list")),
+    Trait("code", lambda t: float("```" in t),
+          ("code", "a block of code"), ("answers without code", "no block of code")),
+    Trait("headings", lambda t: _lines(t, r"#{1,6}\s|\*\*[^*]+\*\*:?$"),
+          ("headings", "all lines headings"), ("no headings", "no line a heading")),
+    Trait("digits", lambda t: _words(t, r"\d+"),
+          ("figures", "one figure in ten words"), ("words, not figures", "one figure less in ten words")),
+    Trait("first_person", lambda t: _words(t, r"\b(?:I|I'm|I've|my|me|we|our)\b"),
+          ("the first person", "one such word in ten"), ("impersonal answers", "one such word less in ten")),
 )  # fmt: skip
 
 
@@ -97,7 +88,7 @@ def likings(preferences: Sequence[Preference], responses: Iterable[Response]) ->
     for i in np.argsort(corrected, kind="stable").tolist():
         if corrected[i] < ALPHA:
             trait, size = TRAITS[seen[i]], float(abs(weights[i]))
-            likes, unit = (trait.more, trait.unit) if weights[i] > 0.0 else (trait.less, trait.less_unit)
+            likes, unit = trait.more if weights[i] > 0.0 else trait.less
             ci95 = [size - float(half[i]), size + float(half[i])]
             wins = {"mean": float(expit(size)), "ci95": expit(ci95).tolist()}
             about = {"trait": trait.name, "likes": likes, "weight": size, "ci95": ci95, "unit": unit}

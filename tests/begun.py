@@ -5,7 +5,7 @@ from __future__ import annotations
 from cli import own
 from cli.flags import parse
 from cli.job import begin, make_jobs
-from evidence.design import documented_split
+from evaluation import split
 from stages.tasks import Job
 
 
@@ -17,4 +17,4 @@ def jobs_of(*flags: str) -> list[Job]:
 
 def ids_for_testing(job: Job) -> tuple[str, ...]:
     """The documented split's test prompts, whether they are written yet or not."""
-    return documented_split(job.prompt_ids, job.params)[1]
+    return split(job.prompt_ids, job.params.train_prompts, job.params.random_seed)[1]

@@ -363,7 +363,7 @@ def test_a_byte_order_mark_before_the_first_line_of_standard_input_is_no_part_of
     from cli import rank
 
     monkeypatch.setattr("sys.stdin", io.StringIO("\ufeffWhy?\r\n\u00a0How? \n"))
-    assert list(rank._batches("-")) == [["Why?", "How?"]]
+    assert rank.prompts_of("-") == ["Why?", "How?"]
 
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202e"

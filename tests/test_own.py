@@ -259,15 +259,10 @@ def test_votes_are_given_on_own_answers_without_any_server(
 # ── Messages that guess ──────────────────────────────────────────────────────────────────────────────────
 
 GUESSES = [
-    (("--model", "a", "b"), "did you mean --models?"),
-    (("--num-prompts", "9"), "did you mean --num_prompts?"),
-    (("--models", "a,b"), "--models a b"),
-    (("--models", "a,", "b"), "--models a b"),
-    (("--persona", "codr"), "Did you mean coder?"),
     (("--persona", "me.toml", "--preferences", "v.csv"), "--persona does not go with --preferences"),
     (("--prompts", "m.txt", "--preferences", "v.csv"), "the votes bring their own prompts"),
     (("--responses", "a.json", "--rank", "Why?"), "can't be asked for new answers"),
-    (("--persona", "all", "--prompts", "m.txt"), "with --prompts or --responses name one"),
+    (("--persona", "all", "--prompts", "m.txt"), "it is of one persona: name one"),
     (("--prompts", ""), "--prompts is empty"),
 ]
 
