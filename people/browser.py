@@ -121,11 +121,10 @@ class Server(ThreadingTCPServer):
         """Do what a form asks for: a vote, undo or the end; the status and the page to answer with."""
         with self._busy:
             session = self.session
-            if self._last_page:
-                return HTTPStatus.GONE, self._last_page
-            if key == DONE:
+            if key == DONE and not self._last_page:
                 told = {"persona": session.about["persona"], "progress": session.saved(), "percent": percent_sure}
                 self._last_page = render_vote(end=self._end(), **told)
+            if self._last_page:
                 return HTTPStatus.OK, self._last_page
             if number == str(session.number) and (session.pair or key == UNDO):
                 session.press(key)  # on the disk by now

@@ -21,7 +21,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -111,7 +110,13 @@ def fitted(crowd: Crowd, tested: frozenset[str]) -> Iterator[tuple[str, Sequence
     yield "elo_offset", [EloSystem(start, params.elo_k).fit(s) for start, s in zip(starts, own, strict=True)]
     yield "bradley_terry", [global_elo(strengths) for strengths in _on_elo_scale(models, wins)]
 
-    shared = _shared_heads(crowd, votes, ids)
+    # a head for each tenth of the people, drawn by the seed, trained on everybody else: of a person alone on nobody
+    drawn = np.random.default_rng([params.random_seed, 1]).permutation(len(own)).tolist()
+    group = {crowd.votes.users[person]: i % GROUPS for i, person in enumerate(drawn)}
+    outside = [[v for v in votes if group[v.user] != i][:SHARED_VOTES] for i in range(min(GROUPS, len(own)))]
+    model = RewardModel(crowd.features, crowd.given, params, crowd.device)
+    heads = model.fit_many([TrainingSet(tuple(outsiders), ids) for outsiders in outside])
+    shared = [heads[group[user]] for user in crowd.votes.users]
     yield "shared_reward", shared
     faster = dataclasses.replace(params, learning_rate=STRENGTH * params.learning_rate)
     yield "reward_model", RewardModel(crowd.features, crowd.given, faster, crowd.device).fit_many(sets, shared)
@@ -121,8 +126,8 @@ def fitted(crowd: Crowd, tested: frozenset[str]) -> Iterator[tuple[str, Sequence
     yield "shared_combined", without
     yield "combined", everyone.fit_many(sets, without if several else None)
 
-    texts, drawn = longest_response(crowd.votes.responses), random_ranking(models, params.random_seed)
-    for ranker in (base_reward(crowd.features), texts, drawn):
+    longest, chance = longest_response(crowd.votes.responses), random_ranking(models, params.random_seed)
+    for ranker in (base_reward(crowd.features), longest, chance):
         yield ranker.name, [ranker] * len(own)
 
 
@@ -130,19 +135,6 @@ def _on_elo_scale(models: Sequence[str], wins: np.ndarray) -> list[dict[str, flo
     """Bradley–Terry strengths of each table of ``wins`` [people, models, models], all in one solution."""
     ratings = UNRATED_START + bradley_terry(wins) / LOGIT
     return [dict(zip(models, row, strict=True)) for row in ratings.tolist()]
-
-
-def _shared_heads(crowd: Crowd, votes: Sequence[Preference], ids: tuple[str, ...]) -> list[RewardModel]:
-    """For each person a head trained on everybody outside their group; the untouched base for a person alone."""
-    users = crowd.votes.users
-    drawn = np.random.default_rng([crowd.params.random_seed, 1]).permutation(len(users)).tolist()
-    group = {users[person]: i % GROUPS for i, person in enumerate(drawn)}
-    sets = []
-    for number in range(min(GROUPS, len(users))):
-        outside = (vote for vote in votes if group[vote.user] != number)
-        sets.append(TrainingSet(tuple(islice(outside, SHARED_VOTES)), ids))
-    heads = RewardModel(crowd.features, crowd.given, crowd.params, crowd.device).fit_many(sets)
-    return [heads[group[user]] for user in users]
 
 
 def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:

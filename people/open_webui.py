@@ -136,23 +136,23 @@ def _answers(messages: Mapping[str, Any], parent_id: str) -> dict[str, str]:
 # ── Answers alone ────────────────────────────────────────────────────────────────────────────────────────
 
 # The chat folds thoughts, tool calls and code that was run into blocks of this kind, with its own lines after ">".
-_TAGS = re.compile(r"^>.*$|^<details\b[^>]*>|<details\b[^>]*>|</details>[ \t]*\n*", re.MULTILINE | re.IGNORECASE)
-_FOLDED = re.compile(r"""\btype=["']?(reasoning|tool_calls|code_interpreter)\b""", re.IGNORECASE)
+_FOLDED = r"""(?P<folds>^<details\b[^>]*\btype=["']?(?:reasoning|tool_calls|code_interpreter)\b[^>]*>)"""
+_TAGS = re.compile(
+    rf"^>.*$|{_FOLDED}|(?P<opens><details\b[^>]*>)|(?P<closes></details>[ \t]*\n*)", re.MULTILINE | re.IGNORECASE
+)
 
 
 def answer_alone(text: str) -> str:
     """An answer without what the chat folds away, blocks within blocks included, and without leaked thoughts."""
     kept, depth, end = list[str](), 0, 0
     for tag in _TAGS.finditer(text):
-        opens = tag[0][:8].lower() == "<details"
-        at_line = tag.start() == 0 or text[tag.start() - 1] == "\n"
-        if not depth and opens and at_line and _FOLDED.search(tag[0]):
+        if tag["folds"] and not depth:
             kept.append(text[end : tag.start()])
             depth, end = 1, len(text)  # a block that never ends takes the rest
-        elif depth and opens:
-            depth += 1
-        elif depth and tag[0].startswith("</"):
+        elif depth and tag["closes"]:
             depth, end = depth - 1, tag.end()
+        elif depth and (tag["folds"] or tag["opens"]):
+            depth += 1
     found = "".join([*kept, text[end:]]) if kept else text
     thoughtless = without_thinking(found)
     return text if thoughtless == text.strip() else thoughtless

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import config
@@ -19,6 +20,7 @@ from core.files import fingerprint
 from core.records import Preference, Prompt, Response
 from core.tables import (
     ENDINGS,
+    Row,
     Rows,
     arrow_rows,
     columns_of,
@@ -164,30 +166,28 @@ def _hub_rows(source: str, cache_dir: Path | None) -> Rows:
     return arrow_rows(found["train" if "train" in found else next(iter(found))].data.table)
 
 
-def _own(rows: Rows, source: str) -> Found[Vote]:
-    usual = "outcomes are 0, 0.5 and 1, or between: 1 where a is preferred"
-    refuse_coding((row.get("outcome") for row in rows.values()), source, usual)
-    return each_row(rows, own_vote)
+def _coded(
+    read: Callable[[int, Row], Vote], column: str, low: float, usual: str, rows: Rows, source: str
+) -> Found[Vote]:
+    """Rows with an outcome from ``low`` to one more in a ``column``."""
+    refuse_coding((row.get(column) for row in rows.values()), source, usual, low=low)
+    return each_row(rows, read)
 
 
-def _alpaca_eval(rows: Rows, source: str) -> Found[Vote]:
-    usual = "alpaca_eval's preferences are 1 and 2, or between: 1 for the first output"
-    refuse_coding((row.get("preference") for row in rows.values()), source, usual, low=1.0)
-    return each_row(rows, alpaca_eval_vote)
-
-
+OUTCOMES = "outcomes are 0, 0.5 and 1, or between: 1 where a is preferred"
+PREFERENCES = "alpaca_eval's preferences are 1 and 2, or between: 1 for the first output"
 Reader = Callable[[Rows, str], Found[Vote]]
-OWN, ARENA = "votes", "the Arena's data sets"
+OWN, ARENA, ALPACA = "votes", "the Arena's data sets", "alpaca_eval's annotations"
 ARENA_COLUMNS = ("model_a", "model_b", "winner", "conversation_a", "conversation_b")
 ARENA_55K_COLUMNS = (*VOTE_COLUMNS[2:-1], "winner_model_a", "winner_model_b", "winner_tie")
 ALPACA_COLUMNS = ("instruction", "output_1", "generator_1", "output_2", "generator_2", "preference")
 # What a file may be, the columns that it must have then, and its reader.
 _KINDS: Sequence[tuple[str, Sequence[str], Reader]] = (
-    (OWN, VOTE_COLUMNS, _own),
+    (OWN, VOTE_COLUMNS, partial(_coded, own_vote, "outcome", 0.0, OUTCOMES)),
     ("Open WebUI's feedback export", ("user_id", "data", "meta"), lambda rows, _: open_webui(rows)),
     (ARENA, ARENA_COLUMNS, lambda rows, _: each_row(rows, arena_vote)),
     (ARENA, ARENA_55K_COLUMNS, lambda rows, _: each_row(rows, arena_vote)),
-    ("alpaca_eval's annotations", ALPACA_COLUMNS, _alpaca_eval),
+    (ALPACA, ALPACA_COLUMNS, partial(_coded, alpaca_eval_vote, "preference", 1.0, PREFERENCES)),
 )
 
 
@@ -217,20 +217,19 @@ def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[R
     asked = {prompt.id: prompt.text for prompt in answers.prompts}
     found, left_out, unknown = dict(rows), dict[int, str](), set[str]()
     for number, row in rows.items():
-        sides = {f"response_{s}": row.get(f"model_{s}") for s in "ab" if row.get(f"response_{s}") is None}
-        missing = {text: models.of(name) for text, name in sides.items() if isinstance(name, str) and name.strip()}
-        if not missing:
+        if row.get("response_a") is not None and row.get("response_b") is not None:
             continue
+        names = {side: models.of(str(row.get(f"model_{side}"))) for side in "ab"}
         try:
             own = prompt_id(text_in(row, "prompt"))
         except ValueError:  # none, so by its id; without that too it finds nothing
             own = answers.ids.get(id_in(row) or "", "")
-        texts = {text: answers.texts.get((own, model)) for text, model in missing.items()}
+        texts = {f"response_{side}": answers.texts.get((own, name)) for side, name in names.items()}
         found[number] = {**row, **texts, "prompt_id": own, "prompt": asked.get(own)}
         if None in texts.values():
             del found[number]
             left_out[number] = "its texts are in no file of --responses"
-            unknown |= set(missing.values()) - set(answers.models)
+            unknown |= set(names.values()) - set(answers.models)
     if not found:
         those = f"; they have no {', '.join(sorted(unknown))}" if unknown else ""
         raise UsageError(

@@ -87,7 +87,6 @@ WINNERS = {
     "model_a": 1.0, "model_b": 0.0, "tie": 0.5, "tie (bothbad)": 0.5, "tie (both bad)": 0.5, "tie (inconsistent)": 0.5,
     "both_bad": 0.5, "bothbad": 0.5,
 }  # fmt: skip
-_YES = ("1", "1.0", "true")
 
 
 def refuse_coding(values: Iterable[object], source: str, usual: str, *, low: float = 0.0) -> None:
@@ -106,29 +105,27 @@ def refuse_coding(values: Iterable[object], source: str, usual: str, *, low: flo
     raise UsageError(f"{source}: the votes are coded {coding}, and {usual}. Nothing was changed. Write them so.")
 
 
-def _outcome(row: Row) -> float:
-    """A number in [0, 1], or a word of the Arena's."""
-    value = row.get("outcome")
-    if value is None or value == "":
-        raise ValueError("outcome is missing")
-    word = value.strip().lower() if isinstance(value, str) else ""
-    outcome = WINNERS.get(word, figure_of(value))
-    if not 0.0 <= outcome <= 1.0:
-        raise ValueError(f"outcome is no number in [0, 1]: {value!s:.40}")
-    return outcome
+def _leave_out_later_turns(row: Row) -> None:
+    """Later turns answer what the other model did not see."""
+    # MT-bench asks about each of two turns by itself; the 33k's "turn" counts those of a conversation
+    turns = figure_of(row.get("evaluation_order")), math.nan if "tstamp" in row else figure_of(row.get("turn"))
+    if any(turn > 1 for turn in turns):
+        raise LeftOut("on a later turn")
 
 
 # ── Our own columns ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def own_vote(number: int, row: Row) -> Vote:
-    """A row with VOTE_COLUMNS."""
-    if any(figure_of(row.get(name)) > 1 for name in ("turn", "evaluation_order")):
-        raise LeftOut("on a later turn")  # it answers what the other model did not see
+    """A row with VOTE_COLUMNS; the outcome is a number in [0, 1] or a word of the Arena's."""
+    _leave_out_later_turns(row)
     user, prompt_id, prompt = text_in(row, "user", figures=True), id_in(row) or "", text_in(row, "prompt")
+    outcome = WINNERS.get(str(row.get("outcome")).strip().lower(), figure_of(row.get("outcome")))
+    if not 0.0 <= outcome <= 1.0:
+        raise ValueError(f"outcome is no number in [0, 1]: {row.get('outcome')!s:.40}")
     # an empty response is one: models do answer nothing, and people vote on it
     a, b = ((text_in(row, f"model_{side}"), text_in(row, f"response_{side}", empty=True)) for side in "ab")
-    return Vote(user, prompt_id, prompt, *a, *b, _outcome(row), number)
+    return Vote(user, prompt_id, prompt, *a, *b, outcome, number)
 
 
 # ── The Arena's data sets ────────────────────────────────────────────────────────────────────────────────
@@ -136,11 +133,7 @@ def own_vote(number: int, row: Row) -> Vote:
 
 def arena_vote(number: int, row: Row) -> Vote:
     """Who won, and the first turns of two conversations."""
-    # MT-bench asks about each of two turns by itself; the 33k's "turn" counts those of a conversation
-    if "tstamp" not in row and figure_of(row.get("turn")) > 1:
-        raise LeftOut("the vote is on a later turn")
-    if figure_of(row.get("evaluation_order")) > 1:  # the 140k: its conversation begins with a follow-up
-        raise LeftOut("a follow-up in its session (evaluation_order above 1), no first turn")
+    _leave_out_later_turns(row)
     outcome, model_a, model_b = _winner(row), text_in(row, "model_a"), text_in(row, "model_b")
     (prompt, a), (other, b) = _first_turn(row, "a"), _first_turn(row, "b")
     if prompt != other:
@@ -163,7 +156,7 @@ def _who(row: Row, *names: str) -> str:
 def _winner(row: Row) -> float:
     """1 where a wins, 0 where b does, 0.5 for every tie."""
     if "winner" not in row:  # the 55k: a flag for each
-        won = [name for name in ("model_a", "model_b", "tie") if str(row.get(f"winner_{name}")).lower() in _YES]
+        won = [name for name in ("model_a", "model_b", "tie") if figure_of(row.get(f"winner_{name}")) == 1]
         if len(won) != 1:
             raise ValueError("not one of winner_model_a, winner_model_b, winner_tie is 1")
         return WINNERS[won[0]]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import textwrap
 from pathlib import Path
 
 import config
@@ -65,7 +66,7 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
 
 def show(source: str, votes: Votes) -> int:
     """Print every vote and every row that is none, with the reason; the exit status. Nothing is written."""
-    prompts = {prompt.id: " ".join(prompt.text.split())[:SHOWN] for prompt in votes.prompts}
+    prompts = {prompt.id: textwrap.shorten(prompt.text, SHOWN, placeholder="…") for prompt in votes.prompts}
     counts = f"votes: {len(votes.preferences)}, people: {len(votes.users)}, prompts: {len(prompts)}"
     lines = [f"{source}: {counts}, models: {len(votes.models)}", *votes.notes]
     for vote in votes.preferences:

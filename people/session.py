@@ -76,11 +76,10 @@ class Session:
         """Keep the vote of one of the keys VOTES, or take this session's last one back (UNDO)."""
         self.note = ""
         if key != UNDO:
-            pair = self._shown.pop()
-            columns = dict(zip(VOTE_COLUMNS, pair, strict=False))
+            columns = dict(zip(VOTE_COLUMNS, self._shown[-1], strict=False))
             append_line(self.path, {**columns, **VOTES[key], **self.about})  # on the disk by now
-            self.votes.append(pair._replace(outcome=VOTES[key]["outcome"]).preference())
-            self.given.append(pair)
+            self.given.append(self._shown.pop())
+            self.votes.append(self.given[-1]._replace(outcome=VOTES[key]["outcome"]).preference())
         elif self.given:
             drop_last_line(self.path)
             self.votes.pop()

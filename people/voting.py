@@ -54,8 +54,7 @@ def end_of(session: Session, command: Callable[..., str], judged: Sequence[Prefe
         remarks = [more(standing), agreement(session.about["persona"], own, judged)]
     prompts = len({vote.prompt_id for vote in votes})
     learn, rank = command("--preferences", path), command("--preferences", path, "--rank", "PROMPT")
-    by_votes = ("This ranks the models for a prompt by your votes:", rank)
-    commands = [by_votes, ("All systems on your votes, with tables and plots:", learn)]
+    commands = [("To rank the models for a prompt by your votes:", rank), ("To run all systems on your votes:", learn)]
     given = f"{count(len(votes), 'vote')} on {count(prompts, 'prompt')} in all."
     if (lacking := FEWEST_PROMPTS - prompts) > 0:
         needed = f"Votes on {FEWEST_PROMPTS} prompts are needed before anything can learn from them"

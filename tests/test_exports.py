@@ -209,7 +209,7 @@ LONG = turns("Go on?", "alpha says", "And?", "more")
 SETS: dict[str, tuple[list[Row], Read, dict[int, str]]] = {
     "MT-bench": (
         [battle(conversation_a=turns("Why?", "alpha says", "And?", "more"), turn=turn) for turn in (1, 2)],
-        [("ann", "Why?", "alpha", "beta", 1.0)], {2: "the vote is on a later turn"},
+        [("ann", "Why?", "alpha", "beta", 1.0)], {2: "on a later turn"},
     ),
     "the 33k and the 100k": (
         [row | {"tstamp": 1.5, "anony": True} for row in (
@@ -255,8 +255,7 @@ def test_the_140k_with_contents_in_parts_nobody_named_and_follow_ups_left_out(su
     found = load_votes(save(tmp_path / f"arena.{suffix}", rows))
     assert read(found) == [("everyone", "Why?", "alpha", "beta", outcome) for outcome in (0.0, 0.5)]
     assert texts(found) == {("Why?", "alpha"): "A", ("Why?", "beta"): "B"}
-    said = "1 left out: a follow-up in its session (evaluation_order above 1), no first turn; it does not say who voted"
-    assert said in found.notes[0]
+    assert "1 left out: on a later turn; it does not say who voted" in found.notes[0]
 
 
 def test_alpaca_evals_annotations(tmp_path: Path) -> None:
