@@ -52,8 +52,7 @@ def in_browser(session: Session, end: Callable[[], End]) -> None:
             threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
         else:
             tunnel = f"from another machine through ssh -L {server.port}:127.0.0.1:{server.port}"
-            say(f"There is no browser here. Press Enter to vote in this terminal, or open this page ({tunnel}):")
-            say(f"  {server.address}")
+            say(f"No browser here: press Enter to vote in this terminal, or open ({tunnel})\n  {server.address}")
         try:
             while not (server.over or (not here and _enter_pressed())):
                 server.handle_request()

@@ -1,6 +1,6 @@
 """Which pair a person should see next, and how sure the order of their models is by now.
 
-    models = TopTwo(responses, ratings, params)
+    models = TopTwo(job, responses)
     models.learn(preferences)
     models.next_pair(pairs_left)
     models.standing()
@@ -20,8 +20,8 @@ import numpy as np
 
 from base.features import Features
 from combined import RESIDUAL, Combined, Posterior
-from config import ExperimentConfig
 from core.records import Preference, Response
+from stages.tasks import Job
 
 AT_RANDOM = 5  # every so manieth pair is drawn at random: what the posterior is wrong about comes up too
 REDRAWS = 100  # of the second of two draws; a model that leads in all of them is the best
@@ -44,18 +44,16 @@ class Standing:
 class TopTwo:
     """The posterior of the models after the votes so far."""
 
-    def __init__(
-        self, responses: Sequence[Response], ratings: Mapping[str, float | None], params: ExperimentConfig
-    ) -> None:
-        """``ratings``: global Elo by contestant, none for one that is unrated."""
+    def __init__(self, job: Job, responses: Sequence[Response]) -> None:
+        ratings = {model: rating.elo for model, rating in (job.ratings or {}).items()}
         self._prompts = tuple(dict.fromkeys(r.prompt_id for r in responses))
         self._models = tuple(dict.fromkeys(r.model for r in responses))
         self._answers = np.array([sum(r.model == model for r in responses) for model in self._models])
         self._blank = np.zeros((len(responses), 1), np.float32)  # texts that all look the same
         index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
         features = Features(index, self._blank, self._blank, self._blank[:, 0], False, "")
-        self._system = Combined(features, {model: ratings.get(model) for model in self._models}, params)
-        self._rng = np.random.default_rng(params.random_seed)
+        self._system = Combined(features, {model: ratings.get(model) for model in self._models}, job.params)
+        self._rng = np.random.default_rng(job.params.random_seed)
 
     def learn(self, preferences: Sequence[Preference]) -> None:
         """Take these votes for all that were given."""

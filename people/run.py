@@ -69,9 +69,8 @@ def show(source: str, votes: Votes) -> int:
     prompts = {prompt.id: textwrap.shorten(prompt.text, SHOWN, placeholder="…") for prompt in votes.prompts}
     counts = f"votes: {len(votes.preferences)}, people: {len(votes.users)}, prompts: {len(prompts)}"
     lines = [f"{source}: {counts}, models: {len(votes.models)}", *votes.notes]
-    for vote in votes.preferences:
-        sides = f"{vote.model_a} against {vote.model_b}"
-        lines.append(f'  {vote.user}: {sides}: {vote.outcome:g} on "{prompts[vote.prompt_id]}"')
+    for v in votes.preferences:
+        lines.append(f'  {v.user}: {v.model_a} against {v.model_b}: {v.outcome:g} on "{prompts[v.prompt_id]}"')
     lines += [f"  row {row}: {reason}" for row, reason in votes.left_out.items()]
     print("\n".join(map(plain, lines)))
     return 0

@@ -38,8 +38,7 @@ class Session:
     def __init__(self, job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> None:
         """Go on with the votes kept for the job's persona by the pairs that this person has not voted on."""
         self.path, self.about = own_votes_file(job.name), {"persona": job.name, "backend": job.llm.backend}
-        ratings = {model: rating.elo for model, rating in (job.ratings or {}).items()}
-        self.models = TopTwo(responses, ratings, job.params)
+        self.models = TopTwo(job, responses)
         self.votes = [p for p in on_these(read_own_votes(self.path), prompts, responses) if p.user == USER]
         """This person's on these texts, of earlier sessions too."""
         voted = {(p.prompt_id, frozenset((p.model_a, p.model_b))) for p in self.votes}
@@ -136,8 +135,8 @@ def more(standing: Standing) -> str:
         return f"It is ahead of the second with {percent_sure(standing.ahead)}."
     if standing.more_votes is None:
         return ""
-    votes = "Hundreds of" if standing.more_votes > MOST_TOLD else f"Roughly {standing.more_votes}"
-    return f"{votes} more votes would separate the best two."
+    votes = "Hundreds of votes" if standing.more_votes > MOST_TOLD else f"Roughly {standing.more_votes} more votes"
+    return f"{votes} would separate the best two."
 
 
 def count(number: int, thing: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from core.records import Preference
-from evidence.judge_quality import FEWEST_SHARED, agreement_with_person
+from evidence.judge_quality import agreement_with_person
 from people.browser import in_browser
 from people.read import read_own_votes
 from people.session import End, Session, count, more, open_session, percent_sure
@@ -64,13 +64,10 @@ def end_of(session: Session, command: Callable[..., str], judged: Sequence[Prefe
 
 
 def agreement(persona: str, votes: Sequence[Preference], judged: Sequence[Preference]) -> str:
-    """How far the judge, as this persona, agrees with ``votes`` on the same responses."""
+    """How far the judge, as this persona, agrees with ``votes`` on the same responses; empty where nobody can say."""
     found = agreement_with_person(votes, judged)
     if found["kappa"] is None:
-        return (
-            f"Whether the simulated {persona} agrees with you is said from {FEWEST_SHARED} pairs on that you both "
-            f"decide; there are {found['pairs']}."
-        )
+        return ""
     low, high = found["ci95"]
     return (
         f"The simulated {persona} agrees with you on {percent_sure(found['share'])} of the {found['pairs']} pairs that "

@@ -237,7 +237,7 @@ def test_where_there_is_no_browser_enter_asks_in_the_terminal_and_ctrl_c_keeps_e
 ) -> None:
     own, theirs = os.openpty()
     found = program(stdin=theirs)
-    assert "Press Enter to vote in this terminal" in found.said
+    assert "press Enter to vote in this terminal" in found.said
     assert found.press(1, "x") == 303
     os.write(own, b"\nb\n")
     while "Pair 3 of 15" not in found.said:

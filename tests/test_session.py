@@ -145,7 +145,7 @@ def test_two_sessions_at_once_are_refused(sit: Sit) -> None:
 def test_votes_on_a_model_that_is_clearly_best_ask_about_it_and_the_next() -> None:
     """Six models, the first beating all and the second all but the first: most pairs asked are of these two."""
     models, prompts = "abcdef", [f"p{i}" for i in range(20)]
-    asked = TopTwo([Response(p, m, "") for p in prompts for m in models], {}, config.ExperimentConfig())
+    asked = TopTwo(job(42), [Response(p, m, "") for p in prompts for m in models])
     every = [(p, a, b) for p in prompts for a, b in combinations(models, 2)]
     asked.learn([Preference(p, a, b, 0.5 if (a, b) == ("a", "b") else 1.0) for p, a, b in every[:150]])
     left = [frozenset((a, b)) for _, a, b in every[150:]]
