@@ -105,22 +105,19 @@ def test_whoever_has_no_training_votes_keeps_what_everyone_starts_from() -> None
         assert close(found[system][3], found[start][3])
 
 
-def test_votes_on_test_prompts_change_nothing_that_is_fitted() -> None:
-    votes, texts = World(people=6, votes_each=25, prompts=12, personal=1.0).draw()
-    tested = first_fold(crowd_of(votes, texts))
-    first, second = (everything(crowd_of(v, texts), tested) for v in (votes, turned(votes, "prompt_id", set(tested))))
-    for system, own in first.items():
-        assert all(close(a, b) for a, b in zip(own, second[system], strict=True)), system
-
-
-def test_what_a_person_starts_from_has_seen_no_vote_of_theirs() -> None:
+def test_no_vote_on_a_test_prompt_is_used_nor_one_of_ones_own_in_what_a_person_starts_from() -> None:
     votes, texts = World(people=4, votes_each=25, prompts=12, personal=1.0).draw()
     tested = first_fold(crowd_of(votes, texts))
-    before, after = (everything(crowd_of(v, texts), tested) for v in (votes, turned(votes, "user", {votes.users[2]})))
+    before, other_tests, other_own = (
+        everything(crowd_of(v, texts), tested)
+        for v in (votes, turned(votes, "prompt_id", set(tested)), turned(votes, "user", {votes.users[2]}))
+    )
+    for system, own in before.items():
+        assert all(close(a, b) for a, b in zip(own, other_tests[system], strict=True)), system
     for start in ("global_elo", "shared_reward"):  # of "shared_combined" test_combined.py holds it
-        assert close(before[start][2], after[start][2]), start
-        assert not all(close(before[start][i], after[start][i]) for i in (0, 1, 3)), start
-    assert not close(before["reward_model"][2], after["reward_model"][2])
+        assert close(before[start][2], other_own[start][2]), start
+        assert not all(close(before[start][i], other_own[start][i]) for i in (0, 1, 3)), start
+    assert not close(before["reward_model"][2], other_own["reward_model"][2])
 
 
 # ── What is found, and what is not ───────────────────────────────────────────────────────────────────────
@@ -201,11 +198,9 @@ def rows(users: Sequence[str], prompts: int = 10, votes_each: int = 24) -> list[
 
 
 def run(folder: Path, name: str, data: list[dict[str, Any]], *flags: str) -> int:
-    """The program on these votes, in a file of that name."""
-    frame = pd.DataFrame(data)
-    frame.to_csv(folder / name, index=False) if name.endswith(".csv") else frame.to_json(
-        folder / name, orient="records", lines=True
-    )
+    """The program on these votes, in a CSV of that name."""
+    WordBase.asked = 0
+    pd.DataFrame(data).to_csv(folder / name, index=False)
     folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
     return main.main(["--preferences", str(folder / name), "--base_model", "embedded", *folders, *flags])
 
@@ -215,70 +210,47 @@ def results(folder: Path, name: str) -> dict[str, Any]:
     return dict(json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON")))
 
 
-def leaves(document: Any) -> list[Any]:
-    """Every value of a document, in its order."""
-    inner = document.values() if isinstance(document, dict) else document if isinstance(document, list) else None
-    return [document] if inner is None else [leaf for value in inner for leaf in leaves(value)]
-
-
 PANEL = "my-votes-1"
 
 
-@pytest.fixture(scope="module")
-def panel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a whole run, with learning curves and pictures, on votes with hostile names in a hostile file."""
-    folder = tmp_path_factory.mktemp("panel")
-    assert run(folder, "my [votes] <1>.jsonl", rows(HOSTILE)) == 0
-    return folder
-
-
-def test_votes_become_results_plots_and_a_report_to_which_hostile_names_do_no_harm(panel: Path) -> None:
-    found = results(panel, PANEL)
+def test_votes_become_results_plots_and_a_report_to_which_hostile_names_do_no_harm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = rows(HOSTILE)
+    assert run(tmp_path, "my [votes] <1>.csv", [*data, data[4] | {"outcome": 7}], "--skip_bad_rows") == 0
+    said = capsys.readouterr().out
+    for part in ("1 left out: outcome is no number in [0, 1]", "votes of 7 people (", "WHICH MODEL IS BEST"):
+        assert part in " ".join(said.split())
+    assert "\x1b" not in said
+    assert WordBase.asked == len({(r["prompt"], r[f"response_{s}"]) for r in data for s in "ab"}), "each text once"
+    found = results(tmp_path, PANEL)
     assert (found["persona"], found["backend"], found["main_metric"]) == (PANEL, "votes", "ranking_accuracy")
-    assert [found["counts"][key] for key in ("users", "prompts", "votes")] == [len(HOSTILE), 10, len(rows(HOSTILE))]
+    assert [found["counts"][key] for key in ("users", "prompts", "votes")] == [len(HOSTILE), 10, len(data)]
     for system in (*STARTS, *STARTS.values(), "base_reward", "bradley_terry", "longest_response", "random"):
         assert None not in found["cross_validated"][system]["ranking_accuracy"].values()
         assert found["final"][system].keys() == found["cross_validated"][system].keys() == found["improvement"].keys()
     assert [row["user"] for row in found["people"]["by_person"]] == list(HOSTILE)
-    assert len(list((panel / "results").glob(f"*_{PANEL}.*"))) == 6
+    assert len(list((tmp_path / "results").glob(f"*_{PANEL}.*"))) == 6
     assert found["curves"]["points"] == [row["preferences"] for row in found["learning_curve"]]
     for system, start in STARTS.items():
         curve = found["curves"][system]["ranking_accuracy"]["mean"]
         assert curve == [found["cross_validated"][name]["ranking_accuracy"]["mean"] for name in (start, system)]
     assert found["hypotheses"]["sample_efficiency"]["verdict"] == "not tested"
-    page = (panel / "results" / f"report_{PANEL}.html").read_text(encoding="utf-8")
+    page = (tmp_path / "results" / f"report_{PANEL}.html").read_text(encoding="utf-8")
     assert "Person by person" in page and "&lt;script&gt;alert(1)" in page
     assert "<script>" not in page and not set("\x1b\u202e") & set(page)
 
 
-def test_the_same_votes_as_csv_with_a_wrong_row_left_out_give_the_same_and_ask_the_base_nothing(
-    panel: Path, no_pictures: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first, asked, data = results(panel, PANEL), WordBase.asked, rows(HOSTILE)
-    wrong = [*data[:4], data[4] | {"outcome": 7}, *data[4:]]
-    assert run(panel, "my [votes] <1>.csv", wrong) == 2
-    assert "row 5: outcome is no number in [0, 1]: 7" in capsys.readouterr().err
-    assert run(panel, "my [votes] <1>.csv", wrong, "--skip_bad_rows") == 0
-    said, again = capsys.readouterr().out, results(panel, PANEL)
-    for part in ("1 left out: outcome is no number in [0, 1]", "votes of 7 people (", "WHICH MODEL IS BEST"):
-        assert part in " ".join(said.split())
-    assert "\x1b" not in said
-    for key in ("counts", "final", "cross_validated", "improvement", "people", "learning_curve"):
-        assert leaves(again[key]) == [pytest.approx(leaf, abs=1e-4) for leaf in leaves(first[key])]
-    assert WordBase.asked == asked == len({(r["prompt"], r[f"response_{s}"]) for r in data for s in "ab"})
-    assert list((panel / "results" / "previous").glob(f"evaluation_results_{PANEL}_*.json"))
-
-
 def test_the_device_asked_for_trains_everyones_heads(tmp_path: Path, no_pictures: None, devices: set[str]) -> None:
     data = rows(["ann", "bob"])
-    assert run(tmp_path, "two.jsonl", data) == 0 and devices == {"auto", "cpu"}, "where the processor read, it trains"
+    assert run(tmp_path, "two.csv", data) == 0 and devices == {"auto", "cpu"}, "where the processor read, it trains"
     devices.clear()
-    assert run(tmp_path, "two.jsonl", data, "--device", "cuda") == 0
+    assert run(tmp_path, "two.csv", data, "--device", "cuda") == 0
     assert devices == {"cuda"} and results(tmp_path, "two")["device"] == "cuda"
 
 
 def test_one_person_alone_is_their_own_persona(tmp_path: Path, no_pictures: None) -> None:
-    assert run(tmp_path, "votes_me.jsonl", rows(["me"], prompts=12, votes_each=60)) == 0
+    assert run(tmp_path, "votes_me.csv", rows(["me"], prompts=12, votes_each=60)) == 0
     found = results(tmp_path, "votes_me")
     assert found["counts"]["users"] == 1
     assert found["cross_validated"]["shared_reward"]["ranking_accuracy"]["mean"] == 0.5
@@ -288,7 +260,7 @@ def test_one_person_alone_is_their_own_persona(tmp_path: Path, no_pictures: None
 
 
 def test_votes_that_are_all_ties_end_in_no_figure_and_no_winner(tmp_path: Path) -> None:
-    assert run(tmp_path, "ties.jsonl", [row | {"outcome": 0.5} for row in rows(["ann", "bob"])]) == 0
+    assert run(tmp_path, "ties.csv", [row | {"outcome": 0.5} for row in rows(["ann", "bob"])]) == 0
     found = results(tmp_path, "ties")
     assert found["winner"] == "none"
     assert found["verdict"]["sentence"].startswith("No vote was decided")
