@@ -43,8 +43,6 @@ def in_browser(session: Session, end: Callable[[], End]) -> None:
 
     Where there is no browser the page may be opened from elsewhere, and Enter asks in the terminal instead.
     """
-    if not session.pair:
-        return
     here = _browser_here()
     with Server(session, end) as server:
         if here:

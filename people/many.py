@@ -178,9 +178,8 @@ def scored(crowd: Crowd, hits: Hits) -> dict[str, Scores]:
     cells = [cell for cell, values in next(iter(hits.values())).items() for _ in values]
     count = Counter(user for user, _ in cells)
     weights = np.array([len(cells) / len(count) / count[user] for user, _ in cells])
-    witness = 0 if len(crowd.votes.users) > 1 else 1  # the person; of a person alone the prompt
-    fold = fold_of([*map(tuple, crowd.folds)])
-    groups = Groups([fold[p] for _, p in cells], ([cell[witness] for cell in cells],), weights)
+    fold, several = fold_of([*map(tuple, crowd.folds)]), len(crowd.votes.users) > 1
+    groups = Groups([fold[p] for _, p in cells], ([user if several else p for user, p in cells],), weights)
     values = {system: [x for hit in own.values() for x in hit] for system, own in hits.items()}
     nothing = {system: list[float]() for system in hits}
     return {m: Scores(m, nothing, Groups()) for m in METRICS} | {ACCURACY: Scores(ACCURACY, values, groups)}

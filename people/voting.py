@@ -28,7 +28,7 @@ def vote(job: Job, where: str, command: Callable[..., str], judged: Callable[[],
     with open_session(job, prompts, responses) as session:
         end = cache(lambda: end_of(session, command, judged()))
         try:
-            if where == "terminal":
+            if where == "terminal" or not session.pair:
                 in_terminal(session)
             else:
                 in_browser(session, end)

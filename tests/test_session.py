@@ -118,9 +118,6 @@ def test_a_later_session_leaves_out_what_was_voted_on_before_either_end(sit: Sit
 def test_votes_count_on_the_very_texts_they_were_given_on(sit: Sit, path: Path) -> None:
     sit(*["a"] * 6)
     texts = [replace(r, text="anew") if (r.prompt_id, r.model) == ("p2", "beta") else r for r in TEXTS]
-    prompts = [replace(p, text="another") if p.id == "p4" else p for p in PROMPTS]
-    met = on_these(read_own_votes(path), prompts, texts)
-    assert {p.prompt_id for p in met} == {"p0", "p1", "p3", "p5"}
     assert len(sit("b", texts=texts)[0].given) == 1, "a changed response is a new pair"
     assert (outcomes(path, texts), outcomes(path)) == ([1.0] * 5 + [0.0], [1.0] * 6)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -52,8 +53,6 @@ def save(path: Path, rows: Sequence[Row]) -> str:
     if path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     elif path.suffix == ".csv":
-        import pandas as pd
-
         pd.DataFrame(list(rows)).to_csv(path, index=False, quoting=1)
     else:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)  # where NaN stays NaN
@@ -94,24 +93,22 @@ WORD = TEXT.map(lambda text: normal(f"w{text}"))
 NAME = WORD.map(lambda text: " ".join(text.casefold().removesuffix(":latest").split()))
 
 
-@st.composite
-def vote_rows(draw: st.DrawFn) -> list[Row]:
-    """Consistent rows: one text a prompt and one a (prompt, model)."""
-    prompts = dict(draw(st.lists(st.tuples(WORD, WORD), min_size=1, max_size=3, unique_by=(min, max))))
-    prompts = {f"id {text}": text for text in prompts.values()}
-    models = draw(st.lists(NAME, min_size=2, max_size=3, unique=True))
-    texts = {(p, m): draw(TEXT) for p in prompts for m in models}
-    rows = []
-    for _ in range(draw(st.integers(1, 5))):
-        prompt, (a, b) = draw(st.sampled_from(sorted(prompts))), draw(st.permutations(models))[:2]
-        values = (draw(NAME), prompt, prompts[prompt], a, texts[prompt, a], b, texts[prompt, b])
-        rows.append(dict(zip(VOTE_COLUMNS, (*values, draw(st.floats(0, 1, allow_subnormal=False))), strict=True)))
-    return rows
-
-
-@given(rows=vote_rows())
+@given(
+    prompts=st.lists(WORD, min_size=1, max_size=3, unique=True),
+    models=st.lists(NAME, min_size=2, max_size=3, unique=True),
+    user=NAME,
+    texts=st.lists(TEXT, min_size=9, max_size=9),
+    outcome=st.floats(0, 1, allow_subnormal=False),
+)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_text_comes_back_as_it_was(rows: list[Row], tmp_path: Path) -> None:
+def test_any_text_comes_back_as_it_was(
+    prompts: list[str], models: list[str], user: str, texts: list[str], outcome: float, tmp_path: Path
+) -> None:
+    rows = [
+        vote(user=user, prompt_id=f"id {prompt}", prompt=prompt, model_a=models[a], response_a=texts[3 * i + a],
+             model_b=models[b], response_b=texts[3 * i + b], outcome=outcome)
+        for i, prompt in enumerate(prompts) for a, b in combinations(range(len(models)), 2)
+    ]  # fmt: skip
     for suffix in ("jsonl", "csv", "parquet"):
         assert as_rows(load_votes(save(tmp_path / f"v.{suffix}", rows))) == rows
     own = tmp_path / "own.jsonl"
