@@ -49,9 +49,9 @@ class TopTwo:
         self._prompts = tuple(dict.fromkeys(r.prompt_id for r in responses))
         self._models = tuple(dict.fromkeys(r.model for r in responses))
         self._answers = np.array([sum(r.model == model for r in responses) for model in self._models])
-        self._blank = np.zeros((len(responses), 1), np.float32)  # texts that all look the same
-        index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
-        features = Features(index, self._blank, self._blank, self._blank[:, 0], False, "")
+        texts = [*((r.prompt_id, r.model) for r in responses), *(("", model) for model in self._models)]
+        blank = np.zeros((len(texts), 1), np.float32)  # texts that all look the same
+        features = Features({text: i for i, text in enumerate(texts)}, blank, blank, blank[:, 0], False, "")
         self._system = Combined(features, {model: ratings.get(model) for model in self._models}, job.params)
         self._rng = np.random.default_rng(job.params.random_seed)
 
@@ -59,8 +59,7 @@ class TopTwo:
         """Take these votes for all that were given."""
         self._votes = len(preferences)
         self._system.fit(preferences, prompt_ids=self._prompts)
-        blank = self._blank[: len(self._models)]
-        found = self._system.posterior_of(self._models, blank, blank, blank[:, 0])
+        found = self._system.posterior("")
         # the residual of one text; of a mean of n texts it is the n-th part
         unseen = RESIDUAL * np.diag(1.0 - 1.0 / self._answers)
         self._posterior = Posterior(found.models, found.mean, found.covariance - unseen)
