@@ -280,7 +280,7 @@ def as_text(answer: Answer, run: str) -> str:
         said += [f"{SYSTEMS[system]}: {order}."] if system != by else []
     if evidence:
         figures = [f"{SYSTEMS[s]} {estimate(f['mean'], f['ci95'])}" for s, f in evidence["cross_validated"].items()]
-        said += [f"{METRICS[evidence['main_metric']]} on prompts not seen in training: {'; '.join(figures)}."]
+        said += [f"On prompts not seen in training, {METRICS[evidence['main_metric']]}: {'; '.join(figures)}."]
         said += map(plain, evidence["warnings"])
     wrapped = [line for sentence in (*said, CHANCES) for line in textwrap.wrap(sentence, 80)]
     if not evidence:
