@@ -167,7 +167,7 @@ def _say_plainly(args: Namespace) -> None:
             return plain(super().format(record), lines=True)
 
     handler = Plain(sys.stderr if args.json else sys.stdout)
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
     logging.getLogger("ranking").setLevel(args.log_level.upper())
 
 

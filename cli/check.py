@@ -125,7 +125,8 @@ def _openai(job: Job) -> tuple[Finding, list[str] | None]:
         return Finding("OpenAI API", str(error), fix), None
     lists = f"lists {len(there)} models: {', '.join(sorted(there)[:10])}" if there else "lists no models"
     latest = {name.removesuffix(":latest") for name in there} if llm.is_ollama() else set()  # there "x" is "x:latest"
-    return Finding("OpenAI API", f"{llm.address} answers and {lists}"), [*there, *(latest - there.keys())]
+    said = f"{llm.address} answers and {lists}; it tells no digests: a model that changes is not noticed"
+    return Finding("OpenAI API", said), [*there, *(latest - there.keys())]
 
 
 def _model(job: Job, name: str, there: Sequence[str], *, needed: bool) -> Finding:
@@ -135,7 +136,8 @@ def _model(job: Job, name: str, there: Sequence[str], *, needed: bool) -> Findin
     if ollama and find_tag(name, there):
         return Finding(about, *_installed(job, name))
     if not ollama and (name in there or not there):
-        return Finding(about, _context(job.llm.listed().get(name)))  # type: ignore[attr-defined]
+        known = job.llm.listed().get(name)  # type: ignore[attr-defined]
+        return Finding(about, "listed, " * bool(there) + _context(known))
     near = nearest_tags(name, there)
     said = ("not installed" if ollama else "not in the server's list") + ("" if needed else ", and not asked")
     fix = f"ollama pull {name}" if ollama else "--models and --judge with names of the server's list"
@@ -168,14 +170,11 @@ def _embedded(about: str, *, needed: bool) -> Finding:
 def _base(job: Job) -> Finding:
     """The reward base, by ``auto`` the one that is likely: it is chosen when the texts are read."""
     name, note = location.choose(job.base_model, job.device, job.cache_dir, [job.name])
-    if note:
-        return Finding("Reward base", note)
-    if name == location.EMBEDDED:
+    if name == location.EMBEDDED and not note:
         return _embedded("Reward base, which is no reward model", needed=True)
-    if why := location.missing(name):
+    if not note and (why := location.missing(name)):
         return Finding("Reward base", f"{name}: {why}", location.remedy(name))
-    folder = location.find_local(name)
-    return Finding("Reward base", f"{name}, " + (f"in {folder}" if folder else "fetched from the hub at its first use"))
+    return Finding("Reward base", note or name)
 
 
 def _gpu(args: Namespace) -> Finding:
@@ -191,10 +190,10 @@ def _gpu(args: Namespace) -> Finding:
 def call_lines(jobs: Sequence[Job], counted: Sequence[Calls]) -> Iterator[str]:
     """Numbers of calls that are left, persona by persona."""
     for job, calls in zip(jobs, counted, strict=True):
+        whom = ", ".join(f"{number} to {model}" for model, number in by_model([calls]).items())
         stages: Counter[str] = Counter()
         for (stage, _), number in calls.items():
             stages[stage.replace("_", " ")] += number
-        whom = ", ".join(f"{number} to {model}" for model, number in by_model([calls]).items())
         what = ", ".join(f"{number} for {stage}" for stage, number in stages.items())
         yield f"Calls still to make for {job.name}: " + (f"{whom} ({what})" if calls else "none, everything is cached")
     if total := by_model(counted).total():

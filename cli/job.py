@@ -11,29 +11,19 @@ import os
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import config
 from base import device as base_device
 from base import location
+from cli import seen
 from cli.flags import STAGE_FILES, command_like, configure, refreshed
 from cli.own import Own
-from cli.seen import (
-    OFF,
-    asked,
-    change_of_models,
-    is_off,
-    read_known,
-    remembered_as,
-    same_models,
-    seen_now,
-    write_known,
-)
 from config import Contestant, ExperimentConfig, Persona
 from core.errors import MissingError, UsageError
-from core.files import keep_previous, refusal
+from core.files import keep_previous, refusal, write_json
 from core.records import Rating
 from evidence.design import listed as ranked_as_lists
 from llm.addresses import parse_address, usual_tag
@@ -73,13 +63,13 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
         return _for_each(_openai(args, own, wanted), args, own, command)
     jobs = _for_each(_ollama(args, own, wanted), args, own, command)
     llm: OllamaModel = jobs[0].llm  # type: ignore[assignment]
-    answers, auto = not is_off(jobs[0]), args.backend == "auto"
+    answers, auto = not seen.is_off(jobs[0]), args.backend == "auto"
     if auto and answers and os.environ.get("OPENAI_BASE_URL", "").strip():
         log.info("Ollama answers and is asked; the server that OPENAI_BASE_URL names: --backend openai")
     served = (args.models and not args.responses) or args.judge or args.ground_truth != "round_robin" or voted
     if not auto or answers or served:
         return jobs
-    if read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
+    if seen.read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
         return jobs
     note = f"NO OLLAMA SERVER ANSWERS AT {llm.address}: the embedded model stands in for it."
     trust = llm.trouble if "SSL_CERT_FILE" in llm.trouble else ""  # it does answer, to whoever trusts it
@@ -148,7 +138,7 @@ def _embedded(args: Namespace, own: Own, wanted: Sequence[str], *notes: str) -> 
 def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     from llm.ollama import OllamaModel
 
-    known, default = read_known(args.cache_dir), config.DEFAULT_MODELS
+    known, default = seen.read_known(args.cache_dir), config.DEFAULT_MODELS
     params = configure(args, "ollama", len(own.prompts))
     judge = usual_tag(args.judge or config.DEFAULT_JUDGE, default)
     llm = OllamaModel(
@@ -166,7 +156,7 @@ def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     if not chosen:
         tags = _at_least_two(usual_tag(tag, default) for tag in wanted or default)
         chosen = {tag: default.get(tag) or Contestant(None, None, tag) for tag in tags}
-    label = "ollama" if answers else f"ollama ({OFF})"
+    label = "ollama" if answers else f"ollama ({seen.OFF})"
     return _job(args, params, llm, judge, chosen, label=label, ratings={}, judge_context=context)
 
 
@@ -189,13 +179,15 @@ def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
         )
     if llm.paid:
         log.warning("OPENAI_BASE_URL is not set: %s is asked, which bills every token.", llm.address)
-    notes = (OLLAMA_THERE.format(host=llm.address.removesuffix("/v1")),) if listed and llm.is_ollama() else ()
+    notes = (
+        (OLLAMA_THERE.format(host=llm.address.removesuffix("/v1")),) if listed is not None and llm.is_ollama() else ()
+    )
     for note in notes:
         log.warning("%s", note)
-    known = read_known(args.cache_dir).get(remembered_as(llm, judge))
+    known = seen.read_known(args.cache_dir).get(seen.remembered_as(llm, judge))
     context = (known and known.context) if listed is None else listed.get(judge)
     chosen = own.contestants or {name: Contestant(None, None, None) for name in _at_least_two(wanted)}
-    label = f"openai ({OFF if listed is None else llm.address})"
+    label = f"openai ({seen.OFF if listed is None else llm.address})"
     return _job(args, params, llm, judge, chosen, label=label, notes=notes, ratings={}, judge_context=context)
 
 
@@ -259,12 +251,12 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
         return list(jobs)
     from stages import arena
 
-    before, now = read_known(args.cache_dir), seen_now(jobs[0])
-    if change := change_of_models(before, now):
+    before, now = seen.read_known(args.cache_dir), seen.seen_now(jobs[0])
+    if change := seen.change_of_models(before, now):
         log.warning("%s", change)
     if (known := {**before, **now}) != before:
-        write_known(args.cache_dir, known)
-    same = same_models(jobs[0], known)
+        write_json(args.cache_dir / seen.MODELS_FILE, {tag: asdict(model) for tag, model in known.items()})
+    same = seen.same_models(jobs[0], known)
     table = arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ()))
     contents = {tag: model.file_name for tag, model in known.items()}
     by_tag = jobs[0].llm.backend == "ollama" and not jobs[0].responses
@@ -272,7 +264,8 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     for tag, rating in ratings.items():
         if tag not in config.DEFAULT_MODELS:
             log.info("%s: %s", tag, rating.source)
-    server = ", ".join(dict.fromkeys(known[tag].server or "" for tag in asked(jobs[0]) if tag in known))
+    versions = (known[tag].server for tag in seen.asked(jobs[0]) if tag in known)
+    server = ", ".join(dict.fromkeys(filter(None, versions)))
     sizes = {tag: (known[tag].size_bytes, known[tag].parameters) for tag in jobs[0].contestants if tag in known}
     return [
         replace(

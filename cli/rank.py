@@ -69,28 +69,17 @@ class Basis:
 
 
 def by_cache(args: Namespace, job: Job) -> int:
-    """Rank for the prompts of ``--rank`` by all that the cache holds of the persona."""
-    if args.num_prompts is None:  # as many prompts as there are, whatever number the last run was asked for
-        keys = [key.removeprefix(f"{job.name}-") for key, _ in job.kept(config.PROMPTS_FILE)]
-        most = max([job.params.num_prompts, *(int(key) for key in keys if key.isdecimal())])
-        job = replace(job, params=replace(job.params, num_prompts=most))
-    basis = from_cache(job, command_like(args, "--persona", own_name(args, job.name)))
-    return rank(job, basis, args)
-
-
-def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
-    """Rank for the prompts of ``--rank`` by people's votes; ``job`` asks the models that were voted on."""
-    basis = from_votes(job, votes, command_like(args, "--preferences", args.preferences))
-    return rank(job, basis, args)
-
-
-def from_cache(job: Job, run: str) -> Basis:
-    """The persona's prompts that are whole in the cache. Raises MissingError where they are too few to learn from."""
+    """Rank for the prompts of ``--rank`` by all that the cache holds of the persona. Raises MissingError where that are
+    too few whole prompts to learn from."""
     from data_generation import make_data
     from evaluation import shuffled
     from evidence.design import make_systems
 
-    data = make_data(job, Clock(), ask=False)
+    if args.num_prompts is None:  # as many prompts as there are, whatever number the last run was asked for
+        keys = [key.removeprefix(f"{job.name}-") for key, _ in job.kept(config.PROMPTS_FILE)]
+        most = max([job.params.num_prompts, *(int(key) for key in keys if key.isdecimal())])
+        job = replace(job, params=replace(job.params, num_prompts=most))
+    data, run = make_data(job, Clock(), ask=False), command_like(args, "--persona", own_name(args, job.name))
     if len(data.prompts) < FEWEST_PROMPTS:
         raise MissingError(
             f"Nothing to rank by: of {FEWEST_PROMPTS} prompts with all answers and judgements the cache in "
@@ -103,11 +92,12 @@ def from_cache(job: Job, run: str) -> Basis:
         systems = make_systems(job, data, features)
         return systems.elo.fit(preferences), systems.reward.fit(preferences), systems.combined.fit(preferences)
 
-    return Basis(data.prompts, data.responses, fit, {"backend": job.llm.backend, "judge": job.judge}, run)
+    measured_as = {"backend": job.llm.backend, "judge": job.judge}
+    return rank(job, Basis(data.prompts, data.responses, fit, measured_as, run), args)
 
 
-def from_votes(job: Job, votes: Votes, run: str) -> Basis:
-    """All votes of a file."""
+def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
+    """Rank for the prompts of ``--rank`` by people's votes; ``job`` asks the models that were voted on."""
     from evidence.design import heads_device
     from people.many import Crowd, learned
     from people.run import arena_ratings, fitting
@@ -118,7 +108,8 @@ def from_votes(job: Job, votes: Votes, run: str) -> Basis:
     def fit(features: Features) -> Fitted:
         return learned(Crowd(votes, features, rated, params, heads_device(job, features)))
 
-    return Basis(votes.prompts, votes.responses, fit, {"backend": "votes"}, run, votes.personas)
+    run = command_like(args, "--preferences", args.preferences)
+    return rank(job, Basis(votes.prompts, votes.responses, fit, {"backend": "votes"}, run, votes.personas), args)
 
 
 def judged(job: Job) -> Sequence[Preference]:
@@ -289,7 +280,7 @@ def as_text(answer: Answer, run: str) -> str:
         said += [f"{SYSTEMS[system]}: {order}."] if system != by else []
     if evidence:
         figures = [f"{SYSTEMS[s]} {estimate(f['mean'], f['ci95'])}" for s, f in evidence["cross_validated"].items()]
-        said += [f"{METRICS[evidence['main_metric']]} on prompts not seen in training: {'; '.join(figures)}."]
+        said += [f"On prompts not seen in training, {METRICS[evidence['main_metric']]}: {'; '.join(figures)}."]
         said += map(plain, evidence["warnings"])
     wrapped = [line for sentence in (*said, CHANCES) for line in textwrap.wrap(sentence, 80)]
     if not evidence:

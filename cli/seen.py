@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.files import write_json
 from llm.addresses import find_tag
 from stages.tasks import Job
 
@@ -57,11 +56,6 @@ def read_known(cache_dir: Path) -> dict[str, Known]:
         return {}
 
 
-def write_known(cache_dir: Path, known: Mapping[str, Known]) -> None:
-    """Keep what is known of each model."""
-    write_json(cache_dir / MODELS_FILE, {tag: asdict(model) for tag, model in known.items()})
-
-
 def remembered_as(llm: OpenAIModel, model: str) -> str:
     """The key under which is written down what a server with the OpenAI API said of a model."""
     return f"{model} at {llm.address}"
@@ -74,18 +68,13 @@ def seen_now(job: Job) -> dict[str, Known]:
     if job.llm.backend == "openai":
         return {remembered_as(job.llm, job.judge): Known("", job.judge_context)}  # type: ignore[arg-type]
     llm: OllamaModel = job.llm  # type: ignore[assignment]
-    installed, version, found = llm.installed(), llm.version(), {}
+    installed, found = llm.installed(), {}
     for tag in asked(job):
         if name := find_tag(tag, installed):
             info, shown = installed[name], llm.show(tag)
-            found[tag] = Known(
-                info.digest or "",
-                shown.context_length,
-                version,
-                size_bytes=info.size and int(info.size),
-                parameters=(info.details and info.details.parameter_size) or "",
-                file_name=shown.file_name,
-            )
+            size, parameters = info.size and int(info.size), (info.details and info.details.parameter_size) or ""
+            about = (info.digest or "", shown.context_length, llm.version(), size, parameters, shown.file_name)
+            found[tag] = Known(*about)
     return found
 
 

@@ -242,20 +242,17 @@ def test_hostile_texts_do_nothing_to_the_terminal(
     assert set(server.calls_by_model) == set(DEFAULT_TAGS[:2]), "a subset is asked alone"
 
 
-@pytest.mark.parametrize(
-    ("around", "p_best", "said"),
-    [
+def test_how_sure_the_first_place_is() -> None:
+    for around, p_best, said in (
         (None, 0.99, "no evidence"),
         ([-0.1, 0.5], 0.99, "no evidence"),
         ([0.1, 0.5], 0.96, "sure"),
         ([0.1, 0.5], 0.6, "likely"),
         ([0.1, 0.5], 0.4, "open"),
-    ],
-)
-def test_how_sure_the_first_place_is(around: list[float] | None, p_best: float, said: str) -> None:
-    crossed = {"combined": {"mean": 0.3, "ci95": around}}
-    found = {"main_metric": "kendall_tau", "recommended": "combined", "cross_validated": crossed}
-    assert verdict(found, p_best) == said
+    ):
+        crossed = {"combined": {"mean": 0.3, "ci95": around}}
+        found = {"main_metric": "kendall_tau", "recommended": "combined", "cross_validated": crossed}
+        assert verdict(found, p_best) == said
 
 
 def test_votes_rank_the_models_that_were_voted_on(
