@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
+from vote_files import Row, save
 
 import main
 from core.errors import UsageError
 from people.read import Votes, load_votes
 
-Row = dict[str, Any]
 Read = list[tuple[str, str, str, str, float]]
-
-
-def save(path: Path, rows: list[Row]) -> str:
-    """The rows in the path's format; lists as JSON in a CSV."""
-    if path.suffix == ".parquet":
-        pd.DataFrame(rows).to_parquet(path)
-    elif path.suffix == ".csv":
-        flat = [{k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows]
-        pd.DataFrame(flat).to_csv(path, index=False, quoting=csv.QUOTE_ALL)
-    else:
-        path.write_text(json.dumps(rows), encoding="utf-8")
-    return str(path)
 
 
 def read(found: Votes) -> Read:

@@ -6,16 +6,12 @@ from __future__ import annotations
 import io
 import json
 import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-import pyarrow
-import pyarrow.parquet
 import pytest
 from begun import jobs_of
 from fake_ollama import FakeOllama, Model
+from vote_files import save, vote
 
 import main
 from cli import own
@@ -25,25 +21,7 @@ from people.read import load_votes
 from report.console import table
 from stages.own import prompt_id, read_answers, read_prompts
 
-Row = dict[str, Any]
 PROMPTS = [f"Wie groß ist das {i}. Café?" for i in range(12)]
-
-
-def vote(**changes: Any) -> Row:
-    row: Row = {"user": "ann", "prompt_id": "p1", "prompt": "Why?", "model_a": "x", "response_a": "because",
-                "model_b": "y", "response_b": "so", "outcome": 1}  # fmt: skip
-    return row | changes
-
-
-def save(path: Path, rows: Sequence[Row]) -> str:
-    match path.suffix:
-        case ".csv":
-            pd.DataFrame(list(rows)).to_csv(path, index=False)
-        case ".parquet":
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)  # where NaN stays NaN
-        case _:
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
 
 
 # ── One text is one prompt ───────────────────────────────────────────────────────────────────────────────

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import unicodedata
-from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow
-import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from vote_files import Row, save, vote
 
 from base.features import Features
 from config import ExperimentConfig
@@ -31,32 +27,12 @@ from people.many import Crowd, measure
 from people.read import Votes, load_votes, read_own_votes
 from people.rows import VOTE_COLUMNS
 
-Row = dict[str, Any]
-
-
-def vote(**changes: Any) -> Row:
-    """One good row, changed."""
-    row: Row = dict(zip(VOTE_COLUMNS, ("ann", "p1", "Why?", "x", "because", "y", "so", 1.0), strict=True))
-    return row | changes
-
-
 GOOD = [
     vote(),
     vote(user="bob", outcome=0),
     vote(user="bob", prompt_id="007", prompt="82.10", response_a="", response_b="NA", outcome=0.5),
     vote(prompt_id="007", prompt="82.10", model_a="y", response_a="NA", model_b="nan", response_b="1e3", outcome=0.75),
 ]
-
-
-def save(path: Path, rows: Sequence[Row]) -> str:
-    """The rows as a file of the path's format."""
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    elif path.suffix == ".csv":
-        pd.DataFrame(list(rows)).to_csv(path, index=False, quoting=1)
-    else:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)  # where NaN stays NaN
-    return str(path)
 
 
 def as_rows(found: Votes) -> list[Row]:
