@@ -44,7 +44,7 @@ def vote(job: Job, where: str, command: Callable[..., str], judged: Callable[[],
 
 
 def end_of(session: Session, command: Callable[..., str], judged: Sequence[Preference]) -> End:
-    """What all votes that are kept show, those on these answers of the models too."""
+    """Sum a session up: the chances by the votes on these answers, how many are kept in all, and what to do next."""
     votes, own, path = read_own_votes(session.path), session.votes, str(session.path)
     standing, title, remarks = session.models.standing(), "No votes on these answers yet.", list[str]()
     if not votes:
