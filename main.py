@@ -1,9 +1,10 @@
 """Which of my models is best for me, and for this prompt?
 
 python main.py --persona coder                        the experiment, once
+python main.py --num_prompts 5 --models A B C         the first five minutes
 python main.py --persona me.toml --prompts mine.txt   for a person of your own, on your own prompts
 python main.py --persona coder --incremental          with learning curves of all systems
-python main.py --persona coder --rank "How do I …?"   which model for this prompt
+python main.py --persona coder --rank "How do I …?"   which model for this prompt, by what the cache holds
 python main.py --check                                what is there, what is missing, how many calls a run makes
 """
 
@@ -107,7 +108,6 @@ def run_votes(args: Namespace, own: Own, command: str) -> int:
     from cli.job import begin, make_jobs, votes_job
     from core.files import lock
     from people import run as people
-    from people.listing import show
     from people.read import load_votes
 
     name = people.run_name(args.preferences)
@@ -115,7 +115,7 @@ def run_votes(args: Namespace, own: Own, command: str) -> int:
         args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=own.answers
     )
     if args.check:
-        return show(args.preferences, votes)
+        return people.show(args.preferences, votes)
     if args.rank is None:
         job = votes_job(args, name, votes, own, command)
         with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
@@ -128,7 +128,7 @@ def run_votes(args: Namespace, own: Own, command: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    args = parse(argv)
+    args = parse(argv, __doc__)
     # the matrices are small: threads of the matrix library cost them more than they give
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):
@@ -156,22 +156,18 @@ def _say_plainly(args: Namespace) -> None:
     """Log messages go to the terminal without anything that steers it; with --json none to standard output."""
     import logging  # after the flags: --help answers at once
 
-    class Plain(logging.Formatter):
-        def format(self, record: logging.LogRecord) -> str:
-            return plain(super().format(record), lines=True)
-
-    class Beside(logging.StreamHandler[TextIO]):
-        """Writes above a progress bar that stands in the terminal, not into it."""
-
+    class Plain(logging.StreamHandler[TextIO]):
         def emit(self, record: logging.LogRecord) -> None:
             from tqdm import tqdm
 
-            with tqdm.external_write_mode(self.stream):
+            with tqdm.external_write_mode(self.stream):  # above a progress bar that stands in the terminal
                 super().emit(record)
 
-    handler = Beside(sys.stderr if args.json else sys.stdout)
-    handler.setFormatter(Plain("%(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+        def format(self, record: logging.LogRecord) -> str:
+            return plain(super().format(record), lines=True)
+
+    handler = Plain(sys.stderr if args.json else sys.stdout)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
     logging.getLogger("ranking").setLevel(args.log_level.upper())
 
 

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import config
 from core.errors import UsageError
 from core.text import plain
 
-Flag = Callable[..., None]
-
-ABOUT = """Which of my models is best for me, and for this prompt?
-
-python main.py --persona coder                        the experiment, once
-python main.py --num_prompts 5 --models A B C         the first five minutes
-python main.py --persona me.toml --prompts mine.txt   for a person of your own, on your own prompts
-python main.py --persona coder --incremental          with learning curves of all systems
-python main.py --persona coder --rank "How do I …?"   which model for this prompt, by what the cache holds
-python main.py --check                                what is there, what is missing, how many calls a run makes
-"""
 # What --refresh makes anew, in the order of the stages, and the files of each.
 STAGE_FILES = {
     "prompts": config.PROMPTS_FILE,
@@ -39,43 +28,61 @@ PARAMETERS = {
 }  # fmt: skip
 
 
-def parser() -> argparse.ArgumentParser:
-    """Every flag, with its default in --help."""
-    p = argparse.ArgumentParser(
+ON: dict[str, Any] = {"action": "store_true"}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(plain(message))
+
+
+def parser(about: str | None = None) -> argparse.ArgumentParser:
+    """Every flag, with its default in --help below the text ``about``."""
+    p = _Parser(
         prog="main.py",
-        description=ABOUT,
+        description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Exit status: 0 done · 2 bad usage · 3 something needed is missing · 130 interrupted",
         allow_abbrev=False,
     )
 
-    def flag(name: str, about: str, **kind: object) -> None:
+    def flag(name: str, about: str, **kind: Any) -> None:
         default = kind.get("default")
         shown = f" (default: {default})" if default not in (None, False) else ""
-        p.add_argument(f"--{name}", help=about.replace("%", "%%") + shown, **kind)  # type: ignore[arg-type]
+        p.add_argument(f"--{name}", help=about.replace("%", "%%") + shown, **kind)
 
     d = config.EXPERIMENT_CONFIG
-    _flags_of_who(flag)
+    who = f"whose preferences: {', '.join(config.PERSONAS)}, all, or a file such as persona.example.toml"
+    flag("persona", f"{who} (default: {config.DEFAULT_PERSONA})", metavar="NAME")
+    flag("prompts", "own prompts instead of generated ones: .txt (one a line), .jsonl or .csv", metavar="FILE")
+    flag("responses", "own answers instead of asking, with prompt, model, response", nargs="+", metavar="FILE")
+    flag("preferences", "human votes instead of generated data: a file, a hub id or an export", metavar="FILE")
+    flag("skip_bad_rows", "of votes or own answers: leave single wrong rows out, counted", **ON)
+    servers = "auto takes Ollama where it answers; openai: any server with the OpenAI API, at OPENAI_BASE_URL"
+    flag("backend", servers, choices=["auto", "ollama", "openai", "embedded"], default="auto")
+    flag("models", "the contestants (default: all configured)", nargs="+", metavar="TAG")
+    flag("judge", f"the model that writes prompts and judges (default: {config.DEFAULT_JUDGE})", metavar="TAG")
+    flag("concurrency", "requests in flight to a server", type=int, default=d.concurrency)
+    flag("timeout", "seconds for one answer, times the requests in flight", type=float, default=d.timeout)
+    limits = f"tokens for one answer (default: {d.num_predict}; embedded: {config.EMBEDDED_NUM_PREDICT})"
+    flag("num_predict", limits, type=int)
     flag("num_prompts", f"prompts per persona, or the first of --prompts, ≥ 5 (default: {d.num_prompts})", type=int)
     flag("eval_freq", "evaluate every N preferences", type=int, default=d.evaluation_frequency)
     flag("lambda_reg", "weight of the rank regularization; 0 means none", type=float, default=d.lambda_reg)
-    flag("incremental", "retrain B and C at every evaluation point on the preferences so far", action="store_true")
+    flag("incremental", "retrain B and C at every evaluation point on the preferences so far", **ON)
     truths = ["round_robin", "listwise", "both"]
     flag("ground_truth", "how prompts are truly ranked", choices=truths, default="round_robin")
-    flag("ablate", "the table of baselines and ablations", action="store_true")
-    rank = "rank the contestants for this prompt by all that the cache (or --preferences FILE) holds; - reads stdin"
-    flag("rank", rank, metavar="PROMPT")
-    flag("json", "with --rank: one JSON line a prompt", action="store_true")
+    flag("ablate", "the table of baselines and ablations", **ON)
+    flag("rank", "rank the models for this prompt by what the cache or votes hold; - reads stdin", metavar="PROMPT")
+    flag("json", "with --rank: one JSON line a prompt", **ON)
     where = "give your own preferences on a page in the browser, or here in the terminal"
     flag("vote", where, nargs="?", const="browser", choices=["browser", "terminal"])
-    look = "look only: what is there, what is missing, how many calls a run makes; with --preferences: its rows"
-    flag("check", look, action="store_true")
+    flag("check", "look only: what is missing, how many calls a run makes; with --preferences: its rows", **ON)
     anew = f"make this stage and what follows anew: {', '.join(STAGE_FILES)} or all"
     flag("refresh", anew, nargs="+", choices=[*STAGE_FILES, "all"], metavar="STAGE")
     flag("base_model", "hub id or folder of the reward base", default="auto")
     flag("device", "where the base runs and heads are trained", choices=["auto", "cpu", "cuda"], default="auto")
-    many = "read texts on Ray: local (this machine's cores or GPUs), auto or the address of a cluster (docs/scale.md)"
-    flag("ray", many, metavar="local|auto|ADDRESS")
+    flag("ray", "read texts on Ray: local, auto or an address (docs/scale.md)", metavar="local|auto|ADDRESS")
     flag("seed", "seeds everything that draws", type=int, default=d.random_seed)
     flag("cache_dir", "where answers are kept", type=_folder, default=Path("cache"))
     flag("results_dir", "where results are written", type=_folder, default=Path("results"))
@@ -83,49 +90,15 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def _flags_of_who(flag: Flag) -> None:
-    """Whose preferences, on what, and who answers and judges."""
-    d = config.EXPERIMENT_CONFIG
-    who = (
-        f"whose preferences: {', '.join(config.PERSONAS)}, all, or a file such as me.toml that describes a person "
-        f"(persona.example.toml is one; default: {config.DEFAULT_PERSONA})"
-    )
-    flag("persona", who, metavar="NAME")
-    flag("prompts", "own prompts instead of generated ones: .txt (one a line), .jsonl or .csv", metavar="FILE")
-    given = "own answers instead of asking: JSON Lines, JSON or CSV with prompt, model, response (or alpaca_eval's)"
-    flag("responses", given, nargs="+", metavar="FILE")
-    votes = "human votes instead of generated data: JSON Lines, JSON, CSV, Parquet, a hub id, or an export (README)"
-    flag("preferences", votes, metavar="FILE")
-    flag("skip_bad_rows", "of votes or own answers: leave single wrong rows out, counted", action="store_true")
-    servers = "auto takes Ollama where it answers; openai: any server with the OpenAI API, at OPENAI_BASE_URL"
-    flag("backend", servers, choices=["auto", "ollama", "openai", "embedded"], default="auto")
-    everyone = "a subset of the contestants, or other models of the server (default: all configured)"
-    flag("models", everyone, nargs="+", metavar="TAG")
-    flag("judge", f"the model that writes prompts and judges (default: {config.DEFAULT_JUDGE})", metavar="TAG")
-    flag("concurrency", "requests in flight to a server", type=int, default=d.concurrency)
-    waits = "seconds for one answer; a request waits so long for each one in flight at its server"
-    flag("timeout", waits, type=float, default=d.timeout)
-    limits = f"tokens for one answer (default: {d.num_predict}; embedded: {config.EMBEDDED_NUM_PREDICT})"
-    flag("num_predict", limits, type=int)
+def parse(argv: Sequence[str] | None, about: str | None = None) -> argparse.Namespace:
+    """The flags of a command line; an unknown one ends the program."""
+    return parser(about).parse_args(argv)
 
 
 def _folder(text: str) -> Path:
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError("a folder's name must not be empty")
     return Path(text)
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags of a command line; an unknown one ends the program, with a guess at what was meant."""
-    p = parser()
-    args, rest = p.parse_known_args(argv)
-    if rest:
-        known = [name for action in p._actions for name in action.option_strings]
-        flag = rest[0].partition("=")[0]
-        near = difflib.get_close_matches(flag.replace("-", "_").replace("__", "--", 1), known, n=1)
-        guess = f" (did you mean {near[0]}?)" if near else ""
-        p.error(plain(f"unrecognized arguments: {' '.join(rest)}{guess}"))
-    return args
 
 
 def configure(args: argparse.Namespace, backend: str, prompts: int = 0) -> config.ExperimentConfig:
@@ -145,6 +118,7 @@ def configure(args: argparse.Namespace, backend: str, prompts: int = 0) -> confi
 
 # ── What goes together ───────────────────────────────────────────────────────────────────────────────────
 
+NOT_EMPTY = ("judge", "base_model", "preferences", "rank", "persona", "prompts", "ray")
 MODES = ("preferences", "rank", "vote", "check")
 TOGETHER = (["preferences", "check"], ["preferences", "rank"])  # a look at the votes; a ranking by them
 # flag, another flag that it does not go with, why
@@ -154,58 +128,39 @@ APART = (
     ("incremental", "preferences", "of people only the start and the end of a learning curve are measured"),
     ("persona", "preferences", "the people who voted are whose preferences count"),
     ("prompts", "preferences", "the votes bring their own prompts"),
+    ("ground_truth", "preferences", "people's own votes are the truth"),
     ("refresh", "rank", "it asks only for the new prompt; run without --rank to make a stage anew"),
-    ("ray", "rank", "it is for reading many texts"),
-    ("ray", "vote", "it is for reading many texts"),
-    ("ray", "check", "it is for reading many texts"),
+    *(("ray", mode, "it is for reading many texts") for mode in ("rank", "vote", "check")),
 )
 
 
 def check_combination(args: argparse.Namespace) -> None:
     """Raises UsageError for flags that do not go together."""
-
-    def given(flag: str) -> bool:
-        return getattr(args, flag) not in (None, False, [])
-
-    for flag in ("judge", "base_model", "preferences", "rank", "persona", "prompts", "ray"):
+    usual = parser()
+    given = {flag for flag, value in vars(args).items() if value not in (usual.get_default(flag), [])}
+    for flag in NOT_EMPTY:
         if getattr(args, flag) is not None and not getattr(args, flag).strip():
             raise UsageError(f"--{flag} is empty: give it a value or leave it out.")
-    if args.rank is not None and _is_file(args.rank):
-        quoted = shlex.quote(args.rank)
-        raise UsageError(f"--rank {quoted} is a file: did you mean --rank - < {quoted}? It reads one prompt a line.")
-    modes = [name for name in MODES if given(name)]
+    modes = [name for name in MODES if name in given]
     if len(modes) > 1 and modes not in TOGETHER:
         raise UsageError(f"--{modes[0]} and --{modes[1]} do not go together: take one of them.")
-    if joined := [model for model in args.models or () if "," in model]:
-        spaced = " ".join(" ".join(args.models).replace(",", " ").split())
-        raise UsageError(f"--models {joined[0]}: models are given with spaces between them: --models {spaced}")
     apart = list(APART)
-    if not given("rank"):
+    if "rank" not in given:
         apart.append(("models", "preferences", "the votes name their models"))
-    if not given("preferences"):
+    if "preferences" not in given:
         apart.append(("responses", "rank", "the models of a file can't be asked for new answers"))
+    if args.persona == "all":
+        one = "it is of one persona: name one"
+        apart += [("persona all", flag, one) for flag in ("rank", "vote", "prompts", "responses")]
+    if args.backend == "embedded":
+        apart.append(("ground_truth", "backend", "the embedded model weighs texts one by one, it makes no lists"))
     for flag, other, why in apart:
-        if given(flag) and given(other):
+        if {flag.split(" ")[0], other} <= given:
             raise UsageError(f"--{flag} does not go with --{other}: {why}.")
-    if args.json and not given("rank"):
+    if args.json and "rank" not in given:
         raise UsageError("--json goes with --rank only.")
-    if args.skip_bad_rows and not (given("preferences") or given("responses")):
+    if args.skip_bad_rows and not given & {"preferences", "responses"}:
         raise UsageError("--skip_bad_rows goes with --preferences and --responses only.")
-    if args.persona == "all" and (given("rank") or given("vote")):
-        raise UsageError("--persona all can't be ranked or voted as: name one persona.")
-    if args.persona == "all" and (args.prompts or args.responses):
-        raise UsageError("--persona all writes prompts for each persona: with --prompts or --responses name one.")
-    if args.ground_truth != "round_robin" and args.preferences:
-        raise UsageError("--ground_truth does not go with --preferences: people's own votes are the truth.")
-    if args.ground_truth != "round_robin" and args.backend == "embedded":
-        raise UsageError("--ground_truth listwise and both need a server: the embedded model weighs texts one by one.")
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # longer than any name, or with a character that no name has
-        return False
 
 
 def refreshed(stages: Sequence[str] | None) -> list[str]:

@@ -10,31 +10,20 @@ import logging
 import os
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import config
 from base import device as base_device
 from base import location
+from cli import seen
 from cli.flags import STAGE_FILES, command_like, configure, refreshed
 from cli.own import Own
-from cli.seen import (
-    OFF,
-    Known,
-    asked,
-    change_of_models,
-    is_off,
-    read_known,
-    remembered_as,
-    same_models,
-    seen_now,
-    some,
-    write_known,
-)
 from config import Contestant, ExperimentConfig, Persona
 from core.errors import MissingError, UsageError
-from core.files import keep_previous, refusal
+from core.files import keep_previous, refusal, write_json
 from core.records import Rating
 from evidence.design import listed as ranked_as_lists
 from llm.addresses import parse_address, usual_tag
@@ -45,7 +34,6 @@ if TYPE_CHECKING:
     from llm.interface import LanguageModel
     from llm.ollama import OllamaModel
     from people.read import Votes
-    from stages.arena import ArenaTable
 
 log = logging.getLogger("ranking.preflight")
 
@@ -75,12 +63,13 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
         return _for_each(_openai(args, own, wanted), args, own, command)
     jobs = _for_each(_ollama(args, own, wanted), args, own, command)
     llm: OllamaModel = jobs[0].llm  # type: ignore[assignment]
-    answers = not is_off(jobs[0])
-    if args.backend == "auto" and answers and os.environ.get("OPENAI_BASE_URL", "").strip():
+    answers, auto = not seen.is_off(jobs[0]), args.backend == "auto"
+    if auto and answers and os.environ.get("OPENAI_BASE_URL", "").strip():
         log.info("Ollama answers and is asked; the server that OPENAI_BASE_URL names: --backend openai")
-    if args.backend == "ollama" or answers or ollama_flags(args) or voted:
+    served = (args.models and not args.responses) or args.judge or args.ground_truth != "round_robin" or voted
+    if not auto or answers or served:
         return jobs
-    if read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
+    if seen.read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
         return jobs
     note = f"NO OLLAMA SERVER ANSWERS AT {llm.address}: the embedded model stands in for it."
     trust = llm.trouble if "SSL_CERT_FILE" in llm.trouble else ""  # it does answer, to whoever trusts it
@@ -113,6 +102,10 @@ def _job(
 
 def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
     """The job of each persona whose preferences are simulated."""
+
+    def ask(name: str) -> str:
+        return "" if own.responses else command_like(args, "--persona", own_name(args, name), "--rank", "PROMPT")
+
     notes = (*job.notes, *own.notes)
     if job.judging_contestant:
         notes += (f"The judge {job.judge} is also a contestant: it may prefer its own answers.",)
@@ -120,7 +113,7 @@ def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
         replace(
             job, name=name, persona=persona, prompts=own.prompts, responses=own.responses, notes=notes,
             samples_dir=None if args.refresh else config.SAMPLES_DIR, prompts_dir=config.PROMPTS_DIR,
-            ablate=args.ablate, command=command, ask="" if own.responses else rank_command(args, name),
+            ablate=args.ablate, command=command, ask=ask(name),
         )
         for name, persona in own.personas.items()
     ]  # fmt: skip
@@ -145,14 +138,9 @@ def _embedded(args: Namespace, own: Own, wanted: Sequence[str], *notes: str) -> 
 def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     from llm.ollama import OllamaModel
 
-    known, params, default = (
-        read_known(args.cache_dir),
-        configure(args, "ollama", len(own.prompts)),
-        config.DEFAULT_MODELS,
-    )
+    known, default = seen.read_known(args.cache_dir), config.DEFAULT_MODELS
+    params = configure(args, "ollama", len(own.prompts))
     judge = usual_tag(args.judge or config.DEFAULT_JUDGE, default)
-    tags = [usual_tag(tag, default) for tag in wanted or default]
-    _require_names([] if own.contestants else tags, judge, "no Ollama tag such as gemma3:4b; `ollama list` shows them")
     llm = OllamaModel(
         concurrency=params.concurrency,
         timeout=params.timeout,
@@ -162,23 +150,14 @@ def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     answers = llm.available()
     context = known[judge].context if judge in known else None
     if answers:
-        try:
+        with suppress(MissingError):  # said later, with all else that is missing
             context = llm.show(judge).context_length
-        except MissingError as error:  # said later, with all else that is missing
-            log.debug("%s", error)
-    chosen = own.contestants or {t: default.get(t) or Contestant(None, None, t) for t in _at_least_two(tags)}
-    label = "ollama" if answers else f"ollama ({OFF})"
+    chosen = own.contestants
+    if not chosen:
+        tags = _at_least_two(usual_tag(tag, default) for tag in wanted or default)
+        chosen = {tag: default.get(tag) or Contestant(None, None, tag) for tag in tags}
+    label = "ollama" if answers else f"ollama ({seen.OFF})"
     return _job(args, params, llm, judge, chosen, label=label, ratings={}, judge_context=context)
-
-
-def ollama_flags(args: Namespace) -> list[str]:
-    """The flags of this run that only Ollama can meet."""
-    used = {
-        "--models": args.models and not args.responses,
-        "--judge": args.judge,
-        "--ground_truth": args.ground_truth != "round_robin",
-    }
-    return [flag for flag, given in used.items() if given]
 
 
 def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
@@ -188,31 +167,27 @@ def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
 
     params = configure(args, "openai", len(own.prompts))
     llm = OpenAIModel(concurrency=params.concurrency, timeout=params.timeout)
-    try:
-        listed, answers = llm.listed(), True
-    except MissingError as error:  # said later, with all else that is missing
-        log.debug("%s", error)
-        listed, answers = {}, False
-    judge = args.judge or ("" if not args.preferences else "nobody")  # people judged
+    listed: Mapping[str, int | None] | None = None
+    with suppress(MissingError):  # said later, with all else that is missing
+        listed = llm.listed()
+    judge = args.judge or ("nobody" if args.preferences else "")  # people judged
     if not (judge and (wanted or own.contestants)):
-        offer = f". The server has {some(listed)}" if listed else ""
+        offer = f" The server has {', '.join(sorted(listed)[:10])}." if listed else ""
         raise UsageError(
-            f"--backend openai needs the contestants and the judge by name: --models A B … --judge C{offer}. For "
-            f"instance:\n  OPENAI_BASE_URL={llm.address} python main.py --backend openai --models A B --judge C"
+            "--backend openai needs the contestants and the judge by name: OPENAI_BASE_URL="
+            f"{llm.address} python main.py --backend openai --models A B --judge C.{offer}"
         )
-    _require_names([] if own.contestants else wanted, judge, "no name of a model; --check shows those of the server")
     if llm.paid:
-        log.warning(
-            "OPENAI_BASE_URL is not set: %s is asked, which bills every token. --check says how many.",
-            llm.address,
-        )
-    notes = (OLLAMA_THERE.format(host=llm.address.removesuffix("/v1")),) if answers and llm.is_ollama() else ()
+        log.warning("OPENAI_BASE_URL is not set: %s is asked, which bills every token.", llm.address)
+    notes = (
+        (OLLAMA_THERE.format(host=llm.address.removesuffix("/v1")),) if listed is not None and llm.is_ollama() else ()
+    )
     for note in notes:
         log.warning("%s", note)
-    before = read_known(args.cache_dir).get(remembered_as(llm, judge))
-    context = listed.get(judge) if answers else (before.context if before else None)
+    known = seen.read_known(args.cache_dir).get(seen.remembered_as(llm, judge))
+    context = (known and known.context) if listed is None else listed.get(judge)
     chosen = own.contestants or {name: Contestant(None, None, None) for name in _at_least_two(wanted)}
-    label = f"openai ({llm.address if answers else OFF})"
+    label = f"openai ({seen.OFF if listed is None else llm.address})"
     return _job(args, params, llm, judge, chosen, label=label, notes=notes, ratings={}, judge_context=context)
 
 
@@ -222,18 +197,14 @@ def other_server(address: str) -> str:
     from llm.openai import speaks_here
 
     named = os.environ.get("OPENAI_BASE_URL", "").strip()
-    try:
-        asked = [parse_address(named)] if named else []
-    except UsageError:  # said where it is asked for
-        asked = []
-    found = next((url for url in (*asked, f"{address}/v1") if speaks_here(url)), None)
+    urls = [f"{address}/v1"]
+    with suppress(UsageError):  # said where it is asked for
+        urls = [parse_address(named), *urls] if named else urls
+    found = next(filter(speaks_here, urls), None)
     if found is None:
         return ""
-    variable = "" if found in asked else f"OPENAI_BASE_URL={found} "
-    return (
-        f"{found} answers, and speaks the OpenAI API. To ask it:\n  {variable}python main.py --backend openai "
-        "--models A B --judge C"
-    )
+    asking = f"OPENAI_BASE_URL={found} python main.py --backend openai --models A B --judge C"
+    return f"{found} answers, and speaks the OpenAI API. To ask it:\n  {asking}"
 
 
 def _at_least_two(names: Iterable[str]) -> list[str]:
@@ -244,21 +215,9 @@ def _at_least_two(names: Iterable[str]) -> list[str]:
     return unique
 
 
-def _require_names(models: Sequence[str], judge: str, otherwise: str) -> None:
-    for flag, names in (("models", models), ("judge", [judge])):
-        for name in names:
-            if name.split() != [name] or not name.isprintable() or name.startswith("-"):
-                raise UsageError(f"--{flag} {name!r} is {otherwise}.")
-
-
 def own_name(args: Namespace, name: str) -> str:
     """The persona called ``name`` as a command names it: by the file that describes it, where there is one."""
     return str(args.persona) if args.persona not in (None, "all", *config.PERSONAS) else name
-
-
-def rank_command(args: Namespace, name: str) -> str:
-    """The command that ranks the models for a prompt by what the run called ``name`` leaves in the cache."""
-    return command_like(args, "--persona", own_name(args, name), "--rank", "PROMPT")
 
 
 def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) -> Job:
@@ -286,37 +245,32 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
         raise refusal(args.results_dir, error, "made a folder") from error
     for stage in refreshed(args.refresh):
         files = [STAGE_FILES[stage].format(name=job.name) for job in jobs]
-        paths = [path for file in files for path in args.cache_dir.glob(f"{file}*")]
-        keep_previous(paths)  # nothing that was paid for is deleted
-        for path in paths:
-            log.info("%s set aside in %s/", path.name, path.parent / "previous")
+        # nothing that was paid for is deleted
+        keep_previous([path for file in files for path in args.cache_dir.glob(f"{file}*")])
     if jobs[0].ratings is None:  # answering styles: estimated from the recorded run
         return list(jobs)
     from stages import arena
 
-    before, now = read_known(args.cache_dir), seen_now(jobs[0])
-    if change := change_of_models(before, now):
+    before, now = seen.read_known(args.cache_dir), seen.seen_now(jobs[0])
+    if change := seen.change_of_models(before, now):
         log.warning("%s", change)
     if (known := {**before, **now}) != before:
-        write_known(args.cache_dir, known)
-    if same := same_models(jobs[0], known):
-        jobs = [replace(job, notes=(*job.notes, same)) for job in jobs]
+        write_json(args.cache_dir / seen.MODELS_FILE, {tag: asdict(model) for tag, model in known.items()})
+    same = seen.same_models(jobs[0], known)
     table = arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ()))
-    jobs = rated(jobs, table, known)
-    for tag, rating in (jobs[0].ratings or {}).items():
-        if tag not in config.DEFAULT_MODELS:
-            log.info("%s: %s", tag, rating.source)
-    versions = [known[tag].server for tag in asked(jobs[0]) if tag in known]
-    server = ", ".join(dict.fromkeys(filter(None, versions)))
-    sizes = {tag: (known[tag].size_bytes, known[tag].parameters) for tag in jobs[0].contestants if tag in known}
-    return [replace(job, server=server, sizes=sizes) for job in jobs]
-
-
-def rated(jobs: Sequence[Job], table: ArenaTable, known: Mapping[str, Known]) -> list[Job]:
-    """The jobs with their contestants' ratings from one table."""
-    from stages import arena
-
     contents = {tag: model.file_name for tag, model in known.items()}
     by_tag = jobs[0].llm.backend == "ollama" and not jobs[0].responses
     contestants, ratings = arena.rate(jobs[0].contestants, table, ollama=by_tag, contents=contents)
-    return [replace(job, contestants=contestants, ratings=ratings, notes=(*table.notes, *job.notes)) for job in jobs]
+    for tag, rating in ratings.items():
+        if tag not in config.DEFAULT_MODELS:
+            log.info("%s: %s", tag, rating.source)
+    versions = (known[tag].server for tag in seen.asked(jobs[0]) if tag in known)
+    server = ", ".join(dict.fromkeys(filter(None, versions)))
+    sizes = {tag: (known[tag].size_bytes, known[tag].parameters) for tag in jobs[0].contestants if tag in known}
+    return [
+        replace(
+            job, contestants=contestants, ratings=ratings, notes=(*table.notes, *job.notes, *filter(None, [same])),
+            server=server, sizes=sizes,
+        )
+        for job in jobs
+    ]  # fmt: skip

@@ -6,7 +6,6 @@ python main.py --persona me.toml --prompts mine.txt       me.toml: see persona.e
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from argparse import Namespace
 from collections.abc import Mapping
@@ -62,8 +61,7 @@ def read(args: Namespace) -> Own:
         if len(prompts) < FEWEST_PROMPTS:
             raise UsageError(
                 f"--responses: only {len(prompts)} of {len(wanted)} prompts have an answer of each of "
-                f"{', '.join(models)}; at least {FEWEST_PROMPTS} are needed. Nothing was asked. Add answers, or "
-                "choose models that answered the same prompts: --models A B"
+                f"{', '.join(models)}; at least {FEWEST_PROMPTS} are needed. Add answers, or choose --models."
             )
         notes += answers.notes
         if len(prompts) < len(wanted):
@@ -90,11 +88,9 @@ def find_personas(asked: str | None, *, topics_needed: bool) -> dict[str, Person
             source, name = name, _name_of(Path(name))
             found[name] = read_persona(Path(source))
         else:
-            near = difflib.get_close_matches(name, [*config.PERSONAS, "all"], n=1)
-            guess = f"Did you mean {near[0]}? " if near else ""
             raise UsageError(
-                f"--persona {name!r} is not known. {guess}There are {', '.join(config.PERSONAS)} and all, and a file "
-                "that describes a person: cp persona.example.toml me.toml, and edit it."
+                f"--persona {name!r} is not known. There are {', '.join(config.PERSONAS)} and all, and a file that "
+                "describes a person: cp persona.example.toml me.toml, and edit it."
             )
         if topics_needed and not found[name].topics:
             raise UsageError(f"{source} lacks topics: prompts are written on them. Add some, or give --prompts FILE.")

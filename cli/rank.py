@@ -10,21 +10,23 @@ import io
 import json
 import statistics
 import sys
+import textwrap
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import config
-from cli.answer_page import Answer, Cost, Evidence, Place, as_json, lines
 from cli.flags import command_like
 from cli.job import own_name
 from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
-from core.text import normal, plain
+from core.text import normal, percent, plain
 from report.answer import beats_chance
+from report.console import table
+from report.words import CONTENDERS, METRICS, SYSTEMS, estimate, number
 
 if TYPE_CHECKING:
     from base.features import Features
@@ -37,9 +39,17 @@ if TYPE_CHECKING:
     Fitted = tuple[EloSystem, RewardModel, Combined]
 
 FEWEST_PROMPTS = 5  # as few as a run has
-EMBEDDED_SIZE = "135M"
 SURE, LIKELY = 0.95, 0.5  # chances of the first one to be the best
-CONTENDERS = ("elo_offset", "reward_model", "combined")
+VERDICTS = {
+    "sure": "{model} is the best for this prompt: its chance is {chance}.",
+    "likely": "{model} is probably the best for this prompt: its chance is {chance}.",
+    "open": "Open: no model has an even chance to be the best for this prompt; {model} comes first with {chance}.",
+    "no evidence": "No evidence: nothing shows that on prompts not seen this ranking is surely better than chance.",
+}
+CHANCES = "Chances: by the combined system. Tok/s: by the server's clock, or as asked where it tells none."
+
+Answer = Mapping[str, Any]
+"""All that is said of one prompt: the line that ``--json`` prints."""
 
 
 @dataclass(frozen=True)
@@ -59,33 +69,17 @@ class Basis:
 
 
 def by_cache(args: Namespace, job: Job) -> int:
-    """Rank for the prompts of ``--rank`` by all that the cache holds of the persona."""
-    if args.num_prompts is None:  # as many prompts as there are, whatever number the last run was asked for
-        keys = [key.removeprefix(f"{job.name}-") for key, _ in job.kept(config.PROMPTS_FILE)]
-        most = max([job.params.num_prompts, *(int(key) for key in keys if key.isdecimal())])
-        job = replace(job, params=replace(job.params, num_prompts=most))
-    basis = from_cache(job, command_like(args, "--persona", own_name(args, job.name)))
-    votes = config.VOTES_DIR / config.VOTES_FILE.format(name=job.name)
-    head = [f"Answered by: {job.label}"]
-    if votes.is_file():
-        like = command_like(args, "--preferences", str(votes), "--rank", args.rank)
-        head.append(f"Ranked for the simulated {job.name}. By your own votes: {like}")
-    return rank(job, basis, args.rank, head, as_lines_of_json=args.json)
-
-
-def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
-    """Rank for the prompts of ``--rank`` by people's votes; ``job`` asks the models that were voted on."""
-    run = command_like(args, "--preferences", args.preferences)
-    return rank(job, from_votes(job, votes, run), args.rank, [f"Answered by: {job.label}"], as_lines_of_json=args.json)
-
-
-def from_cache(job: Job, run: str) -> Basis:
-    """The persona's prompts that are whole in the cache. Raises MissingError where they are too few to learn from."""
+    """Rank for the prompts of ``--rank`` by all that the cache holds of the persona. Raises MissingError where that are
+    too few whole prompts to learn from."""
     from data_generation import make_data
     from evaluation import shuffled
     from evidence.design import make_systems
 
-    data = make_data(job, Clock(), ask=False)
+    if args.num_prompts is None:  # as many prompts as there are, whatever number the last run was asked for
+        keys = [key.removeprefix(f"{job.name}-") for key, _ in job.kept(config.PROMPTS_FILE)]
+        most = max([job.params.num_prompts, *(int(key) for key in keys if key.isdecimal())])
+        job = replace(job, params=replace(job.params, num_prompts=most))
+    data, run = make_data(job, Clock(), ask=False), command_like(args, "--persona", own_name(args, job.name))
     if len(data.prompts) < FEWEST_PROMPTS:
         raise MissingError(
             f"Nothing to rank by: of {FEWEST_PROMPTS} prompts with all answers and judgements the cache in "
@@ -98,22 +92,24 @@ def from_cache(job: Job, run: str) -> Basis:
         systems = make_systems(job, data, features)
         return systems.elo.fit(preferences), systems.reward.fit(preferences), systems.combined.fit(preferences)
 
-    return Basis(data.prompts, data.responses, fit, {"backend": job.llm.backend, "judge": job.judge}, run)
+    measured_as = {"backend": job.llm.backend, "judge": job.judge}
+    return rank(job, Basis(data.prompts, data.responses, fit, measured_as, run), args)
 
 
-def from_votes(job: Job, votes: Votes, run: str) -> Basis:
-    """All votes of a file."""
+def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
+    """Rank for the prompts of ``--rank`` by people's votes; ``job`` asks the models that were voted on."""
     from evidence.design import heads_device
-    from people.many import learned
-    from people.run import arena_ratings, assemble, fitting
+    from people.many import Crowd, learned
+    from people.run import arena_ratings, fitting
 
     rated = arena_ratings(votes, job.cache_dir)[0]
     params = fitting(job.params, len(votes.prompts))
 
     def fit(features: Features) -> Fitted:
-        return learned(assemble(votes, features, params, rated, heads_device(job, features)))
+        return learned(Crowd(votes, features, rated, params, heads_device(job, features)))
 
-    return Basis(votes.prompts, votes.responses, fit, {"backend": "votes"}, run, votes.personas)
+    run = command_like(args, "--preferences", args.preferences)
+    return rank(job, Basis(votes.prompts, votes.responses, fit, {"backend": "votes"}, run, votes.personas), args)
 
 
 def judged(job: Job) -> Sequence[Preference]:
@@ -129,43 +125,28 @@ def judged(job: Job) -> Sequence[Preference]:
 # ── Ranking ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def rank(job: Job, basis: Basis, asked: str, head: Sequence[str], *, as_lines_of_json: bool = False) -> int:
-    """Rank the contestants for the prompt ``asked`` (``-``: for each line of standard input), after the lines ``head``.
-    Raises UsageError for an empty standard input."""
-    answered = 0
-    if not as_lines_of_json:
-        print(*map(plain, head), sep="\n")
-    for texts in _batches(asked):
-        answers = _answers(job, basis, texts)
-        for text in texts:
-            said = as_json(answers[text], job) if as_lines_of_json else "\n".join(lines(answers[text], basis.run))
-            print(said, flush=True)
-        answered += len(texts)
-    if not answered:
-        raise UsageError("--rank -: standard input held no prompt. Give one prompt a line.")
+def rank(job: Job, basis: Basis, args: Namespace) -> int:
+    """Answer every prompt of ``--rank``. They are asked together: each model loads once."""
+    texts = prompts_of(args.rank)
+    if not args.json:
+        print(f"Answered by: {plain(job.label)}")
+    answers = _answers(job, basis, texts)
+    for text in texts:
+        # ASCII throughout, so that no terminal or pipe can spoil it
+        print(json.dumps(answers[text], allow_nan=False) if args.json else as_text(answers[text], basis.run))
     return 0
 
 
-def _batches(asked: str) -> Iterator[list[str]]:
-    """The prompts in groups that are asked together: typed ones one by one, else all, so that each model loads once."""
-    if asked != "-":
-        yield [_clean(asked)]
-        return
-    if isinstance(sys.stdin, io.TextIOWrapper):
+def prompts_of(asked: str) -> list[str]:
+    """The text itself; for "-" the lines of standard input. Raises UsageError where there are none."""
+    if asked == "-" and isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-    texts = (_clean(line) for line in sys.stdin)
-    if sys.stdin.isatty():
-        print("One prompt a line; Ctrl-D ends it.", file=sys.stderr)
-        yield from ([text] for text in texts if text)
-        return
-    given = [text for text in texts if text]
-    if given:
-        yield given
-
-
-def _clean(text: str) -> str:
-    """Without white space or a byte-order mark around it, and without halves of characters, which no server takes."""
-    return normal(text.encode("utf-8", "replace").decode())
+    lines = sys.stdin if asked == "-" else [asked]
+    # no server takes halves of characters
+    texts = [text for line in lines if (text := normal(line.encode("utf-8", "replace").decode()))]
+    if not texts:
+        raise UsageError("--rank -: standard input held no prompt. Give one prompt a line.")
+    return texts
 
 
 def _answers(job: Job, basis: Basis, texts: Sequence[str]) -> dict[str, Answer]:
@@ -185,10 +166,12 @@ def _answers(job: Job, basis: Basis, texts: Sequence[str]) -> dict[str, Answer]:
     )  # fmt: skip
     elo, reward, combined = basis.fit(features)
     evidence = evidence_of(job, basis, features.base)
-    by, speeds, found = evidence["recommended"] if evidence else "combined", tokens_per_second(every), {}
-    unknown = (None, EMBEDDED_SIZE if job.llm.weighs_options else "")
-    sizes = {model: job.sizes.get(model, unknown) for model in job.contestants}
-    costs = {model: Cost(speeds.get(model), size, said or None) for model, (size, said) in sizes.items()}
+    by, speeds = evidence["recommended"] if evidence else "combined", tokens_per_second(every)
+    models, found = {}, dict[str, Answer]()
+    for model in job.contestants:
+        size, parameters = job.sizes.get(model, (None, ""))
+        speed = speeds.get(model)
+        models[model] = {"tokens_per_second": speed, "size_bytes": size, "parameter_size": parameters or None}
     for prompt in prompts:
         of = {r.model: r for r in responses if r.prompt_id == prompt.id}
         rankings = {
@@ -197,9 +180,21 @@ def _answers(job: Job, basis: Basis, texts: Sequence[str]) -> dict[str, Answer]:
             "combined": places(_above_mean(combined.scores(prompt.id))),
         }
         chances = combined.best_chances(prompt.id)
-        first = rankings[by][0].model if by != "combined" else min(chances, key=lambda model: (-chances[model], model))
-        said = verdict(evidence, chances[first])
-        found[prompt.text] = Answer(prompt.text, rankings, chances, by, said, of[first], costs, features.base, evidence)
+        first = by_chance(chances)[0] if by == "combined" else rankings[by][0]["model"]
+        best = {"model": first, "p_best": chances[first], "verdict": verdict(evidence, chances[first]), "by": by}
+        found[prompt.text] = {
+            "schema_version": config.SCHEMA_VERSION,
+            "prompt": prompt.text,
+            "persona": job.name,
+            "backend": job.llm.backend,
+            "base_model": features.base,
+            **rankings,
+            "p_best": chances,
+            "best": {**best, "text": of[first].text, "truncated": of[first].truncated},
+            "models": models,
+            "evidence": evidence,
+            "shows_only_how_the_suite_works": job.llm.backend == "embedded",
+        }
     return found
 
 
@@ -209,15 +204,20 @@ def _above_mean(scores: Mapping[str, float]) -> dict[str, float]:
     return {model: score - mean for model, score in scores.items()}
 
 
-def places(scores: Mapping[str, float]) -> list[Place]:
-    """Contestants best first, equal ones by name."""
-    return [Place(model, scores[model]) for model in sorted(scores, key=lambda model: (-scores[model], model))]
+def by_chance(chances: Mapping[str, float]) -> list[str]:
+    """Models best first, equal ones by name."""
+    return sorted(chances, key=lambda model: (-chances[model], model))
+
+
+def places(scores: Mapping[str, float]) -> list[dict[str, Any]]:
+    """[{model, score}] best first."""
+    return [{"model": model, "score": scores[model]} for model in by_chance(scores)]
 
 
 # ── How far to trust it ──────────────────────────────────────────────────────────────────────────────────
 
 
-def evidence_of(job: Job, basis: Basis, base: str) -> Evidence | None:
+def evidence_of(job: Job, basis: Basis, base: str) -> Mapping[str, Any] | None:
     """Read what a run on the same has measured on prompts that it had not trained on; None where there is no results
     file of these models, judge, ``base`` and seed."""
     expected = {**basis.measured_as, "base_model": base, "seed": job.params.random_seed}
@@ -230,18 +230,16 @@ def evidence_of(job: Job, basis: Basis, base: str) -> Evidence | None:
         metric = document["main_metric"]
         return {
             "recommended": document["recommended"],
-            "winner": document["winner"],
             "main_metric": metric,
             "cross_validated": {system: document["cross_validated"][system][metric] for system in CONTENDERS},
             "warnings": document["verdict"]["warnings"],
-            "preferences": document["counts"]["preferences"],
             "prompts": document["counts"]["prompts"],
         }
     except (OSError, ValueError, KeyError, TypeError):  # no file, or none of ours
         return None
 
 
-def verdict(evidence: Evidence | None, p_best: float) -> str:
+def verdict(evidence: Mapping[str, Any] | None, p_best: float) -> str:
     """``sure``, ``likely`` or ``open`` by the first one's chance to be the best; ``no evidence`` where the ranking was
     not surely better than chance on prompts that it had not been trained on, or not measured."""
     if evidence is None:
@@ -250,3 +248,45 @@ def verdict(evidence: Evidence | None, p_best: float) -> str:
     if not beats_chance(evidence["main_metric"], around):
         return "no evidence"
     return "sure" if p_best >= SURE else "likely" if p_best >= LIKELY else "open"
+
+
+# ── In the terminal ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def as_text(answer: Answer, run: str) -> str:
+    """The models with their chances, speed and size, how far to trust it, the other systems in brief, and the first
+    one's response in full. ``run``: the command that measures how far.
+
+    Sorted by the first figure that is shown; without places where the order is not surely better than chance.
+    """
+    best, chances, evidence = answer["best"], answer["p_best"], answer["evidence"]
+    by, placed = best["by"], best["verdict"] != "no evidence"
+    scores = {place["model"]: number(place["score"], 2) for place in answer[by]} if by != "combined" else {}
+    rows = []
+    for place, model in enumerate(scores or by_chance(chances), start=1):
+        known = answer["models"][model]
+        size = known["size_bytes"] and f"{known['size_bytes'] / 1e9:.1f} GB"
+        figures = [
+            percent(chances[model]),
+            number(known["tokens_per_second"], 0),
+            size or known["parameter_size"] or "–",
+        ]
+        shown = [scores[model], *figures] if scores else figures
+        rows.append([f"{f'{place}.' if placed else '·':2} {plain(model)}", *map(plain, shown)])
+    heads = ["   Model", *(["Score"] if scores else []), "Best with", "Tok/s", "Size"]
+    said = [VERDICTS[best["verdict"]].format(model=plain(best["model"]), chance=percent(best["p_best"]))]
+    for system in CONTENDERS:
+        order = ", ".join(plain(place["model"]) for place in answer[system])
+        said += [f"{SYSTEMS[system]}: {order}."] if system != by else []
+    if evidence:
+        figures = [f"{SYSTEMS[s]} {estimate(f['mean'], f['ci95'])}" for s, f in evidence["cross_validated"].items()]
+        said += [f"On prompts not seen in training, {METRICS[evidence['main_metric']]}: {'; '.join(figures)}."]
+        said += map(plain, evidence["warnings"])
+    wrapped = [line for sentence in (*said, CHANCES) for line in textwrap.wrap(sentence, 80)]
+    if not evidence:
+        wrapped += ["How far to trust this was not measured yet. This does:", f"  {run}"]
+    cut = " (cut at --num_predict)" if best["truncated"] else ""
+    title = f"Response of {'the first' if placed else 'one of them'}: {plain(best['model'])}{cut}"
+    rule = "─" * len(title)
+    head = ["", f"Prompt: {plain(answer['prompt'])}", "", f"Ranked by: {SYSTEMS[by]}", *table(heads, rows), ""]
+    return "\n".join([*head, *wrapped, "", title, rule, plain(best["text"], lines=True), rule])

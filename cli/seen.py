@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.files import write_json
 from llm.addresses import find_tag
 from stages.tasks import Job
 
@@ -49,22 +48,12 @@ class Known:
 
 
 def read_known(cache_dir: Path) -> dict[str, Known]:
-    """By tag; empty where there is no such file, and without the entries that can't be read."""
+    """By tag; empty where there is no such file, or none of ours."""
     try:
         found = json.loads((cache_dir / MODELS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return {tag: Known(**entry) for tag, entry in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
-    known = {}
-    for tag, entry in found.items() if isinstance(found, dict) else ():
-        match entry:
-            case {"digest": str(), "context": int() | None}:
-                known[tag] = Known(**{f.name: entry[f.name] for f in fields(Known) if f.name in entry})
-    return known
-
-
-def write_known(cache_dir: Path, known: Mapping[str, Known]) -> None:
-    """Keep what is known of each model."""
-    write_json(cache_dir / MODELS_FILE, {tag: asdict(model) for tag, model in known.items()})
 
 
 def remembered_as(llm: OpenAIModel, model: str) -> str:
@@ -79,18 +68,13 @@ def seen_now(job: Job) -> dict[str, Known]:
     if job.llm.backend == "openai":
         return {remembered_as(job.llm, job.judge): Known("", job.judge_context)}  # type: ignore[arg-type]
     llm: OllamaModel = job.llm  # type: ignore[assignment]
-    installed, version, found = llm.installed(), llm.version(), {}
+    installed, found = llm.installed(), {}
     for tag in asked(job):
         if name := find_tag(tag, installed):
             info, shown = installed[name], llm.show(tag)
-            found[tag] = Known(
-                info.digest or "",
-                shown.context_length,
-                version,
-                size_bytes=info.size and int(info.size),
-                parameters=(info.details and info.details.parameter_size) or "",
-                file_name=shown.file_name,
-            )
+            size, parameters = info.size and int(info.size), (info.details and info.details.parameter_size) or ""
+            about = (info.digest or "", shown.context_length, llm.version(), size, parameters, shown.file_name)
+            found[tag] = Known(*about)
     return found
 
 
@@ -113,9 +97,3 @@ def same_models(job: Job, known: Mapping[str, Known]) -> str:
             tags.setdefault(seen.digest, []).append(name)
     several = [" = ".join(names) for names in tags.values() if len(names) > 1]
     return f"ONE MODEL UNDER SEVERAL TAGS, ranked as so many: {'; '.join(several)}." if several else ""
-
-
-def some(names: Iterable[str], most: int = 10) -> str:
-    """The first names of a list, and how many more there are."""
-    there = sorted(names)
-    return ", ".join(there[:most]) + (f" and {len(there) - most} more" if len(there) > most else "")

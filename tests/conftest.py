@@ -10,12 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-for threads in (
-    "OPENBLAS_NUM_THREADS",
-    "OMP_NUM_THREADS",
-):  # the matrices are small, and several tests run side by side
-    os.environ.setdefault(threads, "1")
-
+for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")  # the matrices are small, and several tests run side by side
 
 # a shell starts what runs in the background with Ctrl-C ignored, and the programs that tests interrupt would inherit it
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -64,7 +64,6 @@ def votes(*, decided: bool = True, users: int = 12) -> Document:
         "verdict": {"better_than": []},
         "curves": document["curves"] | {system: {"ranking_accuracy": level} for system in CONTENDERS},
         "hypotheses": {**both, "combined": both},
-        "per_prompt": document["per_prompt"] if decided else [],
         "examples": [],
         "ablation": [],
         "people": {
@@ -95,7 +94,7 @@ def hostile() -> Document:
     changed["leaderboard"][0] |= {"model": HOSTILE, "parameters": HOSTILE}
     changed["answer"] |= {"sentence": HOSTILE, "ask": HOSTILE}
     changed["models"][4] |= {"name": HOSTILE, "arena_name": HOSTILE, "elo_source": HOSTILE}
-    changed["per_prompt"][0]["prompt"] = changed["examples"][0]["prompt"] = changed["ablation"][0]["name"] = HOSTILE
+    changed["examples"][0]["prompt"] = changed["ablation"][0]["name"] = HOSTILE
     changed["hypotheses"]["sample_efficiency"] = {"verdict": "not tested", "reason": HOSTILE}
     changed["examples"][0]["responses"][0] |= {"model": HOSTILE, "text": HOSTILE}
     return changed

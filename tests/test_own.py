@@ -190,7 +190,7 @@ GUESSES = [
     (("--persona", "me.toml", "--preferences", "v.csv"), "--persona does not go with --preferences"),
     (("--prompts", "m.txt", "--preferences", "v.csv"), "the votes bring their own prompts"),
     (("--responses", "a.json", "--rank", "Why?"), "can't be asked for new answers"),
-    (("--persona", "all", "--prompts", "m.txt"), "with --prompts or --responses name one"),
+    (("--persona", "all", "--prompts", "m.txt"), "it is of one persona: name one"),
     (("--prompts", ""), "--prompts is empty"),
 ]
 

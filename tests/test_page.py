@@ -69,7 +69,7 @@ def test_votes_have_a_panel_for_the_one_metric_that_they_know() -> None:
     assert nothing.axes == [] and "No vote was decided" in nothing.texts[1].get_text()
 
 
-def test_the_comparison_draws_intervals_and_the_documented_split_and_the_history_both_losses() -> None:
+def test_the_comparison_draws_intervals_and_the_documented_split() -> None:
     document = sample.persona()
     figure: Any = plots.metric_comparison(document)
     shown = [system for system in words.SYSTEMS if system in document["final"]]
@@ -78,9 +78,6 @@ def test_the_comparison_draws_intervals_and_the_documented_split_and_the_history
         assert intervals == [document["cross_validated"][system][metric]["ci95"] for system in shown]
         hollow = [x for line in axes.get_lines() if line.get_marker() == "d" for x in line.get_xdata()]
         assert hollow == [document["final"][system][metric] for system in shown]
-    drawn = lines_of(plots.training_history(document).axes[0])
-    losses = [list(drawn[label].get_ydata()) for label in drawn if label != "Coin flip (ln 2)"]
-    assert losses == list(document["training_history"].values())
 
 
 @pytest.mark.parametrize("make", [sample.hostile, sample.votes])
@@ -109,28 +106,28 @@ def test_no_ink_touches_the_edge_texts_do_not_overlap_and_the_label_is_said(make
 # ── Files ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_run_leaves_its_files_and_moves_those_of_an_earlier_one(tmp_path: Path, no_pictures: None) -> None:
+def test_a_run_leaves_its_files_and_moves_those_of_an_earlier_one(
+    tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from matplotlib.image import imread
 
     document = sample.persona() | {"persona": "日本"}  # the plots' font lacks these letters
-    (tmp_path / "evaluation_results_日本.json").write_text("earlier", encoding="utf-8")
+    results = tmp_path / "evaluation_results_日本.json"
+    results.write_text("earlier", encoding="utf-8")
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(plots, "png", lambda *_: 1 / 0)
+        files.write_results(document, tmp_path)
+    assert json.loads(results.read_text(encoding="utf-8")) == document, "a plot that fails loses no measurement"
+    results.unlink()
     written = files.write_results(document, tmp_path)
-    assert json.loads(written[0].read_text(encoding="utf-8")) == document
     assert json.loads(written[1].read_text(encoding="utf-8")) == document["training_history"]
     for path in written[2:5]:
         image = imread(path)
         assert image.shape[1] >= 1400 and image.std() > 0.05
         assert (image[0] == 1.0).all(), "on white"
     assert written[5].read_text(encoding="utf-8") == page.render_report(document)
-    assert [path.read_text(encoding="utf-8") for path in (tmp_path / "previous").iterdir()] == ["earlier"]
+    assert "earlier" in [path.read_text(encoding="utf-8") for path in (tmp_path / "previous").iterdir()]
     assert {path for path in tmp_path.iterdir() if path.is_file()} == set(written)
-
-
-def test_a_plot_that_fails_loses_no_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "png", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        files.write_results(sample.persona(), tmp_path)
-    assert json.loads((tmp_path / "evaluation_results_coder.json").read_text(encoding="utf-8")) == sample.persona()
 
 
 # ── Page ─────────────────────────────────────────────────────────────────────────────────────────────────

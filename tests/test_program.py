@@ -11,29 +11,46 @@ from typing import Any
 import pytest
 from fake_brain import default_brain, last_text, shown
 from fake_ollama import DEFAULT_TAGS, FakeOllama
+from tiny_models import save_model
 
+import config
 import main
 
-CODE = (
-    "def total(items): return sum(item.price for item in items)",
-    "for row in cursor.fetchall(): print(row['id'], row['name'])",
-    "if not path.exists(): raise FileNotFoundError(path)",
-    "assert parse('1,2,3') == [1, 2, 3]",
-    "with open(name) as file: data = json.load(file)",
-    "result = [f(x) for x in range(10) if x % 2 == 0]",
-)
-STORY = (
+CODE = [f"result_{i} = [row['name'] for row in cursor.fetchall() if row['id'] % {i + 2} == 0]" for i in range(6)]
+STORY = [
     "The old sailor looked at the grey sea and sighed.",
     "Her grandmother had always kept a candle in the window.",
     "A soft wind carried the smell of rain through the garden.",
     "Nobody in the village remembered the name of the stranger.",
     "He laughed, and the whole kitchen seemed to grow warmer.",
-    "At dusk the children ran home along the river.",
-)
+]
 
 
 def number(*about: object) -> int:
     return int(hashlib.sha256(repr(about).encode()).hexdigest()[:12], 16)
+
+
+class Judge:
+    """A brain whose answers show so many lines of code out of five, by model or by prompt and model, and a judge that
+    likes code."""
+
+    def __init__(self, *, by_model: bool) -> None:
+        self.by_model = by_model
+
+    def __call__(self, request: dict[str, Any]) -> str:
+        text = last_text(request)
+        if labels := shown(text):
+            best = sorted(labels, key=lambda label: -sum(line in labels[label] for line in CODE))
+            if "ranking" in json.dumps(request["format"]):
+                return json.dumps({"ranking": best})
+            return json.dumps({"choice": best[0], "reason": "more code"})
+        if "format" in request:
+            return default_brain(request)
+        place, draw = DEFAULT_TAGS.index(request["model"]), random.Random(number(text, request["model"]))
+        code = place if self.by_model else (place * 5 + number(text) // 7) % 6
+        lines = draw.sample(CODE, code) + draw.sample(STORY, 5 - code)
+        draw.shuffle(lines)
+        return "\n".join(lines)
 
 
 def run(tmp_path: Path, *flags: str) -> int:
@@ -46,35 +63,8 @@ def results(tmp_path: Path, persona: str = "coder") -> dict[str, Any]:
     return dict(json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON")))
 
 
-class Judge:
-    """A brain whose answers show ``strength(prompt, model)`` lines of code out of five, and a judge with a taste."""
-
-    def __init__(self, *, by_model: bool) -> None:
-        self.by_model = by_model
-
-    def strength(self, prompt: str, model: str) -> int:
-        place = DEFAULT_TAGS.index(model)
-        return place if self.by_model else (place * 5 + number(prompt) // 7) % 6
-
-    def __call__(self, request: dict[str, Any]) -> str:
-        text = last_text(request)
-        labels = shown(text)
-        if labels:
-            score = {label: sum(line in response for line in CODE) for label, response in labels.items()}
-            return json.dumps({"choice": max(score, key=lambda label: score[label]), "reason": "more code"})
-        if "format" in request:
-            return default_brain(request)
-        model = request["model"]
-        code, draw = self.strength(text, model), random.Random(number(text, model))
-        lines = draw.sample(CODE, code) + draw.sample(STORY, 5 - code)
-        draw.shuffle(lines)
-        return "\n".join(lines)
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    from tiny_models import save_model
-
     return str(save_model(tmp_path_factory.mktemp("base"), "llama"))
 
 
@@ -85,39 +75,23 @@ def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         assert run(tmp_path, "--base_model", tiny_base) == 0
         first = results(tmp_path)
-        assert first["counts"] | {"truncated_responses": 0, "ties": 0} == {
-            "prompts": 25,
-            "train_prompts": 20,
-            "test_prompts": 5,
-            "preferences": 300,
-            "ties": 0,
-            "ground_truth_rankings": 5,
-            "judge_calls": 750,
-            "truncated_responses": 0,
-            "shortened_responses": 0,
-            "texts_with_chat_markers": 0,
-            "left_out": {"prompts": 0, "responses": 0, "pairs": 0, "rankings": 0},
-        }
+        made = {"prompts": 25, "train_prompts": 20, "test_prompts": 5, "preferences": 300, "ground_truth_rankings": 5}
+        assert first["counts"].items() >= (made | {"judge_calls": 750, "shortened_responses": 0}).items()
+        assert not any(first["counts"]["left_out"].values())
         assert first["device"] in ("cpu", "cuda"), "what auto came to, not what was asked for"
-        assert first["machine"]["cores"] and "gpu_free_gib" in first["machine"]
         assert [point["preferences"] for point in first["learning_curve"]] == list(range(0, 301, 5))
-        assert server.switches <= 7
-        assert server.max_in_flight > 1
+        assert server.switches <= 7 and server.max_in_flight > 1
         assert {tag: server.calls_by_model[tag] for tag in DEFAULT_TAGS[1:]} == dict.fromkeys(DEFAULT_TAGS[1:], 25)
         asked = len(server.calls)
         assert run(tmp_path, "--base_model", tiny_base, "--num_prompts", "30") == 0
         new = server.calls[asked:]
         assert len(new) == 1 + 5 * 6 + 5 * 30, "five more prompts, their responses and their pairs in both orders"
-    assert run(tmp_path, "--base_model", tiny_base, "--lambda_reg", "0") == 0, (
-        "the server is off, another λ asks nothing"
-    )
+    assert run(tmp_path, "--base_model", tiny_base, "--lambda_reg", "0") == 0, "the server is off"
     again = results(tmp_path)
     assert again["config"]["lambda_reg"] == 0.0
-    assert again["final"]["elo_offset"] == first["final"]["elo_offset"]
     assert again["final"]["combined"] == first["final"]["combined"]
     assert len(list((tmp_path / "results" / "previous").glob("evaluation_results_coder_*.json"))) == 2
     out = capsys.readouterr().out
-    assert "Using cached responses for persona: coder" in out
     assert "Data: 25 prompts (20 train, 5 test), 300 preferences (" in out
     assert out.rindex("Written to") > out.rindex("WHICH MODEL IS BEST")
     assert {row["model"] for row in first["leaderboard"]} == set(DEFAULT_TAGS)
@@ -130,15 +104,38 @@ def test_planted_tastes_are_recovered_by_the_right_system(
 ) -> None:
     with FakeOllama(brain=Judge(by_model=by_model)) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
-        small = ["--concurrency", "8", "--num_prompts", "20"]
-        assert run(tmp_path, "--base_model", tiny_base, *small) == 0
+        assert run(tmp_path, "--base_model", tiny_base, "--concurrency", "8", "--num_prompts", "20") == 0
     found = results(tmp_path)
     tau = {name: metrics["kendall_tau"]["mean"] for name, metrics in found["cross_validated"].items()}
     if by_model:
-        assert found["final"]["elo_offset"]["kendall_tau"] >= 0.9
         assert tau["elo_offset"] >= 0.9
     else:
-        assert found["final"]["reward_model"]["kendall_tau"] >= 0.75
-        assert tau["reward_model"] >= 0.75
-        assert tau["reward_model"] > tau["elo_offset"] + 0.3
+        assert tau["reward_model"] >= 0.75 and tau["reward_model"] > tau["elo_offset"] + 0.3
         assert found["winner"] == "reward_model"
+
+
+def test_all_personas_stand_side_by_side_at_the_cost_that_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With both truths: a test prompt is also ranked as a list, in several shuffles."""
+    two = ("coder", "student")
+    monkeypatch.setattr(config, "PERSONAS", {name: config.PERSONAS[name] for name in two})
+    flags = ["--persona", "all", "--num_prompts", "5", "--models", *DEFAULT_TAGS[:3], "--ground_truth", "both"]
+    with FakeOllama(brain=Judge(by_model=True)) as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        assert run(tmp_path, *flags, "--base_model", tiny_base, "--check") == 0
+        said = capsys.readouterr().out
+        assert not server.calls
+        assert run(tmp_path, *flags, "--base_model", tiny_base) == 0
+        asked = len(server.calls)
+        lists = [call for call in server.calls if "ranking" in json.dumps(call.request.get("format"))]
+        assert len(lists) == 2 * config.ExperimentConfig().listwise_shuffles
+        assert f"{asked} calls in all" in said and said.count("Calls still to make for") == 2
+        assert run(tmp_path, *flags, "--base_model", tiny_base) == 0
+        assert len(server.calls) == asked
+    together = results(tmp_path, "all")
+    assert set(together) == {"schema_version", "backend", "label", "judge", "seed", "pooled", "personas"}
+    assert together["personas"] == {name: results(tmp_path, name) for name in two}
+    assert together["personas"]["coder"]["judge_quality"]["listwise_agreement"] == pytest.approx(1.0)
+    assert together["pooled"]["prompts"] == 10
+    assert "ALL PERSONAS" in capsys.readouterr().out and (tmp_path / "results" / "report_all.html").exists()

@@ -74,13 +74,6 @@ def test_the_console_says_what_was_found(name: str, printed: Printed, caplog: py
     assert name != "persona" or len(lines) <= 65, "70 with what the stages of a default run say"
 
 
-def test_a_note_is_said_once(printed: Printed) -> None:
-    assert words.noted(["one of two", "gpt-4: a proxy", "one of two"]) == ["One of two", "gpt-4: a proxy"]
-    document, note = sample.persona(), "Note: The base is no reward model: its score is 0."
-    assert note in printed(console.print_results, document)
-    assert note not in printed(console.print_results, document, document["notes"])
-
-
 def test_lines_have_at_most_eighty_columns_and_cells_stay_apart(printed: Printed) -> None:
     wide = {"mean": -0.55, "ci95": [-0.65, -0.45]}
     widest = sample.persona() | {"cross_validated": {s: dict.fromkeys(words.METRICS, wide) for s in words.SYSTEMS}}
@@ -142,16 +135,6 @@ def test_the_sentence_says_as_much_as_is_known(users: int, changes: Document, sa
     assert answer.sentence(found).startswith(said)
 
 
-def test_the_verdict_speaks_of_personas_and_of_votes_in_their_own_words() -> None:
-    reward = {"winner": "reward_model"}
-    assert words.verdict(sample.persona() | reward) == (
-        "The personalized reward model ranks this persona's contestants better than the Elo offset."
-    )
-    assert words.verdict(sample.votes() | {"winner": "elo_offset"}) == (
-        "The Elo offset predicts these people's votes better than the personalized reward model."
-    )
-
-
 def test_what_puts_the_verdict_in_doubt_is_said() -> None:
     stronger, left = ["bradley_terry", "random"], {"left_out": {"responses": 1, "pairs": 3, "rankings": 0}}
     found = words.warnings(sample.persona() | {"counts": left}, stronger)
@@ -196,14 +179,6 @@ def test_answers_that_are_equally_good_share_a_place_and_are_called_tied() -> No
         assert answer.best_on(example) == best
 
 
-def test_columns_of_which_nothing_is_known_are_no_columns() -> None:
-    found = sample.persona()
-    for row in found["leaderboard"]:
-        row |= {"tokens_per_s": None, "global_place": None}
-    assert tables.leaderboard(found).heads == ["   Model", "Wins [95 %]", "Places", "Leads", "Best on"]
-    assert tables.people(sample.votes(users=1)).rows == []
-
-
 # ── Texts and figures ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -212,12 +187,7 @@ def test_plain_text_can_neither_steer_a_terminal_nor_break_its_encoding(text: st
     shown = plain(text)
     shown.encode("utf-8")
     assert not STEERS.search(shown) and "\n" not in shown
-
-
-def test_plain_makes_hidden_characters_visible_and_keeps_words() -> None:
-    assert plain("a\x1b[2Jb\u202ec\x00\x9b") == "a\ufffd[2Jb\ufffdc\ufffd\ufffd"
-    assert plain("one\r\ntwo\tthree", lines=True) == "one\ntwo\tthree"
-    assert plain("Größe τ – 日本 مرحبا 👩\u200d💻") == "Größe τ – 日本 مرحبا 👩\u200d💻"
+    assert plain("Größe τ\r\n日本 مرحبا 👩\u200d💻", lines=True) == "Größe τ\n日本 مرحبا 👩\u200d💻"
 
 
 def test_figures_are_rounded_and_what_is_none_is_a_dash() -> None:

@@ -151,7 +151,7 @@ def test_check_tells_all_and_writes_nothing(
         assert server.calls == [], "nothing is started"
     assert not list(tmp_path.iterdir())
     for text in (
-        "version 0.33.0", f"ollama pull {TAGS[2]}", "can think", "context 32,768 tokens", base, "2025-08-04",
+        "version 0.33.0", f"ollama pull {TAGS[2]}", "can think", "context 32,768 tokens", base,
         f"Calls still to make for coder: 36 to {TAGS[0]}, 5 to {TAGS[1]}, 5 to {TAGS[2]}", "GPU",
     ):  # fmt: skip
         assert text in out
