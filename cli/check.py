@@ -110,7 +110,7 @@ def _ollama(job: Job) -> tuple[Finding, list[str] | None]:
     llm: OllamaModel = job.llm  # type: ignore[assignment]
     if not is_off(job):
         return Finding("Ollama", f"version {llm.version()} answers at {llm.address}"), list(llm.installed())
-    fix = "`ollama serve`; OLLAMA_HOST=… where it runs elsewhere; or --backend embedded, without flags of a server"
+    fix = "`ollama serve`, or OLLAMA_HOST=… where it runs elsewhere; --backend embedded needs none"
     said = llm.trouble or f"no server answers at {llm.address}"
     return Finding("Ollama", " ".join(filter(None, [said, other_server(llm.address)])), fix), None
 
