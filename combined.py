@@ -4,49 +4,44 @@
     system.ranking("coder-007")                         # best first
     system.posterior("coder-007").best_chances()        # {model: the chance that it is the best for this prompt}
 
-P(a ≻ b | x) = σ(s_a − s_b),  s(x, m, y) = α·g_m + θ_m + β·b(x, y) + w·φ(x, y)
+    P(a ≻ b | x) = σ(s_a − s_b),  s(x, m, y) = α·g_m + θ_m + β·b(x, y) + w·φ(x, y)
+    loss         = Σ cross-entropy of P against the outcome + ½ Σ ((coefficient − prior mean) / τ)²
 
-Given: g, the global rating in logits, centred on the contestants (unrated: 0); b, the base's score over its spread
-within prompts; φ, the base's pooled states at one scale (‖φ‖² is 1 in the mean), rotated to their principal axes but
-not whitened. Learned: α, θ, β and w, some 140 coefficients.
+Given are three things that no preference changes: g, the global rating in logits, centred on the contestants (unrated:
+0); b, the frozen base's score over its spread within prompts; φ, the base's pooled states at one scale (‖φ‖² is 1 in
+the mean), rotated to their principal axes but not whitened.
 
-loss = Σ cross-entropy + ½ Σ ((coefficient − prior mean) / τ)²
-
-Prior means are α = 1, θ = 0, β = 1, w = 0: before any preference it is the Arena and the untouched base. For a person
-among others those of θ, β and w are everyone else's fit. The prior widths τ are parameters (``config.py``). All is
-done in v = (coefficient − prior mean) / τ, in which the prior is standard normal and τ may be 0 (a part that stays).
+Learned are the coefficients, some 140: how far to trust the ratings (α) and the base (β), what each model is worth
+beside them (θ), and a taste over what a text shows (w). The second sum keeps each near its prior mean, the closer the
+smaller its prior width τ (``config.py``). Prior means are α = 1, θ = 0, β = 1, w = 0: before any preference it is the
+Arena and the untouched base. For a person among others those of θ, β and w are everyone else's fit. The loss is convex,
+and Newton's method is at its one minimum within ten steps. All is done in v = (coefficient − prior mean) / τ, in which
+the prior is standard normal and τ may be 0 (a part that stays).
 
 How sure it is: the curvature of the loss alone would count the 15 pairs of a prompt as 15 witnesses, where six answers
-testify. So coefficients have the sandwich covariance (Huber, 1967; White, 1982) with prompts as witnesses, and scores
-are multiplied by the slope that predicts prompts held out of the fit best. Measured in docs/combined.md.
+testify. So coefficients have the sandwich covariance (Huber, 1967; White, 1982) with prompts as witnesses; scores are
+multiplied by the slope that predicts prompts held out of the fit best; and each text has a variance of its own besides.
+A model's chance to be the best is the share of draws of the scores in which it is. Measured in docs/combined.md.
 """
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import solve
 from scipy.special import expit
 
 from base.features import Features
-from base.scaler import Scaler, pool
+from base.scaler import Array, Ints, Texts
 from config import ExperimentConfig
-from core.errors import UsageError
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference
 from elo_system import LOGIT
 
-Array = NDArray[np.float64]
-Ints = NDArray[np.intp]
-
-ROUNDS = 100  # of Newton's method, at most; ten are used
 SMALL = 1e-9  # the largest coordinate of the last Newton step, in prior widths
 ONE_STEP = 0.01  # of the preferences can be left out by one Newton step
 INNER_FOLDS = 5  # of the training prompts, held out in turn to learn how sure a fit is
@@ -59,21 +54,15 @@ RESIDUAL = 0.5  # variance of what no coefficient explains of one text's score, 
 # ── The fit ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Pairs:
+class Pairs(NamedTuple):
     """n pairs of responses, each with how often and how it was judged: pairs that repeat are counted."""
 
-    a: Ints  # [n] row of the text
-    b: Ints
-    prompt: Ints  # [n] its number
-    count: Array  # [n] judgements
+    key: Ints  # [n] number of the pair, ascending
+    prompt: Ints  # [n] number of its prompt
+    times: Array  # [n] judgements
     wins: Array  # [n] sum of the outcomes for a
     slopes: Array  # [n, p] by how much each coordinate of v moves s_a − s_b
     offset: Array  # [n] s_a − s_b at the prior mean, v = 0
-
-    def part(self, chosen: NDArray[np.bool_]) -> Pairs:
-        """The chosen pairs."""
-        return Pairs(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
 
     def margin(self, v: Array) -> Array:
         """[n] s_a − s_b."""
@@ -82,21 +71,21 @@ class Pairs:
     def loss(self, v: Array) -> float:
         """Σ cross-entropy + ½ ‖v‖²; convex."""
         margin = self.margin(v)
-        return float((self.count * np.logaddexp(0.0, margin) - self.wins * margin).sum() + 0.5 * v @ v)
+        return float((self.times * np.logaddexp(0.0, margin) - self.wins * margin).sum() + 0.5 * v @ v)
 
     def gradient(self, v: Array) -> Array:
         """[p] of the loss."""
-        return np.asarray(self.slopes.T @ (self.count * expit(self.margin(v)) - self.wins) + v)
+        return np.asarray(self.slopes.T @ (self.times * expit(self.margin(v)) - self.wins) + v)
 
     def hessian(self, v: Array) -> Array:
         """[p, p] of the loss."""
         chance = expit(self.margin(v))
-        root = self.slopes * np.sqrt(self.count * chance * (1.0 - chance))[:, None]
+        root = self.slopes * np.sqrt(self.times * chance * (1.0 - chance))[:, None]
         return np.asarray(root.T @ root + np.eye(len(v)))
 
 
-def newton(pairs: Pairs, v: Array, rounds: int = ROUNDS) -> Array:
-    """v [p] at the minimum of the loss, from any start, or after so many steps."""
+def newton(pairs: Pairs, v: Array, rounds: int = 100) -> Array:
+    """v [p] at the minimum of the loss, from any start; ten steps are usual, ``rounds`` the most."""
     for _ in range(rounds):
         step = solve(pairs.hessian(v), pairs.gradient(v), assume_a="pos")
         # Where σ is flat, as where votes contradict a sure prior, a whole step goes far beyond the minimum.
@@ -107,6 +96,26 @@ def newton(pairs: Pairs, v: Array, rounds: int = ROUNDS) -> Array:
         if np.abs(step).max() < SMALL:
             break
     return v
+
+
+class Fit(NamedTuple):
+    """What was learned. Never changed, so that copies may share it."""
+
+    inputs: Array  # [texts, p] (g, one column a model, b, φ) of every text there is
+    prior: Array  # [p] prior mean of the coefficients
+    tau: Array  # [p] prior widths
+    pairs: Pairs
+    v: Array  # [p]
+
+    @property
+    def coefficients(self) -> Array:
+        """[p] α, θ, β, w."""
+        return np.asarray(self.prior + self.tau * self.v)
+
+    @property
+    def evidence(self) -> float:
+        """ln P(judgements), by Laplace's method (MacKay, "Bayesian interpolation", 1992)."""
+        return -self.pairs.loss(self.v) - 0.5 * float(np.linalg.slogdet(self.pairs.hessian(self.v))[1])
 
 
 # ── How sure it is ───────────────────────────────────────────────────────────────────────────────────────
@@ -122,25 +131,18 @@ def certainty(pairs: Pairs, v: Array, seed: int) -> tuple[Array, float]:
     judged = np.random.default_rng(seed).permutation(np.unique(pairs.prompt))
     for fold in np.array_split(judged, INNER_FOLDS):
         out = np.isin(pairs.prompt, fold)
-        rest = newton(pairs.part(~out), v, rounds=2)  # near enough: it starts at the whole fit
-        margins[out] = pairs.part(out).margin(rest)
-    errors = pairs.count * expit(margins) - pairs.wins
+        # two rounds are near enough: it starts at the whole fit
+        rest = newton(Pairs._make(column[~out] for column in pairs), v, rounds=2)
+        margins[out] = pairs.margin(rest)[out]
+    errors = pairs.times * expit(margins) - pairs.wins
     gradients = np.zeros((int(pairs.prompt.max(initial=-1)) + 1, len(v)))
     np.add.at(gradients, pairs.prompt, pairs.slopes * errors[:, None])
     inverse = np.linalg.inv(pairs.hessian(v))
     pulled = gradients @ inverse
-    return inverse @ inverse + pulled.T @ pulled, calibration_slope(margins, pairs)
-
-
-def calibration_slope(margins: Array, pairs: Pairs) -> float:
-    """κ in [0, 1] at which σ(κ · margin) predicts the pairs best, normal around 1 a priori (Cox, Biometrika, 1958)."""
-    kappa = 1.0
-    for _ in range(30):  # Newton's method in one dimension
-        chance = expit(kappa * margins)
-        gradient = margins @ (pairs.count * chance - pairs.wins) + (kappa - 1.0) / SLOPE_WIDTH**2
-        curvature = margins**2 @ (pairs.count * chance * (1.0 - chance)) + 1.0 / SLOPE_WIDTH**2
-        kappa = min(1.0, max(0.0, kappa - gradient / curvature))
-    return float(kappa)
+    # The slope κ in [0, 1] at which σ(κ · margin) predicts the pairs best (Cox, Biometrika, 1958).
+    scaled = pairs._replace(slopes=SLOPE_WIDTH * margins[:, None], offset=margins)
+    slope = 1.0 + SLOPE_WIDTH * float(newton(scaled, np.zeros(1))[0])
+    return inverse @ inverse + pulled.T @ pulled, min(1.0, max(0.0, slope))
 
 
 class Posterior(NamedTuple):
@@ -165,28 +167,6 @@ class Posterior(NamedTuple):
 # ── The system ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """What was learned. Never changed, so that copies may share it."""
-
-    scaler: Scaler
-    inputs: Array  # [texts, p] (g, one column a model, b, φ) of every text there is
-    prior: Array  # [p] prior mean of the coefficients
-    tau: Array  # [p] prior widths
-    pairs: Pairs
-    v: Array  # [p]
-
-    @property
-    def coefficients(self) -> Array:
-        """[p] α, θ, β, w."""
-        return np.asarray(self.prior + self.tau * self.v)
-
-    @property
-    def evidence(self) -> float:
-        """ln P(judgements), by Laplace's method (MacKay, "Bayesian interpolation", 1992)."""
-        return -self.pairs.loss(self.v) - 0.5 * float(np.linalg.slogdet(self.pairs.hessian(self.v))[1])
-
-
 class Combined(Ranker):
     """System C."""
 
@@ -194,20 +174,16 @@ class Combined(Ranker):
 
     def __init__(self, features: Features, ratings: Mapping[str, float | None], params: ExperimentConfig) -> None:
         """``ratings``: global Elo by contestant, None or absent: unrated."""
-        self._features, self._params = features, params
-        self._states = pool(features.mean, features.last, params.pooling)
-        self._base_score = features.base_score.astype(np.float64) * (features.has_score and params.base_score)
-        self._models = tuple(dict.fromkeys([*ratings, *(model for _, model in features.index)]))
+        self._params, self._texts = params, Texts(features, params)
+        models = list(dict.fromkeys([*ratings, *(model for _, model in features.index)]))
         rated = {model: rating for model, rating in ratings.items() if rating is not None}
         centre = sum(rated.values()) / max(1, len(rated))
-        self._global = np.array([LOGIT * (rated.get(model, centre) - centre) for model in self._models])
-        self._responses: dict[str, dict[str, int]] = {}
-        self._model_of, self._prompt_of = [""] * len(self._states), np.zeros(len(self._states), np.intp)
-        for (prompt_id, model), row in features.index.items():
-            self._responses.setdefault(prompt_id, {})[model] = row
-            self._model_of[row] = model
-        for number, rows in enumerate(self._responses.values()):
-            self._prompt_of[list(rows.values())] = number
+        self._whose = np.zeros((len(features.mean), 1 + len(models)))  # [texts, (g, one column a model)]
+        self._prompt_of = np.zeros(len(features.mean), np.intp)
+        for number, rows in enumerate(self._texts.of.values()):
+            for model, row in rows.items():
+                self._whose[row, [0, 1 + models.index(model)]] = LOGIT * (rated.get(model, centre) - centre), 1.0
+                self._prompt_of[row] = number
         self._untrained: dict[tuple[tuple[str, ...], str | None], Fit] = {}  # a scaler costs more than a few votes
         self._certainty: tuple[Array, float] | None = None  # of the fit, worked out when first asked for
         self._fit = self._start(TrainingSet((), ()))
@@ -232,55 +208,37 @@ class Combined(Ranker):
         a group is more than ``ONE_STEP`` of the preferences.
         """
         fit, whole = self._fit, self._fit.pairs
-        row = {pair: i for i, pair in enumerate(zip(whole.a.tolist(), whole.b.tolist(), strict=True))}
         hessian, left = whole.hessian(fit.v), []
         for group in groups:
             own = self._pairs(group, fit.inputs, fit.prior, fit.tau)
-            at = [row[pair] for pair in zip(own.a.tolist(), own.b.tolist(), strict=True)]
-            count, wins = whole.count.copy(), whole.wins.copy()
-            count[at] -= own.count
-            wins[at] = np.clip(wins[at] - own.wins, 0.0, count[at])  # rounding aside
-            rest = dataclasses.replace(whole, count=count, wins=wins)
+            at = np.searchsorted(whole.key, own.key)
+            rest = whole._replace(times=whole.times.copy(), wins=whole.wins.copy())
+            rest.times[at] -= own.times
+            rest.wins[at] -= own.wins
             # At the minimum the whole gradient is 0: that of the rest is the group's, turned round.
             curvature, pull = hessian - own.hessian(fit.v) + np.eye(len(fit.v)), own.gradient(fit.v) - fit.v
             v = fit.v + solve(curvature, pull, assume_a="pos")
-            if own.count.sum() > ONE_STEP * whole.count.sum():
-                v = newton(rest, v)
-            left.append(self._with(dataclasses.replace(fit, pairs=rest, v=v)))
+            many = own.times.sum() > ONE_STEP * whole.times.sum()
+            left.append(self._with(fit._replace(pairs=rest, v=newton(rest, v) if many else v)))
         return left
 
     def scores(self, prompt_id: str) -> dict[str, float]:
         """s of every contestant's response to this prompt, in logits."""
-        rows = self._responses[prompt_id]
+        rows = self._texts.of[prompt_id]
         values = self._fit.inputs[list(rows.values())] @ self._fit.coefficients
         return dict(zip(rows, values.tolist(), strict=True))
 
     def posterior(self, prompt_id: str) -> Posterior:
         """What is believed of the responses to this prompt."""
-        rows = self._responses[prompt_id]
-        return self._believed(tuple(rows), self._fit.inputs[list(rows.values())])
-
-    def posterior_of(
-        self, models: Sequence[str], mean: NDArray[Any], last: NDArray[Any], base_score: NDArray[Any]
-    ) -> Posterior:
-        """The same of new responses, from their vectors (``mean`` and ``last`` [m, d], ``base_score`` [m]).
-
-        A model that was no contestant counts as unrated, its θ as 0.
-        """
-        states = pool(mean, last, self._params.pooling)
-        score = base_score.astype(np.float64) * (self._features.has_score and self._params.base_score)
-        return self._believed(tuple(models), self._inputs(self._fit.scaler, models, states, score))
+        fit, rows = self._fit, self._texts.of[prompt_id]
+        self._certainty = self._certainty or certainty(fit.pairs, fit.v, self._params.random_seed)
+        (of_v, slope), inputs = self._certainty, fit.inputs[list(rows.values())]
+        covariance = slope**2 * ((inputs * fit.tau) @ of_v @ (inputs * fit.tau).T) + RESIDUAL * np.eye(len(rows))
+        return Posterior(tuple(rows), slope * (inputs @ fit.coefficients), covariance)
 
     def best_chances(self, prompt_id: str, draws: int = 2000, seed: int = 0) -> dict[str, float]:
         """{model: the chance that its response to this prompt is the best}."""
         return self.posterior(prompt_id).best_chances(draws, seed)
-
-    def _believed(self, models: tuple[str, ...], inputs: Array) -> Posterior:
-        fit = self._fit
-        self._certainty = self._certainty or certainty(fit.pairs, fit.v, self._params.random_seed)
-        (of_v, slope), moved = self._certainty, inputs * fit.tau
-        covariance = slope**2 * (moved @ of_v @ moved.T) + RESIDUAL * np.eye(len(models))
-        return Posterior(models, slope * (inputs @ fit.coefficients), covariance)
 
     def _with(self, fit: Fit) -> Self:
         fitted = copy.copy(self)
@@ -291,15 +249,11 @@ class Combined(Ranker):
         """The Arena and the untouched base; scale and axes of texts are those of the training texts."""
         key = s.prompt_ids, s.held_out
         if key not in self._untrained:
-            seen = [self._responses.get(prompt_id, {}) for prompt_id in s.prompt_ids]
-            rows = np.array([row for prompt in seen for m, row in prompt.items() if m != s.held_out], np.intp)
-            p = self._params
-            scaler = Scaler.of(self._states[rows], self._base_score[rows], self._prompt_of[rows], p.components)
-            inputs = self._inputs(scaler, self._model_of, self._states, self._base_score)
+            texts, scaler, p = self._texts, self._texts.scaler(s), self._params
+            inputs = np.column_stack([self._whose, scaler.base(texts.score), scaler.inputs(texts.states)])
             prior = self._each(inputs.shape[1], 1.0, 0.0, 1.0, 0.0)
             tau = self._each(inputs.shape[1], p.prior_arena, p.prior_models, p.prior_base, p.prior_texts)
-            pairs = self._pairs((), inputs, prior, tau)
-            self._untrained[key] = Fit(scaler, inputs, prior, tau, pairs, np.zeros(len(tau)))
+            self._untrained[key] = Fit(inputs, prior, tau, self._pairs((), inputs, prior, tau), np.zeros(len(tau)))
         return self._untrained[key]
 
     def _around(self, before: Fit, s: TrainingSet, factors: tuple[float, float] | None = None) -> Fit:
@@ -308,31 +262,19 @@ class Combined(Ranker):
         if factors:  # a person among others, for whom α stays
             tau = tau * self._each(len(tau), 0.0, factors[0], factors[1], factors[1])
         pairs = self._pairs(s.preferences, before.inputs, prior, tau)
-        return Fit(before.scaler, before.inputs, prior, tau, pairs, newton(pairs, np.zeros(len(tau))))
+        return Fit(before.inputs, prior, tau, pairs, newton(pairs, np.zeros(len(tau))))
 
     def _each(self, width: int, arena: float, models: float, base: float, texts: float) -> Array:
-        """[width] the value of each coefficient's part."""
-        m = len(self._models)
+        """[width] the part of each coefficient: α, θ (one a model), β and w."""
+        m = self._whose.shape[1] - 1
         return np.repeat([arena, models, base, texts], [1, m, 1, width - m - 2])
 
-    def _inputs(self, scaler: Scaler, models: Sequence[str], states: NDArray[Any], base_score: NDArray[Any]) -> Array:
-        """[texts, p] of texts by their models."""
-        one_hot = np.equal.outer(np.array(models, object), np.array(self._models, object)).astype(np.float64)
-        return np.column_stack([one_hot @ self._global, one_hot, scaler.base(base_score), scaler.inputs(states)])
-
     def _pairs(self, preferences: Sequence[Preference], inputs: Array, prior: Array, tau: Array) -> Pairs:
-        """Raises UsageError for a preference about a response without features."""
-        index = self._features.index
-        table: dict[tuple[int, int], tuple[float, float]] = {}
-        for p in preferences:
-            try:
-                a, b = index[p.prompt_id, p.model_a], index[p.prompt_id, p.model_b]
-            except KeyError as error:
-                raise UsageError(f"A preference is about a response without features: {error}") from error
-            count, wins = table.get((min(a, b), max(a, b)), (0.0, 0.0))
-            table[min(a, b), max(a, b)] = count + 1.0, wins + (p.outcome if a < b else 1.0 - p.outcome)
-        keys = sorted(table)  # the order in which preferences come changes no bit
-        first, second = np.array(keys, np.intp).reshape(-1, 2).T
-        counts, won = np.array([table[key] for key in keys]).reshape(-1, 2).T
-        difference = inputs[first] - inputs[second]
-        return Pairs(first, second, self._prompt_of[first], counts, won, difference * tau, difference @ prior)
+        rows, outcomes = self._texts.pairs(preferences), np.array([p.outcome for p in preferences])
+        number = rows.min(axis=1) * len(inputs) + rows.max(axis=1)  # the same pair either way round
+        key, which = np.unique(number, return_inverse=True)
+        won = np.where(rows[:, 0] < rows[:, 1], outcomes, 1.0 - outcomes)
+        times, wins = (np.asarray(np.bincount(which, each, len(key)), float) for each in (np.ones(len(won)), won))
+        a, b = np.divmod(key, max(1, len(inputs)))
+        difference = inputs[a] - inputs[b]
+        return Pairs(key, self._prompt_of[a], times, wins, difference * tau, difference @ prior)

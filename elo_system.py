@@ -3,6 +3,10 @@
     system = EloSystem({"llama3:8b": 1171.0, "gemma3:4b": 1293.0}).fit(preferences)
     system.ranking("any prompt")  # one ranking for all prompts
 
+Given is the global rating, which stays. Learned is the offset, 0 at first: each preference moves it by one standard Elo
+update, up by what the outcome exceeds the expectation of the ratings so far. No text is read, so that what is learned
+on one prompt counts on all.
+
 Formulas: A. E. Elo, *The Rating of Chessplayers, Past and Present* (Arco, 1978); FIDE Handbook B.02.
 """
 
@@ -12,7 +16,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from core.files import write_json
 from core.ranking import Ranker, TrainingSet
@@ -30,13 +34,8 @@ def expectation(rating_a: float, rating_b: float) -> float:
 
 
 def starting_ratings(ratings: Mapping[str, float | None]) -> dict[str, float]:
-    """Global ratings with each unrated contestant at the mean of the rated ones (1000 where there are none).
-
-    Raises ValueError for a rating that is no finite number.
-    """
+    """Global ratings with each unrated contestant at the mean of the rated ones (1000 where there are none)."""
     rated = [r for r in ratings.values() if r is not None]
-    if not all(map(math.isfinite, rated)):
-        raise ValueError(f"a rating must be a finite number, got {rated}")
     mean = sum(rated) / len(rated) if rated else UNRATED_START
     return {model: mean if r is None else float(r) for model, r in ratings.items()}
 
@@ -51,7 +50,6 @@ class EloSystem(Ranker):
     name = "elo_offset"
 
     def __init__(self, ratings: Mapping[str, float | None], k: float = 32.0) -> None:
-        self._global = dict(ratings)
         self._start = starting_ratings(ratings)
         self.k = float(k)
         self.offsets = dict.fromkeys(self._start, 0.0)
@@ -71,13 +69,12 @@ class EloSystem(Ranker):
         self.offsets[b] -= step
         self.updates += 1
 
-    def fit_many(self, sets: Sequence[TrainingSet], start: Sequence[Self] | None = None) -> list[Self]:
-        """Each set's preferences from offset 0, or from where ``start``, one fitted system a set, stands."""
+    def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
+        """Each set's preferences, from offset 0."""
         fitted = []
-        for i, s in enumerate(sets):
-            system = copy.copy(start[i] if start else self)
-            system.offsets = dict(system.offsets) if start else dict.fromkeys(self._start, 0.0)
-            system.updates = system.updates if start else 0
+        for s in sets:
+            system = copy.copy(self)
+            system.offsets, system.updates = dict.fromkeys(self._start, 0.0), 0
             for preference in s.preferences:
                 system.update(preference)
             fitted.append(system)
@@ -87,12 +84,8 @@ class EloSystem(Ranker):
         """The ratings, whatever the prompt."""
         return self.ratings
 
-    def save(self, path: Path, info: Mapping[str, Any] | None = None) -> None:
-        """Write the state as JSON for people who look; nothing reads it back. ``info`` stands beside it."""
+    def save(self, path: Path) -> None:
+        """Write the state as JSON for people who look; nothing reads it back."""
         ratings = self.ratings
-        models = {
-            model: {"elo": elo, "start": self._start[model], "offset": self.offsets[model], "rating": ratings[model]}
-            for model, elo in self._global.items()
-        }
-        state = {"system": self.name, "k": self.k, "scale": SCALE, "updates": self.updates, "models": models}
-        write_json(path, {**(info or {}), **state})
+        models = {m: {"start": self._start[m], "offset": o, "rating": ratings[m]} for m, o in self.offsets.items()}
+        write_json(path, {"system": self.name, "k": self.k, "scale": SCALE, "updates": self.updates, "models": models})

@@ -108,7 +108,6 @@ def run_votes(args: Namespace, own: Own, command: str) -> int:
     from cli.job import begin, make_jobs, votes_job
     from core.files import lock
     from people import run as people
-    from people.listing import show
     from people.read import load_votes
 
     name = people.run_name(args.preferences)
@@ -116,7 +115,7 @@ def run_votes(args: Namespace, own: Own, command: str) -> int:
         args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=own.answers
     )
     if args.check:
-        return show(args.preferences, votes)
+        return people.show(args.preferences, votes)
     if args.rank is None:
         job = votes_job(args, name, votes, own, command)
         with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind

@@ -1,4 +1,4 @@
-"""System B: a frozen reward model plus a small head learned from one person's preferences.
+"""System B: a frozen reward model, and a small head on it that learns one person's preferences.
 
     model = RewardModel(features, {"llama3:8b": 1171.0, "gemma3:4b": 1293.0}, params).fit(preferences)
     model.ranking("coder-007")                          # best first
@@ -6,13 +6,17 @@
     reward(x, y) = β · base score / its spread within prompts + MLP(inputs of x, y)
     loss         = preference + λ · regularization
 
-Frozen: the base, which read every text once and is not here any more; its states and its score come as ``features``.
-Learned: β and an MLP of one hidden layer with a direct way past it, some 1,200 numbers. All that leads to the MLP's
+Frozen is the base, a language model that others trained to score answers. It read every text once (``base/``) and is
+not here any more: what it made of response y to prompt x comes as ``features``, its score and its hidden states, which
+are the MLP's inputs once they are at one scale (``base/scaler.py``).
+
+Learned are β and an MLP of one hidden layer with a direct way past it, some 1,200 numbers. All that leads to the MLP's
 output starts at zero and β at 1: before any preference the reward *is* the base's, and it moves from there.
 
-``preference``: the cross-entropy of σ(r_a − r_b) against the outcome, over the preferences (Christiano et al., NeurIPS
-2017). ``regularization``: the same against the Elo expectation, over rated pairs of responses to the training prompts,
-judged or not: it keeps the rewards near the Arena's order where nothing was judged. λ = 0 is exactly none.
+``preference`` asks that of the two responses of each judged pair the preferred one has the higher reward: the
+cross-entropy of σ(r_a − r_b) against the outcome (Christiano et al., NeurIPS 2017). ``regularization`` asks the same of
+what the global Elo ratings expect, over rated pairs of responses to the training prompts, judged or not: it keeps the
+rewards near the Arena's order where nothing was judged. λ is its weight beside the preferences, and 0 exactly none.
 
 In the tiny steps of a training the interpreter costs more than the arithmetic: trainings that differ only in their data
 (points of a curve, folds, people) run side by side, as n heads in one batch, and each gives what it gives alone.
@@ -20,13 +24,11 @@ In the tiny steps of a training the interpreter costs more than the arithmetic: 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import json
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -35,9 +37,8 @@ import numpy as np
 
 from base import device as base_device
 from base.features import Features
-from base.scaler import Scaler, pool
+from base.scaler import Scaler, Texts
 from config import ExperimentConfig
-from core.errors import UsageError
 from core.files import write_tensors
 from core.ranking import Ranker, TrainingSet
 from elo_system import expectation
@@ -96,7 +97,7 @@ def rewards(heads: Tensor, inputs: Tensor, base: Tensor, params: ExperimentConfi
 # ── What a training sees ─────────────────────────────────────────────────────────────────────────────────
 
 
-class Texts(NamedTuple):
+class Shared(NamedTuple):
     """All that trainings on the same prompts (without the same contestant) share."""
 
     inputs: np.ndarray  # [all texts, components]
@@ -111,7 +112,7 @@ class Texts(NamedTuple):
 class Training(NamedTuple):
     """The data of one training on n preferences."""
 
-    texts: Texts
+    shared: Shared
     pairs: np.ndarray  # [n, 2] rows of the two texts of each preference
     outcomes: np.ndarray  # [n]
     batch: int  # preferences a step
@@ -136,10 +137,10 @@ def draw(trainings: Sequence[Training], params: ExperimentConfig) -> tuple[np.nd
         judged = np.s_[: t.steps, j, k:]
         pairs[judged], target[judged] = t.pairs[order], t.outcomes[order]
         share[judged] = (order >= 0) / (order >= 0).sum(axis=1, keepdims=True)
-        if k and len(t.texts.rated):
-            drawn = rng.integers(len(t.texts.rated), size=(t.steps, k))
+        if k and len(t.shared.rated):
+            drawn = rng.integers(len(t.shared.rated), size=(t.steps, k))
             rated = np.s_[: t.steps, j, :k]
-            pairs[rated], target[rated], share[rated] = t.texts.rated[drawn], t.texts.expected[drawn], 1.0 / k
+            pairs[rated], target[rated], share[rated] = t.shared.rated[drawn], t.shared.expected[drawn], 1.0 / k
     return pairs, target, share
 
 
@@ -158,9 +159,9 @@ def train(
 
     device = base_device.usable(device)
     rows, *rest = draw(trainings, params)
-    distinct = {id(t.texts): t.texts for t in trainings}  # their texts stand below each other, once
-    below = {key: i * len(texts.base) for i, (key, texts) in enumerate(distinct.items())}
-    rows += np.array([below[id(t.texts)] for t in trainings])[:, None, None]
+    distinct = {id(t.shared): t.shared for t in trainings}  # their texts stand below each other, once
+    below = {key: i * len(one.base) for i, (key, one) in enumerate(distinct.items())}
+    rows += np.array([below[id(t.shared)] for t in trainings])[:, None, None]
     seen_texts = (np.concatenate(column) for column in zip(*(t[:2] for t in distinct.values()), strict=True))
     pairs, target, share, inputs, base = (torch.from_numpy(array).to(device) for array in (rows, *rest, *seen_texts))
     weights = torch.from_numpy(first).to(device, copy=True)
@@ -197,19 +198,6 @@ def adamw(weights: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step:
     weights.addcdiv_(unbiased, width, value=-params.learning_rate)
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep torch to one core within: on arrays this small, threads wait for each other and gain nothing."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 # ── The system ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -225,114 +213,89 @@ class RewardModel(Ranker):
 
         ``device``: where heads are trained, in torch's words, or ``auto``: on a GPU where there is one.
         """
-        self._features, self._ratings, self._params, self._device = features, ratings, params, device
-        self._pooled = pool(features.mean, features.last, params.pooling)
-        self._base_score = features.base_score if params.base_score else np.zeros_like(features.base_score)
-        self._responses: dict[str, dict[str, int]] = defaultdict(dict)
-        for (prompt_id, model), row in features.index.items():
-            self._responses[prompt_id][model] = row
+        self._base, self._texts = features.base, Texts(features, params)
+        self._elo = {model: rating for model, rating in ratings.items() if rating is not None}
+        self._params, self._device = params, device
         self._rewards: np.ndarray | None  # of all texts, once they are asked for
-        self._learn(self._texts_of(TrainingSet((), ())), first_head(params))
+        self._learn(self._share(TrainingSet((), ())), first_head(params))
 
     def fit_many(self, sets: Sequence[TrainingSet], start: Sequence[Self] | None = None) -> list[Self]:
         """All trainings side by side; each depends on the seed and its own set alone, and gives what it gives alone.
 
         ``start``: fitted models, one a set, from which each training goes on by the parameters of this one: with the
-        head of its start, and with its texts, scaler and rated pairs.
+        head of its start, and with its scaler and rated pairs.
         """
+        import torch
         from tqdm import tqdm
 
-        shared: dict[tuple[tuple[str, ...], str | None], Texts] = {}
+        known: dict[tuple[tuple[str, ...], str | None], Shared] = {}
         fitted = []
         for i, s in enumerate(sets):
-            model, key = copy.copy(self), (s.prompt_ids, s.held_out)
-            if start is None and key not in shared:
-                shared[key] = self._texts_of(s)
-            texts, head = (start[i]._texts, start[i]._head) if start else (shared[key], first_head(self._params))
-            fitted.append(model._learn(texts, head))
-        trainings = [self._training(s, model._texts) for s, model in zip(sets, fitted, strict=True)]
+            key = s.prompt_ids, s.held_out
+            if start is None and key not in known:
+                known[key] = self._share(s)
+            shared, head = (start[i]._shared, start[i]._head) if start else (known[key], first_head(self._params))
+            fitted.append(copy.copy(self)._learn(shared, head))
+        trainings = [self._training(s, model._shared) for s, model in zip(sets, fitted, strict=True)]
         order = [i for i, training in enumerate(trainings) if training.steps]  # without preferences nothing is trained
         order.sort(key=lambda i: (trainings[i].batch, -trainings[i].steps))
         size = max(1, CHUNK_FLOATS // len(self._head))
         alike = (list(group) for _, group in groupby(order, key=lambda i: trainings[i].batch))
         chunks = [group[begin : begin + size] for group in alike for begin in range(0, len(group), size)]
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # on arrays this small, threads wait for each other and gain nothing
         # a bar only where there is time to see it, and a terminal to see it in
-        with tqdm(total=len(order), desc="training", disable=None, leave=False, delay=0.5) as bar, one_thread():
+        with tqdm(total=len(order), desc="training", disable=None, leave=False, delay=0.5) as bar:
             for chunk in chunks:
                 first, data = np.stack([fitted[i]._head for i in chunk]), [trainings[i] for i in chunk]
                 heads, losses = train(first, data, self._params, self._device)
                 for j, (i, training) in enumerate(zip(chunk, data, strict=True)):
                     epochs = losses[: training.steps, j].reshape(self._params.max_epochs, -1, 2).mean(axis=1)
                     history = tuple(EpochLoss(*epoch) for epoch in epochs.tolist())
-                    fitted[i]._learn(training.texts, heads[j], history)
+                    fitted[i]._learn(training.shared, heads[j], history)
                 bar.update(len(chunk))
+        torch.set_num_threads(threads)
         return fitted
 
     def scores(self, prompt_id: str) -> dict[str, float]:
         """The reward of every contestant's response to this prompt."""
-        if self._rewards is None:
-            self._rewards = self._reward(self._texts.inputs, self._texts.base)
-        return {model: float(self._rewards[row]) for model, row in self._responses[prompt_id].items()}
+        import torch
 
-    def score_features(self, mean: np.ndarray, last: np.ndarray, base_score: np.ndarray) -> np.ndarray:
-        """Rewards [n] of new texts from their vectors: ``mean`` and ``last`` [n, d], ``base_score`` [n]."""
-        pooled, score = pool(mean, last, self._params.pooling), base_score * float(self._params.base_score)
-        return self._reward(*self._seen(self._texts.scaler, pooled, score))
+        if self._rewards is None:
+            with torch.no_grad():
+                head, inputs, base = (torch.from_numpy(array)[None] for array in (self._head, *self._shared[:2]))
+                self._rewards = rewards(head, inputs, base, self._params)[0].numpy()
+        return {model: float(self._rewards[row]) for model, row in self._texts.of[prompt_id].items()}
 
     def save(self, path: Path) -> None:
         """Write head, scaler and parameters as safetensors for people who look; nothing reads them back."""
         import torch
 
-        scaler, named = self._texts.scaler, layers(torch.from_numpy(self._head)[None], self._params)
-        about = {"base": self._features.base, "base_scale": scaler.base_scale, "history": self.history}
+        scaler, named = self._shared.scaler, layers(torch.from_numpy(self._head)[None], self._params)
+        about = {"base": self._base, "base_scale": scaler.base_scale, "history": self.history}
         head = {name: layer[0].numpy() for name, layer in named.items()}
         arrays = {"centre": scaler.centre, "projection": scaler.projection, **head}
         write_tensors(path, arrays, {"about": json.dumps({**about, "config": dataclasses.asdict(self._params)})})
 
-    def _learn(self, texts: Texts, head: np.ndarray, history: tuple[EpochLoss, ...] = ()) -> Self:
-        self._texts, self._head, self.history, self._rewards = texts, head, history, None
+    def _learn(self, shared: Shared, head: np.ndarray, history: tuple[EpochLoss, ...] = ()) -> Self:
+        self._shared, self._head, self.history, self._rewards = shared, head, history, None
         return self
 
-    def _texts_of(self, s: TrainingSet) -> Texts:
+    def _share(self, s: TrainingSet) -> Shared:
         """All texts as the training texts, the held-out contestant's not among them, let them be seen."""
-        prompts = [
-            {model: row for model, row in self._responses.get(prompt_id, {}).items() if model != s.held_out}
-            for prompt_id in s.prompt_ids
-        ]
-        rows = np.array([row for prompt in prompts for row in prompt.values()], np.intp)
-        number = np.repeat(np.arange(len(prompts)), [len(prompt) for prompt in prompts])
-        scaler = Scaler.of(self._pooled[rows], self._base_score[rows], number, self._params.components)
-        elo = {model: rating for model, rating in self._ratings.items() if rating is not None}
-        rated = [pair for prompt in prompts for pair in combinations([m for m in prompt.items() if m[0] in elo], 2)]
+        texts, scaler, components = self._texts, self._texts.scaler(s), self._params.components
+        # Inputs are as wide as ``input_scale`` says, and zero where the training texts span fewer directions.
+        inputs = scaler.inputs(texts.states) * (self._params.input_scale * math.sqrt(components))
+        inputs = np.pad(inputs, ((0, 0), (0, components - inputs.shape[1]))).astype(np.float32)
+        elo = self._elo
+        of_rated = ([m for m in prompt.items() if m[0] in elo] for prompt in texts.training(s))
+        rated = [pair for prompt in of_rated for pair in combinations(prompt, 2)]
         pairs = np.array([(a, b) for (_, a), (_, b) in rated], np.intp)
         expected = np.array([expectation(elo[a], elo[b]) for (a, _), (b, _) in rated])
-        return Texts(*self._seen(scaler, self._pooled, self._base_score), scaler, pairs, expected)
+        return Shared(inputs, scaler.base(texts.score).astype(np.float32), scaler, pairs, expected)
 
-    def _seen(self, scaler: Scaler, pooled: np.ndarray, base_score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(inputs [n, components], base's score over its spread [n]) of n texts.
-
-        Inputs are as wide as ``input_scale`` says, and zero where the training texts span fewer directions.
-        """
-        seen = scaler.inputs(pooled) * (self._params.input_scale * math.sqrt(self._params.components))
-        inputs = np.pad(seen, ((0, 0), (0, self._params.components - seen.shape[1])))
-        return inputs.astype(np.float32), scaler.base(base_score).astype(np.float32)
-
-    def _training(self, s: TrainingSet, texts: Texts) -> Training:
-        """Raises UsageError for a preference about a response without features."""
-        index = self._features.index
-        try:
-            pairs = [(index[p.prompt_id, p.model_a], index[p.prompt_id, p.model_b]) for p in s.preferences]
-        except KeyError as error:
-            raise UsageError(f"A preference is about a response without features: {error}") from error
-        n, outcomes = len(pairs), np.array([p.outcome for p in s.preferences])
+    def _training(self, s: TrainingSet, shared: Shared) -> Training:
+        n, outcomes = len(s.preferences), np.array([p.outcome for p in s.preferences])
         batch = max(self._params.batch_size, math.ceil(n / STEPS_AN_EPOCH))
         steps = self._params.max_epochs * math.ceil(n / batch)
-        return Training(texts, np.array(pairs, np.intp), outcomes, batch, steps)
-
-    def _reward(self, inputs: np.ndarray, base: np.ndarray) -> np.ndarray:
-        """[n] of n texts as ``_seen`` gives them."""
-        import torch
-
-        with one_thread(), torch.no_grad():
-            one, x, score = (torch.from_numpy(array)[None] for array in (self._head, inputs, base))
-            return np.asarray(rewards(one, x, score, self._params)[0].numpy(), np.float64)
+        return Training(shared, self._texts.pairs(s.preferences), outcomes, batch, steps)

@@ -1,44 +1,32 @@
-"""Where the frozen base may run: the GPU in the system's own words, which needs no torch; what torch itself can use,
-its precision and its errors are asked only where a text is read."""
+"""Where the frozen base may run: the GPU in the system's own words, without torch, and what torch can use of it."""
 
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import MissingError
 
 if TYPE_CHECKING:
     import torch
 
-log = logging.getLogger("ranking.base")
-
 # Tokens at once, padding among them: a processor keeps so many in its caches, and more do not make a GPU faster.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 NO_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
 
 
-# ── What the system says ─────────────────────────────────────────────────────────────────────────────────
+class Gpu(NamedTuple):
+    """GPU: what nvidia-smi says of it, and how many GiB of weights in bfloat16 it has room for now."""
 
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """GPU with its memory in GiB; ``free``: of it, when it was looked at."""
-
-    name: str
-    total: float
-    free: float
-    bfloat16: bool = True
-    """False: it only emulates bfloat16, and weights are held in float32."""
+    said: str
+    room: float
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.free:.1f} of {self.total:.1f} GiB free"
+        return self.said
 
 
 def gpu() -> Gpu | None:
@@ -49,33 +37,21 @@ def gpu() -> Gpu | None:
     query = [program, "--query-gpu=memory.free,memory.total,compute_cap,name", "--format=csv,noheader,nounits"]
     query += [f"--id={visible.split(',')[0]}"] if visible else []
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        log.debug("nvidia-smi: %s", error)
+        said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):  # a driver that is not loaded, or hangs
         return None
-    found = re.match(r"([\d.]+), ([\d.]+), ([\d.]+), (.+)", done.stdout)
-    if found is None or done.returncode:
+    found = re.match(r"([\d.]+), ([\d.]+), ([\d.]+), (.+)", said)
+    if found is None:
         return None
-    free, total, capability, name = found.groups()
-    return Gpu(name.strip(), float(total) / 1024, float(free) / 1024, float(capability) >= 8.0)
+    free, total, capability = (float(figure) for figure in found.groups()[:3])
+    # before compute capability 8.0 bfloat16 is only emulated, and weights are held in float32
+    room = free / 1024 / (1 if capability >= 8.0 else 2)
+    return Gpu(f"{found[4].strip()}, {free / 1024:.1f} of {total / 1024:.1f} GiB free", room)
 
 
 def seen_now(card: Gpu | None) -> dict[str, Any]:
-    """The machine at the beginning of a run, for the results; sizes in GiB."""
-    return {
-        "gpu": card and card.name,
-        "gpu_memory_gib": card and round(card.total, 2),
-        "gpu_free_gib": card and round(card.free, 2),
-        "cores": os.cpu_count(),
-    }
-
-
-def choose_device(asked: str, card: Gpu | None) -> str:
-    """``cuda`` or ``cpu``: what ``--device`` comes to on a machine with this GPU."""
-    return "cuda" if asked == "cuda" or (asked == "auto" and card is not None) else "cpu"
-
-
-# ── What torch says ──────────────────────────────────────────────────────────────────────────────────────
+    """The machine at the beginning of a run, for the results."""
+    return {"gpu": card and str(card), "cores": os.cpu_count()}
 
 
 def usable(asked: str) -> str:
@@ -111,10 +87,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def give_back() -> None:
-    """Free what a base that nobody holds any more has left on the GPU: torch would keep it for itself, and the next
-    persona's models need it."""
+    """Free what a closed base has left on the GPU: torch would keep it, and the next persona's models need it."""
     import torch
 
     gc.collect()  # modules that hold each other
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    torch.cuda.empty_cache()

@@ -8,13 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -53,15 +51,6 @@ class Features:
     """What is to be said of the choice of the base."""
 
 
-class Base(Protocol):
-    """An open frozen base, in this process or on a cluster."""
-
-    has_score: bool
-
-    def embed(self, texts: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Vectors]]:
-        """(positions in ``texts``, vectors), batch by batch."""
-
-
 def compute_features(
     base: str,
     prompts: Sequence[Prompt],
@@ -83,61 +72,37 @@ def compute_features(
     """
     runs = (*also, name)
     base, note = base_location.choose(base, device, cache_dir, runs)
-    texts = {p.id: p.text for p in prompts}
-    pairs = [(texts[r.prompt_id], r.text) for r in responses]
+    asked = {p.id: p.text for p in prompts}
+    texts = [(asked[r.prompt_id], r.text) for r in responses]
     paths = [cache_dir / f"{base_location.features_stem(run, base)}.safetensors" for run in runs]
     kept = _Kept(paths[-1], () if refresh else paths)
     identity = base_location.identity(base)
-    keys = _keys(identity or kept.identity, pairs)
+    keys = _keys(identity or kept.identity, texts)
     if identity is None and not kept.rows.keys() >= set(keys):
         base_location.fetch(base)
         identity = base_location.identity(base)
-        keys = _keys(identity, pairs)
-    missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in kept.rows}
+        keys = _keys(identity, texts)
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in kept.rows}
     used = ""
     if missing:
         if note:
             log.warning("%s", note)
-        try:
-            used = _read(_opened(base, device, ray), missing, kept, str(identity))
-        except (RuntimeError, MemoryError) as error:
-            if not base_device.is_out_of_memory(error):
-                raise
-            raise MissingError(
-                f"{base} needs more memory than is free. Everything so far is kept, and the texts that it has read. "
-                "Free memory and run it again, or take the processor (--device cpu) or a smaller base "
-                f"(--base_model {base_location.EMBEDDED})."
-            ) from error
+        used = _read(base, device, ray, missing, kept, str(identity))
         base_device.give_back()
     columns = [np.stack(column) for column in zip(*(kept.rows[key] for key in keys), strict=True)]
     mean, last, score = columns or [np.zeros(shape, np.float32) for shape in ((0, 0), (0, 0), 0)]
     index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
-    return Features(index, mean, last, score, kept.has_score, base, used, (note,) if note else ())
+    return Features(index, mean, last, score, bool(score.any()), base, used, (note,) if note else ())
 
 
-def _keys(identity: str | None, pairs: Sequence[tuple[str, str]]) -> list[str]:
+def _keys(identity: str | None, texts: Sequence[tuple[str, str]]) -> list[str]:
     """What each text's vectors are kept by; the template is part of the base's identity."""
-    made_from = ([FORMAT, identity, MAX_LENGTH, prompt, response] for prompt, response in pairs)
+    made_from = ([FORMAT, identity, MAX_LENGTH, prompt, response] for prompt, response in texts)
     return [hashlib.sha256(encode(json.dumps(one, ensure_ascii=False))).hexdigest()[:32] for one in made_from]
 
 
-@contextmanager
-def _opened(base: str, device: str, ray: str | None) -> Iterator[tuple[str, Base]]:
-    """The kind of device and the base on it, here or on a cluster."""
-    if ray is not None:
-        from base import cluster
-
-        with cluster.open_base(ray, base, device) as there:
-            yield there.kind, there
-        return
-    kind = base_device.usable(device)
-    if kind == "cpu" and base_device.choose_device(device, base_device.gpu()) == "cuda":
-        log.warning("nvidia-smi shows a GPU that torch can't use: %s reads on the processor", base)
-    yield kind, frozen_base.open_base(base, kind)
-
-
 def _read(
-    opened: AbstractContextManager[tuple[str, Base]], missing: Mapping[str, tuple[str, str]], kept: _Kept, identity: str
+    base: str, device: str, ray: str | None, missing: Mapping[str, tuple[str, str]], kept: _Kept, identity: str
 ) -> str:
     """Read what is missing, each text once however often it was answered, and keep it; the kind of device that read.
 
@@ -147,70 +112,81 @@ def _read(
     from tqdm import tqdm
 
     if kept.rows and kept.identity != identity:
-        log.warning(
-            "%d texts were read by %s, and this is %s: they are read anew", len(kept.rows), kept.identity, identity
-        )
+        log.warning("The texts were read by %s, and this is %s: they are read anew", kept.identity, identity)
     # half an emoji (models send that) is no text to a tokenizer
-    texts = [(_whole(prompt), _whole(response)) for prompt, response in missing.values()]
-    keys, start = list(missing), time.monotonic()
-    saved, bar = start, tqdm(total=len(keys), desc="Features", unit="text", disable=None, file=sys.stderr)
-    with opened as (kind, base), bar:
+    texts = [
+        (p.encode("utf-8", "replace").decode(), r.encode("utf-8", "replace").decode()) for p, r in missing.values()
+    ]
+    keys, used, saved = list(missing), "", time.monotonic()
+    progress = tqdm(total=len(keys), desc="Features", unit="text", disable=None)
+    with closing(_batches(base, device, ray, texts)) as batches, progress:
         try:
-            for rows, vectors in base.embed(texts):
+            for batch in batches:
+                used, rows, vectors = batch
                 if not all(np.isfinite(part).all() for part in vectors):
-                    raise UsageError(
-                        "The base model gave numbers that are not finite; nothing of that batch was kept. "
-                        "Try --device cpu or another --base_model."
-                    )
-                kept.add([keys[i] for i in rows], vectors, identity, base.has_score)
-                bar.update(len(rows))
+                    raise UsageError(f"{base} gave numbers that are not finite: try --device cpu or another base.")
+                kept.add([keys[i] for i in rows], vectors, identity)
+                progress.update(len(rows))
                 if time.monotonic() - saved >= SAVE_SECONDS:
                     kept.save()
                     saved = time.monotonic()
+        except (RuntimeError, MemoryError) as error:
+            if not base_device.is_out_of_memory(error):
+                raise
+            raise MissingError(
+                f"{base} needs more memory than is free. Everything so far is kept, and the texts that it has read. "
+                "Free memory and run it again, or take the processor (--device cpu) or a smaller base "
+                f"(--base_model {base_location.EMBEDDED})."
+            ) from error
         finally:
             kept.save()
-    seconds = time.monotonic() - start
-    log.info("Features of %d texts in %.1f s (%.1f texts/s)", len(keys), seconds, len(keys) / max(seconds, 1e-9))
-    return kind
+    log.info("Features of %d texts by %s on %s", len(keys), identity, used)
+    return used
 
 
-def _whole(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+def _batches(
+    base: str, device: str, ray: str | None, texts: Sequence[tuple[str, str]]
+) -> Generator[tuple[str, list[int], Vectors]]:
+    """(``cpu`` or ``cuda``, positions in ``texts``, their vectors), read here or on a cluster."""
+    if ray is not None:
+        from base import cluster
+
+        yield from cluster.read(ray, base, device, texts)
+        return
+    kind = base_device.usable(device)
+    if (kind, device) == ("cpu", "auto") and base_device.gpu() is not None:
+        log.warning("nvidia-smi shows a GPU that torch can't use: %s reads on the processor", base)
+    for rows, vectors in frozen_base.open_base(base, kind).embed(texts):
+        yield kind, rows, vectors
 
 
 class _Kept:
     """Vectors by key of one base and run name, and the file that keeps them."""
 
     def __init__(self, path: Path, sources: Sequence[Path]) -> None:
-        """``sources``: the files that are read in, the later over the earlier ones."""
+        """``sources``: the files that are read in, the later over the earlier ones; a damaged one is set aside."""
         self.rows: dict[str, tuple[np.ndarray, np.ndarray, np.float32]] = {}
         self.identity: str | None = None
-        self.has_score = False
         self._path = path
-        for source in sources:
-            self._load(source)
+        for source in filter(Path.exists, sources):
+            try:
+                tensors, about = read_tensors(source)
+                vectors = Vectors(*(tensors[field] for field in Vectors._fields))
+                self.add(json.loads(about["keys"]), vectors, about["identity"])
+            except (KeyError, ValueError) as error:
+                aside = set_aside(source)
+                log.warning("%s is damaged (%s): it is now %s, its texts are read anew", source, error, aside.name)
 
-    def _load(self, path: Path) -> None:
-        """Take in a file; a damaged one is set aside, a missing one is none."""
-        try:
-            tensors, about = read_tensors(path)
-            vectors = Vectors(*(tensors[field] for field in Vectors._fields))
-            self.add(json.loads(about["keys"]), vectors, about["identity"], about["has_score"] == "True")
-        except FileNotFoundError:
-            return
-        except (KeyError, ValueError) as error:
-            aside = set_aside(path)
-            log.warning("%s is damaged (%s): it is now %s, its texts are read anew", path, error, aside.name)
-
-    def add(self, keys: Sequence[str], vectors: Vectors, identity: str, has_score: bool) -> None:
+    def add(self, keys: Sequence[str], vectors: Vectors, identity: str) -> None:
         if identity != self.identity:  # another revision: its vectors need not even have the same width
             self.rows.clear()
-        self.identity, self.has_score = identity, has_score
+        self.identity = identity
         self.rows.update(zip(keys, zip(*vectors, strict=True), strict=True))
 
     def save(self) -> None:
         """Replace the file as a whole."""
         if self.rows:
             vectors = Vectors(*(np.stack(column) for column in zip(*self.rows.values(), strict=True)))
-            about = {"keys": json.dumps(list(self.rows)), "identity": str(self.identity)}
-            write_tensors(self._path, vectors._asdict(), about | {"has_score": str(self.has_score)})
+            write_tensors(
+                self._path, vectors._asdict(), {"keys": json.dumps(list(self.rows)), "identity": str(self.identity)}
+            )

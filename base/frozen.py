@@ -46,26 +46,20 @@ class _Text(NamedTuple):
 class FrozenBase:
     """A backbone, its tokenizer with chat template, and its score head where it has one."""
 
+    max_length = MAX_LENGTH
+
     def __init__(
-        self,
-        name: str,
-        backbone: torch.nn.Module,
-        tokenizer: Any,
-        score: torch.Tensor | None = None,
-        *,
-        kind: str = "cpu",
-        max_length: int = MAX_LENGTH,
+        self, name: str, kind: str, backbone: torch.nn.Module, tokenizer: Any, score: torch.Tensor | None
     ) -> None:
-        """``score``: the pre-trained head's weights [1, width]; ``kind``: ``cpu`` or ``cuda``."""
+        """``kind``: ``cpu`` or ``cuda``; ``score``: the pre-trained head's weights [1, width]."""
         if not getattr(tokenizer, "is_fast", False) or not tokenizer.chat_template:
             raise UsageError(f"{name} needs a fast tokenizer with a chat template to serve as a base model.")
-        self.name, self.has_score = name, score is not None
-        self.max_length, self.cut = max_length, 0
+        self.has_score, self.cut = score is not None, 0
         self._backbone, self._tokenizer = backbone.to(kind).eval(), tokenizer
         self._score = None if score is None else score.to(kind)
         self._kind, self._batch_tokens = kind, BATCH_TOKENS[kind]
-        special = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
-        self._special = re.compile("|".join(map(re.escape, sorted(special)))) if special else None
+        special = [re.escape(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._special = re.compile("|".join([_SLOT, *special]))
         bos = tokenizer.bos_token_id
         self._adds_bos = bos is not None and tokenizer("")["input_ids"][:1] == [bos]
 
@@ -88,17 +82,16 @@ class FrozenBase:
                 if len(rows) == 1 or not is_out_of_memory(error):
                     raise
                 self._batch_tokens = len(rows) * longest // 2
-                log.info("Memory does not hold %d texts at once: going on with half as many", len(rows))
                 continue
             done += len(rows)
             yield rows, vectors
-        if self.cut:
-            log.warning("%d of %d texts were longer than %d tokens and were cut", self.cut, len(texts), self.max_length)
+        say_cut(self.cut, len(texts))
 
     # ── Text to tokens ──
 
     def _encode(self, prompt: str, response: str) -> _Text:
-        prompt, response = self._harmless(prompt), self._harmless(response)
+        # Control tokens in a text lose their power, and what stands for the response must not occur.
+        prompt, response = (self._special.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text) for text in (prompt, response))
         text = self._tokenize(prompt, response)
         if len(text.ids) > self.max_length:
             self.cut += 1
@@ -122,11 +115,6 @@ class FrozenBase:
         turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
         rendered = str(self._tokenizer.apply_chat_template(turns, tokenize=False))
         return rendered.removeprefix(self._tokenizer.bos_token) if self._adds_bos else rendered
-
-    def _harmless(self, text: str) -> str:
-        """Control tokens that stand in a text lose their power (and what stands for the response must not occur)."""
-        text = text.replace(_SLOT[0], "")
-        return self._special.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text) if self._special else text
 
     def _shorten(self, prompt: str, response: str, around: int) -> tuple[str, str]:
         """Both texts keep their beginning: the prompt up to half of the room, or what the response leaves of it.
@@ -166,27 +154,23 @@ class FrozenBase:
         return Vectors(*(t.cpu().numpy().astype(np.float32) for t in (mean, last, score)))
 
 
-def open_base(name: str, kind: str, *, max_length: int = MAX_LENGTH) -> FrozenBase:
+def say_cut(cut: int, texts: int) -> None:
+    """Tell how many of the texts were too long."""
+    if cut:
+        log.warning("%d of %d texts were longer than %d tokens and were cut", cut, texts, MAX_LENGTH)
+
+
+def open_base(name: str, kind: str) -> FrozenBase:
     """The base called ``name`` (``embedded``, a folder or a hub id) on a device of this ``kind``: ``cpu`` or ``cuda``.
 
     Raises MissingError where it is not there; UsageError where it cannot serve as a base; what
     ``device.is_out_of_memory`` knows where it does not fit.
     """
-    dtype = precision(kind)
     if name == EMBEDDED:
         from llm.embedded import load_smollm2
 
-        model, tokenizer = load_smollm2(dtype)
-        score = None
-    else:
-        model, tokenizer, score = _load(name, dtype)
-    base = FrozenBase(name, model.base_model, tokenizer, score, kind=kind, max_length=max_length)
-    log.info("Base model %s on %s in %s", name, kind, str(dtype).removeprefix("torch."))
-    return base
-
-
-def _load(name: str, dtype: torch.dtype) -> tuple[Any, Any, torch.Tensor | None]:
-    """(model, tokenizer, score weights or None) of a sequence classifier with one output, or of a plain model."""
+        loaded = load_smollm2(precision(kind))
+        return FrozenBase(name, kind, loaded[0].base_model, loaded[1], None)
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging as hf
@@ -199,15 +183,13 @@ def _load(name: str, dtype: torch.dtype) -> tuple[Any, Any, torch.Tensor | None]
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **settings)
         model, loading = AutoModelForSequenceClassification.from_pretrained(
-            folder, num_labels=1, dtype=dtype, use_safetensors=True, output_loading_info=True, **settings
+            folder, num_labels=1, dtype=precision(kind), use_safetensors=True, output_loading_info=True, **settings
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         if is_out_of_memory(error):
             raise
         raise UsageError(f"{name} cannot serve as a base model: {error}") from error
-    if not hasattr(model, "score"):
-        raise UsageError(f"{name} ({type(model).__name__}) has no score head read at the last token.")
     missing = set(loading["missing_keys"])
-    if missing - {"score.weight"}:
-        raise UsageError(f"{name} lacks weights: {', '.join(sorted(missing)[:3])}")
-    return model, tokenizer, None if missing else model.score.weight.detach()
+    if not hasattr(model, "score") or missing - {"score.weight"}:
+        raise UsageError(f"{name} ({type(model).__name__}) has no score head at the last token, or lacks weights.")
+    return FrozenBase(name, kind, model.base_model, tokenizer, None if missing else model.score.weight.detach())

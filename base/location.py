@@ -16,7 +16,7 @@ from pathlib import Path
 import config
 from base import device as base_device
 from core import hub
-from core.errors import MissingError, UsageError
+from core.errors import MissingError
 
 EMBEDDED = "embedded"
 # Skywork-Reward-V2 by the GiB that must be free on a GPU, largest first; RewardBench 93.7, 93.4, 85.2; all Apache-2.0.
@@ -29,14 +29,11 @@ WANTED_FILES = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model", "*.txt"
 SAMPLE = 4096  # bytes of each tensor that tell a fine-tune from the model that it began as
 
 
-# ── The choice ───────────────────────────────────────────────────────────────────────────────────────────
-
-
 def choose(asked: str, device: str, cache_dir: Path, names: Sequence[str]) -> tuple[str, str]:
     """The base that ``--base_model`` asks for, and what is to be said of the choice.
 
     ``auto``: the size of Skywork that has read texts of these runs (``names``), so that full caches need no hub; else
-    the largest that the GPU's free memory allows; where the hub is out of reach, the next smaller one in its cache.
+    the largest that the GPU's free memory allows, or the embedded base where that can't be had.
     """
     if asked != "auto":
         return asked, ""
@@ -44,11 +41,9 @@ def choose(asked: str, device: str, cache_dir: Path, names: Sequence[str]) -> tu
         if any((cache_dir / f"{features_stem(name, base)}.safetensors").exists() for name in names):
             return base, ""
     card = None if device == "cpu" else base_device.gpu()
-    free = 0.0 if card is None else card.free if card.bfloat16 else card.free / 2
-    wanted, *smaller = (base for base, least in SKYWORK.items() if free >= least)
-    for base in (wanted, *smaller):
-        if find_local(base) is not None or (base == wanted and hub.reachable()):
-            return base, ""
+    wanted = next(base for base, least in SKYWORK.items() if least <= (card.room if card else 0.0))
+    if find_local(wanted) is not None or hub.reachable():
+        return wanted, ""
     return EMBEDDED, (
         f"THE REWARD BASE IS {config.EMBEDDED_NAME}, WHICH IS NO REWARD MODEL: {wanted} is not in the hub's cache "
         "and the hub does not answer. Give a downloaded folder with --base_model FOLDER, or run with the hub in reach."
@@ -63,12 +58,15 @@ def features_stem(name: str, base: str) -> str:
 # ── On this machine ──────────────────────────────────────────────────────────────────────────────────────
 
 
+def is_hub_id(name: str) -> bool:
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None
+
+
 def find_local(name: str) -> Path | None:
     """The folder of a base that needs no network: a folder itself, or a complete copy in the hub's cache."""
-    if Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
-    if not is_hub_id(name):
-        return None
+    folder = Path(name).expanduser()
+    if folder.is_dir() or not is_hub_id(name):
+        return folder if folder.is_dir() else None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -77,10 +75,6 @@ def find_local(name: str) -> Path | None:
     except LocalEntryNotFoundError:
         return None
     return folder if (folder / "config.json").exists() and any(folder.glob("*.safetensors")) else None
-
-
-def is_hub_id(name: str) -> bool:
-    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None
 
 
 def identity(name: str) -> str | None:
@@ -126,13 +120,10 @@ def missing(name: str) -> str:
         return ""
     if not is_hub_id(name):
         return "there is no such folder"
-    if hub.offline():
-        return "it is not in the hub's cache and HF_HUB_OFFLINE forbids to ask the hub"
-    status = hub.status(f"/api/models/{name}")
+    status = 0 if hub.offline() else hub.status(f"/api/models/{name}")
     if status in (401, 404):
         return "the hub has no such model that can be read without an account"
-    silent = f"it is not in the hub's cache and {hub.endpoint()} did not answer within {hub.REACH_SECONDS:.0f} s"
-    return "" if status == 200 else silent
+    return "" if status == 200 else "it is not in the hub's cache, and the hub is out of reach or forbidden"
 
 
 def remedy(name: str) -> str:
@@ -144,7 +135,7 @@ def remedy(name: str) -> str:
 def fetch(name: str) -> Path:
     """The base's folder on this machine, fetched from the hub if need be.
 
-    Raises MissingError where it can't be had, UsageError where it has no weights that may be loaded.
+    Raises MissingError where it can't be had.
     """
     folder, why = find_local(name), missing(name)
     if folder is None and not why:
@@ -158,6 +149,4 @@ def fetch(name: str) -> Path:
         raise MissingError(
             f"The base model {name} is missing: {why}. What is cached is kept. To mend it: {remedy(name)}"
         )
-    if not any(folder.glob("*.safetensors")):
-        raise UsageError(f"{name} has no *.safetensors: pickled weights are never loaded. Choose another --base_model.")
     return folder

@@ -1,15 +1,22 @@
-"""How training texts let a system see any text: states at one scale, rotated, statistics of those texts alone."""
+"""How training texts let Systems B and C see any text: states at one scale, rotated, statistics of those alone."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from base.features import Features
+from config import ExperimentConfig
+from core.ranking import TrainingSet
+from core.records import Preference
+
 Array = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +31,7 @@ class Scaler:
     """Spread of the base's score within prompts; 1 where it does not vary."""
 
     @classmethod
-    def of(cls, states: NDArray[Any], base_score: NDArray[Any], prompts: NDArray[np.intp], components: int) -> Self:
+    def of(cls, states: NDArray[Any], base_score: NDArray[Any], prompts: Ints, components: int) -> Self:
         """From n training texts: ``states`` [n, width], ``base_score`` [n], ``prompts`` [n] the number of each prompt.
 
         Scale and axes are of the deviations within prompts: what lies between prompts cancels in every pair. n texts on
@@ -55,10 +62,10 @@ class Scaler:
 
     def base(self, score: NDArray[Any]) -> Array:
         """[n] the base's score over its spread."""
-        return np.asarray(score / self.base_scale, np.float64)
+        return np.asarray(score, np.float64) / self.base_scale
 
 
-def within(values: NDArray[Any], groups: NDArray[np.intp]) -> Array:
+def within(values: NDArray[Any], groups: Ints) -> Array:
     """Deviations [n, d] from the mean of each one's group [n]."""
     _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
     order = np.argsort(group, kind="stable")
@@ -66,6 +73,31 @@ def within(values: NDArray[Any], groups: NDArray[np.intp]) -> Array:
     return np.asarray(values - (sums / size[:, None])[group])
 
 
-def pool(mean: NDArray[Any], last: NDArray[Any], pooling: str) -> NDArray[Any]:
-    """The states that are looked at: [n, d], or [n, 2d] for ``both``."""
-    return {"mean": mean, "last": last}[pooling] if pooling != "both" else np.concatenate([mean, last], axis=1)
+class Texts:
+    """All texts that the base has read: n rows."""
+
+    def __init__(self, features: Features, params: ExperimentConfig) -> None:
+        states = {"mean": [features.mean], "last": [features.last], "both": [features.mean, features.last]}
+        self.states = np.concatenate(states[params.pooling], axis=1)  # [n, width]
+        self.score = features.base_score * np.float32(params.base_score)  # [n]
+        self.of: dict[str, dict[str, int]] = {}  # prompt id → {model: row}
+        for (prompt_id, model), row in features.index.items():
+            self.of.setdefault(prompt_id, {})[model] = row
+        self._index, self._components = features.index, params.components
+
+    def training(self, s: TrainingSet) -> list[dict[str, int]]:
+        """{model: row} of each training prompt, the held-out contestant not among them."""
+        rows = (self.of.get(prompt_id, {}) for prompt_id in s.prompt_ids)
+        return [{model: row for model, row in prompt.items() if model != s.held_out} for prompt in rows]
+
+    def scaler(self, s: TrainingSet) -> Scaler:
+        """The scaler of a training's own texts."""
+        prompts = self.training(s)
+        rows = np.array([row for prompt in prompts for row in prompt.values()], np.intp)
+        number = np.repeat(np.arange(len(prompts)), [len(prompt) for prompt in prompts])
+        return Scaler.of(self.states[rows], self.score[rows], number, self._components)
+
+    def pairs(self, preferences: Sequence[Preference]) -> Ints:
+        """[preferences, 2] rows of the two texts of each."""
+        rows = [(self._index[p.prompt_id, p.model_a], self._index[p.prompt_id, p.model_b]) for p in preferences]
+        return np.array(rows, np.intp).reshape(-1, 2)

@@ -1,7 +1,7 @@
-"""Does System C know what both know? Planted worlds, its chances against what happens, the recorded personas.
+"""Does System C know what both know? Planted worlds, and its chances against what happens.
 
-    python benchmarks/combined_worlds.py                     # 20 worlds a row, minutes; prints one table
-    python benchmarks/combined_worlds.py --worlds 4 --draws 1
+    python benchmarks/combined_worlds.py               # 20 worlds a row, minutes; prints one table
+    python benchmarks/combined_worlds.py --worlds 4
 
 A world: 50 prompts drawn from the recorded ones, their texts given to six contestants anew for each prompt (so no text
 shows whose it is), and a person whose liking is √ρ · (a strength of each contestant) + √(1 − ρ) · (what the text
@@ -9,7 +9,7 @@ shows), of which a tenth is replaced by chance that nothing shows. What a text s
 even worlds and a property of the words in odd ones. 300 noisy preferences on 20 prompts train, 30 prompts test. The
 contestants' ratings hold half of what strengths there are.
 
-System C's design was chosen on worlds of this kind from other draws, never on the recorded personas.
+System C's design was chosen on worlds of this kind from other draws.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -40,42 +40,31 @@ from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from data_generation import make_data
 from elo_system import EloSystem
-from evidence.baselines import BradleyTerry, base_reward
-from evidence.intervals import INDEPENDENT, Groups, difference
+from evidence.baselines import base_reward
+from evidence.intervals import INDEPENDENT, difference
 from llm.embedded import EmbeddedModel
 from reward_model import RewardModel
-from stages.judging import round_robin_truths
-from stages.likelihood import recorded_preferences
 from stages.tasks import Job
 
 CONTESTANTS = tuple("abcdef")
 TRAIN, PROMPTS = 20, 50
 SHARPNESS = 3.0  # logits a standard deviation of liking
 COUNTS = (60, 300)  # preferences after which chances are asked for
-Values = np.ndarray
 
 
 # ── The recorded texts ───────────────────────────────────────────────────────────────────────────────────
 
 
-class Recorded(NamedTuple):
-    """What the samples hold of one persona."""
-
-    features: Features
-    texts: dict[tuple[str, str], str]
-    preferences: tuple[Preference, ...]
-    others: list[Preference]
-    """What the other personas prefer: the contestants' ratings are estimated from it."""
+Recorded = tuple[Features, dict[tuple[str, str], str]]  # features and texts of one persona's samples
 
 
 def recorded(persona: str, cache_dir: Path) -> Recorded:
-    """Prompts, responses and judgements of the recorded run; features from the cache, or computed."""
+    """Responses of the recorded run; features from the cache, or computed."""
     params, judge = ExperimentConfig(num_predict=config.EMBEDDED_NUM_PREDICT), config.EMBEDDED_NAME
     job = Job(persona, config.PERSONAS[persona], config.EMBEDDED_MODELS, judge, EmbeddedModel(), params, cache_dir)
     data = make_data(job, Clock(), ask=False)
     features = compute_features("embedded", data.prompts, data.responses, cache_dir=cache_dir, name=persona)
-    texts = {(r.prompt_id, r.model): r.text for r in data.responses}
-    return Recorded(features, texts, data.preferences, recorded_preferences(job))
+    return features, {(r.prompt_id, r.model): r.text for r in data.responses}
 
 
 # ── Planted worlds ───────────────────────────────────────────────────────────────────────────────────────
@@ -134,7 +123,7 @@ class World(NamedTuple):
     truths: tuple[GroundTruth, ...]
 
 
-def standard(x: Values) -> Values:
+def standard(x: np.ndarray) -> np.ndarray:
     """[prompts, m] deviations within prompts, of standard deviation 1."""
     deviations = x - x.mean(axis=1, keepdims=True)
     return np.asarray(deviations / np.sqrt((deviations**2).mean()))
@@ -143,15 +132,15 @@ def standard(x: Values) -> Values:
 def plant(kind: Kind, seed: int, runs: Sequence[Recorded]) -> World:
     """The world of this seed, on texts of all personas."""
     rng = np.random.default_rng([seed, round(100 * kind.rho)])
-    states = np.concatenate([np.concatenate([r.features.mean, r.features.last], axis=1) for r in runs])
+    states = np.concatenate([np.concatenate([f.mean, f.last], axis=1) for f, _ in runs])
     texts = [""] * len(states)
     by_prompt: dict[str, list[int]] = {}
     before = 0
-    for run in runs:
-        for key, row in run.features.index.items():
-            texts[before + row] = run.texts[key]
+    for of_run, said in runs:
+        for key, row in of_run.index.items():
+            texts[before + row] = said[key]
             by_prompt.setdefault(key[0], []).append(before + row)
-        before += len(run.features.index)
+        before += len(of_run.index)
     chosen = rng.permutation(sorted(by_prompt))[:PROMPTS]
     rows = np.array([rng.permutation(by_prompt[p]) for p in chosen])
     if seed % 2:
@@ -195,8 +184,7 @@ def mean_tau(system: Ranker, world: World) -> float:
     return evaluation.evaluate(system, world.truths).kendall_tau or 0.0
 
 
-Chances = list[tuple[float, bool]]
-"""What System C says of a model, and whether it was the best."""
+Chances = list[tuple[float, bool]]  # what System C says of a model, and whether it was the best
 
 
 def measure(world: World) -> tuple[dict[str, float], dict[int, Chances]]:
@@ -219,41 +207,21 @@ def measure(world: World) -> tuple[dict[str, float], dict[int, Chances]]:
     return tau, chances
 
 
-# ── The recorded personas ────────────────────────────────────────────────────────────────────────────────
-
-
-def cross_validated(run: Recorded, seed: int) -> tuple[dict[str, list[float]], list[int]]:
-    """τ of each system on every prompt, over the folds of this seed, and the prompts' folds."""
-    ids = list(dict.fromkeys(p.prompt_id for p in run.preferences))
-    models = list(dict.fromkeys(model for _, model in run.features.index))
-    ratings = BradleyTerry(models).fit(run.others).scores(ids[0])
-    params = ExperimentConfig()
-    systems: list[Ranker] = [EloSystem(ratings)]
-    systems += [system(run.features, ratings, params) for system in (RewardModel, Combined)]
-    folds = evaluation.folds(ids, params.folds, seed)
-    truths = round_robin_truths(run.preferences, len(models))
-    crossed = evaluation.cross_validate(systems, evaluation.shuffled(run.preferences, seed), truths, folds)
-    ordered = [p for p in ids if p in crossed["combined"]]
-    tau = {name: [by_prompt[p].kendall_tau or 0.0 for p in ordered] for name, by_prompt in crossed.items()}
-    return tau, [next(i for i, fold in enumerate(folds) if p in fold) for p in ordered]
-
-
 # ── The table ────────────────────────────────────────────────────────────────────────────────────────────
 
 SYSTEMS = ("elo_offset", "reward_model", "combined", "base_reward")
 
 
-def print_row(name: str, tau: dict[str, Values], groups: Sequence[Hashable] = ()) -> None:
-    """Means and paired differences; ``groups``: of values that come from a cross-validation."""
+def print_row(name: str, tau: dict[str, np.ndarray]) -> None:
+    """Means and paired differences with their intervals."""
 
     def gain(x: str, y: str) -> str:
-        found = difference(tau[x], tau[y], Groups(groups, k=ExperimentConfig().folds) if groups else INDEPENDENT)
+        found = difference(tau[x], tau[y], INDEPENDENT)
         return f"{found.difference:+.3f} [{found.ci95[0]:+.3f}, {found.ci95[1]:+.3f}]" if found else ""
 
     a, b, c, base = SYSTEMS
-    means = [f"{tau[s].mean():.3f}" if s in tau else "" for s in SYSTEMS]
-    with_base = [(b, base), (c, base)] if tau.get(base, np.zeros(1)).any() else []
-    print("|", " | ".join([name, *means, *(gain(x, y) for x, y in [(c, a), (c, b), *with_base])]), "|", flush=True)
+    pairs = [(c, a), (c, b), *([(b, base), (c, base)] if tau[base].any() else [])]
+    print("|", " | ".join([name, *(f"{tau[s].mean():.3f}" for s in SYSTEMS), *(gain(*pair) for pair in pairs)]), "|")
 
 
 def calibration(pairs: Chances) -> str:
@@ -273,29 +241,18 @@ def main() -> None:
     """Measure and print the table row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=20)
-    parser.add_argument("--draws", type=int, default=5, help="draws of the folds of the recorded personas; 0: none")
     parser.add_argument("--cache_dir", type=Path, default=config.ROOT / "cache")
     args = parser.parse_args()
-    runs = {persona: recorded(persona, args.cache_dir) for persona in config.PERSONAS}
+    runs = [recorded(persona, args.cache_dir) for persona in config.PERSONAS]
     head = ("", "A", "B", "C", "base alone", "C − A", "C − B", "B − base", "C − base")
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     chances: dict[str, Chances] = {}
-    for name, kind in KINDS.items() if args.worlds else ():
-        found = [measure(plant(kind, seed, list(runs.values()))) for seed in range(args.worlds)]
+    for name, kind in KINDS.items():
+        found = [measure(plant(kind, seed, runs)) for seed in range(args.worlds)]
         print_row(f"{name} ({args.worlds} worlds)", {s: np.array([tau[s] for tau, _ in found]) for s in SYSTEMS})
         for n in COUNTS:
             row = f"{'nothing' if kind.hidden == 1.0 else 'something'} to learn, {n} preferences"
             chances.setdefault(row, []).extend(pair for _, said in found for pair in said[n])
-    pooled: dict[str, Values] = {s: np.zeros(0) for s in SYSTEMS[:3]}
-    groups: list[str] = []
-    for persona, run in runs.items() if args.draws else ():
-        draws = [cross_validated(run, ExperimentConfig().random_seed + draw) for draw in range(args.draws)]
-        by_prompt = {s: np.mean([tau[s] for tau, _ in draws], axis=0) for s in pooled}
-        print_row(f"recorded: {persona} ({args.draws} draws of the folds)", by_prompt, draws[0][1])
-        pooled = {s: np.concatenate([pooled[s], by_prompt[s]]) for s in pooled}
-        groups += [persona] * len(draws[0][1])
-    if groups:  # a group is a persona here: over several draws all of its prompts train each other
-        print_row("recorded: all personas", pooled, groups)
     print("\nChances to be the best: said, what happened, how often said")
     for row, pairs in chances.items():
         print(f"| {row} | {calibration(pairs)} |")

@@ -67,7 +67,7 @@ class World:
         mean = texts.reshape(-1, self.width).astype(np.float32)
         features = Features(index, mean, mean, np.zeros(len(mean), np.float32), has_score=False, base="simulated")
         users = tuple(dict.fromkeys(v.user for v in votes))
-        return Votes(votes, prompts, responses, users, names, skipped={}), features
+        return Votes(votes, prompts, responses, users, names, left_out={}), features
 
     def _vote(self, rng: np.random.Generator, utility: np.ndarray, names: tuple[str, ...], user: int) -> Preference:
         prompt = int(rng.integers(self.prompts))
@@ -98,9 +98,8 @@ def main() -> None:
     else:
         votes, features = World(args.people, args.votes_each, 80, 6, 64, personal=args.personal).draw()
     rated, _ = people.arena_ratings(votes, args.cache_dir)
-    given = {model: rated[model].elo if model in rated else None for model in votes.models}
     start = time.perf_counter()
-    crowd = Crowd(votes, features, given, people.fitting(EXPERIMENT_CONFIG, len(votes.prompts)))
+    crowd = Crowd(votes, features, rated, people.fitting(EXPERIMENT_CONFIG, len(votes.prompts)))
     found = measure(crowd, Clock())
     print(f"{len(votes.users)} people, {len(votes.preferences):,} votes")
     for system, cells in found["cross_validated"].items():

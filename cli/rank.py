@@ -99,14 +99,14 @@ def by_cache(args: Namespace, job: Job) -> int:
 def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
     """Rank for the prompts of ``--rank`` by people's votes; ``job`` asks the models that were voted on."""
     from evidence.design import heads_device
-    from people.many import learned
-    from people.run import arena_ratings, assemble, fitting
+    from people.many import Crowd, learned
+    from people.run import arena_ratings, fitting
 
     rated = arena_ratings(votes, job.cache_dir)[0]
     params = fitting(job.params, len(votes.prompts))
 
     def fit(features: Features) -> Fitted:
-        return learned(assemble(votes, features, params, rated, heads_device(job, features)))
+        return learned(Crowd(votes, features, rated, params, heads_device(job, features)))
 
     run = command_like(args, "--preferences", args.preferences)
     return rank(job, Basis(votes.prompts, votes.responses, fit, {"backend": "votes"}, run, votes.personas), args)

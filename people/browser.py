@@ -20,8 +20,8 @@ from socketserver import ThreadingTCPServer
 from urllib.parse import parse_qs
 
 from core.errors import SuiteError
-from people.session import VOTES, End, Session, percent_sure
-from people.terminal import Screen, in_terminal
+from people.session import UNDO, VOTES, End, Session, percent_sure
+from people.terminal import in_terminal, say
 from report.markdown import rendered
 from report.page import TEMPLATES_DIR, render_vote
 
@@ -38,39 +38,32 @@ HEADERS = {
 }
 
 
-def in_browser(session: Session, screen: Screen, end: Callable[[], End]) -> None:
+def in_browser(session: Session, end: Callable[[], End]) -> None:
     """Ask for votes on a page and show the end there. Ctrl-C comes through.
 
     Where there is no browser the page may be opened from elsewhere, and Enter asks in the terminal instead.
     """
-    if not session.pair:
-        in_terminal(session, screen)  # says so
-        return
-    here, moved = _browser_here(), False
+    here = _browser_here()
     with Server(session, end) as server:
         if here:
-            screen.say(f"Vote on this page, which opens by itself (Ctrl-C or its Done ends it):\n  {server.address}")
+            say(f"Vote on this page, which opens by itself (Ctrl-C or its Done ends it):\n  {server.address}")
             threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
         else:
-            instead = "Press Enter to vote in this terminal, or open" if sys.stdin.isatty() else "Open"
             tunnel = f"from another machine through ssh -L {server.port}:127.0.0.1:{server.port}"
-            screen.say(f"There is no browser here. {instead} this page ({tunnel}):\n  {server.address}")
+            say(f"No browser here: press Enter to vote in this terminal, or open ({tunnel})\n  {server.address}")
         try:
-            while not server.over and not moved:
+            while not (server.over or (not here and _enter_pressed())):
                 server.handle_request()
-                moved = not here and _enter_pressed()
         finally:
             server.close()
-            if not moved:
-                screen.say(session.saved())
     if server.failed:
         raise server.failed
-    if moved:
-        in_terminal(session, screen)
+    if not server.over:
+        in_terminal(session)
 
 
 def _browser_here() -> bool:
-    """A browser in a window: one in the terminal would fight with the session for its keys."""
+    """True for a browser in a window: one in the terminal would fight with the session for its keys."""
     window = sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
     try:
         return window and webbrowser.get() is not None
@@ -125,13 +118,12 @@ class Server(ThreadingTCPServer):
         """Do what a form asks for: a vote, undo or the end; the status and the page to answer with."""
         with self._busy:
             session = self.session
-            if self._last_page:
-                return HTTPStatus.GONE, self._last_page
-            if key == DONE:
+            if key == DONE and not self._last_page:
                 told = {"persona": session.about["persona"], "progress": session.saved(), "percent": percent_sure}
                 self._last_page = render_vote(end=self._end(), **told)
+            if self._last_page:
                 return HTTPStatus.OK, self._last_page
-            if number == str(session.number) and (session.pair or key == "u"):
+            if number == str(session.number) and (session.pair or key == UNDO):
                 session.press(key)  # on the disk by now
             else:
                 session.note = OLD
@@ -168,9 +160,10 @@ class Handler(BaseHTTPRequestHandler):
         if not self._known(""):
             return
         length = self.headers.get("Content-Length", "")
-        form = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace")) if _small(length) else {}
+        small = length.isdecimal() and len(length) < 5
+        form = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace")) if small else {}
         number, key = (form.get(name, [""])[0] for name in ("pair", "key"))
-        if key not in (*VOTES, "u", DONE):
+        if key not in (*VOTES, UNDO, DONE):
             self.send_error(HTTPStatus.BAD_REQUEST)
             return
         try:
@@ -205,7 +198,3 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Nothing: the lines would hold the secret."""
-
-
-def _small(length: str) -> bool:
-    return length.isdecimal() and len(length) < 5

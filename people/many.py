@@ -1,6 +1,6 @@
 """A person among others: every system for each person, started from everyone else, scored on the person's own votes.
 
-    crowd = Crowd(votes, features, given, params)
+    crowd = Crowd(votes, features, rated, params)
     found = measure(crowd, clock)                       # the results' keys
     found["people"]["personal_gain"]["combined"]        # what own votes add to everyone else's
 
@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -32,14 +31,13 @@ from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
 from core.ranking import Ranker, TrainingSet
-from core.records import GroundTruth, Preference
+from core.records import Preference, Rating
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
-from evaluation import METRICS, prompt_metrics
+from evaluation import METRICS
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
 from evidence.document import Measured
-from evidence.hypotheses import CONTENDERS, Scores, compared, not_tested
+from evidence.hypotheses import CONTENDERS, Scores, compared, fold_of, not_tested
 from evidence.intervals import Groups, difference_json
-from people.figures import ceiling, longer_rate, whole_rankings
 from people.read import Votes
 from reward_model import RewardModel
 
@@ -54,8 +52,12 @@ STRENGTH = 3.0  # learning rates with which own votes move a shared head: docs/m
 NO_CURVES = "Sample efficiency is tested on personas: of people only the start and the end are measured."
 UNSEEN = "Generalization to unseen models is tested on personas, not on votes."
 
-Cell = tuple[int, str]
-"""A person, by number, on a prompt."""
+Cell = tuple[str, str]
+"""A person on a prompt."""
+
+
+Hits = Mapping[str, Mapping[Cell, Sequence[float]]]
+"""{system: {cell: of each decided vote 1 where it was predicted right, ½ for a tied score, 0 where wrong}}"""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,15 @@ class Crowd:
 
     votes: Votes
     features: Features
-    given: Mapping[str, float | None]
-    """The Arena's ratings for a person alone, who has nobody else to start from; None of each model for several."""
+    rated: Mapping[str, Rating]
+    """The Arena's ratings for a person alone, who has nobody else to start from; empty for several."""
     params: ExperimentConfig
     device: str = "cpu"
+
+    @cached_property
+    def given(self) -> dict[str, float | None]:
+        """{model: its rating}."""
+        return {model: self.rated[model].elo if model in self.rated else None for model in self.votes.models}
 
     @cached_property
     def preferences(self) -> tuple[Preference, ...]:
@@ -75,29 +82,10 @@ class Crowd:
         return evaluation.shuffled(self.votes.preferences, self.params.random_seed)
 
     @cached_property
-    def person(self) -> dict[str, int]:
-        """{name: number}."""
-        return {name: i for i, name in enumerate(self.votes.users)}
-
-    @cached_property
-    def fold(self) -> dict[str, int]:
-        """{prompt id: the part of the cross-validation in which it tests}."""
+    def folds(self) -> list[frozenset[str]]:
+        """The prompts that test in each part of the cross-validation, by id."""
         ids, seed = [prompt.id for prompt in self.votes.prompts], (self.params.random_seed, evaluation.FOLD_STREAM)
-        return {p: i for i, part in enumerate(evaluation.folds(ids, self.params.folds, seed)) for p in part}
-
-    @cached_property
-    def rankings(self) -> dict[Cell, GroundTruth]:
-        """Whole rankings by a person, by number, on a prompt."""
-        return {(self.person[user], p): truth for (user, p), truth in whole_rankings(self.votes).items()}
-
-    def training(self, tested: frozenset[str]) -> tuple[list[tuple[Preference, ...]], tuple[str, ...]]:
-        """Each person's votes on the prompts that don't test, and those prompts."""
-        own: list[list[Preference]] = [[] for _ in self.votes.users]
-        for vote in self.preferences:
-            if vote.prompt_id not in tested:
-                own[self.person[vote.user]].append(vote)
-        ids = tuple(prompt.id for prompt in self.votes.prompts if prompt.id not in tested)
-        return [tuple(votes) for votes in own], ids
+        return [frozenset(part) for part in evaluation.folds(ids, self.params.folds, seed)]
 
 
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -106,124 +94,95 @@ class Crowd:
 def fitted(crowd: Crowd, tested: frozenset[str]) -> Iterator[tuple[str, Sequence[Ranker]]]:
     """(system, a ranker for each person) after training on all prompts but the ``tested`` ones, system by system, so
     that a thousand people's heads are not held beside a thousand people's fits."""
-    own, ids = crowd.training(tested)
-    yield from _ratings(crowd, own)
-    sets = [TrainingSet(votes, ids) for votes in own]
+    several, models, params = len(crowd.votes.users) > 1, crowd.votes.models, crowd.params
     votes = [vote for vote in crowd.preferences if vote.prompt_id not in tested]
-    model = RewardModel(crowd.features, crowd.given, crowd.params, crowd.device)
-    shared = _shared_heads(model, crowd, votes, ids)
+    ids = tuple(prompt.id for prompt in crowd.votes.prompts if prompt.id not in tested)
+    by_user: dict[str, list[Preference]] = {user: [] for user in crowd.votes.users}
+    for vote in votes:
+        by_user[vote.user].append(vote)
+    own = list(map(tuple, by_user.values()))
+    sets = [TrainingSet(votes, ids) for votes in own]
+
+    wins = np.stack([wins_of(votes, models) for votes in own])
+    others = np.maximum(wins.sum(axis=0) - wins, 0.0).round(9)  # exactly nothing is left of a person's own votes
+    starts = _on_elo_scale(models, others) if several else [starting_ratings(crowd.given)]
+    yield "global_elo", [global_elo(start) for start in starts]
+    yield "elo_offset", [EloSystem(start, params.elo_k).fit(s) for start, s in zip(starts, own, strict=True)]
+    yield "bradley_terry", [global_elo(strengths) for strengths in _on_elo_scale(models, wins)]
+
+    # a head for each tenth of the people, drawn by the seed, trained on everybody else: of a person alone on nobody
+    drawn = np.random.default_rng([params.random_seed, 1]).permutation(len(own)).tolist()
+    group = {crowd.votes.users[person]: i % GROUPS for i, person in enumerate(drawn)}
+    outside = [[v for v in votes if group[v.user] != i][:SHARED_VOTES] for i in range(min(GROUPS, len(own)))]
+    model = RewardModel(crowd.features, crowd.given, params, crowd.device)
+    heads = model.fit_many([TrainingSet(tuple(outsiders), ids) for outsiders in outside])
+    shared = [heads[group[user]] for user in crowd.votes.users]
     yield "shared_reward", shared
-    faster = dataclasses.replace(crowd.params, learning_rate=STRENGTH * crowd.params.learning_rate)
+    faster = dataclasses.replace(params, learning_rate=STRENGTH * params.learning_rate)
     yield "reward_model", RewardModel(crowd.features, crowd.given, faster, crowd.device).fit_many(sets, shared)
-    several = len(own) > 1
-    everyone = Combined(crowd.features, crowd.given, crowd.params)
-    everyone.fit(votes if several else [], prompt_ids=ids)
-    others = everyone.leaving_out(own) if several else [everyone]
-    yield "shared_combined", others
-    yield "combined", everyone.fit_many(sets, others if several else None)
-    models, seed = crowd.votes.models, crowd.params.random_seed
-    for ranker in (
-        base_reward(crowd.features),
-        longest_response(crowd.votes.responses),
-        random_ranking(models, seed),
-    ):
+
+    everyone = Combined(crowd.features, crowd.given, params).fit(votes if several else [], prompt_ids=ids)
+    without = everyone.leaving_out(own) if several else [everyone]
+    yield "shared_combined", without
+    yield "combined", everyone.fit_many(sets, without if several else None)
+
+    longest, chance = longest_response(crowd.votes.responses), random_ranking(models, params.random_seed)
+    for ranker in (base_reward(crowd.features), longest, chance):
         yield ranker.name, [ranker] * len(own)
 
 
-def _ratings(crowd: Crowd, own: Sequence[Sequence[Preference]]) -> Iterator[tuple[str, Sequence[Ranker]]]:
-    """System A from everyone else's Bradley–Terry, and Bradley–Terry of own votes alone; all people in one solution."""
-    models = crowd.votes.models
-    wins = np.stack([wins_of(votes, models) for votes in own])
-    others = np.maximum(wins.sum(axis=0) - wins, 0.0).round(9)  # exactly nothing is left of a person's own votes
-    starts = [dict(zip(models, row, strict=True)) for row in (UNRATED_START + bradley_terry(others) / LOGIT).tolist()]
-    if len(own) == 1:
-        starts = [starting_ratings(crowd.given)]
-    yield "global_elo", [global_elo(start) for start in starts]
-    k = crowd.params.elo_k
-    yield "elo_offset", [EloSystem(start, k).fit(votes) for start, votes in zip(starts, own, strict=True)]
-    yield "bradley_terry", [global_elo(dict(zip(models, row, strict=True))) for row in bradley_terry(wins).tolist()]
-
-
-def _shared_heads(
-    model: RewardModel, crowd: Crowd, votes: Sequence[Preference], ids: tuple[str, ...]
-) -> list[RewardModel]:
-    """For each person a head trained on everybody outside their group; the untouched base for a person alone."""
-    people = len(crowd.votes.users)
-    drawn = np.random.default_rng([crowd.params.random_seed, 1]).permutation(people).tolist()
-    group = {person: i % GROUPS for i, person in enumerate(drawn)}
-    sets = []
-    for number in range(min(GROUPS, people)):
-        outside = (vote for vote in votes if group[crowd.person[vote.user]] != number)
-        sets.append(TrainingSet(tuple(islice(outside, SHARED_VOTES)), ids))
-    heads = model.fit_many(sets)
-    return [heads[group[person]] for person in range(people)]
+def _on_elo_scale(models: Sequence[str], wins: np.ndarray) -> list[dict[str, float]]:
+    """Bradley–Terry strengths of each table of ``wins`` [people, models, models], all in one solution."""
+    ratings = UNRATED_START + bradley_terry(wins) / LOGIT
+    return [dict(zip(models, row, strict=True)) for row in ratings.tolist()]
 
 
 def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
     """All systems from all votes: for several people what a new person starts from, for one person alone what was
     learned of them."""
-    own, ids = crowd.training(frozenset())
-    votes = crowd.preferences
+    votes, ids = crowd.preferences, [prompt.id for prompt in crowd.votes.prompts]
     reward = RewardModel(crowd.features, crowd.given, crowd.params, crowd.device)
     reward.fit(votes[:SHARED_VOTES], prompt_ids=ids)
     both = Combined(crowd.features, crowd.given, crowd.params).fit(votes, prompt_ids=ids)
-    if len(own) == 1:
+    if len(crowd.votes.users) == 1:
         return EloSystem(crowd.given, crowd.params.elo_k).fit(votes), reward, both
-    strengths = (UNRATED_START + bradley_terry(wins_of(votes, crowd.votes.models)) / LOGIT).tolist()
-    return EloSystem(dict(zip(crowd.votes.models, strengths, strict=True)), crowd.params.elo_k), reward, both
+    (strengths,) = _on_elo_scale(crowd.votes.models, wins_of(votes, crowd.votes.models)[None])
+    return EloSystem(strengths, crowd.params.elo_k), reward, both
 
 
 # ── Scoring ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Predicted:
-    """How well every system predicts the votes on the ``parts``, each part after training on all other prompts."""
-
-    def __init__(self, crowd: Crowd, parts: Sequence[frozenset[str]]) -> None:
-        self.crowd = crowd
-        self.cells: dict[Cell, list[Preference]] = defaultdict(list)
-        """The decided votes: ties train, and are not scored."""
-        for vote in crowd.preferences:
-            if vote.outcome != 0.5:
-                self.cells[crowd.person[vote.user], vote.prompt_id].append(vote)
-        self.hits: dict[str, dict[Cell, list[float]]] = defaultdict(dict)
-        """{system: {cell: of each decided vote 1 where it was predicted right, ½ for a tied score, 0 where wrong}}"""
-        self.metrics: dict[str, dict[Cell, evaluation.Metrics]] = defaultdict(dict)
-        for part in parts:
-            for system, rankers in fitted(crowd, part):
-                self._score(system, rankers, part)
-
-    def _score(self, system: str, rankers: Sequence[Ranker], part: frozenset[str]) -> None:
-        hits, metrics = self.hits[system], self.metrics[system]
-        for cell in dict.fromkeys([*self.cells, *self.crowd.rankings]):
-            person, prompt_id = cell
-            if prompt_id not in part:
-                continue
-            scores = rankers[person].scores(prompt_id)
-            if votes := self.cells.get(cell):
+def predicted(crowd: Crowd, parts: Sequence[frozenset[str]]) -> Hits:
+    """How well every system predicts the decided votes on the ``parts``, each part after training on all other prompts:
+    ties train, and are not scored."""
+    decided: dict[Cell, list[Preference]] = defaultdict(list)
+    for vote in crowd.preferences:
+        if vote.outcome != 0.5:
+            decided[vote.user, vote.prompt_id].append(vote)
+    hits: dict[str, dict[Cell, list[float]]] = defaultdict(dict)
+    for part in parts:
+        tested = {cell: votes for cell, votes in decided.items() if cell[1] in part}
+        for system, rankers in fitted(crowd, part):
+            found, ranker = hits[system], dict(zip(crowd.votes.users, rankers, strict=True))
+            for (user, prompt_id), votes in tested.items():
+                scores = ranker[user].scores(prompt_id)
                 gaps = [(scores[v.model_a] - scores[v.model_b]) * (v.outcome - 0.5) for v in votes]
-                hits[cell] = [0.5 + 0.5 * (gap > 0.0) - 0.5 * (gap < 0.0) for gap in gaps]
-            if cell in self.crowd.rankings and (found := prompt_metrics(scores, self.crowd.rankings[cell])):
-                metrics[cell] = found
+                found[user, prompt_id] = [0.5 + 0.5 * (gap > 0.0) - 0.5 * (gap < 0.0) for gap in gaps]
+    return hits
 
-    def scores(self) -> dict[str, Scores]:
-        """{metric: Scores}: the accuracy vote by vote, the others ranking by ranking."""
-        hits = next(iter(self.hits.values()), {})
-        voted = [cell for cell, values in hits.items() for _ in values]
-        accuracy = {s: [x for values in cells.values() for x in values] for s, cells in self.hits.items()}
-        ranked = list(next(iter(self.metrics.values()), {}))
-        found = {}
-        for metric in METRICS:
-            own = {s: [getattr(m, metric) for m in self.metrics[s].values()] for s in self.hits}
-            found[metric] = Scores(metric, own, self._groups(ranked))
-        return found | {ACCURACY: Scores(ACCURACY, accuracy, self._groups(voted))}
 
-    def _groups(self, cells: Sequence[Cell]) -> Groups:
-        people, prompts = [person for person, _ in cells], [prompt_id for _, prompt_id in cells]
-        count = Counter(people)
-        weights = np.array([len(cells) / len(count) / count[person] for person in people])
-        units = people if len(self.crowd.votes.users) > 1 else prompts
-        return Groups([self.crowd.fold[p] for p in prompts], (units,), weights)
+def scored(crowd: Crowd, hits: Hits) -> dict[str, Scores]:
+    """{metric: Scores}: the accuracy vote by vote, every person with the same weight; no value of the other metrics,
+    which need whole rankings."""
+    cells = [cell for cell, values in next(iter(hits.values())).items() for _ in values]
+    count = Counter(user for user, _ in cells)
+    weights = np.array([len(cells) / len(count) / count[user] for user, _ in cells])
+    fold, several = fold_of([*map(tuple, crowd.folds)]), len(crowd.votes.users) > 1
+    groups = Groups([fold[p] for _, p in cells], ([user if several else p for user, p in cells],), weights)
+    values = {system: [x for hit in own.values() for x in hit] for system, own in hits.items()}
+    nothing = {system: list[float]() for system in hits}
+    return {m: Scores(m, nothing, Groups()) for m in METRICS} | {ACCURACY: Scores(ACCURACY, values, groups)}
 
 
 # ── For the results ──────────────────────────────────────────────────────────────────────────────────────
@@ -233,58 +192,46 @@ def measure(crowd: Crowd, clock: Clock) -> Measured:
     """Everything that votes show of the systems: ``final`` on the documented split, all else on every prompt
     cross-validated. A curve has two points: what everyone starts from, and all own votes."""
     ids = [prompt.id for prompt in crowd.votes.prompts]
-    _, test = evaluation.split(ids, crowd.params.train_prompts, crowd.params.random_seed)
-    folds = [frozenset(p for p in ids if crowd.fold[p] == i) for i in range(crowd.params.folds)]
+    test = frozenset(evaluation.split(ids, crowd.params.train_prompts, crowd.params.random_seed)[1])
     with clock.stage("training"):
-        once = Predicted(crowd, [frozenset(test)]).scores()
+        once = scored(crowd, predicted(crowd, [test]))
     with clock.stage("cross_validation"):
-        crossed = Predicted(crowd, folds)
+        hits = predicted(crowd, crowd.folds)
     with clock.stage("evaluation"):
-        scores = crossed.scores()
-        systems = list(scores[ACCURACY].values)
-        final = {s: {m: one.mean(s)["mean"] for m, one in once.items()} for s in systems}
+        scores = scored(crowd, hits)
+        final = {s: {m: one.mean(s)["mean"] for m, one in once.items()} for s in hits}
         found = compared(scores, ACCURACY)
-        ends = {s: [found["cross_validated"][x][ACCURACY] for x in (STARTS[s], s)] for s in CONTENDERS}
-        most = max(map(len, crowd.training(frozenset(test))[0]))
+        most = max(Counter(v.user for v in crowd.preferences if v.prompt_id not in test).values(), default=0)
+        known = {0: STARTS, most: {s: s for s in CONTENDERS}}
+        gains = {s: scores[ACCURACY].gain(s, start) for s, start in STARTS.items()}
+        untested = {"sample_efficiency": not_tested(NO_CURVES), "generalization": not_tested(UNSEEN)}
         return {
             "main_metric": ACCURACY,
-            "counts": counts(crowd, frozenset(test)),
-            "judge_quality": {"longer_response_rate": longer_rate(crowd.votes)},
+            "counts": counts(crowd, test),
+            "judge_quality": {},
             "final": final,
             **found,
             "learning_curve": [
-                {"preferences": n} | {s: {ACCURACY: final[name][ACCURACY]} for s, name in known.items()}
-                for n, known in ((0, STARTS), (most, {s: s for s in CONTENDERS}))
+                {"preferences": n} | {s: {ACCURACY: final[name][ACCURACY]} for s, name in systems.items()}
+                for n, systems in known.items()
             ],
-            "curves": {"points": [0, most], "trained_once": False}
-            | {
-                s: {
-                    ACCURACY: {
-                        "mean": [point["mean"] for point in points],
-                        "lo": [point["ci95"] and point["ci95"][0] for point in points],
-                        "hi": [point["ci95"] and point["ci95"][1] for point in points],
-                    }
-                }
-                for s, points in ends.items()
-            },
-            "hypotheses": _untested() | {"combined": _untested()},
-            "per_prompt": per_prompt(crossed),
+            "curves": {"points": list(known), "trained_once": False}
+            | {s: {ACCURACY: line(found, [systems[s] for systems in known.values()])} for s in CONTENDERS},
+            "hypotheses": untested | {"combined": untested},
             "examples": [],
-            "training_history": {},
             "ablation": [],
-            "timings_s": {},
             "people": {
-                "personal_gain": {
-                    s: difference_json(scores[ACCURACY].gain(s, start)) | {"over": start} for s, start in STARTS.items()
-                },
-                "by_person": by_person(crossed),
-                "ceiling": ceiling(crowd.votes.preferences),
+                "personal_gain": {s: difference_json(gain) | {"over": STARTS[s]} for s, gain in gains.items()},
+                "by_person": by_person(crowd, hits),
             },
         }
 
 
-def _untested() -> dict[str, Any]:
-    return {"sample_efficiency": not_tested(NO_CURVES), "generalization": not_tested(UNSEEN)}
+def line(found: Mapping[str, Any], systems: Sequence[str]) -> dict[str, Any]:
+    """{mean, lo, hi} of a curve through the accuracies of these ``systems``."""
+    points = [found["cross_validated"][system][ACCURACY] for system in systems]
+    low, high = zip(*(point["ci95"] or (None, None) for point in points), strict=True)
+    return {"mean": [point["mean"] for point in points], "lo": list(low), "hi": list(high)}
 
 
 def counts(crowd: Crowd, tested: frozenset[str]) -> dict[str, int]:
@@ -297,46 +244,23 @@ def counts(crowd: Crowd, tested: frozenset[str]) -> dict[str, int]:
         "test_prompts": len(tested),
         "preferences": len(training),
         "ties": sum(vote.outcome == 0.5 for vote in training),
-        "ground_truth_rankings": sum(prompt_id in tested for _, prompt_id in crowd.rankings),
+        "ground_truth_rankings": 0,
         "judge_calls": 0,
         "users": len(crowd.votes.users),
         "votes": len(votes),
         "decided_votes": sum(vote.outcome != 0.5 for vote in votes),
-        "responses": len(crowd.votes.responses),
     }
 
 
-def by_person(tested: Predicted) -> list[dict[str, Any]]:
+def by_person(crowd: Crowd, hits: Hits) -> list[dict[str, Any]]:
     """Every person's number of votes and accuracies, null without decided votes."""
-    votes = tested.crowd.votes.preferences
+    votes = crowd.votes.preferences
     given, decided = Counter(v.user for v in votes), Counter(v.user for v in votes if v.outcome != 0.5)
-    accuracy = {s: means_by(tested, s, lambda cell: cell[0]) for s in tested.hits}
-    return [
-        {"user": user, "votes": given[user], "decided_votes": decided[user]}
-        | {s: means.get(i) for s, means in accuracy.items()}
-        for user, i in tested.crowd.person.items()
-    ]
-
-
-def per_prompt(tested: Predicted) -> list[dict[str, Any]]:
-    """The contenders' share of the decided votes on each prompt that has any, over whoever voted."""
-    shares = {s: means_by(tested, s, lambda cell: cell[1]) for s in CONTENDERS if s in tested.hits}
-    return [
-        {
-            "prompt_id": p.id,
-            "prompt": p.text,
-            "fold": tested.crowd.fold[p.id],
-            "difference": shares["reward_model"][p.id] - shares["elo_offset"][p.id],
-            **{s: {ACCURACY: means[p.id]} for s, means in shares.items()},
-        }
-        for p in tested.crowd.votes.prompts
-        if shares and p.id in shares["elo_offset"]
-    ]
-
-
-def means_by(tested: Predicted, system: str, label: Callable[[Cell], Hashable]) -> dict[Hashable, float]:
-    """{label: share of its decided votes that the system predicts}."""
-    found: dict[Hashable, list[float]] = defaultdict(list)
-    for cell, values in tested.hits[system].items():
-        found[label(cell)] += values
-    return {key: sum(values) / len(values) for key, values in found.items()}
+    rows = {user: {"user": user, "votes": given[user], "decided_votes": decided[user]} for user in crowd.votes.users}
+    for system, cells in hits.items():
+        own: dict[str, list[float]] = defaultdict(list)
+        for (user, _), values in cells.items():
+            own[user] += values
+        for user, row in rows.items():
+            row[system] = sum(own[user]) / len(own[user]) if own[user] else None
+    return list(rows.values())

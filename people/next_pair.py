@@ -1,6 +1,6 @@
 """Which pair a person should see next, and how sure the order of their models is by now.
 
-    models = TopTwo(responses, ratings, params)
+    models = TopTwo(job, responses)
     models.learn(preferences)
     models.next_pair(pairs_left)
     models.standing()
@@ -20,14 +20,13 @@ import numpy as np
 
 from base.features import Features
 from combined import RESIDUAL, Combined, Posterior
-from config import ExperimentConfig
 from core.records import Preference, Response
+from stages.tasks import Job
 
 AT_RANDOM = 5  # every so manieth pair is drawn at random: what the posterior is wrong about comes up too
 REDRAWS = 100  # of the second of two draws; a model that leads in all of them is the best
 TOLD_FROM = 10  # votes, before which nobody can say how many it takes
 SURE = 0.95  # chance that the first is ahead of the second, from which they count as told apart
-_QUANTILE = 1.6449  # of the normal distribution at SURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +44,22 @@ class Standing:
 class TopTwo:
     """The posterior of the models after the votes so far."""
 
-    def __init__(
-        self, responses: Sequence[Response], ratings: Mapping[str, float | None], params: ExperimentConfig
-    ) -> None:
-        """``ratings``: global Elo by contestant, none for one that is unrated."""
+    def __init__(self, job: Job, responses: Sequence[Response]) -> None:
+        ratings = {model: rating.elo for model, rating in (job.ratings or {}).items()}
         self._prompts = tuple(dict.fromkeys(r.prompt_id for r in responses))
         self._models = tuple(dict.fromkeys(r.model for r in responses))
         self._answers = np.array([sum(r.model == model for r in responses) for model in self._models])
-        self._blank = np.zeros((len(responses), 1), np.float32)  # texts that all look the same
-        index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
-        features = Features(index, self._blank, self._blank, self._blank[:, 0], False, "")
-        self._system = Combined(features, {model: ratings.get(model) for model in self._models}, params)
-        self._rng = np.random.default_rng(params.random_seed)
-        self.learn(())
+        texts = [*((r.prompt_id, r.model) for r in responses), *(("", model) for model in self._models)]
+        blank = np.zeros((len(texts), 1), np.float32)  # texts that all look the same
+        features = Features({text: i for i, text in enumerate(texts)}, blank, blank, blank[:, 0], False, "")
+        self._system = Combined(features, {model: ratings.get(model) for model in self._models}, job.params)
+        self._rng = np.random.default_rng(job.params.random_seed)
 
     def learn(self, preferences: Sequence[Preference]) -> None:
         """Take these votes for all that were given."""
         self._votes = len(preferences)
         self._system.fit(preferences, prompt_ids=self._prompts)
-        blank = self._blank[: len(self._models)]
-        found = self._system.posterior_of(self._models, blank, blank, blank[:, 0])
+        found = self._system.posterior("")
         # the residual of one text; of a mean of n texts it is the n-th part
         unseen = RESIDUAL * np.diag(1.0 - 1.0 / self._answers)
         self._posterior = Posterior(found.models, found.mean, found.covariance - unseen)
@@ -81,14 +76,14 @@ class TopTwo:
 
     def standing(self) -> Standing:
         """How sure the order is by the votes learned."""
+        from scipy.special import ndtr, ndtri
+
         mean, covariance = self._posterior.mean, self._posterior.covariance
-        order = np.argsort(-mean, kind="stable")
-        chances = self._posterior.best_chances()
-        first, second = order[:2].tolist()
+        first, second = np.argsort(-mean, kind="stable")[:2].tolist()
         gap = float(mean[first] - mean[second])
         spread = math.sqrt(covariance[first, first] + covariance[second, second] - 2.0 * covariance[first, second])
-        ahead = 0.5 * (1.0 + math.erf(gap / spread / math.sqrt(2.0)))
         more = None
         if self._votes >= TOLD_FROM:  # the spread shrinks with the root of the votes, the gap stays
-            more = max(0, math.ceil(self._votes * ((_QUANTILE * spread / max(gap, 1e-6)) ** 2 - 1.0)))
-        return Standing({self._models[i]: chances[self._models[i]] for i in order}, ahead, more)
+            more = max(0, math.ceil(self._votes * ((ndtri(SURE) * spread / max(gap, 1e-6)) ** 2 - 1.0)))
+        chances = sorted(self._posterior.best_chances().items(), key=lambda chance: -chance[1])
+        return Standing(dict(chances), float(ndtr(gap / spread)), more)

@@ -8,6 +8,7 @@ message (``meta.message_id``), and the chat as it was then (``snapshot``), where
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -18,8 +19,7 @@ from core.tables import Row, Rows, figure_of, text_in
 from llm.answers import without_thinking
 from people.rows import Found, LeftOut, Vote, each_row, text_of_turn
 
-_RATED_AGAIN = "the same answer, or another one of the same model, was rated in another row"
-_THUMBS = {1.0: 1.0, -1.0: -1.0, 0.0: 0.0}
+UNRATED = (0.0, math.nan)  # between up and down
 
 
 class _Rating(NamedTuple):
@@ -32,56 +32,36 @@ class _Rating(NamedTuple):
     """{model: text} of all answers to the prompt: the rated one, and every other model's first."""
     model: str
     """Whose answer is rated."""
-    thumb: float
-    """1 up, -1 down, 0 neither."""
-    detail: float | None
-    """1 to 10."""
+    score: tuple[float, float]
+    """Thumb (1 up, -1 down, 0 neither) and figure (1 to 10, NaN where none was given). Whoever turns a thumb round
+    keeps the old figure beside it: figures count within one thumb only."""
     when: float
-    """Seconds since 1970; 0 where the export does not say."""
+    """Seconds since 1970, 0 where the export does not say."""
 
 
-def open_webui(rows: Rows) -> Found:
+def open_webui(rows: Rows) -> Found[Vote]:
     """A vote for every two models of whose answers to one prompt a person rated at least one. Of several ratings of a
     model's answers the last counts."""
     ratings, bad, left_out = each_row(rows, _rating)
-    groups: defaultdict[tuple[str, str], list[_Rating]] = defaultdict(list)
-    for rating in ratings:
-        groups[rating.asked[:2]].append(rating)
+    groups: defaultdict[tuple[str, str, str], list[_Rating]] = defaultdict(list)
+    for rating in sorted(ratings, key=lambda rating: rating.when):
+        groups[rating.asked].append(rating)
     votes: list[Vote] = []
-    folded = 0
-    for group in groups.values():
-        user, _, prompt = group[0].asked
-        last: dict[str, _Rating] = {}
-        for rating in sorted(group, key=lambda rating: rating.when):
-            if before := last.get(rating.model):
-                left_out[before.row] = _RATED_AGAIN
-            last[rating.model] = rating
-        texts: dict[str, str] = {}
+    for (user, _, prompt), group in groups.items():
+        texts, last = dict[str, str](), dict[str, _Rating]()
         for rating in group:
-            texts = rating.texts | texts
-        texts |= {model: rating.texts[model] for model, rating in last.items()}
+            if before := last.get(rating.model):
+                left_out[before.row] = "the same answer, or another one of the same model, was rated in another row"
+            last[rating.model] = rating
+            texts = rating.texts | texts | {rating.model: rating.texts[rating.model]}
         if len(texts) == 1:
-            left_out.update({rating.row: "no other model answered the prompt" for rating in last.values()})
-        alone = {model: answer_alone(text) for model, text in texts.items()}
-        folded += sum(alone[model] != texts[model] for model in texts)
-        for a, b in combinations(alone, 2):
-            first, second = last.get(a), last.get(b)
-            if first or second:
-                row = min(rating.row for rating in (first, second) if rating)
-                rated = first is not None, second is not None
-                outcome = _outcome(first, second)
-                votes.append(Vote(row, user, "", prompt, (a, b), (alone[a], alone[b]), outcome, rated))
-    notes = (f"thoughts and tool calls in {folded} answers are not part of them",) if folded else ()
-    return Found(votes, bad, left_out, notes)
-
-
-def _outcome(a: _Rating | None, b: _Rating | None) -> float:
-    """1 where ``a`` is better than ``b``, 0.5 for a tie, else 0. An answer not rated lies between up and down."""
-    first, second = (0.0 if rating is None else rating.thumb for rating in (a, b))
-    if a and b and first == second and a.detail is not None and b.detail is not None:
-        # whoever turns a thumb round keeps the old figure beside it: figures count within one thumb only
-        first, second = a.detail, b.detail
-    return 0.5 if first == second else float(first > second)
+            left_out |= {rating.row: "no other model answered the prompt" for rating in last.values()}
+        for a, b in combinations(texts, 2):
+            if given := [last[model].row for model in (a, b) if model in last]:
+                first, second = (last[model].score if model in last else UNRATED for model in (a, b))
+                outcome = 0.5 + 0.5 * (first > second) - 0.5 * (first < second)
+                votes.append(Vote(user, "", prompt, a, texts[a], b, texts[b], outcome, min(given)))
+    return Found(votes, bad, left_out)
 
 
 def _rating(number: int, row: Row) -> _Rating:
@@ -89,36 +69,26 @@ def _rating(number: int, row: Row) -> _Rating:
     user, data, meta = text_in(row, "user_id", figures=True), _object(row, "data"), _object(row, "meta")
     if data.get("rating") in (None, ""):
         raise LeftOut("the feedback holds no rating")
-    thumb = _THUMBS.get(figure_of(data["rating"]))
-    if thumb is None:
+    thumb, details = figure_of(data["rating"]), data.get("details")
+    if thumb not in (1.0, -1.0, 0.0):
         raise ValueError(f"data.rating is none of 1, -1, 0: {data['rating']!s:.40}")
-    details = data.get("details")
-    fine = details.get("rating") if isinstance(details, Mapping) else None
-    detail = None if fine is None else figure_of(fine)
-    if detail is not None and not 1 <= detail <= 10:
-        raise ValueError(f"data.details.rating is no number from 1 to 10: {fine!s:.40}")
     messages = _messages(row)
     message = _object(messages, text_in(meta, "message_id"), "the rated message (meta.message_id)")
     parent_id = str(message.get("parentId"))
     parent = _object(messages, parent_id, "the prompt of the rated message (parentId)")
+    prompt = text_of_turn(parent.get("content"), "the prompt")
     above = messages.get(str(parent.get("parentId")))
     while isinstance(above, Mapping) and above.get("role") == "system":  # a chat may begin with one
         parent, above = above, messages.get(str(above.get("parentId")))
     if parent.get("parentId") is not None:
         raise LeftOut("the rating is of a later turn")
-    prompt = text_of_turn(messages[parent_id].get("content"), "the prompt")
     if not prompt.strip():
         raise ValueError("the prompt is empty")
-    if message.get("error"):
-        raise LeftOut("the rated answer is an error message")
-    if message.get("done") is False:
-        raise LeftOut("the rated answer was not finished")
-    model, text = _model(message), text_of_turn(message.get("content"), "the rated answer")
-    if model is None:
-        raise ValueError("the rated answer names no model")
+    model, text = _answer(message)
+    detail = figure_of(details.get("rating")) if isinstance(details, Mapping) else math.nan
     when = figure_of(row.get("updated_at"))
     texts = _answers(messages, parent_id) | {model: text}
-    return _Rating(number, (user, parent_id, prompt), texts, model, thumb, detail, when if when > 0 else 0.0)
+    return _Rating(number, (user, parent_id, prompt), texts, model, (thumb, detail), when if when > 0 else 0.0)
 
 
 def _object(row: Row, name: str, place: str = "") -> Mapping[str, Any]:
@@ -130,56 +100,59 @@ def _object(row: Row, name: str, place: str = "") -> Mapping[str, Any]:
 
 def _messages(row: Row) -> Mapping[str, Any]:
     """{message id: message} of the snapshot. Raises LeftOut where there is none, ValueError where it is damaged."""
-    snapshot = row.get("snapshot")
-    chat = snapshot.get("chat") if isinstance(snapshot, Mapping) else None
-    if not chat:
+    chat = row.get("snapshot")
+    if not (isinstance(chat, Mapping) and chat.get("chat")):
         raise LeftOut("it has no snapshot of the chat, so no texts")
-    if isinstance(chat, Mapping) and "chat" in chat:  # a record around the chat itself
+    while isinstance(chat, Mapping) and "chat" in chat:  # the chat, perhaps with a record around it
         chat = chat["chat"]
     history = chat.get("history") if isinstance(chat, Mapping) else None
     place = "the chat in the snapshot (snapshot.chat.chat.history.messages)"
     return _object(history if isinstance(history, Mapping) else {}, "messages", place)
 
 
+def _answer(message: Mapping[str, Any]) -> tuple[str, str]:
+    """Who answered, and what. In the arena mode ``model`` is the arena's own name and hides who it was."""
+    if message.get("error") or message.get("done") is False:
+        raise LeftOut("the rated answer was not finished")
+    text = answer_alone(text_of_turn(message.get("content"), "the rated answer"))
+    for name in (message.get("selectedModelId"), message.get("model")):
+        if isinstance(name, str) and name.strip():
+            return name, text
+    raise ValueError("the rated answer names no model")
+
+
 def _answers(messages: Mapping[str, Any], parent_id: str) -> dict[str, str]:
     """{model: its first text} of the answers to a prompt, failed, unfinished and empty ones aside."""
     found: dict[str, str] = {}
     for message in messages.values():
-        if not isinstance(message, Mapping) or str(message.get("parentId")) != parent_id or message.get("error"):
-            continue
-        with contextlib.suppress(ValueError):  # no text: a picture, say
-            model, text = _model(message), text_of_turn(message.get("content"), "the answer")
-            if model and message.get("done") is not False and answer_alone(text).strip():
-                found.setdefault(model, text)
+        if isinstance(message, Mapping) and str(message.get("parentId")) == parent_id:
+            with contextlib.suppress(ValueError, LeftOut):  # no text: a picture, say
+                model, text = _answer(message)
+                if text.strip():
+                    found.setdefault(model, text)
     return found
-
-
-def _model(message: Mapping[str, Any]) -> str | None:
-    """Who answered. In the arena mode ``model`` is the arena's own name and hides who it was."""
-    names = (message.get("selectedModelId"), message.get("model"))
-    return next((name for name in names if isinstance(name, str) and name.strip()), None)
 
 
 # ── Answers alone ────────────────────────────────────────────────────────────────────────────────────────
 
 # The chat folds thoughts, tool calls and code that was run into blocks of this kind, with its own lines after ">".
-_TAGS = re.compile(r"^>.*$|^<details\b[^>]*>|<details\b[^>]*>|</details>[ \t]*\n*", re.MULTILINE | re.IGNORECASE)
-_FOLDED = re.compile(r"""\btype=["']?(reasoning|tool_calls|code_interpreter)\b""", re.IGNORECASE)
+_FOLDED = r"""(?P<folds>^<details\b[^>]*\btype=["']?(?:reasoning|tool_calls|code_interpreter)\b[^>]*>)"""
+_TAGS = re.compile(
+    rf"^>.*$|{_FOLDED}|(?P<opens><details\b[^>]*>)|(?P<closes></details>[ \t]*\n*)", re.MULTILINE | re.IGNORECASE
+)
 
 
 def answer_alone(text: str) -> str:
     """An answer without what the chat folds away, blocks within blocks included, and without leaked thoughts."""
     kept, depth, end = list[str](), 0, 0
     for tag in _TAGS.finditer(text):
-        opens = tag[0][:8].lower() == "<details"
-        at_line = tag.start() == 0 or text[tag.start() - 1] == "\n"
-        if not depth and opens and at_line and _FOLDED.search(tag[0]):
+        if tag["folds"] and not depth:
             kept.append(text[end : tag.start()])
             depth, end = 1, len(text)  # a block that never ends takes the rest
-        elif depth and opens:
-            depth += 1
-        elif depth and tag[0].startswith("</"):
+        elif depth and tag["closes"]:
             depth, end = depth - 1, tag.end()
+        elif depth and (tag["folds"] or tag["opens"]):
+            depth += 1
     found = "".join([*kept, text[end:]]) if kept else text
     thoughtless = without_thinking(found)
     return text if thoughtless == text.strip() else thoughtless

@@ -1,24 +1,22 @@
 """Real people's votes instead of generated data: every person gets both systems, and all are compared as one.
 
-    python main.py --preferences votes.jsonl
-
-People are split by nothing; prompts are, once for everybody: several people vote on the same pair of responses, and a
-split within each person would show one person's test votes to another's training.
+python main.py --preferences votes.jsonl
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+import textwrap
 from pathlib import Path
 
 import config
-from base.features import Features, compute_features
+from base.features import compute_features
 from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import UsageError
 from core.records import Rating
+from core.text import plain
 from evidence import leaderboard
 from evidence.design import heads_device
 from evidence.document import Document, make_document, training_history
@@ -29,6 +27,7 @@ from stages.tasks import Job
 
 RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
 GIVEN = "one person alone has nobody else to start from: ratings are the Arena's, where it lists the model"
+SHOWN = 60  # characters of a prompt
 
 
 def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
@@ -40,16 +39,15 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
 
     clock = Clock()
     rated, about_ratings = arena_ratings(votes, job.cache_dir, refresh=refresh)
-    left_out = (f"{len(votes.skipped)} wrong rows were left out",) if votes.skipped else ()
-    rows = (f"the votes row by row: {job.command} --check",) if votes.notes or votes.skipped else ()
-    job = dataclasses.replace(job, notes=(*job.notes, *votes.notes, *left_out, *rows, *about_ratings))
+    rows = (f"the votes row by row: {job.command} --check",) if votes.notes else ()
+    job = dataclasses.replace(job, notes=(*job.notes, *votes.notes, *rows, *about_ratings))
     console.print_header(job.name, job.label, job.notes, "Votes")
     with clock.stage("features"):
         features = compute_features(
             job.base_model, votes.prompts, votes.responses, cache_dir=job.cache_dir, name=job.name,
             device=job.device, refresh=refresh, also=votes.personas, ray=job.ray,
         )  # fmt: skip
-    crowd = assemble(votes, features, job.params, rated, heads_device(job, features))
+    crowd = Crowd(votes, features, rated, job.params, heads_device(job, features))
     measured = measure(crowd, clock)
     with clock.stage("training"):
         elo, reward, _ = learned(crowd)
@@ -64,6 +62,18 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
     console.print_results(document, told=job.notes)
     console.print_files(paths)
     return document
+
+
+def show(source: str, votes: Votes) -> int:
+    """Print every vote and every row that is none, with the reason; the exit status. Nothing is written."""
+    prompts = {prompt.id: textwrap.shorten(prompt.text, SHOWN, placeholder="…") for prompt in votes.prompts}
+    counts = f"votes: {len(votes.preferences)}, people: {len(votes.users)}, prompts: {len(prompts)}"
+    lines = [f"{source}: {counts}, models: {len(votes.models)}", *votes.notes]
+    for v in votes.preferences:
+        lines.append(f'  {v.user}: {v.model_a} against {v.model_b}: {v.outcome:g} on "{prompts[v.prompt_id]}"')
+    lines += [f"  row {row}: {reason}" for row, reason in votes.left_out.items()]
+    print("\n".join(map(plain, lines)))
+    return 0
 
 
 def run_name(source: str) -> str:
@@ -109,11 +119,3 @@ def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tu
     proxies = tuple(f"{name}: rated by {rating.source}" for name, rating in found.items() if rating.proxy)
     rated = {name: dataclasses.replace(rating, ollama_tag=None) for name, rating in found.items()}
     return rated, (GIVEN, *table.notes, *proxies)
-
-
-def assemble(
-    votes: Votes, features: Features, params: ExperimentConfig, rated: Mapping[str, Rating], device: str = "cpu"
-) -> Crowd:
-    """All that training is done with. ``rated``: the Arena's ratings of a person alone, else empty."""
-    given = {model: rated[model].elo if model in rated else None for model in votes.models}
-    return Crowd(votes, features, given, params, device)

@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from core.records import Preference
-from evidence.judge_quality import FEWEST_SHARED, agreement_with_person
+from evidence.judge_quality import agreement_with_person
 from people.browser import in_browser
-from people.next_pair import TopTwo
-from people.read import on_these, own_votes_file, read_own_votes
-from people.session import End, count, more, open_session, percent_sure
-from people.terminal import Screen, in_terminal, wrapped
+from people.read import read_own_votes
+from people.session import End, Session, count, more, open_session, percent_sure
+from people.terminal import in_terminal, say, wrapped
 from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
 
@@ -26,60 +25,51 @@ def vote(job: Job, where: str, command: Callable[..., str], judged: Callable[[],
 
     prompts = generate_prompts(job)
     responses = collect_responses(job, prompts)
-    path = own_votes_file(job.name)
-    models = TopTwo(responses, {m: rating.elo for m, rating in (job.ratings or {}).items()}, job.params)
-    about, screen = {"persona": job.name, "backend": job.llm.backend}, Screen()
-
-    @cache
-    def end() -> End:
-        votes = read_own_votes(path)
-        title, chances, remarks = "No votes on these answers yet.", dict[str, float](), list[str]()
-        if not votes:
-            return End(title, chances, remarks, [])
-        if own := on_these(votes, prompts, responses):
-            models.learn(own)
-            found = models.standing()
-            title = f"By your {count(len(own), 'vote')}, the chance that each model is the best:"
-            chances = dict(sorted(found.chances.items(), key=lambda chance: -chance[1]))
-            remarks = [more(found), agreement(job.name, own, judged())]
-        on = len({vote.prompt_id for vote in votes})
-        given = f"{count(len(votes), 'vote')} on {count(on, 'prompt')} in all."
-        learn, rank = command("--preferences", str(path)), command("--preferences", str(path), "--rank", "PROMPT")
-        if (lacking := FEWEST_PROMPTS - on) > 0:
-            needed = f"Votes on {FEWEST_PROMPTS} prompts are needed before anything can learn from them"
-            remarks.append(f"{given} {needed}: on {lacking} more.")
-            return End(title, chances, remarks, [("The same command goes on with the pairs left; then:", learn)])
-        by_votes = ("This ranks the models for a prompt by your votes:", rank)
-        systems = ("All systems on your votes, with tables and plots:", learn)
-        return End(title, chances, [*remarks, given], [by_votes, systems])
-
-    with open_session(prompts, responses, path, models, about, job.params.random_seed) as session:
-        if where == "terminal":
-            in_terminal(session, screen)
-        else:
-            in_browser(session, screen, end)
+    with open_session(job, prompts, responses) as session:
+        end = cache(lambda: end_of(session, command, judged()))
+        try:
+            if where == "terminal" or not session.pair:
+                in_terminal(session)
+            else:
+                in_browser(session, end)
+        finally:
+            say(session.saved())
     title, chances, remarks, commands = end()
     by_model = ", ".join(f"{model} {percent_sure(chance)}" for model, chance in chances.items())
     for paragraph in (f"{title} {by_model}." if by_model else title, *remarks):
-        screen.say(wrapped(paragraph))
+        say(wrapped(paragraph))
     for what, line in commands:
-        screen.say(f"{what}\n  {line}")
+        say(f"{what}\n  {line}")
     return 0
 
 
+def end_of(session: Session, command: Callable[..., str], judged: Sequence[Preference]) -> End:
+    """What all votes that are kept show, those on these answers of the models too."""
+    votes, own, path = read_own_votes(session.path), session.votes, str(session.path)
+    standing, title, remarks = session.models.standing(), "No votes on these answers yet.", list[str]()
+    if not votes:
+        return End(title, {}, remarks, [])
+    if own:
+        title = f"By your {count(len(own), 'vote')}, the chance that each model is the best:"
+        remarks = [more(standing), agreement(session.about["persona"], own, judged)]
+    prompts = len({vote.prompt_id for vote in votes})
+    learn, rank = command("--preferences", path), command("--preferences", path, "--rank", "PROMPT")
+    commands = [("To rank the models for a prompt by your votes:", rank), ("To run all systems on your votes:", learn)]
+    given = f"{count(len(votes), 'vote')} on {count(prompts, 'prompt')} in all."
+    if (lacking := FEWEST_PROMPTS - prompts) > 0:
+        needed = f"Votes on {FEWEST_PROMPTS} prompts are needed before anything can learn from them"
+        given += f" {needed}: on {lacking} more."
+        commands = [("The same command goes on with the pairs left; then:", learn)]
+    return End(title, standing.chances if own else {}, [remark for remark in (*remarks, given) if remark], commands)
+
+
 def agreement(persona: str, votes: Sequence[Preference], judged: Sequence[Preference]) -> str:
-    """How far the judge, as this persona, agrees with ``votes`` on the same responses."""
-    who = f"The simulated {persona}"
-    if not judged:
-        return f"{who} has not judged these pairs: whether it agrees with you is said once its own run is done."
+    """How far the judge, as this persona, agrees with ``votes`` on the same responses; empty where nobody can say."""
     found = agreement_with_person(votes, judged)
     if found["kappa"] is None:
-        return (
-            f"Whether the simulated {persona} agrees with you is said from {FEWEST_SHARED} pairs on that you both "
-            f"decide; there are {found['pairs']}."
-        )
+        return ""
     low, high = found["ci95"]
     return (
-        f"{who} agrees with you on {100.0 * found['share']:.0f} % of the {found['pairs']} pairs that you both decide: "
-        f"κ = {found['kappa']:.2f} [{low:.2f}, {high:.2f}], where 0 is chance and 1 always."
+        f"The simulated {persona} agrees with you on {percent_sure(found['share'])} of the {found['pairs']} pairs that "
+        f"you both decide: κ = {found['kappa']:.2f} [{low:.2f}, {high:.2f}], where 0 is chance and 1 always."
     )

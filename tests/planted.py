@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from itertools import combinations
 
 import numpy as np
+from scipy.special import expit
 
 from base.features import Features
+from core.ranking import Ranker
 from core.records import Preference
 
 MODELS = tuple("abcdef")
@@ -39,12 +40,15 @@ def planted_likes(features: Features, models: float, texts: float, hidden: float
     return {key: float(liked.ravel()[row]) for key, row in features.index.items()}
 
 
-def preferences(liked: Likes, prompts: tuple[str, ...] = TRAIN, seed: int = 5) -> list[Preference]:
-    """Every pair of every prompt, judged with logistic noise, in a drawn order."""
+def preferences(liked: Likes, seed: int = 5) -> list[Preference]:
+    """Every pair of every training prompt, judged with logistic noise, in a drawn order."""
     rng = np.random.default_rng(seed)
-    made = []
-    for p in prompts:
-        for a, b in combinations(MODELS, 2):
-            chance = 1.0 / (1.0 + math.exp(-3.0 * (liked[p, a] - liked[p, b])))
-            made.append(Preference(p, a, b, float(rng.random() < chance)))
+    pairs = [(p, a, b) for p in TRAIN for a, b in combinations(MODELS, 2)]
+    chances = expit([3.0 * (liked[p, a] - liked[p, b]) for p, a, b in pairs])
+    made = [Preference(*pair, float(rng.random() < chance)) for pair, chance in zip(pairs, chances, strict=True)]
     return [made[i] for i in rng.permutation(len(made))]
+
+
+def all_scores(system: Ranker) -> np.ndarray:
+    """[prompts, models]"""
+    return np.array([[system.scores(p)[m] for m in MODELS] for p in PROMPTS])

@@ -1,4 +1,4 @@
-"""Votes on a page in the browser: over real HTTP, and in a real Chromium where there is one."""
+"""Votes on a page in the browser: the whole program over real HTTP, and in a real Chromium where there is one."""
 
 from __future__ import annotations
 
@@ -10,28 +10,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import termios
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from config import ExperimentConfig
-from core.errors import SuiteError, UsageError
-from core.records import Prompt, Response
-from people.browser import in_browser
-from people.next_pair import TopTwo
 from people.read import read_own_votes
-from people.session import End, open_session
 
 ROOT = Path(__file__).parent.parent
 MODELS = ("alphamodel", "betamodel", "gammamodel")
-PROMPTS = [Prompt(f"p{i}", f"prompt {i}") for i in range(5)]
 NASTY = """<script>document.title = "taken"</script>
 <img src="http://evil.test/a.png" onerror="fetch('http://evil.test/b')"><style>body { display: none }</style>
 ![picture](http://evil.test/c.png) [script](javascript:alert(1)) [away](http://evil.test/d) <http://evil.test/e>
@@ -40,30 +30,38 @@ NASTY = """<script>document.title = "taken"</script>
 {{ 7 * 7 }} \x1b[31m \u202e"""
 
 
-def texts(
-    answer: Callable[[str, str], str] = lambda model, prompt: f"{model[0].upper()} on {prompt}",
-) -> list[Response]:
-    return [Response(p.id, model, answer(model, p.id)) for p in PROMPTS for model in MODELS]
-
-
-def address(line: str) -> str:
-    """Its address; "" where it has none."""
-    found = re.search(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/$", line.strip())
-    return found[0] if found else ""
-
-
 class Site:
-    """Requests to the page of a session."""
+    """``python main.py --vote`` on hostile answers of a file to five prompts, one of them very long and one empty."""
 
-    url = ""
+    def __init__(self, folder: Path, stdin: int = subprocess.DEVNULL, **env: str) -> None:
+        texts = {
+            (i, model): f"{NASTY}\n\n```\n{'code ' * 99}\n```\n{model[0]} on {i}" for i in range(5) for model in MODELS
+        }
+        texts |= {(0, "betamodel"): "word " * 20_000, (0, "gammamodel"): " \n"}
+        rows = [{"prompt": f"prompt {i}", "model": model, "response": text} for (i, model), text in texts.items()]
+        (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        self.path, self.url, self.said = folder / "votes" / "votes_coder.jsonl", "", ""
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "main.py"), "--responses", "answers.jsonl", "--vote"],
+            cwd=folder,
+            env={name: value for name, value in os.environ.items() if "DISPLAY" not in name} | env,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        while not self.url:
+            found = re.search(r"http://127\.0\.0\.1:(\d+)(/[\w-]{20,}/)$", self.reads().strip())
+            if found:
+                self.url, self.port, self.root = found[0], int(found[1]), found[2]
 
-    @property
-    def root(self) -> str:
-        return "/" + self.url.split("/", 3)[3]
-
-    @property
-    def port(self) -> int:
-        return int(self.url.split("/")[2].split(":")[1])
+    def reads(self) -> str:
+        """One more line of what it says."""
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        self.said += line
+        assert line, self.said
+        return line
 
     def ask(self, method: str, path: str, body: str = "", **headers: str) -> tuple[int, str, dict[str, str]]:
         """Status, text and headers of an answer."""
@@ -82,310 +80,174 @@ class Site:
     def press(self, pair: int, key: str) -> int:
         return self.ask("POST", self.root, f"pair={pair}&key={key}")[0]
 
+    def sides(self) -> str:
+        """Both answers that are shown."""
+        return self.page().split("<h2>Response A</h2>")[1].split("<form")[0]
 
-class Server(Site):
-    """A session in this process, and the screen that it speaks to."""
-
-    def __init__(self, path: Path, responses: list[Response]) -> None:
-        self.path, self.responses, self.said = path, responses, list[str]()
-        self.failure: SuiteError | None = None
-        self.ready = threading.Event()
-        self.thread = threading.Thread(target=self._serve, daemon=True)
-        self.thread.start()
-        assert self.ready.wait(60)
-
-    def _serve(self) -> None:
-        models, about = TopTwo(self.responses, {}, ExperimentConfig()), {"persona": "coder", "backend": "ollama"}
-        end = End("The chances:", {"betamodel": 0.7, "alphamodel": 0.2}, ["A remark."], [("Next:", "main.py --rank")])
-        with open_session(PROMPTS, self.responses, self.path, models, about, 1) as session:
-            try:
-                in_browser(session, self, lambda: end)  # type: ignore[arg-type]  # a screen that remembers
-            except SuiteError as error:
-                self.failure = error
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-        self.url = self.url or address(text)
-        self.ready.set()
-
-    def votes(self) -> int:
-        return len(self.path.read_bytes().splitlines()) if self.path.exists() else 0
-
-
-@pytest.fixture(autouse=True)
-def _no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@contextmanager
-def serving(path: Path, responses: list[Response] | None = None) -> Iterator[Server]:
-    server = Server(path, responses or texts())
-    try:
-        yield server
-    finally:
-        if server.thread.is_alive():
-            server.press(0, "q")
-        server.thread.join(60)
-        assert not server.thread.is_alive()
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path / "votes.jsonl") as found:
-        yield found
-
-
-class Tags(HTMLParser):
-    """Every tag of a page with its attributes."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-
-# ── Over HTTP ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_every_vote_is_on_the_disk_before_the_next_pair_is_shown_and_done_ends_it(server: Server) -> None:
-    assert "Pair 1 of 15" in server.page() and server.votes() == 0
-    for number, key in enumerate("abtx", start=1):
-        assert server.press(number, key) == 303
-        assert server.votes() == number
-        assert f"Pair {number + 1} of 15" in server.page()
-    assert "4 votes so far: the model ahead is the best with a chance of" in server.page()
-    assert server.press(5, "u") == 303 and server.votes() == 3
-    assert "The last vote is taken back" in server.page() and "Pair 4 of 15" in server.page()
-    status, page, _ = server.ask("POST", server.root, "pair=4&key=q")
-    assert status == 200 and "<bdi>betamodel</bdi>: 70" in page and "main.py --rank" in page and "A remark." in page
-    server.thread.join(60)
-    assert [said.preference().outcome for said in read_own_votes(server.path)] == [1.0, 0.0, 0.5]
-    assert server.said[-1] == f"3 votes saved in {server.path} (ties: 1, of which both bad: 0); pairs left: 12"
-
-
-@pytest.mark.parametrize(("method", "path", "body", "headers", "status"), [
-    ("POST", "{root}", "pair=1&key=a", {"Host": "evil.test"}, 403),
-    ("POST", "{root}", "pair=1&key=a", {"Host": "evil.test:{port}"}, 403),
-    ("GET", "{root}", "", {"Host": "evil.test:{port}"}, 403),
-    ("GET", "{root}keys.js", "", {"Host": "127.0.0.1"}, 403),
-    ("POST", "/", "pair=1&key=a", {}, 404),
-    ("POST", "/AAAAAAAAAAAAAAAAAAAAAA/", "pair=1&key=a", {}, 404),
-    ("GET", "/", "", {}, 404),
-    ("GET", "/keys.js", "", {}, 404),
-    ("GET", "{root}../config.py", "", {}, 404),
-    ("GET", "{root}?pair=1&key=a", "pair=1&key=a", {}, 404),
-    ("POST", "{root}?pair=1&key=a", "", {}, 404),
-    ("POST", "{root}", "pair=1", {}, 400),
-    ("POST", "{root}", "pair=1&key=ab", {}, 400),
-    ("POST", "{root}", "pair=1&key=a" + "&" * 20_000, {}, 400),
-    ("POST", "{root}", "pair=1&key=a", {"Content-Length": "-1"}, 400),
-    ("POST", "{root}", "pair=2&key=a", {}, 303),
-    ("POST", "{root}", "key=a", {}, 303),
-    ("PUT", "{root}", "pair=1&key=a", {}, 501),
-    ("DELETE", "{root}", "pair=1&key=a", {}, 501),
-    ("HEAD", "{root}", "", {}, 501),
-])  # fmt: skip
-def test_what_does_not_come_from_the_page_changes_nothing(
-    server: Server, method: str, path: str, body: str, headers: dict[str, str], status: int
-) -> None:
-    filled = {name: value.format(port=server.port) for name, value in headers.items()}
-    assert server.ask(method, path.format(root=server.root), body, **filled)[0] == status
-    assert server.votes() == 0 and "Pair 1 of 15" in server.page()
-
-
-def test_an_old_form_changes_nothing_and_shows_the_pair_to_vote_on(server: Server) -> None:
-    def sides() -> str:
-        return server.page().split("<h2>Response A</h2>")[1].split("<form")[0]
-
-    first = sides()
-    server.press(1, "a")
-    second, page = sides(), server.page()
-    assert server.page() == page and server.votes() == 1, "a reload votes for nothing"
-    server.press(1, "b")
-    assert "changed nothing" in server.page() and "Pair 2 of 15" in server.page()
-    server.press(1, "u")
-    assert server.votes() == 1, "undone by an old form"
-    server.press(2, "b")
-    assert "changed nothing" not in server.page()
-    server.press(3, "u")
-    server.press(3, "u")
-    assert server.votes() == 1, "undone twice by one form"
-    server.press(2, "u")
-    assert (server.votes(), sides()) == (0, first), "a number stands for one pair on the same sides"
-    server.press(1, "t")
-    assert (server.votes(), sides()) == (1, second)
-
-
-def test_a_form_sent_many_times_at_once_counts_once(server: Server) -> None:
-    threads = [threading.Thread(target=server.press, args=(1, "a")) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert server.votes() == 1 and "Pair 2 of 15" in server.page()
-
-
-def test_no_model_is_named_before_the_end(server: Server) -> None:
-    for number in range(1, 16):
-        _, page, headers = server.ask("GET", server.root)
-        assert not any(model in page + str(headers) for model in MODELS)
-        assert server.press(number, "ab"[number % 2]) == 303
-    server.press(16, "a")
-    assert "No pair is left" in server.page() and server.votes() == 15
-    server.press(16, "u")
-    assert "Pair 15 of 15" in server.page()
-
-
-def test_hostile_texts_are_text_and_nothing_is_fetched_for_them(tmp_path: Path) -> None:
-    with serving(tmp_path / "v.jsonl", texts(lambda model, prompt: f"{NASTY} {model[0]}")) as server:
-        _, page, headers = server.ask("GET", server.root)
-        tags = Tags(page).found
-    assert {tag for tag, _ in tags} & {"img", "iframe", "object", "embed", "video", "svg"} == set()
-    assert [attrs for tag, attrs in tags if tag == "script"] == [{"src": "keys.js", "defer": None}]
-    assert [attrs["href"] for tag, attrs in tags if tag == "a" and not str(attrs["href"]).startswith("http")] == []
-    assert not [name for _, attrs in tags for name in attrs if name.startswith("on")]
-    assert [attrs for tag, attrs in tags if tag == "form"] == [{"method": "post", "target": "_self"}]
-    assert page.count("{{ 7 * 7 }}") == 2 and "\x1b" not in page and "\u202e" not in page
-    policy = headers["Content-Security-Policy"].split("; ")
-    assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "form-action 'self'"} <= set(policy)
-    assert (headers["Cache-Control"], headers["X-DNS-Prefetch-Control"]) == ("no-store", "off")
-
-
-def test_a_very_long_answer_and_none_at_all_are_shown(tmp_path: Path) -> None:
-    def answer(model: str, _: str) -> str:
-        return {"a": "word " * 20_000, "b": " \n"}.get(model[0], "short")
-
-    with serving(tmp_path / "v.jsonl", texts(answer)) as server:
-        pages = []
-        for number in range(1, 4):
-            pages.append(server.page())
-            assert server.press(number, "t") == 303
-    assert max(page.count("word") for page in pages) >= 20_000 and any("(no answer)" in page for page in pages)
-
-
-def test_a_vote_that_can_not_be_kept_is_said_and_ends_the_session(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Any) -> None:
-        raise UsageError("the disk is full")
-
-    monkeypatch.setattr("people.session.append_line", full)
-    status, text, _ = server.ask("POST", server.root, "pair=1&key=a")
-    assert (status, text) == (500, "the disk is full")
-    server.thread.join(60)
-    assert str(server.failure) == "the disk is full"
-    assert server.said[-1].startswith("0 votes saved")
-
-
-# ── The whole program ────────────────────────────────────────────────────────────────────────────────────
-
-
-class Program(Site):
-    """``python main.py --vote`` on answers of a file."""
-
-    def __init__(self, folder: Path, responses: list[Response], stdin: int, env: dict[str, str]) -> None:
-        rows = [{"prompt": r.prompt_id, "model": r.model, "response": r.text} for r in responses]
-        (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        self.path = folder / "votes" / "votes_coder.jsonl"
-        self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "main.py"), "--responses", "answers.jsonl", "--vote"],
-            cwd=folder,
-            env={**os.environ, **env},
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert self.process.stdout
-        self.out = self.process.stdout
-        self.said = ""
-        while not self.url:
-            self.url = address(self.reads())
-
-    def reads(self) -> str:
-        """One more line of what it says."""
-        line = self.out.readline()
-        self.said += line
-        assert line, self.said
-        return line
+    def votes(self) -> list[tuple[str, frozenset[str]]]:
+        """Prompt and models of every vote kept."""
+        return [(vote.prompt, vote.models) for vote in read_own_votes(self.path)]
 
     def end(self) -> str:
         """What it says until it is over."""
         return self.process.communicate(timeout=60)[0]
 
-    def votes(self) -> list[tuple[str, frozenset[str]]]:
-        """Prompt and models of every vote kept."""
-        kept = [said.preference() for said in read_own_votes(self.path)]
-        return [(vote.prompt_id, frozenset((vote.model_a, vote.model_b))) for vote in kept]
 
+@contextmanager
+def running(folder: Path) -> Iterator[Callable[..., Site]]:
+    """Starts programs in a folder, and ends them."""
+    started = list[Site]()
 
-@pytest.fixture
-def program(tmp_path: Path) -> Iterator[Callable[..., Program]]:
-    started = list[Program]()
-
-    def start(responses: list[Response] | None = None, stdin: int = subprocess.DEVNULL, **env: str) -> Program:
-        started.append(Program(tmp_path, responses or texts(), stdin, env))
+    def start(**options: Any) -> Site:
+        started.append(Site(folder, **options))
         return started[-1]
 
     yield start
     for one in started:
         one.process.kill()
-        one.process.wait()
-        one.out.close()
+        one.process.communicate()
 
 
-def test_a_killed_server_loses_no_vote_and_none_counts_twice(program: Callable[..., Program]) -> None:
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    with running(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running(tmp_path_factory.mktemp("site")) as start:
+        yield start()
+
+
+@pytest.fixture
+def site(kept: Site) -> Iterator[Site]:
+    """A program whose first pair nobody has voted on, before and after each test."""
+    yield kept
+    while number := len(kept.votes()):
+        assert kept.press(number + 1, "u") == 303
+
+
+# ── Over HTTP ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_vote_is_on_the_disk_before_the_next_pair_is_shown_and_undone(site: Site) -> None:
+    for number, key in enumerate("abtx", start=1):
+        assert f"Pair {number} of 15" in site.page() and len(site.votes()) == number - 1
+        assert site.press(number, key) == 303
+    assert [vote.outcome for vote in read_own_votes(site.path)] == [1.0, 0.0, 0.5, 0.5]
+    assert "4 votes so far: the model ahead is the best with a chance of" in site.page()
+    assert site.press(5, "u") == 303 and len(site.votes()) == 3
+    assert "The last vote is taken back" in site.page() and "Pair 4 of 15" in site.page()
+
+
+def test_what_does_not_come_from_the_page_changes_nothing(site: Site) -> None:
+    other, root = f"evil.test:{site.port}", site.root
+    for method, path, body, headers, status in (
+        ("POST", root, "pair=1&key=a", {"Host": other}, 403),
+        ("GET", root, "", {"Host": other}, 403),
+        ("POST", "/AAAAAAAAAAAAAAAAAAAAAA/", "pair=1&key=a", {}, 404),
+        ("GET", "/keys.js", "", {}, 404),
+        ("GET", f"{root}../config.py", "", {}, 404),
+        ("GET", f"{root}?pair=1&key=a", "pair=1&key=a", {}, 404),
+        ("POST", f"{root}?pair=1&key=a", "", {}, 404),
+        ("POST", root, "pair=1&key=ab", {}, 400),
+        ("POST", root, "pair=1&key=a" + "&" * 20_000, {}, 400),
+        ("POST", root, "pair=1&key=a", {"Content-Length": "-1"}, 400),
+        ("POST", root, "pair=2&key=a", {}, 303),
+        ("PUT", root, "pair=1&key=a", {}, 501),
+    ):
+        assert site.ask(method, path, body, **headers)[0] == status, (method, path, body, headers)
+        assert not site.votes() and "Pair 1 of 15" in site.page()
+
+
+def test_an_old_form_changes_nothing_and_shows_the_pair_to_vote_on(site: Site) -> None:
+    first = site.sides()
+    threads = [threading.Thread(target=site.press, args=(1, "a")) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(site.votes()) == 1 and "changed nothing" in site.page(), "sent many times at once it counts once"
+    second = site.sides()
+    site.press(1, "u")
+    assert len(site.votes()) == 1, "undone by an old form"
+    site.press(2, "b")
+    assert "changed nothing" not in site.page()
+    site.press(3, "u")
+    site.press(3, "u")
+    assert len(site.votes()) == 1, "undone twice by one form"
+    site.press(2, "u")
+    assert (site.votes(), site.sides()) == ([], first), "a number stands for one pair on the same sides"
+    site.press(1, "t")
+    assert (len(site.votes()), site.sides()) == (1, second)
+
+
+def test_hostile_very_long_and_empty_texts_are_text_and_no_model_is_named_before_the_end(site: Site) -> None:
+    pages = []
+    for number in range(1, 16):
+        _, page, headers = site.ask("GET", site.root)
+        pages.append(page)
+        assert not any(model in page + str(headers) for model in MODELS)
+        tags = re.findall(r"<(\w+)([^>]*)>", page)
+        assert {tag for tag, _ in tags} & {"img", "iframe", "object", "embed", "video", "svg"} == set()
+        assert [attributes for tag, attributes in tags if tag == "script"] == [' src="keys.js" defer']
+        assert [attributes for tag, attributes in tags if tag == "form"] == [' method="post" target="_self"']
+        assert all(' href="http' in attributes for tag, attributes in tags if tag == "a")
+        assert not any(re.search(r"\son\w+=", attributes) for _, attributes in tags)
+        assert "\x1b" not in page and "\u202e" not in page
+        assert site.press(number, "ab"[number % 2]) == 303
+    assert max(page.count("word ") for page in pages) > 19_000 and any("(no answer)" in page for page in pages)
+    assert pages[0].count("{{ 7 * 7 }}") + pages[1].count("{{ 7 * 7 }}") > 1
+    policy = headers["Content-Security-Policy"].split("; ")
+    assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "form-action 'self'"} <= set(policy)
+    assert (headers["Cache-Control"], headers["X-DNS-Prefetch-Control"]) == ("no-store", "off")
+    site.press(16, "a")
+    assert "No pair is left" in site.page() and len(set(site.votes())) == 15
+
+
+def test_a_killed_server_loses_no_vote_and_none_counts_twice(program: Callable[..., Site], tmp_path: Path) -> None:
     first = program()
     assert [first.press(number, "a") for number in (1, 2, 3)] == [303] * 3
     first.process.kill()
     first.process.wait()
-    second = program()
-    assert second.url != first.url
-    assert len(second.votes()) == 3
-    assert (second.press(3, "a"), second.press(4, "b"), second.press(5, "q")) == (303, 303, 200)
-    said = second.end()
-    assert second.process.returncode == 0
-    assert len(set(second.votes())) == 4
-    assert "By your 4 votes, the chance that each model is the best:" in said and all(m in said for m in MODELS)
-
-
-def test_ctrl_c_keeps_every_vote(program: Callable[..., Program]) -> None:
-    found = program()
-    assert found.press(1, "x") == 303
-    found.process.send_signal(signal.SIGINT)
-    assert "1 vote saved" in found.end()
-    assert found.process.returncode == 130
-    assert len(found.votes()) == 1
-
-
-def test_the_page_opens_in_the_browser_that_there_is(program: Callable[..., Program], tmp_path: Path) -> None:
     browser, opened = tmp_path / "browser", tmp_path / "opened"
     browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {opened}.part && mv {opened}.part {opened}\n')
     browser.chmod(0o755)
-    found = program(BROWSER=str(browser))
-    assert found.press(1, "q") == 200
-    assert "pairs left: 15" in found.end()
-    assert opened.read_text() == found.url
+    second = program(BROWSER=str(browser))
+    assert second.url != first.url and len(second.votes()) == 3
+    assert (second.press(3, "a"), second.press(4, "b")) == (303, 303)
+    status, page, _ = second.ask("POST", second.root, "pair=5&key=q")
+    said = second.end()
+    assert (status, second.process.returncode, len(set(second.votes()))) == (200, 0, 4)
+    for text in (page, said):
+        assert "By your 4 votes, the chance that each model is the best:" in text and all(m in text for m in MODELS)
+    assert opened.read_text() == second.url, "the page opens in the browser that there is"
 
 
-def test_where_there_is_no_browser_enter_asks_in_the_terminal(program: Callable[..., Program]) -> None:
+def test_where_there_is_no_browser_enter_asks_in_the_terminal_and_ctrl_c_keeps_every_vote(
+    program: Callable[..., Site],
+) -> None:
     own, theirs = os.openpty()
     found = program(stdin=theirs)
-    assert "Press Enter to vote in this terminal" in found.said
-    assert found.press(1, "a") == 303
-    os.write(own, b"\n")
-    while "Pair 2 of 15" not in found.said:
+    assert "press Enter to vote in this terminal" in found.said
+    assert found.press(1, "x") == 303
+    os.write(own, b"\nb\n")
+    while "Pair 3 of 15" not in found.said:
         found.reads()
-    while termios.tcgetattr(theirs)[3] & termios.ICANON:
-        time.sleep(0.01)
-    os.write(own, b"\x04")
-    assert "1 vote saved" in found.end()
+    found.process.send_signal(signal.SIGINT)
+    assert "2 votes saved" in found.end()
+    assert (found.process.returncode, len(found.votes())) == (130, 2)
     os.close(own)
     os.close(theirs)
+
+
+def test_a_vote_that_can_not_be_kept_is_said_and_ends_the_session(program: Callable[..., Site]) -> None:
+    found = program()
+    found.path.mkdir()
+    status, text, _ = found.ask("POST", found.root, "pair=1&key=a")
+    assert status == 500 and "votes_coder.jsonl can't be written" in text
+    assert text in found.end() and found.process.returncode == 2
 
 
 # ── In a real browser ────────────────────────────────────────────────────────────────────────────────────
@@ -402,11 +264,8 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.mark.browser
-def test_from_the_first_pair_to_the_leaderboard_by_keys_and_clicks(
-    program: Callable[..., Program], chromium: Any
-) -> None:
-    hostile = texts(lambda model, prompt: f"{NASTY}\n\n```\n{'code ' * 99}\n```\n{model[0]} on {prompt}")
-    site = program(hostile)
+def test_from_the_first_pair_to_the_leaderboard_by_keys_and_clicks(program: Callable[..., Site], chromium: Any) -> None:
+    site = program()
     context = chromium.new_context(viewport={"width": 420, "height": 800})
     asked, alarms = list[str](), list[str]()
     context.on("request", lambda request: asked.append(request.url))
@@ -453,7 +312,7 @@ def test_from_the_first_pair_to_the_leaderboard_by_keys_and_clicks(
     site.process.kill()
     site.process.wait()
     two.keyboard.press("t")
-    site = program(hostile)
+    site = program()
     plain = chromium.new_context(java_script_enabled=False).new_page()
     plain.goto(site.url)
     plain.get_by_role("button", name="Both bad").click()

@@ -163,9 +163,6 @@ def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -
     assert [p.text for p in found.prompts] == list(PROMPTS[:2])
     assert {(r.prompt_id, r.model): r.text for r in found.responses}.items() <= answers.texts.items()
     assert found.notes == ("2 left out: its texts are in no file of --responses",)
-    scores = [{"user": "ann", "prompt": PROMPTS[0], "model": m, "score": s} for m, s in (("x", 3), ("y", 9))]
-    (preference,) = load_votes(str(write(tmp_path / "s.jsonl", scores)), answers=answers).preferences
-    assert preference.outcome == 0.0
 
 
 def test_votes_that_find_no_text_or_have_their_own_are_refused(tmp_path: Path) -> None:

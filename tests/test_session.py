@@ -1,0 +1,170 @@
+"""Own votes in the terminal: what a session keeps, which pair comes next, and what it shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+import config
+from core.errors import UsageError
+from core.records import Preference, Prompt, Response
+from people.next_pair import TopTwo
+from people.read import load_votes, on_these, read_own_votes
+from people.session import Session, open_session
+from people.terminal import in_terminal
+from stages.tasks import Job
+
+PROMPTS = [Prompt(f"p{i}", f"prompt {i}") for i in range(6)]
+TEXTS = [Response(p.id, m, f"{m.upper()} answers {p.id}") for p in PROMPTS for m in ("alpha", "beta")]
+Sit = Callable[..., tuple[Session, list[str]]]
+
+
+def job(seed: int) -> Job:
+    nobody = cast("Any", SimpleNamespace(backend="ollama"))
+    return Job("coder", config.Persona(), {}, "", nobody, config.ExperimentConfig(random_seed=seed), Path("cache"))
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the votes are kept."""
+    monkeypatch.setattr(config, "VOTES_DIR", tmp_path / "votes")
+    return tmp_path / "votes" / "votes_coder.jsonl"
+
+
+@pytest.fixture
+def sit(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sit:
+    """A session in the terminal with answers of a script, some of which depend on the page: itself and its pages."""
+
+    def run(*answers: Any, texts: list[Response] = TEXTS, seed: int = 1) -> tuple[Session, list[str]]:
+        pages, script = list[str](), iter(answers)
+
+        def answer(_: str) -> str:
+            pages.append(capsys.readouterr().out)
+            said = next(script, None)
+            if said is None:
+                raise EOFError
+            return str(said(pages[-1]) if callable(said) else said)
+
+        monkeypatch.setattr("builtins.input", answer)
+        with open_session(job(seed), PROMPTS, texts) as session:
+            in_terminal(session)
+        return session, pages
+
+    return run
+
+
+def outcomes(path: Path, texts: list[Response] = TEXTS) -> list[float]:
+    """Of the votes on these texts."""
+    return [p.outcome for p in on_these(read_own_votes(path), PROMPTS, texts)]
+
+
+def prefers_alpha(page: str) -> str:
+    return "A" if page.index("ALPHA") < page.index("BETA") else "b"
+
+
+def test_a_session_keeps_what_was_meant_whatever_the_side_before_it_goes_on(sit: Sit, path: Path) -> None:
+    kept = list[int]()
+
+    def prefer(page: str) -> str:
+        kept.append(len(outcomes(path)))
+        return prefers_alpha(page)
+
+    _, pages = sit(*[prefer] * 6)
+    assert kept == [0, 1, 2, 3, 4, 5]
+    found = load_votes(str(path))
+    assert {(p.outcome if p.model_a == "alpha" else 1 - p.outcome) for p in found.preferences} == {1.0}
+    assert {p.model_a for p in found.preferences} == {"alpha", "beta"}, "sides should be drawn"
+    assert {p.prompt_id for p in found.preferences} == {p.id for p in PROMPTS}
+    assert (found.users, found.personas) == (("me",), ("coder",))
+    assert not any("alpha" in page or "beta" in page for page in pages), "nobody sees who wrote what"
+    chances = [int(page.split("a chance of ")[1].split(" %")[0]) for page in pages[1:]]
+    assert chances[0] < chances[-1]
+
+
+def test_undo_takes_back_this_sessions_votes_only(sit: Sit, path: Path) -> None:
+    sit("a", "q")
+    before = path.read_bytes()
+    session, pages = sit("u", "a", "t", "u", "u", "u", "b", "q")
+    assert len(session.given) == 1 and path.read_bytes().startswith(before)
+    assert outcomes(path) == [1.0, 0.0]
+    assert sum("Nothing to undo" in page for page in pages) == 2
+    numbers = [page.split("Pair ")[1][0] for page in pages]
+    assert numbers == ["2", "2", "3", "4", "3", "2", "2", "3"], "pairs of earlier sessions count"
+    shown = [pages[i].split("────\n")[0] for i in (2, 4, 7)]
+    assert shown[0] == shown[1] == shown[2], "the same pair on the same sides again"
+
+
+def test_a_later_session_leaves_out_what_was_voted_on_before_either_end(sit: Sit, path: Path) -> None:
+    session, pages = sit("a", "what?", "x", "Q")
+    assert "Please answer" in pages[2]
+    assert session.saved() == f"2 votes saved in {path}; pairs left: 4"
+    row = json.loads(path.read_text().splitlines()[-1])
+    assert (row["outcome"], row["both_bad"], row["persona"], row["backend"]) == (0.5, True, "coder", "ollama")
+    session, pages = sit(*["t"] * 3, texts=TEXTS[::-1], seed=5)
+    assert (len(session.given), len(pages)) == (3, 4), "the end of the input means quit"
+    session, pages = sit("a", "b")
+    assert (len(session.given), len(pages)) == (1, 1)
+    path.write_text(path.read_text().replace('"user": "me"', '"user": "someone else"'))
+    assert len(sit("a")[0].given) == 1, "what another person said is not voted on yet"
+
+
+def test_votes_count_on_the_very_texts_they_were_given_on(sit: Sit, path: Path) -> None:
+    sit(*["a"] * 6)
+    texts = [replace(r, text="anew") if (r.prompt_id, r.model) == ("p2", "beta") else r for r in TEXTS]
+    assert len(sit("b", texts=texts)[0].given) == 1, "a changed response is a new pair"
+    assert (outcomes(path, texts), outcomes(path)) == ([1.0] * 5 + [0.0], [1.0] * 6)
+
+
+@pytest.mark.parametrize(("left", "lost"), [(slice(None, -1), 0), (slice(None, -30), 1), (slice(None, 20), 2)])
+def test_a_torn_last_line_costs_that_vote_only(sit: Sit, path: Path, left: slice, lost: int) -> None:
+    sit("a", "a", "q")
+    path.write_bytes(path.read_bytes()[left])
+    sit("b", "q")
+    assert [p.outcome for p in load_votes(str(path)).preferences] == [1.0] * (2 - lost) + [0.0]
+    path.write_text("not\njson\n")
+    with pytest.raises(UsageError, match="2 of 2 rows"):
+        sit("b", "q")
+
+
+def test_two_sessions_at_once_are_refused(sit: Sit) -> None:
+    with pytest.raises(UsageError, match="Another run is still using"):
+        sit(lambda page: str(sit("a")))
+    assert len(sit("a")[0].given) == 1
+
+
+def test_votes_on_a_model_that_is_clearly_best_ask_about_it_and_the_next() -> None:
+    """Six models, the first beating all and the second all but the first: most pairs asked are of these two."""
+    models, prompts = "abcdef", [f"p{i}" for i in range(20)]
+    asked = TopTwo(job(42), [Response(p, m, "") for p in prompts for m in models])
+    every = [(p, a, b) for p in prompts for a, b in combinations(models, 2)]
+    asked.learn([Preference(p, a, b, 0.5 if (a, b) == ("a", "b") else 1.0) for p, a, b in every[:150]])
+    left = [frozenset((a, b)) for _, a, b in every[150:]]
+    assert [left.pop(asked.next_pair(left)) for _ in range(10)] == [frozenset("ab")] * 10
+    now = asked.standing()
+    assert set(list(now.chances)[:2]) == {"a", "b"} and now.ahead < 0.95
+    asked.learn([Preference(p, a, b, 1.0) for p, a, b in every])
+    now = asked.standing()
+    assert (next(iter(now.chances)), now.more_votes) == ("a", 0)
+    assert now.chances["a"] > 0.9
+    asked.learn([Preference(p, a, b, 0.5) for p, a, b in every])
+    assert (asked.standing().more_votes or 0) > 1000, "no number of votes tells equals apart"
+    asked.learn([Preference(p, a, b, 0.5) for p, a, b in every[:9]])
+    assert asked.standing().more_votes is None, "nobody can say so soon"
+
+
+def test_responses_cannot_drive_the_terminal(sit: Sit, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    nasty = "\x1b[2J\x1b]0;title\x07red\x1b[31m text\x00\x08\u202egnp\r\nnext\tcolumn\n    indented " + "word " * 30
+    _, (page, *_) = sit("a", texts=[Response("p0", "m1", nasty), Response("p0", "m2", "\n\n")])
+    assert all(character == "\n" or character.isprintable() for character in page)
+    assert max(len(line) for line in page.splitlines()) <= 40
+    assert "red" in page and "\ufffdgnp" in page and "(no answer)" in page
+    assert "\n    indented word" in page
+    assert nasty in {text for _, text in read_own_votes(path)[0].claims()}, "the text itself is kept"
