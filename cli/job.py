@@ -83,8 +83,8 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
     if read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
         return jobs
     note = f"NO OLLAMA SERVER ANSWERS AT {llm.address}: the embedded model stands in for it."
-    trust = llm.trouble if "SSL_CERT_FILE" in llm.trouble else ""  # it does answer, to whoever trusts it
-    note = " ".join(filter(None, [note, trust, other_server(llm.address)]))
+    refused = "" if llm.trouble.startswith("No Ollama") else llm.trouble  # it is there, and does not answer us
+    note = " ".join(filter(None, [note, refused, other_server(llm.address)]))
     return _for_each(_embedded(args, own, wanted, note), args, own, command)
 
 

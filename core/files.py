@@ -13,8 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,21 +23,16 @@ from core.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-STALE_SECONDS = 60.0  # a temporary file of this age was left by a run that was killed while writing it
-
 log = logging.getLogger("ranking.cache")
 
 
 def fingerprint(*parts: object) -> str:
     """16 hex digits of SHA-256 over the parts as canonical JSON (sorted keys); dataclasses count as their fields.
 
-    Raises TypeError for anything that is not JSON, NaN included.
+    Raises TypeError for anything that is not JSON, ValueError for NaN.
     """
     options: dict[str, Any] = {"sort_keys": True, "ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-    try:
-        text = json.dumps(parts, **options, default=dataclasses.asdict)
-    except ValueError as error:  # NaN, infinity, a circle
-        raise TypeError(f"not JSON: {error}") from None
+    text = json.dumps(parts, **options, default=dataclasses.asdict)
     return hashlib.sha256(encode(text)).hexdigest()[:16]
 
 
@@ -56,10 +49,10 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
     Raises UsageError with the reason (read-only folder, full disk, …); then the old file is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # one left by a kill is written over
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
+        with temporary.open("wb") as file:
             file.write(encode(data) if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())  # else a power cut after the rename could leave an empty file
@@ -118,20 +111,13 @@ def refusal(path: Path, error: OSError, verb: str = "written") -> UsageError:
 # ── Files that are moved ─────────────────────────────────────────────────────────────────────────────────
 
 
-def set_aside(path: Path, *, copy: bool = False) -> Path:
-    """Rename a damaged file to ``NAME.damaged-TIME`` beside it; the new path.
-
-    With ``copy`` it also stays in its place, for a file of which a part is still used. Raises UsageError.
-    """
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file to ``NAME.damaged-TIME`` beside it; the new path. Raises UsageError."""
     target = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
     try:
-        if copy:
-            write_atomically(target, path.read_bytes())
-        else:
-            path.rename(target)
+        return path.rename(target)
     except OSError as error:
         raise refusal(path, error, "set aside") from error
-    return target
 
 
 def keep_previous(paths: Iterable[Path]) -> None:
@@ -139,8 +125,6 @@ def keep_previous(paths: Iterable[Path]) -> None:
     for path in filter(Path.exists, paths):
         when = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
         target = path.parent / "previous" / f"{path.stem}_{when:%Y%m%d-%H%M%S}{path.suffix}"
-        while target.exists():  # two runs within a second
-            target = target.with_stem(f"{target.stem}-2")
         try:
             target.parent.mkdir(exist_ok=True)
             path.rename(target)
@@ -162,12 +146,12 @@ def append(path: Path, line: bytes, *, sync: bool = True) -> None:
             file.seek(max(0, file.tell() - 1))
             if file.read() not in (b"", b"\n"):
                 file.seek(0)
-                data = file.read()
-                whole = sum(len(row) + 1 for row in _whole_lines(data))
-                if whole > len(data):
+                last = file.read().rpartition(b"\n")[2]
+                try:
+                    json.loads(last)
                     line = b"\n" + line
-                else:
-                    file.truncate(whole)
+                except ValueError:
+                    file.truncate(file.tell() - len(last))
             file.write(line)
             file.flush()
             if sync:
@@ -182,17 +166,9 @@ def append_line(path: Path, row: Mapping[str, object]) -> None:
 
 
 def drop_last_line(path: Path) -> None:
-    """Remove the last line, and a torn one after it. Raises UsageError."""
-    write_atomically(path, b"".join(row + b"\n" for row in _whole_lines(read(path) or b"")[:-1]))
-
-
-def _whole_lines(data: bytes) -> list[bytes]:
-    """The lines of JSON without their ends, and without a last one that a kill cut."""
-    *lines, last = data.split(b"\n")
-    with contextlib.suppress(ValueError):
-        json.loads(last)
-        lines.append(last)
-    return lines
+    """Remove the last line. Raises UsageError."""
+    lines = (read(path) or b"").removesuffix(b"\n").split(b"\n")
+    write_atomically(path, b"".join(line + b"\n" for line in lines[:-1]))
 
 
 # ── One run at a time ────────────────────────────────────────────────────────────────────────────────────
@@ -222,10 +198,6 @@ def lock(folder: Path, timeout: float = -1) -> Iterator[None]:
     except OSError as error:
         raise refusal(folder / ".lock", error) from error
     try:
-        for leftover in folder.glob(".*.tmp"):
-            with contextlib.suppress(FileNotFoundError):  # whoever was writing it has just renamed it
-                if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
-                    leftover.unlink()
         yield
     finally:
         guard.release()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from core.errors import MissingError
 from core.hub import within
@@ -42,20 +42,16 @@ NO_TEMPLATE = (
 )
 
 
-class RefusedError(MissingError):
-    """A server that answers, but not to us."""
-
-
 @dataclass(frozen=True, slots=True)
 class ShowInfo:
     """A model as the server describes it. ``context_length`` is in tokens, None where it doesn't say."""
 
     tag: str
-    capabilities: tuple[str, ...] = ()
-    context_length: int | None = None
-    family: str = ""
-    template: str = ""
-    file_name: str = ""
+    capabilities: tuple[str, ...]
+    context_length: int | None
+    family: str
+    template: str
+    file_name: str
     """The model's name by the file itself: Qwen2.5-Coder-1.5B-Instruct. Empty where it doesn't tell."""
 
     @property
@@ -74,13 +70,6 @@ class ShowInfo:
         return not self.capabilities or "completion" in self.capabilities
 
     @property
-    def think(self) -> bool | Literal["low"] | None:
-        """Its ``think`` in a request: None for models that can't, since servers refuse the word for them."""
-        if not self.thinking:
-            return None
-        return "low" if self.family in ("gptoss", "gpt-oss") else False  # gpt-oss takes only levels
-
-    @property
     def thought_tokens(self) -> int:
         """Tokens that it may need before its answer."""
         names = f"{self.tag} {self.family}".lower()
@@ -90,12 +79,10 @@ class ShowInfo:
 class OllamaModel(Server):
     """The Ollama implementation of ``LanguageModel``. Its constructor contacts nobody.
 
-    host: as in OLLAMA_HOST (None: that variable, else the default). concurrency: requests in flight at once. timeout:
-    seconds for one answer. num_ctx: context in tokens, never more than a model has; one for the whole run, since a
-    change makes the server load the model anew. known_digests: tag → digest as an earlier run recorded them, for when
-    the server is off. retry_wait: seconds before the second attempt, doubled before each further one.
-
-    Raises UsageError where the host is no address.
+    host: as in OLLAMA_HOST (None: that variable, else the default). num_ctx: context in tokens, never more than a model
+    has; one for the whole run, since a change makes the server load the model anew. known_digests: tag → digest as an
+    earlier run recorded them, for when the server is off. asking: as for ``Server``. Raises UsageError where the host
+    is no address.
     """
 
     backend = "ollama"
@@ -105,19 +92,16 @@ class OllamaModel(Server):
         self,
         host: str | None = None,
         *,
-        concurrency: int = 2,
-        timeout: float = 300.0,
         num_ctx: int = DEFAULT_NUM_CTX,
         known_digests: Mapping[str, str] | None = None,
-        retry_wait: float = 1.0,
+        **asking: Any,
     ) -> None:
         url, self._auth = parse_host(os.environ.get("OLLAMA_HOST", "") if host is None else host)
-        super().__init__(url, concurrency=concurrency, timeout=timeout, retry_wait=retry_wait)
+        super().__init__(url, **asking)
         read_key("OLLAMA_API_KEY")  # the client sends it by itself
         self.trouble = ""
         """Why it does not answer, where ``available`` found that it doesn't."""
-        self._num_ctx = num_ctx
-        self._known_digests = dict(known_digests or {})
+        self._num_ctx, self._known_digests = num_ctx, dict(known_digests or {})
         self._answers: bool | None = None  # None: nobody asked yet
         self._tags: dict[str, ListResponse.Model] | None = None
         self._shown: dict[str, ShowInfo] = {}
@@ -127,18 +111,15 @@ class OllamaModel(Server):
     # ── What is there ────────────────────────────────────────────────────────────────────────────────────
 
     def available(self) -> bool:
-        """Whether the server answers, settled within seconds. Raises RefusedError where it answers, but not to us."""
+        """Whether the server answers us, settled within seconds."""
         try:
             self._answers = bool(self.version())
-        except RefusedError:
-            raise
         except MissingError as error:
-            self.trouble = str(error)
-            self._answers = False
+            self._answers, self.trouble = False, str(error)
         return self._answers
 
     def version(self) -> str:
-        """The server's version. Raises RefusedError where it refuses, MissingError where it says nothing for 3 s."""
+        """The server's version. Raises MissingError where it refuses, or says nothing for 3 s."""
         _client_class()  # before the clock starts: the first import takes a second on a busy machine
 
         def ask(client: Client) -> str:
@@ -169,8 +150,8 @@ class OllamaModel(Server):
             names = [facts.get(f"general.{part}") for part in ("basename", "size_label", "finetune")]
             self._shown[tag] = ShowInfo(
                 tag,
-                capabilities=tuple(shown.capabilities or ()),
-                context_length=next(lengths, None),
+                tuple(shown.capabilities or ()),
+                next(lengths, None),
                 family=getattr(shown.details, "family", None) or "",
                 template=shown.template or "",
                 file_name="-".join(name for name in names if isinstance(name, str)),
@@ -187,11 +168,12 @@ class OllamaModel(Server):
             tags = self.installed() if self._tags is None else self._tags
             tag = find_tag(model, tags)
             digest = tags[tag].digest or "" if tag else digest
-        if digest is not None:
-            return {"backend": self.backend, "tag": model, "digest": digest}
-        if self._answers:
-            raise MissingError(f"{self.address} has no model {model}. Get it with:\n  ollama pull {model}")
-        raise MissingError(f"{self.trouble} No earlier run recorded which {model} it has.")
+        if digest is None:
+            no_model = f"{self.address} has no model {model}. Get it with:\n  ollama pull {model}"
+            raise MissingError(
+                no_model if self._answers else f"{self.trouble} Which {model} it has was never recorded."
+            )
+        return {"backend": self.backend, "tag": model, "digest": digest}
 
     # ── Memory ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,7 +212,7 @@ class OllamaModel(Server):
         from ollama import ChatResponse
 
         request, show = draw.request, self.show(draw.request.model)
-        schema, context = None if draw.in_words else request.schema, self._context(request.model)
+        context = self._context(request.model)
         # where a schema in words takes the place of one that was not obeyed, a model may have to think first
         room = show.thought_tokens or (THOUGHT_TOKENS if draw.in_words and show.thinking else 0)
         sent: dict[str, Any] = {
@@ -246,10 +228,10 @@ class OllamaModel(Server):
             "keep_alive": KEEP_ALIVE,
             "truncate": False,  # refuse a prompt beyond the context, in place of answering a part of it
         }
-        if schema:
-            sent["format"] = bounded(schema, request.num_predict)
-        if show.think is not None:
-            sent["think"] = show.think
+        if request.schema and not draw.in_words:
+            sent["format"] = bounded(request.schema, request.num_predict)
+        if show.thinking:  # servers refuse the word for models that can't; gpt-oss takes only levels
+            sent["think"] = "low" if show.family in ("gptoss", "gpt-oss") else False
         if draw.weighed:
             sent |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         start = time.perf_counter()
@@ -302,22 +284,19 @@ class OllamaModel(Server):
 
     def _refused(self, status: int, said: str, model: str) -> Exception:
         """The exception that an HTTP status of an error stands for."""
-        words = said_by(status, said)
         if too_long := read_overflow(status, said):
             return too_long
         if status in (408, 429) or status >= 500:
-            return PassingError(f"the server answered {words}")
-        kind, way_in = MissingError, "Check OLLAMA_HOST."
-        if status == 404 and model:
-            way_in = f"It has no model {model}. Get it with:\n  ollama pull {model}"
-        elif status == 401 and is_cloud(model):
-            kind, way_in = RefusedError, f"{model} is computed by ollama.com: `ollama signin`, or leave it out."
-        elif status == 403 and not said:  # so it refuses a foreign Host
-            kind = RefusedError
-            way_in = "Let the proxy or tunnel before it send `Host: localhost:11434`."
-        elif status in (401, 403):
-            kind, way_in = RefusedError, "Check the user and password in OLLAMA_HOST."
-        return kind(f"{self.address} refused the request ({words}). {KEPT} {way_in}")
+            return PassingError(f"the server answered {said_by(status, said)}")
+        ways = {
+            401: "Check the user and password in OLLAMA_HOST.",
+            403: "A proxy or tunnel before it must send `Host: localhost:11434`.",
+            404: f"It has no model {model}. Get it with:\n  ollama pull {model}" if model else "",
+        }
+        way_in = ways.get(status) or "Check OLLAMA_HOST."
+        if status == 401 and is_cloud(model):
+            way_in = f"{model} is computed by ollama.com: `ollama signin`, or leave it out."
+        return MissingError(f"{self.address} refused the request ({said_by(status, said)}). {KEPT} {way_in}")
 
 
 @functools.cache

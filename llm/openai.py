@@ -22,7 +22,7 @@ from core.text import plain
 from llm.addresses import is_loopback, parse_address, read_key
 from llm.answers import TOP_LOGPROBS, UselessError, bounded, read_logprobs
 from llm.asking import KEPT, THOUGHT_TOKENS, Draw, PassingError, Server, failure
-from llm.connection import client_options, get_json, read_overflow, said_by, wait_asked
+from llm.connection import client_options, get_json, read_overflow, said_by
 from llm.interface import Completion
 
 if TYPE_CHECKING:
@@ -34,16 +34,15 @@ T = TypeVar("T")
 PAID_ADDRESS = "https://api.openai.com/v1"
 PATIENCE = 5.0  # seconds in which a living server lists its models
 LONGEST_PAUSE = 120.0  # seconds: a server that asks for a longer one ends the run, which goes on when called again
-# What different servers call the context of a model in their lists: vLLM, OpenRouter, Groq, Mistral, llama.cpp.
-CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx")
-REFUSALS = frozenset({400, 415, 422, 501})  # statuses with which a server says that it does not know a parameter
-# Parameters that some model or server refuses, the words that name them, and what asking without them means.
+# A model's context in the lists of vLLM, of most clouds and of llama.cpp.
+CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "n_ctx")
+# Parameters that some model or server refuses with 400 or 422, and the words that name them.
 OPTIONAL = {
-    "response_format": ("response_format|json_schema|schema|grammar", "JSON is asked for in words, and validated"),
-    "max_tokens": ("max_tokens", "max_completion_tokens stands for it"),
-    "temperature": ("temperature", "it answers at its own temperature, whatever the settings say"),
-    "seed": ("seed", "the same question asked again may be answered otherwise"),
-    "logprobs": ("(top_)?logprobs", "its verdicts come without probabilities"),
+    "response_format": "response_format|json_schema|schema|grammar",
+    "max_tokens": "max_tokens",
+    "temperature": "temperature",
+    "seed": "seed",
+    "logprobs": "(top_)?logprobs",
 }
 # Ends of an answer in the words of different servers: by itself, and at its limit. Any other is a failure.
 WHOLE = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
@@ -53,28 +52,17 @@ CUT = frozenset({"length", "max_tokens", "model_length"})
 class OpenAIModel(Server):
     """The ``LanguageModel`` behind any OpenAI API. Its constructor contacts nobody.
 
-    base_url, api_key: None means OPENAI_BASE_URL and OPENAI_API_KEY. concurrency: requests in flight at once.
-    timeout: seconds for one request. retry_wait: seconds before the second attempt, doubled before each further one.
-
-    An address with a password in it is a UsageError. ``paid``: nobody named an address.
+    base_url, api_key: None means OPENAI_BASE_URL and OPENAI_API_KEY. asking: as for ``Server``. An address with a
+    password in it is a UsageError. ``paid``: nobody named an address.
     """
 
     backend = "openai"
     enlarge = "Start the server with a larger context (llama.cpp: -c, for each of its slots), at least"
 
-    def __init__(
-        self,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        *,
-        concurrency: int = 4,
-        timeout: float = 300.0,
-        retry_wait: float = 1.0,
-    ) -> None:
+    def __init__(self, base_url: str | None = None, api_key: str | None = None, **asking: Any) -> None:
         named = (os.environ.get("OPENAI_BASE_URL", "") if base_url is None else base_url).strip()
         self.paid = not named
-        address = parse_address(named or PAID_ADDRESS)
-        super().__init__(address, concurrency=concurrency, timeout=timeout, retry_wait=retry_wait)
+        super().__init__(parse_address(named or PAID_ADDRESS), **asking)
         self._key = read_key("OPENAI_API_KEY", api_key)
         self._without: dict[str, frozenset[str]] = {}  # model → the OPTIONAL parameters that it refused
         self._listed: dict[str, int | None] | None = None
@@ -166,8 +154,8 @@ class OpenAIModel(Server):
                     raise self._refused(error, model) from error
                 without |= {name}
             else:
-                for name in without - known - self._without.get(model, frozenset()):
-                    log.warning("%s refuses %s: %s.", model, name, OPTIONAL[name][1])
+                if without - known - self._without.get(model, frozenset()):
+                    log.warning("%s refuses %s: it is asked without.", model, ", ".join(sorted(without)))
                 self._without[model] = without
                 return said
 
@@ -203,16 +191,16 @@ class OpenAIModel(Server):
         said = said_by(status, inner.get("message", inner) if isinstance(inner, dict) else inner or body)
         if self._key:  # some servers repeat it
             said = re.sub(re.escape(self._key[:8]) + r"\S*", "…", said)
-        pause = wait_asked(error.response.headers)
-        if status == 402 or "insufficient_quota" in body:
-            return MissingError(f"{self.address}: the account has no credit left ({said}). {KEPT}")
-        if pause > LONGEST_PAUSE:
-            return MissingError(f"{self.address} asks for a pause of {pause:.0f} s ({said}). {KEPT}")
-        if status in (408, 429) or (status >= 500 and status != 501):
+        asked = error.response.headers.get("retry-after", "")
+        pause = float(asked) if asked.isdecimal() else 0.0
+        passes = status in (408, 429) or (status >= 500 and status != 501)
+        if passes and pause <= LONGEST_PAUSE and "insufficient_quota" not in body:
             return PassingError(f"the server answered {said}", wait=pause)
         fix = "Check OPENAI_BASE_URL; it mostly ends in /v1."
         if status in (401, 403):
             fix = "Set OPENAI_API_KEY to a key that is valid there."
+        elif passes:
+            fix = f"It asks for a pause of {pause:.0f} s." if pause else "The account has no credit left."
         elif model and "model" in said:
             fix = f"Is {model} the name of a chat model of this server? --check shows what it has."
         return MissingError(f"{self.address} refused the request ({said}). {KEPT} {fix}")
@@ -245,8 +233,8 @@ def parameters(draw: Draw, without: frozenset[str]) -> dict[str, Any]:
 
 def refused_parameter(error: APIStatusError, sent: Mapping[str, Any]) -> str | None:
     """Which of the OPTIONAL parameters that were sent the server's refusal names; None where none."""
-    said = error.response.text if error.status_code in REFUSALS else ""
-    return next((n for n, (words, _) in OPTIONAL.items() if n in sent and re.search(rf"\b({words})\b", said)), None)
+    said = error.response.text if error.status_code in (400, 422) else ""
+    return next((n for n, words in OPTIONAL.items() if n in sent and re.search(rf"\b({words})\b", said)), None)
 
 
 def _converse(client: OpenAI, sent: Mapping[str, Any], side_by_side: int) -> Completion:

@@ -1,4 +1,4 @@
-"""What the tests of Ollama share."""
+"""What the tests of servers share."""
 
 from __future__ import annotations
 
