@@ -159,7 +159,7 @@ class Server:
         self._in_words: dict[str, bool] = {}  # model → whether its structured answers are asked for in words
         self._judges: set[str] = set()  # models of which a judgement was usable
         self._given_up: Counter[str] = Counter()  # model → judgements that stayed unusable
-        self._away = False  # whether it was said that nobody listens
+        self._away_until = 0.0  # until when it need not be said again that nobody listens
 
     def _say(self, draw: Draw) -> Completion:
         """Ask once. Raises PassingError, UselessError, ContextError or MissingError."""
@@ -255,17 +255,16 @@ class Server:
         Raises MissingError after ``ATTEMPTS`` failures, where nobody listened for ``AWAY_SECONDS``, or once ``stop`` is
         set.
         """
-        stop, wait, weight, since = stop or threading.Event(), self._retry_wait, 0, None
-        tried = 0
+        stop, wait, weight, tried, since = stop or threading.Event(), self._retry_wait, 0, 0, None
         while True:
             try:
-                answer = attempt()
+                return attempt()
             except PassingError as error:
-                tried, now, weight = tried + 1, time.monotonic(), weight + error.weight
+                tried, weight, now = tried + 1, weight + error.weight, time.monotonic()
                 since = (since or now) if error.away else None  # nobody has listened since then
                 last = weight >= ATTEMPTS or (since is not None and now - since >= AWAY_SECONDS)
-                if error.away and not (self._away or stop.is_set()):  # said once for all requests in flight
-                    self._away = True
+                if error.away and now > self._away_until and not stop.is_set():  # said once for all in flight
+                    self._away_until = now + AWAY_SECONDS
                     log.warning("%s: %s; waiting for it, up to %.0f s", self.address, error, AWAY_SECONDS)
                 if last or stop.wait(min(wait, AWAY_PAUSE) if error.away else max(wait, error.wait)):
                     said = f"{about}: {error} ({tried} attempts at {self.address}). {KEPT} {error.hint}"
@@ -273,6 +272,3 @@ class Server:
                 if not error.away:
                     log.info("%s: %s; asked again (attempt %d)", about, error, tried + 1)
                 wait *= 2
-            else:
-                self._away = False
-                return answer

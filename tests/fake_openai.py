@@ -131,7 +131,7 @@ class FakeOpenAI(FakeServer):
         request = call.request
         content = call.spoil(self.brain(as_ollama(request)))
         words = re.findall(r"\s*\S+", content)  # one token a word
-        limit: int = request.get("max_tokens", request.get("max_completion_tokens", len(words)))
+        limit = int(request.get("max_tokens") or request.get("max_completion_tokens") or len(words))
         said = content if limit >= len(words) else "".join(words[:limit])
         if call.fault is None:
             self.answered.append(key({k: request.get(k) for k in ("model", "messages", "seed")}))

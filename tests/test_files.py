@@ -13,8 +13,17 @@ import numpy as np
 import pytest
 
 from core.errors import UsageError
-from core.files import append_line, drop_last_line, fingerprint, keep_previous, read, read_tensors
-from core.files import write_atomically, write_json, write_tensors
+from core.files import (
+    append_line,
+    drop_last_line,
+    fingerprint,
+    keep_previous,
+    read,
+    read_tensors,
+    write_atomically,
+    write_json,
+    write_tensors,
+)
 
 
 @dataclasses.dataclass(frozen=True)
