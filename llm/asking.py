@@ -166,7 +166,7 @@ class Server:
         raise NotImplementedError
 
     def _begin(self, model: str) -> None:
-        """Get ready for a group of requests to one model."""
+        """Called before a group of requests to one model."""
 
     def _context(self, model: str) -> int | None:
         """Tokens of context that a model is asked with, None where they are not known."""
@@ -220,9 +220,9 @@ class Server:
         if context and size > MOST_BYTES_A_TOKEN * context:  # it would be read for minutes, and then refused
             return self._too_long(request, ContextError(context=context))
         for number in range(DRAWS):
-            draw = Draw(request, number, seconds, in_words)
+            draw = functools.partial(self._say, Draw(request, number, seconds, in_words))
             try:
-                answer = read_answer(request, self._persist(about, functools.partial(self._say, draw), stop))
+                answer = read_answer(request, self._persist(about, draw, stop))
             except ContextError as error:
                 return self._too_long(request, error)
             except UselessError as error:

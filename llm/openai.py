@@ -66,7 +66,6 @@ class OpenAIModel(Server):
         self._key = read_key("OPENAI_API_KEY", api_key)
         self._without: dict[str, frozenset[str]] = {}  # model → the OPTIONAL parameters that it refused
         self._listed: dict[str, int | None] | None = None
-        self._told: dict[str, int] = {}  # model → its context, by a refusal
 
     # ── What is there ────────────────────────────────────────────────────────────────────────────────────
 
@@ -121,8 +120,8 @@ class OpenAIModel(Server):
             nowhere = error.status_code in (404, 405) and "model" not in error.response.text
             if error.status_code in (401, 403) or nowhere:
                 raise self._refused(error) from None
-        except PassingError as error:
-            log.debug("%s: an empty question: %s", self.address, error)
+        except PassingError:
+            return  # whether it answers shows when it is asked
 
     def is_ollama(self) -> bool:
         """Whether Ollama answers here, whose own API tells contexts and digests."""
@@ -131,7 +130,7 @@ class OpenAIModel(Server):
         return isinstance(said, dict) and "version" in said
 
     def _context(self, model: str) -> int | None:
-        return self._told.get(model) or (self._listed or {}).get(model)
+        return (self._listed or {}).get(model)
 
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -140,23 +139,23 @@ class OpenAIModel(Server):
         import openai
 
         model = draw.request.model
-        known = without = self._without.get(model, frozenset())
+        without = self._without.get(model, frozenset())
         while True:
             sent = parameters(draw, without)
             try:
                 said = self._ask(functools.partial(_converse, sent=sent, side_by_side=self._concurrency), draw.seconds)
             except openai.APIStatusError as error:
-                if too_long := read_overflow(error.status_code, error.response.text):
-                    self._told |= {model: too_long.context} if too_long.context else {}
+                words = error.response.text
+                if too_long := read_overflow(error.status_code, words):
                     raise too_long from error
-                name = refused_parameter(error, sent)
-                if name is None:
+                known = [name for name in OPTIONAL if name in sent and re.search(rf"\b({OPTIONAL[name]})\b", words)]
+                if not known or error.status_code not in (400, 422):
                     raise self._refused(error, model) from error
-                without |= {name}
+                without |= {known[0]}
             else:
-                if without - known - self._without.get(model, frozenset()):
+                if without != self._without.get(model, frozenset()):
+                    self._without[model] = without
                     log.warning("%s refuses %s: it is asked without.", model, ", ".join(sorted(without)))
-                self._without[model] = without
                 return said
 
     def _ask(self, ask: Callable[[OpenAI], T], seconds: float) -> T:
@@ -186,9 +185,7 @@ class OpenAIModel(Server):
     def _refused(self, error: APIStatusError, model: str = "") -> Exception:
         """The exception that a reply that says error stands for."""
         status, body = error.status_code, error.response.text
-        inner = error.body if isinstance(error.body, dict) else {}
-        inner = inner.get("error", inner)
-        said = said_by(status, inner.get("message", inner) if isinstance(inner, dict) else inner or body)
+        said = said_by(status, error.body.get("message", body) if isinstance(error.body, dict) else body)
         if self._key:  # some servers repeat it
             said = re.sub(re.escape(self._key[:8]) + r"\S*", "…", said)
         asked = error.response.headers.get("retry-after", "")
@@ -231,12 +228,6 @@ def parameters(draw: Draw, without: frozenset[str]) -> dict[str, Any]:
     return {name: value for name, value in sent.items() if name not in without}
 
 
-def refused_parameter(error: APIStatusError, sent: Mapping[str, Any]) -> str | None:
-    """Which of the OPTIONAL parameters that were sent the server's refusal names; None where none."""
-    said = error.response.text if error.status_code in (400, 422) else ""
-    return next((n for n, words in OPTIONAL.items() if n in sent and re.search(rf"\b({words})\b", said)), None)
-
-
 def _converse(client: OpenAI, sent: Mapping[str, Any], side_by_side: int) -> Completion:
     """The model's answer. ``side_by_side``: requests in flight, for servers that don't tell their own time."""
     start = time.perf_counter()
@@ -269,7 +260,7 @@ def _text(content: Any) -> str:
 def _figure(usage: object, name: str) -> int | None:
     """A number of tokens; None where it is none."""
     value = getattr(usage, name, None)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if type(value) is int and value >= 0 else None
 
 
 def _context_in(said: Mapping[str, Any]) -> int | None:
