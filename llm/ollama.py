@@ -13,8 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from core.errors import MissingError
 from core.hub import within
@@ -36,44 +35,23 @@ PATIENCE = 3.0  # seconds in which a living server takes a connection, and says 
 UNLOAD_SECONDS = 10.0  # a server waits up to five for the GPU's word that the memory is free
 # Tags and families that think whatever they are told.
 THINKS_ANYWAY = ("gpt-oss", "gptoss", "deepseek-r1", "magistral", "qwq", "thinking", "reasoning")
+PULL = "Get it with:\n  ollama pull {}"
 NO_TEMPLATE = (
     "has no chat template here: it goes on with a question's text in place of answering. A newer Ollama (0.30) takes "
     "the one in the model's file; else give it a Modelfile with a TEMPLATE"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ShowInfo:
-    """A model as the server describes it. ``context_length`` is in tokens, None where it doesn't say."""
+class ShowInfo(NamedTuple):
+    """A model as the server describes it."""
 
-    tag: str
-    capabilities: tuple[str, ...]
-    context_length: int | None
-    family: str
-    template: str
-    file_name: str
-    """The model's name by the file itself: Qwen2.5-Coder-1.5B-Instruct. Empty where it doesn't tell."""
-
-    @property
-    def bare(self) -> bool:
-        """Whether it has no chat template, and so goes on with the question's text."""
-        return self.template.replace(" ", "") == "{{.Prompt}}"
-
-    @property
-    def thinking(self) -> bool:
-        """Whether it can think, and so has to be told not to."""
-        return "thinking" in self.capabilities
-
-    @property
-    def chats(self) -> bool:
-        """False for a model that only embeds; older servers do not say."""
-        return not self.capabilities or "completion" in self.capabilities
-
-    @property
-    def thought_tokens(self) -> int:
-        """Tokens that it may need before its answer."""
-        names = f"{self.tag} {self.family}".lower()
-        return THOUGHT_TOKENS if any(name in names for name in THINKS_ANYWAY) else 0
+    context_length: int | None  # in tokens, None where the server doesn't say
+    thinking: bool  # it can think, and so has to be told not to
+    by_level: bool  # it takes only a level of thinking
+    thought_tokens: int  # that it may need before its answer, whatever it is told
+    chats: bool  # False for a model that only embeds
+    bare: bool  # it has no chat template, and so goes on with the question's text
+    file_name: str  # by the file itself: Qwen2.5-Coder-1.5B-Instruct; empty where it doesn't tell
 
 
 class OllamaModel(Server):
@@ -113,7 +91,7 @@ class OllamaModel(Server):
     def available(self) -> bool:
         """Whether the server answers us, settled within seconds."""
         try:
-            self._answers = bool(self.version())
+            self._answers, self.trouble = bool(self.version()), ""
         except MissingError as error:
             self._answers, self.trouble = False, str(error)
         return self._answers
@@ -122,9 +100,8 @@ class OllamaModel(Server):
         """The server's version. Raises MissingError where it refuses, or says nothing for 3 s."""
         _client_class()  # before the clock starts: the first import takes a second on a busy machine
 
-        def ask(client: Client) -> str:
-            reply = client._request_raw("GET", "/api/version")  # type: ignore[no-untyped-call] # it has no call for it
-            return str(reply.json()["version"])
+        def ask(client: Client) -> str:  # which has no call for it
+            return str(client._request_raw("GET", "/api/version").json()["version"])  # type: ignore[no-untyped-call]
 
         try:
             # a look-up of the server's name has no time limit of its own: it is left behind
@@ -145,15 +122,17 @@ class OllamaModel(Server):
         """An installed model's context and abilities, asked once. Raises MissingError where it isn't installed."""
         if tag not in self._shown:
             shown = self._look_up(f"what {tag} can do", lambda client: client.show(tag), model=tag)
-            facts = shown.modelinfo or {}
+            facts, able = shown.modelinfo or {}, shown.capabilities or ()
             lengths = (v for k, v in facts.items() if k.endswith(".context_length") and isinstance(v, int))
             names = [facts.get(f"general.{part}") for part in ("basename", "size_label", "finetune")]
+            family = (getattr(shown.details, "family", None) or "").lower()
             self._shown[tag] = ShowInfo(
-                tag,
-                tuple(shown.capabilities or ()),
-                next(lengths, None),
-                family=getattr(shown.details, "family", None) or "",
-                template=shown.template or "",
+                context_length=next(lengths, None),
+                thinking="thinking" in able,
+                by_level=family in ("gptoss", "gpt-oss"),
+                thought_tokens=THOUGHT_TOKENS * any(name in f"{tag.lower()} {family}" for name in THINKS_ANYWAY),
+                chats=not able or "completion" in able,  # older servers do not say
+                bare=(shown.template or "").replace(" ", "") == "{{.Prompt}}",
                 file_name="-".join(name for name in names if isinstance(name, str)),
             )
         return self._shown[tag]
@@ -169,10 +148,7 @@ class OllamaModel(Server):
             tag = find_tag(model, tags)
             digest = tags[tag].digest or "" if tag else digest
         if digest is None:
-            no_model = f"{self.address} has no model {model}. Get it with:\n  ollama pull {model}"
-            raise MissingError(
-                no_model if self._answers else f"{self.trouble} Which {model} it has was never recorded."
-            )
+            raise MissingError(self.trouble or f"{self.address} has no model {model}. {PULL.format(model)}")
         return {"backend": self.backend, "tag": model, "digest": digest}
 
     # ── Memory ───────────────────────────────────────────────────────────────────────────────────────────
@@ -201,10 +177,9 @@ class OllamaModel(Server):
 
     def _unload(self, tag: str) -> None:
         self._loaded.discard(tag)
-        try:  # a chat without messages, to be kept alive for no time
+        with suppress(PassingError, MissingError):  # the server unloads it by itself in the end
+            # a chat without messages, to be kept alive for no time
             self._ask(lambda client: client.chat(tag, messages=[], keep_alive=0), UNLOAD_SECONDS)
-        except (PassingError, MissingError) as error:  # the server unloads it by itself in the end
-            log.debug("%s could not be unloaded: %s", tag, error)
 
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,8 +205,8 @@ class OllamaModel(Server):
         }
         if request.schema and not draw.in_words:
             sent["format"] = bounded(request.schema, request.num_predict)
-        if show.thinking:  # servers refuse the word for models that can't; gpt-oss takes only levels
-            sent["think"] = "low" if show.family in ("gptoss", "gpt-oss") else False
+        if show.thinking:  # servers refuse the word for models that can't
+            sent["think"] = "low" if show.by_level else False
         if draw.weighed:
             sent |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         start = time.perf_counter()
@@ -288,13 +263,10 @@ class OllamaModel(Server):
             return too_long
         if status in (408, 429) or status >= 500:
             return PassingError(f"the server answered {said_by(status, said)}")
-        ways = {
-            401: "Check the user and password in OLLAMA_HOST.",
-            403: "A proxy or tunnel before it must send `Host: localhost:11434`.",
-            404: f"It has no model {model}. Get it with:\n  ollama pull {model}" if model else "",
-        }
-        way_in = ways.get(status) or "Check OLLAMA_HOST."
-        if status == 401 and is_cloud(model):
+        way_in = "Check OLLAMA_HOST, and the user and password in it."
+        if status == 404 and model:
+            way_in = PULL.format(model)
+        elif status == 401 and is_cloud(model):
             way_in = f"{model} is computed by ollama.com: `ollama signin`, or leave it out."
         return MissingError(f"{self.address} refused the request ({said_by(status, said)}). {KEPT} {way_in}")
 

@@ -1,7 +1,4 @@
-"""An HTTP server that speaks the OpenAI API, for tests and for trying the suite without such a server.
-
-By hand:  python tests/fake_openai.py --port 1234
-          (then `OPENAI_BASE_URL=http://127.0.0.1:1234/v1 python main.py --backend openai --models a b c --judge d`)
+"""An HTTP server that speaks the OpenAI API, for tests.
 
 It answers GET /v1/models and POST /v1/chat/completions (never as a stream), and 404 for a model it does not have. A
 brain is given the schema of ``response_format`` as ``format``, and so one that stands in words at the end of the
@@ -21,10 +18,8 @@ It saw also: answered (questions that got an answer).
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -147,19 +142,3 @@ class FakeOpenAI(FakeServer):
         if self.timed:
             reply["timings"] = {"predicted_n": written, "predicted_ms": 20.0 * written, "predicted_per_second": 50.0}
         return self.shape(reply)
-
-
-def main() -> None:
-    """Serve until Ctrl-C."""
-    parser = argparse.ArgumentParser(description="A server that speaks the OpenAI API and makes its answers up.")
-    parser.add_argument("--port", type=int, default=1234)
-    parser.add_argument("--latency", type=float, default=0.05, help="seconds for each answer")
-    parser.add_argument("--models", nargs="+", default=["a", "b", "c", "d"], metavar="MODEL")
-    args = parser.parse_args()
-    with FakeOpenAI(port=args.port, latency=args.latency, models=args.models) as server:
-        print(f"Made-up answers at {server.url}, models: {', '.join(server.models)}. Ctrl-C ends it.", flush=True)
-        threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main()

@@ -100,7 +100,7 @@ def test_nothing_is_asked_again_and_nothing_said_of_it_once_the_asking_has_ended
         return {"question 0": "404", "question 1": "500"}.get(last_text(request))
 
     with FakeOllama(echo, latency=lambda r: 0.3 * (last_text(r) == "question 1"), faults=fault) as server:
-        with pytest.raises(MissingError, match="no model"):
+        with pytest.raises(MissingError, match="ollama pull"):
             list(model_of(server, concurrency=2, retry_wait=1000.0).complete(questions(TAG, 2)))
         for thread in threading.enumerate():
             if thread.name == "asking":

@@ -93,7 +93,11 @@ def test_a_server_that_refuses_us_is_not_one_that_is_absent(
         monkeypatch.setenv("OLLAMA_HOST", f"http://user:wrong@127.0.0.1:{server.port}")
         assert main.main(["--check", "--backend", "ollama", "--cache_dir", str(tmp_path)]) == 3
     said = capsys.readouterr().out
-    assert "refused the request" in said and "user and password in OLLAMA_HOST" in said and "wrong" not in said
+    assert (
+        "refused the request" in said
+        and "Check OLLAMA_HOST, and the user and password in it" in said
+        and "wrong" not in said
+    )
 
 
 def test_a_certificate_that_nobody_known_signed_is_named_with_the_variable_that_helps(

@@ -197,18 +197,6 @@ def test_a_run_survives_faults_and_refusals_and_asks_nothing_twice(
     assert not [data for data in (*written, caplog.text.encode()) if KEY.encode() in data]
 
 
-def test_ratings_are_matched_by_name_and_no_model_is_an_ollama_tag(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with FakeOpenAI(models=PERFECT) as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        (job,) = jobs_of(*flags(tmp_path))
-    assert job.ratings is not None
-    elo = {name: rating.elo for name, rating in job.ratings.items()}
-    assert elo == dict(zip(NAMES, (1193.0, 1293.0, None, 1171.0, None, 1038.0), strict=True))
-    assert {rating.ollama_tag for rating in job.ratings.values()} == {None}
-
-
 def test_check_says_what_the_server_lists_and_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
