@@ -24,7 +24,7 @@ from cli.seen import asked, change_of_models, is_off, read_known, seen_now, some
 from core.errors import MissingError, UsageError
 from core.store import read_items
 from core.text import plain
-from llm.addresses import find_tag, is_cloud
+from llm.addresses import find_tag
 from llm.interface import nearest_tags
 from llm.ollama import NO_TEMPLATE
 from stages.counting import Calls, by_model
@@ -164,8 +164,6 @@ def _installed(job: Job, tag: str) -> tuple[str, str]:
     info = installed[find_tag(tag, installed) or tag]
     if not shown.chats:
         return "it only embeds, and answers no questions", "take another model"
-    if tag == job.judge and is_cloud(tag):
-        return "models in the cloud give no structured answers", "--judge with an installed model"
     if shown.bare:
         return NO_TEMPLATE, ""
     context = f"context {shown.context_length:,} tokens" if shown.context_length else "context not told"

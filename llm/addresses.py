@@ -12,7 +12,6 @@ from core.errors import UsageError
 
 _HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a server listens on everything
 _API = re.compile(r"/(api|v1)(/.*)?$")  # of Ollama, as tools write it behind the address
-_CHAT = re.compile(r"/(chat/completions|completions|models)/?$")
 
 
 def parse_host(host: str) -> tuple[str, tuple[str, str] | None]:
@@ -31,7 +30,7 @@ def parse_host(host: str) -> tuple[str, tuple[str, str] | None]:
 
 
 def parse_address(url: str) -> str:
-    """The address as the official client wants it: no scheme means http, no path /v1, and no path to a chat.
+    """The address as the official client wants it: no scheme means http, no path /v1.
 
     Raises UsageError, without quoting what may hold a password, for one that is no address or holds credentials.
     """
@@ -39,7 +38,7 @@ def parse_address(url: str) -> str:
     address, parts = _split(url, wrong)
     if "@" in url:
         raise UsageError(wrong)
-    return address + (_CHAT.sub("", parts.path).rstrip("/") or "/v1")
+    return address + (parts.path.rstrip("/") or "/v1")
 
 
 def _split(text: str, wrong: str, port: int | None = None) -> tuple[str, SplitResult]:
@@ -88,8 +87,3 @@ def find_tag(tag: str, installed: Iterable[str]) -> str | None:
     """The installed name that answers to a tag: itself, in other letters, or as ``:latest``; None where none does."""
     names = {name.casefold(): name for name in installed}
     return names.get(tag.casefold()) or names.get(f"{tag}:latest".casefold())
-
-
-def is_cloud(tag: str) -> bool:
-    """Whether ollama.com computes the model's answers: ``gpt-oss:120b-cloud``, ``glm-4.6:cloud``."""
-    return re.search(r":(.*-)?cloud$", tag.lower()) is not None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from core.errors import MissingError
 from core.hub import within
-from llm.addresses import find_tag, is_cloud, parse_host, read_key
+from llm.addresses import find_tag, parse_host, read_key
 from llm.answers import TOP_LOGPROBS, UselessError, bounded, read_logprobs
 from llm.asking import KEPT, THOUGHT_TOKENS, Draw, PassingError, Server, failure
 from llm.connection import ContextError, client_options, read_overflow, said_by
@@ -172,8 +172,7 @@ class OllamaModel(Server):
             log.warning("%s %s.", model, NO_TEMPLATE)
         for other in self._loaded - {model}:
             self._unload(other)
-        if not is_cloud(model):
-            self._loaded.add(model)
+        self._loaded.add(model)
 
     def _unload(self, tag: str) -> None:
         self._loaded.discard(tag)
@@ -264,10 +263,7 @@ class OllamaModel(Server):
         if status in (408, 429) or status >= 500:
             return PassingError(f"the server answered {said_by(status, said)}")
         way_in = "Check OLLAMA_HOST, and the user and password in it."
-        if status == 404 and model:
-            way_in = PULL.format(model)
-        elif status == 401 and is_cloud(model):
-            way_in = f"{model} is computed by ollama.com: `ollama signin`, or leave it out."
+        way_in = PULL.format(model) if status == 404 and model else way_in
         return MissingError(f"{self.address} refused the request ({said_by(status, said)}). {KEPT} {way_in}")
 
 

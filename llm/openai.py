@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 PAID_ADDRESS = "https://api.openai.com/v1"
 PATIENCE = 5.0  # seconds in which a living server lists its models
-LONGEST_PAUSE = 120.0  # seconds: a server that asks for a longer one ends the run, which goes on when called again
+LONGEST_PAUSE = 120.0  # seconds, however long a server asks to be left alone
 # A model's context in the lists of vLLM, of most clouds and of llama.cpp.
 CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "n_ctx")
 # Parameters that some model or server refuses with 400 or 422, and the words that name them.
@@ -189,15 +189,12 @@ class OpenAIModel(Server):
         if self._key:  # some servers repeat it
             said = re.sub(re.escape(self._key[:8]) + r"\S*", "…", said)
         asked = error.response.headers.get("retry-after", "")
-        pause = float(asked) if asked.isdecimal() else 0.0
-        passes = status in (408, 429) or (status >= 500 and status != 501)
-        if passes and pause <= LONGEST_PAUSE and "insufficient_quota" not in body:
+        if status in (408, 429) or (status >= 500 and status != 501):
+            pause = min(float(asked), LONGEST_PAUSE) if asked.isdecimal() else 0.0
             return PassingError(f"the server answered {said}", wait=pause)
         fix = "Check OPENAI_BASE_URL; it mostly ends in /v1."
         if status in (401, 403):
             fix = "Set OPENAI_API_KEY to a key that is valid there."
-        elif passes:
-            fix = f"It asks for a pause of {pause:.0f} s." if pause else "The account has no credit left."
         elif model and "model" in said:
             fix = f"Is {model} the name of a chat model of this server? --check shows what it has."
         return MissingError(f"{self.address} refused the request ({said}). {KEPT} {fix}")

@@ -16,7 +16,6 @@ from ollama_helpers import echo, first_times, model_of, questions, unused_addres
 import main
 from core.errors import MissingError
 from llm import ollama
-from llm.addresses import is_cloud
 from llm.interface import Choice, Completion, Decision, Request, estimate_tokens, nearest_tags, shorten
 from llm.ollama import OllamaModel
 
@@ -121,26 +120,23 @@ def test_one_silent_answer_does_not_switch_schemas_off() -> None:
 # ── Models of no use ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_check_names_models_that_only_embed_have_no_template_or_lie_in_the_cloud(
+def test_check_names_models_that_only_embed_or_have_no_template(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cloud, models = "gpt-oss:120b-cloud", {tag: Model() for tag in TAGS}
-    odd = {"embed": Model(capabilities=("embedding",)), "raw": Model(template="{{ .Prompt }}"), cloud: Model()}
+    odd = {"embed": Model(capabilities=("embedding",)), "raw": Model(template="{{ .Prompt }}")}
     folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
-    with FakeOllama(echo, models={**models, **odd}) as server:
+    with FakeOllama(echo, models={**{tag: Model() for tag in TAGS}, **odd}) as server:
         model = model_of(server)
         for _ in range(2):
             list(model.complete([*questions("raw", 2), *questions(TAGS[0], 2)]))
         assert caplog.text.count("has no chat template here") == 1, "once in a run"
         monkeypatch.setenv("OLLAMA_HOST", server.url)
-        named = ["--models", "Llama3:8b", "raw", "embed", "--judge", cloud, "--base_model", "embedded"]
+        named = ["--models", "Llama3:8b", "raw", "embed", "--base_model", "embedded"]
         assert main.main(["--check", *folders, "--num_prompts", "5", *named]) == 3
         out = capsys.readouterr().out
-    assert "llama3:8b (contestant)" in out
+    assert "llama3:8b (contestant and judge)" in out
     assert "MISSING  embed (contestant): it only embeds" in out
     assert "raw (contestant): has no chat template here" in out
-    assert f"MISSING  {cloud} (judge): models in the cloud give no structured answers" in out
-    assert [is_cloud(tag) for tag in ("a:cloud", "my-cloud-model", "a:8b")] == [True, False, False]
 
 
 # ── Lengths and names ────────────────────────────────────────────────────────────────────────────────────

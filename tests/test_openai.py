@@ -12,7 +12,7 @@ from begun import jobs_of
 from fake_brain import default_brain
 from fake_ollama import FakeOllama, Faults
 from fake_openai import FakeOpenAI, Model
-from ollama_helpers import always, first_times, model_of, unused_address
+from ollama_helpers import first_times, model_of, unused_address
 from tiny_models import save_model
 
 import main
@@ -76,15 +76,11 @@ def test_a_parameter_is_refused_only_where_the_question_succeeds_without_it() ->
     assert "response_format" in server.calls[-1].request
 
 
-def test_retry_after_is_waited_for_and_an_unreasonable_one_or_an_empty_account_ends_the_run_at_once() -> None:
+def test_retry_after_is_waited_for() -> None:
     with FakeOpenAI(faults=first_times("429"), pause="1") as server:
         list(model_of(server).complete([QUESTION]))
-        first, second = (call.started for call in server.calls)
-        assert second - first >= 1
-        server.faults, server.pause = always("429"), "3600"
-        with pytest.raises(MissingError, match=r"kept.*a pause of 3600 s"):
-            list(model_of(server).complete([QUESTION]))
-    assert len(server.calls) == 3
+    first, second = (call.started for call in server.calls)
+    assert second - first >= 1
 
 
 # ── Address, key, list ───────────────────────────────────────────────────────────────────────────────────
