@@ -34,7 +34,7 @@ from cli.seen import (
 )
 from config import Contestant, ExperimentConfig, Persona
 from core.errors import MissingError, UsageError
-from core.files import keep_previous, refusal
+from core.files import keep_previous, told
 from core.records import Rating
 from evidence.design import listed as ranked_as_lists
 from llm.addresses import parse_address, usual_tag
@@ -280,10 +280,8 @@ def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) 
 def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     """The first steps of a run that has the cache folder to itself: caches to be made anew are set aside, models that
     changed are said, ratings fetched."""
-    try:
+    with told(args.results_dir, "made a folder"):
         args.results_dir.mkdir(parents=True, exist_ok=True)  # before hours of asking, not after
-    except OSError as error:
-        raise refusal(args.results_dir, error, "made a folder") from error
     for stage in refreshed(args.refresh):
         files = [STAGE_FILES[stage].format(name=job.name) for job in jobs]
         paths = [path for file in files for path in args.cache_dir.glob(f"{file}*")]

@@ -50,18 +50,14 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     Raises UsageError with the reason (read-only folder, full disk, …); then the old file is as it was.
     """
     temporary = path.with_name(f".{path.name}.tmp")  # one left by a kill is written over
-    try:
+    with told(path), contextlib.ExitStack() as stack:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
+            stack.callback(temporary.unlink, missing_ok=True)  # only a failure leaves one
             file.write(encode(data) if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())  # else a power cut after the rename could leave an empty file
         temporary.replace(path)
-    except OSError as error:
-        raise refusal(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):  # there is one only after a failure, which is what has to be told
-            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, document: object) -> None:
@@ -92,20 +88,21 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 def read(path: Path) -> bytes | None:
     """The file's bytes; None where there is no file. Raises UsageError where it can't be read."""
-    try:
+    with told(path, "read"), contextlib.suppress(FileNotFoundError):
         return path.read_bytes()
-    except FileNotFoundError:
-        return None
+    return None
+
+
+@contextlib.contextmanager
+def told(path: Path, verb: str = "written") -> Iterator[None]:
+    """Raise UsageError for a file that can't be ``verb``: why, and what a user can do about it."""
+    try:
+        yield
     except OSError as error:
-        raise refusal(path, error, "read") from error
-
-
-def refusal(path: Path, error: OSError, verb: str = "written") -> UsageError:
-    """The error to raise for a file that can't be ``verb``: why, and what a user can do about it."""
-    return UsageError(
-        f"{path} can't be {verb}: {error.strerror or error}. What it held before is unchanged. Free some space, make "
-        f"it accessible (chmod -R u+rwX {path.parent}) or choose another folder (--cache_dir, --results_dir)."
-    )
+        raise UsageError(
+            f"{path} can't be {verb}: {error.strerror or error}. What it held before is unchanged. Free some space, "
+            f"make it accessible (chmod -R u+rwX {path.parent}) or choose another folder (--cache_dir, --results_dir)."
+        ) from error
 
 
 # ── Files that are moved ─────────────────────────────────────────────────────────────────────────────────
@@ -114,10 +111,9 @@ def refusal(path: Path, error: OSError, verb: str = "written") -> UsageError:
 def set_aside(path: Path) -> Path:
     """Rename a damaged file to ``NAME.damaged-TIME`` beside it; the new path. Raises UsageError."""
     target = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
-    try:
-        return path.rename(target)
-    except OSError as error:
-        raise refusal(path, error, "set aside") from error
+    with told(path, "set aside"):
+        path.rename(target)
+    return target
 
 
 def keep_previous(paths: Iterable[Path]) -> None:
@@ -125,11 +121,9 @@ def keep_previous(paths: Iterable[Path]) -> None:
     for path in filter(Path.exists, paths):
         when = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
         target = path.parent / "previous" / f"{path.stem}_{when:%Y%m%d-%H%M%S}{path.suffix}"
-        try:
+        with told(path, "moved to previous/"):
             target.parent.mkdir(exist_ok=True)
             path.rename(target)
-        except OSError as error:
-            raise refusal(path, error, "moved to previous/") from error
 
 
 # ── JSON Lines ───────────────────────────────────────────────────────────────────────────────────────────
@@ -140,7 +134,7 @@ def append(path: Path, line: bytes, *, sync: bool = True) -> None:
 
     A torn last line is cut off first; a whole one that lacks its end gets it. Raises UsageError.
     """
-    try:
+    with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
             file.seek(max(0, file.tell() - 1))
@@ -156,8 +150,6 @@ def append(path: Path, line: bytes, *, sync: bool = True) -> None:
             file.flush()
             if sync:
                 os.fsync(file.fileno())
-    except OSError as error:
-        raise refusal(path, error) from error
 
 
 def append_line(path: Path, row: Mapping[str, object]) -> None:
@@ -183,20 +175,19 @@ def lock(folder: Path, timeout: float = -1) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     guard = FileLock(folder / ".lock")
-    try:
+    with told(folder / ".lock"):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             guard.acquire(timeout=0)
         except Timeout:
             if timeout:
                 log.warning("another run is using %s; waiting for it", folder)
-            guard.acquire(timeout=timeout)
-    except Timeout:
+            with contextlib.suppress(Timeout):
+                guard.acquire(timeout=timeout)
+    if not guard.is_locked:
         raise UsageError(
             f"Another run is still using {folder}; nothing was changed. Run the same command again when it is done."
-        ) from None
-    except OSError as error:
-        raise refusal(folder / ".lock", error) from error
+        )
     try:
         yield
     finally:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
 from core.errors import UsageError
-from core.files import append, encode, read, refusal, set_aside, write_json
+from core.files import append, encode, read, set_aside, told, write_json
 
 SCHEMA_VERSION = 2
 ABOUT = (
@@ -132,10 +132,8 @@ class Store:
             "items": [*map(_entry, self._items.values()), *print_outs],
         }
         write_json(self.path, document)
-        try:
+        with told(self._journal, "removed"):
             self._journal.unlink(missing_ok=True)
-        except OSError as error:
-            raise refusal(self._journal, error, "removed") from error
         self._changed = False
 
 
