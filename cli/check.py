@@ -21,7 +21,7 @@ from cli.job import calls_left, other_server
 from cli.seen import asked, change_of_models, is_off, read_known, seen_now
 from core.errors import MissingError, UsageError
 from core.text import plain
-from llm.addresses import find_tag, is_cloud
+from llm.addresses import find_tag
 from llm.interface import nearest_tags
 from llm.ollama import NO_TEMPLATE
 from stages.counting import Calls, by_model
@@ -150,8 +150,6 @@ def _installed(job: Job, tag: str) -> tuple[str, str]:
     shown = llm.show(tag)
     if not shown.chats:
         return "it only embeds, and answers no questions", "take another model"
-    if tag == job.judge and is_cloud(tag):
-        return "models in the cloud give no structured answers", "--judge with an installed model"
     return NO_TEMPLATE if shown.bare else _context(shown.context_length) + ", can think" * bool(shown.thinking), ""
 
 
