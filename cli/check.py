@@ -21,7 +21,7 @@ from cli.job import calls_left, other_server
 from cli.seen import asked, change_of_models, is_off, read_known, seen_now
 from core.errors import MissingError, UsageError
 from core.text import plain
-from llm.addresses import find_tag, is_cloud
+from llm.addresses import find_tag
 from llm.interface import nearest_tags
 from llm.ollama import NO_TEMPLATE
 from stages.counting import Calls, by_model
@@ -110,7 +110,7 @@ def _ollama(job: Job) -> tuple[Finding, list[str] | None]:
     llm: OllamaModel = job.llm  # type: ignore[assignment]
     if not is_off(job):
         return Finding("Ollama", f"version {llm.version()} answers at {llm.address}"), list(llm.installed())
-    fix = "`ollama serve`; OLLAMA_HOST=… where it runs elsewhere; or --backend embedded, without flags of a server"
+    fix = "`ollama serve`, or OLLAMA_HOST=… where it runs elsewhere; --backend embedded needs none"
     said = llm.trouble or f"no server answers at {llm.address}"
     return Finding("Ollama", " ".join(filter(None, [said, other_server(llm.address)])), fix), None
 
@@ -150,8 +150,6 @@ def _installed(job: Job, tag: str) -> tuple[str, str]:
     shown = llm.show(tag)
     if not shown.chats:
         return "it only embeds, and answers no questions", "take another model"
-    if tag == job.judge and is_cloud(tag):
-        return "models in the cloud give no structured answers", "--judge with an installed model"
     return NO_TEMPLATE if shown.bare else _context(shown.context_length) + ", can think" * bool(shown.thinking), ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,14 +21,8 @@ STAGE_FILES = {
     "ground_truth": config.GROUND_TRUTH_FILE,
     "features": config.FEATURES_FILES,
 }
-# Parameters that have a flag of another or the same name; num_predict has two defaults and is set apart.
-PARAMETERS = {
-    "num_prompts": "num_prompts", "evaluation_frequency": "eval_freq", "lambda_reg": "lambda_reg",
-    "random_seed": "seed", "incremental": "incremental", "ground_truth": "ground_truth",
-    "concurrency": "concurrency", "timeout": "timeout",
-}  # fmt: skip
-
-
+# Parameters whose flag has another name.
+FLAG_OF = {"evaluation_frequency": "eval_freq", "random_seed": "seed"}
 ON: dict[str, Any] = {"action": "store_true"}
 
 
@@ -104,21 +99,21 @@ def _folder(text: str) -> Path:
 def configure(args: argparse.Namespace, backend: str, prompts: int = 0) -> config.ExperimentConfig:
     """The run's parameters; ``prompts``: how many of the user's own there are. Raises UsageError naming the flag of an
     impossible value."""
-    values = {key: value for key, flag in PARAMETERS.items() if (value := getattr(args, flag)) is not None}
+    flags = {field.name: FLAG_OF.get(field.name, field.name) for field in fields(config.ExperimentConfig)}
+    values = {name: value for name, flag in flags.items() if (value := getattr(args, flag, None)) is not None}
     if prompts:
         values["num_prompts"] = prompts
-    usual = config.EMBEDDED_NUM_PREDICT if backend == "embedded" else config.EXPERIMENT_CONFIG.num_predict
-    values["num_predict"] = usual if args.num_predict is None else args.num_predict
+    if backend == "embedded":
+        values.setdefault("num_predict", config.EMBEDDED_NUM_PREDICT)
     try:
-        return config.ExperimentConfig(**values)
+        return replace(config.EXPERIMENT_CONFIG, **values)
     except ValueError as error:
-        flag = PARAMETERS.get(str(error).split(" ")[0])  # its message begins with the parameter's name
+        flag = flags.get(str(error).split(" ")[0])  # its message begins with the parameter's name
         raise UsageError(f"--{flag}: {error}" if flag else str(error)) from None
 
 
 # ── What goes together ───────────────────────────────────────────────────────────────────────────────────
 
-NOT_EMPTY = ("judge", "base_model", "preferences", "rank", "persona", "prompts", "ray")
 MODES = ("preferences", "rank", "vote", "check")
 TOGETHER = (["preferences", "check"], ["preferences", "rank"])  # a look at the votes; a ranking by them
 # flag, another flag that it does not go with, why
@@ -138,8 +133,8 @@ def check_combination(args: argparse.Namespace) -> None:
     """Raises UsageError for flags that do not go together."""
     usual = parser()
     given = {flag for flag, value in vars(args).items() if value not in (usual.get_default(flag), [])}
-    for flag in NOT_EMPTY:
-        if getattr(args, flag) is not None and not getattr(args, flag).strip():
+    for flag, value in vars(args).items():
+        if isinstance(value, str) and not value.strip():
             raise UsageError(f"--{flag} is empty: give it a value or leave it out.")
     modes = [name for name in MODES if name in given]
     if len(modes) > 1 and modes not in TOGETHER:

@@ -23,7 +23,7 @@ from cli.flags import STAGE_FILES, command_like, configure, refreshed
 from cli.own import Own
 from config import Contestant, ExperimentConfig, Persona
 from core.errors import MissingError, UsageError
-from core.files import keep_previous, refusal, write_json
+from core.files import keep_previous, told, write_json
 from core.records import Rating
 from evidence.design import listed as ranked_as_lists
 from llm.addresses import parse_address, usual_tag
@@ -72,8 +72,8 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
     if seen.read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
         return jobs
     note = f"NO OLLAMA SERVER ANSWERS AT {llm.address}: the embedded model stands in for it."
-    trust = llm.trouble if "SSL_CERT_FILE" in llm.trouble else ""  # it does answer, to whoever trusts it
-    note = " ".join(filter(None, [note, trust, other_server(llm.address)]))
+    refused = "" if llm.trouble.startswith("No Ollama") else llm.trouble  # it is there, and does not answer us
+    note = " ".join(filter(None, [note, refused, other_server(llm.address)]))
     return _for_each(_embedded(args, own, wanted, note), args, own, command)
 
 
@@ -239,10 +239,8 @@ def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) 
 def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     """The first steps of a run that has the cache folder to itself: caches to be made anew are set aside, models that
     changed are said, ratings fetched."""
-    try:
+    with told(args.results_dir, "made a folder"):
         args.results_dir.mkdir(parents=True, exist_ok=True)  # before hours of asking, not after
-    except OSError as error:
-        raise refusal(args.results_dir, error, "made a folder") from error
     for stage in refreshed(args.refresh):
         files = [STAGE_FILES[stage].format(name=job.name) for job in jobs]
         # nothing that was paid for is deleted

@@ -6,7 +6,6 @@ python main.py --persona me.toml --prompts mine.txt       me.toml: see persona.e
 from __future__ import annotations
 
 import dataclasses
-import re
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,7 +84,9 @@ def find_personas(asked: str | None, *, topics_needed: bool) -> dict[str, Person
             source = f"persona {name!r} in config.py"
             found[name] = check_persona(dataclasses.asdict(config.PERSONAS[name]), source)
         elif Path(name).suffix.lower() in (".toml", ".json"):
-            source, name = name, _name_of(Path(name))
+            from people.run import run_name
+
+            source, name = name, run_name(name)
             found[name] = read_persona(Path(source))
         else:
             raise UsageError(
@@ -95,15 +96,3 @@ def find_personas(asked: str | None, *, topics_needed: bool) -> dict[str, Person
         if topics_needed and not found[name].topics:
             raise UsageError(f"{source} lacks topics: prompts are written on them. Add some, or give --prompts FILE.")
     return found
-
-
-def _name_of(path: Path) -> str:
-    """The name of a person's files: the stem, in characters that any disk takes. Raises UsageError where that is a
-    persona's of config.py: its results would be replaced."""
-    name = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:100] or "me"
-    if name.lower() in (*config.PERSONAS, "all"):
-        raise UsageError(
-            f"--persona {path}: results are named after the file, and {name} is a persona of config.py. Nothing was "
-            f"changed. Rename the file, for instance to my_{name}{path.suffix}"
-        )
-    return name

@@ -26,7 +26,7 @@ from core.records import Preference, Prompt, Response
 from core.text import normal, percent, plain
 from report.answer import beats_chance
 from report.console import table
-from report.words import CONTENDERS, METRICS, SYSTEMS, estimate, number
+from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, estimate, number
 
 if TYPE_CHECKING:
     from base.features import Features
@@ -242,10 +242,8 @@ def evidence_of(job: Job, basis: Basis, base: str) -> Mapping[str, Any] | None:
 def verdict(evidence: Mapping[str, Any] | None, p_best: float) -> str:
     """``sure``, ``likely`` or ``open`` by the first one's chance to be the best; ``no evidence`` where the ranking was
     not surely better than chance on prompts that it had not been trained on, or not measured."""
-    if evidence is None:
-        return "no evidence"
-    around = evidence["cross_validated"][evidence["recommended"]]["ci95"]
-    if not beats_chance(evidence["main_metric"], around):
+    crossed = evidence["cross_validated"][evidence["recommended"]]["ci95"] if evidence else None
+    if not evidence or not beats_chance(evidence["main_metric"], crossed):
         return "no evidence"
     return "sure" if p_best >= SURE else "likely" if p_best >= LIKELY else "open"
 
@@ -265,14 +263,9 @@ def as_text(answer: Answer, run: str) -> str:
     rows = []
     for place, model in enumerate(scores or by_chance(chances), start=1):
         known = answer["models"][model]
-        size = known["size_bytes"] and f"{known['size_bytes'] / 1e9:.1f} GB"
-        figures = [
-            percent(chances[model]),
-            number(known["tokens_per_second"], 0),
-            size or known["parameter_size"] or "–",
-        ]
-        shown = [scores[model], *figures] if scores else figures
-        rows.append([f"{f'{place}.' if placed else '·':2} {plain(model)}", *map(plain, shown)])
+        cells = [scores[model]] if scores else []
+        cells += [percent(chances[model]), number(known["tokens_per_second"], 0), known["parameter_size"] or MISSING]
+        rows.append([f"{f'{place}.' if placed else '·':2} {plain(model)}", *map(plain, cells)])
     heads = ["   Model", *(["Score"] if scores else []), "Best with", "Tok/s", "Size"]
     said = [VERDICTS[best["verdict"]].format(model=plain(best["model"]), chance=percent(best["p_best"]))]
     for system in CONTENDERS:

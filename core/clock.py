@@ -12,16 +12,12 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.running = ""
-        """The stage that is timed now."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time what runs inside under this name; a name that comes again goes on counting."""
-        before, self.running = self.running, name
         start = time.perf_counter()
         try:
             yield
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
-            self.running = before

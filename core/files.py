@@ -13,8 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,21 +23,16 @@ from core.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-STALE_SECONDS = 60.0  # a temporary file of this age was left by a run that was killed while writing it
-
 log = logging.getLogger("ranking.cache")
 
 
 def fingerprint(*parts: object) -> str:
     """16 hex digits of SHA-256 over the parts as canonical JSON (sorted keys); dataclasses count as their fields.
 
-    Raises TypeError for anything that is not JSON, NaN included.
+    Raises TypeError for anything that is not JSON, ValueError for NaN.
     """
     options: dict[str, Any] = {"sort_keys": True, "ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-    try:
-        text = json.dumps(parts, **options, default=dataclasses.asdict)
-    except ValueError as error:  # NaN, infinity, a circle
-        raise TypeError(f"not JSON: {error}") from None
+    text = json.dumps(parts, **options, default=dataclasses.asdict)
     return hashlib.sha256(encode(text)).hexdigest()[:16]
 
 
@@ -56,19 +49,15 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
     Raises UsageError with the reason (read-only folder, full disk, …); then the old file is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
+    temporary = path.with_name(f".{path.name}.tmp")  # one left by a kill is written over
+    with told(path), contextlib.ExitStack() as stack:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
+        with temporary.open("wb") as file:
+            stack.callback(temporary.unlink, missing_ok=True)  # only a failure leaves one
             file.write(encode(data) if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())  # else a power cut after the rename could leave an empty file
         temporary.replace(path)
-    except OSError as error:
-        raise refusal(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):  # there is one only after a failure, which is what has to be told
-            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, document: object) -> None:
@@ -99,38 +88,31 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 def read(path: Path) -> bytes | None:
     """The file's bytes; None where there is no file. Raises UsageError where it can't be read."""
-    try:
+    with told(path, "read"), contextlib.suppress(FileNotFoundError):
         return path.read_bytes()
-    except FileNotFoundError:
-        return None
+    return None
+
+
+@contextlib.contextmanager
+def told(path: Path, verb: str = "written") -> Iterator[None]:
+    """Raise UsageError for a file that can't be ``verb``: why, and what a user can do about it."""
+    try:
+        yield
     except OSError as error:
-        raise refusal(path, error, "read") from error
-
-
-def refusal(path: Path, error: OSError, verb: str = "written") -> UsageError:
-    """The error to raise for a file that can't be ``verb``: why, and what a user can do about it."""
-    return UsageError(
-        f"{path} can't be {verb}: {error.strerror or error}. What it held before is unchanged. Free some space, make "
-        f"it accessible (chmod -R u+rwX {path.parent}) or choose another folder (--cache_dir, --results_dir)."
-    )
+        raise UsageError(
+            f"{path} can't be {verb}: {error.strerror or error}. What it held before is unchanged. Free some space, "
+            f"make it accessible (chmod -R u+rwX {path.parent}) or choose another folder (--cache_dir, --results_dir)."
+        ) from error
 
 
 # ── Files that are moved ─────────────────────────────────────────────────────────────────────────────────
 
 
-def set_aside(path: Path, *, copy: bool = False) -> Path:
-    """Rename a damaged file to ``NAME.damaged-TIME`` beside it; the new path.
-
-    With ``copy`` it also stays in its place, for a file of which a part is still used. Raises UsageError.
-    """
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file to ``NAME.damaged-TIME`` beside it; the new path. Raises UsageError."""
     target = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
-    try:
-        if copy:
-            write_atomically(target, path.read_bytes())
-        else:
-            path.rename(target)
-    except OSError as error:
-        raise refusal(path, error, "set aside") from error
+    with told(path, "set aside"):
+        path.rename(target)
     return target
 
 
@@ -139,13 +121,9 @@ def keep_previous(paths: Iterable[Path]) -> None:
     for path in filter(Path.exists, paths):
         when = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
         target = path.parent / "previous" / f"{path.stem}_{when:%Y%m%d-%H%M%S}{path.suffix}"
-        while target.exists():  # two runs within a second
-            target = target.with_stem(f"{target.stem}-2")
-        try:
+        with told(path, "moved to previous/"):
             target.parent.mkdir(exist_ok=True)
             path.rename(target)
-        except OSError as error:
-            raise refusal(path, error, "moved to previous/") from error
 
 
 # ── JSON Lines ───────────────────────────────────────────────────────────────────────────────────────────
@@ -156,24 +134,22 @@ def append(path: Path, line: bytes, *, sync: bool = True) -> None:
 
     A torn last line is cut off first; a whole one that lacks its end gets it. Raises UsageError.
     """
-    try:
+    with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
             file.seek(max(0, file.tell() - 1))
             if file.read() not in (b"", b"\n"):
                 file.seek(0)
-                data = file.read()
-                whole = sum(len(row) + 1 for row in _whole_lines(data))
-                if whole > len(data):
+                last = file.read().rpartition(b"\n")[2]
+                try:
+                    json.loads(last)
                     line = b"\n" + line
-                else:
-                    file.truncate(whole)
+                except ValueError:
+                    file.truncate(file.tell() - len(last))
             file.write(line)
             file.flush()
             if sync:
                 os.fsync(file.fileno())
-    except OSError as error:
-        raise refusal(path, error) from error
 
 
 def append_line(path: Path, row: Mapping[str, object]) -> None:
@@ -182,17 +158,9 @@ def append_line(path: Path, row: Mapping[str, object]) -> None:
 
 
 def drop_last_line(path: Path) -> None:
-    """Remove the last line, and a torn one after it. Raises UsageError."""
-    write_atomically(path, b"".join(row + b"\n" for row in _whole_lines(read(path) or b"")[:-1]))
-
-
-def _whole_lines(data: bytes) -> list[bytes]:
-    """The lines of JSON without their ends, and without a last one that a kill cut."""
-    *lines, last = data.split(b"\n")
-    with contextlib.suppress(ValueError):
-        json.loads(last)
-        lines.append(last)
-    return lines
+    """Remove the last line. Raises UsageError."""
+    lines = (read(path) or b"").removesuffix(b"\n").split(b"\n")
+    write_atomically(path, b"".join(line + b"\n" for line in lines[:-1]))
 
 
 # ── One run at a time ────────────────────────────────────────────────────────────────────────────────────
@@ -207,25 +175,20 @@ def lock(folder: Path, timeout: float = -1) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     guard = FileLock(folder / ".lock")
-    try:
+    with told(folder / ".lock"):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             guard.acquire(timeout=0)
         except Timeout:
             if timeout:
                 log.warning("another run is using %s; waiting for it", folder)
-            guard.acquire(timeout=timeout)
-    except Timeout:
+            with contextlib.suppress(Timeout):
+                guard.acquire(timeout=timeout)
+    if not guard.is_locked:
         raise UsageError(
             f"Another run is still using {folder}; nothing was changed. Run the same command again when it is done."
-        ) from None
-    except OSError as error:
-        raise refusal(folder / ".lock", error) from error
+        )
     try:
-        for leftover in folder.glob(".*.tmp"):
-            with contextlib.suppress(FileNotFoundError):  # whoever was writing it has just renamed it
-                if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
-                    leftover.unlink()
         yield
     finally:
         guard.release()

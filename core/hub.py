@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TypeVar
@@ -14,7 +12,6 @@ T = TypeVar("T")
 
 REACH_SECONDS = 5.0
 LOAD_SECONDS = 90.0  # a table of some hundred rows on a slow line
-_REFUSED = (403, 407)  # a proxy's or a captive portal's answer, not the hub's
 
 
 def offline() -> bool:
@@ -31,27 +28,20 @@ def endpoint() -> str:
 def reachable(timeout: float = REACH_SECONDS) -> bool:
     """True where the hub answers one small request; False too where the environment forbids to ask it."""
     answered = 0 if offline() else status("", timeout)
-    return 0 < answered < 500 and answered not in _REFUSED
+    return 0 < answered < 500 and answered not in (403, 407)  # a proxy's or a captive portal's answer, not the hub's
 
 
 def status(path: str, timeout: float = REACH_SECONDS) -> int:
-    """The HTTP status of an address on the hub, 0 where nothing answers; settled within ``timeout`` seconds, name
-    look-up included. (The hub's own client would try again and again.)"""
+    """The HTTP status of an address on the hub, 0 where nothing answers; settled within ``timeout`` seconds.
 
-    def head() -> int:
-        request = urllib.request.Request(f"{endpoint()}{path}", method="HEAD")  # noqa: S310 - its scheme is looked at
-        try:
-            with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            error.close()
-            return error.code
+    The hub's own client would try again and again.
+    """
+    import httpx
 
-    if not endpoint().startswith(("https://", "http://")):
-        return 0
+    address = f"{endpoint()}{path}"
     try:
-        return within(timeout, head)
-    except (OSError, ValueError):  # no route, no name, no certificate, no time left; a malformed address
+        return within(timeout, lambda: httpx.head(address, timeout=timeout, follow_redirects=True).status_code)
+    except (OSError, ValueError, ImportError, httpx.HTTPError, httpx.InvalidURL):  # ImportError: a SOCKS proxy
         return 0
 
 
@@ -70,8 +60,7 @@ def within(seconds: float, job: Callable[[], T]) -> T:
             future.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()
-    wait([future], seconds)
-    if not future.done():
+    if not wait([future], seconds).done:
         raise TimeoutError(f"no answer within {seconds:g} s")
     return future.result()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +72,6 @@ class GroundTruth:
     prompt_id: str
     scores: Mapping[str, float]
     method: str = "round_robin"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scores", MappingProxyType(dict(self.scores)))
 
     @property
     def ranking(self) -> tuple[str, ...]:

@@ -17,12 +17,13 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
 from core.errors import UsageError
-from core.files import append, encode, read, refusal, set_aside, write_json
+from core.files import append, encode, read, set_aside, told, write_json
 
 SCHEMA_VERSION = 2
 ABOUT = (
@@ -56,42 +57,34 @@ class Store:
 
     def __init__(self, path: Path, *, stage: str, samples: Path | None = None) -> None:
         self.path = path
-        self.notices: list[str] = []
-        """Sentences for the user on all that was set aside or ignored."""
         self._stage, self._samples = stage, samples
         self._journal = _journal_of(path)
-        self._held = _Contents({}, {}, {})
-        self._pending: Items = {}  # held and not in the journal yet: what is being put, or could not be written
+        self._items: Items = {}
+        self._print_outs: dict[str, Any] = {}
         self._changed = False
 
     def __enter__(self) -> Self:
         journal = read(self._journal)
-        self._held = _contents(read(self.path))
-        items, torn = _replayed(journal)
-        self._held.items.update(items)
-        for path, problem in ((self.path, self._held.problem), (self._journal, torn)):
-            if problem:
-                aside = set_aside(path, copy=True)  # a copy: until the new file is written, a part of it is needed
-                kept = f"{len(self._held.items)} items are used, whatever else it held is asked for again"
-                self._notice(f"{path} {problem}: as it was it is kept as {aside.name}; {kept}.")
-        if journal is not None or self._held.problem:
+        self._items, self._print_outs, problem = _contents(read(self.path))
+        replayed, torn = _replayed(journal)
+        self._items |= replayed
+        for path, said in ((self.path, problem), (self._journal, torn)):
+            if said:
+                kept = f"{len(self._items)} items are used, whatever else it held is asked for again"
+                log.warning("%s %s: as it was it is kept as %s; %s.", path, said, set_aside(path).name, kept)
+        if journal is not None or problem:
             self._compact()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if not self._changed:
-            return
-        try:
-            self._compact()
-        except UsageError as refused:
-            if kind is None:
-                raise
-            # What ends the run already is what the user has to hear; the journal still holds every item.
-            self._notice(str(refused))
+        # What ends the run already is what the user has to hear; the journal still holds every item.
+        with suppress(UsageError) if kind else nullcontext():
+            if self._changed:
+                self._compact()
 
     def get(self, key: str, made_from: str) -> Any | None:
         """The value under ``key`` that was made from just this, taken over from the samples too; None without one."""
-        item = self._held.items.get((key, made_from))
+        item = self._items.get((key, made_from))
         if item is None and (item := self._recorded.get((key, made_from))):
             self.put_many([item])
         return item and item.value
@@ -105,55 +98,43 @@ class Store:
 
     def put_many(self, items: Iterable[Item]) -> None:
         """Keep all of these: after a kill all of them are there or none. Raises what ``put`` raises."""
-        entries = _as_read([_entry(item) for item in items])
-        found, _, wrong = _items_of(entries)
+        found, _, wrong = _items_of(_as_read([_entry(item) for item in items]))
         if wrong:
-            raise TypeError("this can't be kept: None, or one key twice")
-        self._pending.update({id: item for id, item in found.items() if self._held.items.get(id) != item})
-        if self._pending:
+            raise TypeError("None can't be kept")
+        fresh = {id: item for id, item in found.items() if self._items.get(id) != item}
+        if fresh:
             self._changed = True
-            self._held.items.update(found)  # first, so that an interrupt in between does not lose them on leaving
-            lines = [_entry(item) for item in self._pending.values()]
-            line = json.dumps(lines[0] if len(lines) == 1 else lines, ensure_ascii=False)
+            self._items |= fresh  # first, so that an interrupt in between does not lose them on leaving
+            line = json.dumps([_entry(item) for item in fresh.values()], ensure_ascii=False)
             append(self._journal, encode(line + "\n"), sync=False)
-            self._pending.clear()
 
     def print_out(self, rows: Mapping[str, Any]) -> None:
         """Write down values that follow from the items, by key, for the reader: in place of all earlier ones."""
         fresh = _as_read(dict(rows))
-        self._changed |= fresh != self._held.print_outs
-        self._held = self._held._replace(print_outs=fresh)
+        self._changed |= fresh != self._print_outs
+        self._print_outs = fresh
 
     @cached_property
     def _recorded(self) -> Items:
         """The items of the samples."""
-        found = _contents(read(self._samples) if self._samples else None)
-        if found.problem:
-            used = f"{len(found.items)} of its items are used"
-            self._notice(f"{self._samples} {found.problem}: {used}. `git checkout {self._samples}` brings it back.")
-        return found.items
+        found, _, problem = _contents(read(self._samples) if self._samples else None)
+        if problem:
+            log.warning("%s %s. `git checkout %s` brings it back.", self._samples, problem, self._samples)
+        return found
 
     def _compact(self) -> None:
         """The main file anew from what is in memory, then no journal."""
-        print_outs = [{"key": key, "print_out": True, "value": value} for key, value in self._held.print_outs.items()]
+        print_outs = [{"key": key, "print_out": True, "value": value} for key, value in self._print_outs.items()]
         document = {
             "schema_version": SCHEMA_VERSION,
             "stage": self._stage,
             "about": ABOUT,
-            **self._held.comments,
-            "items": [*map(_entry, self._held.items.values()), *print_outs],
+            "items": [*map(_entry, self._items.values()), *print_outs],
         }
         write_json(self.path, document)
-        try:
+        with told(self._journal, "removed"):
             self._journal.unlink(missing_ok=True)
-        except OSError as error:
-            raise refusal(self._journal, error, "removed") from error
-        self._pending.clear()
         self._changed = False
-
-    def _notice(self, text: str) -> None:
-        self.notices.append(text)
-        log.warning("%s", text)
 
 
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,41 +147,27 @@ def read_items(path: Path, samples: Path | None = None) -> Items:
     """
     # The journal first: where a run beside this one compacts in between, it is replayed on its own result.
     journal, data, recorded = read(_journal_of(path)), read(path), read(samples) if samples else None
-    return _contents(recorded).items | _contents(data).items | _replayed(journal)[0]
+    return _contents(recorded)[0] | _contents(data)[0] | _replayed(journal)[0]
 
 
 def _journal_of(path: Path) -> Path:
     return path.with_name(path.name + ".journal")
 
 
-class _Contents(NamedTuple):
-    """The contents of a main file."""
-
-    items: Items
-    print_outs: dict[str, Any]
-    comments: dict[str, Any]
-    """Entries that a person wrote beside our own."""
-    problem: str = ""
-    """Said of a file that is not sound, to be read after its name."""
-
-
-def _contents(data: bytes | None) -> _Contents:
-    """Whatever can be used of a main file; None of one that is not there."""
+def _contents(data: bytes | None) -> tuple[Items, dict[str, Any], str]:
+    """Whatever can be used of a main file: items, print-outs, and what is wrong with it. None: no file."""
+    if data is None:
+        return {}, {}, ""
     try:
-        document = _parse(data) if data is not None else {"schema_version": SCHEMA_VERSION, "items": []}
+        document = _parse(data)
     except (ValueError, RecursionError) as error:
-        return _Contents({}, {}, {}, f"is damaged or cut short ({error})")
+        return {}, {}, f"is damaged or cut short ({error})"
     match document:
-        case {"schema_version": version} if version != SCHEMA_VERSION:
-            problem = f"has schema_version {version!r:.40} where this program reads {SCHEMA_VERSION}"
-        case {"schema_version": _, "items": [*entries], **rest}:
+        case {"schema_version": version, "items": [*entries]} if version == SCHEMA_VERSION:
             items, print_outs, wrong = _items_of(entries)
-            problem = f"has {wrong} of {len(entries)} items that are no {{key, made_from, value}} or stand there twice"
-            comments = {str(name): value for name, value in rest.items() if name not in ("stage", "about")}
-            return _Contents(items, print_outs, comments, problem if wrong else "")
-        case _:
-            problem = "is no JSON object with items"
-    return _Contents({}, {}, {}, problem)
+            said = f"has {wrong} of {len(entries)} items that are no {{key, made_from, value}}"
+            return items, print_outs, said if wrong else ""
+    return {}, {}, f"is no JSON object with schema_version {SCHEMA_VERSION} and items"
 
 
 def _replayed(journal: bytes | None) -> tuple[Items, str]:
@@ -210,17 +177,16 @@ def _replayed(journal: bytes | None) -> tuple[Items, str]:
     bad = 0
     for line in filter(None, [*lines, tail]):
         try:
-            record = _parse(line)
-            items, _, wrong = _items_of(record if isinstance(record, list) else [record])
-            found.update(items)
-        except (ValueError, RecursionError):
+            items, _, wrong = _items_of(_parse(line))
+            found |= items
+        except (ValueError, TypeError, RecursionError):  # TypeError: a number is no list
             wrong = line is not tail
         bad += bool(wrong)
     return found, f"has {bad} of {len(lines)} lines that can't be read" if bad else ""
 
 
 def _items_of(entries: Iterable[object]) -> tuple[Items, dict[str, Any], int]:
-    """Items, print-outs by key, and how many entries are neither or stand there twice (the later one counts)."""
+    """Items, print-outs by key, and how many entries are neither. Of two with one key and hash the later one counts."""
     items: Items = {}
     print_outs: dict[str, Any] = {}
     wrong = 0
@@ -229,7 +195,6 @@ def _items_of(entries: Iterable[object]) -> tuple[Items, dict[str, Any], int]:
             case {"key": str(key), "print_out": True, "value": value}:
                 print_outs[key] = value
             case {"key": str(key), "made_from": str(made_from), "value": value, **names} if value is not None:
-                wrong += (key, made_from) in items
                 items[key, made_from] = Item(key, made_from, cast("dict[str, str]", names), value)
             case _:
                 wrong += 1

@@ -18,7 +18,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,8 @@ def read_rows(path: Path) -> tuple[Rows, BadRows]:
     stands for NaN and for cells that a short row lacks. Raises UsageError for a file that can't be read at all.
     """
     kind = path.suffix.lower()
-    if not path.exists():
-        raise UsageError(f"{path} does not exist")
     if not path.is_file():
-        raise UsageError(f"{path} is not a file; rows lie in one file that ends in {', '.join(ENDINGS)}")
+        raise UsageError(f"{path} {'is not a file' if path.exists() else 'does not exist'}")
     if kind not in ENDINGS:
         raise UsageError(f"{path} has an unknown ending; known are {', '.join(ENDINGS)}")
     try:
@@ -134,7 +132,10 @@ def arrow_rows(table: Any) -> Rows:
     import pyarrow as pa
 
     read = [f.name for f in table.schema if f.name in _NESTED or not pa.types.is_nested(f.type)]
-    return {number: _named(row) for number, row in enumerate(table.select(read).to_pylist(), start=1)}
+    return {
+        number: {_column(name): value for name, value in row.items()}
+        for number, row in enumerate(table.select(read).to_pylist(), start=1)
+    }
 
 
 def first_line(error: BaseException) -> str:
@@ -146,15 +147,17 @@ def first_line(error: BaseException) -> str:
 
 @functools.cache
 def _column(name: str) -> str:
+    """The name of a column as it is usually written."""
     return "_".join(normal(name).lower().split())
 
 
-def _named(row: Row) -> Row:
-    """The row with its columns as they are usually written, where that makes no two of them one."""
-    return {own if (own := _column(name)) == name or own not in row else name: value for name, value in row.items()}
-
-
 # ── CSV ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+# Not Windows-1252: controls and bytes without a letter; three accents in a row, as words of other alphabets look in it;
+# what damaged UTF-8 has for ä and é.
+_NO_WESTERN = re.compile(
+    b"[\x00-\x08\x0e-\x1f\x81\x8d\x8f\x90\x9d]|[\x8a\x8c\x8e\x9a\x9c\x9e\x9f\xc0-\xff]{3}|\xc3[\x80-\xbf]"
+)
 
 
 def encoding_of(data: bytes, source: object) -> str:
@@ -168,15 +171,11 @@ def encoding_of(data: bytes, source: object) -> str:
         data.decode()
         return "utf-8-sig"
     except UnicodeDecodeError as error:
-        spoiled, text = data.decode("utf-8", "replace"), data.decode("cp1252", "replace")
-        # damaged UTF-8 has more whole characters than broken ones; words of other alphabets have no letter of ASCII
-        other = len(re.findall("[^\x00-\x7f\ufffd]", spoiled)) >= spoiled.count("\ufffd")
-        if other or re.search("[\x00-\x08\x0e-\x1f\ufffd]|[À-ÿŒœŠšŽžŸ]{3}", text):
-            raise ValueError(
-                f"it is no UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8 and run again"
-            ) from None
-        log.warning("%s is no UTF-8 and is read as Windows-1252; where letters look wrong, save it as UTF-8", source)
-        return "cp1252"
+        if _NO_WESTERN.search(data):
+            said = f"{error.reason} at byte {error.start}"
+            raise ValueError(f"it is no UTF-8 text ({said}). Save it as UTF-8 and run again") from None
+    log.warning("%s is no UTF-8 and is read as Windows-1252; where letters look wrong, save it as UTF-8", source)
+    return "cp1252"
 
 
 def _read_csv(data: bytes, encoding: str) -> tuple[Rows, BadRows]:
@@ -184,10 +183,14 @@ def _read_csv(data: bytes, encoding: str) -> tuple[Rows, BadRows]:
     lines = io.TextIOWrapper(io.BytesIO(data), encoding, newline="")
     head = lines.readline()
     if said := re.fullmatch(r'"?sep=(.)"?\s*', head):  # Excel's own word for what separates the cells
-        separator, head = said[1], ""
+        separator, head = said[1], lines.readline()
     else:
-        separator = _separator(head)
-    reader = csv.DictReader(itertools.chain([head] if head else [], lines), delimiter=separator, strict=True)
+        separator = max(_SEPARATORS, key=head.count)
+        if others := [s for s in _SEPARATORS if s != separator and 0 < head.count(s) == head.count(separator)]:
+            raise ValueError(
+                f"{separator!r} or {others[0]!r} may separate its cells. Save it with commas and run again"
+            )
+    reader = csv.DictReader(itertools.chain([head], lines), delimiter=separator, strict=True)
     names = reader.fieldnames = [_column(name) for name in reader.fieldnames or ()]
     if len(set(names)) != len(names):
         raise ValueError(f"it has a column twice: {', '.join(names)}")
@@ -197,67 +200,46 @@ def _read_csv(data: bytes, encoding: str) -> tuple[Rows, BadRows]:
     return {number: row for number, row in rows.items() if number not in bad}, bad
 
 
-def _separator(head: str) -> str:
-    """What separates the names in the first line; a comma where there is only one name."""
-    cells = {sign: len(next(csv.reader([head], delimiter=sign), ())) for sign in _SEPARATORS}
-    most = [sign for sign, number in cells.items() if number == max(cells.values())]
-    if len(most) > 1 and cells[most[0]] > 1:
-        raise ValueError(f"{' or '.join(map(repr, most))} may separate its cells. Save it with commas and run again")
-    return most[0]
-
-
 # ── JSON ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 _DECODER = json.JSONDecoder(parse_constant=lambda text: None if text == "NaN" else float(text))
-_BETWEEN = re.compile(r"[\s,]*")  # what stands between the items of a list
+_BETWEEN = re.compile(r"[\s,]*")
 
 
 def _read_json(data: bytes) -> tuple[Rows, BadRows]:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        data = data.decode("utf-16").encode("utf-8", "surrogatepass")
-    data = data.removeprefix(codecs.BOM_UTF8)
-    rows: dict[int, Row] = {}
-    bad: BadRows = {}
-    for number, row in enumerate(_items(data), start=1):
-        if isinstance(row, dict):
-            rows[number] = _named(row)
-        else:
-            bad[number] = f"not readable as JSON: {row if isinstance(row, ValueError) else 'it is no JSON object'}"
+    is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    # a text with bytes that are none is refused where it is read
+    text = data.decode("utf-16") if is_wide else data.decode("utf-8-sig", "surrogateescape")
+    values = list(_values(text))
+    if len(values) == 1 and isinstance(values[0], dict):  # an object around the rows
+        lists = [
+            inner for inner in values[0].values() if isinstance(inner, list) and inner and isinstance(inner[0], dict)
+        ]
+        values = lists[0] if len(lists) == 1 else values
+    rows = {
+        number: {_column(name): value for name, value in row.items()}
+        for number, row in enumerate(values, start=1)
+        if isinstance(row, dict)
+    }
+    bad = {
+        number: f"not readable as JSON: {row if isinstance(row, ValueError) else 'it is no JSON object'}"
+        for number, row in enumerate(values, start=1)
+        if not isinstance(row, dict)
+    }
     return rows, bad
 
 
-def _items(data: bytes) -> Iterable[Any]:
-    """The objects of a file, a ValueError in the place of what can't be read."""
-    text = data.decode("utf-8", "surrogateescape").lstrip()
-    if re.match(r"\[\s*(\{|\]|$)", text):  # else a line of JSON Lines that is no object
-        return _values(text, 1, is_list=True)
-    try:
-        first, end = _DECODER.raw_decode(text)
-    except (ValueError, RecursionError):
-        return _lines(data)
-    if isinstance(first, dict) and _BETWEEN.fullmatch(text, end):
-        lists = [value for value in first.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
-        return lists[0] if len(lists) == 1 else [first]
-    return _values(text, 0, is_list=False) if "\n" in text[:end] else _lines(data)
-
-
-def _lines(data: bytes) -> Iterator[Any]:
-    for line in filter(bytes.strip, data.split(b"\n")):
-        try:
-            yield _DECODER.decode(line.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            yield ValueError(first_line(error))
-
-
-def _values(text: str, at: int, *, is_list: bool) -> Iterator[Any]:
-    """Values one after the other: where the text breaks off, those before are whole, and a ValueError follows."""
+def _values(text: str) -> Iterator[Any]:
+    """The values of a text one after the other, in one list or not; a ValueError for a line that can't be read."""
+    begin = re.match(r"\s*\[(?=\s*[{\]])", text)  # else a list is a line that is no object
+    at = begin.end() if begin else 0
     while True:
         at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]
-        if text[at : at + 1] == "]" if is_list else at == len(text):
+        if at == len(text) or (begin and text[at] == "]"):
             return
         try:
             item, at = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            yield ValueError(f"{first_line(error)}; the file breaks off or is damaged here")
-            return
+            item, line_end = ValueError(first_line(error)), text.find("\n", at)
+            at = line_end if line_end >= 0 else len(text)
         yield item

@@ -55,15 +55,14 @@ def plain(text: object, *, lines: bool = False) -> str:
     Control and format characters (escape sequences, direction overrides, lone surrogates) become a visible
     U+FFFD. White space becomes a space; with ``lines`` line ends and tabs stay.
     """
-    unified = str(text).replace("\r\n", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
-    return "".join(_plain_character(character, lines) for character in unified)
 
+    def shown(character: str) -> str:
+        if character in "\n\t":
+            return character if lines else " "
+        hidden = unicodedata.category(character) in {"Cc", "Cf", "Cs"} and character not in _HARMLESS_FORMATS
+        return "\ufffd" if hidden else character
 
-def _plain_character(character: str, lines: bool) -> str:
-    if character in "\n\t":
-        return character if lines else " "
-    hidden = unicodedata.category(character) in {"Cc", "Cf", "Cs"} and character not in _HARMLESS_FORMATS
-    return "\ufffd" if hidden else character
+    return "".join(map(shown, re.sub("\r\n|[\u2028\u2029]", "\n", str(text))))
 
 
 def width(text: str) -> int:

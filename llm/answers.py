@@ -30,7 +30,6 @@ _THOUGHT = re.compile(rf"\A\s*(?:{'|'.join(_THOUGHTS)})", re.DOTALL | re.IGNOREC
 _CHANNEL_END = re.compile(r"(?:<\|(?:return|end)\|>\s*)+\Z")
 # Some templates open the thought before the answer begins, and only its end is seen.
 _END_OF_THOUGHT = re.compile(r"\A(?:(?!<think>|```|~~~).)*?^</think>\s*$", re.DOTALL | re.MULTILINE)
-_ANY_MARK = re.compile(r"\A\s*(?P<mark>[<\[◁|]{1,2}[\w:|/-]{3,30}[>\]▷|]{1,2})")
 _SURROGATES = re.compile("[\ud800-\udfff]")  # half an emoji has no UTF-8: it can't be sent on to a judge
 SAID_CHARACTERS = 80  # of an answer of no use
 
@@ -49,12 +48,6 @@ def without_thinking(text: str) -> str:
     if "<|channel|>" in text[: len(text) - len(answer)]:
         answer = _CHANNEL_END.sub("", answer)
     return answer.strip()
-
-
-def unknown_mark(text: str) -> str | None:
-    """The mark in brackets with which an answer begins, as a thought of a kind not known would."""
-    found = _ANY_MARK.match(text)
-    return found["mark"] if found else None
 
 
 def read_answer(request: Request, said: Completion) -> Completion:
@@ -89,8 +82,7 @@ def find_json(schema: type[BaseModel], text: str) -> BaseModel:
                 wrong = "; ".join(said).removeprefix(": ")
         at = text.find("{", end)
     if found is None:
-        begin = plain(text)[:SAID_CHARACTERS]
-        what = f"the answer is not the JSON that was asked for ({wrong}): {begin}"
+        what = f"the answer is not the JSON that was asked for ({wrong}): {plain(text)[:SAID_CHARACTERS]}"
         raise UselessError(what, silent="{" not in text)
     return found
 

@@ -12,7 +12,6 @@ import functools
 import itertools
 import json
 import logging
-import math
 import queue
 import threading
 import time
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from core.errors import MissingError
-from llm.answers import UselessError, Verdict, as_decision, as_request, bounded, read_answer, unknown_mark
+from llm.answers import UselessError, Verdict, as_decision, as_request, bounded, read_answer
 from llm.connection import ContextError
 from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens
 
@@ -39,7 +38,6 @@ WARMER = 0.2  # temperature added with each redraw: at 0 another seed would draw
 WARMEST = 1.3
 THOUGHT_TOKENS = 2048  # that a model may need before its answer
 FIRST_JUDGEMENTS = 3  # a judge that fails in all of these will fail in the others
-MARKED_ANSWERS = 5  # with one unknown mark at their beginning: no chance
 MOST_BYTES_A_TOKEN = 8  # in no language does a tokenizer put more into one, on average over a prompt
 KEPT = "All answers so far are kept: the same command goes on from there."
 
@@ -144,29 +142,31 @@ class Draw:
 
 
 class Server:
-    """The half of a ``LanguageModel`` that all servers share. ``address`` is for messages: it holds no password."""
+    """The half of a ``LanguageModel`` that all servers share. ``address`` is for messages: it holds no password.
+
+    concurrency: requests in flight at once. timeout: seconds for one answer. retry_wait: seconds before the second
+    attempt, doubled before each further one.
+    """
 
     backend: str
     enlarge: str
     """How its context is made larger, up to the figure."""
     weighs_options = False
 
-    def __init__(self, address: str, *, concurrency: int, timeout: float, retry_wait: float) -> None:
+    def __init__(self, address: str, *, concurrency: int = 2, timeout: float = 300.0, retry_wait: float = 1.0) -> None:
         self.address = address
         self._concurrency, self._timeout, self._retry_wait = concurrency, timeout, retry_wait
         self._in_words: dict[str, bool] = {}  # model → whether its structured answers are asked for in words
-        self._judged: Counter[str] = Counter()  # model → usable judgements
+        self._judges: set[str] = set()  # models of which a judgement was usable
         self._given_up: Counter[str] = Counter()  # model → judgements that stayed unusable
-        self._begun: dict[str, Counter[str | None]] = {}  # model → the marks with which its answers begin
-        self._marked: set[str] = set()  # models of which a mark was said
-        self._away_told, self._lock = -math.inf, threading.Lock()  # when it was last said that nobody listens
+        self._away_until = 0.0  # until when it need not be said again that nobody listens
 
     def _say(self, draw: Draw) -> Completion:
         """Ask once. Raises PassingError, UselessError, ContextError or MissingError."""
         raise NotImplementedError
 
     def _begin(self, model: str) -> None:
-        """Get ready for a group of requests to one model."""
+        """Called before a group of requests to one model."""
 
     def _context(self, model: str) -> int | None:
         """Tokens of context that a model is asked with, None where they are not known."""
@@ -179,8 +179,6 @@ class Server:
         Raises MissingError for what can't be had, after everything that did finish. Closing the generator (as Ctrl-C
         does) waits for nothing.
         """
-        if any(request.opening for request in requests):
-            raise ValueError("only the embedded model can be given the opening words of its answer")
         return self._grouped(requests, self._answer)
 
     def choose(self, choices: Sequence[Choice]) -> Generator[tuple[int, Decision | LeftOut]]:
@@ -200,13 +198,13 @@ class Server:
         """Ask for a verdict. Raises MissingError where the first judgements of a model all fail: it can't judge."""
         model, answer = choice.model, self._answer(seconds, as_request(choice), stop)
         if isinstance(answer, Completion):
-            self._judged[model] += 1
+            self._judges.add(model)
             return as_decision(choice, answer)
         self._given_up[model] += answer.draws > 0
-        if self._given_up[model] >= FIRST_JUDGEMENTS and not self._judged[model]:
+        if self._given_up[model] >= FIRST_JUDGEMENTS and model not in self._judges:
             raise MissingError(
-                f"{model} gave no usable judgement, {self._given_up[model]} times in a row; the last time: "
-                f"{answer.reason}. All other answers are kept. Take another --judge."
+                f"{model} gave no usable judgement, {FIRST_JUDGEMENTS} times in a row; the last time: {answer.reason}. "
+                "All other answers are kept. Take another --judge."
             )
         return answer
 
@@ -222,10 +220,9 @@ class Server:
         if context and size > MOST_BYTES_A_TOKEN * context:  # it would be read for minutes, and then refused
             return self._too_long(request, ContextError(context=context))
         for number in range(DRAWS):
-            draw = Draw(request, number, seconds, in_words)
+            draw = functools.partial(self._say, Draw(request, number, seconds, in_words))
             try:
-                said = self._persist(about, functools.partial(self._say, draw), stop)
-                answer = read_answer(request, said)
+                answer = read_answer(request, self._persist(about, draw, stop))
             except ContextError as error:
                 return self._too_long(request, error)
             except UselessError as error:
@@ -238,12 +235,8 @@ class Server:
                 continue
             if request.schema:
                 self._in_words.setdefault(request.model, in_words)
-            else:
-                self._look_for_thoughts(request.model, answer.text)
-            log.debug(
-                "%s: %s took %.2f s, %d tokens read, %s written",
-                request.label, request.model, answer.seconds, answer.prompt_tokens, answer.tokens,
-            )  # fmt: skip
+            told = request.label, request.model, answer.seconds, answer.prompt_tokens, answer.tokens
+            log.debug("%s: %s took %.2f s, %d tokens read, %s written", *told)
             return answer
         return LeftOut(f"{reason}, in each of {DRAWS} draws", DRAWS)
 
@@ -256,47 +249,26 @@ class Server:
         what = f"it is longer than the context of {request.model}: about {tokens:,} tokens{there}"
         return LeftOut(f"{what}. {self.enlarge} {room}")
 
-    def _look_for_thoughts(self, model: str, text: str) -> None:
-        """Say it once where most answers of a model begin with one mark that is not known."""
-        marks = self._begun.setdefault(model, Counter())
-        marks[unknown_mark(text)] += 1
-        mark, times = max(marks.items(), key=lambda item: (item[0] is not None, item[1]))
-        if mark and times >= MARKED_ANSWERS and 2 * times > marks.total() and model not in self._marked:
-            self._marked.add(model)
-            log.warning(
-                "%s: %d of %d answers begin with %s. If a thought follows, it is judged as part of the answer.",
-                model, times, marks.total(), mark,
-            )  # fmt: skip
-
     def _persist(self, about: str, attempt: Callable[[], A], stop: threading.Event | None = None) -> A:
         """Call ``attempt`` until it succeeds, waiting twice as long before each further time.
 
         Raises MissingError after ``ATTEMPTS`` failures, where nobody listened for ``AWAY_SECONDS``, or once ``stop`` is
         set.
         """
-        stop, wait, weight, tried, since = stop or threading.Event(), self._retry_wait, 0, 0, math.inf
+        stop, wait, weight, tried, since = stop or threading.Event(), self._retry_wait, 0, 0, None
         while True:
             try:
                 return attempt()
             except PassingError as error:
-                tried, weight = tried + 1, weight + error.weight
-                now = time.monotonic()
-                since = min(since, now) if error.away else math.inf  # nobody has listened since then
-                last = weight >= ATTEMPTS or now - since >= AWAY_SECONDS
-                if error.away and not stop.is_set():
-                    self._tell_away(error)
-                elif not (last or stop.is_set()):
-                    log.info("%s: %s; asked again (attempt %d)", about, error, tried + 1)
-                pause = min(wait, AWAY_PAUSE) if error.away else max(wait, error.wait)
-                if last or stop.wait(pause):
+                tried, weight, now = tried + 1, weight + error.weight, time.monotonic()
+                since = (since or now) if error.away else None  # nobody has listened since then
+                last = weight >= ATTEMPTS or (since is not None and now - since >= AWAY_SECONDS)
+                if error.away and now > self._away_until and not stop.is_set():  # said once for all in flight
+                    self._away_until = now + AWAY_SECONDS
+                    log.warning("%s: %s; waiting for it, up to %.0f s", self.address, error, AWAY_SECONDS)
+                if last or stop.wait(min(wait, AWAY_PAUSE) if error.away else max(wait, error.wait)):
                     said = f"{about}: {error} ({tried} attempts at {self.address}). {KEPT} {error.hint}"
                     raise MissingError(said.rstrip()) from error
+                if not error.away:
+                    log.info("%s: %s; asked again (attempt %d)", about, error, tried + 1)
                 wait *= 2
-
-    def _tell_away(self, error: PassingError) -> None:
-        """Say once for all requests in flight that the server is waited for."""
-        with self._lock:
-            told, now = self._away_told, time.monotonic()
-            if now - told > AWAY_SECONDS:
-                self._away_told = now
-                log.warning("%s: %s; waiting for it, up to %.0f s", self.address, error, AWAY_SECONDS)

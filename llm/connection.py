@@ -7,10 +7,7 @@ import http.client
 import importlib.util
 import json
 import re
-import time
 import urllib.request
-from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -41,11 +38,10 @@ def _proxy(url: str) -> str | None:
     proxy = (named.get(parts.scheme) or named.get("all") or "").strip()
     if not proxy or is_loopback(url) or urllib.request.proxy_bypass(parts.hostname or ""):
         return None
-    if proxy.startswith("socks://"):  # as desktops write it
-        proxy = proxy.replace("socks", "socks5", 1)
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
     variables = f"{parts.scheme.upper()}_PROXY or ALL_PROXY"
     try:
-        scheme = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}").url.scheme
+        scheme = httpx.Proxy(proxy).url.scheme
     except (ValueError, httpx.InvalidURL):  # it is not repeated: it may hold a password
         example = "http://host:8080 or socks5://host:1080"
         raise UsageError(f"{variables} names no proxy such as {example}. Mend or unset it.") from None
@@ -54,7 +50,7 @@ def _proxy(url: str) -> str | None:
             f"{variables} names a SOCKS proxy, for which a package is missing. Get it, or unset the variable:\n"
             '  pip install "httpx[socks]"'
         )
-    return proxy if "://" in proxy else f"http://{proxy}"
+    return proxy
 
 
 @functools.cache  # reading the certificates takes 30 ms, a new client without it 0.1 ms
@@ -83,13 +79,9 @@ def get_json(url: str, seconds: float) -> Any:
         return None
 
 
-# A prompt beyond the context in the words of Ollama, llama.cpp, vLLM, LM Studio, OpenAI, TGI and Anthropic.
-_OVERFLOW = re.compile(
-    r"exceed[^.]*context|longer than the context|context.?(?:length|size|window)|context the overflows|prompt is too "
-    r"long|max_new_tokens`? must be",
-    re.IGNORECASE,
-)
-_CONTEXT = re.compile(r"(?:n_ctx|context (?:length|size|window)|must be|tokens >)\D{1,20}?(\d{3,})", re.IGNORECASE)
+# A prompt beyond the context in the words of Ollama, llama.cpp, vLLM and OpenAI.
+_OVERFLOW = re.compile(r"context.?(?:length|size|window)", re.IGNORECASE)
+_CONTEXT = re.compile(r"(?:n_ctx|context (?:length|size|window))\D{1,20}?(\d{3,})", re.IGNORECASE)
 
 
 class ContextError(Exception):
@@ -102,21 +94,9 @@ class ContextError(Exception):
 
 def read_overflow(status: int, said: str) -> ContextError | None:
     """The error that a refusal of a prompt that is too long stands for; None for any other refusal."""
-    if status not in (400, 413, 422) or not _OVERFLOW.search(said):
+    if status != 400 or not _OVERFLOW.search(said):
         return None
     stated = _CONTEXT.search(said)
     context = int(stated[1]) if stated else None
     asked = max(map(int, re.findall(r"\d{3,}", said)), default=0)
     return ContextError(asked if asked > (context or 0) else None, context)
-
-
-def wait_asked(headers: Mapping[str, str]) -> float:
-    """Seconds for which ``Retry-After`` asks not to be asked again, as a number or as a date; 0 where it doesn't."""
-    text = headers.get("retry-after", "").strip()
-    try:
-        seconds = (
-            float(text) if re.fullmatch(r"[\d.]+", text) else parsedate_to_datetime(text).timestamp() - time.time()
-        )
-    except ValueError:
-        return 0.0
-    return max(0.0, seconds)

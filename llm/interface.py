@@ -134,7 +134,4 @@ def _cut_mark(characters: int) -> str:
 
 def nearest_tags(tag: str, installed: Iterable[str]) -> list[str]:
     """Up to three installed tags that may have been meant by ``tag``, nearest first."""
-    known = sorted(installed)
-    same_family = [name for name in known if name.split(":")[0] == tag.split(":")[0]]
-    similar = difflib.get_close_matches(tag, known, n=3, cutoff=0.6)
-    return list(dict.fromkeys([*difflib.get_close_matches(tag, same_family, n=3, cutoff=0.0), *similar]))[:3]
+    return difflib.get_close_matches(tag, sorted(installed), n=3, cutoff=0.5)

@@ -13,12 +13,11 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from core.errors import MissingError
 from core.hub import within
-from llm.addresses import find_tag, is_cloud, parse_host, read_key
+from llm.addresses import find_tag, parse_host, read_key
 from llm.answers import TOP_LOGPROBS, UselessError, bounded, read_logprobs
 from llm.asking import KEPT, THOUGHT_TOKENS, Draw, PassingError, Server, failure
 from llm.connection import ContextError, client_options, read_overflow, said_by
@@ -36,66 +35,32 @@ PATIENCE = 3.0  # seconds in which a living server takes a connection, and says 
 UNLOAD_SECONDS = 10.0  # a server waits up to five for the GPU's word that the memory is free
 # Tags and families that think whatever they are told.
 THINKS_ANYWAY = ("gpt-oss", "gptoss", "deepseek-r1", "magistral", "qwq", "thinking", "reasoning")
+PULL = "Get it with:\n  ollama pull {}"
 NO_TEMPLATE = (
     "has no chat template here: it goes on with a question's text in place of answering. A newer Ollama (0.30) takes "
     "the one in the model's file; else give it a Modelfile with a TEMPLATE"
 )
 
 
-class RefusedError(MissingError):
-    """A server that answers, but not to us."""
+class ShowInfo(NamedTuple):
+    """A model as the server describes it."""
 
-
-@dataclass(frozen=True, slots=True)
-class ShowInfo:
-    """A model as the server describes it. ``context_length`` is in tokens, None where it doesn't say."""
-
-    tag: str
-    capabilities: tuple[str, ...] = ()
-    context_length: int | None = None
-    family: str = ""
-    template: str = ""
-    file_name: str = ""
-    """The model's name by the file itself: Qwen2.5-Coder-1.5B-Instruct. Empty where it doesn't tell."""
-
-    @property
-    def bare(self) -> bool:
-        """Whether it has no chat template, and so goes on with the question's text."""
-        return self.template.replace(" ", "") == "{{.Prompt}}"
-
-    @property
-    def thinking(self) -> bool:
-        """Whether it can think, and so has to be told not to."""
-        return "thinking" in self.capabilities
-
-    @property
-    def chats(self) -> bool:
-        """False for a model that only embeds; older servers do not say."""
-        return not self.capabilities or "completion" in self.capabilities
-
-    @property
-    def think(self) -> bool | Literal["low"] | None:
-        """Its ``think`` in a request: None for models that can't, since servers refuse the word for them."""
-        if not self.thinking:
-            return None
-        return "low" if self.family in ("gptoss", "gpt-oss") else False  # gpt-oss takes only levels
-
-    @property
-    def thought_tokens(self) -> int:
-        """Tokens that it may need before its answer."""
-        names = f"{self.tag} {self.family}".lower()
-        return THOUGHT_TOKENS if any(name in names for name in THINKS_ANYWAY) else 0
+    context_length: int | None  # in tokens, None where the server doesn't say
+    thinking: bool  # it can think, and so has to be told not to
+    by_level: bool  # it takes only a level of thinking
+    thought_tokens: int  # that it may need before its answer, whatever it is told
+    chats: bool  # False for a model that only embeds
+    bare: bool  # it has no chat template, and so goes on with the question's text
+    file_name: str  # by the file itself: Qwen2.5-Coder-1.5B-Instruct; empty where it doesn't tell
 
 
 class OllamaModel(Server):
     """The Ollama implementation of ``LanguageModel``. Its constructor contacts nobody.
 
-    host: as in OLLAMA_HOST (None: that variable, else the default). concurrency: requests in flight at once. timeout:
-    seconds for one answer. num_ctx: context in tokens, never more than a model has; one for the whole run, since a
-    change makes the server load the model anew. known_digests: tag → digest as an earlier run recorded them, for when
-    the server is off. retry_wait: seconds before the second attempt, doubled before each further one.
-
-    Raises UsageError where the host is no address.
+    host: as in OLLAMA_HOST (None: that variable, else the default). num_ctx: context in tokens, never more than a model
+    has; one for the whole run, since a change makes the server load the model anew. known_digests: tag → digest as an
+    earlier run recorded them, for when the server is off. asking: as for ``Server``. Raises UsageError where the host
+    is no address.
     """
 
     backend = "ollama"
@@ -105,19 +70,16 @@ class OllamaModel(Server):
         self,
         host: str | None = None,
         *,
-        concurrency: int = 2,
-        timeout: float = 300.0,
         num_ctx: int = DEFAULT_NUM_CTX,
         known_digests: Mapping[str, str] | None = None,
-        retry_wait: float = 1.0,
+        **asking: Any,
     ) -> None:
         url, self._auth = parse_host(os.environ.get("OLLAMA_HOST", "") if host is None else host)
-        super().__init__(url, concurrency=concurrency, timeout=timeout, retry_wait=retry_wait)
+        super().__init__(url, **asking)
         read_key("OLLAMA_API_KEY")  # the client sends it by itself
         self.trouble = ""
         """Why it does not answer, where ``available`` found that it doesn't."""
-        self._num_ctx = num_ctx
-        self._known_digests = dict(known_digests or {})
+        self._num_ctx, self._known_digests = num_ctx, dict(known_digests or {})
         self._answers: bool | None = None  # None: nobody asked yet
         self._tags: dict[str, ListResponse.Model] | None = None
         self._shown: dict[str, ShowInfo] = {}
@@ -127,23 +89,19 @@ class OllamaModel(Server):
     # ── What is there ────────────────────────────────────────────────────────────────────────────────────
 
     def available(self) -> bool:
-        """Whether the server answers, settled within seconds. Raises RefusedError where it answers, but not to us."""
+        """Whether the server answers us, settled within seconds."""
         try:
-            self._answers = bool(self.version())
-        except RefusedError:
-            raise
+            self._answers, self.trouble = bool(self.version()), ""
         except MissingError as error:
-            self.trouble = str(error)
-            self._answers = False
+            self._answers, self.trouble = False, str(error)
         return self._answers
 
     def version(self) -> str:
-        """The server's version. Raises RefusedError where it refuses, MissingError where it says nothing for 3 s."""
+        """The server's version. Raises MissingError where it refuses, or says nothing for 3 s."""
         _client_class()  # before the clock starts: the first import takes a second on a busy machine
 
-        def ask(client: Client) -> str:
-            reply = client._request_raw("GET", "/api/version")  # type: ignore[no-untyped-call] # it has no call for it
-            return str(reply.json()["version"])
+        def ask(client: Client) -> str:  # which has no call for it
+            return str(client._request_raw("GET", "/api/version").json()["version"])  # type: ignore[no-untyped-call]
 
         try:
             # a look-up of the server's name has no time limit of its own: it is left behind
@@ -164,15 +122,17 @@ class OllamaModel(Server):
         """An installed model's context and abilities, asked once. Raises MissingError where it isn't installed."""
         if tag not in self._shown:
             shown = self._look_up(f"what {tag} can do", lambda client: client.show(tag), model=tag)
-            facts = shown.modelinfo or {}
+            facts, able = shown.modelinfo or {}, shown.capabilities or ()
             lengths = (v for k, v in facts.items() if k.endswith(".context_length") and isinstance(v, int))
             names = [facts.get(f"general.{part}") for part in ("basename", "size_label", "finetune")]
+            family = (getattr(shown.details, "family", None) or "").lower()
             self._shown[tag] = ShowInfo(
-                tag,
-                capabilities=tuple(shown.capabilities or ()),
                 context_length=next(lengths, None),
-                family=getattr(shown.details, "family", None) or "",
-                template=shown.template or "",
+                thinking="thinking" in able,
+                by_level=family in ("gptoss", "gpt-oss"),
+                thought_tokens=THOUGHT_TOKENS * any(name in f"{tag.lower()} {family}" for name in THINKS_ANYWAY),
+                chats=not able or "completion" in able,  # older servers do not say
+                bare=(shown.template or "").replace(" ", "") == "{{.Prompt}}",
                 file_name="-".join(name for name in names if isinstance(name, str)),
             )
         return self._shown[tag]
@@ -187,11 +147,9 @@ class OllamaModel(Server):
             tags = self.installed() if self._tags is None else self._tags
             tag = find_tag(model, tags)
             digest = tags[tag].digest or "" if tag else digest
-        if digest is not None:
-            return {"backend": self.backend, "tag": model, "digest": digest}
-        if self._answers:
-            raise MissingError(f"{self.address} has no model {model}. Get it with:\n  ollama pull {model}")
-        raise MissingError(f"{self.trouble} No earlier run recorded which {model} it has.")
+        if digest is None:
+            raise MissingError(self.trouble or f"{self.address} has no model {model}. {PULL.format(model)}")
+        return {"backend": self.backend, "tag": model, "digest": digest}
 
     # ── Memory ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -214,15 +172,13 @@ class OllamaModel(Server):
             log.warning("%s %s.", model, NO_TEMPLATE)
         for other in self._loaded - {model}:
             self._unload(other)
-        if not is_cloud(model):
-            self._loaded.add(model)
+        self._loaded.add(model)
 
     def _unload(self, tag: str) -> None:
         self._loaded.discard(tag)
-        try:  # a chat without messages, to be kept alive for no time
+        with suppress(PassingError, MissingError):  # the server unloads it by itself in the end
+            # a chat without messages, to be kept alive for no time
             self._ask(lambda client: client.chat(tag, messages=[], keep_alive=0), UNLOAD_SECONDS)
-        except (PassingError, MissingError) as error:  # the server unloads it by itself in the end
-            log.debug("%s could not be unloaded: %s", tag, error)
 
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,7 +186,7 @@ class OllamaModel(Server):
         from ollama import ChatResponse
 
         request, show = draw.request, self.show(draw.request.model)
-        schema, context = None if draw.in_words else request.schema, self._context(request.model)
+        context = self._context(request.model)
         # where a schema in words takes the place of one that was not obeyed, a model may have to think first
         room = show.thought_tokens or (THOUGHT_TOKENS if draw.in_words and show.thinking else 0)
         sent: dict[str, Any] = {
@@ -246,10 +202,10 @@ class OllamaModel(Server):
             "keep_alive": KEEP_ALIVE,
             "truncate": False,  # refuse a prompt beyond the context, in place of answering a part of it
         }
-        if schema:
-            sent["format"] = bounded(schema, request.num_predict)
-        if show.think is not None:
-            sent["think"] = show.think
+        if request.schema and not draw.in_words:
+            sent["format"] = bounded(request.schema, request.num_predict)
+        if show.thinking:  # servers refuse the word for models that can't
+            sent["think"] = "low" if show.by_level else False
         if draw.weighed:
             sent |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         start = time.perf_counter()
@@ -302,22 +258,13 @@ class OllamaModel(Server):
 
     def _refused(self, status: int, said: str, model: str) -> Exception:
         """The exception that an HTTP status of an error stands for."""
-        words = said_by(status, said)
         if too_long := read_overflow(status, said):
             return too_long
         if status in (408, 429) or status >= 500:
-            return PassingError(f"the server answered {words}")
-        kind, way_in = MissingError, "Check OLLAMA_HOST."
-        if status == 404 and model:
-            way_in = f"It has no model {model}. Get it with:\n  ollama pull {model}"
-        elif status == 401 and is_cloud(model):
-            kind, way_in = RefusedError, f"{model} is computed by ollama.com: `ollama signin`, or leave it out."
-        elif status == 403 and not said:  # so it refuses a foreign Host
-            kind = RefusedError
-            way_in = "Let the proxy or tunnel before it send `Host: localhost:11434`."
-        elif status in (401, 403):
-            kind, way_in = RefusedError, "Check the user and password in OLLAMA_HOST."
-        return kind(f"{self.address} refused the request ({words}). {KEPT} {way_in}")
+            return PassingError(f"the server answered {said_by(status, said)}")
+        way_in = "Check OLLAMA_HOST, and the user and password in it."
+        way_in = PULL.format(model) if status == 404 and model else way_in
+        return MissingError(f"{self.address} refused the request ({said_by(status, said)}). {KEPT} {way_in}")
 
 
 @functools.cache

@@ -22,7 +22,7 @@ from core.text import plain
 from llm.addresses import is_loopback, parse_address, read_key
 from llm.answers import TOP_LOGPROBS, UselessError, bounded, read_logprobs
 from llm.asking import KEPT, THOUGHT_TOKENS, Draw, PassingError, Server, failure
-from llm.connection import client_options, get_json, read_overflow, said_by, wait_asked
+from llm.connection import client_options, get_json, read_overflow, said_by
 from llm.interface import Completion
 
 if TYPE_CHECKING:
@@ -33,17 +33,16 @@ T = TypeVar("T")
 
 PAID_ADDRESS = "https://api.openai.com/v1"
 PATIENCE = 5.0  # seconds in which a living server lists its models
-LONGEST_PAUSE = 120.0  # seconds: a server that asks for a longer one ends the run, which goes on when called again
-# What different servers call the context of a model in their lists: vLLM, OpenRouter, Groq, Mistral, llama.cpp.
-CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx")
-REFUSALS = frozenset({400, 415, 422, 501})  # statuses with which a server says that it does not know a parameter
-# Parameters that some model or server refuses, the words that name them, and what asking without them means.
+LONGEST_PAUSE = 120.0  # seconds, however long a server asks to be left alone
+# A model's context in the lists of vLLM, of most clouds and of llama.cpp.
+CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "n_ctx")
+# Parameters that some model or server refuses with 400 or 422, and the words that name them.
 OPTIONAL = {
-    "response_format": ("response_format|json_schema|schema|grammar", "JSON is asked for in words, and validated"),
-    "max_tokens": ("max_tokens", "max_completion_tokens stands for it"),
-    "temperature": ("temperature", "it answers at its own temperature, whatever the settings say"),
-    "seed": ("seed", "the same question asked again may be answered otherwise"),
-    "logprobs": ("(top_)?logprobs", "its verdicts come without probabilities"),
+    "response_format": "response_format|json_schema|schema|grammar",
+    "max_tokens": "max_tokens",
+    "temperature": "temperature",
+    "seed": "seed",
+    "logprobs": "(top_)?logprobs",
 }
 # Ends of an answer in the words of different servers: by itself, and at its limit. Any other is a failure.
 WHOLE = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
@@ -53,32 +52,20 @@ CUT = frozenset({"length", "max_tokens", "model_length"})
 class OpenAIModel(Server):
     """The ``LanguageModel`` behind any OpenAI API. Its constructor contacts nobody.
 
-    base_url, api_key: None means OPENAI_BASE_URL and OPENAI_API_KEY. concurrency: requests in flight at once.
-    timeout: seconds for one request. retry_wait: seconds before the second attempt, doubled before each further one.
-
-    An address with a password in it is a UsageError. ``paid``: nobody named an address.
+    base_url, api_key: None means OPENAI_BASE_URL and OPENAI_API_KEY. asking: as for ``Server``. An address with a
+    password in it is a UsageError. ``paid``: nobody named an address.
     """
 
     backend = "openai"
     enlarge = "Start the server with a larger context (llama.cpp: -c, for each of its slots), at least"
 
-    def __init__(
-        self,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        *,
-        concurrency: int = 4,
-        timeout: float = 300.0,
-        retry_wait: float = 1.0,
-    ) -> None:
+    def __init__(self, base_url: str | None = None, api_key: str | None = None, **asking: Any) -> None:
         named = (os.environ.get("OPENAI_BASE_URL", "") if base_url is None else base_url).strip()
         self.paid = not named
-        address = parse_address(named or PAID_ADDRESS)
-        super().__init__(address, concurrency=concurrency, timeout=timeout, retry_wait=retry_wait)
+        super().__init__(parse_address(named or PAID_ADDRESS), **asking)
         self._key = read_key("OPENAI_API_KEY", api_key)
         self._without: dict[str, frozenset[str]] = {}  # model → the OPTIONAL parameters that it refused
         self._listed: dict[str, int | None] | None = None
-        self._told: dict[str, int] = {}  # model → its context, by a refusal
 
     # ── What is there ────────────────────────────────────────────────────────────────────────────────────
 
@@ -133,8 +120,8 @@ class OpenAIModel(Server):
             nowhere = error.status_code in (404, 405) and "model" not in error.response.text
             if error.status_code in (401, 403) or nowhere:
                 raise self._refused(error) from None
-        except PassingError as error:
-            log.debug("%s: an empty question: %s", self.address, error)
+        except PassingError:
+            return  # whether it answers shows when it is asked
 
     def is_ollama(self) -> bool:
         """Whether Ollama answers here, whose own API tells contexts and digests."""
@@ -143,7 +130,7 @@ class OpenAIModel(Server):
         return isinstance(said, dict) and "version" in said
 
     def _context(self, model: str) -> int | None:
-        return self._told.get(model) or (self._listed or {}).get(model)
+        return (self._listed or {}).get(model)
 
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -152,23 +139,23 @@ class OpenAIModel(Server):
         import openai
 
         model = draw.request.model
-        known = without = self._without.get(model, frozenset())
+        without = self._without.get(model, frozenset())
         while True:
             sent = parameters(draw, without)
             try:
                 said = self._ask(functools.partial(_converse, sent=sent, side_by_side=self._concurrency), draw.seconds)
             except openai.APIStatusError as error:
-                if too_long := read_overflow(error.status_code, error.response.text):
-                    self._told |= {model: too_long.context} if too_long.context else {}
+                words = error.response.text
+                if too_long := read_overflow(error.status_code, words):
                     raise too_long from error
-                name = refused_parameter(error, sent)
-                if name is None:
+                known = [name for name in OPTIONAL if name in sent and re.search(rf"\b({OPTIONAL[name]})\b", words)]
+                if not known or error.status_code not in (400, 422):
                     raise self._refused(error, model) from error
-                without |= {name}
+                without |= {known[0]}
             else:
-                for name in without - known - self._without.get(model, frozenset()):
-                    log.warning("%s refuses %s: %s.", model, name, OPTIONAL[name][1])
-                self._without[model] = without
+                if without != self._without.get(model, frozenset()):
+                    self._without[model] = without
+                    log.warning("%s refuses %s: it is asked without.", model, ", ".join(sorted(without)))
                 return said
 
     def _ask(self, ask: Callable[[OpenAI], T], seconds: float) -> T:
@@ -198,17 +185,12 @@ class OpenAIModel(Server):
     def _refused(self, error: APIStatusError, model: str = "") -> Exception:
         """The exception that a reply that says error stands for."""
         status, body = error.status_code, error.response.text
-        inner = error.body if isinstance(error.body, dict) else {}
-        inner = inner.get("error", inner)
-        said = said_by(status, inner.get("message", inner) if isinstance(inner, dict) else inner or body)
+        said = said_by(status, error.body.get("message", body) if isinstance(error.body, dict) else body)
         if self._key:  # some servers repeat it
             said = re.sub(re.escape(self._key[:8]) + r"\S*", "…", said)
-        pause = wait_asked(error.response.headers)
-        if status == 402 or "insufficient_quota" in body:
-            return MissingError(f"{self.address}: the account has no credit left ({said}). {KEPT}")
-        if pause > LONGEST_PAUSE:
-            return MissingError(f"{self.address} asks for a pause of {pause:.0f} s ({said}). {KEPT}")
+        asked = error.response.headers.get("retry-after", "")
         if status in (408, 429) or (status >= 500 and status != 501):
+            pause = min(float(asked), LONGEST_PAUSE) if asked.isdecimal() else 0.0
             return PassingError(f"the server answered {said}", wait=pause)
         fix = "Check OPENAI_BASE_URL; it mostly ends in /v1."
         if status in (401, 403):
@@ -243,12 +225,6 @@ def parameters(draw: Draw, without: frozenset[str]) -> dict[str, Any]:
     return {name: value for name, value in sent.items() if name not in without}
 
 
-def refused_parameter(error: APIStatusError, sent: Mapping[str, Any]) -> str | None:
-    """Which of the OPTIONAL parameters that were sent the server's refusal names; None where none."""
-    said = error.response.text if error.status_code in REFUSALS else ""
-    return next((n for n, (words, _) in OPTIONAL.items() if n in sent and re.search(rf"\b({words})\b", said)), None)
-
-
 def _converse(client: OpenAI, sent: Mapping[str, Any], side_by_side: int) -> Completion:
     """The model's answer. ``side_by_side``: requests in flight, for servers that don't tell their own time."""
     start = time.perf_counter()
@@ -281,7 +257,7 @@ def _text(content: Any) -> str:
 def _figure(usage: object, name: str) -> int | None:
     """A number of tokens; None where it is none."""
     value = getattr(usage, name, None)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if type(value) is int and value >= 0 else None
 
 
 def _context_in(said: Mapping[str, Any]) -> int | None:

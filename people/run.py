@@ -83,10 +83,10 @@ def run_name(source: str) -> str:
     """
     stem = Path(source).stem if Path(source).suffix else source
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:100] or "votes"
-    if name in config.PERSONAS or name == "all":
+    if name.lower() in (*config.PERSONAS, "all"):
         raise UsageError(
-            f"{source}: results are named after the file, and {name} is a persona. Nothing was changed. Rename the "
-            f"file, for instance to votes_{name}{Path(source).suffix}"
+            f"{source}: results are named after the file, and {name} is a persona of config.py. Nothing was changed. "
+            f"Rename the file, for instance to my_{name}{Path(source).suffix}"
         )
     return name
 

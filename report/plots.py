@@ -37,7 +37,6 @@ LINES: dict[str, dict[str, Any]] = {
     "combined": {"color": GREEN, "marker": "^", "linestyle": (0, (7, 2, 1.5, 2))},
     "global_elo": {"color": GREY, "marker": "D", "linestyle": (0, (1, 1.5))},
 }
-OTHER_LINE: dict[str, Any] = {"color": GREY, "marker": "D"}
 LEVEL = {"marker": ""}  # a constant has no points to mark
 HOLLOW: dict[str, Any] = {"color": INK, "linestyle": "", "marker": "d", "mfc": "none", "ms": 5}
 
@@ -225,7 +224,7 @@ def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
     axes.plot([], [], label=f"one split ({split})", **HOLLOW)
     for row, system in enumerate(systems):
         found, once = document["cross_validated"][system][metric], document["final"][system][metric]
-        line = LINES.get(system, OTHER_LINE)
+        line = LINES.get(system, LINES["global_elo"])
         if found["ci95"] is not None:
             axes.hlines(row, *found["ci95"], color=line["color"], linewidth=2)
             axes.plot(found["mean"], row, color=line["color"], marker=line["marker"], ms=6.5)

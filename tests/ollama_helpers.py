@@ -1,4 +1,4 @@
-"""What the tests of Ollama share."""
+"""What the tests of servers share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 
 from fake_brain import last_text
 from fake_ollama import FakeOllama
+from fake_openai import FakeOpenAI
 from pydantic import BaseModel
 
 from llm.interface import Request
 from llm.ollama import OllamaModel
+from llm.openai import OpenAIModel
 
+SERVERS: dict[str, Any] = {"ollama": FakeOllama, "openai": FakeOpenAI}
 ROOT = Path(__file__).parent.parent
 
 
@@ -25,9 +28,10 @@ def echo(request: dict[str, Any]) -> str:
     return f"{request['model']} says: {last_text(request)}"
 
 
-def model_of(server: FakeOllama, **params: Any) -> OllamaModel:
+def model_of(server: Any, **params: Any) -> Any:
     """It asks again at once, and has more patience than any busy machine needs."""
-    return OllamaModel(server.url, **{"retry_wait": 0.001, "timeout": 120.0, **params})
+    make = OllamaModel if isinstance(server, FakeOllama) else OpenAIModel
+    return make(server.url, **{"retry_wait": 0.001, "timeout": 120.0, **params})
 
 
 def questions(tag: str, count: int, **params: Any) -> list[Request]:

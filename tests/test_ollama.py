@@ -1,201 +1,165 @@
-"""Asking Ollama over real HTTP: what is sent, in which order, how many at once, and stopping."""
+"""An Ollama server as the suite knows it: what it is sent, its models, their contexts and thoughts."""
 
 from __future__ import annotations
 
-import itertools
-import json
-import signal
-import subprocess
-import sys
+import socket
 import threading
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_brain import last_text
-from fake_ollama import DEFAULT_TAGS, FakeOllama, Model
-from ollama_helpers import ROOT, echo, model_of, questions
+from fake_ollama import FakeOllama, Model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ollama_helpers import echo, first_times, model_of, questions, unused_address
 
+import main
 from core.errors import MissingError
-from llm import asking
-from llm.interface import Choice, Request
+from llm import ollama
+from llm.interface import Choice, Completion, Decision, Request, estimate_tokens, nearest_tags, shorten
 from llm.ollama import OllamaModel
 
-# ── What is asked ────────────────────────────────────────────────────────────────────────────────────────
+TAGS = ("llama3:8b", "gemma3:4b", "mistral:7b")
+THINKS = ("completion", "thinking")
 
 
 def test_every_request_says_all_its_options_and_the_answer_comes_back_whole() -> None:
-    with FakeOllama(brain=echo) as server:
+    with FakeOllama(echo) as server:
         request = Request("gemma3:4b", "why?", system="Be brief.", temperature=0.7, num_predict=99, seed=5)
         [(index, answer)] = model_of(server, num_ctx=4096).complete([request])
     sent = server.calls[0].request
     assert (index, answer.text, answer.truncated) == (0, "gemma3:4b says: why?", False)
-    assert answer.tokens == 3
-    assert answer.prompt_tokens == 4
-    assert answer.seconds > 0
+    assert (answer.tokens, answer.prompt_tokens) == (3, 4)
     assert sent["options"] == {"seed": 5, "temperature": 0.7, "num_ctx": 4096, "num_predict": 99}
     assert sent["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "why?"}]
     assert sent["keep_alive"] == "30m"
-    assert "format" not in sent
-
-
-def test_only_models_that_can_think_are_told_not_to() -> None:
-    models = {"qwen3:8b": Model(capabilities=("completion", "thinking")), "gemma3:4b": Model()}
-    with FakeOllama(brain=echo, models=models) as server:  # answers 400 where the word comes unasked for
-        list(model_of(server).complete([Request("gemma3:4b", "b"), Request("qwen3:8b", "a")]))
-    assert len(server.calls) == 2
-    told = {call.model: call.request.get("think", "absent") for call in server.calls}
-    assert told == {"qwen3:8b": False, "gemma3:4b": "absent"}
+    assert not {"format", "think"} & sent.keys()
 
 
 def test_the_context_is_the_same_all_along_and_never_more_than_the_model_has() -> None:
-    with FakeOllama(brain=echo, models={"small": Model(context_length=2048), "big": Model()}) as server:
-        model = model_of(server)
-        list(model.complete([*questions("small", 3), *questions("big", 3)]))
-        list(model.complete([Request("small", "x" * 9000, num_predict=7)]))
+    with FakeOllama(echo, models={"small": Model(context_length=2048), "big": Model()}) as server:
+        list(model_of(server).complete([*questions("small", 3), *questions("big", 3)]))
     assert {(c.model, c.request["options"]["num_ctx"]) for c in server.calls} == {("small", 2048), ("big", 8192)}
 
 
-def test_choices_are_constrained_to_their_options_in_order() -> None:
-    def brain(request: dict[str, Any]) -> str:
-        return json.dumps({"choice": "B" if "b wins" in last_text(request) else "tie", "reason": "so it is"})
-
-    with FakeOllama(brain=brain) as server:
-        choices = [Choice("llama3:8b", text, ("A", "B", "tie")) for text in ("b wins", "equal")]
-        decisions = dict(model_of(server).choose(choices))
-    assert (decisions[0].winner, decisions[1].winner, decisions[0].reason) == ("B", "tie", "so it is")
-    schema = server.calls[0].request["format"]
-    assert schema["properties"]["choice"]["enum"] == ["A", "B", "tie"]
-    assert list(schema["properties"]) == schema["required"] == ["choice", "reason"]
+# ── What is there ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_opening_words_are_refused_rather_than_dropped() -> None:
-    with pytest.raises(ValueError, match="embedded"):
-        list(OllamaModel("127.0.0.1:1").complete([Request("m", "x", opening="Once")]))
+def test_the_server_and_its_models_are_described_and_looked_up_once() -> None:
+    facts = {"general.basename": "Qwen2.5-Coder", "general.size_label": "1.5B"}
+    models = {"qwen:latest": Model(40960, THINKS, "abc", "qwen2", facts=facts), "Gemma3:4b": Model(digest="d2")}
+    with FakeOllama(models=models, version="0.12.3") as server:
+        model = model_of(server)
+        assert model.available() and model.version() == "0.12.3"
+        for _ in range(20):
+            assert [model.identity(tag)["digest"] for tag in ("qwen", "gemma3:4B")] == ["abc", "d2"]
+        show = model.show("qwen:latest")
+        with pytest.raises(MissingError, match="ollama pull qwen3:7b"):
+            model.identity("qwen3:7b")
+    assert (show.thinking, show.context_length, show.file_name) == (True, 40960, "Qwen2.5-Coder-1.5B")
+    assert [path for _, path, _ in server.requests].count("/api/tags") == 1
 
 
-# ── Order, and how many at once ──────────────────────────────────────────────────────────────────────────
+def test_with_the_server_off_recorded_digests_serve() -> None:
+    model = OllamaModel(unused_address(), known_digests={"gemma3:4b": "d2"})
+    assert not model.available()
+    assert model.identity("gemma3:4b") == {"backend": "ollama", "tag": "gemma3:4b", "digest": "d2"}
+    with pytest.raises(MissingError, match=r"ollama serve.*--backend embedded"):
+        model.identity("qwen3:8b")
 
 
-def test_models_are_asked_one_after_the_other() -> None:
-    tags = DEFAULT_TAGS[:3]
-    with FakeOllama(brain=echo, latency=lambda r: hash(last_text(r)) % 9 / 1000) as server:
-        requests = [request for tag in tags for request in questions(tag, 9)]
-        answers = dict(model_of(server).complete(requests))
-    assert sorted(answers) == list(range(27))
-    assert all(answers[i].text == f"{r.model} says: {r.prompt}" for i, r in enumerate(requests))
-    assert server.loads == list(tags)
-    for earlier, later in itertools.pairwise(tags):
-        done = max(c.finished for c in server.calls if c.model == earlier)
-        assert done <= min(c.started for c in server.calls if c.model == later)
+def test_whether_a_server_answers_is_settled_also_where_it_is_mute_or_its_name_is_looked_up_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ollama, "PATIENCE", 0.1)
+    with socket.socket() as mute:  # takes connections and never says a word
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        with pytest.raises(MissingError, match=r"no answer within 0\.1 s"):
+            OllamaModel(f"127.0.0.1:{mute.getsockname()[1]}").version()
+    end = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: end.wait())
+    assert not OllamaModel("far.example:11434").available()
+    end.set()
 
 
-def test_as_many_are_in_flight_as_are_allowed_and_they_are_begun_in_order() -> None:
-    together = threading.Barrier(4)  # no answer is given unless four are asked for at once
-
-    with FakeOllama(brain=echo, latency=lambda _: together.wait(120) and None) as server:
-        assert len(list(model_of(server, concurrency=4).complete(questions("gemma3:4b", 12)))) == 12
-    assert server.max_in_flight == 4
-    begun = [int(last_text(call.request).split()[1]) for call in server.calls]
-    assert [sorted(begun[i : i + 4]) for i in (0, 4, 8)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+# ── Thinking ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_answers_come_as_they_finish() -> None:
-    others_are_here = threading.Event()
-
-    def wait(request: dict[str, Any]) -> None:
-        if last_text(request) == "question 0":
-            others_are_here.wait(120)
-
-    with FakeOllama(brain=echo, latency=wait) as server:
-        answers = model_of(server, concurrency=2).complete(questions("gemma3:4b", 3))
-        assert {next(answers)[0], next(answers)[0]} == {1, 2}
-        others_are_here.set()
-        assert [index for index, _ in answers] == [0]
+def test_a_model_that_thinks_whatever_it_is_told_has_room_for_it_and_its_thought_is_taken_off() -> None:
+    tag = "qwen3:4b-thinking-2507"
+    with FakeOllama(echo, models={tag: Model(capabilities=THINKS, thinks="anyway"), TAGS[0]: Model()}) as server:
+        answers = model_of(server).complete([Request(name, "why?", num_predict=20) for name in (tag, TAGS[0])])
+        texts = [answer.text for _, answer in answers if isinstance(answer, Completion)]
+    assert texts == [f"{tag} says: why?", f"{TAGS[0]} says: why?"]
+    assert [call.request["options"]["num_predict"] for call in server.calls] == [20 + 2048, 20]
+    assert [call.request.get("think", "absent") for call in server.calls] == [False, "absent"]
 
 
-# ── Stopping ─────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_model_that_says_nothing_under_a_schema_is_told_it_in_words_from_then_on() -> None:
+    tag = "gpt-oss:20b"
+    choices = [Choice(tag, f"which {i}?", ("A", "B")) for i in range(3)]
+    with FakeOllama(models={tag: Model(32768, THINKS, family="gptoss", thinks="harmony")}) as server:
+        decisions = [decision for _, decision in model_of(server, concurrency=1).choose(choices)]
+    assert all(isinstance(decision, Decision) and decision.winner in "AB" for decision in decisions)
+    assert ["format" in call.request for call in server.calls] == [True, False, False, False]
+    assert {call.request["think"] for call in server.calls} == {"low"}
+    assert server.calls[1].request["options"]["num_predict"] > 2048, "room for thoughts"
 
 
-@pytest.fixture
-def stubborn() -> Iterator[FakeOllama]:
-    """A server that answers question 0 and keeps all others waiting until it stops."""
-
-    def wait(request: dict[str, Any]) -> None:
-        if last_text(request) != "question 0":
-            server.stopping.wait()
-
-    with FakeOllama(brain=echo, latency=wait) as server:
-        yield server
+def test_one_silent_answer_does_not_switch_schemas_off() -> None:
+    choices = [Choice(TAGS[0], f"which {i}?", ("A", "B")) for i in range(3)]
+    with FakeOllama() as server:
+        model = model_of(server, concurrency=1)
+        list(model.choose(choices[:1]))
+        server.faults = first_times("empty", 2)
+        list(model.choose(choices[1:]))
+    assert len(server.calls) == 5 and all("format" in call.request for call in server.calls)
 
 
-def test_whoever_stops_listening_does_not_wait_and_nothing_more_is_begun(stubborn: FakeOllama) -> None:
-    answers = model_of(stubborn, concurrency=2).complete(questions("gemma3:4b", 9))
-    assert next(answers)[0] == 0
-    answers.close()  # returns while the server owes its answers
-    assert all(call.finished == 0 for call in stubborn.calls if last_text(call.request) != "question 0")
-    assert len(stubborn.calls) <= 3
+# ── Models of no use ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_ctrl_c_ends_the_asking_while_the_server_owes_answers(stubborn: FakeOllama) -> None:
-    received = []
-    main_thread = threading.main_thread().ident
-    assert main_thread is not None
-    with pytest.raises(KeyboardInterrupt):
-        for index, _ in model_of(stubborn, concurrency=2).complete(questions("gemma3:4b", 9)):
-            received.append(index)
-            threading.Timer(0.1, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
-    assert received == [0]
-    assert len(stubborn.calls) <= 3
+def test_check_names_models_that_only_embed_or_have_no_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = {"embed": Model(capabilities=("embedding",)), "raw": Model(template="{{ .Prompt }}")}
+    folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
+    with FakeOllama(echo, models={**{tag: Model() for tag in TAGS}, **odd}) as server:
+        model = model_of(server)
+        for _ in range(2):
+            list(model.complete([*questions("raw", 2), *questions(TAGS[0], 2)]))
+        assert caplog.text.count("has no chat template here") == 1, "once in a run"
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        named = ["--models", "Llama3:8b", "raw", "embed", "--base_model", "embedded"]
+        assert main.main(["--check", *folders, "--num_prompts", "5", *named]) == 3
+        out = capsys.readouterr().out
+    assert "llama3:8b (contestant and judge)" in out
+    assert "MISSING  embed (contestant): it only embeds" in out
+    assert "raw (contestant): has no chat template here" in out
 
 
-def test_a_program_ends_while_the_server_owes_answers(stubborn: FakeOllama) -> None:
-    """No thread that waits for an answer keeps it."""
-    code = (
-        "from llm.interface import Request; from llm.ollama import OllamaModel; "
-        "asked = [Request('gemma3:4b', f'question {i}') for i in (0, 1)]; "
-        f"print(next(OllamaModel({stubborn.url!r}).complete(asked)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "") and "question 0" in done.stdout
+# ── Lengths and names ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_nothing_is_said_to_be_asked_again_once_the_asking_has_ended(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-    ended = threading.Event()
-
-    def fault(request: dict[str, Any], n: int) -> str | None:
-        return {"question 0": "404", "question 1": "500"}.get(last_text(request))
-
-    def wait(request: dict[str, Any]) -> None:
-        if last_text(request) == "question 1":
-            ended.wait(120)
-
-    with FakeOllama(brain=echo, latency=wait, faults=fault) as server:
-        threading.Timer(0.5, ended.set).start()
-        with pytest.raises(MissingError, match="no model"):
-            list(model_of(server, concurrency=2).complete(questions("gemma3:4b", 2)))
-    assert len(server.calls) == 2
-    assert "asked again" not in caplog.text
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=400), st.integers(16, 200))
+def test_a_fitted_text_is_within_its_budget_and_cut_in_the_middle_visibly(text: str, budget: int) -> None:
+    fitted, cut = shorten(text, budget)
+    assert estimate_tokens(fitted) <= budget
+    if not cut:
+        assert fitted == text
+        return
+    head, mark, tail = fitted.partition("\n[… ")
+    number, _, rest = tail.partition(" characters cut …]\n")
+    assert mark
+    assert text.startswith(head)
+    assert text.endswith(rest)
+    assert int(number) == len(text) - len(head) - len(rest) > 0
 
 
-def test_a_wait_for_another_attempt_ends_with_the_asking(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = threading.Event()
-    monkeypatch.setattr(asking.log, "info", lambda *_: waits.set())
-
-    def wait(request: dict[str, Any]) -> None:
-        if last_text(request) == "question 0":
-            waits.wait(120)
-
-    def fault(request: dict[str, Any], n: int) -> str | None:
-        return "500" if last_text(request) == "question 1" else None
-
-    with FakeOllama(brain=echo, latency=wait, faults=fault) as server:
-        answers = model_of(server, concurrency=2, retry_wait=1000.0).complete(questions("gemma3:4b", 2))
-        assert next(answers)[0] == 0
-        answers.close()
-        for thread in threading.enumerate():
-            if thread.name == "asking":
-                thread.join(120)
-                assert not thread.is_alive()
-    assert len(server.calls) == 2
+def test_near_tags_are_found() -> None:
+    installed = ["llama3:8b", "llama3.1:8b", "gemma3:4b", "qwen3:8b", "phi4-mini:3.8b"]
+    for meant, tag in (("qwen3:7b", "qwen3:8b"), ("gemma:4b", "gemma3:4b"), ("phi4:3.8b", "phi4-mini:3.8b")):
+        assert nearest_tags(meant, installed)[0] == tag
+    assert nearest_tags("zzz", installed) == []

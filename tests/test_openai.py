@@ -1,53 +1,54 @@
-"""A server with the OpenAI API over real HTTP: what is sent, what it may refuse, what is asked again."""
+"""A server with the OpenAI API over real HTTP: what is sent, what it may refuse, what --check says, a whole run."""
 
 from __future__ import annotations
 
-import time
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from begun import jobs_of
+from fake_brain import default_brain
+from fake_ollama import FakeOllama, Faults
 from fake_openai import FakeOpenAI, Model
-from ollama_helpers import PromptList, always, first_times, unused_address
+from ollama_helpers import first_times, model_of, unused_address
+from tiny_models import save_model
 
+import main
+from core.clock import Clock
 from core.errors import MissingError, UsageError
+from data_generation import Data, make_data
+from evidence.leaderboard import tokens_per_second
 from llm.addresses import parse_address
-from llm.asking import ATTEMPTS
-from llm.connection import wait_asked
 from llm.interface import Choice, Request
 from llm.openai import PAID_ADDRESS, OpenAIModel
 
 KEY = "sk-very-secret-0123"
 QUESTION = Request("a-8b", "why?", seed=3, label="coder-003 answered by a-8b")
-CHOICE = Choice("a-8b", "which?", ("A", "B", "tie"), label="coder-001: a against b", seed=3)
-
-
-def model_of(server: FakeOpenAI, key: str = "", **params: float) -> OpenAIModel:
-    return OpenAIModel(server.url, key, **{"retry_wait": 0.001, "timeout": 120.0, **params})  # type: ignore[arg-type]
-
-
-# ── What is sent and what comes back ─────────────────────────────────────────────────────────────────────
+NAMES = ("meta-llama/Llama-3.1-8B-Instruct", "gemma-3-4b-it", "gpt-of-mine", "llama3:8b", "qwen3", "vicuna-7b")
+PERFECT = {name: Model() for name in (*NAMES, "judge-70b")}
+ODD = {
+    **PERFECT,
+    NAMES[1]: Model(refuses=frozenset({"max_tokens", "seed"})),
+    "judge-70b": Model(refuses=frozenset({"response_format"})),
+}
 
 
 def test_the_question_goes_out_with_all_that_changes_its_answer() -> None:
     request = Request("a-8b", "why?", system="Be brief.", temperature=0.7, num_predict=5, seed=3)
-    with FakeOpenAI(brain=lambda _: "one two three four five six") as server:
+    with FakeOpenAI(lambda _: "one two three four five six") as server:
         [(_, answer)] = model_of(server).complete([request])
-    [call] = server.calls
+        server.brain = default_brain
+        list(model_of(server).choose([Choice("a-8b", "which?", ("A", "B"))]))
+    plain, constrained = (call.request for call in server.calls)
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "why?"}]
-    sent = {"model": "a-8b", "messages": messages, "seed": 3, "temperature": 0.7, "max_tokens": 5}
-    assert {k: v for k, v in call.request.items() if k != "stream"} == sent
+    assert plain == {"model": "a-8b", "messages": messages, "seed": 3, "temperature": 0.7, "max_tokens": 5}
     assert (answer.text, answer.tokens, answer.prompt_tokens) == ("one two three four five", 5, 2)
     assert answer.truncated
-
-
-def test_a_structured_answer_is_asked_for_with_its_schema_and_nothing_beside_it() -> None:
-    with FakeOpenAI() as server:
-        [(_, decision)] = model_of(server).choose([CHOICE])
-    [call] = server.calls
-    schema = call.request["response_format"]["json_schema"]
+    schema = constrained["response_format"]["json_schema"]
     assert schema["strict"] and schema["schema"]["additionalProperties"] is False
-    assert schema["schema"]["properties"]["choice"]["enum"] == ["A", "B", "tie"]
-    assert call.request["messages"][-1]["content"] == "which?"
-    assert decision.winner in CHOICE.options
+    assert constrained["messages"][-1]["content"] == "which?"
 
 
 @pytest.mark.parametrize("parameter", ["response_format", "max_tokens", "temperature", "seed", "logprobs"])
@@ -56,9 +57,8 @@ def test_a_parameter_that_a_model_refuses_is_left_out_once_and_for_all_and_said(
 ) -> None:
     models = {"a-8b": Model(refuses=frozenset({parameter})), "b-7b": Model()}
     with FakeOpenAI(models=models) as server:
-        model = model_of(server, concurrency=1)
         choices = [Choice(name, f"which {i}?", ("A", "B")) for name in models for i in range(3)]
-        decisions = dict(model.choose(choices))
+        decisions = dict(model_of(server, concurrency=1).choose(choices))
     assert all(decisions[i].winner in ("A", "B") for i in range(6))
     assert len(server.calls) == 6 + 1, "one refusal, then nothing that was refused is sent again"
     assert parameter in server.calls[-1].request, "the other model is asked with it"
@@ -66,80 +66,21 @@ def test_a_parameter_that_a_model_refuses_is_left_out_once_and_for_all_and_said(
     assert caplog.text.count(f"a-8b refuses {parameter}") == 1
 
 
-# ── Faults ───────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_parameter_is_refused_only_where_the_question_succeeds_without_it() -> None:
+    with FakeOpenAI(models={"a-8b": Model(refuses=frozenset({"model"}))}) as server:
+        model = model_of(server, concurrency=1)
+        with pytest.raises(MissingError, match="'model' is not supported"):
+            list(model.choose([Choice("a-8b", "strange (seed, temperature)?", ("A", "B"))]))
+        server.models = {"a-8b": Model()}
+        list(model.choose([Choice("a-8b", "which?", ("A", "B"))]))
+    assert "response_format" in server.calls[-1].request
 
 
-@pytest.mark.parametrize("fault", ["429", "500", "drop", "cut_body", "not_json", "odd"])
-def test_trouble_that_passes_is_asked_again_as_it_was_and_what_stays_says_what_it_was_about(fault: str) -> None:
-    with FakeOpenAI(faults=first_times(fault, 3)) as server:
-        model = model_of(server)
-        [(_, answer)] = model.complete([QUESTION])
-        assert answer.text
-        assert len(server.calls) == 4
-        assert all(call.request == server.calls[0].request for call in server.calls)
-        server.faults = always(fault)
-        with pytest.raises(MissingError) as caught:
-            list(model.complete([QUESTION]))
-    for part in (QUESTION.label, "7 attempts", "kept", "same command"):
-        assert part in str(caught.value)
-    assert len(server.calls) == 4 + ATTEMPTS
-
-
-def test_a_server_that_never_answers_is_asked_twice_and_not_for_ever() -> None:
-    with FakeOpenAI(faults=always("hang")) as server, pytest.raises(MissingError, match=r"no answer within 0\.4 s"):
-        list(model_of(server, timeout=0.4).complete([QUESTION]))
-    assert len(server.calls) <= 2
-
-
-def test_retry_after_is_waited_for_and_an_unreasonable_one_ends_the_run_at_once() -> None:
+def test_retry_after_is_waited_for() -> None:
     with FakeOpenAI(faults=first_times("429"), pause="1") as server:
         list(model_of(server).complete([QUESTION]))
-        first, second = (call.started for call in server.calls)
-        assert second - first >= 1
-        server.faults, server.pause = always("429"), "3600"
-        with pytest.raises(MissingError, match=r"a pause of 3600 s.*kept"):
-            list(model_of(server).complete([QUESTION]))
-        assert len(server.calls) == 3
-        server.faults = always("quota")
-        with pytest.raises(MissingError, match=r"no credit left.*kept"):
-            list(model_of(server).complete([QUESTION]))
-        assert len(server.calls) == 4
-
-
-def test_retry_after_is_a_number_or_a_date() -> None:
-    assert wait_asked({"retry-after": "7.5"}) == 7.5
-    in_an_hour = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 3600))
-    assert wait_asked({"retry-after": in_an_hour}) > 3000
-    assert [wait_asked({"retry-after": text}) for text in ("", "soon", "-3", "nan", "inf")] == [0.0] * 5
-
-
-@pytest.mark.parametrize("fault", ["cut_json", "empty"])
-def test_a_broken_structured_answer_is_drawn_anew_and_told_the_schema_in_words(fault: str) -> None:
-    with FakeOpenAI(faults=first_times(fault, 2)) as server:
-        [(_, decision)] = model_of(server).choose([CHOICE])
-    assert decision.winner in CHOICE.options
-    assert len({call.request["seed"] for call in server.calls}) == 3
-    assert "obeys this schema" in server.calls[1].request["messages"][-1]["content"]
-
-
-def test_a_model_that_cannot_chat_and_one_that_is_not_there_are_said_at_once() -> None:
-    models = {"a-8b": Model(chats=False), "b-7b": Model()}
-    with FakeOpenAI(models=models) as server:
-        with pytest.raises(MissingError, match=r"not a chat model.*kept"):
-            list(model_of(server).complete([QUESTION]))
-        assert len(server.calls) == 1
-        with pytest.raises(MissingError, match=r"`c` does not exist.*--check"):
-            list(model_of(server).complete([Request("c", "why?")]))
-        [(_, answer)] = model_of(server).complete([Request("b-7b", "why?", schema=PromptList)])
-    assert isinstance(answer.parsed, PromptList)
-
-
-def test_who_stops_listening_cuts_what_is_in_flight() -> None:
-    with FakeOpenAI(faults=lambda request, n: None if request["messages"][0]["content"] == "0" else "hang") as server:
-        answers = model_of(server, concurrency=1).complete([Request("a-8b", str(i)) for i in range(9)])
-        next(answers)
-        answers.close()  # as Ctrl-C does
-        assert len(server.calls) <= 2
+    first, second = (call.started for call in server.calls)
+    assert second - first >= 1
 
 
 # ── Address, key, list ───────────────────────────────────────────────────────────────────────────────────
@@ -148,7 +89,7 @@ def test_who_stops_listening_cuts_what_is_in_flight() -> None:
 def test_a_wrong_key_is_said_without_repeating_it(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     with FakeOpenAI(key="another") as server:
-        model = model_of(server, KEY)
+        model = model_of(server, api_key=KEY)
         with pytest.raises(MissingError, match="OPENAI_API_KEY") as asked:
             list(model.complete([QUESTION]))
         with pytest.raises(MissingError, match="OPENAI_API_KEY") as listed:
@@ -162,25 +103,14 @@ def test_the_list_tells_the_contexts_and_may_be_missing() -> None:
         assert model_of(server).listed() == {"a": 4096, "b": None}
         server.lists = False
         assert model_of(server).listed() == {}
+        with pytest.raises(MissingError, match=r"`c` does not exist.*--check"):
+            list(model_of(server).complete([Request("c", "why?")]))
     with pytest.raises(MissingError, match=r"No server .*OPENAI_BASE_URL"):
         OpenAIModel(f"http://{unused_address()}/v1").listed()
 
 
-def test_without_an_address_it_is_the_paid_one_which_answers_nobody_without_a_key(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    model = OpenAIModel()
-    assert (model.paid, model.address) == (True, PAID_ADDRESS)
-    with pytest.raises(MissingError, match="OPENAI_API_KEY is not set"):
-        model.listed()
-
-
 def test_a_model_is_known_by_its_name_and_a_host_that_is_not_this_machine() -> None:
-    here = [
-        OpenAIModel(f"http://{host}:{port}/v1") for host, port in (("127.0.0.1", 1), ("localhost", 2), ("[::1]", 3))
-    ]
+    here = [OpenAIModel(f"http://{host}/v1") for host in ("127.0.0.1:1", "localhost:2", "[::1]:3")]
     assert [model.identity("a") for model in here] == [{"backend": "openai", "model": "a"}] * 3
     assert OpenAIModel("https://llm.example.org/v1").identity("a")["host"] == "llm.example.org"
 
@@ -188,16 +118,147 @@ def test_a_model_is_known_by_its_name_and_a_host_that_is_not_this_machine() -> N
 def test_addresses_are_completed_and_wrong_ones_and_wrong_keys_refused_without_repeating_them() -> None:
     assert parse_address("127.0.0.1:1234") == "http://127.0.0.1:1234/v1"
     assert parse_address("https://host/api/v1/") == "https://host/api/v1"
-    for wrong in (
-        "http://user:pass@host/v1",
-        "https://host/v1?key=pass",
-        "ftp://pass",
-        "http://host:pass/v1",
-        "http://",
-    ):
+    for wrong in ("http://user:pass@host/v1", "https://host/v1?key=pass", "ftp://pass", "http://host:pass/v1"):
         with pytest.raises(UsageError, match="OPENAI_API_KEY") as caught:
             parse_address(wrong)
         assert "pass" not in str(caught.value)
     with pytest.raises(UsageError, match="OPENAI_API_KEY") as caught:
         OpenAIModel("host", "pass”word")
     assert "pass" not in str(caught.value)
+
+
+# ── A run, and --check ───────────────────────────────────────────────────────────────────────────────────
+
+FAULTS = Faults({"429": 0.04, "500": 0.03, "drop": 0.03, "cut_body": 0.03, "cut_json": 0.03})
+
+
+def faulty(request: dict[str, Any], n: int) -> str | None:
+    """Half an answer is a fault where it should be JSON; else nobody could know."""
+    fault = FAULTS(request, n)
+    structured = "obeys this schema" in request["messages"][-1]["content"] or "response_format" in request
+    return "cut_body" if fault == "cut_json" and not structured else fault
+
+
+def flags(tmp_path: Path, *more: str) -> list[str]:
+    folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
+    return ["--backend", "openai", "--models", *NAMES, "--judge", "judge-70b", *folders, *more]
+
+
+def made(tmp_path: Path, server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) -> Data:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    (job,) = jobs_of(*flags(tmp_path, "--num_prompts", "10", "--models", *NAMES[:3]))
+    job.llm._retry_wait = 0.001  # type: ignore[attr-defined]
+    return make_data(job, Clock(), job.prompt_ids[8:])
+
+
+def untimed(data: Data) -> Data:
+    return replace(data, responses=tuple(replace(response, seconds=0.0) for response in data.responses))
+
+
+def test_what_a_server_leaves_away_is_null_and_can_be_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ("--num_prompts", "5", "--models", *NAMES[:2])
+    with FakeOpenAI(models=PERFECT, shape=lambda reply: {**reply, "usage": {"completion_tokens": None}}) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        (job,) = jobs_of(*flags(tmp_path, *few))
+        made_now = make_data(job, Clock())
+    read_back = make_data(job, Clock(), ask=False)
+    assert read_back.responses == made_now.responses
+    assert {(r.tokens, r.side_by_side) for r in read_back.responses} == {(None, job.params.concurrency)}
+    assert tokens_per_second(read_back.responses) == {}
+
+
+def test_a_run_survives_faults_and_refusals_and_asks_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "ranking")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with FakeOpenAI(models=PERFECT, key=KEY) as perfect:
+        expected = made(tmp_path / "perfect", perfect, monkeypatch)
+    with FakeOpenAI(models=ODD, key=KEY, faults=faulty) as server:
+        data = made(tmp_path / "odd", server, monkeypatch)
+    assert (len(data.prompts), len(data.responses), len(data.judgements)) == (10, 30, 60)
+    assert len(server.calls) - len(server.answered) > 10
+    assert len(server.answered) == len(set(server.answered)) == len(perfect.answered) == len(perfect.calls)
+    assert untimed(data) == untimed(expected)
+    # and where all that a run needs is cached, the whole program needs no server
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    base = str(save_model(tmp_path / "base", "llama"))
+    assert main.main(flags(tmp_path / "odd", "--num_prompts", "5", "--models", *NAMES[:3], "--base_model", base)) == 0
+    results = json.loads((tmp_path / "odd" / "results" / "evaluation_results_coder.json").read_text(encoding="utf-8"))
+    assert (results["backend"], results["judge"]) == ("openai", "judge-70b")
+    assert {(model["backend"], model["ollama_tag"]) for model in results["models"]} == {("openai", None)}
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [data for data in (*written, caplog.text.encode()) if KEY.encode() in data]
+
+
+def test_check_says_what_the_server_lists_and_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check(status: int) -> str:
+        assert main.main(flags(tmp_path, "--check", "--base_model", "embedded")) == status
+        return capsys.readouterr().out
+
+    assert "No server with the OpenAI API answers at http://127.0.0.1:9/v1" in check(3)
+    with FakeOpenAI(models={**PERFECT, "judge-70b": Model(context=8000)}) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        said = check(0)
+        assert f"{server.url} answers and lists 7 models" in said
+        assert "ok       judge-70b (judge): listed, context 8,000 tokens" in said
+        del server.models["judge-70b"]
+        assert "MISSING  judge-70b (judge): not in the server's list" in check(3)
+        server.key, server.open_list = "another", True
+        assert "OPENAI_API_KEY" in check(3)
+        server.key = None
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("/v1", "/v2"))
+        assert "it mostly ends in /v1" in check(3)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        assert main.main(["--backend", "openai", "--models", "a-8b", "b-7b"]) == 2
+        assert f"The server has {NAMES[1]}, " in capsys.readouterr().err, "models that nobody named"
+    assert not (tmp_path / "cache").exists() and not server.calls
+
+
+def test_the_paid_address_is_named_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    assert OpenAIModel().address == PAID_ADDRESS
+    assert main.main(flags(tmp_path)) == 3
+    said = capsys.readouterr()
+    assert "https://api.openai.com/v1 is asked, which bills every token" in said.out
+    assert "OPENAI_API_KEY is not set" in said.err
+
+
+def test_a_server_of_this_kind_where_ollama_was_looked_for_is_named_and_never_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
+    with FakeOpenAI() as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url.removesuffix("/v1"))
+        assert main.main(["--backend", "ollama", "--check", *folders]) == 3
+        asked_for = capsys.readouterr().out
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OLLAMA_HOST", unused_address())
+        (job,) = jobs_of(*folders)
+    assert f"OPENAI_BASE_URL={server.url} python main.py --backend openai" in asked_for
+    assert job.llm.backend == "embedded" and f"{server.url} answers" in job.notes[0]
+    assert not server.calls
+    with FakeOllama() as ollama:
+        monkeypatch.setenv("OLLAMA_HOST", ollama.url)
+        main.main(["--check", *folders])
+    said = "Ollama answers and is asked; the server that OPENAI_BASE_URL names: --backend openai"
+    assert capsys.readouterr().out.splitlines()[0] == said
+
+
+def test_ollama_asked_as_an_openai_server_is_recognised_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = flags(tmp_path, "--models", "smol", "q05", "--judge", "q15", "--check", "--base_model", "embedded")
+    for ollama in (True, False):
+        with FakeOpenAI(models=["smol:latest", "q05:latest", "q15:latest"], ollama=ollama) as server:
+            monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+            main.main(command)
+        said = capsys.readouterr().out
+        assert (f"OLLAMA_HOST={server.url.removesuffix('/v1')} with --backend ollama" in said) is ollama
+        assert ("MISSING  smol (contestant): not in the server's list" in said) is not ollama

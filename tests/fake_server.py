@@ -1,0 +1,258 @@
+"""What the stand-ins for servers share: a port of this machine, calls that are counted, slots, faults.
+
+    with FakeOllama(brain=my_brain, latency=0.01) as server:      # listens on 127.0.0.1, a free port
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        ...
+        assert server.calls_by_model["gemma3:4b"] == 25
+
+Parameters of all of them
+    brain(request) -> str    what the model says; ``request`` is the whole JSON body of the call. Default:
+                             fake_brain.default_brain, which obeys any schema. fake_brain.last_text(request) is what was
+                             asked, fake_brain.shown(text) the responses that a judge is shown, by label.
+    models                   name → Model(…), or just names
+    latency                  seconds for each answer, or a callable: request → seconds, or None where it waits itself
+    slots                    answers computed side by side; further ones wait (None: no limit)
+    faults                   callable (request, n) → name of a fault or None, n: how often exactly this request came
+                             before; or a Faults(rates={name: probability}, seed). Names: FAULTS below.
+    probabilities            callable: request → {"A": …, "B": …, "tie": …}, the shares of a verdict's labels, for
+                             requests that ask for log-probabilities; None: it gives none
+
+What they saw: calls (a Call for each question, in order of arrival), calls_by_model, max_in_flight, requests ((method,
+path, headers in lower case) of each). stop() also cuts what is in flight, as a killed server does; start(): the same
+port again.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+from fake_brain import default_brain, key
+
+Json = dict[str, Any]
+FAULTS = (
+    "500", "429",  # an error in the server's own shape
+    "404",  # the model has vanished
+    "drop", "hang",  # the connection is closed without an answer; no answer until the client gives up
+    "not_json", "list_body", "cut_body",  # 200 with a body that is no JSON, a list, or ends in the middle
+    "escape_error",  # 500 with a body that drives a terminal
+    "cut_json", "length", "wrong_shape", "empty",  # the content is half (length: and says so), of another shape, ""
+    "abort",  # the reply says that it broke off
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Faults by probability. Which request meets which is decided by its own content and how often it came before, so
+    that threads can't change it."""
+
+    rates: Mapping[str, float]
+    seed: int = 0
+
+    def __call__(self, request: Json, n: int) -> str | None:
+        draw = random.Random(f"{self.seed}/{n}/{key(request)}").random()
+        for name, rate in self.rates.items():
+            if draw < rate:
+                return name
+            draw -= rate
+        return None
+
+
+@dataclass
+class Call:
+    """One question. ``started`` and ``finished`` are seconds of ``time.monotonic``."""
+
+    model: str
+    request: Json
+    started: float
+    finished: float = 0.0
+    fault: str | None = None
+
+    def spoil(self, content: str) -> str:
+        """The content as this call's fault leaves it."""
+        half = content[: len(content) // 2]
+        spoilt = {"cut_json": half, "length": half, "wrong_shape": '{"something": ["else"]}', "empty": ""}
+        return spoilt.get(self.fault or "", content)
+
+
+class FakeServer:
+    """See the head of this file."""
+
+    handler: type[Handler]
+
+    def __init__(
+        self,
+        brain: Callable[[Json], str] = default_brain,
+        *,
+        models: Mapping[str, Any] | Iterable[str],
+        latency: float | Callable[[Json], float | None] = 0.0,
+        slots: int | None = None,
+        faults: Callable[[Json, int], str | None] | None = None,
+        probabilities: Callable[[Json], dict[str, float]] | None = None,
+        port: int = 0,
+    ) -> None:
+        self.brain, self.faults, self.latency, self.port = brain, faults, latency, port
+        self.models: Any = dict(models) if isinstance(models, Mapping) else dict.fromkeys(models)
+        self.probabilities = probabilities
+        self.calls: list[Call] = []
+        self.calls_by_model: Counter[str] = Counter()
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.max_in_flight = 0
+        self.stopping = threading.Event()
+        self.in_flight: Counter[str] = Counter()
+        self.turn = threading.Condition()
+        self.sockets: set[socket.socket] = set()
+        self._slots = threading.Semaphore(slots) if slots else nullcontext()
+        self._repeats: Counter[str] = Counter()
+        self._server: ThreadingHTTPServer | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> Self:
+        self.stopping = threading.Event()
+        self._server = _Listener(("127.0.0.1", self.port), type("Handler", (self.handler,), {"fake": self}))
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self.stopping.set()
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+            for connection in list(self.sockets):
+                cut(connection)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def note(self, request: Json) -> Call:
+        """The call, with the fault that it meets."""
+        with self.turn:
+            call = Call(str(request["model"]), request, time.monotonic())
+            self.calls.append(call)
+            self.calls_by_model[call.model] += 1
+            call.fault = self.faults(request, self._repeats[key(request)]) if self.faults else None
+            self._repeats[key(request)] += 1
+        assert call.fault is None or call.fault in FAULTS, f"no such fault: {call.fault}"
+        return call
+
+    def load(self, model: str) -> None:
+        """Called before an answer is computed."""
+
+    def compute(self, call: Call, reply: Callable[[Call], Json]) -> Json:
+        """The reply, with its place in the queue and its latency."""
+        self.load(call.model)
+        with self.turn:
+            self.in_flight[call.model] += 1
+            self.max_in_flight = max(self.max_in_flight, self.in_flight.total())
+        try:
+            with self._slots:
+                time.sleep((self.latency(call.request) if callable(self.latency) else self.latency) or 0)
+                return reply(call)
+        finally:
+            with self.turn:
+                self.in_flight[call.model] -= 1
+                self.turn.notify_all()
+            call.finished = time.monotonic()
+
+
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news."""
+
+
+def cut(connection: socket.socket) -> None:
+    with suppress(OSError):  # already gone
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+class Handler(BaseHTTPRequestHandler):
+    fake: Any
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        self.fake.sockets.add(self.connection)
+
+    def finish(self) -> None:
+        self.fake.sockets.discard(self.connection)
+        super().finish()
+
+    def log_message(self, *args: object) -> None:
+        """Silent: ``calls`` has it all."""
+
+    def do_GET(self) -> None:
+        if self._admitted():
+            self.get()
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self._admitted():
+            self.post(json.loads(body))
+
+    def _admitted(self) -> bool:
+        self.fake.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
+        return self.admits()
+
+    def get(self) -> None:
+        raise NotImplementedError
+
+    def post(self, request: Json) -> None:
+        raise NotImplementedError
+
+    def admits(self) -> bool:
+        """Whether the caller may ask; refused here where not."""
+        return True
+
+    def refuse(self, status: int, said: str) -> None:
+        """An error in the server's own shape."""
+        self.send(status, {"error": said})
+
+    def answer(self, call: Call, reply: Callable[[Call], Any]) -> None:
+        """The reply, or the fault that takes its place."""
+        data = json.dumps(self.fake.compute(call, reply)).encode()
+        match call.fault:
+            case "drop" | "hang":
+                if call.fault == "hang":
+                    self.fake.stopping.wait()
+                self.close_connection = True
+                cut(self.connection)
+            case "500" | "429":
+                self.refuse(int(call.fault), "the runner has terminated")
+            case "escape_error":
+                self.refuse(500, "\x1b[2Jgone")
+            case "404":
+                self.refuse(404, f"model '{call.model}' not found")
+            case _:
+                bodies = {"not_json": b"<html>gateway</html>", "list_body": b"[]", "cut_body": data[: len(data) // 2]}
+                self.send_raw(200, bodies.get(call.fault or "", data))
+
+    def send(self, status: int, body: Any, **headers: str) -> None:
+        self.send_raw(status, json.dumps(body).encode(), **headers)
+
+    def send_raw(self, status: int, data: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **headers, "Content-Length": str(len(data))}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(data)
