@@ -177,7 +177,7 @@ def judge_pairs(
     file, tasks = config.PREFERENCES_FILE, pair_tasks(job, prompts, responses, job.kept(config.PREFERENCES_FILE))
     most = most_left_out(len(tasks))
     if ask and open_tasks(job.kept(file), tasks[:1]):
-        ask_missing(job, file, tasks[:1], _pair_value, "preferences", most=most)
+        ask_missing(job, file, tasks[:1], _pair_value, most=most)
         tasks = pair_tasks(job, prompts, responses, job.kept(file))
         weighed = "probabilities" in job.kept(file)[tasks[0].id].value
         said = "probabilities with its words" if weighed else "words alone (Ollama gives probabilities since 0.12.11)"
@@ -185,14 +185,14 @@ def judge_pairs(
     each = math.perm(len(job.contestants), 2)
     first = tasks[: -(-2 * FIRST_LOOK // each) * each]
     if ask and len(first) < len(tasks) and open_tasks(job.kept(file), first):
-        ask_missing(job, file, first, _pair_value, "preferences", most=most)
+        ask_missing(job, file, first, _pair_value, most=most)
         lengths = {(r.prompt_id, r.model): len(r.text) for r in responses}
         found = what_is_read([pair.judgement() for pair in records(job, file, first, JudgedPair)], lengths)
         if found.reads:
             level = logging.INFO if found.reads == "answers" else logging.WARNING
             log.log(level, "After %d pairs: %s Ctrl-C ends the run here.", len(first) // 2, found.sentence)
     if ask:
-        ask_missing(job, file, tasks, _pair_value, "preferences", most=most)
+        ask_missing(job, file, tasks, _pair_value, most=most)
     pairs = records(job, file, tasks, JudgedPair)
     judged = {(pair.prompt_id, pair.first, pair.second) for pair in pairs}
     return [pair.judgement() for pair in pairs if (pair.prompt_id, pair.second, pair.first) in judged]
@@ -270,7 +270,7 @@ def rank_listwise(
     half must have been answered; and how many orders of all prompts were left out."""
     file, tasks = config.GROUND_TRUTH_FILE, list_tasks(job, prompts, responses)
     if ask:
-        ask_missing(job, file, tasks, _list_value, "ground-truth rankings", most=most_left_out(len(tasks)))
+        ask_missing(job, file, tasks, _list_value, most=most_left_out(len(tasks)))
     rankings = records(job, file, tasks, RankedList)
     points: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for r in rankings:

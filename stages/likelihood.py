@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any
 
 import config
+from core.errors import MissingError
 from core.files import fingerprint
 from core.records import Judgement, Preference, Prompt, Response
 from core.store import Item, read_items
@@ -178,7 +179,8 @@ def prompt_request(job: Job, number: int) -> Request:
 
 def write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[dict[int, str]]:
     """The texts of these prompts, a few at a time: of each the first draft that is one sentence, on its topic and
-    unlike the ``known`` ones; where there is none, the way of asking and the topic themselves."""
+    unlike the ``known`` ones, else the way of asking and the topic themselves. Raises MissingError where these were
+    asked before."""
     for start in range(0, len(numbers), AT_ONCE):
         requests = {number: prompt_request(job, number) for number in numbers[start : start + AT_ONCE]}
         drafts = [replace(r, seed=job.seed(r.seed, 0, i)) for r in requests.values() for i in range(DRAFTS)]
@@ -188,9 +190,15 @@ def write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Ite
             topic, texts = topic_of(job, number), (answers[DRAFTS * at + i].text for i in range(DRAFTS))
             sentences = [match[0] for text in texts if (match := re.match(r"[^.?!\n]{12,220}[.?!]", text))]
             on_topic = [sentence for sentence in sentences if _on_topic(sentence, topic)]
-            plain = f"{request.opening}: {topic}?"
-            found[number] = next(unlike(on_topic, [*known, *found.values()]), plain)
+            candidates = [*on_topic, f"{request.opening}: {topic}?"]
+            if text := next(unlike(candidates, [*known, *found.values()]), ""):
+                found[number] = text
         yield found
+        if len(found) < len(requests):
+            raise MissingError(
+                f"The topics of {job.name} are too few for {job.params.num_prompts} different prompts; all written "
+                "are kept. Add topics, take a lower --num_prompts, or prompts of your own (--prompts FILE)."
+            )
         known = [*known, *found.values()]
 
 

@@ -140,7 +140,6 @@ def ask_missing(
     file: str,
     tasks: Sequence[Task],
     value: Callable[[Task, Any], Mapping[str, Any]],
-    what: str,
     *,
     most: int,
     part: Callable[[Task], str] = lambda task: task.key,
@@ -151,6 +150,7 @@ def ask_missing(
     kept as left out, under its hash. Raises MissingError where that are more than ``most`` of the ``part``s that the
     tasks belong to.
     """
+    what = STAGES[file].replace("_", " ")
     with job.store(file) as store:
         kept = [(task, store.get(*task.id)) for task in tasks]
         missing = [task for task, found in kept if found is None]

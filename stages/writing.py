@@ -156,7 +156,7 @@ def collect_responses(job: Job, prompts: Sequence[Prompt], *, ask: bool = True) 
     file, wanted = config.RESPONSES_FILE, response_tasks(job, prompts)
     if ask:
         most, part = tasks.most_left_out(len(prompts)), lambda task: str(task.about["prompt_id"])
-        tasks.ask_missing(job, file, wanted, _response_value, "responses", most=most, part=part)
+        tasks.ask_missing(job, file, wanted, _response_value, most=most, part=part)
     return records(job, file, wanted, Response)
 
 

@@ -284,6 +284,9 @@ def test_the_embedded_writer_keeps_one_sentence_on_each_topic_or_the_topic_itsel
     topics, asks = weighing.persona.topics, weighing.persona.asks
     expected = [f"{asks[i % len(asks)]} {topics[i]}?" for i in range(6)]
     assert [p.text for p in written] == [f"{asks[0]}: {topics[0]}?", *expected[1:]]
+    few = replace(weighing, name="me", persona=replace(weighing.persona, topics=topics[:1], asks=asks[:1]))
+    with pytest.raises(MissingError, match="too few for 6 different prompts"):
+        generate_prompts(replace(few, llm=Drafter(weighs_options=True)))
 
 
 def test_readings_by_likelihood_make_graded_outcomes_without_an_order_and_are_read_once(weighing: Job) -> None:

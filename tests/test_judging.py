@@ -24,7 +24,6 @@ from config import Contestant, ExperimentConfig
 from core.clock import Clock
 from core.errors import MissingError
 from core.records import Judgement, Prompt, Response
-from core.store import read_items
 from data_generation import Data, make_data
 from evaluation import kendall_tau
 from evidence.document import make_document
@@ -137,19 +136,18 @@ def with_a_taste(request: Json) -> dict[str, float]:
     return {"A": 0.97 * first, "B": 0.97 * (1.0 - first), "tie": 0.03}
 
 
-def run(
-    folder: Path, probabilities: Callable[[Json], dict[str, float]] | None, **params: Any
-) -> tuple[Data, list[Json]]:
+def run(folder: Path, probabilities: Shares | None) -> tuple[Data, list[Json]]:
     with FakeOllama(always_first, models=[*MODELS, "judge"], probabilities=probabilities) as server:
         job = job_of(server, folder)
         foreseen = count(job)
         data = make_data(job, Clock())
-        asked = [call.request for call in server.calls]
-        assert foreseen.total() == len(asked)
-    return data, asked
+        assert foreseen.total() == len(server.calls)
+        return data, [call.request for call in server.calls]
 
 
-def test_a_taste_in_probabilities_is_found_where_words_take_the_first_place(tmp_path: Path) -> None:
+def test_a_taste_in_probabilities_is_found_where_words_take_the_first_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     data, asked = run(tmp_path / "weighed", with_a_taste)
     quality = judge_quality(data.judgements, data.responses)
     truth = {model: float(MODELS.index(model)) for model in MODELS}
@@ -158,9 +156,20 @@ def test_a_taste_in_probabilities_is_found_where_words_take_the_first_place(tmp_
     assert (quality["first_position_rate"], quality["flip_rate"], quality["reads"]) == (1.0, 1.0, "answers")
     forms = [list(request["format"]["properties"]) for request in asked if request["model"] == "judge"][1:]
     assert forms == [["choice"]] * 150, "no reasons where probabilities come"
+    path = tmp_path / "weighed" / config.PREFERENCES_FILE.format(name="coder")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for item in document["items"]:
+        if item["key"] in ("coder-001/a vs f", "coder-001/f vs a"):
+            item["value"]["winner"] = "a"
+    path.write_text(json.dumps(document), encoding="utf-8")
     again, asked = run(tmp_path / "weighed", with_a_taste)
-    assert asked == [] and again.preferences == data.preferences, "a later run knows how the judge was asked"
-    data, asked = run(tmp_path / "words", None)
+    (moved,) = set(again.preferences) - set(data.preferences)
+    assert (moved.model_a, moved.model_b, moved.outcome) == ("a", "f", 1.0), "an edited verdict counts, nothing else"
+    assert asked == [], "a later run knows how the judge was asked"
+    with caplog.at_level("INFO", logger="ranking.data"):
+        data, asked = run(tmp_path / "words", None)
+    (said,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("After ")]
+    assert said.startswith("After 30 pairs: The judge chose what stood first in 60 of 60")
     assert {p.outcome for p in data.preferences} == {0.5}
     quality = judge_quality(data.judgements, data.responses)
     assert (quality["reads"], quality["by_probabilities"]) == ("place", None)
@@ -168,27 +177,6 @@ def test_a_taste_in_probabilities_is_found_where_words_take_the_first_place(tmp_
     forms = [list(request["format"]["properties"]) for request in asked if request["model"] == "judge"][1:]
     assert forms == [["choice"]] + [["choice", "reason"]] * 149, "the first one tries whether probabilities come"
     assert run(tmp_path / "words", None)[1] == []
-
-
-def test_what_the_judge_reads_is_said_after_the_first_pairs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", logger="ranking.data"):
-        run(tmp_path, None)
-    (said,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("After ")]
-    assert said.startswith("After 30 pairs: The judge chose what stood first in 60 of 60")
-
-
-def test_an_edited_verdict_counts_whatever_its_probabilities(tmp_path: Path) -> None:
-    run(tmp_path, with_a_taste)
-    path = tmp_path / config.PREFERENCES_FILE.format(name="coder")
-    document = json.loads(path.read_text(encoding="utf-8"))
-    for item in document["items"]:
-        if item["key"] in ("coder-001/a vs f", "coder-001/f vs a"):
-            item["value"]["winner"] = "a"
-    path.write_text(json.dumps(document), encoding="utf-8")
-    assert len(read_items(path)) == 150
-    data, asked = run(tmp_path, with_a_taste)
-    edited = [p.outcome for p in data.preferences if (p.prompt_id, p.model_a, p.model_b) == ("coder-001", "a", "f")]
-    assert asked == [] and edited == [1.0]
 
 
 def test_the_liking_for_a_place_cancels() -> None:
@@ -228,9 +216,9 @@ def promises(quality: Json) -> int | None:
     document: Any = sample_results.persona()
     document["verdict"]["stronger_baselines"] = []
     document |= {"judge_quality": quality, "answer": {**document["answer"], "more_prompts": 7}}
-    job = Job("coder", config.PERSONAS["coder"], {}, "judge", Named(), ExperimentConfig(), Path())  # type: ignore[arg-type]
+    job = Job("coder", config.PERSONAS["coder"], {}, "judge", Named(), ExperimentConfig(), Path())
     features: Any = SimpleNamespace(base="base", has_score=True, device="cpu", notes=())
-    found: int | None = make_document(job, features, [], {}, document)["answer"]["more_prompts"]  # type: ignore[typeddict-item]
+    found: int | None = make_document(job, features, [], {}, document)["answer"]["more_prompts"]
     return found
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,29 +43,36 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
         return str(save_model(tmp_path_factory.mktemp("base"), "llama"))
 
 
+def run_here(patch: pytest.MonkeyPatch, base: str, server: FakeOllama, folder: Path, *flags: str) -> int:
+    """The same in this process, which has torch loaded already."""
+    patch.setenv("OLLAMA_HOST", server.url)
+    folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
+    return main.main(["--backend", "ollama", "--base_model", base, *folders, *SMALL, *flags])
+
+
 @pytest.fixture
 def here(base: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """The same in this process, which has torch loaded already."""
+    return partial(run_here, monkeypatch, base)
 
-    def run(server: FakeOllama, folder: Path, *flags: str) -> int:
-        monkeypatch.setenv("OLLAMA_HOST", server.url)
-        folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
-        return main.main(["--backend", "ollama", "--base_model", base, *folders, *SMALL, *flags])
 
-    return run
+@pytest.fixture(scope="module")
+def clean(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run without any trouble."""
+    folder = tmp_path_factory.mktemp("clean")
+    with FakeOllama(brain=steady_brain) as server, pytest.MonkeyPatch.context() as patch:
+        assert run_here(patch, base, server, folder) == 0
+    return folder
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(
-    tmp_path: Path, base: str, here: Callable[..., int]
+    tmp_path: Path, base: str, here: Callable[..., int], clean: Path
 ) -> None:
     """20 times in benchmarks/faults.py."""
-    rng = random.Random(3)
-    with FakeOllama(latency=0.05) as server:
-        assert here(server, tmp_path / "whole") == 0
-        for i in range(2):
-            kill_and_go_on(server, tmp_path / str(i), base, rng, lambda server, folder, *_: here(server, folder))
-            assert kept(tmp_path / str(i)) == kept(tmp_path / "whole")
-            assert results(tmp_path / str(i)) == results(tmp_path / "whole")
+    with FakeOllama(brain=steady_brain, latency=0.05) as server:
+        go_on = lambda server, folder, *_: here(server, folder)  # noqa: E731
+        kill_and_go_on(server, tmp_path, base, random.Random(3), go_on)
+    assert kept(tmp_path) == kept(clean)
+    assert results(tmp_path) == results(clean)
 
 
 def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tmp_path: Path, base: str, here: Callable[..., int]) -> None:
@@ -82,16 +90,13 @@ def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tmp_path: Path, base: str
         assert len(server.calls) - asked == CALLS - found
 
 
-def test_a_failing_server_leaves_no_mark_on_the_results(tmp_path: Path, base: str, here: Callable[..., int]) -> None:
+def test_a_failing_server_leaves_no_mark_on_the_results(tmp_path: Path, here: Callable[..., int], clean: Path) -> None:
     """At the default size in benchmarks/faults.py."""
-    with FakeOllama(brain=steady_brain) as server:
-        assert here(server, tmp_path / "clean") == 0
     with FakeOllama(brain=steady_brain, faults=faulty) as server:
-        assert here(server, tmp_path / "faulty", "--concurrency", "8") == 0
+        assert here(server, tmp_path, "--concurrency", "8") == 0
         assert sum(call.fault is not None for call in server.calls) >= 3
-    assert kept(tmp_path / "faulty") == kept(tmp_path / "clean")
-    first, second = results(tmp_path / "clean"), results(tmp_path / "faulty")
-    assert {**first, "config": None} == {**second, "config": None}
+    assert kept(tmp_path) == kept(clean)
+    assert {**results(tmp_path), "config": None} == {**results(clean), "config": None}
 
 
 def test_two_runs_at_once_ask_every_question_once(tmp_path: Path, base: str) -> None:
