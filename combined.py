@@ -135,11 +135,13 @@ def certainty(pairs: Pairs, v: Array, seed: int) -> tuple[Array, float]:
         rest = newton(Pairs._make(column[~out] for column in pairs), v, rounds=2)
         margins[out] = pairs.margin(rest)[out]
     errors = pairs.times * expit(margins) - pairs.wins
+    # One witness a prompt: the gradients of its pairs are added up before they are squared.
     gradients = np.zeros((int(pairs.prompt.max(initial=-1)) + 1, len(v)))
     np.add.at(gradients, pairs.prompt, pairs.slopes * errors[:, None])
     inverse = np.linalg.inv(pairs.hessian(v))
     pulled = gradients @ inverse
-    # The slope κ in [0, 1] at which σ(κ · margin) predicts the pairs best (Cox, Biometrika, 1958).
+    # The slope κ in [0, 1] at which σ(κ · margin) predicts the pairs best (Cox, Biometrika, 1958): one more fit of the
+    # same kind, with one coefficient whose prior is normal around 1.
     scaled = pairs._replace(slopes=SLOPE_WIDTH * margins[:, None], offset=margins)
     slope = 1.0 + SLOPE_WIDTH * float(newton(scaled, np.zeros(1))[0])
     return inverse @ inverse + pulled.T @ pulled, min(1.0, max(0.0, slope))
@@ -197,6 +199,7 @@ class Combined(Ranker):
         if start is None:
             return [self._with(self._around(self._start(s), s)) for s in sets]
         people = [(one._fit, s) for one, s in zip(start, sets, strict=True)]
+        # One choice for all: the votes of one person are too few to tell how far people differ.
         sample = people[:: 1 + len(people) // SAMPLE]
         factors = max(product(FACTORS, FACTORS), key=lambda f: sum(self._around(*each, f).evidence for each in sample))
         return [self._with(self._around(fit, s, factors)) for fit, s in people]
@@ -232,6 +235,7 @@ class Combined(Ranker):
         """What is believed of the responses to this prompt."""
         fit, rows = self._fit, self._texts.of[prompt_id]
         self._certainty = self._certainty or certainty(fit.pairs, fit.v, self._params.random_seed)
+        # The slope scales what was learned and its errors alike; a text's own variance is not learned and stays.
         (of_v, slope), inputs = self._certainty, fit.inputs[list(rows.values())]
         covariance = slope**2 * ((inputs * fit.tau) @ of_v @ (inputs * fit.tau).T) + RESIDUAL * np.eye(len(rows))
         return Posterior(tuple(rows), slope * (inputs @ fit.coefficients), covariance)

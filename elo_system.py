@@ -64,7 +64,7 @@ class EloSystem(Ranker):
         """One Elo update, R_a ← R_a + K (S − E), with S the outcome in [0, 1]; b moves by as much the other way."""
         a, b = preference.model_a, preference.model_b
         expected = expectation(self._start[a] + self.offsets[a], self._start[b] + self.offsets[b])
-        step = self.k * (preference.outcome - expected)
+        step = self.k * (preference.outcome - expected)  # a win that was expected moves hardly anything
         self.offsets[a] += step
         self.offsets[b] -= step
         self.updates += 1

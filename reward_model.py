@@ -130,7 +130,7 @@ def draw(trainings: Sequence[Training], params: ExperimentConfig) -> tuple[np.nd
     most = trainings[0].steps, len(trainings), k + trainings[0].batch
     pairs, target, share = np.zeros((*most, 2), np.int64), *np.zeros((2, *most), np.float32)
     for j, t in enumerate(trainings):
-        rng = np.random.default_rng([params.random_seed, 1])
+        rng = np.random.default_rng([params.random_seed, 1])  # anew for each: it must not see who trains beside it
         order = np.full((params.max_epochs, t.steps // params.max_epochs * t.batch), -1)  # -1: no preference is left
         order[:, : len(t.pairs)] = [rng.permutation(len(t.pairs)) for _ in range(params.max_epochs)]
         order = order.reshape(t.steps, t.batch)
@@ -238,6 +238,7 @@ class RewardModel(Ranker):
             fitted.append(copy.copy(self)._learn(shared, head))
         trainings = [self._training(s, model._shared) for s, model in zip(sets, fitted, strict=True)]
         order = [i for i, training in enumerate(trainings) if training.steps]  # without preferences nothing is trained
+        # Alike are those with as many preferences a step; the longest go first, as ``train`` wants them.
         order.sort(key=lambda i: (trainings[i].batch, -trainings[i].steps))
         size = max(1, CHUNK_FLOATS // len(self._head))
         alike = (list(group) for _, group in groupby(order, key=lambda i: trainings[i].batch))
@@ -287,7 +288,7 @@ class RewardModel(Ranker):
         # Inputs are as wide as ``input_scale`` says, and zero where the training texts span fewer directions.
         inputs = scaler.inputs(texts.states) * (self._params.input_scale * math.sqrt(components))
         inputs = np.pad(inputs, ((0, 0), (0, components - inputs.shape[1]))).astype(np.float32)
-        elo = self._elo
+        elo = self._elo  # a pair with an unrated model has no expectation to be held to
         of_rated = ([m for m in prompt.items() if m[0] in elo] for prompt in texts.training(s))
         rated = [pair for prompt in of_rated for pair in combinations(prompt, 2)]
         pairs = np.array([(a, b) for (_, a), (_, b) in rated], np.intp)

@@ -44,20 +44,17 @@ class _Text(NamedTuple):
 
 
 class FrozenBase:
-    """A backbone, its tokenizer with chat template, and its score head where it has one."""
+    """A backbone, its tokenizer with chat template, and its score head."""
 
     max_length = MAX_LENGTH
+    cut = 0  # texts that were longer, of those read last
 
-    def __init__(
-        self, name: str, kind: str, backbone: torch.nn.Module, tokenizer: Any, score: torch.Tensor | None
-    ) -> None:
-        """``kind``: ``cpu`` or ``cuda``; ``score``: the pre-trained head's weights [1, width]."""
+    def __init__(self, name: str, kind: str, backbone: torch.nn.Module, tokenizer: Any, score: torch.Tensor) -> None:
+        """``kind``: ``cpu`` or ``cuda``; ``score``: the pre-trained head's weights [1, width], 0 where it has none."""
         if not getattr(tokenizer, "is_fast", False) or not tokenizer.chat_template:
             raise UsageError(f"{name} needs a fast tokenizer with a chat template to serve as a base model.")
-        self.has_score, self.cut = score is not None, 0
         self._backbone, self._tokenizer = backbone.to(kind).eval(), tokenizer
-        self._score = None if score is None else score.to(kind)
-        self._kind, self._batch_tokens = kind, BATCH_TOKENS[kind]
+        self._score, self._kind, self._batch_tokens = score.to(kind).float(), kind, BATCH_TOKENS[kind]
         special = [re.escape(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
         self._special = re.compile("|".join([_SLOT, *special]))
         bos = tokenizer.bos_token_id
@@ -150,7 +147,7 @@ class FrozenBase:
             share = (inside / inside.sum(dim=1, keepdim=True)).to(self._kind)
             mean = torch.bmm(share[:, None, :], hidden.float())[:, 0]
             last = hidden[torch.arange(len(texts)), lengths - 1].float()
-            score = torch.zeros(len(texts)) if self._score is None else (last @ self._score.float().T)[:, 0]
+            score = (last @ self._score.T)[:, 0]
         return Vectors(*(t.cpu().numpy().astype(np.float32) for t in (mean, last, score)))
 
 
@@ -166,11 +163,13 @@ def open_base(name: str, kind: str) -> FrozenBase:
     Raises MissingError where it is not there; UsageError where it cannot serve as a base; what
     ``device.is_out_of_memory`` knows where it does not fit.
     """
+    import torch
+
     if name == EMBEDDED:
         from llm.embedded import load_smollm2
 
-        loaded = load_smollm2(precision(kind))
-        return FrozenBase(name, kind, loaded[0].base_model, loaded[1], None)
+        small, its_tokenizer = load_smollm2(precision(kind))
+        return FrozenBase(name, kind, small.base_model, its_tokenizer, torch.zeros(1, small.config.hidden_size))
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging as hf
@@ -192,4 +191,5 @@ def open_base(name: str, kind: str) -> FrozenBase:
     missing = set(loading["missing_keys"])
     if not hasattr(model, "score") or missing - {"score.weight"}:
         raise UsageError(f"{name} ({type(model).__name__}) has no score head at the last token, or lacks weights.")
-    return FrozenBase(name, kind, model.base_model, tokenizer, None if missing else model.score.weight.detach())
+    score = model.score.weight.detach()
+    return FrozenBase(name, kind, model.base_model, tokenizer, torch.zeros_like(score) if missing else score)

@@ -61,11 +61,6 @@ def test_what_one_gains_another_loses_also_where_a_power_would_overflow(
     assert sum(system.offsets.values()) == pytest.approx(0.0, abs=1e-4)
 
 
-def test_unrated_contestants_start_at_the_mean_of_the_others() -> None:
-    assert EloSystem(RATINGS).ratings["c"] == 1100.0
-    assert EloSystem({"a": None, "b": None}).ratings == {"a": 1000.0, "b": 1000.0}
-
-
 def test_fit_starts_anew_and_fit_many_leaves_the_original_alone(tmp_path: Path) -> None:
     preferences = [Preference("p", "a", "d", 0.0)] * 5
     system = EloSystem(RATINGS)
@@ -79,7 +74,9 @@ def test_fit_starts_anew_and_fit_many_leaves_the_original_alone(tmp_path: Path) 
     assert (state["updates"], state["models"]["a"]["rating"]) == (5, pytest.approx(once["a"]))
 
 
-def test_a_held_out_contestant_keeps_its_global_rating_and_one_ranking_serves_all_prompts() -> None:
+def test_unrated_start_at_the_mean_and_a_held_out_contestant_keeps_its_global_rating() -> None:
+    assert EloSystem(RATINGS).ratings["c"] == 1100.0
+    assert EloSystem({"a": None, "b": None}).ratings == {"a": 1000.0, "b": 1000.0}
     preferences = [Preference("p", "a", "b", 0.0), Preference("p", "d", "b", 1.0)]
     system = EloSystem(RATINGS).fit(preferences, held_out="a")
     assert system.offsets["a"] == 0.0 and system.offsets["d"] > 0.0 > system.offsets["b"]
