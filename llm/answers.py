@@ -140,7 +140,7 @@ def as_decision(choice: Choice, answer: Completion) -> Decision:
     verdict = answer.parsed
     assert isinstance(verdict, Verdict)
     reason, shares = getattr(verdict, "reason", ""), verdict_probabilities(choice.options, answer.spoken)
-    return Decision(verdict.choice, reason, probabilities=shares, tokens=answer.tokens, seconds=answer.seconds)
+    return Decision(verdict.choice, reason, probabilities=shares, seconds=answer.seconds)
 
 
 TOP_LOGPROBS = 20  # the most that servers give
