@@ -139,9 +139,7 @@ def arrow_rows(table: Any) -> Rows:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the innermost cause: ``datasets`` wraps what a parser said."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    """The first line of what an error says, or its kind."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 

@@ -9,9 +9,10 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError, create_model, field_validator
+from pydantic import BaseModel, create_model, field_validator
 
 from core.text import plain
 from llm.interface import Choice, Completion, Decision, Request
@@ -54,13 +55,9 @@ def read_answer(request: Request, said: Completion) -> Completion:
     """``said`` without thoughts, and validated where the request has a schema. Raises UselessError."""
     text = without_thinking(_SURROGATES.sub("\ufffd", said.text))
     if not text:
-        spent = f"the whole budget of {request.num_predict} tokens went into thinking"
-        raise UselessError(spent if said.truncated else "an empty answer", silent=True)
-    if not request.schema:
-        return dataclasses.replace(said, text=text)
-    if said.truncated:
-        raise UselessError(f"the structured answer was cut at {request.num_predict} tokens")
-    return dataclasses.replace(said, text=text, parsed=find_json(request.schema, text))
+        raise UselessError("an empty answer", silent=True)
+    parsed = find_json(request.schema, text) if request.schema else None
+    return dataclasses.replace(said, text=text, parsed=parsed)
 
 
 def find_json(schema: type[BaseModel], text: str) -> BaseModel:
@@ -68,22 +65,16 @@ def find_json(schema: type[BaseModel], text: str) -> BaseModel:
 
     Raises UselessError where there is none.
     """
-    found, wrong, at = None, "it holds no JSON", text.find("{")
+    found, at = None, text.find("{")
     while at >= 0:
-        try:
+        end = at + 1
+        with suppress(ValueError):  # no JSON here, or not what was asked for
             value, end = json.JSONDecoder(strict=False).raw_decode(text, at)
-        except ValueError:
-            end = at + 1
-        else:
-            try:
-                found = schema.model_validate(value)
-            except ValidationError as error:
-                said = [".".join(map(str, e["loc"])) + ": " + e["msg"] for e in error.errors()[:2]]
-                wrong = "; ".join(said).removeprefix(": ")
+            found = schema.model_validate(value)
         at = text.find("{", end)
     if found is None:
-        what = f"the answer is not the JSON that was asked for ({wrong}): {plain(text)[:SAID_CHARACTERS]}"
-        raise UselessError(what, silent="{" not in text)
+        said = plain(text)[:SAID_CHARACTERS]
+        raise UselessError(f"the answer is not the JSON that was asked for: {said}", silent="{" not in text)
     return found
 
 
@@ -149,7 +140,7 @@ def as_decision(choice: Choice, answer: Completion) -> Decision:
     verdict = answer.parsed
     assert isinstance(verdict, Verdict)
     reason, shares = getattr(verdict, "reason", ""), verdict_probabilities(choice.options, answer.spoken)
-    return Decision(verdict.choice, reason, probabilities=shares, tokens=answer.tokens, seconds=answer.seconds)
+    return Decision(verdict.choice, reason, probabilities=shares, seconds=answer.seconds)
 
 
 TOP_LOGPROBS = 20  # the most that servers give

@@ -80,8 +80,7 @@ def side_by_side(
     the program from ending until the last answer in flight has come.
     """
     todo, stop = iter(questions), threading.Event()
-    done: queue.SimpleQueue[tuple[int, A] | None] = queue.SimpleQueue()
-    failures: list[BaseException] = []
+    done: queue.SimpleQueue[tuple[int, A] | BaseException | None] = queue.SimpleQueue()
 
     def work() -> None:
         try:
@@ -89,22 +88,24 @@ def side_by_side(
                 if stop.is_set():
                     break
                 done.put((index, ask(question, stop)))
-        except BaseException as error:  # raised below
-            failures.append(error)
-            stop.set()
-        finally:
             done.put(None)
+        except BaseException as error:  # raised below
+            stop.set()
+            done.put(error)
 
-    workers = [threading.Thread(target=work, name="asking", daemon=True) for _ in range(at_once)]
+    ends: list[BaseException | None] = []
     try:
-        for worker in workers:
-            worker.start()
-        for _ in workers:
-            yield from iter(done.get, None)  # until one of them, whichever, has ended
+        for _ in range(at_once):
+            threading.Thread(target=work, name="asking", daemon=True).start()
+        while len(ends) < at_once:
+            if isinstance(item := done.get(), tuple):
+                yield item
+            else:
+                ends.append(item)
     finally:
         stop.set()
-    if failures:
-        raise failures[0]
+    if error := next(filter(None, ends), None):
+        raise error
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ class Server:
         in_words = self._in_words.get(request.model, False)
         context, size = self._context(request.model), len(((request.system or "") + request.prompt).encode())
         if context and size > MOST_BYTES_A_TOKEN * context:  # it would be read for minutes, and then refused
-            return self._too_long(request, ContextError(context=context))
+            return self._too_long(request, ContextError())
         for number in range(DRAWS):
             draw = functools.partial(self._say, Draw(request, number, seconds, in_words))
             try:
@@ -242,11 +243,9 @@ class Server:
 
     def _too_long(self, request: Request, error: ContextError) -> LeftOut:
         """Leave out a question beyond the context, and say which context would do."""
-        tokens = error.asked or estimate_tokens((request.system or "") + request.prompt)
-        context = error.context or self._context(request.model)
-        there = f", of which it has {context:,}" if context else ""
+        tokens = error.tokens or estimate_tokens((request.system or "") + request.prompt)
         room = -(-(tokens + request.num_predict) // 1024) * 1024
-        what = f"it is longer than the context of {request.model}: about {tokens:,} tokens{there}"
+        what = f"it is longer than the context of {request.model}: about {tokens:,} tokens"
         return LeftOut(f"{what}. {self.enlarge} {room}")
 
     def _persist(self, about: str, attempt: Callable[[], A], stop: threading.Event | None = None) -> A:

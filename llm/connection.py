@@ -79,24 +79,17 @@ def get_json(url: str, seconds: float) -> Any:
         return None
 
 
-# A prompt beyond the context in the words of Ollama, llama.cpp, vLLM and OpenAI.
-_OVERFLOW = re.compile(r"context.?(?:length|size|window)", re.IGNORECASE)
-_CONTEXT = re.compile(r"(?:n_ctx|context (?:length|size|window))\D{1,20}?(\d{3,})", re.IGNORECASE)
-
-
 class ContextError(Exception):
-    """A prompt that is too long: it has ``asked`` tokens, the context has ``context``, each None where not said."""
+    """A prompt that is too long: it has so many tokens, None where that is not said."""
 
-    def __init__(self, asked: int | None = None, context: int | None = None) -> None:
+    def __init__(self, tokens: int | None = None) -> None:
         super().__init__("the prompt is longer than the context")
-        self.asked, self.context = asked, context
+        self.tokens = tokens
 
 
 def read_overflow(status: int, said: str) -> ContextError | None:
-    """The error that a refusal of a prompt that is too long stands for; None for any other refusal."""
-    if status != 400 or not _OVERFLOW.search(said):
+    """The error that a refusal of a prompt that is too long stands for, in the words of Ollama, llama.cpp, vLLM and
+    OpenAI; None for any other refusal."""
+    if status != 400 or not re.search("context.?(length|size|window)", said, re.IGNORECASE):
         return None
-    stated = _CONTEXT.search(said)
-    context = int(stated[1]) if stated else None
-    asked = max(map(int, re.findall(r"\d{3,}", said)), default=0)
-    return ContextError(asked if asked > (context or 0) else None, context)
+    return ContextError(max(map(int, re.findall(r"\d{3,}", said)), default=None))

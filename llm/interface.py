@@ -71,7 +71,6 @@ class Decision:
     reason: str = ""
     scores: tuple[float, ...] = ()
     probabilities: Mapping[str, float] | None = None
-    tokens: int | None = 0
     seconds: float = 0.0
 
 

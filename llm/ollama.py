@@ -217,7 +217,7 @@ class OllamaModel(Server):
         if not reply.done or reply.done_reason not in (None, "stop", "length"):  # None: of old versions
             raise UselessError("the answer broke off")
         if (reply.prompt_eval_count or 0) >= context:  # versions that don't know "truncate" cut it to that
-            raise ContextError(context=context)
+            raise ContextError
         waited, own = time.perf_counter() - start, (reply.eval_duration or 0) / 1e9
         return Completion(
             text=reply.message.content or "",

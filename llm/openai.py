@@ -95,7 +95,11 @@ class OpenAIModel(Server):
                 f"No server with the OpenAI API answers at {self.address}: {error}. Start one there, or set "
                 "OPENAI_BASE_URL to where it runs (it mostly ends in /v1)."
             ) from error
-        self._listed = {model.id: _context_in(model.model_extra or {}) for model in found if model.id}
+        self._listed = {}
+        for model in found:
+            told = model.model_extra or {}
+            facts = {**(told.get("meta") or {}), **told}
+            self._listed[model.id] = next((facts[k] for k in CONTEXT_KEYS if isinstance(facts.get(k), int)), None)
         return self._listed
 
     def identity(self, model: str) -> dict[str, Any]:
@@ -235,9 +239,11 @@ def _converse(client: OpenAI, sent: Mapping[str, Any], side_by_side: int) -> Com
     said, usage = reply.choices[0], reply.usage
     if said.finish_reason not in WHOLE | CUT:
         raise UselessError(f"the answer broke off ({plain(said.finish_reason)})")
+    content: Any = said.message.content  # it may come in parts, some of which are thoughts
+    parts = content if isinstance(content, list) else [{"type": "text", "text": str(content or "")}]
     own = (getattr(reply, "timings", None) or {}).get("predicted_ms")
     return Completion(
-        _text(said.message.content),
+        "".join(part["text"] for part in parts if part.get("type") in ("text", "output_text")),
         _figure(usage, "completion_tokens"),
         own / 1000 if own else waited,
         truncated=said.finish_reason in CUT,
@@ -247,23 +253,10 @@ def _converse(client: OpenAI, sent: Mapping[str, Any], side_by_side: int) -> Com
     )
 
 
-def _text(content: Any) -> str:
-    """The answer, also where it comes in parts, some of which may be thoughts."""
-    if not isinstance(content, list):
-        return str(content or "")
-    return "".join(part["text"] for part in content if part.get("type") in ("text", "output_text"))
-
-
 def _figure(usage: object, name: str) -> int | None:
     """A number of tokens; None where it is none."""
     value = getattr(usage, name, None)
     return value if type(value) is int and value >= 0 else None
-
-
-def _context_in(said: Mapping[str, Any]) -> int | None:
-    """The context in tokens from what a server's list says of a model."""
-    facts = {**(said.get("meta") or {}), **said}
-    return next((facts[key] for key in CONTEXT_KEYS if isinstance(facts.get(key), int)), None)
 
 
 def speaks_here(address: str) -> bool:

@@ -36,22 +36,16 @@ def log_probabilities(content: str, probabilities: dict[str, float]) -> list[Jso
     probabilities: label → its share; {} for an answer without a verdict.
     """
     tokens = ["```", *re.findall(r"\s*\"|\w+|\W", content)]
-    before = [len("".join(tokens[1:i])) for i in range(len(tokens))]
-    verdict = re.search(r'"choice"\s*:\s*"', content)
-    said = []
-    for token, start in zip(tokens, before, strict=True):
+    verdict, start, said = re.search(r'"choice"\s*:\s*"', content), -3, []
+    for token in tokens:
         likely = {token: 0.9, "```json": 0.05}
-        if verdict and start == verdict.end() and token != "```":
-            likely = {
-                **{label: 0.9 * share for label, share in probabilities.items() if share},
-                "C": 0.05,
-                "Answer": 1e-4,
-            }
-        top = [
-            {"token": t, "logprob": math.log(p), "bytes": list(t.encode())}
-            for t, p in sorted(likely.items(), key=lambda item: -item[1])
-        ]
-        said.append({**next((entry for entry in top if entry["token"] == token), top[0]), "top_logprobs": top})
+        if verdict and start == verdict.end():
+            labels = {label: 0.9 * share for label, share in probabilities.items() if share}
+            likely = {**labels, "C": 0.05, "Answer": 1e-4}
+        top = [{"token": t, "logprob": math.log(p), "bytes": list(t.encode())} for t, p in likely.items()]
+        own = next((entry for entry in top if entry["token"] == token), top[0])
+        said.append({**own, "top_logprobs": sorted(top, key=lambda entry: -entry["logprob"])})
+        start += len(token)
     return said
 
 

@@ -7,11 +7,11 @@ with {"error": …} for a model it does not have. Beside the parameters of fake_
 
     load_seconds             seconds for loading a model that is not loaded
     credentials              "user:password": everything else gets 401
-    prompt_tokens            callable: text → its tokens (default: characters / 4); beyond num_ctx 400, as recorded of
-                             0.24 and of 0.32, where ``truncate`` is false, and by 0.30 and later also where num_ctx is
-                             above 8,192; else, and always before 0.12, the prompt is cut to num_ctx, or to its half
-                             and two tokens more by 0.30 and later
     version                  "0.33.0": from 0.30 on the keys of structured answers are sorted
+
+Four characters are a token. A prompt beyond num_ctx gets 400, as recorded of 0.24 and of 0.32, where ``truncate`` is
+false, and by 0.30 and later also where num_ctx is above 8,192; else, and always before 0.12, it is cut to num_ctx, or
+to its half and two tokens more by 0.30 and later.
 
 It saw also: loads (tags in the order in which they were loaded), switches (how many), loaded, peak_loaded (in memory
 now, and the most there ever were), unloads (tags unloaded by a chat without messages and keep_alive 0).
@@ -118,14 +118,12 @@ class FakeOllama(FakeServer):
         *brain: Any,
         load_seconds: float = 0.0,
         credentials: str | None = None,
-        prompt_tokens: Callable[[str], int] = lambda text: len(text) // 4 + 1,
         version: str = "0.33.0",
         **params: Any,
     ) -> None:
         super().__init__(*brain, **{"models": DEFAULT_TAGS, **params})
         self.models = {tag: model or Model() for tag, model in self.models.items()}
         self.load_seconds, self.credentials, self.version = load_seconds, credentials, version
-        self.prompt_tokens = prompt_tokens
         self.loads: list[str] = []
         self.loaded: list[str] = []
         self.unloads: list[str] = []
@@ -170,7 +168,7 @@ class FakeOllama(FakeServer):
     def _read(self, request: Json) -> tuple[int, int]:
         """(tokens of the prompt, tokens of the context)."""
         text = "".join(str(message["content"]) for message in request["messages"])
-        return self.prompt_tokens(text), (request.get("options") or {}).get("num_ctx", 4096)
+        return len(text) // 4 + 1, (request.get("options") or {}).get("num_ctx", 4096)
 
     def reply(self, call: Call) -> Json:
         content = self.brain(call.request)

@@ -213,7 +213,7 @@ def test_a_question_beyond_the_context_is_left_out_alone_and_refuses_no_schema(w
     with FakeOpenAI(models={"a-8b": OpenModel(context=2048)}, overflows=WORDINGS[wording].format) as server:
         found = dict(model_of(server, concurrency=1).choose(asked))
     assert [isinstance(found[i], Decision) for i in range(3)] == [True, False, True]
-    assert "about 3,0" in found[1].reason and "2,048" in found[1].reason
+    assert "about 3,0" in found[1].reason
     assert "-c, for each of its slots), at least 4096" in found[1].reason
     assert len(server.calls) == 3, "another draw would be as long"
     assert all("response_format" in call.request for call in server.calls)

@@ -7,9 +7,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from core.errors import UsageError
@@ -19,10 +17,8 @@ from core.files import (
     fingerprint,
     keep_previous,
     read,
-    read_tensors,
     write_atomically,
     write_json,
-    write_tensors,
 )
 
 
@@ -58,20 +54,6 @@ def test_writing_replaces_the_whole_file_and_makes_its_folder(tmp_path: Path) ->
         read(path.parent)
     assert read(tmp_path / "nothing") is None
     assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == ["x.txt"]
-
-
-def test_tensors_come_back_as_they_were_and_damage_is_a_value_error(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
-    tensors: dict[str, Any] = {"turned": np.arange(6, dtype=np.float32).reshape(2, 3).T, "none": np.zeros((0, 4))}
-    write_tensors(path, tensors, {"base": "llama", "keys": '["ü"]'})
-    found, about = read_tensors(path)
-    assert about == {"base": "llama", "keys": '["ü"]'}
-    for name, array in tensors.items():
-        assert np.array_equal(found[name], array) and found[name].dtype == array.dtype
-    for damaged in (path.read_bytes()[:-7], b""):
-        path.write_bytes(damaged)
-        with pytest.raises(ValueError):
-            read_tensors(path)
 
 
 def test_an_earlier_runs_files_are_kept_by_their_time(tmp_path: Path) -> None:
