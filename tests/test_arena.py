@@ -23,8 +23,7 @@ from hypothesis import strategies as st
 from config import ARENA_DATE, ARENA_FILE, DEFAULT_MODELS, ROOT
 from core import hub
 from stages import arena
-from stages.arena import load_table, rate, snapshot_table
-from stages.arena_names import match_arena_name, parse_name
+from stages.arena import load_table, match_arena_name, parse_name, rate, snapshot_table
 
 SHIPPED = snapshot_table().scores
 SOURCE = f"{arena.SCALE}, {ARENA_DATE}"
