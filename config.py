@@ -76,7 +76,7 @@ REFERENCE_READERS: dict[str, str] = {
 }
 NEUTRAL_READER = "You are a helpful assistant."  # the system prompt where none is given
 
-# About the median absolute difference of two responses' advantages on other prompts (docs/embedded_judge.md), nats per
+# About the median absolute difference of two responses' advantages on other prompts (docs/servers.md), nats per
 # token: it makes a typical outcome σ(±1), so that judgements are graded and neither all ties nor all certain.
 EMBEDDED_JUDGE_TEMPERATURE = 0.05
 # Of a judge that is asked: the outcome of a pair is σ(s/T), s half the difference of the two orders' log-odds. Judges

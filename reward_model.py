@@ -206,16 +206,11 @@ class RewardModel(Ranker):
 
     name = "reward_model"
 
-    def __init__(
-        self, features: Features, ratings: Mapping[str, float | None], params: ExperimentConfig, device: str = "cpu"
-    ) -> None:
-        """``ratings``: global Elo by contestant; None or absent: unrated, left out of the regularization.
-
-        ``device``: where heads are trained, in torch's words, or ``auto``: on a GPU where there is one.
-        """
-        self._base, self._texts = features.base, Texts(features, params)
+    def __init__(self, features: Features, ratings: Mapping[str, float | None], params: ExperimentConfig) -> None:
+        """``ratings``: global Elo by contestant; None or absent: unrated, left out of the regularization."""
+        self._base, self._device, self._texts = features.base, features.device, Texts(features, params)
         self._elo = {model: rating for model, rating in ratings.items() if rating is not None}
-        self._params, self._device = params, device
+        self._params = params
         self._rewards: np.ndarray | None  # of all texts, once they are asked for
         self._learn(self._share(TrainingSet((), ())), first_head(params))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -133,7 +134,9 @@ def test_a_training_is_that_of_one_head_in_one_plain_loop_with_torchs_optimizer(
     values = {"lambda_reg": 0.7, "learning_rate": 1e-2, "max_epochs": 2, "components": 20}
     params = ExperimentConfig(**{**values, **changes})
     sets = [TrainingSet.of(WANTED[:n], TRAIN) for n in (13, 41)]
-    for s, fitted in zip(sets, RewardModel(FEATURES, RATINGS, params, "auto").fit_many(sets), strict=True):
+    for s, fitted in zip(
+        sets, RewardModel(replace(FEATURES, device="auto"), RATINGS, params).fit_many(sets), strict=True
+    ):
         expected, losses = naive(params, list(s.preferences))
         losses[:, 1] *= params.lambda_reg > 0.0
         assert all_scores(fitted).ravel() == pytest.approx(expected, abs=1e-4)
