@@ -1,4 +1,4 @@
-"""System C: its start, its maximum against a naive twin, people, how sure it is, any votes."""
+"""System C: its maximum against a naive twin, people, how sure it is, any votes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import MODELS, RATINGS, TEST, TRAIN, Likes, all_scores, make_features, planted_likes, preferences
+from planted import MODELS, RATINGS, TEST, TRAIN, Likes, all_scores, make_features, planted_likes, preferences, tau
 
-import evaluation
 from base.features import Features
 from base.scaler import Scaler
 from combined import Combined, Posterior
 from config import ExperimentConfig
 from core.ranking import TrainingSet
-from core.records import GroundTruth, Preference
+from core.records import Preference
 
 FEATURES, PLAIN = make_features(), make_features(has_score=False)
 SAME = np.full((181, 20), 1e6, np.float32)  # texts that are all alike, and one that is nobody's
@@ -33,24 +32,8 @@ def make(features: Features = FEATURES, **changes: object) -> Combined:
     return Combined(features, RATINGS, ExperimentConfig(**changes))
 
 
-def tau(system: Combined, liked: Likes) -> float:
-    truths = [GroundTruth(p, {m: liked[p, m] for m in MODELS}) for p in TEST]
-    return evaluation.evaluate(system, truths).kendall_tau or 0.0
-
-
 LIKED = likes(1.0, 1.0)
 VOTES = preferences(LIKED)
-
-
-def test_before_any_preference_it_is_exactly_the_arena_and_the_base() -> None:
-    base = FEATURES.base_score.astype(float).reshape(30, 6)
-    spread = (base[:20] - base[:20].mean(axis=1, keepdims=True)).std()
-    arena = (np.array([1000.0, 1040.0, 1080.0, 1120.0, 1160.0, 1080.0]) - 1080.0) * math.log(10.0) / 400.0
-    assert all_scores(make().fit([], prompt_ids=TRAIN)) == pytest.approx(arena + base / spread, abs=1e-9)
-    assert all_scores(make(PLAIN)) == pytest.approx(np.tile(arena, (30, 1)))  # never fitted, no score
-    nothing = Features({}, np.zeros((0, 4), "f4"), np.zeros((0, 4), "f4"), np.zeros(0, "f4"), False, "tiny")
-    make(nothing).fit([])
-    assert not all_scores(Combined(PLAIN, dict.fromkeys(MODELS), ExperimentConfig())).any()
 
 
 # ── The maximum ──
@@ -94,9 +77,8 @@ def test_newton_finds_the_maximum_of_the_written_out_objective() -> None:
 def test_votes_against_a_sure_prior_end_at_the_minimum_too() -> None:
     """Where σ is flat whole Newton steps run away."""
     loud = dataclasses.replace(FEATURES, base_score=np.array([100.0 * (m == "a") for _, m in FEATURES.index], "f4"))
-    far = {m: 1000.0 + 800.0 * (m == "a") for m in MODELS}
     votes = [Preference(p, "a", m, 0.0) for p in TRAIN for m in MODELS[1:]] * 20
-    fitted = Combined(loud, far, ExperimentConfig()).fit(votes, prompt_ids=TRAIN)
+    fitted = Combined(loud, RATINGS | {"a": 1800.0}, ExperimentConfig()).fit(votes, prompt_ids=TRAIN)
     assert all(fitted.ranking(p)[-1] == "a" for p in TEST)
     assert np.abs(all_scores(fitted)).max() < 100.0
 
@@ -109,11 +91,10 @@ def test_a_held_out_contestant_counts_as_rated_and_parts_of_no_width_stay() -> N
     assert all_scores(make(**parts).fit(VOTES, prompt_ids=TRAIN)) == pytest.approx(all_scores(start))
 
 
-@pytest.mark.parametrize("world", [(2, 0), (0, 2), (1, 1)], ids=["models", "texts", "both"])
-def test_a_planted_taste_is_found(world: tuple[int, int]) -> None:
-    assert tau(make(PLAIN).fit(preferences(likes(*world)), prompt_ids=TRAIN), likes(*world)) > 0.7
-    if world == (2, 0):  # also where texts show nothing
-        assert tau(make(ALIKE).fit(preferences(likes(*world)), prompt_ids=TRAIN), likes(*world)) > 0.7
+@pytest.mark.parametrize(("models", "texts", "features"), [(2, 0, PLAIN), (2, 0, ALIKE), (0, 2, PLAIN), (1, 1, PLAIN)])
+def test_a_planted_taste_is_found(models: int, texts: int, features: Features) -> None:
+    liked = likes(models, texts)
+    assert tau(make(features).fit(preferences(liked), prompt_ids=TRAIN), liked) > 0.7
 
 
 # ── People ──
@@ -156,12 +137,9 @@ def test_a_person_starts_from_everyone_else_and_moves_as_far_as_people_differ() 
 # ── How sure it is ──
 
 
-def test_chances_of_a_known_posterior() -> None:
+def test_chances_are_about_as_often_right_as_they_say_and_low_where_there_is_nothing_to_learn() -> None:
     ahead = Posterior(("a", "b"), np.array([1.0, 0.0]), np.array([[1.0, 0.5], [0.5, 1.0]]))
     assert ahead.best_chances(20_000)["a"] == pytest.approx(0.841, abs=0.01)  # Φ(1)
-
-
-def test_chances_are_about_as_often_right_as_they_say_and_low_where_there_is_nothing_to_learn() -> None:
     said, true = [], []
     for seed, hidden in ((seed, hidden) for seed in range(8) for hidden in (0.3, 1.0)):
         liked = likes(1.0, 1.0, hidden, seed)
@@ -178,19 +156,16 @@ def test_chances_are_about_as_often_right_as_they_say_and_low_where_there_is_not
 
 # ── Any votes ──
 
+OUTCOME = st.sampled_from([0.0, 0.5, 1.0, 1e-12, 0.7])
+
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(TRAIN[:3]), st.permutations(MODELS), st.sampled_from([0.0, 0.5, 1.0, 1e-12, 0.7])
-        ),
-        max_size=25,
-    ),
+    st.lists(st.tuples(st.sampled_from(TRAIN[:3]), st.permutations(MODELS), OUTCOME), max_size=25),
     st.sampled_from([1, 1000]),
     st.sampled_from([None, "a", "nobody"]),
     st.sampled_from([FEATURES, PLAIN, ALIKE]),
-)  # fmt: skip
+)
 def test_any_votes_give_finite_scores_and_chances(
     rows: list[tuple[str, list[str], float]], times: int, held_out: str | None, features: Features
 ) -> None:
