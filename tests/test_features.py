@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -108,22 +106,6 @@ def test_vectors_are_written_once_a_minute_and_at_the_end(
     monkeypatch.setattr("base.features.SAVE_SECONDS", seconds)
     compute(tmp_path, FakeBase())
     assert len(written) == times
-
-
-def test_full_features_import_neither_torch_nor_transformers(tmp_path: Path) -> None:
-    compute(tmp_path, FakeBase())
-    program = f"""
-import sys
-from pathlib import Path
-from base.features import compute_features
-from core.records import Prompt, Response
-found = compute_features("embedded", [Prompt("p1", "What is 1?")], [Response("p1", "a", "a says p1")],
-                         cache_dir=Path({str(tmp_path)!r}), name="t", ray="local")
-print(found.mean.shape, sorted({{"torch", "transformers", "ray"}} & set(sys.modules)))
-"""
-    root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=True)
-    assert done.stdout.strip() == "(1, 4) []"
 
 
 def test_what_is_damaged_or_no_number_is_never_used(

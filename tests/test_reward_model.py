@@ -172,17 +172,6 @@ def test_side_by_side_equals_one_by_one_and_leaves_the_first_as_it_is(
     assert np.array_equal(before, all_scores(first)) and torch.get_num_threads() == threads
 
 
-def test_a_training_goes_on_from_the_head_of_its_start() -> None:
-    first, second = model().fit_many([TrainingSet.of(WANTED[k::2], TRAIN) for k in range(2)])
-    own = TrainingSet.of(preferences(planted_likes(FEATURES, 0.0, 1.0, 0.0, seed=9))[:30], TRAIN[:6])
-    same, personal, other = model().fit_many([TrainingSet.of([], TRAIN[:6]), own, own], [first, first, second])
-    (fresh,) = model().fit_many([own])
-    assert np.array_equal(all_scores(same), all_scores(first))
-    moved = np.abs(all_scores(personal) - all_scores(first)).mean()
-    assert 0 < moved < np.abs(all_scores(fresh) - all_scores(first)).mean()
-    assert not np.allclose(all_scores(other), all_scores(personal), atol=1e-3)
-
-
 # ── What it learns ──
 
 
@@ -193,15 +182,9 @@ def test_a_planted_taste_is_found_on_new_prompts() -> None:
     assert np.mean(list(map(tau, fitted, planted))) > 0.6
 
 
-def test_what_is_saved_is_the_whole_reward_for_whoever_looks(tmp_path: Path) -> None:
-    fitted = model(max_epochs=2).fit(WANTED, prompt_ids=TRAIN)
-    fitted.save(tmp_path / "head.safetensors")
+def test_what_is_saved_shows_the_head_and_its_training(tmp_path: Path) -> None:
+    model(max_epochs=2).fit(WANTED, prompt_ids=TRAIN).save(tmp_path / "head.safetensors")
     saved, described = read_tensors(tmp_path / "head.safetensors")
     about = json.loads(described["about"])
-    x = (POOLED - saved["centre"]) @ saved["projection"] * about["config"]["input_scale"] * math.sqrt(128)
-    x = np.pad(x, ((0, 0), (0, 128 - x.shape[1])))
-    learned = x @ saved["direct"] + np.maximum(x @ saved["hidden"] + saved["bias"], 0.0) @ saved["output"]
-    beta = 1.0 + about["config"]["base_reach"] * float(saved["base"][0, 0])
-    reward = beta * FEATURES.base_score / about["base_scale"] + learned[:, 0]
-    assert reward == pytest.approx(all_scores(fitted).ravel(), abs=1e-4)
+    assert saved.keys() == {"centre", "projection", "hidden", "bias", "output", "direct", "base"}
     assert about["base"] == "tiny" and len(about["history"]) == 2
