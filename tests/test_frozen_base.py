@@ -1,7 +1,9 @@
-"""The frozen base on tiny random models of the real classes."""
+"""The frozen base on tiny random models of the real classes, and which base free memory allows, without torch."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ import pytest
 import torch
 from tiny_models import save_model
 
+from base.device import Gpu, gpu
 from base.frozen import FrozenBase, Vectors, open_base
+from base.location import SKYWORK, choose, features_stem
 from core.errors import MissingError, UsageError
 
 # (class, padding token): the usual, the same as the closing token, and none
@@ -44,7 +48,7 @@ def embed(base: FrozenBase, texts: Sequence[tuple[str, str]] = TEXTS) -> Vectors
     return Vectors(*(np.stack(column) for column in zip(*(found[i] for i in range(len(texts))), strict=True)))
 
 
-def reference(folder: Path, prompt: str, response: str) -> tuple[np.ndarray, np.ndarray, float]:
+def reference(folder: Path, prompt: str, response: str) -> tuple[np.ndarray, ...]:
     """The plain way, one text at a time without padding, as the model card says."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -62,7 +66,7 @@ def reference(folder: Path, prompt: str, response: str) -> tuple[np.ndarray, np.
     with torch.inference_mode():
         states = model.model(input_ids=tokens["input_ids"]).last_hidden_state[0]
         score = model.score(states[-1])[0]  # model(…) itself reads elsewhere where padding and closing token are one
-    return states[inside].mean(dim=0).numpy(), states[-1].numpy(), float(score)
+    return states[inside].mean(dim=0).numpy(), states[-1].numpy(), score.numpy()
 
 
 def test_equals_the_model_itself_text_by_text(folder: Path, float32: None, capfd: pytest.CaptureFixture[str]) -> None:
@@ -70,12 +74,8 @@ def test_equals_the_model_itself_text_by_text(folder: Path, float32: None, capfd
     ours = embed(open_base(str(folder), "cpu"))
     shown = capfd.readouterr()
     assert shown.out == "" and shown.err == "", "opening is silent"
-    assert ours.mean.dtype == ours.last.dtype == ours.base_score.dtype == np.float32
-    for i, (prompt, response) in enumerate(TEXTS):
-        mean, last, score = reference(folder, prompt, response)
-        assert ours.base_score[i] == pytest.approx(score, abs=1e-4)
-        assert ours.last[i] == pytest.approx(last, abs=1e-4)
-        assert ours.mean[i] == pytest.approx(mean, abs=1e-4)
+    for found, naive in zip(ours, zip(*(reference(folder, *text) for text in TEXTS), strict=True), strict=True):
+        assert found.dtype == np.float32 and found == pytest.approx(np.stack(naive), abs=1e-4)
 
 
 def test_a_model_without_a_trained_score_head_scores_zero(tmp_path: Path) -> None:
@@ -152,3 +152,44 @@ def test_what_the_hub_says_of_a_base_that_is_missing(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("core.hub.status", lambda path: status)
     with pytest.raises(MissingError, match=rf"{why}.*--base_model embedded"):
         open_base("nobody/nothing", "cpu")
+
+
+# ── Which base ──
+
+
+@pytest.mark.parametrize(("visible", "free", "room"), [(None, 3.0, 3.0), ("1,0", 20.5, 10.25), ("", 0, 0), ("5", 0, 0)])
+def test_the_card_is_the_one_that_torch_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, free: float, room: float
+) -> None:
+    """A program called nvidia-smi knows two cards, the second without bfloat16 of its own: all is twice as large."""
+    lines = ["3072, 24564, 8.6, NVIDIA RTX A5000", "20992, 24564, 7.5, NVIDIA RTX A5000"]
+    script = f"import sys\nlines, asked = {lines}, [a[5:] for a in sys.argv if a.startswith('--id=')]\n"
+    script += "print('\\n'.join([lines[int(asked[0])]] if asked else lines))\n"
+    (tmp_path / "nvidia-smi").write_text(f"#!{sys.executable}\n{script}", encoding="utf-8")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu() == (Gpu(f"NVIDIA RTX A5000, {free} of 24.0 GiB free", room) if free else None)
+
+
+LARGE, MIDDLE, SMALL = SKYWORK
+
+
+@pytest.mark.parametrize(
+    ("room", "device", "base"),
+    [(23.99, "auto", LARGE), (19.9, "cuda", MIDDLE), (9.9, "auto", SMALL), (23.99, "cpu", SMALL)],
+)
+def test_free_memory_chooses_the_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: float, device: str, base: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("base.device.gpu", lambda: Gpu("a card", room))
+    chosen, note = choose("auto", device, tmp_path, ["coder"])
+    assert chosen == "embedded" and note.startswith("THE REWARD BASE IS") and base in note, "no hub, and said loudly"
+    monkeypatch.setattr("core.hub.reachable", lambda: True)
+    assert choose("auto", device, tmp_path, ["coder"]) == (base, "")
+    assert choose("some/other", device, tmp_path, ["coder"]) == ("some/other", ""), "one that is named is taken"
+    (tmp_path / f"{features_stem('student', MIDDLE)}.safetensors").touch()
+    assert choose("auto", device, tmp_path, ["student", "coder"]) == (MIDDLE, ""), "the one that has read the texts"

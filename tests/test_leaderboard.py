@@ -116,10 +116,7 @@ def test_votes_find_who_is_ahead_and_twenty_on_equal_models_name_nobody() -> Non
     assert all(row["best_on"] <= row["judged_on"] <= row["comparisons"] for row in few.rows)
 
 
-def test_votes_that_are_all_ties_or_all_alike_are_no_more_certain_than_their_number() -> None:
-    for row in standings([replace(vote, outcome=0.5) for vote in votes_of(1, 20, 0.0, 0.0, 0.0)], MODELS, 1).rows:
-        low, high = row["win_rate"]["ci95"]
-        assert row["places"] == {"lo": 1, "hi": 3} and low < 0.45 < 0.55 < high
+def test_votes_that_are_all_alike_are_no_more_certain_than_their_number() -> None:
     always = [replace(vote, outcome=float(vote.model_a == "a")) for vote in votes_of(1, 20, 0.0, 0.0)]
     first, second = standings(always, ("a", "b"), 1).rows
     assert first["model"] == "a" and (first["places"]["hi"], second["places"]["lo"]) == (1, 2)
