@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import combinations, product
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 from scipy.special import expit
 from scipy.stats import ttest_1samp
 
-from config import ExperimentConfig
 from core.records import Preference, Response
-from evidence.experiment import answer_notes
 from evidence.leaderboard import answer, standings
 from evidence.likes import clustered_logit, likings
 
@@ -88,14 +84,6 @@ def test_answers_that_hold_nothing_name_nobody(prompts: int) -> None:
     assert [(row["model"], row["place"], row["best_on"]) for row in rows] == [(m, 1, prompts) for m in MODELS]
     assert [row["tokens_per_s"] for row in rows] == [10.0, None, None]
     assert [row["p_best"] for row in rows] == pytest.approx([1 / 3] * 3)
-
-
-def test_answers_cut_and_speeds_as_asked_are_noted() -> None:
-    job: Any = SimpleNamespace(params=ExperimentConfig(num_predict=32), llm=SimpleNamespace(backend="openai"))
-    whole, cut = Response("p", "a", "", 9, 2.0), Response("q", "a", "", 32, 2.0, truncated=True, side_by_side=4)
-    data: Any = SimpleNamespace(responses=(whole, cut))
-    length, speed = answer_notes(job, data)
-    assert length == "a: 1 of 2 answers cut at 32 tokens: --num_predict 64" and "4 side by side" in speed
 
 
 def test_the_ranges_of_places_hold_in_planted_worlds() -> None:
