@@ -179,23 +179,22 @@ def train(
         loss = preference + params.lambda_reg * regularization
         (gradient,) = torch.autograd.grad(loss.sum(), heads)  # a head's weights are in its own loss only
         with torch.no_grad():
-            adamw(heads, gradient, mean[:n], square[:n], step + 1, params)
+            adam(heads, gradient, mean[:n], square[:n], step + 1, params.learning_rate)
             losses[step, :n] = torch.stack((preference, regularization), dim=1)
     return weights.cpu().numpy(), losses.cpu().numpy()
 
 
-def adamw(weights: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step: int, params: ExperimentConfig) -> None:
-    """Update weights and moments in place by AdamW (Loshchilov and Hutter, ICLR 2019), algorithm 2.
+def adam(weights: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step: int, learning_rate: float) -> None:
+    """Update weights and moments in place by Adam (Kingma and Ba, ICLR 2015), algorithm 1.
 
     Written out, since torch's own optimizers import its compiler, which takes seconds of every run.
     """
-    weights.mul_(1.0 - params.learning_rate * params.weight_decay)
     mean.lerp_(gradient, 1.0 - MEAN_DECAY)
     square.lerp_(gradient.square(), 1.0 - SQUARE_DECAY)
     # Both start at zero and would be too small at first: divided by the share of them that has come in by now.
     unbiased = mean / (1.0 - MEAN_DECAY**step)
     width = (square / (1.0 - SQUARE_DECAY**step)).sqrt() + EPSILON
-    weights.addcdiv_(unbiased, width, value=-params.learning_rate)
+    weights.addcdiv_(unbiased, width, value=-learning_rate)
 
 
 # ── The system ───────────────────────────────────────────────────────────────────────────────────────────

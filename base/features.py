@@ -46,8 +46,8 @@ class Features:
     base: str
     """The base's name."""
     device: str = "cpu"
-    """Where heads on them are trained: as asked for, but on the processor where the base had to read there just now, for
-    then the GPU is full or gone."""
+    """Where heads are trained on them: as asked for, but on the processor where the base had to read there just now,
+    for then the GPU is full or gone."""
     notes: tuple[str, ...] = ()
     """What is to be said of the choice of the base."""
 

@@ -106,7 +106,7 @@ def naive_training(params: ExperimentConfig, wanted: list[Preference]) -> tuple[
     first = torch.from_numpy(rng.normal(0.0, 0.1 * math.sqrt(2 / width), (width, h)).astype("f4"))
     head = [first[:-1].clone(), first[-1].clone(), torch.zeros(h), torch.zeros(width - 1), torch.zeros(1)]
     hidden, bias, output, direct, more = (p.requires_grad_() for p in head)
-    optimizer = torch.optim.AdamW(head, lr=params.learning_rate, weight_decay=params.weight_decay, eps=1e-6)
+    optimizer = torch.optim.Adam(head, lr=params.learning_rate, eps=1e-6)
 
     def rewards() -> torch.Tensor:
         return (1 + params.base_reach * more) * base + torch.relu(x @ hidden + bias) @ output + x @ direct
@@ -137,7 +137,7 @@ def naive_training(params: ExperimentConfig, wanted: list[Preference]) -> tuple[
 
 @pytest.mark.parametrize(
     "changes",
-    [{"random_seed": 3}, {"hidden_width": 0, "weight_decay": 5.0}, {"batch_size": 7}, {"lambda_reg": 0.0}],
+    [{"random_seed": 3}, {"hidden_width": 0}, {"batch_size": 7}, {"lambda_reg": 0.0}],
 )
 def test_a_training_is_that_of_one_head_in_one_plain_loop_with_torchs_optimizer(changes: dict[str, object]) -> None:
     """Regularized are all training prompts, judged or not; λ = 0 is no regularization at all."""
