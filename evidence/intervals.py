@@ -57,7 +57,7 @@ class Groups:
         pull = (values - self.mean(values)) * (1.0 if self.weights is None else self.weights) / n
         k = self.k or len(set(self.folds))
         correction = math.sqrt(1.0 + k / (k - 1.0)) if k > 1 else 1.0
-        # the fewer testify, the fewer degrees of freedom: votes of ten people know no more than ten figures
+        # a thousand votes of ten people testify as ten figures do
         found = [(correction * se, df) for kind in self.units or [range(n)] for se, df in _clustered(pull, kind)]
         found += _clustered(pull, self.folds) if k > 1 else []
         return found if max((se for se, _ in found), default=0.0) >= _ROUNDING else []
@@ -108,7 +108,7 @@ def difference(
         return None
     mean, errors, witnesses = groups.mean(d), groups.errors(d), groups.witnesses(len(d))
     if errors:
-        # each error has its own degrees of freedom, so that the widest interval and the highest p-value are looked for
+        # degrees of freedom differ: the largest error need not give the widest interval
         half = _half_width(errors)
         interval = max(mean - half, -reach), min(mean + half, reach)
         p_value = max(2.0 * float(stdtr(df, -abs(mean) / se)) for se, df in errors if se > 0.0)

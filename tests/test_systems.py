@@ -32,6 +32,7 @@ FEATURES, PLAIN = make_features(), make_features(has_score=False)
 SAME = np.full((181, 20), 1e6, np.float32)  # texts that are all alike, and one that is nobody's
 BEHIND = {key: row + 1 for key, row in FEATURES.index.items()}
 ALIKE = dataclasses.replace(FEATURES, index=BEHIND, mean=SAME, last=SAME, base_score=SAME[:, 0])
+ON_GPU = dataclasses.replace(FEATURES, device="auto")  # where there is one
 POOLED = np.concatenate([FEATURES.mean, FEATURES.last], axis=1)
 ELO = {model: rating for model, rating in RATINGS.items() if rating is not None}
 
@@ -94,10 +95,7 @@ def test_before_any_preference_system_b_is_exactly_the_base_and_c_the_arena_and_
 
 
 def naive_training(params: ExperimentConfig, wanted: list[Preference]) -> tuple[np.ndarray, np.ndarray]:
-    """One head and one loop, written down as the formulas say; rewards of all texts, and both losses of each epoch.
-
-    Where there is a GPU, that trains the heads that are held against it.
-    """
+    """One head and one loop, written down as the formulas say; rewards of all texts, and both losses of each epoch."""
     rng = np.random.default_rng(params.random_seed)
     view = Scaler.of(POOLED[:120], FEATURES.base_score[:120], np.arange(120) // 6, params.components)
     seen = view.inputs(POOLED) * params.input_scale * math.sqrt(params.components)
@@ -143,10 +141,8 @@ def test_a_training_is_that_of_one_head_in_one_plain_loop_with_torchs_optimizer(
     """Regularized are all training prompts, judged or not; λ = 0 is no regularization at all."""
     values = {"lambda_reg": 0.7, "learning_rate": 1e-2, "max_epochs": 2, "components": 20}
     params = ExperimentConfig(**{**values, **changes})
-    sets = [TrainingSet.of(VOTES[:n], TRAIN) for n in (13, 41)]
-    for s, fitted in zip(
-        sets, RewardModel(dataclasses.replace(FEATURES, device="auto"), RATINGS, params).fit_many(sets), strict=True
-    ):
+    system, sets = RewardModel(ON_GPU, RATINGS, params), [TrainingSet.of(VOTES[:n], TRAIN) for n in (13, 41)]
+    for s, fitted in zip(sets, system.fit_many(sets), strict=True):
         expected, losses = naive_training(params, list(s.preferences))
         losses[:, 1] *= params.lambda_reg > 0.0
         assert all_scores(fitted).ravel() == pytest.approx(expected, abs=1e-4)
