@@ -90,8 +90,7 @@ def compute_features(
         if _read(base, device, ray, missing, kept, str(identity)) == "cpu":
             device = "cpu"
         base_device.give_back()
-    columns = [np.stack(column) for column in zip(*(kept.rows[key] for key in keys), strict=True)]
-    mean, last, score = columns or [np.zeros(shape, np.float32) for shape in ((0, 0), (0, 0), 0)]
+    mean, last, score = map(np.stack, zip(*(kept.rows[key] for key in keys), strict=True))
     index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
     return Features(index, mean, last, score, bool(score.any()), base, device, (note,) if note else ())
 

@@ -77,7 +77,4 @@ def make_document(
 
 def training_history(epochs: Sequence[EpochLoss]) -> dict[str, list[float]]:
     """Both losses of a head's training, epoch by epoch."""
-    return {
-        "preference_loss": [epoch.preference for epoch in epochs],
-        "regularization_loss": [epoch.regularization for epoch in epochs],
-    }
+    return {f"{name}_loss": [getattr(epoch, name) for epoch in epochs] for name in EpochLoss._fields}
