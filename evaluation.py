@@ -47,6 +47,7 @@ BOUNDS = {name: (-1.0 if name in ("kendall_tau", "spearman_rho") else 0.0, 1.0) 
 def _places(x: Iterable[float], y: Iterable[float]) -> Places:
     """All that a metric of two rankings depends on, so that rankings that repeat are recognized."""
     x, y = list(x), list(y)
+    # floats are compared here, once: all that follows counts whole places
     place_x, place_y = ({value: i for i, value in enumerate(sorted(set(values)))} for values in (x, y))
     return tuple(sorted((place_x[a], place_y[b]) for a, b in zip(x, y, strict=True)))
 
@@ -115,6 +116,7 @@ def _top_overlap(x: Sequence[int], y: Sequence[int], k: int) -> float:
     k = min(k, len(x))
     (sure_x, tied_x), (sure_y, tied_y) = _top(x, k), _top(y, k)
     seats_x, seats_y = k - len(sure_x), k - len(sure_y)
+    # each tied by x has the same chance of a seat
     expected = len(sure_x & sure_y) + seats_x * len(tied_x & sure_y) / len(tied_x)
     # Those tied by y fill what seats y has left. x draws some of them: how many is hypergeometric.
     already, shared = len(sure_x & tied_y), len(tied_x & tied_y)
@@ -129,6 +131,7 @@ def mean_metrics(values: Iterable[Metrics]) -> Metrics:
     """The mean of each metric over the prompts on which it is defined; None where there are none."""
     rows = list(values)
     known = [[v for v in (row[i] for row in rows) if v is not None] for i in range(len(METRICS))]
+    # the exact sum: a mean must not depend on the order of the prompts
     return Metrics(*(math.fsum(column) / len(column) if column else None for column in known))
 
 
@@ -255,6 +258,7 @@ def learning_curves(ranker: Ranker, tested: Sequence[CurveFold], every: int) -> 
 
     All folds, orders and points are one ``fit_many``.
     """
+    # folds differ by a prompt or so, and a point must be the mean of as many preferences in each
     total = min(len(order) for fold in tested for order in fold.orders)
     counts = (*range(0, total, every), total)
     sets = [

@@ -182,23 +182,22 @@ def train(
         loss = preference + params.lambda_reg * regularization
         (gradient,) = torch.autograd.grad(loss.sum(), heads)  # a head's weights are in its own loss only
         with torch.no_grad():
-            adamw(heads, gradient, mean[:n], square[:n], step + 1, params)
+            adam(heads, gradient, mean[:n], square[:n], step + 1, params.learning_rate)
             losses[step, :n] = torch.stack((preference, regularization), dim=1)
     return weights.cpu().numpy(), losses.cpu().numpy()
 
 
-def adamw(weights: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step: int, params: ExperimentConfig) -> None:
-    """Update weights and moments in place by AdamW (Loshchilov and Hutter, ICLR 2019), algorithm 2.
+def adam(weights: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step: int, learning_rate: float) -> None:
+    """Update weights and moments in place by Adam (Kingma and Ba, ICLR 2015), algorithm 1.
 
     Written out, since torch's own optimizers import its compiler, which takes seconds of every run.
     """
-    weights.mul_(1.0 - params.learning_rate * params.weight_decay)
     mean.lerp_(gradient, 1.0 - MEAN_DECAY)
     square.lerp_(gradient.square(), 1.0 - SQUARE_DECAY)
     # Both start at zero and would be too small at first: divided by the share of them that has come in by now.
     unbiased = mean / (1.0 - MEAN_DECAY**step)
     width = (square / (1.0 - SQUARE_DECAY**step)).sqrt() + EPSILON
-    weights.addcdiv_(unbiased, width, value=-params.learning_rate)
+    weights.addcdiv_(unbiased, width, value=-learning_rate)
 
 
 @contextmanager
@@ -222,16 +221,11 @@ class RewardModel(Ranker):
 
     name = "reward_model"
 
-    def __init__(
-        self, features: Features, ratings: Mapping[str, float | None], params: ExperimentConfig, device: str = "cpu"
-    ) -> None:
-        """``ratings``: global Elo by contestant; None or absent: unrated, left out of the regularization.
-
-        ``device``: where heads are trained, in torch's words, or ``auto``: on a GPU where there is one.
-        """
-        self._base, self._texts = features.base, Texts(features, params)
+    def __init__(self, features: Features, ratings: Mapping[str, float | None], params: ExperimentConfig) -> None:
+        """``ratings``: global Elo by contestant; None or absent: unrated, left out of the regularization."""
+        self._base, self._device, self._texts = features.base, features.device, Texts(features, params)
         self._elo = {model: rating for model, rating in ratings.items() if rating is not None}
-        self._params, self._device = params, device
+        self._params = params
         self._rewards: np.ndarray | None  # of all texts, once they are asked for
         self._learn(self._share(TrainingSet((), ())), first_head(params))
 

@@ -22,7 +22,7 @@ from elo_system import EloSystem
 from evaluation import CurveFold, Curves, Metrics
 from evidence import hypotheses, leaderboard
 from evidence.baselines import BradleyTerry
-from evidence.design import Design, Systems, design, heads_device
+from evidence.design import Design, Systems, design
 from evidence.document import Document, make_document, training_history
 from evidence.intervals import difference_json
 from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
@@ -66,7 +66,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
         curves = _curves(systems, folds, params, crossed)
         tested = put_to_test(systems, curves, folds, plan, params)
     with clock.stage("ablation"):
-        ablations = ablation_table(job, systems, plan) if job.ablate else []
+        ablations = ablation_table(params, systems, plan) if job.ablate else []
     measured = {
         "main_metric": "kendall_tau",
         "counts": counts(data, params),
@@ -174,7 +174,7 @@ def put_to_test(
     return {**tested["reward_model"], "combined": tested["combined"]}
 
 
-def ablation_table(job: Job, systems: Systems, plan: Design) -> list[dict[str, Any]]:
+def ablation_table(base: ExperimentConfig, systems: Systems, plan: Design) -> list[dict[str, Any]]:
     """[{name, kendall_tau: {mean, ci95}, difference: {difference, ci95, p_value}}], one row a variant.
 
     ``difference``: mean τ minus that of the first row, the reward model as configured, paired by prompt; null in that
@@ -183,12 +183,12 @@ def ablation_table(job: Job, systems: Systems, plan: Design) -> list[dict[str, A
     features, given = systems.features, {model: rating.elo for model, rating in systems.ratings.items()}
     crossed, first = {}, next(iter(ABLATIONS))
     for name, changes in ABLATIONS.items():
-        params, ratings = replace(job.params, **changes), given if "Arena" not in name else dict.fromkeys(given)
-        if changes and (params == job.params or ("base score" in name and not features.has_score)):
+        params, ratings = replace(base, **changes), given if "Arena" not in name else dict.fromkeys(given)
+        if changes and (params == base or ("base score" in name and not features.has_score)):
             continue  # it would repeat another row
         ranker: Ranker = Combined(features, ratings, params)
         if name.startswith("Reward model"):
-            ranker = RewardModel(features, ratings, params, heads_device(job, features))
+            ranker = RewardModel(features, ratings, params)
         found = evaluation.cross_validate([ranker], plan.preferences, plan.truths, plan.folds)
         crossed[name] = found[ranker.name]
     tau = hypotheses.scores_of(crossed, plan.folds)["kendall_tau"]
