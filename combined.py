@@ -21,7 +21,7 @@ the prior is standard normal and τ may be 0 (a part that stays).
 How sure it is: the curvature of the loss alone would count the 15 pairs of a prompt as 15 witnesses, where six answers
 testify. So coefficients have the sandwich covariance (Huber, 1967; White, 1982) with prompts as witnesses; scores are
 multiplied by the slope that predicts prompts held out of the fit best; and each text has a variance of its own besides.
-A model's chance to be the best is the share of draws of the scores in which it is. Measured in docs/combined.md.
+A model's chance to be the best is the share of draws of the scores in which it is. Measured in docs/results.md.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ REFERENCE_READERS: dict[str, str] = {
 }
 NEUTRAL_READER = "You are a helpful assistant."  # the system prompt where none is given
 
-# About the median absolute difference of two responses' advantages on other prompts (docs/embedded_judge.md), nats per
+# About the median absolute difference of two responses' advantages on other prompts (docs/servers.md), nats per
 # token: it makes a typical outcome σ(±1), so that judgements are graded and neither all ties nor all certain.
 EMBEDDED_JUDGE_TEMPERATURE = 0.05
 # Of a judge that is asked: the outcome of a pair is σ(s/T), s half the difference of the two orders' log-odds. Judges
@@ -259,16 +259,14 @@ class ExperimentConfig:
     ground_truth: str = _one_of("round_robin", "listwise", "both")
 
     elo_k: float = _within(32.0, 1e-9, 1e4, "it is the largest step of an Elo update: 32 at FIDE and the early Arena")
-    # Width, pooling and inputs: docs/results.md. A learning rate of 1e-4 on inputs this wide is one of 3e-4.
+    # Width and inputs: docs/results.md. A learning rate of 1e-4 on inputs this wide is one of 3e-4.
     hidden_width: int = _within(8, 0, 65_536, "0 means a linear head")
-    pooling: str = _one_of("both", "mean", "last")
     components: int = _within(128, 1, 65_536, "a head that sees nothing learns nothing")
     input_scale: float = _within(3.0, 1e-6, 1e6, "it is the standard deviation of what the head sees")
     # The coefficient is 1 + this · a weight, which 300 preferences move by up to 0.075; 0 keeps it at 1.
     base_reach: float = _within(40.0, 0.0, 1e6, "it scales the learned coefficient of the base's score")
     # The regularization is weighed lightly, so a few rated pairs a step suffice.
     rank_pairs: int = _within(4, 1, 1_000_000, "it counts the rated pairs of a step; lambda_reg 0 turns them off")
-    weight_decay: float = _within(0.0, 0.0, 1e6, "it weighs a penalty")
     # How far System C's parts may move from their prior mean, in logits: as wide as tastes are expected to be. Widths
     # that follow the data, and these halved or doubled, ranked planted worlds no better (docs/results.md).
     prior_arena: float = _within(0.5, 0.0, 1e3, "it is the standard deviation of α; 0 keeps the global rating's weight")

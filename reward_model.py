@@ -28,7 +28,10 @@ import copy
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -179,23 +182,35 @@ def train(
         loss = preference + params.lambda_reg * regularization
         (gradient,) = torch.autograd.grad(loss.sum(), heads)  # a head's weights are in its own loss only
         with torch.no_grad():
-            adamw(heads, gradient, mean[:n], square[:n], step + 1, params)
+            adam(heads, gradient, mean[:n], square[:n], step + 1, params.learning_rate)
             losses[step, :n] = torch.stack((preference, regularization), dim=1)
     return weights.cpu().numpy(), losses.cpu().numpy()
 
 
-def adamw(weights: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step: int, params: ExperimentConfig) -> None:
-    """Update weights and moments in place by AdamW (Loshchilov and Hutter, ICLR 2019), algorithm 2.
+def adam(weights: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step: int, learning_rate: float) -> None:
+    """Update weights and moments in place by Adam (Kingma and Ba, ICLR 2015), algorithm 1.
 
     Written out, since torch's own optimizers import its compiler, which takes seconds of every run.
     """
-    weights.mul_(1.0 - params.learning_rate * params.weight_decay)
     mean.lerp_(gradient, 1.0 - MEAN_DECAY)
     square.lerp_(gradient.square(), 1.0 - SQUARE_DECAY)
     # Both start at zero and would be too small at first: divided by the share of them that has come in by now.
     unbiased = mean / (1.0 - MEAN_DECAY**step)
     width = (square / (1.0 - SQUARE_DECAY**step)).sqrt() + EPSILON
-    weights.addcdiv_(unbiased, width, value=-params.learning_rate)
+    weights.addcdiv_(unbiased, width, value=-learning_rate)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """On arrays this small, threads of torch wait for each other and gain nothing."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 # ── The system ───────────────────────────────────────────────────────────────────────────────────────────
@@ -206,16 +221,11 @@ class RewardModel(Ranker):
 
     name = "reward_model"
 
-    def __init__(
-        self, features: Features, ratings: Mapping[str, float | None], params: ExperimentConfig, device: str = "cpu"
-    ) -> None:
-        """``ratings``: global Elo by contestant; None or absent: unrated, left out of the regularization.
-
-        ``device``: where heads are trained, in torch's words, or ``auto``: on a GPU where there is one.
-        """
-        self._base, self._texts = features.base, Texts(features, params)
+    def __init__(self, features: Features, ratings: Mapping[str, float | None], params: ExperimentConfig) -> None:
+        """``ratings``: global Elo by contestant; None or absent: unrated, left out of the regularization."""
+        self._base, self._device, self._texts = features.base, features.device, Texts(features, params)
         self._elo = {model: rating for model, rating in ratings.items() if rating is not None}
-        self._params, self._device = params, device
+        self._params = params
         self._rewards: np.ndarray | None  # of all texts, once they are asked for
         self._learn(self._share(TrainingSet((), ())), first_head(params))
 
@@ -225,7 +235,6 @@ class RewardModel(Ranker):
         ``start``: fitted models, one a set, from which each training goes on by the parameters of this one: with the
         head of its start, and with its scaler and rated pairs.
         """
-        import torch
         from tqdm import tqdm
 
         known: dict[tuple[tuple[str, ...], str | None], Shared] = {}
@@ -237,25 +246,29 @@ class RewardModel(Ranker):
             shared, head = (start[i]._shared, start[i]._head) if start else (known[key], first_head(self._params))
             fitted.append(copy.copy(self)._learn(shared, head))
         trainings = [self._training(s, model._shared) for s, model in zip(sets, fitted, strict=True)]
+
+        def trained(chunk: list[int]) -> tuple[np.ndarray, np.ndarray]:
+            first = np.stack([fitted[i]._head for i in chunk])
+            return train(first, [trainings[i] for i in chunk], self._params, self._device)
+
         order = [i for i, training in enumerate(trainings) if training.steps]  # without preferences nothing is trained
         # Alike are those with as many preferences a step; the longest go first, as ``train`` wants them.
         order.sort(key=lambda i: (trainings[i].batch, -trainings[i].steps))
         size = max(1, CHUNK_FLOATS // len(self._head))
         alike = (list(group) for _, group in groupby(order, key=lambda i: trainings[i].batch))
         chunks = [group[begin : begin + size] for group in alike for begin in range(0, len(group), size)]
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # on arrays this small, threads wait for each other and gain nothing
+        cores = ThreadPoolExecutor(os.cpu_count())
         # a bar only where there is time to see it, and a terminal to see it in
-        with tqdm(total=len(order), desc="training", disable=None, leave=False, delay=0.5) as bar:
-            for chunk in chunks:
-                first, data = np.stack([fitted[i]._head for i in chunk]), [trainings[i] for i in chunk]
-                heads, losses = train(first, data, self._params, self._device)
-                for j, (i, training) in enumerate(zip(chunk, data, strict=True)):
-                    epochs = losses[: training.steps, j].reshape(self._params.max_epochs, -1, 2).mean(axis=1)
-                    history = tuple(EpochLoss(*epoch) for epoch in epochs.tolist())
-                    fitted[i]._learn(training.shared, heads[j], history)
-                bar.update(len(chunk))
-        torch.set_num_threads(threads)
+        with one_thread(), tqdm(total=len(order), desc="training", disable=None, leave=False, delay=0.5) as bar:
+            try:
+                for chunk, (heads, losses) in zip(chunks, cores.map(trained, chunks), strict=True):
+                    for j, i in enumerate(chunk):
+                        epochs = losses[: trainings[i].steps, j].reshape(self._params.max_epochs, -1, 2).mean(axis=1)
+                        history = tuple(EpochLoss(*epoch) for epoch in epochs.tolist())
+                        fitted[i]._learn(trainings[i].shared, heads[j], history)
+                    bar.update(len(chunk))
+            finally:
+                cores.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for nothing
         return fitted
 
     def scores(self, prompt_id: str) -> dict[str, float]:
@@ -263,7 +276,7 @@ class RewardModel(Ranker):
         import torch
 
         if self._rewards is None:
-            with torch.no_grad():
+            with torch.no_grad(), one_thread():
                 head, inputs, base = (torch.from_numpy(array)[None] for array in (self._head, *self._shared[:2]))
                 self._rewards = rewards(head, inputs, base, self._params)[0].numpy()
         return {model: float(self._rewards[row]) for model, row in self._texts.of[prompt_id].items()}

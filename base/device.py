@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from core.errors import MissingError
 
@@ -24,9 +24,6 @@ class Gpu(NamedTuple):
 
     said: str
     room: float
-
-    def __str__(self) -> str:
-        return self.said
 
 
 def gpu() -> Gpu | None:
@@ -47,11 +44,6 @@ def gpu() -> Gpu | None:
     # before compute capability 8.0 bfloat16 is only emulated, and weights are held in float32
     room = free / 1024 / (1 if capability >= 8.0 else 2)
     return Gpu(f"{found[4].strip()}, {free / 1024:.1f} of {total / 1024:.1f} GiB free", room)
-
-
-def seen_now(card: Gpu | None) -> dict[str, Any]:
-    """The machine at the beginning of a run, for the results."""
-    return {"gpu": card and str(card), "cores": os.cpu_count()}
 
 
 def usable(asked: str) -> str:

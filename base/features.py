@@ -45,8 +45,9 @@ class Features:
     has_score: bool
     base: str
     """The base's name."""
-    device: str = ""
-    """Where it read texts just now, ``cpu`` or ``cuda``; empty where all were kept."""
+    device: str = "cpu"
+    """Where heads are trained on them: as asked for, but on the processor where the base had to read there just now,
+    for then the GPU is full or gone."""
     notes: tuple[str, ...] = ()
     """What is to be said of the choice of the base."""
 
@@ -83,16 +84,15 @@ def compute_features(
         identity = base_location.identity(base)
         keys = _keys(identity, texts)
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in kept.rows}
-    used = ""
     if missing:
         if note:
             log.warning("%s", note)
-        used = _read(base, device, ray, missing, kept, str(identity))
+        if _read(base, device, ray, missing, kept, str(identity)) == "cpu":
+            device = "cpu"
         base_device.give_back()
-    columns = [np.stack(column) for column in zip(*(kept.rows[key] for key in keys), strict=True)]
-    mean, last, score = columns or [np.zeros(shape, np.float32) for shape in ((0, 0), (0, 0), 0)]
+    mean, last, score = map(np.stack, zip(*(kept.rows[key] for key in keys), strict=True))
     index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
-    return Features(index, mean, last, score, bool(score.any()), base, used, (note,) if note else ())
+    return Features(index, mean, last, score, bool(score.any()), base, device, (note,) if note else ())
 
 
 def _keys(identity: str | None, texts: Sequence[tuple[str, str]]) -> list[str]:

@@ -46,7 +46,6 @@ class _Text(NamedTuple):
 class FrozenBase:
     """A backbone, its tokenizer with chat template, and its score head."""
 
-    max_length = MAX_LENGTH
     cut = 0  # texts that were longer, of those read last
 
     def __init__(self, name: str, kind: str, backbone: torch.nn.Module, tokenizer: Any, score: torch.Tensor) -> None:
@@ -90,7 +89,7 @@ class FrozenBase:
         # Control tokens in a text lose their power, and what stands for the response must not occur.
         prompt, response = (self._special.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text) for text in (prompt, response))
         text = self._tokenize(prompt, response)
-        if len(text.ids) > self.max_length:
+        if len(text.ids) > MAX_LENGTH:
             self.cut += 1
             text = self._tokenize(*self._shorten(prompt, response, len(text.ids) - (text.end - text.first)))
         return text
@@ -120,7 +119,7 @@ class FrozenBase:
         read there.
         """
         counts = [len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (prompt, response)]
-        room = max(2, self.max_length - 8 - (around - counts[0]))  # 8: tokens may join differently at a cut
+        room = max(2, MAX_LENGTH - 8 - (around - counts[0]))  # 8: tokens may join differently at a cut
         kept = min(counts[0], max(room // 2, room - counts[1]))
         return self._head(prompt, kept), self._head(response, room - kept)
 

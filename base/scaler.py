@@ -77,8 +77,7 @@ class Texts:
     """All texts that the base has read: n rows."""
 
     def __init__(self, features: Features, params: ExperimentConfig) -> None:
-        states = {"mean": [features.mean], "last": [features.last], "both": [features.mean, features.last]}
-        self.states = np.concatenate(states[params.pooling], axis=1)  # [n, width]
+        self.states = np.concatenate([features.mean, features.last], axis=1)  # [n, width]
         self.score = features.base_score * np.float32(params.base_score)  # [n]
         self.of: dict[str, dict[str, int]] = {}  # prompt id → {model: row}
         for (prompt_id, model), row in features.index.items():

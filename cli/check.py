@@ -179,7 +179,7 @@ def _gpu(args: Namespace) -> Finding:
     card = device.gpu()
     if args.device == "cuda" and card is None and not Path("/dev/nvidia0").exists():
         return Finding("GPU", "nvidia-smi finds none for --device cuda", "--device cpu")
-    return Finding("GPU", str(card or "none found by nvidia-smi"))
+    return Finding("GPU", card.said if card else "none found by nvidia-smi")
 
 
 # ── Calls ────────────────────────────────────────────────────────────────────────────────────────────────

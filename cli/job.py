@@ -92,11 +92,12 @@ def _job(
 ) -> Job:
     """A job as far as it is the same for every persona."""
     backend = args.backend if args.preferences else llm.backend
+    card = base_device.gpu()
     alone = (args.base_model, backend) == ("auto", "embedded")  # beside the embedded model reads the embedded base
     return Job(
         "", Persona(), contestants, judge, llm, params, args.cache_dir, results_dir=args.results_dir,
         base_model=location.EMBEDDED if alone else args.base_model, device=args.device, ray=args.ray,
-        machine=base_device.seen_now(base_device.gpu()), **rest,
+        machine={"gpu": card and card.said, "cores": os.cpu_count()}, **rest,
     )  # fmt: skip
 
 

@@ -98,7 +98,6 @@ def by_cache(args: Namespace, job: Job) -> int:
 
 def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
     """Rank for the prompts of ``--rank`` by people's votes; ``job`` asks the models that were voted on."""
-    from evidence.design import heads_device
     from people.many import Crowd, learned
     from people.run import arena_ratings, fitting
 
@@ -106,7 +105,7 @@ def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
     params = fitting(job.params, len(votes.prompts))
 
     def fit(features: Features) -> Fitted:
-        return learned(Crowd(votes, features, rated, params, heads_device(job, features)))
+        return learned(Crowd(votes, features, rated, params))
 
     run = command_like(args, "--preferences", args.preferences)
     return rank(job, Basis(votes.prompts, votes.responses, fit, {"backend": "votes"}, run, votes.personas), args)

@@ -120,7 +120,7 @@ def make_systems(job: Job, data: Data, features: Features) -> Systems:
     elo = {model: rating.elo for model, rating in ratings.items()}
     return Systems(
         elo=EloSystem(elo, params.elo_k),
-        reward=RewardModel(features, elo, params, heads_device(job, features)),
+        reward=RewardModel(features, elo, params),
         combined=Combined(features, elo, params),
         baselines=(
             baselines.global_elo(elo),
@@ -132,8 +132,3 @@ def make_systems(job: Job, data: Data, features: Features) -> Systems:
         features=features,
         ratings=ratings,
     )
-
-
-def heads_device(job: Job, features: Features) -> str:
-    """Where heads are trained: on the processor where the base had to read there, for then the GPU is full or gone."""
-    return "cpu" if features.device == "cpu" else job.device

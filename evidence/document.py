@@ -40,8 +40,7 @@ def make_document(
         "judge": job.judge,
         "base_model": features.base,
         "base_is_reward_model": features.has_score,
-        # where nothing had to be read, the device that would have been taken
-        "device": features.device or job.device.replace("auto", "cuda" if job.machine.get("gpu") else "cpu"),
+        "device": features.device.replace("auto", "cuda" if job.machine.get("gpu") else "cpu"),
         "seed": job.params.random_seed,
         "config": dataclasses.asdict(job.params),
         "models": [
@@ -78,7 +77,4 @@ def make_document(
 
 def training_history(epochs: Sequence[EpochLoss]) -> dict[str, list[float]]:
     """Both losses of a head's training, epoch by epoch."""
-    return {
-        "preference_loss": [epoch.preference for epoch in epochs],
-        "regularization_loss": [epoch.regularization for epoch in epochs],
-    }
+    return {f"{name}_loss": [getattr(epoch, name) for epoch in epochs] for name in EpochLoss._fields}

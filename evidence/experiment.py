@@ -6,7 +6,7 @@ document = measure(job, data, systems, clock)     # systems: evidence.design.mak
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from elo_system import EloSystem
 from evaluation import CurveFold, Curves, Metrics
 from evidence import hypotheses, leaderboard
 from evidence.baselines import BradleyTerry
-from evidence.design import Design, Systems, design, heads_device
+from evidence.design import Design, Systems, design
 from evidence.document import Document, make_document, training_history
 from evidence.intervals import difference_json
 from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
@@ -56,16 +56,17 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
     with clock.stage("training"):
         for ranker in systems.every:
             ranker.fit(plan.training, prompt_ids=plan.train_ids)
-        final = {r.name: evaluation.evaluate(r, plan.test_truths)._asdict() for r in systems.every}
-        split = _curves(systems.contenders, [CurveFold(plan.train_ids, [plan.training], plan.test_truths)], params)
+        final = {r.name: evaluation.per_prompt(r, plan.test_truths) for r in systems.every}
+        fold = CurveFold(plan.train_ids, [plan.training], plan.test_truths)
+        split = _curves(systems, [fold], params, final)
     with clock.stage("cross_validation"):
         crossed = evaluation.cross_validate(systems.every, plan.preferences, plan.truths, plan.folds)
     with clock.stage("hypotheses"):
         folds = evaluation.curve_folds(plan.preferences, plan.truths, plan.folds, ORDERS, params.random_seed)
-        curves = _curves(systems.contenders, folds, params)
+        curves = _curves(systems, folds, params, crossed)
         tested = put_to_test(systems, curves, folds, plan, params)
     with clock.stage("ablation"):
-        ablations = ablation_table(job, systems, plan) if job.ablate else []
+        ablations = ablation_table(params, systems, plan) if job.ablate else []
     measured = {
         "main_metric": "kendall_tau",
         "counts": counts(data, params),
@@ -74,7 +75,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
             "listwise_agreement": agreement(data.truths, data.listwise),
             "agreement_with_person": agreement_with_person(own, data.preferences),
         },
-        "final": final,
+        "final": {name: evaluation.mean_metrics(found.values())._asdict() for name, found in final.items()},
         **hypotheses.compared(hypotheses.scores_of(crossed, plan.folds), "kendall_tau"),
         "learning_curve": [
             {"preferences": points[0][0]} | {name: m._asdict() for name, (_, m) in zip(split, points, strict=True)}
@@ -133,12 +134,18 @@ def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
 # ── Learning curves, hypotheses, ablations ───────────────────────────────────────────────────────────────
 
 
-def _curves(systems: Iterable[Ranker], folds: Sequence[CurveFold], params: ExperimentConfig) -> dict[str, Curves]:
-    """Trained at each point where the run is incremental, and System A always: it learns by updates."""
-    found = {}
-    for system in systems:
-        once = not (params.incremental or isinstance(system, EloSystem))
-        found[system.name] = evaluation.learning_curves(system, folds, params.evaluation_frequency, once=once)
+def _curves(
+    systems: Systems, folds: Sequence[CurveFold], params: ExperimentConfig, once: Mapping[str, Mapping[str, Metrics]]
+) -> dict[str, Curves]:
+    """System A's curve, which learns by updates, and where the run is incremental B's and C's, trained at each point;
+    else the level of their one training, of which ``once`` has {system: {prompt id: metrics}}."""
+    every = params.evaluation_frequency
+    found = {systems.elo.name: evaluation.learning_curves(systems.elo, folds, every)}
+    for system in (systems.reward, systems.combined):
+        if params.incremental:
+            found[system.name] = evaluation.learning_curves(system, folds, every)
+        else:
+            found[system.name] = evaluation.level(once[system.name], found[systems.elo.name].counts)
     return found
 
 
@@ -153,8 +160,8 @@ def put_to_test(
         for system in (*systems.contenders, BradleyTerry(models))
     }
     if params.incremental:
-        flat = _curves([EloSystem(dict.fromkeys(models), params.elo_k)], folds, params)
-        curves = {**curves, "from_flat": flat["elo_offset"]}
+        flat = EloSystem(dict.fromkeys(models), params.elo_k)
+        curves = {**curves, "from_flat": evaluation.learning_curves(flat, folds, params.evaluation_frequency)}
     tested = {
         name: {
             "sample_efficiency": hypotheses.sample_efficiency(curves, name, plan.folds)
@@ -167,7 +174,7 @@ def put_to_test(
     return {**tested["reward_model"], "combined": tested["combined"]}
 
 
-def ablation_table(job: Job, systems: Systems, plan: Design) -> list[dict[str, Any]]:
+def ablation_table(base: ExperimentConfig, systems: Systems, plan: Design) -> list[dict[str, Any]]:
     """[{name, kendall_tau: {mean, ci95}, difference: {difference, ci95, p_value}}], one row a variant.
 
     ``difference``: mean τ minus that of the first row, the reward model as configured, paired by prompt; null in that
@@ -176,12 +183,12 @@ def ablation_table(job: Job, systems: Systems, plan: Design) -> list[dict[str, A
     features, given = systems.features, {model: rating.elo for model, rating in systems.ratings.items()}
     crossed, first = {}, next(iter(ABLATIONS))
     for name, changes in ABLATIONS.items():
-        params, ratings = replace(job.params, **changes), given if "Arena" not in name else dict.fromkeys(given)
-        if changes and (params == job.params or ("base score" in name and not features.has_score)):
+        params, ratings = replace(base, **changes), given if "Arena" not in name else dict.fromkeys(given)
+        if changes and (params == base or ("base score" in name and not features.has_score)):
             continue  # it would repeat another row
         ranker: Ranker = Combined(features, ratings, params)
         if name.startswith("Reward model"):
-            ranker = RewardModel(features, ratings, params, heads_device(job, features))
+            ranker = RewardModel(features, ratings, params)
         found = evaluation.cross_validate([ranker], plan.preferences, plan.truths, plan.folds)
         crossed[name] = found[ranker.name]
     tau = hypotheses.scores_of(crossed, plan.folds)["kendall_tau"]

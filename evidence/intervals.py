@@ -57,6 +57,7 @@ class Groups:
         pull = (values - self.mean(values)) * (1.0 if self.weights is None else self.weights) / n
         k = self.k or len(set(self.folds))
         correction = math.sqrt(1.0 + k / (k - 1.0)) if k > 1 else 1.0
+        # a thousand votes of ten people testify as ten figures do
         found = [(correction * se, df) for kind in self.units or [range(n)] for se, df in _clustered(pull, kind)]
         found += _clustered(pull, self.folds) if k > 1 else []
         return found if max((se for se, _ in found), default=0.0) >= _ROUNDING else []
@@ -107,10 +108,11 @@ def difference(
         return None
     mean, errors, witnesses = groups.mean(d), groups.errors(d), groups.witnesses(len(d))
     if errors:
+        # degrees of freedom differ: the largest error need not give the widest interval
         half = _half_width(errors)
         interval = max(mean - half, -reach), min(mean + half, reach)
         p_value = max(2.0 * float(stdtr(df, -abs(mean) / se)) for se, df in errors if se > 0.0)
-    else:
+    else:  # every value the same: only their number says how sure that is
         interval = _unseen(mean, witnesses, -reach, reach)
         p_value = min(1.0, 2.0 * (reach / (abs(mean) + reach)) ** witnesses)  # the level at which it reaches 0
     return Difference(mean, interval, max(p_value, 2.0 * 0.5 ** len(d)))
@@ -175,5 +177,6 @@ def holm(p_values: Sequence[float] | Array) -> Array:
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     corrected = np.empty(len(p))
+    # never below that of a smaller p-value: else a worse one could pass where a better one has failed
     corrected[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     return corrected

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from combined import Pairs, newton
 from core.records import Preference, Response
 from evidence.intervals import ALPHA, Array, Ints, holm, numbered
 
 LEAST_WITNESSES = 6.0  # effective prompts (or people) that show a trait: from fewer no error can be estimated
 RIDGE = 1e-3  # keeps the fit finite where a trait decides every pair
-ROUNDS = 100  # of Newton's method; about ten are used
 
 
 class Trait(NamedTuple):
@@ -117,16 +117,13 @@ def clustered_logit(x: Array, outcome: Array, cluster: Ints) -> tuple[Array, Arr
     """
     from scipy.special import expit
 
+    n, size = x.shape
     scale = np.sqrt((x**2).mean(axis=0))
-    z, weights, identity = x / scale, np.zeros(x.shape[1]), np.eye(x.shape[1])
-    for _ in range(ROUNDS):
-        chance = expit(z @ weights)
-        hessian = (z * (chance * (1.0 - chance))[:, None]).T @ z + RIDGE * identity
-        step = np.linalg.solve(hessian, z.T @ (outcome - chance) - RIDGE * weights)
-        weights = weights + step / max(1.0, float(np.abs(step).max()))
-        if np.abs(step).max() < 1e-9:
-            break
-    groups, size = int(cluster.max()) + 1, x.shape[1]
+    z, width = x / scale, RIDGE**-0.5  # the ridge is a prior of this width around 0
+    pairs = Pairs(np.arange(n), cluster, np.ones(n), outcome, z * width, np.zeros(n))
+    v = newton(pairs, np.zeros(size))
+    weights, hessian, chance = v * width, pairs.hessian(v) * RIDGE, expit(pairs.margin(v))
+    groups = int(cluster.max()) + 1
     scores, parts = np.zeros((groups, size)), np.zeros((groups, size, size))
     np.add.at(scores, cluster, z * (outcome - chance)[:, None])
     np.add.at(parts, cluster, z[:, :, None] * z[:, None, :] * (chance * (1.0 - chance))[:, None, None])

@@ -69,7 +69,6 @@ class Crowd:
     rated: Mapping[str, Rating]
     """The Arena's ratings for a person alone, who has nobody else to start from; empty for several."""
     params: ExperimentConfig
-    device: str = "cpu"
 
     @cached_property
     def given(self) -> dict[str, float | None]:
@@ -114,12 +113,12 @@ def fitted(crowd: Crowd, tested: frozenset[str]) -> Iterator[tuple[str, Sequence
     drawn = np.random.default_rng([params.random_seed, 1]).permutation(len(own)).tolist()
     group = {crowd.votes.users[person]: i % GROUPS for i, person in enumerate(drawn)}
     outside = [[v for v in votes if group[v.user] != i][:SHARED_VOTES] for i in range(min(GROUPS, len(own)))]
-    model = RewardModel(crowd.features, crowd.given, params, crowd.device)
+    model = RewardModel(crowd.features, crowd.given, params)
     heads = model.fit_many([TrainingSet(tuple(outsiders), ids) for outsiders in outside])
     shared = [heads[group[user]] for user in crowd.votes.users]
     yield "shared_reward", shared
     faster = dataclasses.replace(params, learning_rate=STRENGTH * params.learning_rate)
-    yield "reward_model", RewardModel(crowd.features, crowd.given, faster, crowd.device).fit_many(sets, shared)
+    yield "reward_model", RewardModel(crowd.features, crowd.given, faster).fit_many(sets, shared)
 
     everyone = Combined(crowd.features, crowd.given, params).fit(votes if several else [], prompt_ids=ids)
     without = everyone.leaving_out(own) if several else [everyone]
@@ -141,7 +140,7 @@ def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
     """All systems from all votes: for several people what a new person starts from, for one person alone what was
     learned of them."""
     votes, ids = crowd.preferences, [prompt.id for prompt in crowd.votes.prompts]
-    reward = RewardModel(crowd.features, crowd.given, crowd.params, crowd.device)
+    reward = RewardModel(crowd.features, crowd.given, crowd.params)
     reward.fit(votes[:SHARED_VOTES], prompt_ids=ids)
     both = Combined(crowd.features, crowd.given, crowd.params).fit(votes, prompt_ids=ids)
     if len(crowd.votes.users) == 1:

@@ -18,7 +18,6 @@ from core.errors import UsageError
 from core.records import Rating
 from core.text import plain
 from evidence import leaderboard
-from evidence.design import heads_device
 from evidence.document import Document, make_document, training_history
 from people.many import Crowd, learned, measure
 from people.read import Votes
@@ -47,7 +46,7 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
             job.base_model, votes.prompts, votes.responses, cache_dir=job.cache_dir, name=job.name,
             device=job.device, refresh=refresh, also=votes.personas, ray=job.ray,
         )  # fmt: skip
-    crowd = Crowd(votes, features, rated, job.params, heads_device(job, features))
+    crowd = Crowd(votes, features, rated, job.params)
     measured = measure(crowd, clock)
     with clock.stage("training"):
         elo, reward, _ = learned(crowd)

@@ -1,25 +1,28 @@
-"""System A: worked examples, an independent implementation, where it starts."""
+"""System A and the baselines: worked examples, independent implementations, where they start."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import evalica
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from base.features import Features
 from core.ranking import TrainingSet
-from core.records import Preference
+from core.records import Preference, Response
 from elo_system import EloSystem, expectation
+from evidence import baselines
+from evidence.baselines import BradleyTerry, bradley_terry, global_elo, wins_of
 
 MODELS = ("a", "b", "c", "d")
-RATINGS = {"a": 1200.0, "b": 1100.0, "c": None, "d": 1000.0}
-
-preferences_of = st.lists(
+PREFERENCES = st.lists(
     st.builds(
         lambda pair, outcome: Preference("p", *pair, outcome),
         st.sampled_from(list(itertools.permutations(MODELS, 2))),
@@ -36,13 +39,7 @@ def test_tournament_of_wikipedias_article_on_elo() -> None:
     assert round(1613 + 32 * (0 + 0.5 + 1 + 1 + 0 - sum(expected))) == 1601
 
 
-def test_among_equals_a_win_moves_both_by_half_of_k_and_a_graded_outcome_by_less() -> None:
-    for outcome, moved in ((1.0, 16.0), (0.75, 8.0), (0.5, 0.0), (0.0, -16.0)):
-        system = EloSystem({"a": 1500.0, "b": 1500.0}).fit([Preference("p", "a", "b", outcome)])
-        assert system.ratings == {"a": 1500.0 + moved, "b": 1500.0 - moved}
-
-
-@given(preferences_of)
+@given(PREFERENCES)
 def test_agrees_with_evalica(preferences: list[Preference]) -> None:
     word = {1.0: evalica.Winner.X, 0.0: evalica.Winner.Y, 0.5: evalica.Winner.Draw}
     xs, ys = [p.model_a for p in preferences], [p.model_b for p in preferences]
@@ -52,7 +49,7 @@ def test_agrees_with_evalica(preferences: list[Preference]) -> None:
     assert ours == pytest.approx(expected, abs=1e-4)
 
 
-@given(preferences_of, st.sampled_from([1e-9, 32.0, 1e4]), st.sampled_from([1.0, 1e300]))
+@given(PREFERENCES, st.sampled_from([1e-9, 32.0, 1e4]), st.sampled_from([1.0, 1e300]))
 def test_what_one_gains_another_loses_also_where_a_power_would_overflow(
     preferences: list[Preference], k: float, apart: float
 ) -> None:
@@ -61,23 +58,85 @@ def test_what_one_gains_another_loses_also_where_a_power_would_overflow(
     assert sum(system.offsets.values()) == pytest.approx(0.0, abs=1e-4)
 
 
-def test_fit_starts_anew_and_fit_many_leaves_the_original_alone(tmp_path: Path) -> None:
-    preferences = [Preference("p", "a", "d", 0.0)] * 5
-    system = EloSystem(RATINGS)
-    once = system.fit(preferences).ratings
-    assert system.fit(preferences).ratings == once
-    first, second = system.fit_many([TrainingSet.of([]), TrainingSet.of(preferences[:1])])
-    assert (first.offsets["a"], second.offsets["a"]) == (0.0, pytest.approx(-32 * expectation(1200, 1000)))
-    assert system.ratings == once
+def test_fit_starts_anew_fit_many_leaves_the_original_alone_and_a_graded_outcome_moves_less(tmp_path: Path) -> None:
+    system, win = EloSystem({"a": 1500.0, "b": 1500.0}), Preference("p", "a", "b", 1.0)
+    for _ in range(2):
+        assert system.fit([win]).ratings == {"a": 1516.0, "b": 1484.0}, "among equals by half of K"
+    untrained, graded = system.fit_many([TrainingSet.of([]), TrainingSet.of([replace(win, outcome=0.75)])])
+    assert (untrained.offsets["a"], graded.offsets["a"], system.offsets["a"]) == (0.0, 8.0, 16.0)
     system.save(tmp_path / "state.json")
     state = json.loads((tmp_path / "state.json").read_text())
-    assert (state["updates"], state["models"]["a"]["rating"]) == (5, pytest.approx(once["a"]))
+    assert (state["updates"], state["models"]["a"]) == (1, {"start": 1500.0, "offset": 16.0, "rating": 1516.0})
 
 
 def test_unrated_start_at_the_mean_and_a_held_out_contestant_keeps_its_global_rating() -> None:
-    assert EloSystem(RATINGS).ratings["c"] == 1100.0
+    ratings = {"a": 1200.0, "b": 1100.0, "c": None, "d": 1000.0}
+    assert EloSystem(ratings).ratings["c"] == 1100.0
     assert EloSystem({"a": None, "b": None}).ratings == {"a": 1000.0, "b": 1000.0}
     preferences = [Preference("p", "a", "b", 0.0), Preference("p", "d", "b", 1.0)]
-    system = EloSystem(RATINGS).fit(preferences, held_out="a")
+    system = EloSystem(ratings).fit(preferences, held_out="a")
     assert system.offsets["a"] == 0.0 and system.offsets["d"] > 0.0 > system.offsets["b"]
     assert system.ranking("any") == system.ranking("other")
+
+
+# ── Baselines ──
+
+
+def test_worked_example_of_wikipedias_article_on_bradley_terry() -> None:
+    """Strengths 0.640, 1.043, 0.660, 2.270 from the article's table of wins."""
+    wins = np.array([[0, 2, 0, 1], [3, 0, 5, 0], [0, 3, 0, 1], [4, 0, 3, 0]], float)
+    strengths = np.exp(bradley_terry(wins, ties=1e-6))
+    assert strengths / strengths[0] == pytest.approx(np.array([0.640, 1.043, 0.660, 2.270]) / 0.640, rel=3e-3)
+
+
+VOTE = st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 3), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(VOTE.filter(lambda v: v[1] != v[2]), max_size=40))
+def test_tables_solved_side_by_side_are_evalicas_one_by_one(rows: list[tuple[int, int, int, float]]) -> None:
+    votes = [[Preference("p", MODELS[a], MODELS[b], o) for u, a, b, o in rows if u == user] for user in range(3)]
+    found = bradley_terry(np.stack([wins_of(own, MODELS) for own in votes])) * 400.0 / math.log(10.0)
+    for own, strengths in zip(votes, found, strict=True):
+        games = [(p.model_a, p.model_b, p.outcome) for p in own]
+        games += [(p.model_b, p.model_a, 1.0 - p.outcome) for p in own]
+        judged = sorted({m for p in own for m in (p.model_a, p.model_b)})
+        games += [game for m in judged for game in ((m, "average", 0.5), ("average", m, 0.5))]
+        naive = {}
+        if games:
+            winners, losers, weights = zip(*(game for game in games if game[2]), strict=True)
+            twin = evalica.bradley_terry(
+                winners, losers, [evalica.Winner.X] * len(weights), weights=list(weights), tolerance=1e-9, limit=10_000
+            )
+            naive = {m: 400.0 * math.log10(float(twin.scores[m])) for m in judged}
+        mean = sum(naive.values()) / max(1, len(naive))
+        assert strengths.tolist() == pytest.approx([naive.get(m, mean) - mean for m in MODELS], abs=0.01)
+
+
+def test_recovers_the_strengths_that_graded_outcomes_were_made_from_however_many_there_are() -> None:
+    strength = {"a": 150.0, "b": 50.0, "c": -50.0, "d": -150.0}
+    pairs = [(a, b, expectation(strength[a], strength[b])) for a, b in itertools.combinations(MODELS, 2)]
+    preferences = [Preference(f"p{i}", *pair) for i in range(200) for pair in pairs]
+    # the imagined ties draw a little inward
+    assert BradleyTerry(MODELS).fit(preferences).scores("any") == pytest.approx(strength, abs=2.0)
+    wins = wins_of(preferences, MODELS)
+    assert bradley_terry(wins * 1e10) == pytest.approx(bradley_terry(wins * 1e6), abs=1e-5)
+
+
+def test_fixed_scores_are_what_they_were_given_whatever_is_preferred() -> None:
+    keys = [("p", "a"), ("p", "b"), ("q", "a"), ("q", "b")]
+    values, states = np.array([3.0, 4.0, 5.0, 1.0], np.float32), np.zeros((4, 1), np.float32)
+    features = Features({key: i for i, key in enumerate(keys)}, states, states, values, True, "tiny")
+    responses = [Response(*key, "x" * int(value)) for key, value in zip(keys, values, strict=True)]
+    for ranker in (baselines.base_reward(features), baselines.longest_response(responses)):
+        assert ranker.fit([Preference("p", "a", "b", 1.0)]).ranking("p") == ("b", "a")
+        assert ranker.ranking("q") == ("a", "b")
+    assert global_elo({"a": 1000.0, "b": None, "c": 1200.0}).scores("p") == {"a": 1000.0, "b": 1100.0, "c": 1200.0}
+
+
+def test_random_is_the_same_for_a_prompt_and_fair_over_prompts() -> None:
+    ranker, other = (baselines.random_ranking(MODELS, seed) for seed in (1, 2))
+    assert ranker.scores("p1")["a"] == pytest.approx(0.903274, abs=1e-4)  # in every process
+    assert ranker.scores("p1") != ranker.scores("p2") != other.scores("p2")
+    firsts = [ranker.ranking(f"p{i}")[0] for i in range(400)]
+    assert all(60 < firsts.count(model) < 140 for model in MODELS)

@@ -20,43 +20,29 @@ from evaluation import (
     curve_folds,
     evaluate,
     folds,
-    kendall_tau,
     learning_curves,
+    level,
     mean_metrics,
     prompt_metrics,
     shuffled,
     split,
 )
 
-NAMES = "abcdefghij"
-scores_of = st.integers(2, 5).flatmap(
-    lambda n: st.tuples(*[st.lists(st.integers(0, 4), min_size=n, max_size=n) for _ in "xy"])
-)
-
-
-def named(values: Sequence[float]) -> dict[str, float]:
-    return dict(zip(NAMES, values, strict=False))
-
 
 def metrics(x: Sequence[float], y: Sequence[float]) -> Metrics | None:
-    return prompt_metrics(named(x), GroundTruth("p", named(y)))
+    scores, truth = (dict(zip("abcdefghij", values, strict=False)) for values in (x, y))
+    return prompt_metrics(scores, GroundTruth("p", truth))
 
 
 def test_worked_examples() -> None:
-    """ρ = −29/165 of intelligence and television (Wikipedia); τ-b with ties (SciPy's documentation); one by hand."""
-    iq = [106, 100, 86, 101, 99, 103, 97, 113, 112, 110]
-    hours = [7, 27, 2, 50, 28, 29, 20, 12, 6, 17]
+    """ρ = −29/165 of intelligence and television (Wikipedia); τ-b with ties (SciPy's documentation); one by hand: truth
+    a > b > c > d, predicted b > a > c = d, so that of six pairs one is wrong and one tied."""
+    iq, hours = [106, 100, 86, 101, 99, 103, 97, 113, 112, 110], [7, 27, 2, 50, 28, 29, 20, 12, 6, 17]
+    documented, by_hand = metrics([12, 2, 1, 12, 2], [1, 4, 7, 1, 0]), metrics([3, 4, 1, 1], [4, 3, 2, 1])
     assert metrics(hours, iq).spearman_rho == pytest.approx(-29 / 165)  # type: ignore[union-attr]
-    assert kendall_tau(named([12, 2, 1, 12, 2]), named([1, 4, 7, 1, 0])) == pytest.approx(-0.4714045)
-    # truth a > b > c > d; predicted b > a > c = d: of six pairs one wrong, one tied
-    by_hand = {
-        "kendall_tau": (4 - 1) / math.sqrt(6 * 5),
-        "spearman_rho": 3.5 / math.sqrt(4.5 * 5),
-        "ranking_accuracy": (4 + 0.5) / 6,
-        "top_1_accuracy": 0.0,
-        "top_3_accuracy": (2 + 0.5) / 3,
-    }
-    assert metrics([3, 4, 1, 1], [4, 3, 2, 1])._asdict() == pytest.approx(by_hand)  # type: ignore[union-attr]
+    assert documented.kendall_tau == pytest.approx(-0.4714045)  # type: ignore[union-attr]
+    taus = (4 - 1) / math.sqrt(6 * 5), 3.5 / math.sqrt(4.5 * 5)
+    assert by_hand == pytest.approx((*taus, (4 + 0.5) / 6, 0.0, (2 + 0.5) / 3))
 
 
 def test_missing_and_undefined_scores_are_errors() -> None:
@@ -67,15 +53,14 @@ def test_missing_and_undefined_scores_are_errors() -> None:
     assert prompt_metrics({"a": math.inf, "b": -math.inf}, truth) == pytest.approx((1.0,) * 5)
 
 
-@given(scores_of)
-def test_ties_count_at_their_expectation_under_random_breaking(pair: tuple[list[int], list[int]]) -> None:
-    x, y = pair
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=5))
+def test_ties_count_at_their_expectation_under_random_breaking(rows: list[tuple[int, int]]) -> None:
+    x, y = zip(*rows, strict=True)
     result = metrics(x, y)
     assert result == metrics([math.exp(v) for v in x[::-1]], [v**3 for v in y[::-1]]), "the order alone counts"
-    if len(set(y)) == 1:
-        assert result is None, "a truth without order tests nothing"
+    assert (result is None) == (len(set(y)) == 1), "a truth without order tests nothing"
+    if result is None:
         return
-    assert result is not None
     if len(set(x)) == 1:
         assert result.kendall_tau == result.spearman_rho == 0.0
     orders, k = _consistent_orders(x), min(3, len(x))
@@ -107,9 +92,8 @@ TRUTHS = [GroundTruth(p, {"a": 2.0, "b": 1.0, "c": 0.0}) for p in IDS]
 
 def test_every_prompt_with_an_order_is_tested_once() -> None:
     truths = [GroundTruth("p0", dict.fromkeys(MODELS, 1.0)), *TRUTHS[1:9]]  # all tied, and p9 has no truth
-    ranker = EloSystem(dict.fromkeys(MODELS, 1000.0))
-    found = cross_validate([ranker], PREFERENCES, truths, folds(IDS, 5, 0))["elo_offset"]
-    assert sorted(found) == IDS[1:9] and mean_metrics(found.values()).kendall_tau == 1.0
+    found = cross_validate([EloSystem(dict.fromkeys(MODELS, 1000.0))], PREFERENCES, truths, folds(IDS, 5, 0))
+    assert sorted(found["elo_offset"]) == IDS[1:9] and mean_metrics(found["elo_offset"].values()).kendall_tau == 1.0
 
 
 def test_each_point_is_the_mean_of_trainings_on_so_many_of_the_first_preferences() -> None:
@@ -125,5 +109,5 @@ def test_each_point_is_the_mean_of_trainings_on_so_many_of_the_first_preferences
             for j in range(3)
         ]
         assert metrics.kendall_tau == pytest.approx(np.mean(by_hand), abs=1e-4)
-    once = learning_curves(system, curve_folds(PREFERENCES, TRUTHS, parts, 3, 1), 6, once=True)
-    assert once.points == [(n, found.points[-1][1]) for n in found.counts], "trained a single time, on all of them"
+    once = level(cross_validate([system], PREFERENCES, TRUTHS, parts)["elo_offset"], found.counts)
+    assert once.counts == found.counts and {metrics.kendall_tau for _, metrics in once.points} == {1.0}

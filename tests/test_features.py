@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,10 +28,9 @@ FILE = "features_t_embedded.safetensors"
 class FakeBase:
     """Vectors that depend on the text alone; counts what it was asked."""
 
-    def __init__(self, width: int = 4, dies_after: int = 10**9, error: BaseException | None = None) -> None:
+    def __init__(self, width: int = 4, error: BaseException | None = None) -> None:
         self.asked: list[tuple[str, str]] = []
-        self.width, self.dies_after, self.opened = width, dies_after, 0
-        self.error = error or KeyboardInterrupt()
+        self.width, self.opened, self.error = width, 0, error
 
     def __call__(self, name: str, kind: str) -> FakeBase:
         self.opened += 1
@@ -41,7 +38,7 @@ class FakeBase:
 
     def embed(self, texts: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Vectors]]:
         for start in range(0, len(texts), 2):
-            if start >= self.dies_after:
+            if start == 4 and self.error:
                 raise self.error
             rows = list(range(start, min(start + 2, len(texts))))
             self.asked += [texts[i] for i in rows]
@@ -54,14 +51,11 @@ class FakeBase:
 
 
 def compute(tmp_path: Path, base: Any, responses: Sequence[Response] = RESPONSES, **params: Any) -> Any:
-    given = {"name": "t", "device": "cpu", **params}
+    given = {"name": "t", "device": "auto", **params}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("base.frozen.open_base", base)
+        patch.setattr("base.device.usable", lambda device: "cpu")
         return compute_features("embedded", PROMPTS, responses, cache_dir=tmp_path, **given)
-
-
-def names(tmp_path: Path) -> list[str]:
-    return sorted(p.name for p in tmp_path.iterdir())
 
 
 def test_each_text_goes_through_the_base_once_ever(tmp_path: Path) -> None:
@@ -69,108 +63,79 @@ def test_each_text_goes_through_the_base_once_ever(tmp_path: Path) -> None:
     # two contestants that said the same, and half an emoji, which is no text to a tokenizer
     same = [*RESPONSES, Response("p1", "d", RESPONSES[0].text), Response("p1", "e", "half: \ud83d")]
     first = compute(tmp_path, base, same)
-    assert len(base.asked) == len(set(base.asked)) == 7 and first.device == "cpu"
-    assert base.asked[-1] == ("What is 1?", "half: ?")
+    assert len(base.asked) == len(set(base.asked)) == 7 and base.asked[-1] == ("What is 1?", "half: ?")
     again = compute(tmp_path, base, same)
-    assert base.opened == 1 and len(base.asked) == 7 and again.device == ""
-    assert again.has_score and names(tmp_path) == [FILE]
+    assert base.opened == 1 and again.has_score and [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert (first.device, again.device) == ("cpu", "auto"), "heads are trained on the processor where the base was"
     wanted, row = base.vectors([("What is 2?", "b says p2")]), again.index["p2", "b"]
     for found in (first, again):
         assert np.array_equal(found.mean[row], wanted.mean[0]) and np.array_equal(found.last[row], wanted.last[0])
         assert found.base_score[row] == wanted.base_score[0]
     found = compute(tmp_path, base, name="votes_t", also=["t", "nobody"])
     assert base.opened == 1 and np.array_equal(found.mean, first.mean[:6]), "a run told where else to look"
-    base.asked.clear()
     compute(tmp_path, base, [*same, Response("p1", "f", "new")])
-    assert base.asked == [("What is 1?", "new")], "only what is new"
-    base.asked.clear()
+    assert base.asked[7:] == [("What is 1?", "new")], "only what is new"
     compute(tmp_path, base, refresh=True)
-    assert len(base.asked) == 6, "all anew where that is asked for"
-    assert len(compute(tmp_path, base, []).mean) == 0
+    assert len(base.asked) == 8 + 6, "all anew where that is asked for"
 
 
-def test_what_was_read_is_kept_when_reading_ends_early_and_once_a_minute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "raised", "said"),
+    [
+        (KeyboardInterrupt("by hand"), KeyboardInterrupt, "by hand"),
+        (torch.OutOfMemoryError("CUDA out of memory."), MissingError, r"is kept.*--device cpu.*--base_model"),
+        (RuntimeError("another"), RuntimeError, "another"),
+    ],
+)
+def test_what_was_read_is_kept_when_reading_ends_early(
+    tmp_path: Path, error: BaseException, raised: type[BaseException], said: str
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        compute(tmp_path, FakeBase(dies_after=4))
+    with pytest.raises(raised, match=said):
+        compute(tmp_path, FakeBase(error=error))
     base = FakeBase()
     assert compute(tmp_path, base).mean.shape == (6, 4) and len(base.asked) == 2
+
+
+def test_vectors_are_written_once_a_minute_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[object] = []
     monkeypatch.setattr("base.features.write_tensors", lambda *file: written.append(file))
-    compute(tmp_path / "new", FakeBase())
-    assert len(written) == 1, "within a minute once, at the end"
+    compute(tmp_path, FakeBase())
+    assert len(written) == 1, "within a minute at the end alone"
     monkeypatch.setattr("base.features.SAVE_SECONDS", 0.0)
-    compute(tmp_path / "new", FakeBase())
+    compute(tmp_path, FakeBase())
     assert len(written) == 1 + 4
 
 
-def test_full_features_import_neither_torch_nor_transformers(tmp_path: Path) -> None:
-    compute(tmp_path, FakeBase())
-    program = f"""
-import sys
-from pathlib import Path
-from base.features import compute_features
-from core.records import Prompt, Response
-found = compute_features("embedded", [Prompt("p1", "What is 1?")], [Response("p1", "a", "a says p1")],
-                         cache_dir=Path({str(tmp_path)!r}), name="t", ray="local")
-print(found.mean.shape, sorted({{"torch", "transformers", "ray"}} & set(sys.modules)))
-"""
-    root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=True)
-    assert done.stdout.strip() == "(1, 4) []"
-
-
-# ── What goes wrong ──
-
-
-def test_a_damaged_file_is_set_aside_and_read_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    compute(tmp_path, FakeBase())
-    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-3])
+def test_what_is_damaged_or_no_number_is_never_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     base = FakeBase()
     compute(tmp_path, base)
-    assert len(base.asked) == 6
-    assert "is damaged" in caplog.text and any("damaged" in name for name in names(tmp_path))
-
-
-def test_numbers_that_are_not_finite_are_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = FakeBase()
+    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-3])
+    compute(tmp_path, base)
+    assert len(base.asked) == 12 and "is damaged" in caplog.text and len(list(tmp_path.glob("*damaged*"))) == 1
     monkeypatch.setattr(base, "vectors", lambda texts: Vectors(*(np.full((len(texts), 4), np.nan) for _ in range(3))))
     with pytest.raises(UsageError, match="not finite"):
-        compute(tmp_path, base)
-    assert names(tmp_path) == []
-
-
-def test_where_memory_runs_out_the_message_names_the_ways_out_and_what_was_read_is_kept(tmp_path: Path) -> None:
-    full = FakeBase(dies_after=4, error=torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
-    with pytest.raises(MissingError, match=r"is kept.*--device cpu.*--base_model"):
-        compute(tmp_path, full)
-    base = FakeBase()
-    compute(tmp_path, base)
-    assert len(base.asked) == 2
-    with pytest.raises(RuntimeError, match="another"):
-        compute(tmp_path, FakeBase(dies_after=0, error=RuntimeError("another")), refresh=True)
+        compute(tmp_path / "new", base)
+    assert not (tmp_path / "new").exists()
 
 
 def test_nobody_holds_the_base_when_its_memory_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bases: list[weakref.ref[FakeBase]] = []
+    bases: list[Any] = []
 
     def opened(name: str, kind: str) -> FakeBase:
         base = FakeBase()
         bases.append(weakref.ref(base))
         return base
 
-    monkeypatch.setattr("base.device.give_back", lambda: bases.append(bases[0]() is None))
+    monkeypatch.setattr("base.device.give_back", lambda: bases.append(bases[0]()))
     compute(tmp_path, opened)
-    assert bases[1] is True
+    assert bases[1] is None
 
 
 def test_without_ray_the_message_names_the_command_that_installs_it(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"\n  pip install -r requirements-ray.txt"):
         compute(tmp_path, FakeBase(), ray="local")
-
-
-# ── What a vector is kept by ──
 
 
 def test_the_base_and_the_texts_are_what_a_vector_is_kept_by(
@@ -188,12 +153,13 @@ def test_the_base_and_the_texts_are_what_a_vector_is_kept_by(
     assert compute(tmp_path, wide).mean.shape == (6, 6) and wide.opened == 1, "also where the base is gone"
 
 
-def test_a_folder_is_known_by_its_files_and_the_beginning_of_each_tensor(tmp_path: Path) -> None:
+def test_a_folder_is_known_by_its_files_and_the_beginning_of_each_tensor_and_a_hub_model_by_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A fine-tune keeps names and sizes, and the times of the files where they were copied with it."""
     folder = save_model(tmp_path / "base", "llama")
     weights, template = folder / "model.safetensors", folder / "chat_template.jinja"
-    before = base_location.identity(str(folder))
-    content = bytearray(weights.read_bytes())
+    before, content = base_location.identity(str(folder)), bytearray(weights.read_bytes())
     table = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     first, end = max(entry["data_offsets"] for name, entry in table.items() if name != "__metadata__")
     content[first - end] ^= 1
@@ -203,9 +169,6 @@ def test_a_folder_is_known_by_its_files_and_the_beginning_of_each_tensor(tmp_pat
     assert len({before, tuned, base_location.identity(str(folder))}) == 3
     weights.write_bytes(b"12345678{ no table")
     assert base_location.identity(str(folder)), "opening it says what is wrong"
-
-
-def test_a_hub_model_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     kept = tmp_path / "hub" / "models--some--base"
     assert base_location.identity("some/base") is None

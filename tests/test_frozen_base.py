@@ -1,8 +1,9 @@
-"""The frozen base on tiny random models of the real classes."""
+"""The frozen base on tiny random models of the real classes, and which base free memory allows, without torch."""
 
 from __future__ import annotations
 
-import logging
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 import torch
 from tiny_models import save_model
 
-from base import location as base_location
+from base.device import Gpu, gpu
 from base.frozen import FrozenBase, Vectors, open_base
+from base.location import SKYWORK, choose, features_stem
 from core.errors import MissingError, UsageError
 
 # (class, padding token): the usual, the same as the closing token, and none
@@ -46,7 +48,7 @@ def embed(base: FrozenBase, texts: Sequence[tuple[str, str]] = TEXTS) -> Vectors
     return Vectors(*(np.stack(column) for column in zip(*(found[i] for i in range(len(texts))), strict=True)))
 
 
-def reference(folder: Path, prompt: str, response: str) -> tuple[np.ndarray, np.ndarray, float]:
+def reference(folder: Path, prompt: str, response: str) -> tuple[np.ndarray, ...]:
     """The plain way, one text at a time without padding, as the model card says."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -64,7 +66,7 @@ def reference(folder: Path, prompt: str, response: str) -> tuple[np.ndarray, np.
     with torch.inference_mode():
         states = model.model(input_ids=tokens["input_ids"]).last_hidden_state[0]
         score = model.score(states[-1])[0]  # model(…) itself reads elsewhere where padding and closing token are one
-    return states[inside].mean(dim=0).numpy(), states[-1].numpy(), float(score)
+    return states[inside].mean(dim=0).numpy(), states[-1].numpy(), score.numpy()
 
 
 def test_equals_the_model_itself_text_by_text(folder: Path, float32: None, capfd: pytest.CaptureFixture[str]) -> None:
@@ -72,36 +74,27 @@ def test_equals_the_model_itself_text_by_text(folder: Path, float32: None, capfd
     ours = embed(open_base(str(folder), "cpu"))
     shown = capfd.readouterr()
     assert shown.out == "" and shown.err == "", "opening is silent"
-    assert ours.mean.dtype == ours.last.dtype == ours.base_score.dtype == np.float32
-    for i, (prompt, response) in enumerate(TEXTS):
-        mean, last, score = reference(folder, prompt, response)
-        assert ours.base_score[i] == pytest.approx(score, abs=1e-4)
-        assert ours.last[i] == pytest.approx(last, abs=1e-4)
-        assert ours.mean[i] == pytest.approx(mean, abs=1e-4)
+    for found, naive in zip(ours, zip(*(reference(folder, *text) for text in TEXTS), strict=True), strict=True):
+        assert found.dtype == np.float32 and found == pytest.approx(np.stack(naive), abs=1e-4)
 
 
 def test_a_model_without_a_trained_score_head_scores_zero(tmp_path: Path) -> None:
-    base = open_base(str(save_model(tmp_path, "causal")), "cpu")
-    vectors = embed(base)
+    vectors = embed(open_base(str(save_model(tmp_path, "causal")), "cpu"))
     assert not vectors.base_score.any() and np.abs(vectors.mean).min(axis=1).max() > 0
 
 
-def tokens_of(folder: Path, prompt: str, response: str) -> tuple[str, str, FrozenBase]:
+def tokens_of(base: FrozenBase, prompt: str, response: str) -> tuple[str, str]:
     """(all that the base reads, the response's part of it)."""
-    base = open_base(str(folder), "cpu")
     text = base._encode(prompt, response)
     decode: Callable[[list[int]], str] = base._tokenizer.decode
-    return decode(text.ids), decode(text.ids[text.first : text.end]), base
+    return decode(text.ids), decode(text.ids[text.first : text.end])
 
 
-def test_what_the_template_would_cut_out_of_a_response_is_kept(tmp_path: Path) -> None:
-    whole, part, _ = tokens_of(save_model(tmp_path, "qwen"), "Q", "a </think> b")
-    assert part == "a </think> b" and whole.endswith("<|im_end|>\n")
-
-
-def test_control_tokens_in_a_text_lose_their_power(folder: Path) -> None:
+def test_a_response_stays_what_it_is_and_control_tokens_in_it_lose_their_power(folder: Path) -> None:
     base = open_base(str(folder), "cpu")
+    whole, part = tokens_of(base, "Q", "a </think> b")  # which one of the templates would cut out
     special = base._tokenizer.eos_token
+    assert part == "a </think> b" and whole.rstrip().endswith(special)
     broken = f"{special[0]} {special[1:]}"
     (first, second), *_ = embed(base, [(f"Q{text}", f"A{text}ssistant") for text in (special, broken)])
     assert np.array_equal(first, second)
@@ -110,60 +103,88 @@ def test_control_tokens_in_a_text_lose_their_power(folder: Path) -> None:
 def test_long_texts_are_cut_visibly_and_keep_both_beginnings_and_the_closing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(FrozenBase, "max_length", 200)
-    whole, part, base = tokens_of(folder, "P" * 500, "R" * 500)
+    monkeypatch.setattr("base.frozen.MAX_LENGTH", 200)
+    base = open_base(str(folder), "cpu")
+    whole, part = tokens_of(base, "P" * 500, "R" * 500)
     assert 180 <= len(base._tokenizer(whole, add_special_tokens=False)["input_ids"]) <= 200
     assert len(part) >= 60 and set(part) == {"R"} and whole.count("P") >= 50
-    assert whole.rstrip().endswith(("<|eot|>", "<|im_end|>"))
-    with caplog.at_level(logging.WARNING):
-        vectors = embed(base, [("P", "R" * 500), ("P", ""), ("P", "R")])
+    assert whole.rstrip().endswith(base._tokenizer.eos_token)
+    vectors = embed(base, [("P", "R" * 500), ("P", ""), ("P", "R")])
     assert "1 of 3 texts were longer than" in caplog.text
     assert all(np.isfinite(part).all() for part in vectors), "an empty response too"
 
 
 def test_out_of_memory_halves_the_batch_and_one_text_that_does_not_fit_ends_the_run(
-    tmp_path: Path, float32: None
+    tmp_path: Path, float32: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, calls = open_base(str(save_model(tmp_path, "llama")), "cpu"), list[int]()
-    wanted, inner = embed(base), base._backbone
+    wanted, forward, limit = embed(base), base._forward, 2
 
-    def cramped(limit: int) -> Callable[..., Any]:
-        """The backbone, on which more than ``limit`` texts at once raise what CUDA raises."""
+    def cramped(texts: Sequence[Any]) -> Vectors:
+        calls.append(len(texts))
+        if len(texts) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(texts)
 
-        def forward(input_ids: torch.Tensor, **params: Any) -> Any:
-            calls.append(len(input_ids))
-            if len(input_ids) > limit:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-            return inner(input_ids=input_ids, **params)
-
-        return forward
-
-    base._backbone = cramped(2)  # type: ignore[assignment]
+    monkeypatch.setattr(base, "_forward", cramped)
     for ours, expected in zip(embed(base), wanted, strict=True):
         assert ours == pytest.approx(expected, abs=1e-4)
     assert calls[:2] == [len(TEXTS), 2]
-    base._backbone = cramped(0)  # type: ignore[assignment]
+    limit = 0
     with pytest.raises(torch.OutOfMemoryError):
         embed(base)
 
 
-def test_a_folder_that_is_not_there_one_with_pickles_and_one_that_is_damaged(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="there is no such folder"):
-        open_base(str(tmp_path / "nothing"), "cpu")
+def test_a_base_with_pickles_and_one_that_the_hub_does_not_give_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weights = save_model(tmp_path, "llama") / "model.safetensors"
     weights.rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(UsageError, match="cannot serve as a base model"):
         open_base(str(tmp_path), "cpu")
-    weights.write_bytes(b"garbage")
-    with pytest.raises(UsageError, match="cannot serve as a base model"):
-        open_base(str(tmp_path), "cpu")
-
-
-@pytest.mark.parametrize(("status", "why"), [(200, ""), (401, "no such model"), (404, "no such model"), (0, "reach")])
-def test_what_the_hub_says_of_a_base_that_is_missing(monkeypatch: pytest.MonkeyPatch, status: int, why: str) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setattr("core.hub.status", lambda path: status)
-    assert why in base_location.missing("nobody/nothing")
-    if why:
+    for status, why in ((401, "no such model"), (0, "reach")):
+        monkeypatch.setattr("core.hub.status", lambda path, status=status: status)
         with pytest.raises(MissingError, match=rf"{why}.*--base_model embedded"):
             open_base("nobody/nothing", "cpu")
+
+
+# ── Which base ──
+
+
+@pytest.mark.parametrize(("visible", "free", "room"), [(None, 3.0, 3.0), ("1,0", 20.5, 10.25), ("", 0, 0), ("5", 0, 0)])
+def test_the_card_is_the_one_that_torch_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, free: float, room: float
+) -> None:
+    """A program called nvidia-smi knows two cards, the second without bfloat16 of its own: all is twice as large."""
+    lines = ["3072, 24564, 8.6, NVIDIA RTX A5000", "20992, 24564, 7.5, NVIDIA RTX A5000"]
+    script = f"import sys\nlines, asked = {lines}, [a[5:] for a in sys.argv if a.startswith('--id=')]\n"
+    script += "print('\\n'.join([lines[int(asked[0])]] if asked else lines))\n"
+    (tmp_path / "nvidia-smi").write_text(f"#!{sys.executable}\n{script}", encoding="utf-8")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu() == (Gpu(f"NVIDIA RTX A5000, {free} of 24.0 GiB free", room) if free else None)
+
+
+LARGE, MIDDLE, SMALL = SKYWORK
+
+
+@pytest.mark.parametrize(
+    ("room", "device", "base"),
+    [(23.99, "auto", LARGE), (19.9, "cuda", MIDDLE), (9.9, "auto", SMALL), (23.99, "cpu", SMALL)],
+)
+def test_free_memory_chooses_the_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: float, device: str, base: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("base.device.gpu", lambda: Gpu("a card", room))
+    chosen, note = choose("auto", device, tmp_path, ["coder"])
+    assert chosen == "embedded" and note.startswith("THE REWARD BASE IS") and base in note, "no hub, and said loudly"
+    monkeypatch.setattr("core.hub.reachable", lambda: True)
+    assert choose("auto", device, tmp_path, ["coder"]) == (base, "")
+    assert choose("some/other", device, tmp_path, ["coder"]) == ("some/other", ""), "one that is named is taken"
+    (tmp_path / f"{features_stem('student', MIDDLE)}.safetensors").touch()
+    assert choose("auto", device, tmp_path, ["student", "coder"]) == (MIDDLE, ""), "the one that has read the texts"

@@ -1,24 +1,30 @@
-"""Planted hypotheses found, empty ones not; and the whole evaluation on tables that hold hardly anything."""
+"""Planted hypotheses found, empty ones not; the table of ablations; and the whole evaluation on tables that hold hardly
+anything."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from itertools import combinations
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import planted
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config import ExperimentConfig
 from core.ranking import Ranker, TrainingSet
-from core.records import GroundTruth, Preference
+from core.records import GroundTruth, Preference, Rating
 from elo_system import EloSystem
-from evaluation import METRICS, Curves, Metrics, cross_validate, curve_folds, folds, learning_curves
+from evaluation import METRICS, Curves, Metrics, cross_validate, curve_folds, folds, learning_curves, shuffled
 from evidence import hypotheses
 from evidence.baselines import BradleyTerry, global_elo
-from evidence.hypotheses import generalization, held_out, pair_accuracy, pooled, scores_of, verdict
+from evidence.design import Design
+from evidence.experiment import ABLATIONS, ablation_table
+from evidence.hypotheses import CONTENDERS, generalization, held_out, pair_accuracy, pooled, scores_of, verdict
 from stages.judging import round_robin_truths
 
 MODELS = ("a", "b", "c", "d", "e", "f")
@@ -31,45 +37,37 @@ def decided(crossed: Any, parts: Any = PARTS) -> dict[str, Any]:
     return found
 
 
-def results(**taus: float) -> dict[str, dict[str, Metrics]]:
-    """{system: {prompt id: metrics}} of τ about these."""
-    found = {}
-    for seed, (system, tau) in enumerate(taus.items()):
-        values = tau + 0.05 * np.random.default_rng(seed).uniform(-1, 1, 25)
-        found[system] = {f"p{i}": Metrics(x, x, 0.5, 0.5, 0.5) for i, x in enumerate(values.tolist())}
-    return found
-
-
 @pytest.mark.parametrize(
-    ("elo", "reward", "both", "said"),
+    ("elo", "reward", "said"),
     [
-        (0.5, 0.5, 0.5, ("combined", [])),
-        (0.3, 0.5, 0.5, ("combined", ["elo_offset"])),
-        (0.8, 0.5, 0.5, ("elo_offset", ["combined"])),
-        (0.7, 0.8, 0.5, ("reward_model", ["combined"])),
+        (0.5, 0.5, ("none", "combined", [])),
+        (0.3, 0.5, ("reward_model", "combined", ["elo_offset"])),
+        (0.8, 0.5, ("elo_offset", "elo_offset", ["combined"])),
+        (0.7, 0.8, ("reward_model", "reward_model", ["combined"])),
     ],
 )
 def test_the_combined_system_is_recommended_unless_another_surely_beats_it(
-    elo: float, reward: float, both: float, said: tuple[str, list[str]]
+    elo: float, reward: float, said: tuple[str, str, list[str]]
 ) -> None:
-    found = decided(results(elo_offset=elo, reward_model=reward, combined=both, longest_response=0.95, random=0.0))
-    assert (found["recommended"], found["verdict"]["better_than"]) == said
-    assert found["winner"] == ("reward_model" if reward > elo else "elo_offset" if elo > reward else "none")
+    rng, crossed = np.random.default_rng(0), {}
+    means = {"elo_offset": elo, "reward_model": reward, "combined": 0.5, "longest_response": 0.95, "random": 0.0}
+    for system, tau in means.items():
+        taus = (tau + 0.05 * rng.uniform(-1, 1, 25)).tolist()
+        crossed[system] = {f"p{i}": Metrics(x, x, 0.5, 0.5, 0.5) for i, x in enumerate(taus)}
+    found = decided(crossed)
+    assert (found["winner"], found["recommended"], found["verdict"]["better_than"]) == said
     assert found["verdict"]["stronger_baselines"] == ["longest_response"]
 
 
 def test_differences_no_persona_shows_alone_are_sure_over_all_of_them() -> None:
     rng, documents = np.random.default_rng(0), {}
-    for persona in range(5):
-        rows = []
-        for prompt in range(25):
-            elo = {"kendall_tau": rng.uniform(0.2, 0.5)}
-            better = {"kendall_tau": elo["kendall_tau"] + 0.03 + 0.3 * rng.uniform(-0.5, 0.5)}
-            rows.append({"fold": prompt % 5, "elo_offset": elo, "reward_model": better, "combined": better})
-        documents[f"persona {persona}"] = {"per_prompt": rows, "config": {"folds": 5}}
-    one, whole = pooled({"persona 0": documents["persona 0"]}), pooled(documents)
-    assert (one["winner"], one["prompts"]) == ("none", 25)
-    assert (whole["winner"], whole["prompts"]) == ("reward_model", 125)
+    for persona in map(str, range(5)):
+        taus = [(elo, elo + 0.03 + 0.3 * rng.uniform(-0.5, 0.5)) for elo in rng.uniform(0.2, 0.5, 25)]
+        both = [dict(zip(CONTENDERS, ({"kendall_tau": t} for t in (a, b, b)), strict=True)) for a, b in taus]
+        rows = [{"fold": prompt % 5, **row} for prompt, row in enumerate(both)]
+        documents[persona] = {"per_prompt": rows, "config": {"folds": 5}}
+    one, whole = pooled({"0": documents["0"]}), pooled(documents)
+    assert (one["winner"], one["prompts"], whole["winner"], whole["prompts"]) == ("none", 25, "reward_model", 125)
 
 
 def planted_curves(rise: float) -> Curves:
@@ -123,26 +121,21 @@ class Reader(Ranker):
         return next(dict(truth.scores) for truth in self.truths if truth.prompt_id == prompt_id)
 
 
-def tastes(specific: bool) -> tuple[list[Preference], list[GroundTruth]]:
+def tastes(orders: int) -> tuple[list[Preference], list[GroundTruth]]:
+    """25 prompts on which the models stand in so many different orders."""
     rng = np.random.default_rng(11)
-    orders = [rng.permutation(6).astype(float) for _ in range(25)]
-    truths = [
-        GroundTruth(f"p{i}", dict(zip(MODELS, order if specific else orders[0], strict=True)))
-        for i, order in enumerate(orders)
-    ]
+    drawn = [rng.permutation(6).astype(float).tolist() for _ in range(orders)]
+    truths = [GroundTruth(f"p{i}", dict(zip(MODELS, drawn[i % orders], strict=True))) for i in range(25)]
     pairs = [(truth, a, b) for truth in truths for a, b in combinations(MODELS, 2)]
     preferences = [Preference(t.prompt_id, a, b, float(t.scores[a] > t.scores[b])) for t, a, b in pairs]
-    return [preferences[i] for i in rng.permutation(len(preferences))], truths
+    return list(shuffled(preferences, 0)), truths
 
 
-def test_tastes_that_change_with_the_prompt_support_both_hypotheses() -> None:
-    preferences, truths = tastes(specific=True)
+def test_who_reads_tastes_that_change_with_the_prompt_is_better_also_on_unseen_models() -> None:
+    preferences, truths = tastes(25)
     rankers = [EloSystem(dict.fromkeys(MODELS, 1000.0)), Reader(truths), BradleyTerry(MODELS)]
     tau = scores_of(cross_validate(rankers, preferences, truths, PARTS), PARTS)["kendall_tau"]
     assert verdict(tau.gain("reward_model", "elo_offset")) == "supported"
-    tested = curve_folds(preferences, truths, PARTS, 2, 0)
-    elo, reader = (learning_curves(ranker, tested, 60) for ranker in rankers[:2])
-    assert quicker(elo, elo, reader)["verdict"] == "supported"
     placed = {ranker.name: held_out(ranker, preferences, truths, PARTS, MODELS) for ranker in rankers}
     found = generalization(placed, "reward_model")
     assert found["verdict"] == "supported" and found["pair_accuracy"]["reward_model"] == 1.0
@@ -150,14 +143,27 @@ def test_tastes_that_change_with_the_prompt_support_both_hypotheses() -> None:
 
 
 def test_who_reads_nothing_and_puts_the_unseen_model_in_the_middle_supports_nothing() -> None:
-    preferences, truths = tastes(specific=False)
+    preferences, truths = tastes(1)
     upside_down = global_elo({model: -score for model, score in truths[0].scores.items()})
-    others = held_out(BradleyTerry(MODELS), preferences, truths, PARTS, MODELS)
-    elo = held_out(upside_down, preferences, truths, PARTS, MODELS)
+    elo, others = (held_out(r, preferences, truths, PARTS, MODELS) for r in (upside_down, BradleyTerry(MODELS)))
     found = generalization({"elo_offset": elo, "bradley_terry": others, "reward_model": others}, "reward_model")
     assert found["against_elo"]["verdict"] == "supported", "the Arena's order is worse than none"
     assert found["verdict"] == found["against_others_mean"]["verdict"] == "inconclusive"
-    assert found["pair_accuracy"] == found["against_elo"]["pair_accuracy"]
+
+
+def test_the_table_has_every_variant_once_and_what_each_gains() -> None:
+    features, params = planted.make_features(has_score=False), ExperimentConfig(max_epochs=1, lambda_reg=0.3)
+    liked, ids = planted.planted_likes(features, 1.0, 1.0, 0.0, seed=1), planted.TRAIN[:10]
+    truths = tuple(GroundTruth(p, {m: liked[p, m] for m in MODELS}) for p in ids)
+    judged = tuple(p for p in planted.preferences(liked) if p.prompt_id in ids)
+    ratings = {model: Rating(model, elo, "") for model, elo in planted.RATINGS.items()}
+    systems: Any = SimpleNamespace(features=features, ratings=ratings)
+    rows = ablation_table(params, systems, Design(judged, truths, ids, (), folds(ids, 5, 0)))
+    repeated = {"Reward model, λ = 0.3", "Reward model, no base score", "Combined, no base score"}
+    assert [row["name"] for row in rows] == [name for name in ABLATIONS if name not in repeated]
+    first, last = (row["kendall_tau"]["mean"] for row in (rows[0], rows[-1]))
+    assert rows[0]["difference"]["difference"] is None
+    assert rows[-1]["difference"]["difference"] == pytest.approx(last - first, abs=1e-4)
 
 
 OUTCOMES = ([0.5], [1.0], [0.0, 0.25, 0.5, 1.0], [0.5, 0.5 + 1e-16, 0.5 - 1e-16], [0.0, 1e-300])

@@ -142,7 +142,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"learning_rate": float("nan")},
     {"train_test_split": 1.0},
     {"max_epochs": 2.5},
-    {"pooling": "max"},
+    {"judge_reasons": "max"},
     {"folds": 6, "num_prompts": 5},
 ]
 

@@ -18,7 +18,7 @@ FOLDS_OF_25 = [i % 5 for i in range(25)]
 hardly = st.sampled_from([0.0, 1e-300, -1e-300, 1e-17, 1e-12, 0.1 + 0.2 - 0.3, 0.5, 1.0, -1.0]) | st.floats(-1, 1)
 
 
-def gain(values: Sequence[float], groups: Groups | None = None, reach: float = 2.0) -> Difference:
+def gain(values: Sequence[float] | np.ndarray, groups: Groups | None = None, reach: float = 2.0) -> Difference:
     result = difference(values, [0.0] * len(values), groups or Groups(), reach)
     assert result is not None
     return result
@@ -29,12 +29,10 @@ def test_folds_widen_it_by_nadeau_and_bengio_or_by_what_a_fold_shares() -> None:
     mixed = [i % 5 for i in np.argsort(np.argsort(values))]  # every fold alike: nothing shared
     half = t.ppf(0.975, 24) * values.std(ddof=1) * math.sqrt(1 / 25 * (1 + 5 / 4))
     assert gain(values.tolist(), Groups(mixed)).ci95[1] == pytest.approx(values.mean() + half)
-    means = np.array([-0.4, -0.1, 0.2, 0.5, 0.8])
-    shared = np.repeat(means, 5) + np.tile([-0.02, -0.01, 0.0, 0.01, 0.02], 5)
-    by_fold = ttest_1samp(means, 0.0)
-    found = gain(shared.tolist(), Groups(np.repeat(range(5), 5).tolist()))
-    assert found.ci95 == pytest.approx(tuple(by_fold.confidence_interval()))
-    assert found.p_value == pytest.approx(by_fold.pvalue)
+    means, by_fold = np.array([-0.4, -0.1, 0.2, 0.5, 0.8]), np.repeat(np.arange(5), 5)
+    found = gain(means[by_fold] + np.tile([-0.02, -0.01, 0.0, 0.01, 0.02], 5), Groups(by_fold.tolist()))
+    naive = ttest_1samp(means, 0.0)
+    assert found[1:] == (pytest.approx(tuple(naive.confidence_interval())), pytest.approx(naive.pvalue))
 
 
 def test_five_prompts_never_name_a_winner_and_many_equal_ones_do() -> None:
@@ -75,10 +73,8 @@ def test_the_wider_of_clusters_by_person_and_by_prompt_counts_against_a_naive_su
         halves.append(t.ppf(0.975, size - 1) * math.sqrt(variance))
     found = gain(values.tolist(), Groups(units=(users, prompts)), reach=10.0)
     assert found.ci95 == pytest.approx((values.mean() - max(halves), values.mean() + max(halves)))
-    alone = gain(values.tolist(), Groups(units=("u" * 60, prompts)), reach=10.0)
-    assert alone.ci95[1] == pytest.approx(values.mean() + halves[1]), "one person is clustered by prompt alone"
     nothing = gain(values.tolist(), Groups(units=("u" * 60, "p" * 60)), reach=10.0)
-    assert nothing.ci95[0] < -9.0 and nothing.p_value > 0.5, "one cluster knows nothing"
+    assert nothing.ci95[0] < -9.0 and nothing.p_value > 0.5, "one person on one prompt knows nothing"
 
 
 def test_weights_count_a_busy_voter_once() -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import combinations
-from types import SimpleNamespace
-from typing import Any
+from itertools import combinations, product
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from scipy.stats import ttest_1samp
 
-from config import ExperimentConfig
 from core.records import Preference, Response
-from evidence.experiment import answer_notes
 from evidence.leaderboard import answer, standings
 from evidence.likes import clustered_logit, likings
 
@@ -25,31 +22,27 @@ NOBODY = {"tied_with": [], "unlikely": [], "more_prompts": None}
 
 def judged(prompt: str, quality: dict[str, float]) -> list[Preference]:
     """Every pair of a prompt's responses of such qualities, in log-odds."""
-    pairs = combinations(quality, 2)
-    return [Preference(prompt, a, b, 1.0 / (1.0 + math.exp(quality[b] - quality[a]))) for a, b in pairs]
+    return [Preference(prompt, a, b, float(expit(quality[a] - quality[b]))) for a, b in combinations(quality, 2)]
 
 
-def preferences(prompts: int, strength: dict[str, float], seed: int = 0) -> list[Preference]:
+def preferences(prompts: int, *strength: float, seed: int = 0) -> list[Preference]:
     """Every pair of every prompt, by each response's own quality around its model's strength."""
-    rng, found = np.random.default_rng(seed), []
-    for prompt in range(prompts):
-        found += judged(f"p{prompt}", {model: value + rng.standard_normal() for model, value in strength.items()})
-    return found
+    qualities = np.array(strength) + np.random.default_rng(seed).standard_normal((prompts, len(strength)))
+    return [p for i, row in enumerate(qualities) for p in judged(f"p{i}", dict(zip("abcdef", row, strict=False)))]
 
 
-def votes_of(people: int, prompts: int, strength: tuple[float, ...], seed: int = 0) -> list[Preference]:
+def votes_of(people: int, prompts: int, *strength: float) -> list[Preference]:
     """Each person votes once on each prompt, on a drawn pair of models."""
-    rng, found = np.random.default_rng(seed), []
-    for user in range(people):
-        for prompt in range(prompts):
-            a, b = rng.choice(len(strength), 2, replace=False).tolist()
-            outcome = float(rng.random() < 1.0 / (1.0 + math.exp(strength[b] - strength[a])))
-            found.append(Preference(f"p{prompt}", "abcdef"[a], "abcdef"[b], outcome, f"u{user}"))
+    rng, found = np.random.default_rng(0), []
+    for user, prompt in product(range(people), range(prompts)):
+        a, b = rng.choice(len(strength), 2, replace=False).tolist()
+        outcome = float(rng.random() < expit(strength[a] - strength[b]))
+        found.append(Preference(f"p{prompt}", "abcdef"[a], "abcdef"[b], outcome, f"u{user}"))
     return found
 
 
 def test_a_win_rate_is_the_share_won_where_every_pair_was_judged() -> None:
-    found = preferences(25, {"a": 2.0, "b": 0.0, "c": -1.0})
+    found = preferences(25, 2.0, 0.0, -1.0)
     for row in standings(found, MODELS, 1).rows:
         won = [p.outcome if p.model_a == row["model"] else 1.0 - p.outcome
                for p in found if row["model"] in (p.model_a, p.model_b)]  # fmt: skip
@@ -61,23 +54,22 @@ def test_a_win_rate_is_the_share_won_where_every_pair_was_judged() -> None:
 def test_places_are_decided_as_by_paired_t_tests_where_every_pair_was_judged() -> None:
     """The spread over draws of the prompts is the standard error of a mean over prompts, by another road."""
     for seed in range(8):
-        found = preferences(12, {"a": 0.5, "b": 0.0}, seed)
+        found = preferences(12, 0.5, 0.0, seed=seed)
         p = float(ttest_1samp([x.outcome for x in found], 0.5).pvalue)
         if not 0.03 < p < 0.07:  # nearer than 2,000 draws can tell
             assert (standings(found, ("a", "b"), 1).rows[1]["places"]["lo"] == 2) == (p < 0.05)
 
 
 def test_a_model_that_is_far_ahead_is_named_alone_two_alike_together_and_equal_ones_not_at_all() -> None:
-    far = preferences(25, {"a": 0.0, "b": 3.0, "c": 0.0})
-    found = answer(far, (), {"a": 1.0, "b": None, "c": 2.0}, seed=1)
+    found = answer(preferences(25, 0.0, 3.0, 0.0), (), {"a": 1.0, "b": None, "c": 2.0}, seed=1)
     rows = found["leaderboard"]
     assert found["answer"] == {"best": "b", **NOBODY} and rows[0]["model"] == "b"
     assert [row["places"] for row in rows] == [{"lo": 1, "hi": 1}, *[{"lo": 2, "hi": 3}] * 2]
     assert rows[0]["p_best"] == 1.0 and rows[0]["best_on"] >= 20
     assert {row["model"]: row["global_place"] for row in rows} == {"a": 2, "b": None, "c": 1}
-    alike = answer(preferences(25, {"a": 2.0, "b": 2.0, "c": -1.0}), (), UNRATED, seed=1)["answer"]
+    alike = answer(preferences(25, 2.0, 2.0, -1.0), (), UNRATED, seed=1)["answer"]
     assert {alike["best"], *alike["tied_with"]} == {"a", "b"} and alike["more_prompts"] > 0
-    equal = answer(preferences(25, dict.fromkeys(MODELS, 0.0)), (), UNRATED, seed=1)
+    equal = answer(preferences(25, 0.0, 0.0, 0.0), (), UNRATED, seed=1)
     assert equal["answer"]["best"] is None and equal["answer"]["more_prompts"] > 0
     assert sum(row["p_best"] for row in equal["leaderboard"]) == pytest.approx(1.0)
 
@@ -94,83 +86,61 @@ def test_answers_that_hold_nothing_name_nobody(prompts: int) -> None:
     assert [row["p_best"] for row in rows] == pytest.approx([1 / 3] * 3)
 
 
-def test_answers_cut_and_speeds_as_asked_are_noted() -> None:
-    job: Any = SimpleNamespace(params=ExperimentConfig(num_predict=32), llm=SimpleNamespace(backend="openai"))
-    whole, cut = Response("p", "a", "", 9, 2.0), Response("q", "a", "", 32, 2.0, truncated=True, side_by_side=4)
-    data: Any = SimpleNamespace(responses=(whole, cut))
-    length, speed = answer_notes(job, data)
-    assert length == "a: 1 of 2 answers cut at 32 tokens: --num_predict 64" and "4 side by side" in speed
-
-
 def test_the_ranges_of_places_hold_in_planted_worlds() -> None:
-    strength = {"a": 0.6, "b": 0.3, "c": 0.0, "d": 0.0}
-    places = {"a": (1, 1), "b": (2, 2), "c": (3, 4), "d": (3, 4)}
-    held = 0
+    true, held = {"a": (1, 1), "b": (2, 2), "c": (3, 4), "d": (3, 4)}, 0
     for seed in range(100):
-        rows = standings(preferences(15, strength, seed), tuple(strength), 1).rows
-        held += all(
-            row["places"]["lo"] <= places[row["model"]][1] and row["places"]["hi"] >= places[row["model"]][0]
-            for row in rows
-        )
+        rows = standings(preferences(15, 0.6, 0.3, 0.0, 0.0, seed=seed), "abcd", 1).rows
+        found = {row["model"]: row["places"] for row in rows}
+        held += all(found[m]["lo"] <= last and found[m]["hi"] >= first for m, (first, last) in true.items())
     assert held >= 93
 
 
 def test_votes_find_who_is_ahead_and_twenty_on_equal_models_name_nobody() -> None:
-    found = standings(votes_of(20, 30, (4.0, 0.0, 0.0)), MODELS, 1)
+    found = standings(votes_of(20, 30, 4.0, 0.0, 0.0), MODELS, 1)
     assert found.rows[0]["model"] == "a" and found.rows[0]["places"] == {"lo": 1, "hi": 1}
     assert found.more_prompts is None and sum(row["comparisons"] for row in found.rows) == 2 * 20 * 30
-    few = standings(votes_of(1, 20, (0.0,) * 6), "abcdef", 1)
+    few = standings(votes_of(1, 20, *[0.0] * 6), "abcdef", 1)
     assert all(row["places"] == {"lo": 1, "hi": 6} for row in few.rows)
     assert all(row["best_on"] <= row["judged_on"] <= row["comparisons"] for row in few.rows)
 
 
-def test_votes_that_are_all_ties_or_all_alike_are_no_more_certain_than_their_number() -> None:
-    for row in standings([replace(vote, outcome=0.5) for vote in votes_of(1, 20, (0.0,) * 3)], MODELS, 1).rows:
-        low, high = row["win_rate"]["ci95"]
-        assert row["places"] == {"lo": 1, "hi": 3} and low < 0.45 < 0.55 < high
-    always = [replace(vote, outcome=float(vote.model_a == "a")) for vote in votes_of(1, 20, (0.0, 0.0))]
+def test_votes_that_are_all_alike_are_no_more_certain_than_their_number() -> None:
+    always = [replace(vote, outcome=float(vote.model_a == "a")) for vote in votes_of(1, 20, 0.0, 0.0)]
     first, second = standings(always, ("a", "b"), 1).rows
     assert first["model"] == "a" and (first["places"]["hi"], second["places"]["lo"]) == (1, 2)
     assert first["win_rate"]["ci95"][0] < first["win_rate"]["mean"] <= first["win_rate"]["ci95"][1]
 
 
-def texts(prompts: int, seed: int) -> list[Response]:
-    """Four models' answers of all lengths, half of them with code."""
+def texts(prompts: int, seed: int) -> dict[str, dict[str, str]]:
+    """{prompt id: {model: answer}} of all lengths, half of them with code."""
     rng, words = np.random.default_rng(seed), ("apple", "river", "7", "I", "stone", "- item\n", "because", "12")
-    found = []
-    for prompt in range(prompts):
-        for model in "abcd":
-            text = " ".join(rng.choice(words, rng.integers(5, 200)))
-            found.append(Response(f"p{prompt}", model, text + ("\n```\nx\n```" if rng.random() < 0.5 else "")))
-    return found
+
+    def drawn() -> str:
+        return " ".join(rng.choice(words, rng.integers(5, 200))) + "\n```\nx\n```" * (rng.random() < 0.5)
+
+    return {f"p{i}": {model: drawn() for model in "abcd"} for i in range(prompts)}
 
 
 def test_a_planted_taste_is_named_in_words_and_nothing_else_is() -> None:
-    found, votes = texts(40, 0), []
-    rng = np.random.default_rng(1)
-    for prompt in {r.prompt_id: None for r in found}:
-        own = {r.model: r.text for r in found if r.prompt_id == prompt}
+    found, votes, rng = texts(40, 0), [], np.random.default_rng(1)
+    for prompt, own in found.items():
         quality = {m: 2.0 * ("```" in t) - math.log2(len(t)) + 0.5 * rng.standard_normal() for m, t in own.items()}
         votes += judged(prompt, quality)
-    liked = {liking["trait"]: liking for liking in likings(votes, found)}
+    responses = [Response(prompt, model, text) for prompt, own in found.items() for model, text in own.items()]
+    liked = {liking["trait"]: liking for liking in likings(votes, responses)}
     assert {name: liking["likes"] for name, liking in liked.items()} == {"length": "shorter answers", "code": "code"}
     low, high = liked["length"]["ci95"]
     assert low < 1.0 < high and liked["length"]["unit"] == "half the length"
     wins = liked["length"]["wins"]
     assert 0.6 < wins["ci95"][0] < wins["mean"] < wins["ci95"][1] < 0.9
-
-
-def test_hardly_any_texts_name_nothing() -> None:
-    one = [Preference("p0", "a", "b", 1.0)]
-    assert likings([], []) == likings(one, texts(1, 0)) == likings(one, []) == []
-    same = [Response(f"p{i}", m, "the same") for i in range(30) for m in "ab"]
-    assert likings([Preference(f"p{i}", "a", "b", 1.0) for i in range(30)], same) == []
+    assert likings([], []) == likings(votes[:1], responses) == likings(votes, []) == [], "hardly any texts name nothing"
+    assert likings(votes, [replace(response, text="the same") for response in responses]) == []
 
 
 def test_the_jackknife_leaves_each_cluster_out() -> None:
     rng = np.random.default_rng(2)
     x, cluster = rng.standard_normal((60, 2)), np.repeat(np.arange(10), 6)
-    outcome = 1.0 / (1.0 + np.exp(-x @ [0.8, -0.3] - 0.3 * rng.standard_normal(60)))
+    outcome = expit(x @ [0.8, -0.3] + 0.3 * rng.standard_normal(60))
     weights, errors, effective = clustered_logit(x, outcome, cluster)
     without = [clustered_logit(x[cluster != g], outcome[cluster != g], cluster[cluster != g] % 9)[0] for g in range(10)]
     naive = np.sqrt(0.9 * ((np.array(without) - weights) ** 2).sum(axis=0))

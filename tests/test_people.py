@@ -114,7 +114,7 @@ def test_no_vote_on_a_test_prompt_is_used_nor_one_of_ones_own_in_what_a_person_s
     )
     for system, own in before.items():
         assert all(close(a, b) for a, b in zip(own, other_tests[system], strict=True)), system
-    for start in ("global_elo", "shared_reward"):  # of "shared_combined" test_combined.py holds it
+    for start in ("global_elo", "shared_reward"):  # of "shared_combined" test_systems.py holds it
         assert close(before[start][2], other_own[start][2]), start
         assert not all(close(before[start][i], other_own[start][i]) for i in (0, 1, 3)), start
     assert not close(before["reward_model"][2], other_own["reward_model"][2])

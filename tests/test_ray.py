@@ -6,7 +6,6 @@ pip install -r requirements-ray.txt && pytest -n0 -m ray
 from __future__ import annotations
 
 import collections
-import json
 import logging
 import os
 import signal
@@ -107,12 +106,9 @@ def test_a_node_that_dies_half_way_costs_only_what_it_had_in_hand(
 
 
 def votes_file(folder: Path, prompts: int) -> str:
-    path = folder / "votes.jsonl"
-    with path.open("w") as file:
-        for i in range(prompts):
-            said = {"response_a": f"a says {i}", "response_b": f"b says {i}" + " so" * (i % 40), "outcome": i % 2}
-            vote = {"user": f"u{i % 3}", "prompt": f"What is {i}?", "model_a": "a", "model_b": "b", **said}
-            file.write(json.dumps(vote) + "\n")
+    rows = [f"u{i % 3},What is {i}?,a,b,a says {i},b says {i}{' so' * (i % 40)},{i % 2}" for i in range(prompts)]
+    path = folder / "votes.csv"
+    path.write_text("\n".join(["user,prompt,model_a,model_b,response_a,response_b,outcome", *rows]), encoding="utf-8")
     return str(path)
 
 
