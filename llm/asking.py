@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from core.errors import MissingError
+from core.hub import within
 from llm.answers import UselessError, Verdict, as_decision, as_request, bounded, read_answer
-from llm.connection import ContextError
+from llm.connection import ContextError, read_overflow, said_by
 from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens
 
 log = logging.getLogger("ranking.llm")
@@ -39,6 +40,7 @@ WARMEST = 1.3
 THOUGHT_TOKENS = 2048  # that a model may need before its answer
 FIRST_JUDGEMENTS = 3  # a judge that fails in all of these will fail in the others
 MOST_BYTES_A_TOKEN = 8  # in no language does a tokenizer put more into one, on average over a prompt
+PATIENCE = 5.0  # seconds in which a living server takes a connection, and says what it is
 KEPT = "All answers so far are kept: the same command goes on from there."
 
 
@@ -150,6 +152,8 @@ class Server:
     """
 
     backend: str
+    absent: str
+    """Said where none answers, with its address and the reason."""
     enlarge: str
     """How its context is made larger, up to the figure."""
     weighs_options = False
@@ -164,6 +168,10 @@ class Server:
 
     def _say(self, draw: Draw) -> Completion:
         """Ask once. Raises PassingError, UselessError, ContextError or MissingError."""
+        raise NotImplementedError
+
+    def _mend(self, status: int, said: str, model: str) -> str:
+        """What helps against a refusal that will last; ``model``: the one that was asked, if any."""
         raise NotImplementedError
 
     def _begin(self, model: str) -> None:
@@ -271,3 +279,20 @@ class Server:
                 if not error.away:
                     log.info("%s: %s; asked again (attempt %d)", about, error, tried + 1)
                 wait *= 2
+
+    def _at_once(self, ask: Callable[[], A]) -> A:
+        """What the server says within seconds. Raises MissingError where none answers, and what ``ask`` raises."""
+        try:
+            # a look-up of the server's name has no time limit of its own: it is left behind
+            return within(PATIENCE, ask)
+        except (PassingError, TimeoutError) as error:
+            raise MissingError(self.absent.format(self.address, error)) from error
+
+    def _refused(self, status: int, said: str, model: str = "", wait: float = 0.0) -> Exception:
+        """The exception that an HTTP status of an error stands for."""
+        if too_long := read_overflow(status, said):
+            return too_long
+        words = said_by(status, said)
+        if status in (408, 429) or (status >= 500 and status != 501):
+            return PassingError(f"the server answered {words}", wait=wait)
+        return MissingError(f"{self.address} refused the request ({words}). {KEPT} {self._mend(status, said, model)}")

@@ -15,8 +15,8 @@ from ollama_helpers import echo, first_times, model_of, questions, unused_addres
 
 import main
 from core.errors import MissingError
-from llm import ollama
-from llm.interface import Choice, Completion, Decision, Request, estimate_tokens, nearest_tags, shorten
+from llm import asking
+from llm.interface import Choice, Completion, Decision, Request, estimate_tokens, shorten
 from llm.ollama import OllamaModel
 
 TAGS = ("llama3:8b", "gemma3:4b", "mistral:7b")
@@ -71,7 +71,7 @@ def test_with_the_server_off_recorded_digests_serve() -> None:
 def test_whether_a_server_answers_is_settled_also_where_it_is_mute_or_its_name_is_looked_up_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ollama, "PATIENCE", 0.1)
+    monkeypatch.setattr(asking, "PATIENCE", 0.1)
     with socket.socket() as mute:  # takes connections and never says a word
         mute.bind(("127.0.0.1", 0))
         mute.listen()
@@ -139,7 +139,7 @@ def test_check_names_models_that_only_embed_or_have_no_template(
     assert "raw (contestant): has no chat template here" in out
 
 
-# ── Lengths and names ────────────────────────────────────────────────────────────────────────────────────
+# ── Lengths ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @settings(max_examples=50, deadline=None)
@@ -156,10 +156,3 @@ def test_a_fitted_text_is_within_its_budget_and_cut_in_the_middle_visibly(text: 
     assert text.startswith(head)
     assert text.endswith(rest)
     assert int(number) == len(text) - len(head) - len(rest) > 0
-
-
-def test_near_tags_are_found() -> None:
-    installed = ["llama3:8b", "llama3.1:8b", "gemma3:4b", "qwen3:8b", "phi4-mini:3.8b"]
-    for meant, tag in (("qwen3:7b", "qwen3:8b"), ("gemma:4b", "gemma3:4b"), ("phi4:3.8b", "phi4-mini:3.8b")):
-        assert nearest_tags(meant, installed)[0] == tag
-    assert nearest_tags("zzz", installed) == []

@@ -225,14 +225,14 @@ def test_what_a_person_edits_is_taken_as_it_stands(tmp_path: Path) -> None:
 
 SOUND = b'{"schema_version": 2, "items": [{"key": "a", "made_from": "h", "value": 1}'
 LINES = b'[{"key": "a", "made_from": "h", "value": 1}]\nrubbish\n[{"key": "b"}]\n[{"key": "to'
-WRONG: dict[str, tuple[bytes, str, int]] = {
-    "empty": (b"", "damaged or cut short", 0),
-    "text after it": (SOUND + b"]}x", "damaged or cut short", 0),
-    "deeply nested": (b"[" * 100_000, "damaged or cut short", 0),
-    "a number too large": (SOUND + b', {"key": "n", "made_from": "h", "value": 1e999}]}', "1e999 is no number", 0),
-    "an older schema": (b'{"schema_version": 1, "items": {}}', "is no JSON object with schema_version 2", 0),
-    "items of a wrong shape": (SOUND + b', 5, {"key": "b", "made_from": "h", "value": null}]}', "has 2 of 3 items", 1),
-    "a journal": (LINES, "has 2 of 3 lines that can't be read", 1),
+WRONG: dict[str, tuple[bytes, int]] = {
+    "empty": (b"", 0),
+    "text after it": (SOUND + b"]}x", 0),
+    "deeply nested": (b"[" * 100_000, 0),
+    "a number too large": (SOUND + b', {"key": "n", "made_from": "h", "value": 1e999}]}', 0),
+    "an older schema": (b'{"schema_version": 1, "items": {}}', 0),
+    "items of a wrong shape": (SOUND + b', 5, {"key": "b", "made_from": "h", "value": null}]}', 1),
+    "a journal": (LINES, 1),
 }
 
 
@@ -240,9 +240,10 @@ WRONG: dict[str, tuple[bytes, str, int]] = {
 def test_a_damaged_file_is_set_aside_whole_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, case: str
 ) -> None:
-    (damaged, says, left), path = WRONG[case], tmp_path / "x.json"
+    (damaged, left), path = WRONG[case], tmp_path / "x.json"
     (path.with_name("x.json.journal") if case == "a journal" else path).write_bytes(damaged)
-    assert len(opened(path)) == left and says in caplog.text
+    assert len(opened(path)) == left and "is damaged: as it was it is kept as x.json" in caplog.text
+    assert f"{left} items are used" in caplog.text
     (aside,) = tmp_path.glob("x.json*.damaged-*")
     assert aside.read_bytes() == damaged and aside.name in caplog.text
     caplog.clear()
@@ -350,7 +351,7 @@ def test_a_second_run_says_that_it_waits_and_goes_on_when_the_process_of_the_fir
 ) -> None:
     with child(HOLDING, tmp_path) as first:
         assert first.stdout and first.stdout.readline() == "holding\n"
-        with pytest.raises(UsageError, match=f"Another run is still using {tmp_path}; "), lock(tmp_path, timeout=0):
+        with pytest.raises(UsageError, match=f"Another run is still using {tmp_path}; "), lock(tmp_path, wait=False):
             pass
         monkeypatch.setattr(logging.getLogger("ranking.cache"), "warning", lambda *_: first.kill())
         with lock(tmp_path):
