@@ -104,9 +104,7 @@ class FakeOpenAI(FakeServer):
         open_list: bool = False,
         lists: bool = True,
         pause: str = "0",
-        overflows: Callable[
-            [int, int], str
-        ] = "request ({} tokens) exceeds the available context size ({} tokens)".format,
+        overflows: Callable[[int, int], str] = "{} tokens exceed the context size ({})".format,
         shape: Callable[[Json], Any] = lambda reply: reply,
         timed: bool = False,
         ollama: bool = False,

@@ -40,11 +40,10 @@ from fake_brain import default_brain, key
 
 Json = dict[str, Any]
 FAULTS = (
-    "500", "429",  # an error in the server's own shape
+    "500", "429",  # an error in the server's own shape, which drives a terminal
     "404",  # the model has vanished
     "drop", "hang",  # the connection is closed without an answer; no answer until the client gives up
     "not_json", "list_body", "cut_body",  # 200 with a body that is no JSON, a list, or ends in the middle
-    "escape_error",  # 500 with a body that drives a terminal
     "cut_json", "length", "wrong_shape", "empty",  # the content is half (length: and says so), of another shape, ""
     "abort",  # the reply says that it broke off
 )  # fmt: skip
@@ -202,17 +201,13 @@ class Handler(BaseHTTPRequestHandler):
         """Silent: ``calls`` has it all."""
 
     def do_GET(self) -> None:
-        if self._admitted():
-            self.get()
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.fake.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
+        if self.admits():
+            self.post(json.loads(body)) if body else self.get()
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self._admitted():
-            self.post(json.loads(body))
-
-    def _admitted(self) -> bool:
-        self.fake.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
-        return self.admits()
+        self.do_GET()
 
     def get(self) -> None:
         raise NotImplementedError
@@ -238,9 +233,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 cut(self.connection)
             case "500" | "429":
-                self.refuse(int(call.fault), "the runner has terminated")
-            case "escape_error":
-                self.refuse(500, "\x1b[2Jgone")
+                self.refuse(int(call.fault), "the runner is \x1b[2Jgone")
             case "404":
                 self.refuse(404, f"model '{call.model}' not found")
             case _:

@@ -75,7 +75,7 @@ def test_credentials_are_sent_and_never_told(caplog: pytest.LogCaptureFixture) -
         [(_, answer)] = model.complete([Request("gemma3:4b", "why?", label="prompt-1")])
         assert model.available()
         assert answer.text
-        server.faults = always("escape_error")
+        server.faults = always("500")
         with pytest.raises(MissingError, match="gone") as lasting:
             list(model.complete([Request("gemma3:4b", "again")]))
         identity = model.identity("gemma3:4b")
