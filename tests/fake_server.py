@@ -43,7 +43,7 @@ FAULTS = (
     "500", "429",  # an error in the server's own shape, which drives a terminal
     "404",  # the model has vanished
     "drop", "hang",  # the connection is closed without an answer; no answer until the client gives up
-    "not_json", "list_body", "cut_body",  # 200 with a body that is no JSON, a list, or ends in the middle
+    "not_json", "cut_body",  # 200 with a body that is no JSON, or ends in the middle
     "cut_json", "length", "wrong_shape", "empty",  # the content is half (length: and says so), of another shape, ""
     "abort",  # the reply says that it broke off
 )  # fmt: skip
@@ -237,7 +237,7 @@ class Handler(BaseHTTPRequestHandler):
             case "404":
                 self.refuse(404, f"model '{call.model}' not found")
             case _:
-                bodies = {"not_json": b"<html>gateway</html>", "list_body": b"[]", "cut_body": data[: len(data) // 2]}
+                bodies = {"not_json": b"<html>gateway</html>", "cut_body": data[: len(data) // 2]}
                 self.send_raw(200, bodies.get(call.fault or "", data))
 
     def send(self, status: int, body: Any, **headers: str) -> None:
