@@ -11,15 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import UsageError
-from core.files import (
-    append_line,
-    drop_last_line,
-    fingerprint,
-    keep_previous,
-    read,
-    write_atomically,
-    write_json,
-)
+from core.files import append_line, drop_last_line, fingerprint, keep_previous, read, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +25,11 @@ def test_a_fingerprint_is_sha256_of_canonical_json() -> None:
     assert fingerprint("é", {"b": None, "a": (1, 2.0)}) == expected
     assert fingerprint(Point(1.5, 2)) == fingerprint({"x": 2, "y": 1.5})
     assert fingerprint("half an emoji: \ud83d") != fingerprint("half an emoji: \\ud83d")
-    for part in ({1, 2}, b"x", float("nan"), Path("x")):
-        with pytest.raises((TypeError, ValueError)):
-            fingerprint("x", [part])
 
 
 def test_writing_replaces_the_whole_file_and_makes_its_folder(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "x.txt"
-    write_atomically(path, "a long first text, half an emoji: \ud83d")
-    assert path.read_bytes().endswith(b"\\ud83d")
+    write_json(path, ["a long first text"])
     write_json(path, {"text": "ü", "half": "\ud83d", "n": [1]})
     before = path.read_bytes()
     assert json.loads(before) == {"text": "ü", "half": "\ud83d", "n": [1]}
@@ -49,7 +37,7 @@ def test_writing_replaces_the_whole_file_and_makes_its_folder(tmp_path: Path) ->
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, float("nan"))
     with pytest.raises(UsageError, match=r"b can't be written: Is a directory.*--cache_dir"):
-        write_atomically(path.parent, "x")
+        write_json(path.parent, 1)
     with pytest.raises(UsageError, match="can't be read: Is a directory"):
         read(path.parent)
     assert read(tmp_path / "nothing") is None
