@@ -1,18 +1,11 @@
-"""An HTTP server that speaks Ollama's API, for tests and for trying the suite without Ollama.
+"""An HTTP server that speaks Ollama's API. Beside the parameters of fake_server:
 
-It answers GET /api/version, /api/tags and /api/ps, POST /api/show and /api/chat (whole, never as a stream), and 404
-with {"error": …} for a model it does not have. Beside the parameters of fake_server:
-
-    load_seconds             seconds for loading a model that is not loaded
-    credentials              "user:password": everything else gets 401
-    version                  "0.33.0": from 0.30 on the keys of structured answers are sorted
+    credentials     "user:password": everything else gets 401
+    version         "0.33.0": from 0.30 on the keys of structured answers are sorted
 
 Four characters are a token. A prompt beyond num_ctx gets 400, as recorded of 0.24 and of 0.32, where ``truncate`` is
 false, and by 0.30 and later also where num_ctx is above 8,192; else, and always before 0.12, it is cut to num_ctx, or
-to its half and two tokens more by 0.30 and later.
-
-It saw also: loads (tags in the order in which they were loaded), loaded, peak_loaded (in memory now, and the most there
-ever were). A chat without messages and keep_alive 0 unloads.
+to its half and two tokens more by 0.30 and later. A chat without messages and keep_alive 0 unloads.
 """
 
 from __future__ import annotations
@@ -20,17 +13,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from fake_brain import log_probabilities
-from fake_server import Call, FakeServer, Faults, Handler
-
-__all__ = ["DEFAULT_TAGS", "FakeOllama", "Faults", "Model"]
+from fake_server import Call, FakeServer, Handler
 
 Json = dict[str, Any]
 DEFAULT_TAGS = ("llama3:8b", "llama3.1:8b", "gemma3:4b", "qwen3:8b", "phi4-mini:3.8b", "mistral:7b")
@@ -65,15 +54,15 @@ class _Handler(Handler):
 
     def get(self) -> None:
         models = self.fake.models
-        replies: dict[str, Callable[[], Json]] = {
-            "/api/version": lambda: {"version": self.fake.version},
-            "/api/tags": lambda: {"models": [_listed(tag, model) for tag, model in models.items()]},
-            "/api/ps": lambda: {"models": [_listed(tag, models[tag]) for tag in self.fake.loaded]},
-        }
-        if self.path in replies:
-            self.send(200, replies[self.path]())
-        else:
-            self.send_raw(404, b"404 page not found")
+        match self.path:
+            case "/api/version":
+                self.send(200, {"version": self.fake.version})
+            case "/api/tags":
+                self.send(200, {"models": [_listed(tag, model) for tag, model in models.items()]})
+            case "/api/ps":
+                self.send(200, {"models": [_listed(tag, models[tag]) for tag in self.fake.loaded]})
+            case _:
+                self.send_raw(404, b"404 page not found")
 
     def post(self, request: Json) -> None:
         fake, tag = self.fake, str(request.get("model", request.get("name")))
@@ -104,19 +93,12 @@ class FakeOllama(FakeServer):
 
     handler = _Handler
 
-    def __init__(
-        self,
-        *brain: Any,
-        load_seconds: float = 0.0,
-        credentials: str | None = None,
-        version: str = "0.33.0",
-        **params: Any,
-    ) -> None:
+    def __init__(self, *brain: Any, credentials: str | None = None, version: str = "0.33.0", **params: Any) -> None:
         super().__init__(*brain, **{"models": DEFAULT_TAGS, **params})
         self.models = {tag: model or Model() for tag, model in self.models.items()}
-        self.load_seconds, self.credentials, self.version = load_seconds, credentials, version
-        self.loads: list[str] = []
-        self.loaded: list[str] = []
+        self.credentials, self.version = credentials, version
+        self.loads: list[str] = []  # in this order
+        self.loaded: list[str] = []  # now
         self.peak_loaded = 0
 
     @property
@@ -128,7 +110,6 @@ class FakeOllama(FakeServer):
             if model not in self.loaded:
                 self.loads.append(model)
                 self.loaded.append(model)
-                time.sleep(self.load_seconds)
             self.peak_loaded = max(self.peak_loaded, len(self.loaded))
 
     def unload(self, tag: str) -> None:
@@ -161,13 +142,11 @@ class FakeOllama(FakeServer):
             with suppress(ValueError):
                 content = json.dumps(json.loads(content), sort_keys=True)
         thought, content = _think(self.models[call.model], call.request, call.spoil(content))
-        words = re.findall(r"\s*\S+", content)  # one token a word
-        limit = (call.request.get("options") or {}).get("num_predict", len(words)) - THOUGHT * thought
-        is_cut = call.fault == "length" or limit < len(words)
-        said = "".join(words[: max(0, limit)]) if limit < len(words) else content
+        limit = (call.request.get("options") or {}).get("num_predict", 10_000) - THOUGHT * thought
+        said, written, is_cut = self.speak(content, limit)
+        written += THOUGHT * thought
         read, context = self._read(call.request)
         kept = context if self.age < (0, 30) else context - (context - 4) // 2
-        written = max(0, min(len(words), limit)) + THOUGHT * thought
         weighed: Json = {}
         if self.probabilities and call.request.get("logprobs"):
             weighed["logprobs"] = log_probabilities(said, self.probabilities(call.request))
@@ -176,7 +155,7 @@ class FakeOllama(FakeServer):
             "created_at": WHEN,
             "message": {"role": "assistant", "content": said, **({"thinking": "Let me see."} if thought else {})},
             "done": call.fault != "abort",
-            "done_reason": "length" if is_cut else "stop",
+            "done_reason": "length" if is_cut or call.fault == "length" else "stop",
             **weighed,
             "total_duration": 727514426,
             "load_duration": 65888481,

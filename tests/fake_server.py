@@ -1,31 +1,25 @@
 """What the stand-ins for servers share: a port of this machine, calls that are counted, slots, faults.
 
-    with FakeOllama(brain=my_brain, latency=0.01) as server:      # listens on 127.0.0.1, a free port
+    with FakeOllama(brain=my_brain, latency=0.01) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         ...
         assert server.calls_by_model["gemma3:4b"] == 25
 
-Parameters of all of them
-    brain(request) -> str    what the model says; ``request`` is the whole JSON body of the call. Default:
-                             fake_brain.default_brain, which obeys any schema. fake_brain.last_text(request) is what was
-                             asked, fake_brain.shown(text) the responses that a judge is shown, by label.
-    models                   name → Model(…), or just names
-    latency                  seconds for each answer, or a callable: request → seconds, or None where it waits itself
-    slots                    answers computed side by side; further ones wait (None: no limit)
-    faults                   callable (request, n) → name of a fault or None, n: how often exactly this request came
-                             before; or a Faults(rates={name: probability}, seed). Names: FAULTS below.
-    probabilities            callable: request → {"A": …, "B": …, "tie": …}, the shares of a verdict's labels, for
-                             requests that ask for log-probabilities; None: it gives none
+    brain           request (the whole JSON body of the call) → what the model says; default: fake_brain.default_brain
+    models          name → Model(…), or just names
+    latency         seconds for each answer, or a callable: request → seconds, or None where it waits itself
+    slots           answers computed side by side; further ones wait (None: no limit)
+    faults          (request, n) → one of FAULTS or None, n: how often exactly this request came before
+    probabilities   request → the shares of a verdict's labels, where log-probabilities are asked for; None: none
 
-What they saw: calls (a Call for each question, in order of arrival), calls_by_model, max_in_flight, requests ((method,
-path, headers in lower case) of each). stop() also cuts what is in flight, as a killed server does; start(): the same
-port again.
+stop() also cuts what is in flight, as a killed server does; start(): the same port again.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import socket
 import threading
 import time
@@ -49,21 +43,14 @@ FAULTS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Faults:
-    """Faults by probability. Which request meets which is decided by its own content and how often it came before, so
-    that threads can't change it."""
+def by_chance(rates: Mapping[str, float]) -> Callable[[Json, int], str | None]:
+    """Faults by probability. A request's own content and how often it came before decide: threads can't change it."""
 
-    rates: Mapping[str, float]
-    seed: int = 0
+    def fault(request: Json, n: int) -> str | None:
+        drawn = random.Random(f"0/{n}/{key(request)}")
+        return drawn.choices([*rates, None], [*rates.values(), 1 - sum(rates.values())])[0]
 
-    def __call__(self, request: Json, n: int) -> str | None:
-        draw = random.Random(f"{self.seed}/{n}/{key(request)}").random()
-        for name, rate in self.rates.items():
-            if draw < rate:
-                return name
-            draw -= rate
-        return None
+    return fault
 
 
 @dataclass
@@ -154,6 +141,12 @@ class FakeServer:
     def load(self, model: str) -> None:
         """Called before an answer is computed."""
 
+    def speak(self, content: str, limit: int) -> tuple[str, int, bool]:
+        """What is said of it, how many tokens that is, and whether it was cut: one token a word."""
+        words = re.findall(r"\s*\S+", content)
+        said = content if limit >= len(words) else "".join(words[: max(0, limit)])
+        return said, max(0, min(limit, len(words))), limit < len(words)
+
     def compute(self, call: Call, reply: Callable[[Call], Json]) -> Json:
         """The reply, with its place in the queue and its latency."""
         self.load(call.model)
@@ -208,12 +201,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.do_GET()
-
-    def get(self) -> None:
-        raise NotImplementedError
-
-    def post(self, request: Json) -> None:
-        raise NotImplementedError
 
     def admits(self) -> bool:
         """Whether the caller may ask; refused here where not."""

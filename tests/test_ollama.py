@@ -11,7 +11,7 @@ import pytest
 from fake_ollama import FakeOllama, Model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ollama_helpers import echo, first_times, model_of, questions, unused_address
+from ollama_helpers import echo, first_times, model_of, questions
 
 import main
 from core.errors import MissingError
@@ -55,14 +55,6 @@ def test_the_server_and_its_models_are_described_and_looked_up_once() -> None:
             model.identity("qwen3:7b")
     assert (show.thinking, show.context_length, show.file_name) == (True, 40960, "Qwen2.5-Coder-1.5B")
     assert [path for _, path, _ in server.requests].count("/api/tags") == 1
-
-
-def test_with_the_server_off_recorded_digests_serve() -> None:
-    model = OllamaModel(unused_address(), known_digests={"gemma3:4b": "d2"})
-    assert not model.available()
-    assert model.identity("gemma3:4b") == {"backend": "ollama", "tag": "gemma3:4b", "digest": "d2"}
-    with pytest.raises(MissingError, match=r"ollama serve.*--backend embedded"):
-        model.identity("qwen3:8b")
 
 
 def test_whether_a_server_answers_is_settled_also_where_it_is_mute_or_its_name_is_looked_up_for_ever(

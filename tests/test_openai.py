@@ -11,7 +11,7 @@ import pytest
 from begun import jobs_of
 from fake_brain import default_brain
 from fake_openai import FakeOpenAI, Model
-from fake_server import Faults
+from fake_server import by_chance
 from ollama_helpers import first_times, model_of, unused_address
 from tiny_models import save_model
 
@@ -89,17 +89,6 @@ def test_a_wrong_key_is_said_without_repeating_it() -> None:
     assert {headers["authorization"] for _, _, headers in server.requests} == {f"Bearer {KEY}"}
 
 
-def test_the_list_tells_the_contexts_and_may_be_missing() -> None:
-    with FakeOpenAI(models={"a": Model(context=4096), "b": Model()}) as server:
-        assert model_of(server).listed() == {"a": 4096, "b": None}
-        server.lists = False
-        assert model_of(server).listed() == {}
-        with pytest.raises(MissingError, match=r"`c` does not exist.*--check"):
-            list(model_of(server).complete([Request("c", "why?")]))
-    with pytest.raises(MissingError, match=r"No server .*OPENAI_BASE_URL"):
-        OpenAIModel(f"http://{unused_address()}/v1").listed()
-
-
 def test_an_address_is_completed_and_tells_the_identity_unless_it_is_this_machine() -> None:
     assert [OpenAIModel(host).address for host in ("127.0.0.1:1", "https://host/api/v1/")] == [
         "http://127.0.0.1:1/v1", "https://host/api/v1"
@@ -114,7 +103,7 @@ def test_an_address_is_completed_and_tells_the_identity_unless_it_is_this_machin
 
 # ── A run, and --check ───────────────────────────────────────────────────────────────────────────────────
 
-FAULTS = Faults({"429": 0.04, "500": 0.03, "drop": 0.03, "cut_body": 0.06})
+FAULTS = by_chance({"429": 0.04, "500": 0.03, "drop": 0.03, "cut_body": 0.06})
 
 
 def flags(tmp_path: Path, *more: str) -> list[str]:
@@ -174,7 +163,9 @@ def test_check_says_what_the_server_lists_and_what_is_missing(
         assert "MISSING  judge-70b (judge): not in the server's list" in check(3)
         server.ollama = True  # where "x" is "x:latest", and its own API tells more
         assert f"OLLAMA_HOST={server.url.removesuffix('/v1')} with --backend ollama" in check(0)
-        server.key, server.open_list = "another", True
+        server.lists = False
+        assert "answers and lists no models" in check(0)
+        server.lists, server.key, server.open_list = True, "another", True
         assert "OPENAI_API_KEY" in check(3)
         server.key = None
         monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("/v1", "/v2"))

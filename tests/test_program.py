@@ -71,7 +71,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with FakeOllama(latency=0.002, load_seconds=0.02) as server:
+    with FakeOllama(latency=0.002) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         assert run(tmp_path, "--base_model", tiny_base) == 0
         first = results(tmp_path)
