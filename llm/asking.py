@@ -244,8 +244,7 @@ class Server:
                 continue
             if request.schema:
                 self._in_words.setdefault(request.model, in_words)
-            told = request.label, request.model, answer.seconds, answer.prompt_tokens, answer.tokens
-            log.debug("%s: %s took %.2f s, %d tokens read, %s written", *told)
+            log.debug("%s: %s took %.2f s, %s tokens", request.label, request.model, answer.seconds, answer.tokens)
             return answer
         return LeftOut(f"{reason}, in each of {DRAWS} draws", DRAWS)
 

@@ -37,7 +37,6 @@ class Completion:
     seconds: float
     truncated: bool = False
     parsed: BaseModel | None = None
-    prompt_tokens: int = 0
     side_by_side: int = 0
     """Requests in flight where ``seconds`` is the time waited; 0 where it is the server's own time for the tokens."""
     spoken: tuple[tuple[str, Mapping[str, float]], ...] = ()

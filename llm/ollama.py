@@ -217,7 +217,6 @@ class OllamaModel(Server):
             tokens=reply.eval_count,
             seconds=own or waited,
             truncated=reply.done_reason == "length",
-            prompt_tokens=reply.prompt_eval_count or 0,
             side_by_side=0 if own else self._concurrency,
             spoken=read_logprobs(reply.logprobs),
         )

@@ -229,7 +229,7 @@ def _converse(client: OpenAI, sent: Mapping[str, Any], side_by_side: int) -> Com
     waited = time.perf_counter() - start
     if reply.choices is None:  # some report errors with a status of success
         raise PassingError(f"the server answered {said_by(200, getattr(reply, 'error', ''))}")
-    said, usage = reply.choices[0], reply.usage
+    said, tokens = reply.choices[0], getattr(reply.usage, "completion_tokens", None)
     if said.finish_reason not in WHOLE | CUT:
         raise UselessError(f"the answer broke off ({plain(said.finish_reason)})")
     content: Any = said.message.content  # it may come in parts, some of which are thoughts
@@ -237,19 +237,12 @@ def _converse(client: OpenAI, sent: Mapping[str, Any], side_by_side: int) -> Com
     own = (getattr(reply, "timings", None) or {}).get("predicted_ms")
     return Completion(
         "".join(part["text"] for part in parts if part.get("type") in ("text", "output_text")),
-        _figure(usage, "completion_tokens"),
+        tokens if type(tokens) is int and tokens >= 0 else None,
         own / 1000 if own else waited,
         truncated=said.finish_reason in CUT,
-        prompt_tokens=_figure(usage, "prompt_tokens") or 0,
         side_by_side=0 if own else side_by_side,
         spoken=read_logprobs(said.logprobs and said.logprobs.content),
     )
-
-
-def _figure(usage: object, name: str) -> int | None:
-    """A number of tokens; None where it is none."""
-    value = getattr(usage, name, None)
-    return value if type(value) is int and value >= 0 else None
 
 
 def speaks_here(address: str) -> bool:
