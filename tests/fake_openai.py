@@ -7,7 +7,6 @@ at the end of the prompt. Beside the parameters of fake_server:
     pause           what ``Retry-After`` says with a 429
     overflows       (tokens, context) → message of the 400 for a prompt beyond a model's context
     shape           reply → the reply that is sent in its place
-    timed           True: replies tell the server's own time, 20 ms a token, as llama.cpp's do
     ollama          True: it is Ollama's, which also answers GET /api/version
 """
 
@@ -100,14 +99,13 @@ class FakeOpenAI(FakeServer):
         pause: str = "0",
         overflows: Callable[[int, int], str] = "{} tokens exceed the context size ({})".format,
         shape: Callable[[Json], Any] = lambda reply: reply,
-        timed: bool = False,
         ollama: bool = False,
         **params: Any,
     ) -> None:
         super().__init__(*brain, **{"models": ("a-8b", "b-7b", "c-4b", "judge-70b"), **params})
         self.models = {name: model or Model() for name, model in self.models.items()}
         self.key, self.open_list, self.lists, self.pause, self.overflows = key, open_list, lists, pause, overflows
-        self.shape, self.timed, self.ollama = shape, timed, ollama
+        self.shape, self.ollama = shape, ollama
         self.answered: list[str] = []  # questions that got an answer
 
     @property
@@ -129,6 +127,4 @@ class FakeOpenAI(FakeServer):
         reply["usage"] = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
         if self.ollama:
             reply["system_fingerprint"] = "fp_ollama"
-        if self.timed:
-            reply["timings"] = {"predicted_n": written, "predicted_ms": 20.0 * written, "predicted_per_second": 50.0}
         return self.shape(reply)

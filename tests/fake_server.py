@@ -84,9 +84,8 @@ class FakeServer:
         slots: int | None = None,
         faults: Callable[[Json, int], str | None] | None = None,
         probabilities: Callable[[Json], dict[str, float]] | None = None,
-        port: int = 0,
     ) -> None:
-        self.brain, self.faults, self.latency, self.port = brain, faults, latency, port
+        self.brain, self.faults, self.latency, self.port = brain, faults, latency, 0
         self.models: Any = dict(models) if isinstance(models, Mapping) else dict.fromkeys(models)
         self.probabilities = probabilities
         self.calls: list[Call] = []

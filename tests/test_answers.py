@@ -123,10 +123,11 @@ def test_a_reply_of_another_shape_is_no_traceback(reply: Any) -> None:
 
 @KINDS
 def test_the_time_of_an_answer_is_the_servers_own_where_it_tells(kind: str) -> None:
-    own = {"timed": True} if kind == "openai" else {}
+    timings = {"predicted_n": 5, "predicted_ms": 100.0, "predicted_per_second": 50.0}  # as llama.cpp's
+    own = {"shape": lambda reply: {**reply, "timings": timings}} if kind == "openai" else {}
     with SERVERS[kind](lambda _: "one two three four five", models=["m"], latency=0.2, **own) as server:
         answer = ask(server, Request("m", "why?"))
-        server.timed = False
+        server.shape = lambda reply: reply
         waited = ask(server, Request("m", "why?"))
     assert (answer.tokens, answer.side_by_side) == (5, 0)
     assert answer.tokens / answer.seconds == pytest.approx(50.0)
