@@ -63,17 +63,6 @@ def test_an_address_that_is_none_is_refused_without_quoting_it(make: Any, wrong:
         assert caught.value.__cause__ is None
 
 
-def test_a_server_that_refuses_us_is_not_one_that_is_absent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    with FakeOllama(credentials="user:right") as server:
-        monkeypatch.setenv("OLLAMA_HOST", f"http://user:wrong@127.0.0.1:{server.port}")
-        assert main.main(["--check", "--backend", "ollama", "--cache_dir", str(tmp_path)]) == 3
-    said = capsys.readouterr().out
-    assert "refused the request" in said and "wrong" not in said
-    assert "Check OLLAMA_HOST, and the user and password in it" in said
-
-
 def test_a_certificate_that_nobody_known_signed_is_named_with_the_variable_that_helps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

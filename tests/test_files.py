@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from core.errors import UsageError
-from core.files import append_line, drop_last_line, fingerprint, keep_previous, read, write_json
+from core.files import append_line, drop_last_line, fingerprint, read, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +41,6 @@ def test_writing_replaces_the_whole_file_and_makes_its_folder(tmp_path: Path) ->
         read(path.parent)
     assert read(tmp_path / "nothing") is None
     assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == ["x.txt"]
-
-
-def test_an_earlier_runs_files_are_kept_by_their_time(tmp_path: Path) -> None:
-    path = tmp_path / "report_me.html"
-    for seconds in (1e9, 2e9):
-        path.write_text(str(seconds))
-        os.utime(path, (seconds, seconds))
-        keep_previous([path, tmp_path / "missing.json"])
-    found = {p.name[:14]: p.read_text() for p in (tmp_path / "previous").iterdir()}
-    assert found == {"report_me_2001": "1000000000.0", "report_me_2033": "2000000000.0"}
 
 
 def test_lines_are_added_and_taken_back_and_a_torn_one_is_cut_off_first(tmp_path: Path) -> None:
