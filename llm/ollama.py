@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("ranking.llm")
 T = TypeVar("T")
 
-DEFAULT_NUM_CTX = 8192
 KEEP_ALIVE = "30m"  # a model must not be unloaded while the suite reads or writes its caches
 UNLOAD_SECONDS = 10.0  # a server waits up to five for the GPU's word that the memory is free
 # Tags and families that think whatever they are told.
@@ -72,7 +71,7 @@ class OllamaModel(Server):
         self,
         host: str | None = None,
         *,
-        num_ctx: int = DEFAULT_NUM_CTX,
+        num_ctx: int = 8192,
         known_digests: Mapping[str, str] | None = None,
         **asking: Any,
     ) -> None:

@@ -21,7 +21,7 @@ from core.text import plain
 from llm.addresses import is_loopback, parse_address, read_key
 from llm.answers import TOP_LOGPROBS, UselessError, bounded, read_logprobs
 from llm.asking import PATIENCE, THOUGHT_TOKENS, Draw, PassingError, Server, failure
-from llm.connection import client_options, get_json, read_overflow, said_by
+from llm.connection import ContextError, client_options, get_json, said_by
 from llm.interface import Completion
 
 if TYPE_CHECKING:
@@ -144,10 +144,10 @@ class OpenAIModel(Server):
             try:
                 said = self._ask(functools.partial(_converse, sent=sent, side_by_side=self._concurrency), draw.seconds)
             except openai.APIStatusError as error:
-                words, too_long = error.response.text, read_overflow(error.status_code, error.response.text)
+                refusal, words = self._read_refusal(error, model), error.response.text
                 known = {name for name in OPTIONAL if name in sent and re.search(rf"\b({OPTIONAL[name]})\b", words)}
-                if too_long or not known or error.status_code not in (400, 422):
-                    raise self._read_refusal(error, model) from error
+                if not known or error.status_code not in (400, 422) or isinstance(refusal, ContextError):
+                    raise refusal from error
                 without |= known
                 continue
             if without != self._without.get(model, frozenset()):
