@@ -111,7 +111,7 @@ def test_a_spreadsheets_text_is_read_as_it_was_meant(tmp_path: Path, kind: str) 
         ("prompt\nКак дела сегодня?\n".encode("cp1251"), "is no UTF-8 text.*Save it as UTF-8"),
         ("prompt\n今日はどうですか\n".encode("shift_jis"), "is no UTF-8 text"),
         ("prompt\nGrößer für Öl\n".encode()[:-7] + b"\xc3\n", "is no UTF-8 text"),
-        ("prompt\nWhy?\n".encode("utf-16-le"), "needs rows with the columns prompt"),
+        ("prompt\nWhy?\n".encode("utf-16-le"), "lacks the columns prompt"),
     ],
     ids=["cyrillic", "japanese", "damaged utf-8", "utf-16 without its mark"],
 )
