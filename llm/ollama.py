@@ -87,11 +87,11 @@ class OllamaModel(Server):
 
     # ── What is there ────────────────────────────────────────────────────────────────────────────────────
 
+    @functools.cached_property
     def available(self) -> bool:
-        """Whether the server answers us, settled within seconds."""
+        """Whether the server answers us: looked at once, settled within seconds."""
         try:
             self.version()
-            self.trouble = ""
         except MissingError as error:
             self.trouble = str(error)
         return not self.trouble
@@ -132,7 +132,7 @@ class OllamaModel(Server):
     @functools.cached_property
     def _digests(self) -> dict[str, str]:
         """tag → digest, as the server lists them; empty where it is off."""
-        return {tag: model.digest or "" for tag, model in self.installed().items()} if self.available() else {}
+        return {tag: model.digest or "" for tag, model in self.installed().items()} if self.available else {}
 
     def identity(self, model: str) -> dict[str, Any]:
         """Backend, tag and digest. With the server off, or without the model, the digest that an earlier run recorded;

@@ -46,7 +46,7 @@ def test_the_server_and_its_models_are_described_and_looked_up_once() -> None:
     models = {"qwen:latest": Model(40960, THINKS, "abc", "qwen2", facts=facts), "Gemma3:4b": Model(digest="d2")}
     with FakeOllama(models=models, version="0.12.3") as server:
         model = model_of(server)
-        assert model.available() and model.version() == "0.12.3"
+        assert model.available and model.version() == "0.12.3"
         for _ in range(20):
             assert [model.identity(tag)["digest"] for tag in ("qwen", "gemma3:4B")] == ["abc", "d2"]
         show = model.show("qwen:latest")
@@ -67,7 +67,7 @@ def test_whether_a_server_answers_is_settled_also_where_it_is_mute_or_its_name_i
             OllamaModel(f"127.0.0.1:{mute.getsockname()[1]}").version()
     end = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: end.wait())
-    assert not OllamaModel("far.example:11434").available()
+    assert not OllamaModel("far.example:11434").available
     end.set()
 
 
