@@ -36,7 +36,6 @@ AWAY_SECONDS = 120.0  # a server that is updated or restarted at night is waited
 AWAY_PAUSE = 5.0
 DRAWS = 6  # answers of no use before a question is given up
 WARMER = 0.2  # temperature added with each redraw: at 0 another seed would draw the same useless answer again
-WARMEST = 1.3
 THOUGHT_TOKENS = 2048  # that a model may need before its answer
 FIRST_JUDGEMENTS = 3  # a judge that fails in all of these will fail in the others
 MOST_BYTES_A_TOKEN = 8  # in no language does a tokenizer put more into one, on average over a prompt
@@ -126,8 +125,7 @@ class Draw:
     @property
     def temperature(self) -> float:
         """The request's, warmer with each redraw."""
-        asked = self.request.temperature
-        return round(min(asked + WARMER * self.number, max(WARMEST, asked)), 3)
+        return round(self.request.temperature + WARMER * self.number, 3)
 
     @property
     def weighed(self) -> bool:
