@@ -6,6 +6,7 @@ Looks only: nothing is written, no model is asked, neither torch nor transformer
 
 from __future__ import annotations
 
+import difflib
 import os
 from argparse import Namespace
 from collections import Counter
@@ -22,7 +23,6 @@ from cli.seen import asked, change_of_models, is_off, read_known, seen_now
 from core.errors import MissingError, UsageError
 from core.text import plain
 from llm.addresses import find_tag
-from llm.interface import nearest_tags
 from llm.ollama import NO_TEMPLATE
 from stages.counting import Calls, by_model
 from stages.tasks import TEMPLATES, Job, load_template
@@ -138,7 +138,7 @@ def _model(job: Job, name: str, there: Sequence[str], *, needed: bool) -> Findin
     if not ollama and (name in there or not there):
         known = job.llm.listed().get(name)  # type: ignore[attr-defined]
         return Finding(about, "listed, " * bool(there) + _context(known))
-    near = nearest_tags(name, there)
+    near = difflib.get_close_matches(name, sorted(there), cutoff=0.5)
     said = ("not installed" if ollama else "not in the server's list") + ("" if needed else ", and not asked")
     fix = f"ollama pull {name}" if ollama else "--models and --judge with names of the server's list"
     return Finding(about, said + (f"; similar: {', '.join(near)}" if near else ""), fix * needed)

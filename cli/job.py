@@ -26,7 +26,7 @@ from core.errors import MissingError, UsageError
 from core.files import keep_previous, told, write_json
 from core.records import Rating
 from evidence.design import listed as ranked_as_lists
-from llm.addresses import parse_address, usual_tag
+from llm.addresses import find_tag, parse_address
 from stages.counting import Calls, by_model, count
 from stages.tasks import Job
 
@@ -141,21 +141,22 @@ def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
 
     known, default = seen.read_known(args.cache_dir), config.DEFAULT_MODELS
     params = configure(args, "ollama", len(own.prompts))
-    judge = usual_tag(args.judge or config.DEFAULT_JUDGE, default)
+    judge = args.judge or config.DEFAULT_JUDGE
+    judge = find_tag(judge, default) or judge
     llm = OllamaModel(
         concurrency=params.concurrency,
         timeout=params.timeout,
         num_ctx=params.num_ctx,
         known_digests={tag: model.digest for tag, model in known.items()},
     )
-    answers = llm.available()
+    answers = llm.available
     context = known[judge].context if judge in known else None
     if answers:
         with suppress(MissingError):  # said later, with all else that is missing
             context = llm.show(judge).context_length
     chosen = own.contestants
     if not chosen:
-        tags = _at_least_two(usual_tag(tag, default) for tag in wanted or default)
+        tags = _at_least_two(find_tag(tag, default) or tag for tag in wanted or default)
         chosen = {tag: default.get(tag) or Contestant(None, None, tag) for tag in tags}
     label = "ollama" if answers else f"ollama ({seen.OFF})"
     return _job(args, params, llm, judge, chosen, label=label, ratings={}, judge_context=context)

@@ -74,14 +74,12 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays and what was said about them. Raises FileNotFoundError, and ValueError where the file is damaged."""
+    """The arrays and what was said about them. Raises ValueError where the file is damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except FileNotFoundError:
-        raise
     except (SafetensorError, OSError) as error:  # an empty file can't be mapped into memory, which is an OSError
         raise ValueError(str(error)) from error
 
@@ -167,10 +165,10 @@ def drop_last_line(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def lock(folder: Path, timeout: float = -1) -> Iterator[None]:
-    """Hold the folder for a whole run; the system releases it on a kill. Says once that it waits.
+def lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the folder for a whole run; the system releases it on a kill. Says that it waits.
 
-    ``timeout`` in seconds, negative: for ever. Raises UsageError where it is over or the folder can't be written.
+    Raises UsageError where the folder can't be written, and for another run where it is not to ``wait``.
     """
     from filelock import FileLock, Timeout
 
@@ -180,14 +178,12 @@ def lock(folder: Path, timeout: float = -1) -> Iterator[None]:
         try:
             guard.acquire(timeout=0)
         except Timeout:
-            if timeout:
-                log.warning("another run is using %s; waiting for it", folder)
-            with contextlib.suppress(Timeout):
-                guard.acquire(timeout=timeout)
-    if not guard.is_locked:
-        raise UsageError(
-            f"Another run is still using {folder}; nothing was changed. Run the same command again when it is done."
-        )
+            if not wait:
+                raise UsageError(
+                    f"Another run is still using {folder}; nothing was changed. Run this again when it is done."
+                ) from None
+            log.warning("another run is using %s; waiting for it", folder)
+            guard.acquire()
     try:
         yield
     finally:

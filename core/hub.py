@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -25,22 +26,22 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or "https://huggingface.co"
 
 
-def reachable(timeout: float = REACH_SECONDS) -> bool:
+def reachable() -> bool:
     """True where the hub answers one small request; False too where the environment forbids to ask it."""
-    answered = 0 if offline() else status("", timeout)
+    answered = 0 if offline() else status("")
     return 0 < answered < 500 and answered not in (403, 407)  # a proxy's or a captive portal's answer, not the hub's
 
 
-def status(path: str, timeout: float = REACH_SECONDS) -> int:
-    """The HTTP status of an address on the hub, 0 where nothing answers; settled within ``timeout`` seconds.
+def status(path: str) -> int:
+    """The HTTP status of an address on the hub, 0 where nothing answers; settled within ``REACH_SECONDS``.
 
     The hub's own client would try again and again.
     """
     import httpx
 
-    address = f"{endpoint()}{path}"
+    ask = functools.partial(httpx.head, f"{endpoint()}{path}", timeout=REACH_SECONDS, follow_redirects=True)
     try:
-        return within(timeout, lambda: httpx.head(address, timeout=timeout, follow_redirects=True).status_code)
+        return within(REACH_SECONDS, ask).status_code
     except (OSError, ValueError, ImportError, httpx.HTTPError, httpx.InvalidURL):  # ImportError: a SOCKS proxy
         return 0
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 from functools import cached_property
@@ -65,14 +64,13 @@ class Store:
 
     def __enter__(self) -> Self:
         journal = read(self._journal)
-        self._items, self._print_outs, problem = _contents(read(self.path))
-        replayed, torn = _replayed(journal)
+        self._items, self._print_outs, sound = _contents(read(self.path))
+        replayed, whole = _replayed(journal)
         self._items |= replayed
-        for path, said in ((self.path, problem), (self._journal, torn)):
-            if said:
-                kept = f"{len(self._items)} items are used, whatever else it held is asked for again"
-                log.warning("%s %s: as it was it is kept as %s; %s.", path, said, set_aside(path).name, kept)
-        if journal is not None or problem:
+        for path in [self.path] * (not sound) + [self._journal] * (not whole):
+            kept = f"{len(self._items)} items are used, whatever else it held is asked for again"
+            log.warning("%s is damaged: as it was it is kept as %s; %s.", path, set_aside(path).name, kept)
+        if journal is not None or not sound:
             self._compact()
         return self
 
@@ -90,17 +88,13 @@ class Store:
         return item and item.value
 
     def put(self, key: str, made_from: str, value: Any, **names: str) -> None:
-        """Keep a JSON value other than None, safe against ``kill -9`` on return.
-
-        Raises TypeError for anything else and UsageError where it can't be written.
-        """
+        """Keep a JSON value other than None, safe against ``kill -9`` on return. Raises UsageError where it can't be
+        written."""
         self.put_many([Item(key, made_from, names, value)])
 
     def put_many(self, items: Iterable[Item]) -> None:
         """Keep all of these: after a kill all of them are there or none. Raises what ``put`` raises."""
-        found, _, wrong = _items_of(_as_read([_entry(item) for item in items]))
-        if wrong:
-            raise TypeError("None can't be kept")
+        found, _, _ = _items_of(_as_read([_entry(item) for item in items]))
         fresh = {id: item for id, item in found.items() if self._items.get(id) != item}
         if fresh:
             self._changed = True
@@ -117,9 +111,9 @@ class Store:
     @cached_property
     def _recorded(self) -> Items:
         """The items of the samples."""
-        found, _, problem = _contents(read(self._samples) if self._samples else None)
-        if problem:
-            log.warning("%s %s. `git checkout %s` brings it back.", self._samples, problem, self._samples)
+        found, _, sound = _contents(read(self._samples) if self._samples else None)
+        if not sound:
+            log.warning("%s is damaged. `git checkout %s` brings it back.", self._samples, self._samples)
         return found
 
     def _compact(self) -> None:
@@ -154,42 +148,37 @@ def _journal_of(path: Path) -> Path:
     return path.with_name(path.name + ".journal")
 
 
-def _contents(data: bytes | None) -> tuple[Items, dict[str, Any], str]:
-    """Whatever can be used of a main file: items, print-outs, and what is wrong with it. None: no file."""
+def _contents(data: bytes | None) -> tuple[Items, dict[str, Any], bool]:
+    """Whatever can be used of a main file, items and print-outs, and whether that is all. None: no file."""
     if data is None:
-        return {}, {}, ""
-    try:
-        document = _parse(data)
-    except (ValueError, RecursionError) as error:
-        return {}, {}, f"is damaged or cut short ({error})"
-    match document:
-        case {"schema_version": version, "items": [*entries]} if version == SCHEMA_VERSION:
-            items, print_outs, wrong = _items_of(entries)
-            said = f"has {wrong} of {len(entries)} items that are no {{key, made_from, value}}"
-            return items, print_outs, said if wrong else ""
-    return {}, {}, f"is no JSON object with schema_version {SCHEMA_VERSION} and items"
+        return {}, {}, True
+    with suppress(ValueError, RecursionError):
+        match _parse(data):
+            case {"schema_version": version, "items": [*entries]} if version == SCHEMA_VERSION:
+                return _items_of(entries)
+    return {}, {}, False
 
 
-def _replayed(journal: bytes | None) -> tuple[Items, str]:
-    """The items of a journal, and what is wrong with it. A torn last line is nothing wrong: its put never returned."""
-    *lines, tail = (journal or b"").split(b"\n")
+def _replayed(journal: bytes | None) -> tuple[Items, bool]:
+    """The items of a journal, and whether that is all it holds but for a torn last line: its put never returned."""
     found: Items = {}
-    bad = 0
+    *lines, tail = (journal or b"").split(b"\n")
+    sound = True
     for line in filter(None, [*lines, tail]):
         try:
-            items, _, wrong = _items_of(_parse(line))
+            items, _, whole = _items_of(_parse(line))
             found |= items
         except (ValueError, TypeError, RecursionError):  # TypeError: a number is no list
-            wrong = line is not tail
-        bad += bool(wrong)
-    return found, f"has {bad} of {len(lines)} lines that can't be read" if bad else ""
+            whole = line is tail
+        sound &= whole
+    return found, sound
 
 
-def _items_of(entries: Iterable[object]) -> tuple[Items, dict[str, Any], int]:
-    """Items, print-outs by key, and how many entries are neither. Of two with one key and hash the later one counts."""
+def _items_of(entries: Iterable[object]) -> tuple[Items, dict[str, Any], bool]:
+    """Items, print-outs by key, and whether all entries are either. Of two with one key and hash the later counts."""
     items: Items = {}
     print_outs: dict[str, Any] = {}
-    wrong = 0
+    sound = True
     for entry in entries:
         match entry:
             case {"key": str(key), "print_out": True, "value": value}:
@@ -197,8 +186,8 @@ def _items_of(entries: Iterable[object]) -> tuple[Items, dict[str, Any], int]:
             case {"key": str(key), "made_from": str(made_from), "value": value, **names} if value is not None:
                 items[key, made_from] = Item(key, made_from, cast("dict[str, str]", names), value)
             case _:
-                wrong += 1
-    return items, print_outs, wrong
+                sound = False
+    return items, print_outs, sound
 
 
 def _entry(item: Item) -> dict[str, Any]:
@@ -206,20 +195,12 @@ def _entry(item: Item) -> dict[str, Any]:
 
 
 def _as_read(value: Any) -> Any:
-    """A value as it will be read back from a file. Raises TypeError for what is not JSON."""
-    try:
-        return json.loads(json.dumps(value, allow_nan=False))
-    except ValueError as error:  # NaN, a circle
-        raise TypeError(f"this can't be kept: {error}") from None
+    """A value as it will be read back from a file. Raises TypeError or ValueError for what is not JSON."""
+    return json.loads(json.dumps(value, allow_nan=False))
 
 
 def _parse(data: bytes) -> Any:
-    return json.loads(data, parse_constant=_finite, parse_float=_finite)
-
-
-def _finite(text: str) -> float:
-    """A number of JSON. Raises ValueError for NaN, Infinity and 1e999, which could not be written again."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text:.20} is no number in JSON")
-    return number
+    """A file's JSON. Raises ValueError for it with NaN, Infinity or 1e999 in it, which could not be written again."""
+    value = json.loads(data)
+    json.dumps(value, allow_nan=False)
+    return value

@@ -35,8 +35,6 @@ ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 SHOWN = 10  # wrong rows that are named; of the others there is the number
 SINGLE = 0.1  # wrong rows for one reason are single ones up to this share: more are a coding that is misread
 _NESTED = ("conversation_a", "conversation_b")  # a Parquet file's only nested columns that anything reads
-_LONGEST_CELL = 2**31 - 1  # Python's csv stops at 128 KiB unless told otherwise
-_SEPARATORS = ",;\t|"
 
 log = logging.getLogger("ranking.rows")
 
@@ -177,17 +175,13 @@ def encoding_of(data: bytes, source: object) -> str:
 
 
 def _read_csv(data: bytes, encoding: str) -> tuple[Rows, BadRows]:
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(2**31 - 1)  # else it stops at cells of 128 KiB
     lines = io.TextIOWrapper(io.BytesIO(data), encoding, newline="")
     head = lines.readline()
     if said := re.fullmatch(r'"?sep=(.)"?\s*', head):  # Excel's own word for what separates the cells
         separator, head = said[1], lines.readline()
     else:
-        separator = max(_SEPARATORS, key=head.count)
-        if others := [s for s in _SEPARATORS if s != separator and 0 < head.count(s) == head.count(separator)]:
-            raise ValueError(
-                f"{separator!r} or {others[0]!r} may separate its cells. Save it with commas and run again"
-            )
+        separator = max(",;\t|", key=head.count)
     reader = csv.DictReader(itertools.chain([head], lines), delimiter=separator, strict=True)
     names = reader.fieldnames = [_column(name) for name in reader.fieldnames or ()]
     if len(set(names)) != len(names):
@@ -210,20 +204,15 @@ def _read_json(data: bytes) -> tuple[Rows, BadRows]:
     text = data.decode("utf-16") if is_wide else data.decode("utf-8-sig", "surrogateescape")
     values = list(_values(text))
     if len(values) == 1 and isinstance(values[0], dict):  # an object around the rows
-        lists = [
-            inner for inner in values[0].values() if isinstance(inner, list) and inner and isinstance(inner[0], dict)
-        ]
+        lists = [v for v in values[0].values() if isinstance(v, list) and v and isinstance(v[0], dict)]
         values = lists[0] if len(lists) == 1 else values
-    rows = {
-        number: {_column(name): value for name, value in row.items()}
-        for number, row in enumerate(values, start=1)
-        if isinstance(row, dict)
-    }
-    bad = {
-        number: f"not readable as JSON: {row if isinstance(row, ValueError) else 'it is no JSON object'}"
-        for number, row in enumerate(values, start=1)
-        if not isinstance(row, dict)
-    }
+    rows: dict[int, Row] = {}
+    bad: BadRows = {}
+    for number, row in enumerate(values, start=1):
+        if isinstance(row, dict):
+            rows[number] = {_column(name): value for name, value in row.items()}
+        else:
+            bad[number] = f"not readable as JSON: {row if isinstance(row, ValueError) else 'it is no JSON object'}"
     return rows, bad
 
 

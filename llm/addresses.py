@@ -78,11 +78,6 @@ def is_loopback(url: str) -> bool:
 # ── Names of models ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def usual_tag(tag: str, known: Iterable[str]) -> str:
-    """The tag in the letters of a known one, since the server takes capitals for small letters."""
-    return find_tag(tag, known) or tag
-
-
 def find_tag(tag: str, installed: Iterable[str]) -> str | None:
     """The installed name that answers to a tag: itself, in other letters, or as ``:latest``; None where none does."""
     names = {name.casefold(): name for name in installed}

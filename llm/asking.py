@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from core.errors import MissingError
+from core.hub import within
 from llm.answers import UselessError, Verdict, as_decision, as_request, bounded, read_answer
-from llm.connection import ContextError
+from llm.connection import ContextError, read_overflow, said_by
 from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens
 
 log = logging.getLogger("ranking.llm")
@@ -35,10 +36,10 @@ AWAY_SECONDS = 120.0  # a server that is updated or restarted at night is waited
 AWAY_PAUSE = 5.0
 DRAWS = 6  # answers of no use before a question is given up
 WARMER = 0.2  # temperature added with each redraw: at 0 another seed would draw the same useless answer again
-WARMEST = 1.3
 THOUGHT_TOKENS = 2048  # that a model may need before its answer
 FIRST_JUDGEMENTS = 3  # a judge that fails in all of these will fail in the others
 MOST_BYTES_A_TOKEN = 8  # in no language does a tokenizer put more into one, on average over a prompt
+PATIENCE = 5.0  # seconds in which a living server takes a connection, and says what it is
 KEPT = "All answers so far are kept: the same command goes on from there."
 
 
@@ -124,8 +125,7 @@ class Draw:
     @property
     def temperature(self) -> float:
         """The request's, warmer with each redraw."""
-        asked = self.request.temperature
-        return round(min(asked + WARMER * self.number, max(WARMEST, asked)), 3)
+        return round(self.request.temperature + WARMER * self.number, 3)
 
     @property
     def weighed(self) -> bool:
@@ -150,6 +150,8 @@ class Server:
     """
 
     backend: str
+    absent: str
+    """Said where none answers, with its address and the reason."""
     enlarge: str
     """How its context is made larger, up to the figure."""
     weighs_options = False
@@ -164,6 +166,10 @@ class Server:
 
     def _say(self, draw: Draw) -> Completion:
         """Ask once. Raises PassingError, UselessError, ContextError or MissingError."""
+        raise NotImplementedError
+
+    def _mend(self, status: int, said: str, model: str) -> str:
+        """What helps against a refusal that will last; ``model``: the one that was asked, if any."""
         raise NotImplementedError
 
     def _begin(self, model: str) -> None:
@@ -236,8 +242,7 @@ class Server:
                 continue
             if request.schema:
                 self._in_words.setdefault(request.model, in_words)
-            told = request.label, request.model, answer.seconds, answer.prompt_tokens, answer.tokens
-            log.debug("%s: %s took %.2f s, %d tokens read, %s written", *told)
+            log.debug("%s: %s took %.2f s, %s tokens", request.label, request.model, answer.seconds, answer.tokens)
             return answer
         return LeftOut(f"{reason}, in each of {DRAWS} draws", DRAWS)
 
@@ -271,3 +276,20 @@ class Server:
                 if not error.away:
                     log.info("%s: %s; asked again (attempt %d)", about, error, tried + 1)
                 wait *= 2
+
+    def _at_once(self, ask: Callable[[], A]) -> A:
+        """What the server says within seconds. Raises MissingError where none answers, and what ``ask`` raises."""
+        try:
+            # a look-up of the server's name has no time limit of its own: it is left behind
+            return within(PATIENCE, ask)
+        except (PassingError, TimeoutError) as error:
+            raise MissingError(self.absent.format(self.address, error)) from error
+
+    def _refused(self, status: int, said: str, model: str = "", wait: float = 0.0) -> Exception:
+        """The exception that an HTTP status of an error stands for."""
+        if too_long := read_overflow(status, said):
+            return too_long
+        words = said_by(status, said)
+        if status in (408, 429) or (status >= 500 and status != 501):
+            return PassingError(f"the server answered {words}", wait=wait)
+        return MissingError(f"{self.address} refused the request ({words}). {KEPT} {self._mend(status, said, model)}")

@@ -200,7 +200,7 @@ class EmbeddedModel:
         model, tokenizer = self._loaded
         prefix = tokenizer(self._chat(choice.system, choice.prompt), return_tensors="pt")["input_ids"]
         options = [tokenizer(o.replace("<|", "< |"))["input_ids"] for o in choice.options]
-        width = max(map(len, options))
+        width = max(2, *map(len, options))  # of single tokens too the model must be asked something
         ids = torch.tensor([o + [tokenizer.pad_token_id] * (width - len(o)) for o in options])
         with torch.inference_mode():
             head = model(prefix, past_key_values=DynamicCache(config=model.config), use_cache=True, logits_to_keep=1)

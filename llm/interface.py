@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,7 +37,6 @@ class Completion:
     seconds: float
     truncated: bool = False
     parsed: BaseModel | None = None
-    prompt_tokens: int = 0
     side_by_side: int = 0
     """Requests in flight where ``seconds`` is the time waited; 0 where it is the server's own time for the tokens."""
     spoken: tuple[tuple[str, Mapping[str, float]], ...] = ()
@@ -103,7 +101,7 @@ class LanguageModel(Protocol):
         """Free the memory that models fill: they are not asked for a while."""
 
 
-# ── Texts and tags ───────────────────────────────────────────────────────────────────────────────────────
+# ── Texts ────────────────────────────────────────────────────────────────────────────────────────────────
 
 BYTES_PER_TOKEN = 3  # English has about 4.5, code 3 to 4, Chinese 3: an estimate that is rather too high than too low
 
@@ -129,8 +127,3 @@ def shorten(text: str, budget_tokens: int) -> tuple[str, bool]:
 
 def _cut_mark(characters: int) -> str:
     return f"\n[… {characters} characters cut …]\n"
-
-
-def nearest_tags(tag: str, installed: Iterable[str]) -> list[str]:
-    """Up to three installed tags that may have been meant by ``tag``, nearest first."""
-    return difflib.get_close_matches(tag, sorted(installed), n=3, cutoff=0.5)

@@ -16,11 +16,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from core.errors import MissingError
-from core.hub import within
 from llm.addresses import find_tag, parse_host, read_key
 from llm.answers import TOP_LOGPROBS, UselessError, bounded, read_logprobs
-from llm.asking import KEPT, THOUGHT_TOKENS, Draw, PassingError, Server, failure
-from llm.connection import ContextError, client_options, read_overflow, said_by
+from llm.asking import PATIENCE, THOUGHT_TOKENS, Draw, PassingError, Server, failure
+from llm.connection import ContextError, client_options
 from llm.interface import Completion
 
 if TYPE_CHECKING:
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ranking.llm")
 T = TypeVar("T")
 
-DEFAULT_NUM_CTX = 8192
 KEEP_ALIVE = "30m"  # a model must not be unloaded while the suite reads or writes its caches
-PATIENCE = 3.0  # seconds in which a living server takes a connection, and says its version
 UNLOAD_SECONDS = 10.0  # a server waits up to five for the GPU's word that the memory is free
 # Tags and families that think whatever they are told.
 THINKS_ANYWAY = ("gpt-oss", "gptoss", "deepseek-r1", "magistral", "qwq", "thinking", "reasoning")
@@ -64,13 +61,17 @@ class OllamaModel(Server):
     """
 
     backend = "ollama"
+    absent = (
+        "No Ollama server answers at {}: {}. Start one with `ollama serve`, set OLLAMA_HOST to where it runs, or use "
+        "--backend embedded."
+    )
     enlarge = "Set num_ctx in config.py, as far as the model goes, to"
 
     def __init__(
         self,
         host: str | None = None,
         *,
-        num_ctx: int = DEFAULT_NUM_CTX,
+        num_ctx: int = 8192,
         known_digests: Mapping[str, str] | None = None,
         **asking: Any,
     ) -> None:
@@ -80,43 +81,34 @@ class OllamaModel(Server):
         self.trouble = ""
         """Why it does not answer, where ``available`` found that it doesn't."""
         self._num_ctx, self._known_digests = num_ctx, dict(known_digests or {})
-        self._answers: bool | None = None  # None: nobody asked yet
-        self._tags: dict[str, ListResponse.Model] | None = None
         self._shown: dict[str, ShowInfo] = {}
         self._bare: set[str] = set()  # models without a chat template, which was said
         self._loaded: set[str] = set()  # models that were asked and not unloaded since
 
     # ── What is there ────────────────────────────────────────────────────────────────────────────────────
 
+    @functools.cached_property
     def available(self) -> bool:
-        """Whether the server answers us, settled within seconds."""
+        """Whether the server answers us: looked at once, settled within seconds."""
         try:
-            self._answers, self.trouble = bool(self.version()), ""
+            self.version()
         except MissingError as error:
-            self._answers, self.trouble = False, str(error)
-        return self._answers
+            self.trouble = str(error)
+        return not self.trouble
 
     def version(self) -> str:
-        """The server's version. Raises MissingError where it refuses, or says nothing for 3 s."""
+        """The server's version. Raises MissingError where it refuses, or says nothing."""
         _client_class()  # before the clock starts: the first import takes a second on a busy machine
 
         def ask(client: Client) -> str:  # which has no call for it
             return str(client._request_raw("GET", "/api/version").json()["version"])  # type: ignore[no-untyped-call]
 
-        try:
-            # a look-up of the server's name has no time limit of its own: it is left behind
-            return within(PATIENCE, lambda: self._ask(ask, PATIENCE))
-        except (PassingError, TimeoutError) as error:
-            raise MissingError(
-                f"No Ollama server answers at {self.address}: {error}. Start one with `ollama serve`, set OLLAMA_HOST "
-                "to where it runs, or use --backend embedded."
-            ) from error
+        return self._at_once(lambda: self._ask(ask, PATIENCE))
 
     def installed(self) -> dict[str, ListResponse.Model]:
         """tag → what the server has, asked anew at each call. Raises MissingError where it doesn't answer."""
         listed = self._look_up("the list of models", lambda client: client.list())
-        self._tags = {model.model: model for model in listed.models if model.model}
-        return self._tags
+        return {model.model: model for model in listed.models if model.model}
 
     def show(self, tag: str) -> ShowInfo:
         """An installed model's context and abilities, asked once. Raises MissingError where it isn't installed."""
@@ -137,16 +129,16 @@ class OllamaModel(Server):
             )
         return self._shown[tag]
 
+    @functools.cached_property
+    def _digests(self) -> dict[str, str]:
+        """tag → digest, as the server lists them; empty where it is off."""
+        return {tag: model.digest or "" for tag, model in self.installed().items()} if self.available else {}
+
     def identity(self, model: str) -> dict[str, Any]:
         """Backend, tag and digest. With the server off, or without the model, the digest that an earlier run recorded;
         MissingError where none did."""
-        if self._answers is None:
-            self.available()
-        digest = self._known_digests.get(model)
-        if self._answers:
-            tags = self.installed() if self._tags is None else self._tags
-            tag = find_tag(model, tags)
-            digest = tags[tag].digest or "" if tag else digest
+        tag = find_tag(model, self._digests)
+        digest = self._digests[tag] if tag else self._known_digests.get(model)
         if digest is None:
             raise MissingError(self.trouble or f"{self.address} has no model {model}. {PULL.format(model)}")
         return {"backend": self.backend, "tag": model, "digest": digest}
@@ -224,7 +216,6 @@ class OllamaModel(Server):
             tokens=reply.eval_count,
             seconds=own or waited,
             truncated=reply.done_reason == "length",
-            prompt_tokens=reply.prompt_eval_count or 0,
             side_by_side=0 if own else self._concurrency,
             spoken=read_logprobs(reply.logprobs),
         )
@@ -256,15 +247,9 @@ class OllamaModel(Server):
         except (ValueError, TypeError, LookupError, AttributeError) as error:  # bodies of another shape
             raise PassingError(f"the server's answer is not Ollama's ({type(error).__name__})") from error
 
-    def _refused(self, status: int, said: str, model: str) -> Exception:
-        """The exception that an HTTP status of an error stands for."""
-        if too_long := read_overflow(status, said):
-            return too_long
-        if status in (408, 429) or status >= 500:
-            return PassingError(f"the server answered {said_by(status, said)}")
-        way_in = "Check OLLAMA_HOST, and the user and password in it."
-        way_in = PULL.format(model) if status == 404 and model else way_in
-        return MissingError(f"{self.address} refused the request ({said_by(status, said)}). {KEPT} {way_in}")
+    def _mend(self, status: int, said: str, model: str) -> str:  # noqa: ARG002
+        is_gone = status == 404 and model
+        return PULL.format(model) if is_gone else "Check OLLAMA_HOST, and the user and password in it."
 
 
 @functools.cache

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from core.errors import MissingError
-from core.hub import within
 from core.text import plain
 from llm.addresses import is_loopback, parse_address, read_key
 from llm.answers import TOP_LOGPROBS, UselessError, bounded, read_logprobs
-from llm.asking import KEPT, THOUGHT_TOKENS, Draw, PassingError, Server, failure
-from llm.connection import client_options, get_json, read_overflow, said_by
+from llm.asking import PATIENCE, THOUGHT_TOKENS, Draw, PassingError, Server, failure
+from llm.connection import ContextError, client_options, get_json, said_by
 from llm.interface import Completion
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ log = logging.getLogger("ranking.llm")
 T = TypeVar("T")
 
 PAID_ADDRESS = "https://api.openai.com/v1"
-PATIENCE = 5.0  # seconds in which a living server lists its models
 LONGEST_PAUSE = 120.0  # seconds, however long a server asks to be left alone
 # A model's context in the lists of vLLM, of most clouds and of llama.cpp.
 CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "n_ctx")
@@ -57,6 +55,10 @@ class OpenAIModel(Server):
     """
 
     backend = "openai"
+    absent = (
+        "No server with the OpenAI API answers at {}: {}. Start one there, or set OPENAI_BASE_URL to where it runs (it "
+        "mostly ends in /v1)."
+    )
     enlarge = "Start the server with a larger context (llama.cpp: -c, for each of its slots), at least"
 
     def __init__(self, base_url: str | None = None, api_key: str | None = None, **asking: Any) -> None:
@@ -84,17 +86,11 @@ class OpenAIModel(Server):
                 "OPENAI_BASE_URL to a server of your own (http://127.0.0.1:1234/v1)."
             )
         try:
-            # a look-up of the server's name has no time limit of its own: it is left behind
-            found = within(PATIENCE, lambda: self._ask(lambda client: list(client.models.list()), PATIENCE))
+            found = self._at_once(lambda: self._ask(lambda client: list(client.models.list()), PATIENCE))
         except openai.APIStatusError as error:
             if error.status_code not in (404, 405, 501):
-                raise self._refused(error) from None
+                raise self._read_refusal(error) from None
             found = []
-        except (PassingError, TimeoutError) as error:
-            raise MissingError(
-                f"No server with the OpenAI API answers at {self.address}: {error}. Start one there, or set "
-                "OPENAI_BASE_URL to where it runs (it mostly ends in /v1)."
-            ) from error
         self._listed = {}
         for model in found:
             told = model.model_extra or {}
@@ -123,7 +119,7 @@ class OpenAIModel(Server):
         except openai.APIStatusError as error:
             nowhere = error.status_code in (404, 405) and "model" not in error.response.text
             if error.status_code in (401, 403) or nowhere:
-                raise self._refused(error) from None
+                raise self._read_refusal(error) from None
         except PassingError:
             return  # whether it answers shows when it is asked
 
@@ -142,25 +138,22 @@ class OpenAIModel(Server):
         """Ask once. A parameter is believed refused where the refusal names it and the question succeeds without it."""
         import openai
 
-        model = draw.request.model
-        without = self._without.get(model, frozenset())
+        model, without = draw.request.model, self._without.get(draw.request.model, frozenset())
         while True:
             sent = parameters(draw, without)
             try:
                 said = self._ask(functools.partial(_converse, sent=sent, side_by_side=self._concurrency), draw.seconds)
             except openai.APIStatusError as error:
-                words = error.response.text
-                if too_long := read_overflow(error.status_code, words):
-                    raise too_long from error
-                known = [name for name in OPTIONAL if name in sent and re.search(rf"\b({OPTIONAL[name]})\b", words)]
-                if not known or error.status_code not in (400, 422):
-                    raise self._refused(error, model) from error
-                without |= {known[0]}
-            else:
-                if without != self._without.get(model, frozenset()):
-                    self._without[model] = without
-                    log.warning("%s refuses %s: it is asked without.", model, ", ".join(sorted(without)))
-                return said
+                refusal, words = self._read_refusal(error, model), error.response.text
+                known = {name for name in OPTIONAL if name in sent and re.search(rf"\b({OPTIONAL[name]})\b", words)}
+                if not known or error.status_code not in (400, 422) or isinstance(refusal, ContextError):
+                    raise refusal from error
+                without |= known
+                continue
+            if without != self._without.get(model, frozenset()):
+                self._without[model] = without
+                log.warning("%s refuses %s: it is asked without.", model, ", ".join(sorted(without)))
+            return said
 
     def _ask(self, ask: Callable[[OpenAI], T], seconds: float) -> T:
         """One attempt, with a client and a connection of its own. Raises PassingError where there was no reply or none
@@ -186,22 +179,22 @@ class OpenAIModel(Server):
         except (openai.APIError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise PassingError("the server's answer is not that of an OpenAI API") from error
 
-    def _refused(self, error: APIStatusError, model: str = "") -> Exception:
+    def _read_refusal(self, error: APIStatusError, model: str = "") -> Exception:
         """The exception that a reply that says error stands for."""
-        status, body = error.status_code, error.response.text
-        said = said_by(status, error.body.get("message", body) if isinstance(error.body, dict) else body)
+        said = error.response.text
+        said = str(error.body.get("message", said)) if isinstance(error.body, dict) else said
         if self._key:  # some servers repeat it
             said = re.sub(re.escape(self._key[:8]) + r"\S*", "…", said)
         asked = error.response.headers.get("retry-after", "")
-        if status in (408, 429) or (status >= 500 and status != 501):
-            pause = min(float(asked), LONGEST_PAUSE) if asked.isdecimal() else 0.0
-            return PassingError(f"the server answered {said}", wait=pause)
-        fix = "Check OPENAI_BASE_URL; it mostly ends in /v1."
+        pause = min(float(asked), LONGEST_PAUSE) if asked.isdecimal() else 0.0
+        return self._refused(error.status_code, said, model, pause)
+
+    def _mend(self, status: int, said: str, model: str) -> str:
         if status in (401, 403):
-            fix = "Set OPENAI_API_KEY to a key that is valid there."
-        elif model and "model" in said:
-            fix = f"Is {model} the name of a chat model of this server? --check shows what it has."
-        return MissingError(f"{self.address} refused the request ({said}). {KEPT} {fix}")
+            return "Set OPENAI_API_KEY to a key that is valid there."
+        if model and "model" in said:
+            return f"Is {model} the name of a chat model of this server? --check shows what it has."
+        return "Check OPENAI_BASE_URL; it mostly ends in /v1."
 
 
 # ── What is sent and what comes back ─────────────────────────────────────────────────────────────────────
@@ -236,7 +229,7 @@ def _converse(client: OpenAI, sent: Mapping[str, Any], side_by_side: int) -> Com
     waited = time.perf_counter() - start
     if reply.choices is None:  # some report errors with a status of success
         raise PassingError(f"the server answered {said_by(200, getattr(reply, 'error', ''))}")
-    said, usage = reply.choices[0], reply.usage
+    said, tokens = reply.choices[0], getattr(reply.usage, "completion_tokens", None)
     if said.finish_reason not in WHOLE | CUT:
         raise UselessError(f"the answer broke off ({plain(said.finish_reason)})")
     content: Any = said.message.content  # it may come in parts, some of which are thoughts
@@ -244,19 +237,12 @@ def _converse(client: OpenAI, sent: Mapping[str, Any], side_by_side: int) -> Com
     own = (getattr(reply, "timings", None) or {}).get("predicted_ms")
     return Completion(
         "".join(part["text"] for part in parts if part.get("type") in ("text", "output_text")),
-        _figure(usage, "completion_tokens"),
+        tokens if type(tokens) is int and tokens >= 0 else None,
         own / 1000 if own else waited,
         truncated=said.finish_reason in CUT,
-        prompt_tokens=_figure(usage, "prompt_tokens") or 0,
         side_by_side=0 if own else side_by_side,
         spoken=read_logprobs(said.logprobs and said.logprobs.content),
     )
-
-
-def _figure(usage: object, name: str) -> int | None:
-    """A number of tokens; None where it is none."""
-    value = getattr(usage, name, None)
-    return value if type(value) is int and value >= 0 else None
 
 
 def speaks_here(address: str) -> bool:

@@ -122,7 +122,7 @@ class End(NamedTuple):
 @contextmanager
 def open_session(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> Iterator[Session]:
     """The one session that this folder of votes can have. Raises UsageError where another one is going on."""
-    with lock(own_votes_file(job.name).parent, timeout=0):
+    with lock(own_votes_file(job.name).parent, wait=False):
         yield Session(job, prompts, responses)
 
 

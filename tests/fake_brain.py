@@ -69,13 +69,9 @@ def default_brain(request: Json) -> str:
     text, _, words = last_text(request).partition(IN_WORDS)
     schema = request.get("format") or (words and json.loads(words))
     if isinstance(schema, dict):
-        return json.dumps(_obey(schema, schema, text, "", _generator(request)))
+        return json.dumps(_obey(schema, text, "", random.Random(key(request))))
     style = _STYLES[int(hashlib.sha256(str(request.get("model")).encode()).hexdigest(), 16) % len(_STYLES)]
     return style.format(asked=" ".join(text.split()[:40])) + f" ({key({'text': text})[:6]})"
-
-
-def _generator(request: Json) -> random.Random:
-    return random.Random(key(request))
 
 
 def _best_first(labels: list[Any], text: str) -> list[Any]:
@@ -84,32 +80,17 @@ def _best_first(labels: list[Any], text: str) -> list[Any]:
     return sorted(labels, key=lambda x: (mark in responses.get(x, ""), len(responses.get(x, ""))), reverse=True)
 
 
-def _obey(schema: Json, root: Json, text: str, name: str, rng: random.Random) -> Any:
-    """A value that the JSON schema allows."""
-    if "$ref" in schema:
-        return _obey(root["$defs"][schema["$ref"].rpartition("/")[2]], root, text, name, rng)
-    if "const" in schema:
-        return schema["const"]
+def _obey(schema: Json, text: str, name: str, rng: random.Random) -> Any:
+    """A value that one of the suite's JSON schemas allows."""
     if "enum" in schema:
-        return (
-            _best_first([x for x in schema["enum"] if x in shown(text)], text)[0]
-            if shown(text)
-            else rng.choice(schema["enum"])
-        )
-    kind = schema.get("type")
-    if kind == "object":
-        return {key: _obey(value, root, text, key, rng) for key, value in schema.get("properties", {}).items()}
-    if kind == "array":
-        return _obey_array(schema, root, text, name, rng)
-    samples = {"string": f"Because of {name or 'it'}.", "integer": 1, "number": 0.5, "boolean": True}
-    return samples.get(str(kind))
-
-
-def _obey_array(schema: Json, root: Json, text: str, name: str, rng: random.Random) -> list[Any]:
-    items = schema.get("items", {})
-    if "enum" in items:  # a ranking
-        return _best_first(rng.sample(items["enum"], len(items["enum"])), text)
-    if name == "prompts":  # on the topics listed, as prompts/prompt_generation.txt lists them
-        topics = re.findall(r"^- (?!\(none)(.*)$", text.split("Rules:")[0], re.MULTILINE)
-        return [f"{rng.choice(_ASKS).format(topic)}?" for topic in topics] or [f"What about number {rng.random()}?"]
-    return [_obey(items, root, text, name, rng) for _ in range(schema.get("minItems", 3))]
+        responses = [label for label in schema["enum"] if label in shown(text)]
+        return _best_first(responses, text)[0] if responses else rng.choice(schema["enum"])
+    if schema.get("type") == "object":
+        return {key: _obey(value, text, key, rng) for key, value in schema["properties"].items()}
+    if schema.get("type") == "string":
+        return f"Because of {name}."
+    if labels := schema["items"].get("enum"):  # a ranking
+        return _best_first(rng.sample(labels, len(labels)), text)
+    # prompts on the topics listed, as prompts/prompt_generation.txt lists them
+    topics = re.findall(r"^- (?!\(none)(.*)$", text.split("Rules:")[0], re.MULTILINE)
+    return [f"{rng.choice(_ASKS).format(topic)}?" for topic in topics] or [f"What about number {rng.random()}?"]

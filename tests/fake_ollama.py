@@ -1,45 +1,29 @@
-"""An HTTP server that speaks Ollama's API, for tests and for trying the suite without Ollama.
+"""An HTTP server that speaks Ollama's API. Beside the parameters of fake_server:
 
-By hand:  python tests/fake_ollama.py --port 11434          (then `python main.py --backend ollama` in another window)
-
-It answers GET /api/version, /api/tags and /api/ps, POST /api/show and /api/chat (whole, never as a stream), and 404
-with {"error": …} for a model it does not have. Beside the parameters of fake_server:
-
-    load_seconds             seconds for loading a model that is not loaded
-    credentials              "user:password": everything else gets 401
-    version                  "0.33.0": from 0.30 on the keys of structured answers are sorted
+    credentials     "user:password": everything else gets 401
+    version         "0.33.0": from 0.30 on the keys of structured answers are sorted
 
 Four characters are a token. A prompt beyond num_ctx gets 400, as recorded of 0.24 and of 0.32, where ``truncate`` is
 false, and by 0.30 and later also where num_ctx is above 8,192; else, and always before 0.12, it is cut to num_ctx, or
-to its half and two tokens more by 0.30 and later.
-
-It saw also: loads (tags in the order in which they were loaded), switches (how many), loaded, peak_loaded (in memory
-now, and the most there ever were), unloads (tags unloaded by a chat without messages and keep_alive 0).
+to its half and two tokens more by 0.30 and later. A chat without messages and keep_alive 0 unloads.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
 import json
-import re
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from fake_brain import log_probabilities
-from fake_server import Call, FakeServer, Faults, Handler
-
-__all__ = ["DEFAULT_TAGS", "FakeOllama", "Faults", "Model"]
+from fake_server import Call, FakeServer, Handler
 
 Json = dict[str, Any]
 DEFAULT_TAGS = ("llama3:8b", "llama3.1:8b", "gemma3:4b", "qwen3:8b", "phi4-mini:3.8b", "mistral:7b")
 WHEN = "2026-11-30T07:29:59.773121984Z"
-TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 THOUGHT = 100  # tokens
 TOKEN_NANOSECONDS = 20_000_000
 
@@ -70,15 +54,15 @@ class _Handler(Handler):
 
     def get(self) -> None:
         models = self.fake.models
-        replies: dict[str, Callable[[], Json]] = {
-            "/api/version": lambda: {"version": self.fake.version},
-            "/api/tags": lambda: {"models": [_tagged(tag, model, self.fake.age) for tag, model in models.items()]},
-            "/api/ps": lambda: {"models": [_loaded(tag, models[tag]) for tag in self.fake.loaded]},
-        }
-        if self.path in replies:
-            self.send(200, replies[self.path]())
-        else:
-            self.send_raw(404, b"404 page not found")
+        match self.path:
+            case "/api/version":
+                self.send(200, {"version": self.fake.version})
+            case "/api/tags":
+                self.send(200, {"models": [_listed(tag, model) for tag, model in models.items()]})
+            case "/api/ps":
+                self.send(200, {"models": [_listed(tag, models[tag]) for tag in self.fake.loaded]})
+            case _:
+                self.send_raw(404, b"404 page not found")
 
     def post(self, request: Json) -> None:
         fake, tag = self.fake, str(request.get("model", request.get("name")))
@@ -90,8 +74,6 @@ class _Handler(Handler):
             self.refuse(404, f"model '{tag}' not found")
         elif self.path == "/api/show":
             self.send(200, _shown(fake.models[tag]))
-        elif request.get("stream", True):
-            self.refuse(501, "this stand-in can't stream")
         elif not request["messages"]:
             unloads = request.get("keep_alive") == 0
             (fake.unload if unloads else fake.load)(tag)
@@ -99,8 +81,6 @@ class _Handler(Handler):
             self.send(200, {**nothing, "done": True, "done_reason": "unload" if unloads else "load"})
         elif "completion" not in fake.models[tag].capabilities:
             self.refuse(400, f'"{tag}" does not support chat')
-        elif wrong := _wrong(request, fake.models[tag], fake.age):
-            self.refuse(*wrong)
         elif refused := fake.overflow(request):
             fake.note(request)
             self.refuse(400, refused)
@@ -113,25 +93,13 @@ class FakeOllama(FakeServer):
 
     handler = _Handler
 
-    def __init__(
-        self,
-        *brain: Any,
-        load_seconds: float = 0.0,
-        credentials: str | None = None,
-        version: str = "0.33.0",
-        **params: Any,
-    ) -> None:
+    def __init__(self, *brain: Any, credentials: str | None = None, version: str = "0.33.0", **params: Any) -> None:
         super().__init__(*brain, **{"models": DEFAULT_TAGS, **params})
         self.models = {tag: model or Model() for tag, model in self.models.items()}
-        self.load_seconds, self.credentials, self.version = load_seconds, credentials, version
-        self.loads: list[str] = []
-        self.loaded: list[str] = []
-        self.unloads: list[str] = []
+        self.credentials, self.version = credentials, version
+        self.loads: list[str] = []  # in this order
+        self.loaded: list[str] = []  # now
         self.peak_loaded = 0
-
-    @property
-    def switches(self) -> int:
-        return len(self.loads)
 
     @property
     def age(self) -> tuple[int, ...]:
@@ -142,14 +110,12 @@ class FakeOllama(FakeServer):
             if model not in self.loaded:
                 self.loads.append(model)
                 self.loaded.append(model)
-                time.sleep(self.load_seconds)
             self.peak_loaded = max(self.peak_loaded, len(self.loaded))
 
     def unload(self, tag: str) -> None:
         """Give its memory back, once nothing of it is in flight."""
         with self.turn:
             self.turn.wait_for(lambda: not self.in_flight[tag])
-            self.unloads.append(tag)
             if tag in self.loaded:
                 self.loaded.remove(tag)
 
@@ -176,13 +142,11 @@ class FakeOllama(FakeServer):
             with suppress(ValueError):
                 content = json.dumps(json.loads(content), sort_keys=True)
         thought, content = _think(self.models[call.model], call.request, call.spoil(content))
-        words = re.findall(r"\s*\S+", content)  # one token a word
-        limit = (call.request.get("options") or {}).get("num_predict", len(words)) - THOUGHT * thought
-        is_cut = call.fault == "length" or limit < len(words)
-        said = "".join(words[: max(0, limit)]) if limit < len(words) else content
+        limit = (call.request.get("options") or {}).get("num_predict", 10_000) - THOUGHT * thought
+        said, written, is_cut = self.speak(content, limit)
+        written += THOUGHT * thought
         read, context = self._read(call.request)
         kept = context if self.age < (0, 30) else context - (context - 4) // 2
-        written = max(0, min(len(words), limit)) + THOUGHT * thought
         weighed: Json = {}
         if self.probabilities and call.request.get("logprobs"):
             weighed["logprobs"] = log_probabilities(said, self.probabilities(call.request))
@@ -191,7 +155,7 @@ class FakeOllama(FakeServer):
             "created_at": WHEN,
             "message": {"role": "assistant", "content": said, **({"thinking": "Let me see."} if thought else {})},
             "done": call.fault != "abort",
-            "done_reason": "length" if is_cut else "stop",
+            "done_reason": "length" if is_cut or call.fault == "length" else "stop",
             **weighed,
             "total_duration": 727514426,
             "load_duration": 65888481,
@@ -214,44 +178,21 @@ def _think(model: Model, request: Json, content: str) -> tuple[bool, str]:
     return told is not False, content
 
 
-def _wrong(request: Json, model: Model, age: tuple[int, ...]) -> tuple[int, str] | None:
-    """The refusal of a request that asks for what there is not."""
-    options, schema = request.get("options") or {}, request.get("format")
-    for name in ("seed", "num_ctx", "num_predict"):
-        if not isinstance(options.get(name, 0), int):
-            return 500, f'option "{name}" must be of type integer'
-    if request.get("think") and "thinking" not in model.capabilities:
-        return 400, f'"{request["model"]}" does not support thinking'
-    if not 0 <= request.get("top_logprobs", 0) <= 20:
-        return 400, "top_logprobs must be between 0 and 20"
-    if isinstance(schema, dict) and schema.get("type", "object") not in TYPES:
-        return (500, "invalid JSON schema in format") if age < (0, 30) else (400, "JSON schema conversion failed")
-    return None
-
-
 # ── What is there ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _details(model: Model) -> Json:
     own = {"family": model.family, "families": [model.family], "parameter_size": "8.0B"}
-    return {**own, "quantization_level": "Q4_K_M", "format": "gguf"}
+    lengths = {"context_length": model.context_length, "embedding_length": 576}
+    return {**own, **lengths, "quantization_level": "Q4_K_M", "format": "gguf"}
 
 
 def _listed(tag: str, model: Model) -> Json:
+    """An entry of the list, and of what is loaded: versions say more or less of this."""
     digest = model.digest or hashlib.sha256(tag.encode()).hexdigest()
-    return {"name": tag, "model": tag, "size": 4_700_000_000, "digest": digest, "details": _details(model)}
-
-
-def _tagged(tag: str, model: Model, age: tuple[int, ...]) -> Json:
-    listed = {**_listed(tag, model), "modified_at": WHEN}
-    if age < (0, 30):
-        return listed
-    lengths = {"context_length": model.context_length, "embedding_length": 576}
-    return {**listed, "details": {**_details(model), **lengths}, "capabilities": list(model.capabilities)}
-
-
-def _loaded(tag: str, model: Model) -> Json:
-    return {**_listed(tag, model), "expires_at": WHEN, "size_vram": 0, "context_length": model.context_length}
+    named = {"name": tag, "model": tag, "size": 4_700_000_000, "digest": digest, "details": _details(model)}
+    state = {"modified_at": WHEN, "expires_at": WHEN, "size_vram": 0, "context_length": model.context_length}
+    return {**named, **state, "capabilities": list(model.capabilities)}
 
 
 def _shown(model: Model) -> Json:
@@ -265,19 +206,3 @@ def _shown(model: Model) -> Json:
         "capabilities": list(model.capabilities),
         "modified_at": WHEN,
     }
-
-
-def main() -> None:
-    """Serve until Ctrl-C."""
-    parser = argparse.ArgumentParser(description="A server that speaks Ollama's API and makes its answers up.")
-    parser.add_argument("--port", type=int, default=11434)
-    parser.add_argument("--latency", type=float, default=0.05, help="seconds for each answer")
-    parser.add_argument("--models", nargs="+", default=list(DEFAULT_TAGS), metavar="TAG")
-    args = parser.parse_args()
-    with FakeOllama(port=args.port, latency=args.latency, models=args.models) as server:
-        print(f"Made-up answers at {server.url}, models: {', '.join(server.models)}. Ctrl-C ends it.", flush=True)
-        threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main()

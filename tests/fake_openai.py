@@ -1,25 +1,18 @@
-"""An HTTP server that speaks the OpenAI API, for tests.
+"""An HTTP server that speaks the OpenAI API. A brain is given the schema as ``format``, also one that stands in words
+at the end of the prompt. Beside the parameters of fake_server:
 
-It answers GET /v1/models and POST /v1/chat/completions (never as a stream), and 404 for a model it does not have. A
-brain is given the schema of ``response_format`` as ``format``, and so one that stands in words at the end of the
-prompt. Beside the parameters of fake_server:
-
-    key                      the API key; everything else gets 401. None: nobody is asked for one
-    open_list                True: the list of models needs no key, as llama.cpp's
-    lists                    False: GET /v1/models is 404
-    pause                    what ``Retry-After`` says with a 429
-    overflows                callable (tokens, context) → message of the 400 for a prompt beyond a model's context
-    shape                    callable: reply → the reply that is sent in its place
-    timed                    True: replies tell the server's own time, 20 ms a token, as llama.cpp's do
-    ollama                   True: it is Ollama's, which also answers GET /api/version
-
-It saw also: answered (questions that got an answer).
+    key             the API key; everything else gets 401. None: nobody is asked for one
+    open_list       True: the list of models needs no key, as llama.cpp's
+    lists           False: GET /v1/models is 404
+    pause           what ``Retry-After`` says with a 429
+    overflows       (tokens, context) → message of the 400 for a prompt beyond a model's context
+    shape           reply → the reply that is sent in its place
+    ollama          True: it is Ollama's, which also answers GET /api/version
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -104,19 +97,16 @@ class FakeOpenAI(FakeServer):
         open_list: bool = False,
         lists: bool = True,
         pause: str = "0",
-        overflows: Callable[
-            [int, int], str
-        ] = "request ({} tokens) exceeds the available context size ({} tokens)".format,
+        overflows: Callable[[int, int], str] = "{} tokens exceed the context size ({})".format,
         shape: Callable[[Json], Any] = lambda reply: reply,
-        timed: bool = False,
         ollama: bool = False,
         **params: Any,
     ) -> None:
         super().__init__(*brain, **{"models": ("a-8b", "b-7b", "c-4b", "judge-70b"), **params})
         self.models = {name: model or Model() for name, model in self.models.items()}
         self.key, self.open_list, self.lists, self.pause, self.overflows = key, open_list, lists, pause, overflows
-        self.shape, self.timed, self.ollama = shape, timed, ollama
-        self.answered: list[str] = []
+        self.shape, self.ollama = shape, ollama
+        self.answered: list[str] = []  # questions that got an answer
 
     @property
     def url(self) -> str:
@@ -124,21 +114,17 @@ class FakeOpenAI(FakeServer):
 
     def reply(self, call: Call) -> Any:
         request = call.request
-        content = call.spoil(self.brain(as_ollama(request)))
-        words = re.findall(r"\s*\S+", content)  # one token a word
-        limit = int(request.get("max_tokens") or request.get("max_completion_tokens") or len(words))
-        said = content if limit >= len(words) else "".join(words[:limit])
+        limit = int(request.get("max_tokens") or request.get("max_completion_tokens") or 10_000)
+        said, written, is_cut = self.speak(call.spoil(self.brain(as_ollama(request))), limit)
         if call.fault is None:
             self.answered.append(key({k: request.get(k) for k in ("model", "messages", "seed")}))
-        read, written = len(last_text(request)) // 4 + 1, min(limit, len(words))
+        read = len(last_text(request)) // 4 + 1
         choice: Json = {"index": 0, "message": {"role": "assistant", "content": said}}
-        choice["finish_reason"] = "error" if call.fault == "abort" else "length" if limit < len(words) else "stop"
+        choice["finish_reason"] = "error" if call.fault == "abort" else "length" if is_cut else "stop"
         if self.probabilities and request.get("logprobs"):
             choice["logprobs"] = {"content": log_probabilities(said, self.probabilities(as_ollama(request)))}
         reply = {"id": "x", "object": "chat.completion", "created": 1, "model": call.model, "choices": [choice]}
         reply["usage"] = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
         if self.ollama:
             reply["system_fingerprint"] = "fp_ollama"
-        if self.timed:
-            reply["timings"] = {"predicted_n": written, "predicted_ms": 20.0 * written, "predicted_per_second": 50.0}
         return self.shape(reply)

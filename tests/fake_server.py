@@ -1,31 +1,25 @@
 """What the stand-ins for servers share: a port of this machine, calls that are counted, slots, faults.
 
-    with FakeOllama(brain=my_brain, latency=0.01) as server:      # listens on 127.0.0.1, a free port
+    with FakeOllama(brain=my_brain, latency=0.01) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         ...
         assert server.calls_by_model["gemma3:4b"] == 25
 
-Parameters of all of them
-    brain(request) -> str    what the model says; ``request`` is the whole JSON body of the call. Default:
-                             fake_brain.default_brain, which obeys any schema. fake_brain.last_text(request) is what was
-                             asked, fake_brain.shown(text) the responses that a judge is shown, by label.
-    models                   name → Model(…), or just names
-    latency                  seconds for each answer, or a callable: request → seconds, or None where it waits itself
-    slots                    answers computed side by side; further ones wait (None: no limit)
-    faults                   callable (request, n) → name of a fault or None, n: how often exactly this request came
-                             before; or a Faults(rates={name: probability}, seed). Names: FAULTS below.
-    probabilities            callable: request → {"A": …, "B": …, "tie": …}, the shares of a verdict's labels, for
-                             requests that ask for log-probabilities; None: it gives none
+    brain           request (the whole JSON body of the call) → what the model says; default: fake_brain.default_brain
+    models          name → Model(…), or just names
+    latency         seconds for each answer, or a callable: request → seconds, or None where it waits itself
+    slots           answers computed side by side; further ones wait (None: no limit)
+    faults          (request, n) → one of FAULTS or None, n: how often exactly this request came before
+    probabilities   request → the shares of a verdict's labels, where log-probabilities are asked for; None: none
 
-What they saw: calls (a Call for each question, in order of arrival), calls_by_model, max_in_flight, requests ((method,
-path, headers in lower case) of each). stop() also cuts what is in flight, as a killed server does; start(): the same
-port again.
+stop() also cuts what is in flight, as a killed server does; start(): the same port again.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import socket
 import threading
 import time
@@ -40,31 +34,23 @@ from fake_brain import default_brain, key
 
 Json = dict[str, Any]
 FAULTS = (
-    "500", "429",  # an error in the server's own shape
+    "500", "429",  # an error in the server's own shape, which drives a terminal
     "404",  # the model has vanished
     "drop", "hang",  # the connection is closed without an answer; no answer until the client gives up
-    "not_json", "list_body", "cut_body",  # 200 with a body that is no JSON, a list, or ends in the middle
-    "escape_error",  # 500 with a body that drives a terminal
+    "not_json", "cut_body",  # 200 with a body that is no JSON, or ends in the middle
     "cut_json", "length", "wrong_shape", "empty",  # the content is half (length: and says so), of another shape, ""
     "abort",  # the reply says that it broke off
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Faults:
-    """Faults by probability. Which request meets which is decided by its own content and how often it came before, so
-    that threads can't change it."""
+def by_chance(rates: Mapping[str, float]) -> Callable[[Json, int], str | None]:
+    """Faults by probability. A request's own content and how often it came before decide: threads can't change it."""
 
-    rates: Mapping[str, float]
-    seed: int = 0
+    def fault(request: Json, n: int) -> str | None:
+        drawn = random.Random(f"0/{n}/{key(request)}")
+        return drawn.choices([*rates, None], [*rates.values(), 1 - sum(rates.values())])[0]
 
-    def __call__(self, request: Json, n: int) -> str | None:
-        draw = random.Random(f"{self.seed}/{n}/{key(request)}").random()
-        for name, rate in self.rates.items():
-            if draw < rate:
-                return name
-            draw -= rate
-        return None
+    return fault
 
 
 @dataclass
@@ -98,9 +84,8 @@ class FakeServer:
         slots: int | None = None,
         faults: Callable[[Json, int], str | None] | None = None,
         probabilities: Callable[[Json], dict[str, float]] | None = None,
-        port: int = 0,
     ) -> None:
-        self.brain, self.faults, self.latency, self.port = brain, faults, latency, port
+        self.brain, self.faults, self.latency, self.port = brain, faults, latency, 0
         self.models: Any = dict(models) if isinstance(models, Mapping) else dict.fromkeys(models)
         self.probabilities = probabilities
         self.calls: list[Call] = []
@@ -155,6 +140,12 @@ class FakeServer:
     def load(self, model: str) -> None:
         """Called before an answer is computed."""
 
+    def speak(self, content: str, limit: int) -> tuple[str, int, bool]:
+        """What is said of it, how many tokens that is, and whether it was cut: one token a word."""
+        words = re.findall(r"\s*\S+", content)
+        said = content if limit >= len(words) else "".join(words[: max(0, limit)])
+        return said, max(0, min(limit, len(words))), limit < len(words)
+
     def compute(self, call: Call, reply: Callable[[Call], Json]) -> Json:
         """The reply, with its place in the queue and its latency."""
         self.load(call.model)
@@ -202,23 +193,13 @@ class Handler(BaseHTTPRequestHandler):
         """Silent: ``calls`` has it all."""
 
     def do_GET(self) -> None:
-        if self._admitted():
-            self.get()
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.fake.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
+        if self.admits():
+            self.post(json.loads(body)) if body else self.get()
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self._admitted():
-            self.post(json.loads(body))
-
-    def _admitted(self) -> bool:
-        self.fake.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
-        return self.admits()
-
-    def get(self) -> None:
-        raise NotImplementedError
-
-    def post(self, request: Json) -> None:
-        raise NotImplementedError
+        self.do_GET()
 
     def admits(self) -> bool:
         """Whether the caller may ask; refused here where not."""
@@ -238,13 +219,11 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 cut(self.connection)
             case "500" | "429":
-                self.refuse(int(call.fault), "the runner has terminated")
-            case "escape_error":
-                self.refuse(500, "\x1b[2Jgone")
+                self.refuse(int(call.fault), "the runner is \x1b[2Jgone")
             case "404":
                 self.refuse(404, f"model '{call.model}' not found")
             case _:
-                bodies = {"not_json": b"<html>gateway</html>", "list_body": b"[]", "cut_body": data[: len(data) // 2]}
+                bodies = {"not_json": b"<html>gateway</html>", "cut_body": data[: len(data) // 2]}
                 self.send_raw(200, bodies.get(call.fault or "", data))
 
     def send(self, status: int, body: Any, **headers: str) -> None:

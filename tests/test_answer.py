@@ -137,7 +137,7 @@ def test_json_lines_of_standard_input_and_nothing_else(
     assert [line["prompt"] for line in lines] == [ASKED, "What is a caf\ufffd\ufffd\ufffd?", ASKED]
     assert lines[0] == lines[2]
     assert len(server.calls) == 12, "a prompt that comes twice is asked once"
-    assert server.switches == 6, "each model is loaded once"
+    assert len(server.loads) == 6, "each model is loaded once"
     code = {tag for tag in DEFAULT_TAGS if "```" in default_brain({"model": tag, "messages": [{"content": "x"}]})}
     for line in lines:
         assert line["persona"] == "coder" and line["backend"] == "ollama"

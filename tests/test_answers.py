@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import pytest
+from fake_brain import last_text
 from fake_ollama import FakeOllama, Model
 from fake_openai import FakeOpenAI
 from fake_openai import Model as OpenModel
@@ -49,9 +50,7 @@ CODE = "```python\nre.sub(r'<think>.*?</think>', '', text)\n```"
     ("said", "answer"),
     [
         ("<think>\nhm\n</think>\n\nyes", "yes"),
-        ("  <THINKING>hm</Thinking>yes", "yes"),
-        ("<thought>hm</thought> yes", "yes"),
-        ("<reasoning>hm</reasoning> yes", "yes"),
+        ("  <THOUGHT>hm</Thought> yes", "yes"),
         ("[THINK]hm[/THINK]yes", "yes"),
         ("◁think▷hm◁/think▷yes", "yes"),
         ("<|channel>thought\nhm\n<channel|>yes", "yes"),
@@ -59,16 +58,11 @@ CODE = "```python\nre.sub(r'<think>.*?</think>', '', text)\n```"
         (CHANNELS.replace("final", "final <|constrain|>json") + "{}", "{}"),
         ("analysisWe need a word.assistantfinalyes", "yes"),
         ("hm\n</think>\nyes", "yes"),
-        # cut off before the answer
         ("<think>never closed", ""),
-        ("<|channel|>analysis<|message|>never closed", ""),
-        # the same marks, quoted
         ("<think>hm</think>" + CODE, CODE),
         ("```\n</think>\n```", "```\n</think>\n```"),
-        ("Close it with </think> at the end.", "Close it with </think> at the end."),
         ("yes\n<think>\nis a tag\n</think>\n", "yes\n<think>\nis a tag\n</think>"),
         ("The mark is <|channel|>final<|message|>.", "The mark is <|channel|>final<|message|>."),
-        ("analysis of the final text", "analysis of the final text"),
     ],
 )  # fmt: skip
 def test_only_a_block_in_a_known_mark_at_the_very_beginning_is_a_thought(said: str, answer: str) -> None:
@@ -78,26 +72,11 @@ def test_only_a_block_in_a_known_mark_at_the_very_beginning_is_a_thought(said: s
 # ── Ends and shapes of replies ───────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    ("end", "useful"),
-    [("stop", True), ("eos", True), ("length", True), ("error", False), ("content_filter", False), (None, False)],
-)
-def test_only_an_end_that_is_known_to_be_good_makes_a_whole_answer(end: str | None, useful: bool) -> None:
-    def shape(reply: Json) -> Json:
-        return {**reply, "choices": [{**reply["choices"][0], "finish_reason": end}]}
-
-    with FakeOpenAI(lambda _: "The first thing to kn", shape=shape) as server:
-        answer = ask(server, Request("a-8b", "why?"))
-    assert isinstance(answer, Completion) is useful
-    assert len(server.calls) == (1 if useful else DRAWS)
-    assert not useful or answer.truncated is (end == "length")
-
-
 PARTS = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "yes"}]
 
 
-def message(**fields: Any) -> Json:
-    said = {"index": 0, "message": {"role": "assistant", "content": "yes", **fields}, "finish_reason": "stop"}
+def message(finish_reason: str | None = "stop", **fields: Any) -> Json:
+    said = {"index": 0, "message": {"role": "assistant", "content": "yes", **fields}, "finish_reason": finish_reason}
     return {"choices": [said]}
 
 
@@ -111,31 +90,32 @@ def message(**fields: Any) -> Json:
         ({"usage": {"completion_tokens": "12", "prompt_tokens": "x"}}, "yes", None),
         ({"usage": {"completion_tokens": -1}}, "yes", None),
         ({"usage": {"completion_tokens": True}}, "yes", None),
-        ({"usage": {"completion_tokens": 0}}, "yes", 0),
-        ({"usage": {"completion_tokens": 7, "prompt_tokens": 3, "extra": {}}}, "yes", 7),
-        (message(), "yes", 1),
+        (message("eos"), "yes", 1),
+        (message("length"), "yes", 1),
         (message(content=[{"type": "text", "text": "yes"}]), "yes", 1),
         (message(content=PARTS), "yes", 1),
-        (message(reasoning_content="hm"), "yes", 1),
-        (message(reasoning="hm", tool_calls=None, annotations=[]), "yes", 1),
+        (message(reasoning="hm", reasoning_content="hm", tool_calls=None, annotations=[]), "yes", 1),
         # of no use: drawn again, left out in the end
+        (message("error"), None, None),
+        (message("content_filter"), None, None),
+        (message(None), None, None),
         (message(content=None, reasoning_content="hm"), None, None),
         (message(content=[]), None, None),
-        (message(content=None, refusal="no"), None, None),
     ],
 )
-def test_the_shapes_of_replies_are_read_and_what_is_no_figure_is_null(
+def test_only_a_known_good_end_makes_an_answer_and_what_is_no_figure_is_null(
     change: Json, text: str | None, tokens: int | None
 ) -> None:
     with FakeOpenAI(lambda _: "yes", shape=lambda reply: {**reply, **change}) as server:
         answer = ask(server, Request("a-8b", "why?"))
     if text is None:
-        assert isinstance(answer, LeftOut)
+        assert isinstance(answer, LeftOut) and len(server.calls) == DRAWS
     else:
         assert (answer.text, answer.tokens, len(server.calls)) == (text, tokens, 1)
+        assert answer.truncated is (change == message("length"))
 
 
-@pytest.mark.parametrize("reply", [{}, [], "x", {"choices": None}, {"choices": []}, {"error": "x"}])
+@pytest.mark.parametrize("reply", [[], {"choices": None}, {"choices": []}, {"error": "x"}])
 def test_a_reply_of_another_shape_is_no_traceback(reply: Any) -> None:
     with FakeOpenAI(shape=lambda _: reply) as server, pytest.raises(MissingError, match="server"):
         ask(server, Request("a-8b", "why?"))
@@ -143,10 +123,11 @@ def test_a_reply_of_another_shape_is_no_traceback(reply: Any) -> None:
 
 @KINDS
 def test_the_time_of_an_answer_is_the_servers_own_where_it_tells(kind: str) -> None:
-    own = {"timed": True} if kind == "openai" else {}
+    timings = {"predicted_n": 5, "predicted_ms": 100.0, "predicted_per_second": 50.0}  # as llama.cpp's
+    own = {"shape": lambda reply: {**reply, "timings": timings}} if kind == "openai" else {}
     with SERVERS[kind](lambda _: "one two three four five", models=["m"], latency=0.2, **own) as server:
         answer = ask(server, Request("m", "why?"))
-        server.timed = False
+        server.shape = lambda reply: reply
         waited = ask(server, Request("m", "why?"))
     assert (answer.tokens, answer.side_by_side) == (5, 0)
     assert answer.tokens / answer.seconds == pytest.approx(50.0)
@@ -176,25 +157,17 @@ def test_a_verdict_that_is_plain_is_read_at_the_first_draw(said: str) -> None:
     assert (decisions[0].winner, len(sent)) == ("B", 1)
 
 
-def test_what_a_schema_allows_is_never_cut_at_its_token_limit() -> None:
-    schema = verdict_schema(LABELS, reason=True)
-    verdict = bounded(schema, 256)["properties"]
-    assert list(verdict) == ["choice", "reason"] and verdict["reason"]["maxLength"] == 512
-    assert verdict["choice"] == schema.model_json_schema()["properties"]["choice"]
-    prompts = bounded(PromptList, 200 * 10 + 200)["properties"]["prompts"]
-    assert (prompts["minItems"], prompts["maxItems"], prompts["items"]["maxLength"]) == (1, 11, 400)
-    ranking = bounded(ranking_schema("ABC"), 256)["properties"]["ranking"]
-    assert ranking["minItems"] == ranking["maxItems"] == 3
-
-
 @KINDS
-def test_what_is_constrained_is_sent_as_a_bounded_schema_on_every_backend(kind: str) -> None:
+def test_what_a_schema_allows_is_never_cut_at_its_token_limit(kind: str) -> None:
     prompt = "```json\n[1]\n``` what is this?"
     with SERVERS[kind](lambda _: json.dumps({"prompts": [prompt]}), models=["m"]) as server:
         answer = ask(server, Request("m", "x", schema=PromptList, num_predict=1200))
     prompts = schema_of(server.calls[0].request)["properties"]["prompts"]
     assert (prompts["minItems"], prompts["maxItems"]) == (1, 6)
     assert answer.parsed == PromptList(prompts=[prompt]), "JSON inside an answer's own strings is left alone"
+    ranking = bounded(ranking_schema("ABC"), 256)["properties"]["ranking"]
+    assert ranking["minItems"] == ranking["maxItems"] == 3
+    assert bounded(verdict_schema(LABELS, reason=True), 256)["properties"]["reason"]["maxLength"] == 512
 
 
 # ── Questions beyond the context ─────────────────────────────────────────────────────────────────────────
@@ -202,8 +175,7 @@ def test_what_is_constrained_is_sent_as_a_bounded_schema_on_every_backend(kind: 
 WORDINGS = {
     "llama.cpp": "request ({} tokens) exceeds the available context size ({} tokens), try increasing it",
     "vllm": "This model's maximum context length is {1} tokens. However, you requested {0} tokens in the messages",
-    "vllm, newer": "'max_tokens' is too large: 512. This model's maximum context length is {1} tokens and your request "
-    "has {0} input tokens",
+    "vllm, newer": "'max_tokens' is too large: 512. This model's maximum context length is {1} tokens; it has {0}",
 }
 
 
@@ -249,16 +221,13 @@ def schema_of(request: Json) -> Json:
 
 @KINDS
 def test_a_judge_whose_first_three_judgements_all_fail_ends_the_run_and_what_came_back_is_said(kind: str) -> None:
+    def brain(request: Json) -> str:
+        return VERDICT if "which 0?" in last_text(request) else "hm"
+
     with pytest.raises(MissingError, match=r"no usable judgement, 3 times.*I like both.*--judge"):
         decide(kind, lambda _: "I like both", count=50)
-
-
-def test_a_judge_that_fails_now_and_then_goes_on() -> None:
-    def brain(request: Json) -> str:
-        return "hm" if any(f"which {i}?" in request["messages"][0]["content"] for i in (1, 2, 3, 4)) else VERDICT
-
-    decisions, _ = decide("ollama", brain, count=6)
-    assert [isinstance(decision, Decision) for decision in decisions] == [True, False, False, False, False, True]
+    decisions, _ = decide(kind, brain, count=5)
+    assert [isinstance(decision, Decision) for decision in decisions] == [True, False, False, False, False]
 
 
 @KINDS

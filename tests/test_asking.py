@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,7 +17,7 @@ from ollama_helpers import ROOT, SERVERS, always, echo, first_times, model_of, q
 from core.errors import MissingError
 from llm import asking
 from llm.asking import ATTEMPTS, DRAWS
-from llm.interface import Choice, Completion, Decision, LeftOut, Request
+from llm.interface import Choice, Decision, LeftOut, Request
 
 KINDS = pytest.mark.parametrize("kind", list(SERVERS))
 TAG = "gemma3:4b"
@@ -35,7 +33,7 @@ def test_models_are_asked_one_after_the_other_and_give_their_memory_back() -> No
         assert server.loaded == [tags[2]]
         model.unload()
     assert all(answers[i].text == f"{r.model} says: {r.prompt}" for i, r in enumerate(requests))
-    assert (server.loads, server.unloads, server.peak_loaded) == (list(tags), list(tags), 1)
+    assert (server.loads, server.loaded, server.peak_loaded) == (list(tags), [], 1)
     for earlier, later in itertools.pairwise(tags):
         done = max(c.finished for c in server.calls if c.model == earlier)
         assert done <= min(c.started for c in server.calls if c.model == later)
@@ -52,42 +50,24 @@ def test_as_many_are_in_flight_as_are_allowed_and_they_are_begun_in_order() -> N
 
 def test_the_queue_at_a_server_is_not_the_time_of_an_answer() -> None:
     with FakeOllama(echo, latency=0.4, slots=1) as server:
-        answers = list(model_of(server, concurrency=4, timeout=1.0).complete(questions(TAG, 5)))
-    assert len(answers) == len(server.calls) == 5
+        assert len(list(model_of(server, concurrency=4, timeout=1.0).complete(questions(TAG, 4)))) == 4
+    assert len(server.calls) == 4
 
 
 # ── Stopping ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-def stubborn() -> Iterator[FakeOllama]:
-    """A server that answers question 0 and keeps all others waiting until it stops."""
+def test_a_program_ends_while_the_server_owes_answers() -> None:
+    """No thread that waits for an answer keeps it."""
     server = FakeOllama(echo)
     server.latency = lambda request: last_text(request) != "question 0" and server.stopping.wait() and None
     with server:
-        yield server
-
-
-def test_ctrl_c_ends_the_asking_while_the_server_owes_answers(stubborn: FakeOllama) -> None:
-    received = []
-    main_thread = threading.main_thread().ident
-    assert main_thread is not None
-    with pytest.raises(KeyboardInterrupt):
-        for index, _ in model_of(stubborn, concurrency=2).complete(questions(TAG, 9)):
-            received.append(index)
-            threading.Timer(0.1, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
-    assert received == [0]
-    assert len(stubborn.calls) <= 3
-
-
-def test_a_program_ends_while_the_server_owes_answers(stubborn: FakeOllama) -> None:
-    """No thread that waits for an answer keeps it."""
-    code = (
-        "from llm.interface import Request; from llm.ollama import OllamaModel; "
-        f"asked = [Request({TAG!r}, f'question {{i}}') for i in (0, 1)]; "
-        f"print(next(OllamaModel({stubborn.url!r}).complete(asked)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+        code = (
+            "from llm.interface import Request; from llm.ollama import OllamaModel; "
+            f"asked = [Request({TAG!r}, f'question {{i}}') for i in (0, 1)]; "
+            f"print(next(OllamaModel({server.url!r}).complete(asked)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "") and "question 0" in done.stdout
 
 
@@ -114,10 +94,8 @@ def test_nothing_is_asked_again_and_nothing_said_of_it_once_the_asking_has_ended
 
 
 @KINDS
-@pytest.mark.parametrize("fault", ["500", "429", "drop", "not_json", "list_body", "cut_body"])
-def test_trouble_that_passes_is_asked_again_as_it_was_and_what_stays_says_what_it_was_about(
-    kind: str, fault: str
-) -> None:
+@pytest.mark.parametrize("fault", ["500", "429", "drop", "not_json", "cut_body"])
+def test_trouble_that_passes_is_asked_again_and_what_stays_says_what_it_was_about(kind: str, fault: str) -> None:
     request = Request(TAG, "why?", seed=3, label=f"coder-003 answered by {TAG}")
     with SERVERS[kind](echo, models=[TAG], faults=first_times(fault, 3)) as server:
         model = model_of(server)
@@ -130,6 +108,7 @@ def test_trouble_that_passes_is_asked_again_as_it_was_and_what_stays_says_what_i
             list(model.complete([request]))
     for part in (request.label, "7 attempts", "kept", "same command"):
         assert part in str(caught.value)
+    assert "\x1b" not in str(caught.value), "a server's words drive no terminal"
     assert len(server.calls) == 4 + ATTEMPTS
 
 
@@ -159,22 +138,6 @@ def test_a_server_that_is_away_is_waited_for_with_one_line_and_not_for_ever(
             list(model.complete(questions(TAG, 1)))
 
 
-def test_a_vanished_model_is_said_at_once_and_the_finished_answers_arrive() -> None:
-    def plan(request: dict[str, Any], n: int) -> str | None:
-        return "404" if last_text(request) == "question 6" else None
-
-    received = []
-    requests = [*questions(TAG, 20), *questions("mistral:7b", 20)]
-    with FakeOllama(echo, latency=0.01, faults=plan) as server, pytest.raises(MissingError) as caught:
-        for index, _ in model_of(server).complete(requests):
-            received.append(index)
-    assert f"ollama pull {TAG}" in str(caught.value)
-    assert set(range(6)) <= set(received)
-    answered = sum(call.fault is None for call in server.calls)
-    assert len(received) == answered < 20, "nothing that was answered is lost, nothing more was begun"
-    assert server.calls_by_model["mistral:7b"] == 0
-
-
 # ── What is left out ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -197,12 +160,3 @@ def test_a_broken_structured_answer_is_drawn_anew_warmer_each_time_and_then_left
     temperatures = [o["temperature"] for o in options[3:]]
     assert temperatures[0] == 0.0 and temperatures == sorted(set(temperatures))
     assert kind == "ollama" or "obeys this schema" in last_text(server.calls[1].request)
-
-
-def test_an_empty_answer_is_a_failure_and_one_at_its_limit_is_an_answer() -> None:
-    with FakeOllama(lambda _: "one two three four") as server:
-        [(_, answer)] = model_of(server).complete([Request(TAG, "count", num_predict=3)])
-        server.faults = always("empty")
-        [(_, empty)] = model_of(server).complete([Request(TAG, "why?")])
-    assert answer == Completion("one two three", 3, answer.seconds, truncated=True, prompt_tokens=2)
-    assert isinstance(empty, LeftOut) and len(server.calls) == 1 + DRAWS

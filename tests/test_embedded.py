@@ -55,21 +55,18 @@ def test_an_answer_depends_on_its_own_request_alone(model: EmbeddedModel) -> Non
 
 
 def test_options_are_weighed_as_a_plain_forward_pass_does(model: EmbeddedModel, loaded: Any) -> None:
-    options = ("Rain falls.", "purple of seven the quickly")
-    choice = Choice("m", "Tell me about rain.", options, system="You are a poet.")
-    ((_, decision),) = model.choose([choice])
-    assert decision.winner == "Rain falls."
     causal, tokenizer = loaded
-    turns = [{"role": "system", "content": "You are a poet."}, {"role": "user", "content": choice.prompt}]
+    turns = [{"role": "system", "content": "You are a poet."}, {"role": "user", "content": "Tell me about rain."}]
     prefix = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    for option, score in zip(choice.options, decision.scores, strict=True):
-        head, tail = tokenizer(prefix)["input_ids"], tokenizer(option)["input_ids"]
-        with torch.inference_mode():
-            logits = causal(torch.tensor([head + tail])).logits[0].log_softmax(-1)
-        naive = [float(logits[len(head) + i - 1, token]) for i, token in enumerate(tail)]
-        assert score == pytest.approx(sum(naive) / len(naive), abs=1e-4)
-    ((_, alone),) = model.choose([Choice("m", choice.prompt, choice.options[:1], system="You are a poet.")])
-    assert alone.scores[0] == pytest.approx(decision.scores[0], abs=1e-4), "no option depends on the others"
+    for options in (("Rain falls.", "purple of seven the quickly"), ("Rain falls.",), ("Rain", "the")):
+        ((_, decision),) = model.choose([Choice("m", "Tell me about rain.", options, system="You are a poet.")])
+        assert decision.winner == options[0]
+        for option, score in zip(options, decision.scores, strict=True):
+            head, tail = tokenizer(prefix)["input_ids"], tokenizer(option)["input_ids"]
+            with torch.inference_mode():
+                logits = causal(torch.tensor([head + tail])).logits[0].log_softmax(-1)
+            naive = [float(logits[len(head) + i - 1, token]) for i, token in enumerate(tail)]
+            assert score == pytest.approx(sum(naive) / len(naive), abs=1e-4)
 
 
 def test_control_tokens_in_a_text_are_only_text(model: EmbeddedModel) -> None:

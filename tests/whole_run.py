@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from fake_brain import default_brain
-from fake_ollama import FakeOllama, Faults
+from fake_ollama import FakeOllama
+from fake_server import by_chance
 
 import config
 from core.store import read_items
@@ -37,7 +38,7 @@ def steady_brain(request: Json) -> str:
     return default_brain({**{k: v for k, v in request.items() if k != "options"}, "options": {}})
 
 
-FAULTS = Faults({"500": 0.05, "drop": 0.03, "cut_json": 0.05})
+FAULTS = by_chance({"500": 0.05, "drop": 0.03, "cut_json": 0.05})
 
 
 def faulty(request: Json, n: int) -> str | None:
