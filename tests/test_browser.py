@@ -10,7 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -225,19 +227,29 @@ def test_a_killed_server_loses_no_vote_and_none_counts_twice(program: Callable[.
     assert opened.read_text() == second.url, "the page opens in the browser that there is"
 
 
-def test_where_there_is_no_browser_enter_asks_in_the_terminal_and_ctrl_c_keeps_every_vote(
-    program: Callable[..., Site],
+@pytest.mark.parametrize(("end", "status"), [(signal.SIGINT, 130), (b"\x04", 0)])
+def test_where_there_is_no_browser_enter_asks_in_the_terminal_for_single_keys(
+    program: Callable[..., Site], end: Any, status: int
 ) -> None:
     own, theirs = os.openpty()
-    found = program(stdin=theirs)
+    found, before = program(stdin=theirs), termios.tcgetattr(theirs)
+
+    def press(key: bytes, then: str = "") -> None:
+        while then and termios.tcgetattr(theirs)[3] & termios.ICANON:
+            time.sleep(0.01)  # until the terminal waits for a key
+        os.write(own, key)
+        while then not in found.said:
+            found.reads()
+
     assert "press Enter to vote in this terminal" in found.said
     assert found.press(1, "x") == 303
-    os.write(own, b"\nb\n")
-    while "Pair 3 of 15" not in found.said:
-        found.reads()
-    found.process.send_signal(signal.SIGINT)
+    press(b"\n")
+    press(b"b", "Pair 3 of 15")
+    press(b"\x1b[A", "Please answer")  # an arrow, whose last letter is no vote
+    press(end, "q: quit") if isinstance(end, bytes) else found.process.send_signal(end)
     assert "2 votes saved" in found.end()
-    assert (found.process.returncode, len(found.votes())) == (130, 2)
+    assert (found.process.returncode, len(found.votes())) == (status, 2)
+    assert termios.tcgetattr(theirs) == before, "the terminal is as it was"
     os.close(own)
     os.close(theirs)
 

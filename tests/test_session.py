@@ -18,7 +18,7 @@ from core.records import Preference, Prompt, Response
 from people.next_pair import TopTwo
 from people.read import load_votes, on_these, read_own_votes
 from people.session import Session, open_session
-from people.terminal import in_terminal
+from people.terminal import KEYS, in_terminal
 from stages.tasks import Job
 
 PROMPTS = [Prompt(f"p{i}", f"prompt {i}") for i in range(6)]
@@ -45,14 +45,12 @@ def sit(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     def run(*answers: Any, texts: list[Response] = TEXTS, seed: int = 1) -> tuple[Session, list[str]]:
         pages, script = list[str](), iter(answers)
 
-        def answer(_: str) -> str:
+        def answer() -> str:
             pages.append(capsys.readouterr().out)
             said = next(script, None)
-            if said is None:
-                raise EOFError
-            return str(said(pages[-1]) if callable(said) else said)
+            return "" if said is None else f"{said(pages[-1]) if callable(said) else said}\n"
 
-        monkeypatch.setattr("builtins.input", answer)
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False, readline=answer))
         with open_session(job(seed), PROMPTS, texts) as session:
             in_terminal(session)
         return session, pages
@@ -162,7 +160,8 @@ def test_votes_on_a_model_that_is_clearly_best_ask_about_it_and_the_next() -> No
 def test_responses_cannot_drive_the_terminal(sit: Sit, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     nasty = "\x1b[2J\x1b]0;title\x07red\x1b[31m text\x00\x08\u202egnp\r\nnext\tcolumn\n    indented " + "word " * 30
-    _, (page, *_) = sit("a", texts=[Response("p0", "m1", nasty), Response("p0", "m2", "\n\n")])
+    _, (first, *_) = sit("a", texts=[Response("p0", "m1", nasty), Response("p0", "m2", "\n\n")])
+    page = first.partition(KEYS)[0]
     assert all(character == "\n" or character.isprintable() for character in page)
     assert max(len(line) for line in page.splitlines()) <= 40
     assert "red" in page and "\ufffdgnp" in page and "(no answer)" in page
