@@ -48,7 +48,6 @@ def votes(*, decided: bool = True, users: int = 12) -> Document:
         "sample_efficiency": tested,
         "generalization": {"verdict": "not tested", "reason": "Even the global ratings are learned from votes."},
     }
-    person = {"votes": 40, "decided_votes": 30, **dict.fromkeys(crossed, 0.5 if decided else None)}
     starts = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined": "shared_combined"}
     document |= {
         "persona": "votes",
@@ -67,8 +66,7 @@ def votes(*, decided: bool = True, users: int = 12) -> Document:
         "examples": [],
         "ablation": [],
         "people": {
-            "personal_gain": {system: gains["ranking_accuracy"] | {"over": start} for system, start in starts.items()},
-            "by_person": [{"user": f"person {i}", **person} for i in range(3)],
+            "personal_gain": {system: gains["ranking_accuracy"] | {"over": start} for system, start in starts.items()}
         },
     }
     document["answer"] |= {"tied_with": ["numbered_steps"], "more_prompts": 40}
