@@ -57,16 +57,14 @@ def test_systems_differ_in_more_than_colour_and_one_trained_once_is_a_level_line
     looks = [(line.get_color(), line.get_marker(), str(line._dash_pattern)) for line in drawn.values()]
     assert [len(set(kind)) for kind in zip(*looks, strict=True)] == [4, 4, 4]
     once = lines_of(plots.learning_curves(sample.persona(incremental=False)).axes[0])
-    for line in (once["Reward model (trained once)"], once["Combined (trained once)"]):
-        assert (len(set(line.get_ydata())), line.get_marker()) == (1, "")
+    assert len(set(once["Combined (trained once)"].get_ydata())) == 1
 
 
 def test_votes_have_a_panel_for_the_one_metric_that_they_know() -> None:
     curves, comparison = plots.learning_curves(sample.votes()), plots.metric_comparison(sample.votes())
     assert [axes.get_ylabel() for axes in curves.axes if axes.axison] == ["Ranking accuracy"]
     assert [axes.get_xlabel() for axes in comparison.axes] == ["Ranking accuracy"]
-    nothing = plots.learning_curves(sample.votes(decided=False))
-    assert nothing.axes == [] and "No vote was decided" in nothing.texts[1].get_text()
+    assert plots.learning_curves(sample.votes(decided=False)).axes == []
 
 
 def test_the_comparison_draws_intervals_and_the_documented_split() -> None:
@@ -136,8 +134,6 @@ def test_a_run_leaves_its_files_and_moves_those_of_an_earlier_one(
 class Page(HTMLParser):
     """Tags, attributes and text of a page; open tags that never close are an error."""
 
-    VOID = frozenset({"meta", "img"})
-
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[str] = []
@@ -150,8 +146,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += [(name, value or "") for name, value in attrs]
-        if tag not in self.VOID:
-            self._open.append(tag)
+        self._open += [tag] * (tag not in ("meta", "img"))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
@@ -190,22 +185,18 @@ def test_the_page_is_self_contained_and_every_picture_says_what_it_shows() -> No
     assert plots.svg(plots.history_panel, document) == pictures[-1], "the same results, the same page"
 
 
-def test_no_section_is_empty(no_pictures: None) -> None:
+def test_no_section_is_empty_and_hostile_texts_stay_text_in_the_page(no_pictures: None) -> None:
     section = re.compile(r'<section id="([\w-]+)">')
     whole = section.findall(page.render_report(sample.persona()))
     for decided, gone in ((True, {"examples", "ablation"}), (False, {"examples", "ablation", "systems", "curves"})):
         html = page.render_report(sample.votes(users=1, decided=decided))
         assert section.findall(html) == [name for name in whole if name not in gone]
         assert "None" not in Page(html).text and "Shared" not in Page(html).text, "a person alone shares nothing"
-
-
-def test_hostile_texts_stay_text_in_the_page(no_pictures: None) -> None:
     html = page.render_report(sample.hostile())
     parsed = Page(html)
-    assert "script" not in parsed.tags
+    assert "script" not in parsed.tags and not STEERS.search(html)
     assert parsed.text.count("<script>alert(1)</script>\ufffd[31m") > 10
     assert parsed.text.count("{{ 7*7 }}") > 10, "a text is never a template"
-    assert not STEERS.search(html)
     html.encode("utf-8")
 
 
