@@ -96,11 +96,3 @@ def hostile() -> Document:
     changed["hypotheses"]["sample_efficiency"] = {"verdict": "not tested", "reason": HOSTILE}
     changed["examples"][0]["responses"][0] |= {"model": HOSTILE, "text": HOSTILE}
     return changed
-
-
-def many_models() -> Document:
-    """Forty contestants with long names."""
-    changed, names = persona(), [f"registry.example/{i}-instruct:70b-q4_K_M" for i in range(40)]
-    changed["models"] = [changed["models"][4] | {"name": name} for name in names]
-    changed["leaderboard"] = [changed["leaderboard"][0] | {"model": name} for name in names]
-    return changed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import shutil
 import statistics
 import subprocess
@@ -41,11 +40,12 @@ SYSTEMS = ("elo_offset", "reward_model", "combined")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a finished run in cache/ and results/, and its base in base/."""
     folder = tmp_path_factory.mktemp("run")
-    save_model(folder / "base", "llama")
+    base = str(save_model(folder / "base", "llama"))
     with FakeOllama() as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OLLAMA_HOST", server.url)
+        patch.setattr("base.location.choose", lambda *_: (base, f"chosen with {len(server.loaded)} models loaded"))
         folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
-        assert main.main([*RUN, *folders, "--base_model", str(folder / "base")]) == 0
+        assert main.main([*RUN, *folders]) == 0
     yield folder
 
 
@@ -89,7 +89,7 @@ def test_a_prompt_costs_one_question_to_each_model_and_then_nothing(
     first = capsys.readouterr().out
     assert dict(server.calls_by_model) == dict.fromkeys(DEFAULT_TAGS, 1)
     listed = first.split("Best with")[1].splitlines()[2:8]
-    chances = [int(re.search(r"(\d+) %", line)[1]) for line in listed]  # type: ignore[index]
+    chances = [int(line.split(" %")[0].split()[-1].strip("<>")) for line in listed]
     assert chances == sorted(chances, reverse=True), "sorted by what is shown"
     surely = "No evidence: " not in first
     assert [line[:2] for line in listed] == [f"{n}." if surely else "· " for n in range(1, 7)], "no places without"
@@ -99,7 +99,6 @@ def test_a_prompt_costs_one_question_to_each_model_and_then_nothing(
     assert "\n".join(best[2:-1]) == texts[best[0].split(": ")[1]], "in full"
     server.stop()
     assert rank(cache, ASKED) == 0, "the server is off now"
-    assert len(server.calls) == 6
     assert capsys.readouterr().out.split("Prompt:")[1] == first.split("Prompt:")[1]
 
 
@@ -121,7 +120,6 @@ def test_scores_are_those_of_a_training_on_every_prompt(
         found = {place["model"]: place["score"] for place in line[system.name]}
         assert found == pytest.approx({model: score - mean for model, score in scores.items()}, abs=1e-4)
     assert line["p_best"] == pytest.approx(systems.combined.best_chances(prompt.id), abs=0.01)
-    assert line["best"]["by"] == "combined"
     assert line["best"]["p_best"] == line["p_best"][line["best"]["model"]] == max(line["p_best"].values())
     measured = json.loads((cache.parent / "results" / "evaluation_results_coder.json").read_text(encoding="utf-8"))
     assert line["evidence"]["cross_validated"]["combined"] == measured["cross_validated"]["combined"]["kendall_tau"]
@@ -171,22 +169,11 @@ def test_without_a_run_there_is_nothing_to_rank_by_and_after_one_all_that_it_lef
     assert "How far to trust this was not measured yet. This does:" in capsys.readouterr().out
 
 
-def test_the_base_is_chosen_once_the_models_are_unloaded(
-    cache: Path, server: FakeOllama, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_base_is_chosen_once_the_models_are_unloaded(cache: Path) -> None:
     """What the models hold of a GPU while they answer must not make it a smaller one."""
-    loaded, base = [], str((cache.parent / "base").resolve())
-
-    def choose(asked: str, *about: object) -> tuple[str, str]:
-        loaded.append((asked, len(server.loaded)))
-        return base, "WHY"
-
-    monkeypatch.setattr("base.location.choose", choose)
-    monkeypatch.setattr("report.files.PLOTS", {})
-    assert main.main([*RUN, *folders(cache)[:4], "--seed", "7"]) == 0
     found = json.loads((cache.parent / "results" / "evaluation_results_coder.json").read_text(encoding="utf-8"))
-    assert loaded[-1] == ("auto", 0) and found["base_model"] == base
-    assert any("WHY" in note for note in found["notes"])
+    assert found["base_model"] == str((cache.parent / "base").resolve())
+    assert "Chosen with 0 models loaded" in found["notes"]
 
 
 def test_a_prompt_that_was_asked_before_imports_torch_and_nothing_beside_it(cache: Path, server: FakeOllama) -> None:

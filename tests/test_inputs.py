@@ -20,10 +20,9 @@ from config import ExperimentConfig
 TWO = ("llama3:8b", "gemma3:4b")
 
 
-def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Every file and empty folder; the lock that a run waits at is nothing written."""
-    found = [p for p in folder.rglob("*") if p.is_file() or not any(p.iterdir())]
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in found if p.name != ".lock"}
+def snapshot(folder: Path) -> dict[Path, bytes | None]:
+    """Everything in a folder; the lock that a run waits at is nothing written."""
+    return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*") if p.name not in ("cache", ".lock")}
 
 
 @pytest.fixture
