@@ -42,13 +42,11 @@ def refused(source: str) -> str:
 
 def chat(name: str, prompt: Any, answers: dict[str, tuple[str, str]], **changes: Row) -> Row:
     """A chat of one prompt: {message id: (model, text)}; ``changes`` to its messages by id."""
-    ask = {"id": name, "parentId": None, "childrenIds": list(answers), "role": "user", "content": prompt}
-    messages = {name: ask} | {
-        id: {"id": id, "parentId": name, "childrenIds": [], "role": "assistant", "model": model, "content": text}
-        for id, (model, text) in answers.items()
-    }
+    messages: Row = {name: {"parentId": None, "role": "user", "content": prompt}}
+    for id, (model, text) in answers.items():
+        messages[id] = {"parentId": name, "role": "assistant", "model": model, "content": text}
     messages = {id: message | changes.get(id, {}) for id, message in messages.items()}
-    return {"id": f"chat-{name}", "title": "t", "chat": {"history": {"messages": messages, "currentId": None}}}
+    return {"id": f"chat-{name}", "chat": {"history": {"messages": messages}}}
 
 
 def two(name: str, prompt: str = "Which?", **changes: Row) -> Row:
@@ -59,10 +57,8 @@ def feedback(
     snapshot: Row | None, message: str, rating: Any, detail: Any = None, user: str = "ann", when: int = 1
 ) -> Row:
     """An item of the export."""
-    data = {"rating": rating, "model_id": "?", "reason": "", "tags": [], "details": detail and {"rating": detail}}
-    meta = {"arena": False, "message_id": message, "chat_id": "c", "message_index": 2}
-    shot = {} if snapshot is None else {"snapshot": {"chat": snapshot}}
-    return {"id": "f", "user_id": user, "type": "rating", "data": data, "meta": meta, "updated_at": when, **shot}
+    data, shot = {"rating": rating, "details": detail and {"rating": detail}}, snapshot and {"chat": snapshot}
+    return {"user_id": user, "data": data, "meta": {"message_id": message}, "updated_at": when, "snapshot": shot}
 
 
 @pytest.mark.parametrize(("first", "second", "outcome"), [
@@ -144,11 +140,8 @@ def turns(*said: Any, parts: bool = False) -> list[Row]:
 
 def battle(winner: str = "model_a", a: str = "alpha", b: str = "beta", prompt: str = "Why?", **changes: Any) -> Row:
     """A row of MT-bench."""
-    row = {
-        "question_id": "x", "model_a": a, "model_b": b, "winner": winner, "judge": "ann", "turn": 1,
-        "conversation_a": turns(prompt, f"{a} says"), "conversation_b": turns(prompt, f"{b} says"),
-    }  # fmt: skip
-    return row | changes
+    talks = {"conversation_a": turns(prompt, f"{a} says"), "conversation_b": turns(prompt, f"{b} says")}
+    return {"model_a": a, "model_b": b, "winner": winner, "judge": "ann", "turn": 1} | talks | changes
 
 
 def annotation(preference: Any, **changes: Any) -> Row:
@@ -156,27 +149,24 @@ def annotation(preference: Any, **changes: Any) -> Row:
     return row | {"annotator": "gpt4", "preference": preference} | changes
 
 
-LONG = turns("Go on?", "alpha says", "And?", "more")
 SETS: dict[str, tuple[list[Row], Read, dict[int, str]]] = {
     "MT-bench": (
         [battle(conversation_a=turns("Why?", "alpha says", "And?", "more"), turn=turn) for turn in (1, 2)],
         [("ann", "Why?", "alpha", "beta", 1.0)], {2: "on a later turn"},
     ),
     "the 33k and the 100k": (
-        [row | {"tstamp": 1.5, "anony": True} for row in (
-            battle("model_a"), battle("model_b", judge="bob"), battle("tie", a="gamma"),
-            battle("tie (bothbad)", prompt="How?"), battle(a="beta"),
-            battle(prompt="Go on?", conversation_a=LONG, turn=2), battle(conversation_b=turns("Why?", "no")),
-            battle("tie", judge=None, judge_hash="f00"),
+        [row | {"tstamp": 1.5} for row in (
+            battle("model_b", judge="bob"), battle("tie (bothbad)", prompt="How?"), battle(a="beta"),
+            battle(prompt="Go on?", conversation_a=turns("Go on?", "alpha says", "And?", "more"), turn=2),
+            battle(prompt="Go on?", conversation_b=turns("Go on?", "no")), battle("tie", judge=None, judge_hash="f00"),
         )],
-        [("ann", "Why?", "alpha", "beta", 1.0), ("bob", "Why?", "alpha", "beta", 0.0),
-         ("ann", "Why?", "gamma", "beta", 0.5), ("ann", "How?", "alpha", "beta", 0.5),
+        [("bob", "Why?", "alpha", "beta", 0.0), ("ann", "How?", "alpha", "beta", 0.5),
          ("ann", "Go on?", "alpha", "beta", 1.0), ("f00", "Why?", "alpha", "beta", 0.5)],
-        {5: "the same model answers on both sides", 7: "on a second text of one model to the same prompt"},
+        {3: "the same model answers on both sides", 5: "on a second text of one model to the same prompt"},
     ),
     "the 140k": (
-        [{"id": "1", "model_a": "alpha", "model_b": "beta", "winner": winner, "evaluation_order": order,
-          "conversation_a": turns("Why?", "alpha says", parts=True), "conversation_b": turns("Why?", "B", parts=True)}
+        [battle(winner, judge=None, evaluation_order=order, **{f"conversation_{side}": turns("Why?", text, parts=True)
+                for side, text in (("a", "alpha says"), ("b", "B"))})
          for winner, order in (("model_b", 1), ("both_bad", 1), ("model_a", 2))],
         [("everyone", "Why?", "alpha", "beta", outcome) for outcome in (0.0, 0.5)], {3: "on a later turn"},
     ),

@@ -164,13 +164,6 @@ def word_base() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes most of a run this small."""
-    monkeypatch.setattr("report.files.PLOTS", {})
-    monkeypatch.setattr("report.files.render_report", lambda document: "")
-
-
 def rows(users: Sequence[str], prompts: int = 10, votes_each: int = 24) -> list[dict[str, Any]]:
     """Odd people like alpha, even ones beta; one response is empty."""
     draw, models = random.Random(5), ("one", "two", "three")
@@ -180,13 +173,12 @@ def rows(users: Sequence[str], prompts: int = 10, votes_each: int = 24) -> list[
         return "" if (prompt, model) == (0, "one") else "alpha " * own.randrange(4) + "beta " * own.randrange(4)
 
     found = []
-    for number, user in enumerate(users):
-        for _ in range(votes_each):
-            prompt, (a, b) = draw.randrange(prompts), draw.sample(models, 2)
-            word = ("alpha", "beta")[number % 2]
-            gap = text(prompt, a).count(word) - text(prompt, b).count(word)
-            values = (user, f"p{prompt}", f"Question {prompt}?", a, text(prompt, a), b, text(prompt, b))
-            found.append(dict(zip(VOTE_COLUMNS, (*values, 0.5 if gap == 0 else float(gap > 0)), strict=True)))
+    for number, user in enumerate([user for user in users for _ in range(votes_each)]):
+        prompt, (a, b) = draw.randrange(prompts), draw.sample(models, 2)
+        word = ("alpha", "beta")[number // votes_each % 2]
+        gap = text(prompt, a).count(word) - text(prompt, b).count(word)
+        values = (user, f"p{prompt}", f"Question {prompt}?", a, text(prompt, a), b, text(prompt, b))
+        found.append(dict(zip(VOTE_COLUMNS, (*values, 0.5 if gap == 0 else float(gap > 0)), strict=True)))
     return found
 
 
@@ -229,8 +221,9 @@ def test_votes_become_results_plots_and_a_report_to_which_hostile_names_do_no_ha
 
 
 def test_one_person_alone_is_their_own_persona_trained_on_the_device_asked_for(
-    tmp_path: Path, no_pictures: None, devices: set[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: set[str]
 ) -> None:
+    monkeypatch.setattr("report.files.PLOTS", {})
     data = rows(["me"], prompts=12, votes_each=60)
     assert run(tmp_path, "votes_me.csv", data) == 0 and devices == {"auto", "cpu"}, "where it read, it trains"
     found = results(tmp_path, "votes_me")

@@ -171,7 +171,9 @@ def test_numbers_of_people_are_no_ids_of_prompts_and_none_are_needed(tmp_path: P
     with pytest.raises(UsageError, match=r"too many to leave out for one reason .*prompts need no id"):
         load_votes(save(tmp_path / "v.csv", rows), skip_bad_rows=True)
     bare = [{name: value for name, value in row.items() if name != "prompt_id"} for row in rows]
-    assert len(load_votes(save(tmp_path / "v.csv", bare)).prompts) == 12
+    found = load_votes(save(tmp_path / "v.csv", bare * 3))
+    assert (len(found.prompts), len(found.preferences)) == (12, 3 * 72)
+    assert "144 votes say what the same person said before of the same two responses: each counts" in found.notes
 
 
 @pytest.mark.parametrize("other", ["M1:Latest ", "\u00a0m1\u200b\n"])
@@ -184,29 +186,18 @@ def test_a_name_in_another_spelling_is_no_second_model_and_no_second_person(tmp_
     assert ("one name for m1 = M1:Latest" in found.notes[0]) is ("M" in other)
 
 
-def test_votes_that_repeat_are_said(tmp_path: Path) -> None:
-    rows = [vote(), vote(outcome=0, user="bob"), vote(outcome=0)]
-    turned = vote(model_a="y", response_a="so", model_b="x", response_b="because", outcome=0)
-    found = load_votes(save(tmp_path / "v.jsonl", [*rows, *[vote()] * 9, turned]))
-    assert found.notes == ("10 votes say what the same person said before of the same two responses: each counts",)
-
-
 # ── A value has its type, a coding is recognized or refused, first turns only ────────────────────────────
 
 
-@pytest.mark.parametrize("name", ["user", "prompt_id", "prompt", "response_a"])
 @pytest.mark.parametrize("value", [float("nan"), True, 7.5])
-def test_a_figure_is_no_text_and_nothing_is_no_name(tmp_path: Path, name: str, value: Any) -> None:
-    for suffix in ("jsonl", "parquet"):
-        source = save(tmp_path / f"v.{suffix}", [vote(**{name: value}), vote(**{name: value}, model_b="z")])
-        if value == 7.5 and name in ("user", "prompt_id"):
-            found = load_votes(source)  # ids may be figures
-            assert "7.5" in (*found.users, *(p.id for p in found.prompts))
-        elif name == "prompt_id" and value is not True:
-            assert [p.text for p in load_votes(source).prompts] == ["Why?"], "or missing"
-        else:
-            with pytest.raises(UsageError, match=rf"row 1: {name} is (missing|no text)"):
-                load_votes(source)
+def test_a_figure_is_no_text_and_nothing_is_no_name(place: Path, value: Any) -> None:
+    for name in ("user", "prompt", "response_a") if place.suffix != ".csv" else ():
+        source = save(place, [vote(**{name: value}), vote(**{name: value}, model_b="z")])
+        if (name, value) == ("user", 7.5):
+            assert load_votes(source).users == ("7.5",), "a person may be a number"
+            continue
+        with pytest.raises(UsageError, match=rf"row 1: {name} is (missing|no text)"):
+            load_votes(source)
 
 
 @pytest.mark.parametrize(("outcomes", "coding"), [
