@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ import pytest
 from fake_ollama import FakeOllama
 from ollama_helpers import unused_address
 
-import config
 import main
 from config import ExperimentConfig
 
@@ -98,15 +96,6 @@ def test_all_missing_tags_are_named_at_once_with_what_is_similar(
         assert not server.calls
     for text in ("ollama pull gemma3:4\n", "ollama pull lama3:8b", "similar: gemma3:4b", "similar: llama3:8b"):
         assert text in said
-
-
-def test_a_template_that_can_not_be_read_is_named(
-    refused: Callable[..., str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target = shutil.copytree(config.PROMPTS_DIR, tmp_path_factory.mktemp("t") / "prompts") / "prompt_generation.txt"
-    target.write_bytes(b"\xff\xfe\x00\x80\xff")
-    monkeypatch.setattr(config, "PROMPTS_DIR", target.parent)
-    assert "can't be read" in refused(2, target.name, "--backend", "embedded")
 
 
 @pytest.mark.parametrize(
