@@ -42,7 +42,7 @@ def _render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(anything=words.anything, markdown=rendered)
+    environment.filters["markdown"] = rendered
     environment.globals.update(words=words, tables=tables, answer=answer, plots=plots, drawn=_drawn)
     return environment.get_template(template).render(**values)
 

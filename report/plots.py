@@ -168,13 +168,7 @@ def leaderboard_panel(axes: Axes, document: Document, _: str) -> None:
 
 def learning_curves(document: Document) -> Figure:
     """A panel for each metric that has a curve."""
-    return _panels(curve_panel, document, curve_metrics(document), "Learning curves", curve_remark(document))
-
-
-def curve_metrics(document: Document) -> list[str]:
-    """The metrics that have a curve: votes that rank no whole prompt give neither τ nor top-k."""
-    elo = document["curves"]["elo_offset"]
-    return [m for m in METRICS if m in elo and any(value is not None for value in elo[m]["mean"])]
+    return _panels(curve_panel, document, words.metrics(document), "Learning curves", curve_remark(document))
 
 
 def curve_panel(axes: Axes, document: Document, metric: str) -> None:

@@ -42,33 +42,18 @@ def votes(*, decided: bool = True, users: int = 12) -> Document:
         document["final"][system] = {metric: figures[metric] if metric == known else None for metric in figures}
     gains = {metric: dict(GAIN if metric == known else UNKNOWN) for metric in crossed["random"]}
     level = {part: [0.6 if decided else None] * len(document["curves"]["points"]) for part in ("mean", "lo", "hi")}
-    tested = {"verdict": "inconclusive", "area_between_curves": GAIN, "elo_offset_final": 0.61}
-    tested |= {"reward_model_final": 0.69, "combined_final": 0.7, "from_flat": {"area_between_curves": GAIN}}
-    both = {
-        "sample_efficiency": tested,
-        "generalization": {"verdict": "not tested", "reason": "Even the global ratings are learned from votes."},
-    }
+    untested = {"verdict": "not tested", "reason": "Not on votes."}
+    both = {"sample_efficiency": untested, "generalization": untested}
     starts = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined": "shared_combined"}
-    document |= {
-        "persona": "votes",
-        "backend": "votes",
-        "label": "human votes",
-        "judge": "the people themselves",
-        "main_metric": "ranking_accuracy",
-        "counts": document["counts"] | {"users": users, "votes": 480, "decided_votes": 360 * decided},
-        "judge_quality": {"longer_response_rate": 0.53},
-        "improvement": gains,
-        "comparisons": dict.fromkeys(document["comparisons"], gains),
-        "winner": "none",
-        "verdict": {"better_than": []},
-        "curves": document["curves"] | {system: {"ranking_accuracy": level} for system in CONTENDERS},
-        "hypotheses": {**both, "combined": both},
-        "examples": [],
-        "ablation": [],
-        "people": {
-            "personal_gain": {system: gains["ranking_accuracy"] | {"over": start} for system, start in starts.items()}
-        },
-    }
+    document |= {"persona": "votes", "backend": "votes", "label": "human votes", "judge": "the people themselves"}
+    document |= {"main_metric": "ranking_accuracy", "judge_quality": {"longer_response_rate": 0.53}, "winner": "none"}
+    document |= {"verdict": {"better_than": []}, "examples": [], "ablation": []}
+    document |= {"improvement": gains, "comparisons": dict.fromkeys(document["comparisons"], gains)}
+    document["counts"] |= {"users": users, "votes": 480, "decided_votes": 360 * decided}
+    document["curves"] |= {system: {"ranking_accuracy": level} for system in CONTENDERS}
+    document["hypotheses"] = {**both, "combined": both}
+    gained = {system: gains["ranking_accuracy"] | {"over": start} for system, start in starts.items()}
+    document["people"] = {"personal_gain": gained}
     document["answer"] |= {"tied_with": ["numbered_steps"], "more_prompts": 40}
     document["answer"] |= {"sentence": answer.sentence(document), "whose": answer.whose(document)}
     document["verdict"] |= {"sentence": words.verdict(document), "warnings": words.warnings(document, ())}
