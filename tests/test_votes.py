@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -190,14 +190,14 @@ def test_a_name_in_another_spelling_is_no_second_model_and_no_second_person(tmp_
 
 
 @pytest.mark.parametrize("value", [float("nan"), True, 7.5])
-def test_a_figure_is_no_text_and_nothing_is_no_name(place: Path, value: Any) -> None:
-    for name in ("user", "prompt", "response_a") if place.suffix != ".csv" else ():
-        source = save(place, [vote(**{name: value}), vote(**{name: value}, model_b="z")])
+def test_a_figure_is_no_text_and_nothing_is_no_name(tmp_path: Path, value: Any) -> None:
+    for name, suffix in product(("user", "prompt", "response_a"), ("jsonl", "parquet")):
+        source = save(tmp_path / f"v.{suffix}", [vote(**{name: value}), vote(**{name: value}, model_b="z")])
         if (name, value) == ("user", 7.5):
             assert load_votes(source).users == ("7.5",), "a person may be a number"
-            continue
-        with pytest.raises(UsageError, match=rf"row 1: {name} is (missing|no text)"):
-            load_votes(source)
+        else:
+            with pytest.raises(UsageError, match=rf"row 1: {name} is (missing|no text)"):
+                load_votes(source)
 
 
 @pytest.mark.parametrize(("outcomes", "coding"), [
