@@ -154,8 +154,8 @@ def _pair_task(job: Job, template: str, prompt: Prompt, shown: Sequence[Response
         seed=job.seed("judge", prompt.id, first, second),
         label=f"{prompt.id}: {first} against {second}",
     )
-    about = {"prompt_id": prompt.id, "first": first, "second": second}
-    return make_task(job, f"{prompt.id}/{first} vs {second}", asked, about=about, names={"judge": job.judge})
+    key, names = f"{prompt.id}/{first} vs {second}", {"judge": job.judge}
+    return make_task(job, key, asked, names, prompt_id=prompt.id, first=first, second=second)
 
 
 def _pair_value(task: Task, decision: Any) -> dict[str, Any]:
@@ -254,8 +254,8 @@ def list_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response
             seed=job.seed("listwise", prompt.id, shuffle),
             label=f"{prompt.id}: ranking {shuffle + 1}",
         )
-        key, about = f"{prompt.id}/shuffle {shuffle + 1}", {"prompt_id": prompt.id, "shown": order}
-        tasks.append(make_task(job, key, asked, about=about, names={"judge": job.judge}))
+        key, names = f"{prompt.id}/shuffle {shuffle + 1}", {"judge": job.judge}
+        tasks.append(make_task(job, key, asked, names, prompt_id=prompt.id, shown=order))
     return tasks
 
 

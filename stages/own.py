@@ -132,10 +132,9 @@ def _read(path: Path, columns: Sequence[str]) -> tuple[Rows, BadRows]:
     rows, bad = read_rows(path)
     rows = renamed(rows, ALIASES)
     there = columns_of(rows)
-    if not bad and not set(columns) <= set(there):
-        raise UsageError(
-            f"{path} needs rows with the columns {', '.join(columns)}; it has {', '.join(there) or 'none'}."
-        )
+    lacking = [name for name in columns if name not in there]
+    if lacking and not bad:
+        raise UsageError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(there) or 'none'}.")
     return rows, bad
 
 

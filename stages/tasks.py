@@ -115,19 +115,15 @@ class Task:
         return self.key, self.made_from
 
 
-def make_task(
-    job: Job,
-    key: str,
-    question: Request | Choice,
-    *,
-    about: Mapping[str, Any] | None = None,
-    names: Mapping[str, str] | None = None,
-) -> Task:
+def make_task(job: Job, key: str, question: Request | Choice, names: Mapping[str, str], **about: Any) -> Task:
     """The hash covers the model's identity and the whole question, but not the label that messages show."""
     made_from = {f.name: getattr(question, f.name) for f in fields(question) if f.name != "label"}
     if made_from.get("schema"):
         made_from["schema"] = made_from["schema"].model_json_schema()
-    return Task(key, fingerprint(job.llm.identity(question.model), made_from), question, about or {}, names or {})
+    return Task(key, fingerprint(job.llm.identity(question.model), made_from), question, about, names)
+
+
+Value = Callable[[Task, Any], Mapping[str, Any]]
 
 
 def open_tasks(items: Items, tasks: Iterable[Task]) -> list[Task]:
@@ -136,20 +132,15 @@ def open_tasks(items: Items, tasks: Iterable[Task]) -> list[Task]:
 
 
 def ask_missing(
-    job: Job,
-    file: str,
-    tasks: Sequence[Task],
-    value: Callable[[Task, Any], Mapping[str, Any]],
-    *,
-    most: int,
-    part: Callable[[Task], str] = lambda task: task.key,
+    job: Job, file: str, tasks: Sequence[Task], value: Value, *, most: int, part: Callable[[Task], str] | None = None
 ) -> None:
     """Ask what is not kept yet, and keep each answer at once.
 
     ``value`` makes what is kept of an answer, beside what the task is about. A question without any usable answer is
-    kept as left out, under its hash. Raises MissingError where that are more than ``most`` of the ``part``s that the
-    tasks belong to.
+    kept as left out, under its hash. Raises MissingError where that are more than ``most`` of the tasks, or of the
+    ``part``s that they belong to.
     """
+    part = part or (lambda task: task.key)
     what = STAGES[file].replace("_", " ")
     with job.store(file) as store:
         kept = [(task, store.get(*task.id)) for task in tasks]

@@ -60,10 +60,10 @@ def prompt_tasks(job: Job) -> list[Task]:
     """The item of every prompt. The earlier prompts that a writer is shown only steer: they are not in its hash."""
     if job.llm.weighs_options:
         return [
-            make_task(job, key, likelihood.prompt_request(job, n), names={"topic": likelihood.topic_of(job, n)})
+            make_task(job, key, likelihood.prompt_request(job, n), {"topic": likelihood.topic_of(job, n)})
             for n, key in enumerate(job.prompt_ids)
         ]
-    return [make_task(job, key, _basis(job), names={"judge": job.judge}) for key in job.prompt_ids]
+    return [make_task(job, key, _basis(job), {"judge": job.judge}) for key in job.prompt_ids]
 
 
 def _write_missing(job: Job, wanted: Sequence[Task]) -> None:
@@ -97,7 +97,7 @@ def _basis(job: Job) -> Request:
 
 def _barren(job: Job) -> Task:
     """The item that counts requests that brought no prompt, so that the next run draws others."""
-    return make_task(job, "requests that brought no new prompt", _basis(job), names={"judge": job.judge})
+    return make_task(job, "requests that brought no new prompt", _basis(job), {"judge": job.judge})
 
 
 def _write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[dict[int, str]]:
@@ -177,8 +177,7 @@ def response_tasks(job: Job, prompts: Sequence[Prompt]) -> list[Task]:
             label=f"{prompt.id} answered by {model}",
         )
         names = {} if prompt.id in written else {"question": prompt.text}  # it stands in no file of prompts
-        about = {"prompt_id": prompt.id, "model": model}
-        wanted.append(make_task(job, f"{prompt.id}/{model}", question, about=about, names=names))
+        wanted.append(make_task(job, f"{prompt.id}/{model}", question, names, prompt_id=prompt.id, model=model))
     return wanted
 
 

@@ -106,8 +106,8 @@ def test_prompts_of_every_format_have_ids_of_their_texts(tmp_path: Path, ending:
 WRONG_PROMPTS: list[tuple[str, Any, str]] = [
     ("few.txt", b"one\ntwo\nthree\none\n", "few.txt holds 3 different prompts; at least 5"),
     ("mac.txt", b"\x8e\x9f\x00 one\ntwo", "is no UTF-8 text"),
-    ("none.csv", b"prompt\n", "none.csv needs rows with the columns prompt; it has none"),
-    ("column.csv", b"question\nWhy?\nHow?\n", "column.csv needs rows with the columns prompt; it has question"),
+    ("none.csv", b"prompt\n", "none.csv lacks the columns prompt; it has none"),
+    ("column.csv", b"question\nWhy?\nHow?\n", "column.csv lacks the columns prompt; it has question"),
     ("cut.jsonl", b'{"prompt": "one"}\n{"prompt": "tw', "row 2: not readable as JSON"),
     ("row.jsonl", [*GOOD, {"prompt": " "}], "row 7: prompt is missing"),
     ("row.jsonl", [*GOOD, {"prompt": 5}], "row 7: prompt is no text"),
@@ -150,7 +150,7 @@ def test_second_answers_are_left_out_and_counted_and_an_empty_one_is_an_answer(t
     [
         (
             [{"prompt": "Why?", "answer": "So"}],
-            "columns prompt, model, response; it has prompt, answer",
+            "lacks the columns model, response; it has prompt, answer",
         ),
         ([*answers_of("x"), {"prompt": "Why?", "model": "x", "response": ["So"]}], "row 7: response is no text"),
         ([{**row, "prompt_id": "1"} for row in answers_of("x")], "row 2: prompt_id stands for another prompt"),
