@@ -98,7 +98,7 @@ def run(args: Namespace, command: str) -> int:
         if args.vote:
             from people.voting import vote
 
-            return vote(jobs[0], args.vote, partial(command_like, args), lambda: rank.judged(jobs[0]))
+            return vote(jobs[0], args.vote, partial(command_like, args))
         return run_personas(jobs)
 
 

@@ -20,7 +20,8 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "tests")]
 
-from fake_ollama import FakeOllama, default_brain  # noqa: E402
+from fake_brain import default_brain  # noqa: E402
+from fake_ollama import FakeOllama  # noqa: E402
 from whole_run import CALLS, SMALL, faulty, kept, kill_and_go_on, results, run, start, steady_brain  # noqa: E402
 
 from core.files import fingerprint  # noqa: E402

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import os
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -189,10 +188,6 @@ def call_lines(jobs: Sequence[Job], counted: Sequence[Calls]) -> Iterator[str]:
     """Numbers of calls that are left, persona by persona."""
     for job, calls in zip(jobs, counted, strict=True):
         whom = ", ".join(f"{number} to {model}" for model, number in by_model([calls]).items())
-        stages: Counter[str] = Counter()
-        for (stage, _), number in calls.items():
-            stages[stage.replace("_", " ")] += number
-        what = ", ".join(f"{number} for {stage}" for stage, number in stages.items())
-        yield f"Calls still to make for {job.name}: " + (f"{whom} ({what})" if calls else "none, everything is cached")
+        yield f"Calls still to make for {job.name}: {whom or 'none, everything is cached'}"
     if total := by_model(counted).total():
         yield f"{total} calls in all." + " A call is one text." * jobs[0].llm.weighs_options

@@ -224,7 +224,8 @@ def own_name(args: Namespace, name: str) -> str:
 
 def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) -> Job:
     """Build the job of a run on people's votes: nobody is asked, so that the base is chosen now."""
-    from people.run import fitting, label
+    from people.run import fitting
+    from report.words import people
 
     params = fitting(configure(args, "votes"), len(votes.prompts))
     models = dict.fromkeys(votes.models, Contestant(None, None, None))
@@ -232,7 +233,9 @@ def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) 
     base, note = location.choose(job.base_model, args.device, args.cache_dir, [name])
     ask = command_like(args, "--preferences", args.preferences, "--rank", "PROMPT")
     notes = (*own.notes, *filter(None, [note]))
-    return replace(job, name=name, base_model=base, label=label(votes, base), notes=notes, ask=ask)
+    reader = f"{config.EMBEDDED_NAME}, which is no reward model" if base == location.EMBEDDED else base
+    label = f"human votes of {people(len(votes.users))}; responses are read by {reader}"
+    return replace(job, name=name, base_model=base, label=label, notes=notes, ask=ask)
 
 
 # ── The beginning of a run ───────────────────────────────────────────────────────────────────────────────

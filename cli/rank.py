@@ -22,11 +22,12 @@ from cli.job import own_name
 from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
-from core.records import Preference, Prompt, Response
+from core.records import Prompt, Response
 from core.text import normal, percent, plain
 from report.answer import beats_chance
 from report.console import table
 from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, estimate, number
+from stages.own import FEWEST_PROMPTS
 
 if TYPE_CHECKING:
     from base.features import Features
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     Fitted = tuple[EloSystem, RewardModel, Combined]
 
-FEWEST_PROMPTS = 5  # as few as a run has
 SURE, LIKELY = 0.95, 0.5  # chances of the first one to be the best
 VERDICTS = {
     "sure": "{model} is the best for this prompt: its chance is {chance}.",
@@ -109,16 +109,6 @@ def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
 
     run = command_like(args, "--preferences", args.preferences)
     return rank(job, Basis(votes.prompts, votes.responses, fit, {"backend": "votes"}, run, votes.personas), args)
-
-
-def judged(job: Job) -> Sequence[Preference]:
-    """The simulated persona's preferences on the prompts that are whole in the cache. Nothing is asked."""
-    from data_generation import make_data
-
-    try:
-        return make_data(job, Clock(), ask=False).preferences
-    except MissingError:  # its server is off and nobody knows its models
-        return ()
 
 
 # ── Ranking ──────────────────────────────────────────────────────────────────────────────────────────────

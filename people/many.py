@@ -219,10 +219,7 @@ def measure(crowd: Crowd, clock: Clock) -> Measured:
             "hypotheses": untested | {"combined": untested},
             "examples": [],
             "ablation": [],
-            "people": {
-                "personal_gain": {s: difference_json(gain) | {"over": STARTS[s]} for s, gain in gains.items()},
-                "by_person": by_person(crowd, hits),
-            },
+            "people": {"personal_gain": {s: difference_json(gain) | {"over": STARTS[s]} for s, gain in gains.items()}},
         }
 
 
@@ -249,17 +246,3 @@ def counts(crowd: Crowd, tested: frozenset[str]) -> dict[str, int]:
         "votes": len(votes),
         "decided_votes": sum(vote.outcome != 0.5 for vote in votes),
     }
-
-
-def by_person(crowd: Crowd, hits: Hits) -> list[dict[str, Any]]:
-    """Every person's number of votes and accuracies, null without decided votes."""
-    votes = crowd.votes.preferences
-    given, decided = Counter(v.user for v in votes), Counter(v.user for v in votes if v.outcome != 0.5)
-    rows = {user: {"user": user, "votes": given[user], "decided_votes": decided[user]} for user in crowd.votes.users}
-    for system, cells in hits.items():
-        own: dict[str, list[float]] = defaultdict(list)
-        for (user, _), values in cells.items():
-            own[user] += values
-        for user, row in rows.items():
-            row[system] = sum(own[user]) / len(own[user]) if own[user] else None
-    return list(rows.values())

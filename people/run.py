@@ -21,7 +21,7 @@ from evidence import leaderboard
 from evidence.document import Document, make_document, training_history
 from people.many import Crowd, learned, measure
 from people.read import Votes
-from report import console, words
+from report import console
 from stages.tasks import Job
 
 RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
@@ -99,12 +99,6 @@ def fitting(params: ExperimentConfig, prompts: int) -> ExperimentConfig:
             f"The votes are on {prompts} prompts: {error}. Prompts are split for training and testing, so votes on "
             "more of them are needed."
         ) from None
-
-
-def label(votes: Votes, base: str) -> str:
-    """Who votes and what reads the responses."""
-    kind = f"{config.EMBEDDED_NAME}, which is no reward model" if base == "embedded" else base
-    return f"human votes of {words.people(len(votes.users))}; responses are read by {kind}"
 
 
 def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tuple[dict[str, Rating], tuple[str, ...]]:

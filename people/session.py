@@ -26,7 +26,6 @@ VOTES: Mapping[str, Mapping[str, Any]] = {
     "a": {"outcome": 1.0}, "b": {"outcome": 0.0}, "t": {"outcome": 0.5}, "x": {"outcome": 0.5, "both_bad": True},
 }  # fmt: skip
 UNDO = "u"
-MOST_TOLD = 200  # votes: more are "hundreds"
 
 
 class Session:
@@ -133,10 +132,8 @@ def more(standing: Standing) -> str:
     """How many more votes would separate the best two; empty as long as nobody can say."""
     if standing.ahead >= SURE:
         return f"It is ahead of the second with {percent_sure(standing.ahead)}."
-    if standing.more_votes is None:
-        return ""
-    votes = "Hundreds of votes" if standing.more_votes > MOST_TOLD else f"Roughly {standing.more_votes} more votes"
-    return f"{votes} would separate the best two."
+    votes = standing.more_votes
+    return "" if votes is None else f"Roughly {float(f'{votes:.2g}'):,.0f} more votes would separate the best two."
 
 
 def count(number: int, thing: str) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 
-from core.records import Preference
-from evidence.judge_quality import agreement_with_person
 from people.browser import in_browser
 from people.read import read_own_votes
 from people.session import End, Session, count, more, open_session, percent_sure
@@ -15,18 +13,17 @@ from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
 
 
-def vote(job: Job, where: str, command: Callable[..., str], judged: Callable[[], Sequence[Preference]]) -> int:
+def vote(job: Job, where: str, command: Callable[..., str]) -> int:
     """Ask for votes on pairs of this persona's responses, in the "browser" or "terminal"; then say who leads by them.
 
-    ``command`` makes a command line of these flags that goes on with this run's cache and base; ``judged`` gives the
-    simulated persona's preferences, as far as they are cached.
+    ``command`` makes a command line of these flags that goes on with this run's cache and base.
     """
     from data_generation import collect_responses, generate_prompts
 
     prompts = generate_prompts(job)
     responses = collect_responses(job, prompts)
     with open_session(job, prompts, responses) as session:
-        end = cache(lambda: end_of(session, command, judged()))
+        end = cache(lambda: end_of(session, command))
         try:
             if where == "terminal" or not session.pair:
                 in_terminal(session)
@@ -43,7 +40,7 @@ def vote(job: Job, where: str, command: Callable[..., str], judged: Callable[[],
     return 0
 
 
-def end_of(session: Session, command: Callable[..., str], judged: Sequence[Preference]) -> End:
+def end_of(session: Session, command: Callable[..., str]) -> End:
     """Sum a session up: the chances by the votes on these answers, how many are kept in all, and what to do next."""
     votes, own, path = read_own_votes(session.path), session.votes, str(session.path)
     standing, title, remarks = session.models.standing(), "No votes on these answers yet.", list[str]()
@@ -51,7 +48,7 @@ def end_of(session: Session, command: Callable[..., str], judged: Sequence[Prefe
         return End(title, {}, remarks, [])
     if own:
         title = f"By your {count(len(own), 'vote')}, the chance that each model is the best:"
-        remarks = [more(standing), agreement(session.about["persona"], own, judged)]
+        remarks = [more(standing)]
     prompts = len({vote.prompt_id for vote in votes})
     learn, rank = command("--preferences", path), command("--preferences", path, "--rank", "PROMPT")
     commands = [("To rank the models for a prompt by your votes:", rank), ("To run all systems on your votes:", learn)]
@@ -61,15 +58,3 @@ def end_of(session: Session, command: Callable[..., str], judged: Sequence[Prefe
         given += f" {needed}: on {lacking} more."
         commands = [("The same command goes on with the pairs left; then:", learn)]
     return End(title, standing.chances if own else {}, [remark for remark in (*remarks, given) if remark], commands)
-
-
-def agreement(persona: str, votes: Sequence[Preference], judged: Sequence[Preference]) -> str:
-    """How far the judge, as this persona, agrees with ``votes`` on the same responses; empty where nobody can say."""
-    found = agreement_with_person(votes, judged)
-    if found["kappa"] is None:
-        return ""
-    low, high = found["ci95"]
-    return (
-        f"The simulated {persona} agrees with you on {percent_sure(found['share'])} of the {found['pairs']} pairs that "
-        f"you both decide: κ = {found['kappa']:.2f} [{low:.2f}, {high:.2f}], where 0 is chance and 1 always."
-    )

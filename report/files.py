@@ -7,7 +7,7 @@ from pathlib import Path
 import config
 from core.files import keep_previous, write_atomically, write_json
 from report import plots
-from report.page import write_personas, write_report
+from report.page import render_personas, render_report
 from report.words import Document
 
 PLOTS = {
@@ -29,7 +29,7 @@ def write_results(document: Document, results_dir: Path) -> list[Path]:
     write_json(paths[config.HISTORY_FILE], document["training_history"])
     for name, figure in PLOTS.items():
         write_atomically(paths[name], plots.png(figure, document))
-    write_report(document, paths[config.REPORT_FILE])
+    write_atomically(paths[config.REPORT_FILE], render_report(document))
     return list(paths.values())
 
 
@@ -38,5 +38,5 @@ def write_together(together: Document, results_dir: Path) -> list[Path]:
     results, page = (results_dir / name.format(name="all") for name in (config.RESULTS_FILE, config.REPORT_FILE))
     keep_previous([results, page])
     write_json(results, together)
-    write_personas(together, page)
+    write_atomically(page, render_personas(together))
     return [results, page]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import config
-from core.files import write_atomically
 from core.text import plain
 from report import answer, plots, tables, words
 from report.markdown import rendered
@@ -17,19 +16,14 @@ from report.words import Document
 TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
 
 
-def write_report(document: Document, path: Path) -> None:
-    """Write the report of one run as a self-contained HTML file."""
-    write_atomically(path, render_report(document))
-
-
 def render_report(document: Document) -> str:
     """The report of one run."""
     return _render("report.html.j2", document=document)
 
 
-def write_personas(together: Document, path: Path) -> None:
-    """Write the page of all personas, with a link to each one's own; ``together`` as in the results of all."""
-    write_atomically(path, _render("personas.html.j2", together=together, report=config.REPORT_FILE))
+def render_personas(together: Document) -> str:
+    """The page of all personas, with a link to each one's own; ``together`` as in the results of all."""
+    return _render("personas.html.j2", together=together, report=config.REPORT_FILE)
 
 
 def render_vote(**shown: Any) -> str:
@@ -48,7 +42,7 @@ def _render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(anything=words.anything, markdown=rendered)
+    environment.filters["markdown"] = rendered
     environment.globals.update(words=words, tables=tables, answer=answer, plots=plots, drawn=_drawn)
     return environment.get_template(template).render(**values)
 

@@ -71,8 +71,17 @@ def png(figure: Callable[[Document], Figure], document: Document) -> bytes:
 
 
 def svg(draw: Draw, document: Document, metric: str = "") -> bytes:
-    """One panel alone, without a background; the page turns its colours in the dark."""
-    return _saved(lambda: panel(draw, document, metric), format="svg", transparent=True, metadata={"Date": None})
+    """One panel over its legend, small enough for a narrow window and without a background; the page turns its colours
+    in the dark."""
+    from matplotlib.figure import Figure
+
+    def panel() -> Figure:
+        figure = Figure((4.2, 3.6), layout="constrained")
+        draw(figure.subplots(), document, metric)
+        _legend_below(figure, columns=1)
+        return figure
+
+    return _saved(panel, format="svg", transparent=True, metadata={"Date": None})
 
 
 def _saved(make: Callable[[], Figure], **options: Any) -> bytes:
@@ -84,16 +93,6 @@ def _saved(make: Callable[[], Figure], **options: Any) -> bytes:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         make().savefig(target, **options)
     return target.getvalue()
-
-
-def panel(draw: Draw, document: Document, metric: str = "") -> Figure:
-    """One panel over its legend, small enough for a narrow window."""
-    from matplotlib.figure import Figure
-
-    figure = Figure((4.2, 3.6), layout="constrained")
-    draw(figure.subplots(), document, metric)
-    _legend_below(figure, columns=1)
-    return figure
 
 
 def _panels(draw: Draw, document: Document, metrics: Sequence[str], title: str, note: str = "") -> Figure:
@@ -169,13 +168,7 @@ def leaderboard_panel(axes: Axes, document: Document, _: str) -> None:
 
 def learning_curves(document: Document) -> Figure:
     """A panel for each metric that has a curve."""
-    return _panels(curve_panel, document, curve_metrics(document), "Learning curves", curve_remark(document))
-
-
-def curve_metrics(document: Document) -> list[str]:
-    """The metrics that have a curve: votes that rank no whole prompt give neither τ nor top-k."""
-    elo = document["curves"]["elo_offset"]
-    return [m for m in METRICS if m in elo and any(value is not None for value in elo[m]["mean"])]
+    return _panels(curve_panel, document, words.metrics(document), "Learning curves", curve_remark(document))
 
 
 def curve_panel(axes: Axes, document: Document, metric: str) -> None:

@@ -10,7 +10,6 @@ from report import words
 from report.answer import percent_around
 from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, Document, estimate, number
 
-SHOWN_PEOPLE = 100  # a page of a thousand rows is read by nobody; the JSON has all
 NAMES = [SYSTEMS[system] for system in CONTENDERS]
 AGAINST = {
     "reward_model-elo_offset": "Reward − Elo",
@@ -118,21 +117,7 @@ def ablation(document: Document) -> Table:
     return Table(["Variant", METRICS["kendall_tau"], "Difference"], rows)
 
 
-# ── People, the judge, the contestants ───────────────────────────────────────────────────────────────────
-
-
-def people(document: Document) -> Table:
-    """Those of several people whose votes were tested, the ones with the most votes first."""
-    shown = words.systems(document)
-    heads = ["Person", "Votes", "Decided", *(SYSTEMS[system] for system in shown)]
-    if document["people"] is None or document["counts"]["users"] == 1:
-        return Table(heads, [])
-    tested = [row for row in document["people"]["by_person"] if any(row[system] is not None for system in shown)]
-    rows = []
-    for row in sorted(tested, key=lambda row: -int(row["votes"]))[:SHOWN_PEOPLE]:
-        given = [number(row[key], 0) for key in ("votes", "decided_votes")]
-        rows.append([plain(row["user"]), *given, *(number(row[system], 2) for system in shown)])
-    return Table(heads, rows)
+# ── The judge, the contestants ───────────────────────────────────────────────────────────────────
 
 
 def judge(document: Document) -> Table:

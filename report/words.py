@@ -94,11 +94,12 @@ def subject(document: Document) -> str:
 
 def data(counts: Mapping[str, Any]) -> str:
     """The amount of data: prompts, preferences and rankings."""
-    said = [f"{counts['prompts']} prompts ({counts['train_prompts']} train, {counts['test_prompts']} test)"]
+    prompts = f"{counts['prompts']} prompts ({counts['train_prompts']} train, {counts['test_prompts']} test)"
     if "users" in counts:
-        said.append(f"{counts['votes']} votes of {people(counts['users'])} ({counts['decided_votes']} decided)")
-    said.append(f"{counts['preferences']} preferences ({counts['ties']} ties)")
-    return ", ".join([*said, f"{counts['ground_truth_rankings']} true rankings"])
+        voted = f"{counts['votes']} votes of {people(counts['users'])} ({counts['decided_votes']} decided)"
+        return f"{prompts}, {voted}, {counts['preferences']} of them train ({counts['ties']} ties)"
+    made = f"{counts['preferences']} preferences ({counts['ties']} ties)"
+    return f"{prompts}, {made}, {counts['ground_truth_rankings']} true rankings"
 
 
 def metrics(document: Document) -> list[str]:

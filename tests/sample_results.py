@@ -42,35 +42,18 @@ def votes(*, decided: bool = True, users: int = 12) -> Document:
         document["final"][system] = {metric: figures[metric] if metric == known else None for metric in figures}
     gains = {metric: dict(GAIN if metric == known else UNKNOWN) for metric in crossed["random"]}
     level = {part: [0.6 if decided else None] * len(document["curves"]["points"]) for part in ("mean", "lo", "hi")}
-    tested = {"verdict": "inconclusive", "area_between_curves": GAIN, "elo_offset_final": 0.61}
-    tested |= {"reward_model_final": 0.69, "combined_final": 0.7, "from_flat": {"area_between_curves": GAIN}}
-    both = {
-        "sample_efficiency": tested,
-        "generalization": {"verdict": "not tested", "reason": "Even the global ratings are learned from votes."},
-    }
-    person = {"votes": 40, "decided_votes": 30, **dict.fromkeys(crossed, 0.5 if decided else None)}
+    untested = {"verdict": "not tested", "reason": "Not on votes."}
+    both = {"sample_efficiency": untested, "generalization": untested}
     starts = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined": "shared_combined"}
-    document |= {
-        "persona": "votes",
-        "backend": "votes",
-        "label": "human votes",
-        "judge": "the people themselves",
-        "main_metric": "ranking_accuracy",
-        "counts": document["counts"] | {"users": users, "votes": 480, "decided_votes": 360 * decided},
-        "judge_quality": {"longer_response_rate": 0.53},
-        "improvement": gains,
-        "comparisons": dict.fromkeys(document["comparisons"], gains),
-        "winner": "none",
-        "verdict": {"better_than": []},
-        "curves": document["curves"] | {system: {"ranking_accuracy": level} for system in CONTENDERS},
-        "hypotheses": {**both, "combined": both},
-        "examples": [],
-        "ablation": [],
-        "people": {
-            "personal_gain": {system: gains["ranking_accuracy"] | {"over": start} for system, start in starts.items()},
-            "by_person": [{"user": f"person {i}", **person} for i in range(3)],
-        },
-    }
+    document |= {"persona": "votes", "backend": "votes", "label": "human votes", "judge": "the people themselves"}
+    document |= {"main_metric": "ranking_accuracy", "judge_quality": {"longer_response_rate": 0.53}, "winner": "none"}
+    document |= {"verdict": {"better_than": []}, "examples": [], "ablation": []}
+    document |= {"improvement": gains, "comparisons": dict.fromkeys(document["comparisons"], gains)}
+    document["counts"] |= {"users": users, "votes": 480, "decided_votes": 360 * decided}
+    document["curves"] |= {system: {"ranking_accuracy": level} for system in CONTENDERS}
+    document["hypotheses"] = {**both, "combined": both}
+    gained = {system: gains["ranking_accuracy"] | {"over": start} for system, start in starts.items()}
+    document["people"] = {"personal_gain": gained}
     document["answer"] |= {"tied_with": ["numbered_steps"], "more_prompts": 40}
     document["answer"] |= {"sentence": answer.sentence(document), "whose": answer.whose(document)}
     document["verdict"] |= {"sentence": words.verdict(document), "warnings": words.warnings(document, ())}
@@ -97,12 +80,4 @@ def hostile() -> Document:
     changed["examples"][0]["prompt"] = changed["ablation"][0]["name"] = HOSTILE
     changed["hypotheses"]["sample_efficiency"] = {"verdict": "not tested", "reason": HOSTILE}
     changed["examples"][0]["responses"][0] |= {"model": HOSTILE, "text": HOSTILE}
-    return changed
-
-
-def many_models() -> Document:
-    """Forty contestants with long names."""
-    changed, names = persona(), [f"registry.example/{i}-instruct:70b-q4_K_M" for i in range(40)]
-    changed["models"] = [changed["models"][4] | {"name": name} for name in names]
-    changed["leaderboard"] = [changed["leaderboard"][0] | {"model": name} for name in names]
     return changed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import shutil
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ from begun import jobs_of
 from fake_brain import default_brain
 from fake_ollama import DEFAULT_TAGS, FakeOllama, Model
 from tiny_models import save_model
+from vote_files import save, vote
 
 import config
 import main
@@ -40,11 +40,12 @@ SYSTEMS = ("elo_offset", "reward_model", "combined")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a finished run in cache/ and results/, and its base in base/."""
     folder = tmp_path_factory.mktemp("run")
-    save_model(folder / "base", "llama")
+    base = str(save_model(folder / "base", "llama"))
     with FakeOllama() as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OLLAMA_HOST", server.url)
+        patch.setattr("base.location.choose", lambda *_: (base, f"chosen with {len(server.loaded)} models loaded"))
         folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
-        assert main.main([*RUN, *folders, "--base_model", str(folder / "base")]) == 0
+        assert main.main([*RUN, *folders]) == 0
     yield folder
 
 
@@ -64,8 +65,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOllama]:
 
 
 def folders(cache: Path) -> list[str]:
-    here = cache.parent
-    base = (here / "base").resolve()
+    here, base = cache.parent, (cache.parent / "base").resolve()
     return ["--cache_dir", str(cache), "--results_dir", str(here / "results"), "--base_model", str(base)]
 
 
@@ -89,7 +89,7 @@ def test_a_prompt_costs_one_question_to_each_model_and_then_nothing(
     first = capsys.readouterr().out
     assert dict(server.calls_by_model) == dict.fromkeys(DEFAULT_TAGS, 1)
     listed = first.split("Best with")[1].splitlines()[2:8]
-    chances = [int(re.search(r"(\d+) %", line)[1]) for line in listed]  # type: ignore[index]
+    chances = [int(line.split(" %")[0].split()[-1].strip("<>")) for line in listed]
     assert chances == sorted(chances, reverse=True), "sorted by what is shown"
     surely = "No evidence: " not in first
     assert [line[:2] for line in listed] == [f"{n}." if surely else "· " for n in range(1, 7)], "no places without"
@@ -99,7 +99,6 @@ def test_a_prompt_costs_one_question_to_each_model_and_then_nothing(
     assert "\n".join(best[2:-1]) == texts[best[0].split(": ")[1]], "in full"
     server.stop()
     assert rank(cache, ASKED) == 0, "the server is off now"
-    assert len(server.calls) == 6
     assert capsys.readouterr().out.split("Prompt:")[1] == first.split("Prompt:")[1]
 
 
@@ -121,7 +120,6 @@ def test_scores_are_those_of_a_training_on_every_prompt(
         found = {place["model"]: place["score"] for place in line[system.name]}
         assert found == pytest.approx({model: score - mean for model, score in scores.items()}, abs=1e-4)
     assert line["p_best"] == pytest.approx(systems.combined.best_chances(prompt.id), abs=0.01)
-    assert line["best"]["by"] == "combined"
     assert line["best"]["p_best"] == line["p_best"][line["best"]["model"]] == max(line["p_best"].values())
     measured = json.loads((cache.parent / "results" / "evaluation_results_coder.json").read_text(encoding="utf-8"))
     assert line["evidence"]["cross_validated"]["combined"] == measured["cross_validated"]["combined"]["kendall_tau"]
@@ -130,7 +128,6 @@ def test_scores_are_those_of_a_training_on_every_prompt(
 def test_json_lines_of_standard_input_and_nothing_else(
     cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fake's coder prefers a text with a code block, and only some models write one."""
     given = f"\n{ASKED}\n   \nWhat is a caf\ud83d?\r\n{ASKED}  \n".encode("utf-8", "surrogatepass")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given), encoding="ascii"))
     lines = ranked(cache, "-", capsys)
@@ -138,22 +135,17 @@ def test_json_lines_of_standard_input_and_nothing_else(
     assert lines[0] == lines[2]
     assert len(server.calls) == 12, "a prompt that comes twice is asked once"
     assert len(server.loads) == 6, "each model is loaded once"
-    code = {tag for tag in DEFAULT_TAGS if "```" in default_brain({"model": tag, "messages": [{"content": "x"}]})}
     for line in lines:
-        assert line["persona"] == "coder" and line["backend"] == "ollama"
+        assert (line["persona"], line["backend"], set(line["models"])) == ("coder", "ollama", set(DEFAULT_TAGS))
         assert sum(line["p_best"].values()) == pytest.approx(1.0)
-        assert line["best"]["verdict"] in {"sure", "likely", "open", "no evidence"}
-        assert line["prompt"] in line["best"]["text"] and "```" in line["best"]["text"]
-        assert set(line["models"]) == set(DEFAULT_TAGS)
-        assert line["models"]["gemma3:4b"]["size_bytes"] == 4_700_000_000
+        assert line["prompt"] in line["best"]["text"] and "```" in line["best"]["text"], "the fake's coder likes code"
         for system in SYSTEMS:
             scores = [place["score"] for place in line[system]]
             assert scores == sorted(scores, reverse=True) and len(scores) == 6
-        assert {place["model"] for place in line["elo_offset"][: len(code)]} == code
 
 
 def test_without_a_run_there_is_nothing_to_rank_by_and_after_one_all_that_it_left_counts(
-    cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str]
+    cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty = str(cache.parent / "empty")
     flags = ["--num_predict", "96", "--timeout", "9", "--cache_dir", empty, "--log_level", "error"]
@@ -162,7 +154,8 @@ def test_without_a_run_there_is_nothing_to_rank_by_and_after_one_all_that_it_lef
     limits = f"--backend ollama --timeout 9.0 --num_predict 96 --cache_dir {empty}"
     assert offered == f"python main.py --persona coder {limits}", "with the limits of this one"
     assert not server.calls
-    assert main.main([*RUN[:2], *folders(cache), "--num_prompts", "6", "--seed", "42"]) == 0
+    monkeypatch.setattr("report.files.PLOTS", {})
+    assert main.main([*RUN[:2], *folders(cache), "--num_prompts", "6"]) == 0
     (line,) = ranked(cache, ASKED, capsys, "--num_prompts", "6")
     assert line["evidence"]["prompts"] == 6
     (cache.parent / "results" / "evaluation_results_coder.json").unlink()
@@ -176,23 +169,11 @@ def test_without_a_run_there_is_nothing_to_rank_by_and_after_one_all_that_it_lef
     assert "How far to trust this was not measured yet. This does:" in capsys.readouterr().out
 
 
-def test_the_base_is_chosen_once_the_models_are_unloaded(
-    tmp_path: Path, server: FakeOllama, finished_run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_base_is_chosen_once_the_models_are_unloaded(cache: Path) -> None:
     """What the models hold of a GPU while they answer must not make it a smaller one."""
-    loaded = []
-
-    def choose(asked: str, *about: object) -> tuple[str, str]:
-        loaded.append((asked, len(server.loaded)))
-        return str(finished_run / "base"), "WHY"
-
-    monkeypatch.setattr("base.location.choose", choose)
-    monkeypatch.setattr("report.files.PLOTS", {})
-    shutil.copytree(finished_run / "cache", tmp_path / "cache", ignore=shutil.ignore_patterns("features*"))
-    assert main.main([*RUN, "--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path)]) == 0
-    found = json.loads((tmp_path / "evaluation_results_coder.json").read_text(encoding="utf-8"))
-    assert loaded[-1] == ("auto", 0) and found["base_model"] == str(finished_run / "base")
-    assert any("WHY" in note for note in found["notes"])
+    found = json.loads((cache.parent / "results" / "evaluation_results_coder.json").read_text(encoding="utf-8"))
+    assert found["base_model"] == str((cache.parent / "base").resolve())
+    assert "Chosen with 0 models loaded" in found["notes"]
 
 
 def test_a_prompt_that_was_asked_before_imports_torch_and_nothing_beside_it(cache: Path, server: FakeOllama) -> None:
@@ -218,7 +199,6 @@ def test_what_changed_since_is_simply_not_there(
 
     refused("--seed", "7")
     refused("--judge", "mistral:7b")
-    refused("--models", "gemma3:4b", "gemma2:9b", models=(*DEFAULT_TAGS, "gemma2:9b"))
     with monkeypatch.context() as patch:
         patch.setitem(config.PERSONAS, "coder", replace(config.PERSONAS["coder"], description="Likes tabs."))
         refused()
@@ -233,43 +213,28 @@ def test_hostile_texts_do_nothing_to_the_terminal(
 
     with FakeOllama(brain=brain) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
-        assert (
-            rank(cache, "clear \x1b[2J\x1b]0;t\x07 \ud83d and {title} %d \u202e?", "--models", *DEFAULT_TAGS[:2]) == 0
-        )
+        assert rank(cache, "clear \x1b[2J\x1b]0;t\x07 \ud83d {title} %d \u202e?", "--models", *DEFAULT_TAGS[:2]) == 0
     out = capsys.readouterr().out
     assert not {"\x1b", "\x07", "\x9b", "\u202e", "\r", "\ud83d"} & set(out)
-    assert "and {title} %d" in out and "{prompt} %s" in out
+    assert "{title} %d" in out and "{prompt} %s" in out
     assert set(server.calls_by_model) == set(DEFAULT_TAGS[:2]), "a subset is asked alone"
 
 
 def test_how_sure_the_first_place_is() -> None:
-    for around, p_best, said in (
-        (None, 0.99, "no evidence"),
-        ([-0.1, 0.5], 0.99, "no evidence"),
-        ([0.1, 0.5], 0.96, "sure"),
-        ([0.1, 0.5], 0.6, "likely"),
-        ([0.1, 0.5], 0.4, "open"),
-    ):
-        crossed = {"combined": {"mean": 0.3, "ci95": around}}
-        found = {"main_metric": "kendall_tau", "recommended": "combined", "cross_validated": crossed}
-        assert verdict(found, p_best) == said
+    crossed = {"combined": {"ci95": [0.1, 0.5]}, "elo_offset": {"ci95": [-0.1, 0.5]}}
+    found = {"main_metric": "kendall_tau", "recommended": "combined", "cross_validated": crossed}
+    assert [verdict(found, p_best) for p_best in (0.96, 0.6, 0.4)] == ["sure", "likely", "open"]
+    assert verdict(found | {"recommended": "elo_offset"}, 0.99) == verdict(None, 0.99) == "no evidence"
 
 
 def test_votes_rank_the_models_that_were_voted_on(
     cache: Path, server: FakeOllama, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Who liked one model of two in nearly every vote gets it first, with a run on the votes and before any."""
-    votes = cache.parent / "mine.jsonl"
-    rows = [
-        {
-            "user": "me", "prompt_id": f"p{i}", "prompt": f"Question {i}?", "model_a": "gemma3:4b",
-            "response_a": f"A long answer to {i}.", "model_b": "mistral:7b", "response_b": f"No {i}.",
-            "outcome": float(i % 8 > 0),
-        }
-        for i in range(40)
-    ]  # fmt: skip
-    votes.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    flags = ["--preferences", str(votes), *folders(cache)]
+    models = {"model_a": "gemma3:4b", "model_b": "mistral:7b"}
+    rows = [vote(user="me", prompt_id=f"p{i}", prompt=f"Question {i}?", response_a=f"A long answer to {i}.",
+                 response_b=f"No {i}.", outcome=float(i % 8 > 0), **models) for i in range(40)]  # fmt: skip
+    flags = ["--preferences", save(cache.parent / "mine.jsonl", rows), *folders(cache)]
 
     def by_votes() -> dict[str, Any]:
         capsys.readouterr()
@@ -285,9 +250,7 @@ def test_votes_rank_the_models_that_were_voted_on(
     assert main.main(flags) == 0
     after = by_votes()
     assert after["evidence"]["cross_validated"]["combined"]["mean"] > 0.5
-    for system in SYSTEMS:
-        first, second = ({p["model"]: p["score"] for p in line[system]} for line in (before, after))
-        assert first == pytest.approx(second, abs=1e-4)
+    assert after["p_best"] == pytest.approx(before["p_best"], abs=0.01)
     assert dict(server.calls_by_model) == {"gemma3:4b": 1, "mistral:7b": 1}, "the same prompt is asked once"
 
 
@@ -298,19 +261,11 @@ def test_votes_are_kept_in_the_format_that_preferences_reads(
     cache: Path, server: FakeOllama, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(config, "VOTES_DIR", cache.parent / "votes")
-    path = cache.parent / "votes" / "votes_coder.jsonl"
-
-    def vote(keys: str) -> str:
-        monkeypatch.setattr("sys.stdin", io.StringIO(keys))
-        assert main.main([*RUN, *folders(cache)[:4], "--vote", "terminal"]) == 0
-        return capsys.readouterr().out
-
-    assert "No votes on these answers yet." in vote("") and not path.exists()
-    out = vote("a\nb\nx\nt\nu\nA\nq\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\nx\nt\nu\nA\nq\n"))
+    assert main.main([*RUN, *folders(cache)[:4], "--vote", "terminal"]) == 0
     assert not server.calls, "the persona's own prompts and responses, all kept"
-    session, end = out.split("votes saved in")
+    path = cache.parent / "votes" / "votes_coder.jsonl"
+    session, end = capsys.readouterr().out.split("4 votes saved in")
     assert not any(tag in session for tag in DEFAULT_TAGS), "nobody sees who wrote what"
-    assert all(tag in end for tag in DEFAULT_TAGS)
-    assert "4 votes on" in out and f"python main.py --preferences {path} " in out
+    assert all(tag in end for tag in DEFAULT_TAGS) and f"python main.py --preferences {path} " in end
     assert [p.outcome for p in load_votes(str(path)).preferences] == [1.0, 0.0, 0.5, 1.0]
-    assert "5 votes on" in vote("t\n"), "the end of input means quit"

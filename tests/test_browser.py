@@ -10,9 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
+import termios
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,11 @@ class Site:
     """``python main.py --vote`` on hostile answers of a file to five prompts, one of them very long and one empty."""
 
     def __init__(self, folder: Path, stdin: int = subprocess.DEVNULL, **env: str) -> None:
-        texts = {
-            (i, model): f"{NASTY}\n\n```\n{'code ' * 99}\n```\n{model[0]} on {i}" for i in range(5) for model in MODELS
-        }
+        texts = {(i, m): f"{NASTY}\n\n```\n{'code ' * 99}\n```\n{m[0]} on {i}" for i in range(5) for m in MODELS}
         texts |= {(0, "betamodel"): "word " * 20_000, (0, "gammamodel"): " \n"}
         rows = [{"prompt": f"prompt {i}", "model": model, "response": text} for (i, model), text in texts.items()]
         (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        self.path, self.url, self.said = folder / "votes" / "votes_coder.jsonl", "", ""
+        self.path, self.said = folder / "votes" / "votes_coder.jsonl", ""
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "main.py"), "--responses", "answers.jsonl", "--vote"],
             cwd=folder,
@@ -50,18 +49,17 @@ class Site:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        while not self.url:
-            found = re.search(r"http://127\.0\.0\.1:(\d+)(/[\w-]{20,}/)$", self.reads().strip())
-            if found:
-                self.url, self.port, self.root = found[0], int(found[1]), found[2]
+        found = self.reads(r"http://127\.0\.0\.1:(\d+)(/[\w-]{20,}/)\n")
+        self.url, self.port, self.root = found[0].strip(), int(found[1]), found[2]
 
-    def reads(self) -> str:
-        """One more line of what it says."""
+    def reads(self, pattern: str) -> re.Match[str]:
+        """What it says, until it says this."""
         assert self.process.stdout
-        line = self.process.stdout.readline()
-        self.said += line
-        assert line, self.said
-        return line
+        while not (found := re.search(pattern, self.said)):
+            line = self.process.stdout.readline()
+            self.said += line
+            assert line, self.said
+        return found
 
     def ask(self, method: str, path: str, body: str = "", **headers: str) -> tuple[int, str, dict[str, str]]:
         """Status, text and headers of an answer."""
@@ -73,33 +71,25 @@ class Site:
         return found
 
     def page(self) -> str:
-        status, text, _ = self.ask("GET", self.root)
-        assert status == 200
-        return text
+        return self.ask("GET", self.root)[1]
 
     def press(self, pair: int, key: str) -> int:
         return self.ask("POST", self.root, f"pair={pair}&key={key}")[0]
 
-    def sides(self) -> str:
-        """Both answers that are shown."""
-        return self.page().split("<h2>Response A</h2>")[1].split("<form")[0]
-
-    def votes(self) -> list[tuple[str, frozenset[str]]]:
-        """Prompt and models of every vote kept."""
-        return [(vote.prompt, vote.models) for vote in read_own_votes(self.path)]
-
-    def end(self) -> str:
-        """What it says until it is over."""
-        return self.process.communicate(timeout=60)[0]
+    def outcomes(self) -> list[float]:
+        """Of every vote kept; no pair counts twice."""
+        votes = read_own_votes(self.path)
+        assert len({(vote.prompt, vote.models) for vote in votes}) == len(votes)
+        return [vote.outcome for vote in votes]
 
 
-@contextmanager
-def running(folder: Path) -> Iterator[Callable[..., Site]]:
-    """Starts programs in a folder, and ends them."""
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """Starts programs in one folder, and ends them."""
     started = list[Site]()
 
     def start(**options: Any) -> Site:
-        started.append(Site(folder, **options))
+        started.append(Site(tmp_path, **options))
         return started[-1]
 
     yield start
@@ -108,49 +98,39 @@ def running(folder: Path) -> Iterator[Callable[..., Site]]:
         one.process.communicate()
 
 
-@pytest.fixture
-def program(tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    with running(tmp_path) as start:
-        yield start
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with running(tmp_path_factory.mktemp("site")) as start:
-        yield start()
-
-
-@pytest.fixture
-def site(kept: Site) -> Iterator[Site]:
-    """A program whose first pair nobody has voted on, before and after each test."""
-    yield kept
-    while number := len(kept.votes()):
-        assert kept.press(number + 1, "u") == 303
-
-
 # ── Over HTTP ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_every_vote_is_on_the_disk_before_the_next_pair_is_shown_and_undone(site: Site) -> None:
+def test_every_vote_is_on_the_disk_before_the_next_pair_is_shown_and_an_old_form_changes_nothing(
+    program: Callable[..., Site],
+) -> None:
+    site, shown = program(), list[str]()
     for number, key in enumerate("abtx", start=1):
-        assert f"Pair {number} of 15" in site.page() and len(site.votes()) == number - 1
+        assert f"Pair {number} of 15" in site.page() and len(site.outcomes()) == number - 1
+        shown.append(site.page().split("<h2>Response A</h2>")[1].split("<form")[0])
         assert site.press(number, key) == 303
-    assert [vote.outcome for vote in read_own_votes(site.path)] == [1.0, 0.0, 0.5, 0.5]
+    assert site.outcomes() == [1.0, 0.0, 0.5, 0.5]
     assert "4 votes so far: the model ahead is the best with a chance of" in site.page()
-    assert site.press(5, "u") == 303 and len(site.votes()) == 3
-    assert "The last vote is taken back" in site.page() and "Pair 4 of 15" in site.page()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(site.press, [5] * 8, "a" * 8))
+    assert len(site.outcomes()) == 5 and "changed nothing" in site.page(), "sent many times at once it counts once"
+    site.press(1, "u")
+    assert len(site.outcomes()) == 5, "undone by an old form"
+    for number in (6, 6, 5, 4):
+        site.press(number, "u")
+    assert site.outcomes() == [1.0, 0.0] and "The last vote is taken back" in site.page()
+    assert shown[2] in site.page(), "a number stands for one pair on the same sides"
 
 
-def test_what_does_not_come_from_the_page_changes_nothing(site: Site) -> None:
+def test_what_does_not_come_from_the_page_changes_nothing(program: Callable[..., Site]) -> None:
+    site = program()
     other, root = f"evil.test:{site.port}", site.root
     for method, path, body, headers, status in (
         ("POST", root, "pair=1&key=a", {"Host": other}, 403),
         ("GET", root, "", {"Host": other}, 403),
         ("POST", "/AAAAAAAAAAAAAAAAAAAAAA/", "pair=1&key=a", {}, 404),
-        ("GET", "/keys.js", "", {}, 404),
         ("GET", f"{root}../config.py", "", {}, 404),
         ("GET", f"{root}?pair=1&key=a", "pair=1&key=a", {}, 404),
-        ("POST", f"{root}?pair=1&key=a", "", {}, 404),
         ("POST", root, "pair=1&key=ab", {}, 400),
         ("POST", root, "pair=1&key=a" + "&" * 20_000, {}, 400),
         ("POST", root, "pair=1&key=a", {"Content-Length": "-1"}, 400),
@@ -158,52 +138,31 @@ def test_what_does_not_come_from_the_page_changes_nothing(site: Site) -> None:
         ("PUT", root, "pair=1&key=a", {}, 501),
     ):
         assert site.ask(method, path, body, **headers)[0] == status, (method, path, body, headers)
-        assert not site.votes() and "Pair 1 of 15" in site.page()
+        assert not site.outcomes() and "Pair 1 of 15" in site.page()
 
 
-def test_an_old_form_changes_nothing_and_shows_the_pair_to_vote_on(site: Site) -> None:
-    first = site.sides()
-    threads = [threading.Thread(target=site.press, args=(1, "a")) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(site.votes()) == 1 and "changed nothing" in site.page(), "sent many times at once it counts once"
-    second = site.sides()
-    site.press(1, "u")
-    assert len(site.votes()) == 1, "undone by an old form"
-    site.press(2, "b")
-    assert "changed nothing" not in site.page()
-    site.press(3, "u")
-    site.press(3, "u")
-    assert len(site.votes()) == 1, "undone twice by one form"
-    site.press(2, "u")
-    assert (site.votes(), site.sides()) == ([], first), "a number stands for one pair on the same sides"
-    site.press(1, "t")
-    assert (len(site.votes()), site.sides()) == (1, second)
-
-
-def test_hostile_very_long_and_empty_texts_are_text_and_no_model_is_named_before_the_end(site: Site) -> None:
-    pages = []
+def test_hostile_very_long_and_empty_texts_are_text_and_no_model_is_named_before_the_end(
+    program: Callable[..., Site],
+) -> None:
+    site, pages = program(), ""
     for number in range(1, 16):
         _, page, headers = site.ask("GET", site.root)
-        pages.append(page)
-        assert not any(model in page + str(headers) for model in MODELS)
+        pages += page
         tags = re.findall(r"<(\w+)([^>]*)>", page)
         assert {tag for tag, _ in tags} & {"img", "iframe", "object", "embed", "video", "svg"} == set()
         assert [attributes for tag, attributes in tags if tag == "script"] == [' src="keys.js" defer']
         assert [attributes for tag, attributes in tags if tag == "form"] == [' method="post" target="_self"']
         assert all(' href="http' in attributes for tag, attributes in tags if tag == "a")
         assert not any(re.search(r"\son\w+=", attributes) for _, attributes in tags)
-        assert "\x1b" not in page and "\u202e" not in page
+        assert not any(model in page + str(headers) for model in MODELS)
         assert site.press(number, "ab"[number % 2]) == 303
-    assert max(page.count("word ") for page in pages) > 19_000 and any("(no answer)" in page for page in pages)
-    assert pages[0].count("{{ 7 * 7 }}") + pages[1].count("{{ 7 * 7 }}") > 1
+    assert pages.count("word ") > 19_000 and "(no answer)" in pages and "{{ 7 * 7 }}" in pages
+    assert "\x1b" not in pages and "\u202e" not in pages
     policy = headers["Content-Security-Policy"].split("; ")
     assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "form-action 'self'"} <= set(policy)
-    assert (headers["Cache-Control"], headers["X-DNS-Prefetch-Control"]) == ("no-store", "off")
+    assert headers["Cache-Control"] == "no-store"
     site.press(16, "a")
-    assert "No pair is left" in site.page() and len(set(site.votes())) == 15
+    assert "No pair is left" in site.page() and len(site.outcomes()) == 15
 
 
 def test_a_killed_server_loses_no_vote_and_none_counts_twice(program: Callable[..., Site], tmp_path: Path) -> None:
@@ -215,100 +174,100 @@ def test_a_killed_server_loses_no_vote_and_none_counts_twice(program: Callable[.
     browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {opened}.part && mv {opened}.part {opened}\n')
     browser.chmod(0o755)
     second = program(BROWSER=str(browser))
-    assert second.url != first.url and len(second.votes()) == 3
+    assert second.url != first.url and len(second.outcomes()) == 3
     assert (second.press(3, "a"), second.press(4, "b")) == (303, 303)
     status, page, _ = second.ask("POST", second.root, "pair=5&key=q")
-    said = second.end()
-    assert (status, second.process.returncode, len(set(second.votes()))) == (200, 0, 4)
+    said = second.process.communicate(timeout=60)[0]
+    assert (status, second.process.returncode, len(second.outcomes())) == (200, 0, 4)
     for text in (page, said):
         assert "By your 4 votes, the chance that each model is the best:" in text and all(m in text for m in MODELS)
     assert opened.read_text() == second.url, "the page opens in the browser that there is"
 
 
-def test_where_there_is_no_browser_enter_asks_in_the_terminal_and_ctrl_c_keeps_every_vote(
-    program: Callable[..., Site],
+@pytest.mark.parametrize(("end", "status"), [(signal.SIGINT, 130), (b"\x04", 0)])
+def test_where_there_is_no_browser_enter_asks_in_the_terminal_for_single_keys(
+    program: Callable[..., Site], end: Any, status: int
 ) -> None:
     own, theirs = os.openpty()
-    found = program(stdin=theirs)
-    assert "press Enter to vote in this terminal" in found.said
-    assert found.press(1, "x") == 303
-    os.write(own, b"\nb\n")
-    while "Pair 3 of 15" not in found.said:
-        found.reads()
-    found.process.send_signal(signal.SIGINT)
-    assert "2 votes saved" in found.end()
-    assert (found.process.returncode, len(found.votes())) == (130, 2)
+    site, before = program(stdin=theirs), termios.tcgetattr(theirs)
+    assert "press Enter to vote in this terminal" in site.said
+    assert site.press(1, "x") == 303
+    os.write(own, b"\n")
+    for key, then in ((b"b", "Pair 3 of 15"), (b"\x1b[A", "Please answer")):  # an arrow's last letter is no vote
+        while termios.tcgetattr(theirs)[3] & termios.ICANON:
+            time.sleep(0.01)  # until the terminal waits for a key
+        os.write(own, key)
+        site.reads(then)
+    while termios.tcgetattr(theirs)[3] & termios.ICANON:
+        time.sleep(0.01)
+    os.write(own, end) if isinstance(end, bytes) else site.process.send_signal(end)
+    assert "2 votes saved" in site.process.communicate(timeout=60)[0]
+    assert (site.process.returncode, site.outcomes()) == (status, [0.5, 0.0])
+    assert termios.tcgetattr(theirs) == before, "the terminal is as it was"
     os.close(own)
     os.close(theirs)
 
 
 def test_a_vote_that_can_not_be_kept_is_said_and_ends_the_session(program: Callable[..., Site]) -> None:
-    found = program()
-    found.path.mkdir()
-    status, text, _ = found.ask("POST", found.root, "pair=1&key=a")
+    site = program()
+    site.path.mkdir()
+    status, text, _ = site.ask("POST", site.root, "pair=1&key=a")
     assert status == 500 and "votes_coder.jsonl can't be written" in text
-    assert text in found.end() and found.process.returncode == 2
+    assert text in site.process.communicate(timeout=60)[0] and site.process.returncode == 2
 
 
 # ── In a real browser ────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-def chromium() -> Iterator[Any]:
+@pytest.mark.browser
+def test_from_the_first_pair_to_the_leaderboard_by_keys_and_clicks(program: Callable[..., Site]) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs requirements-browser.txt")
     path = shutil.which("chromium") or pytest.skip("needs Chromium")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        vote_in(chromium, program)
+        chromium.close()
 
 
-@pytest.mark.browser
-def test_from_the_first_pair_to_the_leaderboard_by_keys_and_clicks(program: Callable[..., Site], chromium: Any) -> None:
+def vote_in(chromium: Any, program: Callable[..., Site]) -> None:
     site = program()
     context = chromium.new_context(viewport={"width": 420, "height": 800})
     asked, alarms = list[str](), list[str]()
     context.on("request", lambda request: asked.append(request.url))
     context.on("page", lambda page: page.on("dialog", lambda dialog: alarms.append(dialog.message)))
 
-    def shows(page: Any, number: int, votes: int) -> None:
+    def shows(page: Any, number: int) -> None:
         page.wait_for_function("text => document.querySelector('h1').innerText.startsWith(text)", arg=f"Pair {number} ")
-        assert len(site.votes()) == votes
+        assert len(site.outcomes()) == number - 1
         assert page.title() == f"Vote: pair {number} of 15"
         assert page.evaluate("scrollY") == 0
         assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
-    one = context.new_page()
+    one, two = context.new_page(), context.new_page()
     one.goto(site.url)
-    shows(one, 1, 0)
-    for number, key in enumerate("abtx", start=2):
+    for number, key in enumerate("abtx", start=1):
+        shows(one, number)
         one.evaluate("scrollTo(0, 9999)")
         one.keyboard.press(key)
-        shows(one, number, number - 1)
+    shows(one, 5)
     one.keyboard.press("Control+a")
-    one.keyboard.down("Shift")
     one.keyboard.down("B")
     one.keyboard.down("B")  # held: the second is a repetition
     one.keyboard.up("B")
-    one.keyboard.up("Shift")
-    shows(one, 6, 5)
+    shows(one, 6)
     one.get_by_role("button", name="Undo").click()
-    shows(one, 5, 4)
-
-    two = context.new_page()
+    shows(one, 5)
     two.set_viewport_size({"width": 1200, "height": 800})
     two.goto(site.url)
     two.get_by_role("button", name="A is better").click()
-    shows(two, 6, 5)
+    shows(two, 6)
     one.get_by_role("button", name="B is better").click()  # of the pair that was voted on in the other window
     one.get_by_text("changed nothing").wait_for()
-    shows(one, 6, 5)
     two.reload()
-    shows(two, 6, 5)
     one.go_back()
     one.go_forward()
-    shows(one, 6, 5)
-
+    shows(one, 6)
+    shows(two, 6)
     site.process.kill()
     site.process.wait()
     two.keyboard.press("t")
@@ -318,11 +277,9 @@ def test_from_the_first_pair_to_the_leaderboard_by_keys_and_clicks(program: Call
     plain.get_by_role("button", name="Both bad").click()
     plain.get_by_text("Pair 7 of 15").wait_for()
     one.goto(site.url)
-    shows(one, 7, 6)
-    assert len(set(site.votes())) == 6
+    shows(one, 7)
     one.keyboard.press("q")
     one.get_by_text("chance that each model is the best").wait_for()
     assert sorted(one.locator("ol bdi").all_inner_texts()) == sorted(MODELS)
     assert "--rank PROMPT" in one.locator("pre").first.inner_text()
-    assert "By your 6 votes" in site.end() and site.process.returncode == 0
     assert {url.split("/")[2].split(":")[0] for url in asked} == {"127.0.0.1"} and not alarms

@@ -18,7 +18,7 @@ from core.clock import Clock
 from core.text import plain
 from data_generation import collect_responses, generate_prompts, make_data
 from llm.ollama import OllamaModel
-from report.page import write_report
+from report.page import render_report
 from stages.judging import judge_pairs, rank_listwise, unmarked
 from stages.tasks import Job
 
@@ -88,14 +88,13 @@ def test_a_hostile_response_changes_nothing_of_what_the_judge_is_shown_of_the_ot
         assert text.index("Answer with JSON: ") < text.index(mark)
 
 
-def test_hostile_text_is_only_text_on_the_page_and_in_the_terminal(tmp_path: Path) -> None:
+def test_hostile_text_is_only_text_on_the_page_and_in_the_terminal() -> None:
     found = sample_results.persona()
     example = found["examples"][0]
     for texts in (HOSTILE.values(), ["\n\n".join(HOSTILE.values())]):
         for response, hostile in zip(example["responses"], texts, strict=False):
             response["text"] = example["prompt"] = f"MARKED {hostile}"
-        write_report(found, tmp_path / "report.html")
-        page = (tmp_path / "report.html").read_text(encoding="utf-8", errors="surrogatepass")
+        page = render_report(found)
         assert "MARKED" in page and "<script" not in page and "<img src=x" not in page
         assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
     for hostile in HOSTILE.values():

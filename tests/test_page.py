@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import pytest
 import sample_results as sample
 from test_report import STEERS, golden
 
-from core.text import plain
 from report import files, page, plots, words
 from report.markdown import rendered
 
@@ -37,7 +35,7 @@ def lines_of(axes: Any) -> dict[str, Any]:
     return {line.get_label(): line for line in axes.get_lines()}
 
 
-def test_learning_curves_lie_at_the_true_x_values_with_their_bands() -> None:
+def test_learning_curves_lie_at_the_true_x_values_with_their_bands_and_differ_in_more_than_colour() -> None:
     document = sample.persona()
     points = document["curves"]["points"] = [x * x for x in range(len(document["curves"]["points"]))]
     panels = [axes for axes in plots.learning_curves(document).axes if axes.axison]
@@ -47,26 +45,18 @@ def test_learning_curves_lie_at_the_true_x_values_with_their_bands() -> None:
             line = lines_of(axes)[words.SYSTEMS[system]]
             assert list(line.get_xdata()) == points
             assert list(line.get_ydata()) == document["curves"][system][metric]["mean"]
-        level = document["cross_validated"]["global_elo"][metric]["mean"]
-        assert list(lines_of(axes)["Global Elo"].get_ydata()) == [level] * 2
         assert len(axes.collections) == len(words.CONTENDERS)  # one band a system
-
-
-def test_systems_differ_in_more_than_colour_and_one_trained_once_is_a_level_line() -> None:
-    drawn = lines_of(plots.learning_curves(sample.persona()).axes[0])
-    looks = [(line.get_color(), line.get_marker(), str(line._dash_pattern)) for line in drawn.values()]
+    looks = [(line.get_color(), line.get_marker(), str(line._dash_pattern)) for line in lines_of(panels[0]).values()]
     assert [len(set(kind)) for kind in zip(*looks, strict=True)] == [4, 4, 4]
     once = lines_of(plots.learning_curves(sample.persona(incremental=False)).axes[0])
-    for line in (once["Reward model (trained once)"], once["Combined (trained once)"]):
-        assert (len(set(line.get_ydata())), line.get_marker()) == (1, "")
+    assert len(set(once["Combined (trained once)"].get_ydata())) == 1
 
 
 def test_votes_have_a_panel_for_the_one_metric_that_they_know() -> None:
     curves, comparison = plots.learning_curves(sample.votes()), plots.metric_comparison(sample.votes())
     assert [axes.get_ylabel() for axes in curves.axes if axes.axison] == ["Ranking accuracy"]
     assert [axes.get_xlabel() for axes in comparison.axes] == ["Ranking accuracy"]
-    nothing = plots.learning_curves(sample.votes(decided=False))
-    assert nothing.axes == [] and "No vote was decided" in nothing.texts[1].get_text()
+    assert plots.learning_curves(sample.votes(decided=False)).axes == []
 
 
 def test_the_comparison_draws_intervals_and_the_documented_split() -> None:
@@ -80,27 +70,20 @@ def test_the_comparison_draws_intervals_and_the_documented_split() -> None:
         assert hollow == [document["final"][system][metric] for system in shown]
 
 
-@pytest.mark.parametrize("make", [sample.hostile, sample.votes])
-def test_no_ink_touches_the_edge_texts_do_not_overlap_and_the_label_is_said(make: Callable[[], Document]) -> None:
+def test_no_ink_touches_the_edge_and_texts_do_not_overlap() -> None:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    document = make()
     for draw in (plots.learning_curves, plots.metric_comparison, plots.training_history):
         with matplotlib.rc_context(plots.STYLE):
-            figure = draw(document)
-            figure.set_dpi(80)
+            figure = draw(sample.hostile())
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
             image = np.asarray(canvas.buffer_rgba())[..., :3]
-            boxes = [text.get_window_extent() for text in figure.texts]
+            boxes = [text.get_window_extent() for text in (*figure.texts, *figure.legends)]
             boxes += [axes.get_tightbbox() for axes in figure.axes if axes.axison]
-            boxes += [legend.get_window_extent() for legend in figure.legends]
-        edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-        assert (edge == 255).all(), draw
+        assert all((edge == 255).all() for edge in (image[0], image[-1], image[:, 0], image[:, -1])), draw
         assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)], draw
-        noted = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
-        assert plain(document["label"]) in noted
 
 
 # ── Files ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -113,18 +96,13 @@ def test_a_run_leaves_its_files_and_moves_those_of_an_earlier_one(
 
     document = sample.persona() | {"persona": "日本"}  # the plots' font lacks these letters
     results = tmp_path / "evaluation_results_日本.json"
-    results.write_text("earlier", encoding="utf-8")
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr(plots, "png", lambda *_: 1 / 0)
         files.write_results(document, tmp_path)
     assert json.loads(results.read_text(encoding="utf-8")) == document, "a plot that fails loses no measurement"
-    results.unlink()
+    results.write_text("earlier", encoding="utf-8")
     written = files.write_results(document, tmp_path)
-    assert json.loads(written[1].read_text(encoding="utf-8")) == document["training_history"]
-    for path in written[2:5]:
-        image = imread(path)
-        assert image.shape[1] >= 1400 and image.std() > 0.05
-        assert (image[0] == 1.0).all(), "on white"
+    assert all(imread(path).shape[1] >= 1400 for path in written[2:5])
     assert written[5].read_text(encoding="utf-8") == page.render_report(document)
     assert "earlier" in [path.read_text(encoding="utf-8") for path in (tmp_path / "previous").iterdir()]
     assert {path for path in tmp_path.iterdir() if path.is_file()} == set(written)
@@ -135,8 +113,6 @@ def test_a_run_leaves_its_files_and_moves_those_of_an_earlier_one(
 
 class Page(HTMLParser):
     """Tags, attributes and text of a page; open tags that never close are an error."""
-
-    VOID = frozenset({"meta", "img"})
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -150,8 +126,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += [(name, value or "") for name, value in attrs]
-        if tag not in self.VOID:
-            self._open.append(tag)
+        self._open += [tag] * (tag not in ("meta", "img"))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
@@ -168,10 +143,9 @@ def bare(html: str) -> str:
     return re.sub(r"\n\s*\n+", "\n", re.sub(r"<style>.*</style>", "", html, flags=re.DOTALL))
 
 
-def test_the_page_says_what_was_found(no_pictures: None, tmp_path: Path) -> None:
+def test_the_page_says_what_was_found(no_pictures: None) -> None:
     golden("page_persona.html", bare(page.render_report(sample.persona())))
-    page.write_personas(sample.personas(), tmp_path / "all.html")
-    golden("page_personas.html", bare((tmp_path / "all.html").read_text(encoding="utf-8")))
+    golden("page_personas.html", bare(page.render_personas(sample.personas())))
 
 
 def test_the_page_is_self_contained_and_every_picture_says_what_it_shows() -> None:
@@ -191,45 +165,37 @@ def test_the_page_is_self_contained_and_every_picture_says_what_it_shows() -> No
     assert plots.svg(plots.history_panel, document) == pictures[-1], "the same results, the same page"
 
 
-def test_no_section_is_empty(no_pictures: None) -> None:
+def test_no_section_is_empty_and_hostile_texts_stay_text_in_the_page(no_pictures: None) -> None:
     section = re.compile(r'<section id="([\w-]+)">')
     whole = section.findall(page.render_report(sample.persona()))
     for decided, gone in ((True, {"examples", "ablation"}), (False, {"examples", "ablation", "systems", "curves"})):
         html = page.render_report(sample.votes(users=1, decided=decided))
         assert section.findall(html) == [name for name in whole if name not in gone]
         assert "None" not in Page(html).text and "Shared" not in Page(html).text, "a person alone shares nothing"
-
-
-def test_hostile_texts_stay_text_in_the_page(no_pictures: None) -> None:
     html = page.render_report(sample.hostile())
     parsed = Page(html)
-    assert "script" not in parsed.tags
+    assert "script" not in parsed.tags and not STEERS.search(html)
     assert parsed.text.count("<script>alert(1)</script>\ufffd[31m") > 10
     assert parsed.text.count("{{ 7*7 }}") > 10, "a text is never a template"
-    assert not STEERS.search(html)
     html.encode("utf-8")
 
 
 ANSWER = """# Steps <script>alert(1)</script>
 Read **this**
-then *that*:
+then *that*: <img src=x onerror=alert(1)>
 
 ```python
 print("<b>")
 ```
 
-| a | b |
-|---|---|
-| 1 | <img src=x onerror=alert(1)> |
-
 [web](https://example.org/?a="b") [no](javascript:alert(1)) [file](file:///etc/passwd) ![pixel](https://t.example/p.png)
-"""
+\x1b[31m\u202e"""
 
 
 def test_answers_are_rendered_and_can_do_no_harm() -> None:
-    html = str(rendered(ANSWER + "\x1b[31m\u202e"))
+    html = str(rendered(ANSWER))
     parsed = Page(html)
-    assert {"h1", "strong", "br", "em", "pre", "code", "table", "a"} <= set(parsed.tags)
+    assert {"h1", "strong", "br", "em", "pre", "code", "a"} <= set(parsed.tags)
     assert not {"script", "img", "b"} & set(parsed.tags)
     assert 'print("<b>")' in parsed.text and "<img src=x" in parsed.text
     links = [value for name, value in parsed.attributes if name == "href"]

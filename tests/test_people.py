@@ -40,74 +40,58 @@ def crowd_of(votes: Votes, found: features.Features, epochs: int = 4) -> Crowd:
 def everything(crowd: Crowd, tested: frozenset[str]) -> dict[str, list[dict[str, dict[str, float]]]]:
     """{system: [person: {prompt id: scores}]} on the tested prompts."""
     return {
-        system: [{p: dict(ranker.scores(p)) for p in sorted(tested)} for ranker in rankers]
+        system: [{p: dict(ranker.scores(p)) for p in tested} for ranker in rankers]
         for system, rankers in fitted(crowd, tested)
     }
-
-
-def first_fold(crowd: Crowd) -> frozenset[str]:
-    return crowd.folds[0]
 
 
 def close(one: Any, other: Any) -> bool:
     return all(one[p] == pytest.approx(other[p], rel=1e-4, abs=1e-4) for p in one)
 
 
-def voting(votes: Votes, preferences: Sequence[Preference]) -> Votes:
-    return dataclasses.replace(votes, preferences=tuple(preferences))
-
-
 def turned(votes: Votes, field: str, values: set[str]) -> Votes:
     """The votes with those of these users or on these prompts turned round."""
-    return voting(votes, [
-        dataclasses.replace(v, outcome=1.0 - v.outcome) if getattr(v, field) in values else v for v in votes.preferences
-    ])  # fmt: skip
+    turned = [dataclasses.replace(v, outcome=1.0 - v.outcome) for v in votes.preferences]
+    pairs = zip(votes.preferences, turned, strict=True)
+    kept = tuple(other if getattr(vote, field) in values else vote for vote, other in pairs)
+    return dataclasses.replace(votes, preferences=kept)
 
 
 # ── Where people start from, and what must not leak ──────────────────────────────────────────────────────
 
 
 def test_offsets_are_elo_updates_of_own_votes_on_everyone_elses_ratings() -> None:
-    c = crowd_of(*World(people=3, votes_each=20, prompts=9, personal=1.0).draw())
-    tested = first_fold(c)
+    votes, texts = World(people=4, votes_each=20, prompts=9, personal=1.0).draw()
+    late = [Preference("q0", "model 0", "model 1", 1.0, "late")]  # on a test prompt: nothing of it trains
+    known = dataclasses.replace(votes, preferences=(*votes.preferences, *late), users=(*votes.users, "late"))
+    c, tested = crowd_of(known, texts), frozenset({"q0"})
     found, me = everything(c, tested), c.votes.users[1]
     kept = [vote for vote in c.preferences if vote.prompt_id not in tested]
     own, others = ([v for v in kept if (v.user == me) is mine] for mine in (True, False))
     start = {m: 1000.0 + r for m, r in BradleyTerry(c.votes.models).fit(others).scores("").items()}
     moved = EloSystem(start, 32.0).fit(own).scores("")
-    prompt = min(tested)
-    assert found["elo_offset"][1][prompt] == pytest.approx(moved, abs=0.01)
-    assert found["global_elo"][1][prompt] == pytest.approx(start, abs=0.01)
+    assert found["elo_offset"][1]["q0"] == pytest.approx(moved, abs=0.01)
+    assert found["global_elo"][1]["q0"] == pytest.approx(start, abs=0.01)
+    assert all(close(found[system][4], found[start][4]) for system, start in STARTS.items()), "without own votes"
 
 
 def test_a_person_alone_starts_from_the_arena_where_it_lists_the_models_and_from_the_untouched_base() -> None:
     names = ("llama3:8b", "mistral:7b", "nobody:1b")
     votes, texts = World(people=1, votes_each=60, prompts=15, models=3, personal=2.0, names=names).draw()
     scores = dataclasses.replace(texts, base_score=np.arange(len(texts.mean), dtype=np.float32))
-    rated, notes = people.arena_ratings(votes, Path("cache"))
-    assert {name: rating.proxy for name, rating in rated.items()} == {name: name == "mistral:7b" for name in names}
+    _, notes = people.arena_ratings(votes, Path("cache"))
     assert notes[0] == people.GIVEN and notes[-1].startswith("mistral:7b: rated by proxy: Mistral-7B-Instruct-v0.2 (")
     c = crowd_of(votes, scores)
-    found, (prompt, *_) = everything(c, first_fold(c)), sorted(first_fold(c))
+    found, prompt = everything(c, c.folds[0]), min(c.folds[0])
     assert (c.given["llama3:8b"], c.given["nobody:1b"]) == (1171.0, None)
     assert found["global_elo"][0][prompt]["llama3:8b"] == 1171.0
     base, shared = found["base_reward"][0][prompt], found["shared_reward"][0][prompt]
     assert sorted(base, key=base.__getitem__) == sorted(shared, key=shared.__getitem__)
-    assert not close(found["reward_model"][0], found["shared_reward"][0])
-
-
-def test_whoever_has_no_training_votes_keeps_what_everyone_starts_from() -> None:
-    votes, texts = World(people=4, votes_each=20, prompts=9).draw()
-    kept = [v for v in votes.preferences if v.user != "person 3" or v.prompt_id == "q0"]
-    kept.append(Preference("q0", "model 0", "model 1", 1.0, "person 3"))
-    found = everything(crowd_of(voting(votes, kept), texts), frozenset({"q0"}))
-    for system, start in STARTS.items():
-        assert close(found[system][3], found[start][3])
 
 
 def test_no_vote_on_a_test_prompt_is_used_nor_one_of_ones_own_in_what_a_person_starts_from() -> None:
     votes, texts = World(people=4, votes_each=25, prompts=12, personal=1.0).draw()
-    tested = first_fold(crowd_of(votes, texts))
+    tested = crowd_of(votes, texts).folds[0]
     before, other_tests, other_own = (
         everything(crowd_of(v, texts), tested)
         for v in (votes, turned(votes, "prompt_id", set(tested)), turned(votes, "user", {votes.users[2]}))
@@ -141,7 +125,7 @@ def test_a_busy_voter_counts_once_ties_are_not_scored_and_a_tied_score_counts_ha
     votes, texts = World(people=2, votes_each=3, prompts=5, ties=0.0).draw()
     outcomes = (0.5, 1.0, 0.75, 0.0, 0.5, 0.5)
     changed = [dataclasses.replace(v, outcome=o) for v, o in zip(votes.preferences, outcomes, strict=True)]
-    c = crowd_of(voting(votes, changed), texts)
+    c = crowd_of(dataclasses.replace(votes, preferences=tuple(changed)), texts)
     hits = {s: dict(cells) for s, cells in predicted(c, [frozenset().union(*c.folds)]).items()}
     assert sum(map(len, hits["random"].values())) == 3
     assert {x for values in hits["base_reward"].values() for x in values} == {0.5}, "this base has no score"
@@ -171,13 +155,6 @@ def word_base() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes most of a run this small."""
-    monkeypatch.setattr("report.files.PLOTS", {})
-    monkeypatch.setattr("report.files.write_report", lambda document, path: None)
-
-
 def rows(users: Sequence[str], prompts: int = 10, votes_each: int = 24) -> list[dict[str, Any]]:
     """Odd people like alpha, even ones beta; one response is empty."""
     draw, models = random.Random(5), ("one", "two", "three")
@@ -187,13 +164,12 @@ def rows(users: Sequence[str], prompts: int = 10, votes_each: int = 24) -> list[
         return "" if (prompt, model) == (0, "one") else "alpha " * own.randrange(4) + "beta " * own.randrange(4)
 
     found = []
-    for number, user in enumerate(users):
-        for _ in range(votes_each):
-            prompt, (a, b) = draw.randrange(prompts), draw.sample(models, 2)
-            word = ("alpha", "beta")[number % 2]
-            gap = text(prompt, a).count(word) - text(prompt, b).count(word)
-            values = (user, f"p{prompt}", f"Question {prompt}?", a, text(prompt, a), b, text(prompt, b))
-            found.append(dict(zip(VOTE_COLUMNS, (*values, 0.5 if gap == 0 else float(gap > 0)), strict=True)))
+    for number, user in enumerate([user for user in users for _ in range(votes_each)]):
+        prompt, (a, b) = draw.randrange(prompts), draw.sample(models, 2)
+        word = ("alpha", "beta")[number // votes_each % 2]
+        gap = text(prompt, a).count(word) - text(prompt, b).count(word)
+        values = (user, f"p{prompt}", f"Question {prompt}?", a, text(prompt, a), b, text(prompt, b))
+        found.append(dict(zip(VOTE_COLUMNS, (*values, 0.5 if gap == 0 else float(gap > 0)), strict=True)))
     return found
 
 
@@ -210,77 +186,62 @@ def results(folder: Path, name: str) -> dict[str, Any]:
     return dict(json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON")))
 
 
-PANEL = "my-votes-1"
-
-
 def test_votes_become_results_plots_and_a_report_to_which_hostile_names_do_no_harm(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = rows(HOSTILE)
+    data, name = rows(HOSTILE), "my-votes-1"
     assert run(tmp_path, "my [votes] <1>.csv", [*data, data[4] | {"outcome": 7}], "--skip_bad_rows") == 0
     said = capsys.readouterr().out
     for part in ("1 left out: outcome is no number in [0, 1]", "votes of 7 people (", "WHICH MODEL IS BEST"):
         assert part in " ".join(said.split())
     assert "\x1b" not in said
     assert WordBase.asked == len({(r["prompt"], r[f"response_{s}"]) for r in data for s in "ab"}), "each text once"
-    found = results(tmp_path, PANEL)
-    assert (found["persona"], found["backend"], found["main_metric"]) == (PANEL, "votes", "ranking_accuracy")
+    found = results(tmp_path, name)
+    assert (found["persona"], found["backend"], found["main_metric"]) == (name, "votes", "ranking_accuracy")
     assert [found["counts"][key] for key in ("users", "prompts", "votes")] == [len(HOSTILE), 10, len(data)]
     for system in (*STARTS, *STARTS.values(), "base_reward", "bradley_terry", "longest_response", "random"):
         assert None not in found["cross_validated"][system]["ranking_accuracy"].values()
         assert found["final"][system].keys() == found["cross_validated"][system].keys() == found["improvement"].keys()
-    assert [row["user"] for row in found["people"]["by_person"]] == list(HOSTILE)
-    assert len(list((tmp_path / "results").glob(f"*_{PANEL}.*"))) == 6
+    assert len(list((tmp_path / "results").glob(f"*_{name}.*"))) == 6
     assert found["curves"]["points"] == [row["preferences"] for row in found["learning_curve"]]
     for system, start in STARTS.items():
         curve = found["curves"][system]["ranking_accuracy"]["mean"]
         assert curve == [found["cross_validated"][name]["ranking_accuracy"]["mean"] for name in (start, system)]
-    assert found["hypotheses"]["sample_efficiency"]["verdict"] == "not tested"
-    page = (tmp_path / "results" / f"report_{PANEL}.html").read_text(encoding="utf-8")
-    assert "Person by person" in page and "&lt;script&gt;alert(1)" in page
+    page = (tmp_path / "results" / f"report_{name}.html").read_text(encoding="utf-8")
     assert "<script>" not in page and not set("\x1b\u202e") & set(page)
 
 
-def test_the_device_asked_for_trains_everyones_heads(tmp_path: Path, no_pictures: None, devices: set[str]) -> None:
-    data = rows(["ann", "bob"])
-    assert run(tmp_path, "two.csv", data) == 0 and devices == {"auto", "cpu"}, "where the processor read, it trains"
-    devices.clear()
-    assert run(tmp_path, "two.csv", data, "--device", "cuda") == 0
-    assert devices == {"cuda"} and results(tmp_path, "two")["device"] == "cuda"
-
-
-def test_one_person_alone_is_their_own_persona(tmp_path: Path, no_pictures: None) -> None:
-    assert run(tmp_path, "votes_me.csv", rows(["me"], prompts=12, votes_each=60)) == 0
+def test_one_person_alone_is_their_own_persona_trained_on_the_device_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: set[str]
+) -> None:
+    monkeypatch.setattr("report.files.PLOTS", {})
+    data = rows(["me"], prompts=12, votes_each=60)
+    assert run(tmp_path, "votes_me.csv", data) == 0 and devices == {"auto", "cpu"}, "where it read, it trains"
     found = results(tmp_path, "votes_me")
     assert found["counts"]["users"] == 1
-    assert found["cross_validated"]["shared_reward"]["ranking_accuracy"]["mean"] == pytest.approx(0.5)
-    assert found["cross_validated"]["reward_model"]["ranking_accuracy"]["mean"] > 0.6
+    accuracy = {system: cells["ranking_accuracy"]["mean"] for system, cells in found["cross_validated"].items()}
+    assert accuracy["shared_reward"] == pytest.approx(0.5) and accuracy["reward_model"] > 0.6
     state = json.loads((tmp_path / "cache" / "elo_state_votes_me.json").read_text(encoding="utf-8"))
     assert state["updates"] == found["counts"]["votes"], "what is kept has learned from every vote"
+    devices.clear()
+    assert run(tmp_path, "votes_me.csv", data, "--device", "cuda") == 0
+    assert devices == {"cuda"} and results(tmp_path, "votes_me")["device"] == "cuda"
 
 
 def test_votes_that_are_all_ties_end_in_no_figure_and_no_winner(tmp_path: Path) -> None:
     assert run(tmp_path, "ties.csv", [row | {"outcome": 0.5} for row in rows(["ann", "bob"])]) == 0
     found = results(tmp_path, "ties")
-    assert found["winner"] == "none"
-    assert found["verdict"]["sentence"].startswith("No vote was decided")
+    assert found["winner"] == "none" and found["verdict"]["sentence"].startswith("No vote was decided")
     for cells in (found["cross_validated"][name] for name in STARTS):
         assert list(cells.values()) == [{"mean": None, "ci95": None}] * 5
     assert ">nan" not in (tmp_path / "results" / "report_ties.html").read_text(encoding="utf-8").lower()
 
 
-@pytest.mark.parametrize(
-    ("name", "prompts", "said"), [("coder.jsonl", 10, "is a persona"), ("few.csv", 3, "3 prompts")]
-)
-def test_what_cannot_be_run_ends_with_status_2_and_says_why(
-    tmp_path: Path, name: str, prompts: int, said: str, capsys: pytest.CaptureFixture[str]
+def test_what_cannot_be_run_says_why_and_files_are_named_after_the_stem_or_the_hub_id(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(tmp_path, name, rows(["ann", "bob"], prompts)) == 2
-    assert said in capsys.readouterr().err
-    assert not (tmp_path / "results").exists()
-
-
-def test_files_are_named_after_the_stem_or_the_hub_id() -> None:
-    assert people.run_name("data/mtbench_human_turn1.jsonl") == "mtbench_human_turn1"
+    for name, prompts, said in (("coder.jsonl", 10, "is a persona"), ("few.csv", 3, "3 prompts")):
+        assert run(tmp_path, name, rows(["ann", "bob"], prompts)) == 2
+        assert said in capsys.readouterr().err and not (tmp_path / "results").exists()
     assert people.run_name("HannahRoseKirk/prism-alignment:utterances") == "HannahRoseKirk-prism-alignment-utterances"
     assert people.run_name("../..jsonl") not in {"", ".", ".."}

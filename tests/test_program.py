@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +31,21 @@ def number(*about: object) -> int:
     return int(hashlib.sha256(repr(about).encode()).hexdigest()[:12], 16)
 
 
-class Judge:
+def judge(request: dict[str, Any], *, by_model: bool = False) -> str:
     """A brain whose answers show so many lines of code out of five, by model or by prompt and model, and a judge that
     likes code."""
-
-    def __init__(self, *, by_model: bool) -> None:
-        self.by_model = by_model
-
-    def __call__(self, request: dict[str, Any]) -> str:
-        text = last_text(request)
-        if labels := shown(text):
-            best = sorted(labels, key=lambda label: -sum(line in labels[label] for line in CODE))
-            if "ranking" in json.dumps(request["format"]):
-                return json.dumps({"ranking": best})
-            return json.dumps({"choice": best[0], "reason": "more code"})
-        if "format" in request:
-            return default_brain(request)
-        place, draw = DEFAULT_TAGS.index(request["model"]), random.Random(number(text, request["model"]))
-        code = place if self.by_model else (place * 5 + number(text) // 7) % 6
-        lines = draw.sample(CODE, code) + draw.sample(STORY, 5 - code)
-        draw.shuffle(lines)
-        return "\n".join(lines)
+    text = last_text(request)
+    if labels := shown(text):
+        best = sorted(labels, key=lambda label: -sum(line in labels[label] for line in CODE))
+        lists = "ranking" in json.dumps(request["format"])
+        return json.dumps({"ranking": best} if lists else {"choice": best[0], "reason": "more code"})
+    if "format" in request:
+        return default_brain(request)
+    place, draw = DEFAULT_TAGS.index(request["model"]), random.Random(number(text, request["model"]))
+    code = place if by_model else (place * 5 + number(text) // 7) % 6
+    lines = draw.sample(CODE, code) + draw.sample(STORY, 5 - code)
+    draw.shuffle(lines)
+    return "\n".join(lines)
 
 
 def run(tmp_path: Path, *flags: str) -> int:
@@ -98,20 +93,16 @@ def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
     assert {row["parameters"] for row in first["leaderboard"]} == {"8.0B"}, "the server's word"
 
 
-@pytest.mark.parametrize("by_model", [False, True], ids=["prompt-specific", "one order of models"])
-def test_planted_tastes_are_recovered_by_the_right_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str, by_model: bool
+def test_a_planted_taste_for_texts_is_recovered_by_the_system_that_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str
 ) -> None:
-    with FakeOllama(brain=Judge(by_model=by_model)) as server:
+    with FakeOllama(brain=judge) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         assert run(tmp_path, "--base_model", tiny_base, "--concurrency", "8", "--num_prompts", "20") == 0
     found = results(tmp_path)
     tau = {name: metrics["kendall_tau"]["mean"] for name, metrics in found["cross_validated"].items()}
-    if by_model:
-        assert tau["elo_offset"] >= 0.9
-    else:
-        assert tau["reward_model"] >= 0.75 and tau["reward_model"] > tau["elo_offset"] + 0.3
-        assert found["winner"] == "reward_model"
+    assert tau["reward_model"] >= 0.75 and tau["reward_model"] > tau["elo_offset"] + 0.3
+    assert found["winner"] == "reward_model"
 
 
 def test_all_personas_stand_side_by_side_at_the_cost_that_was_said(
@@ -121,7 +112,7 @@ def test_all_personas_stand_side_by_side_at_the_cost_that_was_said(
     two = ("coder", "student")
     monkeypatch.setattr(config, "PERSONAS", {name: config.PERSONAS[name] for name in two})
     flags = ["--persona", "all", "--num_prompts", "5", "--models", *DEFAULT_TAGS[:3], "--ground_truth", "both"]
-    with FakeOllama(brain=Judge(by_model=True)) as server:
+    with FakeOllama(brain=partial(judge, by_model=True)) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         assert run(tmp_path, *flags, "--base_model", tiny_base, "--check") == 0
         said = capsys.readouterr().out
@@ -134,6 +125,8 @@ def test_all_personas_stand_side_by_side_at_the_cost_that_was_said(
         assert run(tmp_path, *flags, "--base_model", tiny_base) == 0
         assert len(server.calls) == asked
     together = results(tmp_path, "all")
+    tau = together["pooled"]["cross_validated"]["elo_offset"]["kendall_tau"]["mean"]
+    assert tau >= 0.9, "a planted order of models is recovered by the system that knows them"
     assert set(together) == {"schema_version", "backend", "label", "judge", "seed", "pooled", "personas"}
     assert together["personas"] == {name: results(tmp_path, name) for name in two}
     assert together["personas"]["coder"]["judge_quality"]["listwise_agreement"] == pytest.approx(1.0)

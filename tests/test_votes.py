@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import unicodedata
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +58,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_every_format_gives_the_same_votes_and_texts_stay_texts(place: Path) -> None:
     found = load_votes(save(place, GOOD))
     assert as_rows(found) == GOOD
-    assert [(p.id, p.text) for p in found.prompts] == [("p1", "Why?"), ("007", "82.10")]
     assert (found.users, found.models, found.left_out, found.notes) == (("ann", "bob"), ("x", "y", "nan"), {}, ())
+    rows = [{name: value for name, value in vote().items() if name not in ("user", "outcome")} | {"who": "a"}]
+    with pytest.raises(UsageError, match=r"lacks the columns user, outcome; it has prompt_id, .*who"):
+        load_votes(save(place, rows))
 
 
 # Everything that UTF-8 can hold; names and prompts are in their normal form and never blank.
@@ -69,28 +70,16 @@ WORD = TEXT.map(lambda text: normal(f"w{text}"))
 NAME = WORD.map(lambda text: " ".join(text.casefold().removesuffix(":latest").split()))
 
 
-@given(
-    prompts=st.lists(WORD, min_size=1, max_size=3, unique=True),
-    models=st.lists(NAME, min_size=2, max_size=3, unique=True),
-    user=NAME,
-    texts=st.lists(TEXT, min_size=9, max_size=9),
-    outcome=st.floats(0, 1, allow_subnormal=False),
-)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_text_comes_back_as_it_was(
-    prompts: list[str], models: list[str], user: str, texts: list[str], outcome: float, tmp_path: Path
-) -> None:
-    rows = [
-        vote(user=user, prompt_id=f"id {prompt}", prompt=prompt, model_a=models[a], response_a=texts[3 * i + a],
-             model_b=models[b], response_b=texts[3 * i + b], outcome=outcome)
-        for i, prompt in enumerate(prompts) for a, b in combinations(range(len(models)), 2)
-    ]  # fmt: skip
+@given(texts=st.tuples(TEXT, TEXT), prompt=WORD, names=st.lists(NAME, min_size=3, max_size=3, unique=True))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_comes_back_as_it_was(texts: tuple[str, str], prompt: str, names: list[str], tmp_path: Path) -> None:
+    row = vote(user=names[0], prompt_id=f"id {prompt}", prompt=prompt, model_a=names[1], response_a=texts[0],
+               model_b=names[2], response_b=texts[1], outcome=0.1)  # fmt: skip
     for suffix in ("jsonl", "csv", "parquet"):
-        assert as_rows(load_votes(save(tmp_path / f"v.{suffix}", rows))) == rows
+        assert as_rows(load_votes(save(tmp_path / f"v.{suffix}", [row]))) == [row]
     own = tmp_path / "own.jsonl"
     own.unlink(missing_ok=True)
-    for row in rows:
-        append_line(own, row)
+    append_line(own, row)
     assert [vote.preference() for vote in read_own_votes(own)] == list(load_votes(str(own)).preferences)
 
 
@@ -112,41 +101,28 @@ def test_wrong_rows_are_named_or_left_out_as_asked_but_never_all(place: Path) ->
         load_votes(save(place, [vote(outcome=1.5)] * 2), skip_bad_rows=True)
 
 
-def test_wrong_columns_are_named_with_those_found(place: Path) -> None:
-    rows = [{name: value for name, value in vote().items() if name not in ("user", "outcome")} | {"who": "a"}]
-    with pytest.raises(UsageError, match=r"lacks the columns user, outcome; it has prompt_id, .*who"):
-        load_votes(save(place, rows))
-
-
 def test_a_hub_id_goes_through_load_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same call on a folder laid out like a data set on the hub, which stands in for it."""
     import datasets
 
+    with pytest.raises(MissingError, match="--preferences FILE"):
+        load_votes("owner/name:votes")
     (tmp_path / "set").mkdir()
     save(tmp_path / "set" / "votes.jsonl", GOOD)
-    (tmp_path / "set" / "README.md").write_text(
-        "---\nconfigs:\n- config_name: votes\n  data_files: votes.jsonl\n- config_name: other\n"
-        "  data_files: other.jsonl\n---\n"
-    )
+    about = "---\nconfigs:\n- config_name: votes\n  data_files: votes.jsonl\n---\n"
+    (tmp_path / "set" / "README.md").write_text(about)
     real = datasets.load_dataset
     monkeypatch.setattr(hub, "reachable", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda _, *args, **named: real(str(tmp_path / "set"), *args, **named))
     assert as_rows(load_votes("owner/name:votes", cache_dir=tmp_path / "cache")) == GOOD
-    with pytest.raises(UsageError, match=r"owner/name could not be loaded from the hub: "):
-        load_votes("owner/name", cache_dir=tmp_path / "cache")
-    monkeypatch.undo()
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(MissingError, match="--preferences FILE"):
-        load_votes("owner/name:votes")
+    with pytest.raises(UsageError, match=r"owner/name:other could not be loaded from the hub: "):
+        load_votes("owner/name:other", cache_dir=tmp_path / "cache")
 
 
 # ── One text is one prompt, one name is one model or person ──────────────────────────────────────────────
 
 FORMS = {
-    "a trailing blank": lambda text: f"{text} ",
-    "a no-break space": lambda text: f"\u00a0{text}",
-    "a byte-order mark": lambda text: f"\ufeff{text}",
-    "line ends": lambda text: f"{text}\r\n\r\n",
+    "white space": lambda text: f"\u00a0\ufeff{text} \r\n\r\n",
     "letters in parts": lambda text: unicodedata.normalize("NFD", text),
     "only its id": lambda text: text,
 }
@@ -173,20 +149,15 @@ def coins(again: int) -> list[Row]:
              response_a=f"{a} on {prompt}", response_b=f"{b} on {prompt}")
         for i, prompt in enumerate(PROMPTS)
         for a, b in combinations(("alpha", "beta", "gamma", "delta"), 2)
-        for outcome in [draw.randint(0, 1)]
-        for _ in range(again)
+        for outcome in [draw.randint(0, 1)] * again
     ]  # fmt: skip
 
 
 def test_coins_are_not_learned_by_heart_under_the_numbers_of_rows_and_trailing_blanks(tmp_path: Path) -> None:
-    def drawn(response: str) -> np.ndarray:
-        """What a text shows."""
-        seed = int.from_bytes(hashlib.sha256(response.encode()).digest()[:8], "big")
-        return np.random.default_rng(seed).normal(size=64)
-
     rows = [row | {"prompt_id": i, "prompt": row["prompt"] + " " * (i % 2)} for i, row in enumerate(coins(6))]
     votes = load_votes(save(tmp_path / "coins.jsonl", rows))
-    shown = np.array([drawn(r.text) for r in votes.responses], dtype=np.float32)
+    seen = {r.text: np.random.default_rng([*r.text.encode()]).normal(size=64) for r in votes.responses}
+    shown = np.array([seen[r.text] for r in votes.responses], dtype=np.float32)
     index = {(r.prompt_id, r.model): i for i, r in enumerate(votes.responses)}
     features = Features(index, shown, shown, np.zeros(len(shown), np.float32), has_score=False, base="drawn")
     found = measure(Crowd(votes, features, {}, people.fitting(ExperimentConfig(), len(votes.prompts))), Clock())
@@ -197,52 +168,41 @@ def test_coins_are_not_learned_by_heart_under_the_numbers_of_rows_and_trailing_b
 
 def test_numbers_of_people_are_no_ids_of_prompts_and_none_are_needed(tmp_path: Path) -> None:
     rows = [row | {"prompt_id": i % 3} for i, row in enumerate(coins(1))]
-    with pytest.raises(UsageError, match=r"too many to leave out for one reason .*prompts need no id") as refused:
+    with pytest.raises(UsageError, match=r"too many to leave out for one reason .*prompts need no id"):
         load_votes(save(tmp_path / "v.csv", rows), skip_bad_rows=True)
-    assert "--skip_bad_rows" not in str(refused.value)
     bare = [{name: value for name, value in row.items() if name != "prompt_id"} for row in rows]
-    assert len(load_votes(save(tmp_path / "v.csv", bare)).prompts) == 12
+    found = load_votes(save(tmp_path / "v.csv", bare * 3))
+    assert (len(found.prompts), len(found.preferences)) == (12, 3 * 72)
+    assert "144 votes say what the same person said before of the same two responses: each counts" in found.notes
 
 
-@pytest.mark.parametrize("other", ["M1", "m1:latest", "M1:Latest ", "m1 ", "\u00a0m1", "m1\u200b", "\tm1\n"])
+@pytest.mark.parametrize("other", ["M1:Latest ", "\u00a0m1\u200b\n"])
 def test_a_name_in_another_spelling_is_no_second_model_and_no_second_person(tmp_path: Path, other: str) -> None:
     rows = [vote(model_a="m1", user="m1"), vote(model_a=other, user=other, prompt_id="p2", prompt="How?"),
             vote(model_a="m1", model_b=other)]  # fmt: skip
     found = load_votes(save(tmp_path / "v.jsonl", rows))
     assert (found.models, found.users) == (("m1", "y"), ("m1",))
     assert found.left_out == {3: "the same model answers on both sides"}
-    spelled = other.strip().strip("\u200b")
-    assert (f"one name for m1 = {spelled}" in found.notes[0]) is (spelled != "m1")
-
-
-def test_votes_that_repeat_are_said(tmp_path: Path) -> None:
-    rows = [vote(), vote(outcome=0, user="bob"), vote(outcome=0)]
-    turned = vote(model_a="y", response_a="so", model_b="x", response_b="because", outcome=0)
-    found = load_votes(save(tmp_path / "v.jsonl", [*rows, *[vote()] * 9, turned]))
-    assert found.notes == ("10 votes say what the same person said before of the same two responses: each counts",)
+    assert ("one name for m1 = M1:Latest" in found.notes[0]) is ("M" in other)
 
 
 # ── A value has its type, a coding is recognized or refused, first turns only ────────────────────────────
 
 
-@pytest.mark.parametrize("name", ["user", "prompt_id", "prompt", "model_a", "response_a"])
-@pytest.mark.parametrize("value", [float("nan"), None, True, 7.5, 7])
-def test_a_figure_is_no_text_and_nothing_is_no_name(tmp_path: Path, name: str, value: Any) -> None:
-    for suffix in ("jsonl", "parquet"):
+@pytest.mark.parametrize("value", [float("nan"), True, 7.5])
+def test_a_figure_is_no_text_and_nothing_is_no_name(tmp_path: Path, value: Any) -> None:
+    for name, suffix in product(("user", "prompt", "response_a"), ("jsonl", "parquet")):
         source = save(tmp_path / f"v.{suffix}", [vote(**{name: value}), vote(**{name: value}, model_b="z")])
-        if value in (7, 7.5) and not isinstance(value, bool) and name in ("user", "prompt_id"):
-            found = load_votes(source)  # ids may be figures
-            assert str(value) in (*found.users, *(p.id for p in found.prompts))
-        elif name == "prompt_id" and value is not True:
-            assert [p.text for p in load_votes(source).prompts] == ["Why?"], "or missing"
+        if (name, value) == ("user", 7.5):
+            assert load_votes(source).users == ("7.5",), "a person may be a number"
         else:
             with pytest.raises(UsageError, match=rf"row 1: {name} is (missing|no text)"):
                 load_votes(source)
 
 
 @pytest.mark.parametrize(("outcomes", "coding"), [
-    ([-1, 0, 1], "-1, 0, 1"), ([1, 2], "1, 2"), ([1, 2, 3], "1, 2, 3"), ([0, 1, 2], "0, 1, 2"),
-    ([0, 50, 100], "0 to 100"), ([0, 73, 12], "0 to 73"), ([-1, *[0, 1] * 30], "-1, 0, 1"), ([1, 5, 3], "0 to 5"),
+    ([-1, *[0, 1] * 30], "-1, 0, 1"), ([1, 2], "1, 2"), ([0, 1, 2], "0, 1, 2"), ([0, 50, 100], "0 to 100"),
+    ([0, 73, 12], "0 to 73"),
 ])  # fmt: skip
 def test_another_coding_is_named_and_never_skipped_around(place: Path, outcomes: list[int], coding: str) -> None:
     source = save(place, [vote(outcome=outcome) for outcome in outcomes])
@@ -252,19 +212,9 @@ def test_another_coding_is_named_and_never_skipped_around(place: Path, outcomes:
         assert "--skip_bad_rows" not in str(refused.value)
 
 
-def test_words_and_decimal_commas_are_outcomes_thousands_and_alpacas_zeros_and_ones_are_refused(tmp_path: Path) -> None:
-    words = {"model_a": 1.0, "Tie": 0.5, "model_b": 0.0, "tie (bothbad)": 0.5, "0,5": 0.5, "0,125": 0.125, "0.25": 0.25}
+def test_words_and_decimal_commas_are_outcomes_thousands_are_refused(tmp_path: Path) -> None:
+    words = {"model_a": 1.0, "Tie": 0.5, "model_b": 0.0, "tie (bothbad)": 0.5, "0,5": 0.5, "0,125": 0.125}
     found = load_votes(save(tmp_path / "v.csv", [vote(outcome=word) for word in words]))
     assert [p.outcome for p in found.preferences] == list(words.values())
     with pytest.raises(UsageError, match="row 1: outcome is no number in"):
         load_votes(save(tmp_path / "w.csv", [vote(outcome="1,234")]))
-    annotations = [{"instruction": prompt, "generator_1": "x", "generator_2": "y", "output_1": "A", "output_2": "B",
-                    "preference": i % 2} for i, prompt in enumerate(PROMPTS)]  # fmt: skip
-    with pytest.raises(UsageError, match="the votes are coded 0, 1, and alpaca_eval's preferences are 1 and 2"):
-        load_votes(save(tmp_path / "alpaca.jsonl", annotations), skip_bad_rows=True)
-
-
-@pytest.mark.parametrize("column", ["turn", "evaluation_order"])
-def test_later_turns_are_left_out(tmp_path: Path, column: str) -> None:
-    found = load_votes(save(tmp_path / "v.csv", [vote(**{column: 1}), vote(**{column: 2}, user="bob")]))
-    assert (found.users, found.notes) == (("ann",), ("1 left out: on a later turn",))
