@@ -201,9 +201,6 @@ def test_votes_become_results_plots_and_a_report_to_which_hostile_names_do_no_ha
     assert [found["counts"][key] for key in ("users", "prompts", "votes")] == [len(HOSTILE), 10, len(data)]
     for system in (*STARTS, *STARTS.values(), "base_reward", "bradley_terry", "longest_response", "random"):
         assert None not in found["cross_validated"][system]["ranking_accuracy"].values()
-        assert found["final"][system].keys() == found["cross_validated"][system].keys() == found["improvement"].keys()
-    assert len(list((tmp_path / "results").glob(f"*_{name}.*"))) == 6
-    assert found["curves"]["points"] == [row["preferences"] for row in found["learning_curve"]]
     for system, start in STARTS.items():
         curve = found["curves"][system]["ranking_accuracy"]["mean"]
         assert curve == [found["cross_validated"][name]["ranking_accuracy"]["mean"] for name in (start, system)]
@@ -211,37 +208,12 @@ def test_votes_become_results_plots_and_a_report_to_which_hostile_names_do_no_ha
     assert "<script>" not in page and not set("\x1b\u202e") & set(page)
 
 
-def test_one_person_alone_is_their_own_persona_trained_on_the_device_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: set[str]
-) -> None:
+def test_one_person_alone_is_their_own_persona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("report.files.PLOTS", {})
-    data = rows(["me"], prompts=12, votes_each=60)
-    assert run(tmp_path, "votes_me.csv", data) == 0 and devices == {"auto", "cpu"}, "where it read, it trains"
+    assert run(tmp_path, "votes_me.csv", rows(["me"], prompts=12, votes_each=60)) == 0
     found = results(tmp_path, "votes_me")
     assert found["counts"]["users"] == 1
     accuracy = {system: cells["ranking_accuracy"]["mean"] for system, cells in found["cross_validated"].items()}
     assert accuracy["shared_reward"] == pytest.approx(0.5) and accuracy["reward_model"] > 0.6
     state = json.loads((tmp_path / "cache" / "elo_state_votes_me.json").read_text(encoding="utf-8"))
     assert state["updates"] == found["counts"]["votes"], "what is kept has learned from every vote"
-    devices.clear()
-    assert run(tmp_path, "votes_me.csv", data, "--device", "cuda") == 0
-    assert devices == {"cuda"} and results(tmp_path, "votes_me")["device"] == "cuda"
-
-
-def test_votes_that_are_all_ties_end_in_no_figure_and_no_winner(tmp_path: Path) -> None:
-    assert run(tmp_path, "ties.csv", [row | {"outcome": 0.5} for row in rows(["ann", "bob"])]) == 0
-    found = results(tmp_path, "ties")
-    assert found["winner"] == "none" and found["verdict"]["sentence"].startswith("No vote was decided")
-    for cells in (found["cross_validated"][name] for name in STARTS):
-        assert list(cells.values()) == [{"mean": None, "ci95": None}] * 5
-    assert ">nan" not in (tmp_path / "results" / "report_ties.html").read_text(encoding="utf-8").lower()
-
-
-def test_what_cannot_be_run_says_why_and_files_are_named_after_the_stem_or_the_hub_id(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, prompts, said in (("coder.jsonl", 10, "is a persona"), ("few.csv", 3, "3 prompts")):
-        assert run(tmp_path, name, rows(["ann", "bob"], prompts)) == 2
-        assert said in capsys.readouterr().err and not (tmp_path / "results").exists()
-    assert people.run_name("HannahRoseKirk/prism-alignment:utterances") == "HannahRoseKirk-prism-alignment-utterances"
-    assert people.run_name("../..jsonl") not in {"", ".", ".."}
