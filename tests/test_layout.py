@@ -78,11 +78,3 @@ def test_nothing_imports_itself_through_others(folder: Path) -> None:
         for module in free:
             del needs[module]
     assert needs == {}
-
-
-def test_every_metric_has_a_title_and_a_place_among_the_plots() -> None:
-    from evaluation import METRICS
-    from report import plots, words
-
-    assert tuple(words.METRICS) == METRICS
-    assert set(plots.CORRELATIONS) < set(METRICS)
