@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import evalica
 import numpy as np
@@ -19,7 +17,7 @@ from core.ranking import TrainingSet
 from core.records import Preference, Response
 from elo_system import EloSystem, expectation
 from evidence import baselines
-from evidence.baselines import BradleyTerry, bradley_terry, global_elo, wins_of
+from evidence.baselines import bradley_terry, global_elo, wins_of
 
 MODELS = ("a", "b", "c", "d")
 PREFERENCES = st.lists(
@@ -49,24 +47,12 @@ def test_agrees_with_evalica(preferences: list[Preference]) -> None:
     assert ours == pytest.approx(expected, abs=1e-4)
 
 
-@given(PREFERENCES, st.sampled_from([1e-9, 32.0, 1e4]), st.sampled_from([1.0, 1e300]))
-def test_what_one_gains_another_loses_also_where_a_power_would_overflow(
-    preferences: list[Preference], k: float, apart: float
-) -> None:
-    system = EloSystem({"a": 1000.0 * apart, "b": None, "c": 1000.0, "d": -1000.0 * apart}, k).fit(preferences)
-    assert all(map(math.isfinite, system.ratings.values()))
-    assert sum(system.offsets.values()) == pytest.approx(0.0, abs=1e-4)
-
-
-def test_fit_starts_anew_fit_many_leaves_the_original_alone_and_a_graded_outcome_moves_less(tmp_path: Path) -> None:
+def test_fit_starts_anew_fit_many_leaves_the_original_alone_and_a_graded_outcome_moves_less() -> None:
     system, win = EloSystem({"a": 1500.0, "b": 1500.0}), Preference("p", "a", "b", 1.0)
     for _ in range(2):
         assert system.fit([win]).ratings == {"a": 1516.0, "b": 1484.0}, "among equals by half of K"
     untrained, graded = system.fit_many([TrainingSet.of([]), TrainingSet.of([replace(win, outcome=0.75)])])
     assert (untrained.offsets["a"], graded.offsets["a"], system.offsets["a"]) == (0.0, 8.0, 16.0)
-    system.save(tmp_path / "state.json")
-    state = json.loads((tmp_path / "state.json").read_text())
-    assert (state["updates"], state["models"]["a"]) == (1, {"start": 1500.0, "offset": 16.0, "rating": 1516.0})
 
 
 def test_unrated_start_at_the_mean_and_a_held_out_contestant_keeps_its_global_rating() -> None:
@@ -76,7 +62,6 @@ def test_unrated_start_at_the_mean_and_a_held_out_contestant_keeps_its_global_ra
     preferences = [Preference("p", "a", "b", 0.0), Preference("p", "d", "b", 1.0)]
     system = EloSystem(ratings).fit(preferences, held_out="a")
     assert system.offsets["a"] == 0.0 and system.offsets["d"] > 0.0 > system.offsets["b"]
-    assert system.ranking("any") == system.ranking("other")
 
 
 # ── Baselines ──
@@ -111,16 +96,6 @@ def test_tables_solved_side_by_side_are_evalicas_one_by_one(rows: list[tuple[int
             naive = {m: 400.0 * math.log10(float(twin.scores[m])) for m in judged}
         mean = sum(naive.values()) / max(1, len(naive))
         assert strengths.tolist() == pytest.approx([naive.get(m, mean) - mean for m in MODELS], abs=0.01)
-
-
-def test_recovers_the_strengths_that_graded_outcomes_were_made_from_however_many_there_are() -> None:
-    strength = {"a": 150.0, "b": 50.0, "c": -50.0, "d": -150.0}
-    pairs = [(a, b, expectation(strength[a], strength[b])) for a, b in itertools.combinations(MODELS, 2)]
-    preferences = [Preference(f"p{i}", *pair) for i in range(200) for pair in pairs]
-    # the imagined ties draw a little inward
-    assert BradleyTerry(MODELS).fit(preferences).scores("any") == pytest.approx(strength, abs=2.0)
-    wins = wins_of(preferences, MODELS)
-    assert bradley_terry(wins * 1e10) == pytest.approx(bradley_terry(wins * 1e6), abs=1e-5)
 
 
 def test_fixed_scores_are_what_they_were_given_whatever_is_preferred() -> None:
