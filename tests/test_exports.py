@@ -149,10 +149,13 @@ SETS: dict[str, tuple[list[Row], Read, dict[int, str]]] = {
             battle("model_b", judge="bob"), battle("tie (bothbad)", prompt="How?"), battle(a="beta"),
             battle(prompt="Go on?", conversation_a=turns("Go on?", "alpha says", "And?", "more"), turn=2),
             battle(prompt="Go on?", conversation_b=turns("Go on?", "no")), battle("tie", judge=None, judge_hash="f00"),
+            battle("model_c"), battle(conversation_b=turns("What?", "B")),
         )],
         [("bob", "Why?", "alpha", "beta", 0.0), ("ann", "How?", "alpha", "beta", 0.5),
          ("ann", "Go on?", "alpha", "beta", 1.0), ("f00", "Why?", "alpha", "beta", 0.5)],
-        {3: "the same model answers on both sides", 5: "on a second text of one model to the same prompt"},
+        {3: "the same model answers on both sides", 5: "on a second text of one model to the same prompt",
+         7: "winner is none of model_a, model_b, tie",
+         8: "conversation_a and conversation_b begin with different prompts"},
     ),
     "the 140k": (
         [battle(winner, judge=None, evaluation_order=order, **{f"conversation_{side}": turns("Why?", text, parts=True)
@@ -178,7 +181,8 @@ def test_the_arenas_data_sets_with_every_winner_and_longer_conversations(
 ) -> None:
     rows, votes, left_out = SETS[kind]
     found = load_votes(save(tmp_path / f"arena.{suffix}", rows), skip_bad_rows=True)
-    assert (read(found), found.left_out) == (votes, left_out)
+    assert read(found) == votes and found.left_out.keys() == left_out.keys()
+    assert all(found.left_out[row].startswith(reason) for row, reason in left_out.items())
     assert {text for (_, model), text in texts(found).items() if model == "alpha"} == {"alpha says"}
 
 
@@ -195,29 +199,3 @@ def test_alpaca_evals_annotations(tmp_path: Path) -> None:
     assert found.left_out == {5: "the annotator gave no preference"}
     rows = [annotation(i % 2, instruction=f"{i}?") for i in range(9)]
     assert "the votes are coded 0, 1, and alpaca_eval's" in refused(save(tmp_path / "a.json", rows))
-
-
-GOOD = feedback(two("q"), "qa", 1)
-WRONG: dict[str, tuple[Row, list[tuple[Row, str]]]] = {
-    "feedback": (GOOD, [
-        (feedback(two("q"), "qa", 2), "data.rating is none of 1, -1, 0: 2"),
-        (feedback(two("q", q={"content": [{"type": "image"}]}), "qa", 1), "the prompt is no text"),
-    ]),
-    "battles": (battle(), [
-        (battle("model_c"), "winner is none of model_a, model_b, tie"),
-        (battle(conversation_b=turns("What?", "B")), "conversation_a and conversation_b begin with different prompts"),
-    ]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("kind", "needed"), [("feedback", "meta"), ("battles", "winner")])
-def test_wrong_rows_and_columns_are_named(kind: str, needed: str, tmp_path: Path) -> None:
-    good, wrong = WRONG[kind]
-    source = save(tmp_path / "export.json", [good, *(row for row, _ in wrong)])
-    said = refused(source)
-    for number, (_, reason) in enumerate(wrong, start=2):
-        assert f"  row {number}: {reason}" in said
-    found = load_votes(source, skip_bad_rows=True)
-    assert len(found.preferences) == 1 and list(found.left_out) == list(range(2, len(wrong) + 2))
-    bare = {name: value for name, value in good.items() if name != needed}
-    assert f"lacks the columns {needed}" in refused(save(tmp_path / "export.json", [bare]))
