@@ -47,17 +47,6 @@ def test_learning_curves_lie_at_the_true_x_values_with_their_bands() -> None:
     assert len(set(once["Combined (trained once)"].get_ydata())) == 1
 
 
-def test_the_comparison_draws_intervals_and_the_documented_split() -> None:
-    document = sample.persona()
-    figure: Any = plots.metric_comparison(document)
-    shown = [system for system in words.SYSTEMS if system in document["final"]]
-    for axes, metric in zip(figure.axes, words.METRICS, strict=False):
-        intervals = [collection.get_segments()[0][:, 0].tolist() for collection in axes.collections]
-        assert intervals == [document["cross_validated"][system][metric]["ci95"] for system in shown]
-        hollow = [x for line in axes.get_lines() if line.get_marker() == "d" for x in line.get_xdata()]
-        assert hollow == [document["final"][system][metric] for system in shown]
-
-
 # ── Files ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
