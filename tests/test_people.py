@@ -75,18 +75,14 @@ def test_offsets_are_elo_updates_of_own_votes_on_everyone_elses_ratings() -> Non
     assert all(close(found[system][4], found[start][4]) for system, start in STARTS.items()), "without own votes"
 
 
-def test_a_person_alone_starts_from_the_arena_where_it_lists_the_models_and_from_the_untouched_base() -> None:
+def test_a_person_alone_starts_from_the_arena_where_it_lists_the_models() -> None:
     names = ("llama3:8b", "mistral:7b", "nobody:1b")
     votes, texts = World(people=1, votes_each=60, prompts=15, models=3, personal=2.0, names=names).draw()
-    scores = dataclasses.replace(texts, base_score=np.arange(len(texts.mean), dtype=np.float32))
     _, notes = people.arena_ratings(votes, Path("cache"))
     assert notes[0] == people.GIVEN and notes[-1].startswith("mistral:7b: rated by proxy: Mistral-7B-Instruct-v0.2 (")
-    c = crowd_of(votes, scores)
-    found, prompt = everything(c, c.folds[0]), min(c.folds[0])
+    c = crowd_of(votes, texts)
     assert (c.given["llama3:8b"], c.given["nobody:1b"]) == (1171.0, None)
-    assert found["global_elo"][0][prompt]["llama3:8b"] == 1171.0
-    base, shared = found["base_reward"][0][prompt], found["shared_reward"][0][prompt]
-    assert sorted(base, key=base.__getitem__) == sorted(shared, key=shared.__getitem__)
+    assert everything(c, c.folds[0])["global_elo"][0][min(c.folds[0])]["llama3:8b"] == 1171.0
 
 
 def test_no_vote_on_a_test_prompt_is_used_nor_one_of_ones_own_in_what_a_person_starts_from() -> None:
