@@ -6,21 +6,17 @@ import io
 import json
 import shutil
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from begun import jobs_of
 from fake_brain import default_brain
-from fake_ollama import DEFAULT_TAGS, FakeOllama, Model
+from fake_ollama import DEFAULT_TAGS, FakeOllama
 from tiny_models import save_model
 from vote_files import save, vote
 
-import config
 import main
 from base.features import compute_features
 from cli.rank import verdict
@@ -29,7 +25,6 @@ from core.files import fingerprint
 from core.records import Prompt
 from data_generation import collect_responses, make_data
 from evidence.design import design, make_systems
-from people.read import load_votes
 
 ASKED = "How do I sort a list of words by their length?"
 RUN = ["--backend", "ollama", "--num_prompts", "5"]
@@ -74,9 +69,6 @@ def ranked(cache: Path, prompt: str, capsys: pytest.CaptureFixture[str], *flags:
     capsys.readouterr()
     assert rank(cache, prompt, "--json", *flags) == 0
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-
-
-# ── --rank ──
 
 
 def test_a_prompt_costs_one_question_to_each_model_and_then_nothing(
@@ -156,34 +148,6 @@ def test_without_a_run_there_is_nothing_to_rank_by_and_after_one_all_that_it_lef
     assert scores[0] == pytest.approx(scores[1], abs=1e-4), "all that the cache holds, however many"
 
 
-def test_a_prompt_that_was_asked_before_imports_torch_and_nothing_beside_it(cache: Path, server: FakeOllama) -> None:
-    assert rank(cache, ASKED) == 0
-    heavy = "{'transformers', 'datasets', 'pandas', 'matplotlib', 'evalica', 'torch._dynamo', 'scipy.stats'}"
-    flags = [*RUN, *folders(cache), "--rank", ASKED]
-    code = f"import sys, main; main.main({flags!r}); print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(main.__file__).parent, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
-
-
-def test_what_changed_since_is_simply_not_there(
-    cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A model pulled again, another seed, an edited persona: other hashes, and nothing to rank by."""
-
-    def refused(*flags: str, models: Any = DEFAULT_TAGS) -> None:
-        with FakeOllama(models=models) as server:
-            monkeypatch.setenv("OLLAMA_HOST", server.url)
-            assert rank(cache, ASKED, *flags) == 3
-            assert not server.calls
-        assert "Nothing to rank by" in capsys.readouterr().err
-
-    refused("--seed", "7")
-    with monkeypatch.context() as patch:
-        patch.setitem(config.PERSONAS, "coder", replace(config.PERSONAS["coder"], description="Likes tabs."))
-        refused()
-    refused(models={tag: Model(digest="ffff" if tag == "qwen3:8b" else "") for tag in DEFAULT_TAGS})
-
-
 def test_hostile_texts_do_nothing_to_the_terminal(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,44 +167,17 @@ def test_how_sure_the_first_place_is() -> None:
 
 
 def test_votes_rank_the_models_that_were_voted_on(
-    cache: Path, server: FakeOllama, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Who liked one model of two in nearly every vote gets it first, with a run on the votes and before any."""
+    """Who liked one model of two in nearly every vote gets it first."""
     models = {"model_a": "gemma3:4b", "model_b": "mistral:7b"}
     rows = [vote(user="me", prompt_id=f"p{i}", prompt=f"Question {i}?", response_a=f"A long answer to {i}.",
                  response_b=f"No {i}.", outcome=float(i % 8 > 0), **models) for i in range(40)]  # fmt: skip
     flags = ["--preferences", save(cache.parent / "mine.jsonl", rows), *folders(cache)]
 
-    def by_votes() -> dict[str, Any]:
-        capsys.readouterr()
-        assert main.main([*flags, "--rank", ASKED, "--json"]) == 0
-        line = json.loads(capsys.readouterr().out)
-        assert (line["persona"], set(line["p_best"])) == ("mine", {"gemma3:4b", "mistral:7b"})
-        assert line["elo_offset"][0]["model"] == "gemma3:4b" == line["best"]["model"]
-        return dict(line)
-
-    before = by_votes()
-    assert (before["evidence"], before["best"]["verdict"]) == (None, "no evidence")
-    monkeypatch.setattr("report.files.PLOTS", {})
-    assert main.main(flags) == 0
-    after = by_votes()
-    assert after["evidence"]["cross_validated"]["combined"]["mean"] > 0.5
-    assert after["p_best"] == pytest.approx(before["p_best"], abs=0.01)
-    assert dict(server.calls_by_model) == {"gemma3:4b": 1, "mistral:7b": 1}, "the same prompt is asked once"
-
-
-# ── --vote ──
-
-
-def test_votes_are_kept_in_the_format_that_preferences_reads(
-    cache: Path, server: FakeOllama, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(config, "VOTES_DIR", cache.parent / "votes")
-    monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\nx\nt\nu\nA\nq\n"))
-    assert main.main([*RUN, *folders(cache)[:4], "--vote", "terminal"]) == 0
-    assert not server.calls, "the persona's own prompts and responses, all kept"
-    path = cache.parent / "votes" / "votes_coder.jsonl"
-    session, end = capsys.readouterr().out.split("4 votes saved in")
-    assert not any(tag in session for tag in DEFAULT_TAGS), "nobody sees who wrote what"
-    assert all(tag in end for tag in DEFAULT_TAGS) and f"python main.py --preferences {path} " in end
-    assert [p.outcome for p in load_votes(str(path)).preferences] == [1.0, 0.0, 0.5, 1.0]
+    assert main.main([*flags, "--rank", ASKED, "--json"]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert (line["persona"], set(line["p_best"])) == ("mine", {"gemma3:4b", "mistral:7b"})
+    assert line["elo_offset"][0]["model"] == "gemma3:4b" == line["best"]["model"]
+    assert (line["evidence"], line["best"]["verdict"]) == (None, "no evidence")
+    assert dict(server.calls_by_model) == {"gemma3:4b": 1, "mistral:7b": 1}
