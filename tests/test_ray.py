@@ -95,20 +95,15 @@ def test_a_node_that_dies_half_way_costs_only_what_it_had_in_hand(
         assert np.allclose(getattr(found, vectors), getattr(wanted, vectors), atol=1e-4)
 
 
-def votes_file(folder: Path, prompts: int) -> str:
-    rows = [f"u{i % 3},What is {i}?,a,b,a says {i},b says {i}{' so' * (i % 40)},{i % 2}" for i in range(prompts)]
-    path = folder / "votes.csv"
-    path.write_text("\n".join(["user,prompt,model_a,model_b,response_a,response_b,outcome", *rows]), encoding="utf-8")
-    return str(path)
-
-
 def test_local_listens_on_this_machine_alone_and_after_ctrl_c_a_second_run_reads_the_rest(tmp_path: Path) -> None:
     import psutil  # comes with Ray
 
-    cache = tmp_path / "cache"
+    cache, votes = tmp_path / "cache", tmp_path / "votes.csv"
+    rows = [f"u{i % 3},What is {i}?,a,b,a says {i},b says {i}{' so' * (i % 40)},{i % 2}" for i in range(600)]
+    votes.write_text("\n".join(["user,prompt,model_a,model_b,response_a,response_b,outcome", *rows]), encoding="utf-8")
     saving = "import sys, base.features, main; base.features.SAVE_SECONDS = 0; sys.exit(main.main(sys.argv[1:]))"
     command = [
-        sys.executable, "-c", saving, "--preferences", votes_file(tmp_path, 600), "--base_model",
+        sys.executable, "-c", saving, "--preferences", str(votes), "--base_model",
         str(save_model(tmp_path / "base", "qwen")), "--cache_dir", str(cache), "--results_dir", str(tmp_path), "--ray",
         "local",
     ]  # fmt: skip
