@@ -37,7 +37,7 @@ class Site:
         texts |= {(0, "betamodel"): "word " * 20_000, (0, "gammamodel"): " \n"}
         rows = [{"prompt": f"prompt {i}", "model": model, "response": text} for (i, model), text in texts.items()]
         (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        self.path, self.said = folder / "votes" / "votes_coder.jsonl", ""
+        self.path, said = folder / "votes" / "votes_coder.jsonl", ""
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "main.py"), "--responses", "answers.jsonl", "--vote"],
             cwd=folder,
@@ -47,17 +47,12 @@ class Site:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        found = self.reads(r"http://127\.0\.0\.1:(\d+)(/[\w-]{20,}/)\n")
-        self.url, self.port, self.root = found[0].strip(), int(found[1]), found[2]
-
-    def reads(self, pattern: str) -> re.Match[str]:
-        """What it says, until it says this."""
         assert self.process.stdout
-        while not (found := re.search(pattern, self.said)):
+        while not (found := re.search(r"http://127\.0\.0\.1:(\d+)(/[\w-]{20,}/)\n", said)):
             line = self.process.stdout.readline()
-            self.said += line
-            assert line, self.said
-        return found
+            said += line
+            assert line, said
+        self.url, self.port, self.root = found[0].strip(), int(found[1]), found[2]
 
     def ask(self, method: str, path: str, body: str = "", **headers: str) -> tuple[int, str, dict[str, str]]:
         """Status, text and headers of an answer."""

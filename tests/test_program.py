@@ -99,23 +99,16 @@ def test_a_planted_taste_for_texts_is_recovered_by_the_system_that_reads_them(
     assert found["winner"] == "reward_model"
 
 
-def test_all_personas_stand_side_by_side_at_the_cost_that_was_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_personas_stand_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str) -> None:
     """With both truths: a test prompt is also ranked as a list, in several shuffles."""
     two = ("coder", "student")
     monkeypatch.setattr(config, "PERSONAS", {name: config.PERSONAS[name] for name in two})
     flags = ["--persona", "all", "--num_prompts", "5", "--models", *DEFAULT_TAGS[:3], "--ground_truth", "both"]
     with FakeOllama(brain=partial(judge, by_model=True)) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
-        assert run(tmp_path, *flags, "--base_model", tiny_base, "--check") == 0
-        said = capsys.readouterr().out
-        assert not server.calls
         assert run(tmp_path, *flags, "--base_model", tiny_base) == 0
-        asked = len(server.calls)
         lists = [call for call in server.calls if "ranking" in json.dumps(call.request.get("format"))]
         assert len(lists) == 2 * config.ExperimentConfig().listwise_shuffles
-        assert f"{asked} calls in all" in said and said.count("Calls still to make for") == 2
     together = results(tmp_path, "all")
     tau = together["pooled"]["cross_validated"]["elo_offset"]["kendall_tau"]["mean"]
     assert tau >= 0.9, "a planted order of models is recovered by the system that knows them"

@@ -104,15 +104,13 @@ def test_a_torn_last_line_costs_that_vote_only_and_two_sessions_at_once_are_refu
 
 
 def test_votes_on_a_model_that_is_clearly_best_ask_about_it_and_the_next() -> None:
-    """Six models, the first beating all and the second all but the first: most pairs asked are of these two."""
+    """Six models, the first beating all and the second all but the first: the pairs asked are of these two."""
     models, prompts = "abcdef", [f"p{i}" for i in range(20)]
     asked = TopTwo(job(42), [Response(p, m, "") for p in prompts for m in models])
     every = [(p, a, b) for p in prompts for a, b in combinations(models, 2)]
     asked.learn([Preference(p, a, b, 0.5 if (a, b) == ("a", "b") else 1.0) for p, a, b in every[:150]])
     left = [frozenset((a, b)) for _, a, b in every[150:]]
     assert [left.pop(asked.next_pair(left)) for _ in range(10)] == [frozenset("ab")] * 10
-    now = asked.standing()
-    assert set(list(now.chances)[:2]) == {"a", "b"} and now.ahead < 0.95
     asked.learn([Preference(p, a, b, 1.0) for p, a, b in every])
     now = asked.standing()
     assert now.chances["a"] > 0.9 and now.more_votes == 0
