@@ -114,7 +114,7 @@ FOLDED = [
 ]
 OWN = [
     "<details>\n<summary>More</summary>\nOf my own.\n</details>\nEnd.", 'Use `<details type="reasoning">` in HTML.',
-    " kept as it is \n", "Strip it:\n```python\nre.sub(r'<think>.*?</think>', '', text)\n```",
+    "Strip it:\n```python\nre.sub(r'<think>.*?</think>', '', text)\n```",
 ]  # fmt: skip
 
 
