@@ -137,14 +137,9 @@ def test_without_a_run_there_is_nothing_to_rank_by_and_after_one_all_that_it_lef
     assert not server.calls
     monkeypatch.setattr("report.files.PLOTS", {})
     assert main.main([*RUN[:2], *folders(cache), "--num_prompts", "6"]) == 0
-    (line,) = ranked(cache, ASKED, capsys, "--num_prompts", "6")
-    assert line["evidence"]["prompts"] == 6
-    (cache.parent / "results" / "evaluation_results_coder.json").unlink()
-    capsys.readouterr()
-    assert main.main([*RUN[:2], *folders(cache), "--rank", ASKED, "--json"]) == 0
-    default = json.loads(capsys.readouterr().out)
-    assert (default["evidence"], default["best"]["verdict"]) == (None, "no evidence")
-    scores = [{place["model"]: place["score"] for place in found["combined"]} for found in (default, line)]
+    (six,), (all_,) = (ranked(cache, ASKED, capsys, "--num_prompts", number) for number in ("6", "25"))
+    assert all_["evidence"]["prompts"] == 6
+    scores = [{place["model"]: place["score"] for place in found["combined"]} for found in (six, all_)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-4), "all that the cache holds, however many"
 
 

@@ -53,8 +53,6 @@ def test_learning_curves_lie_at_the_true_x_values_with_their_bands() -> None:
 def test_a_run_leaves_its_files_and_moves_those_of_an_earlier_one(
     tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from matplotlib.image import imread
-
     document = sample.persona() | {"persona": "日本"}  # the plots' font lacks these letters
     results = tmp_path / "evaluation_results_日本.json"
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
@@ -63,7 +61,6 @@ def test_a_run_leaves_its_files_and_moves_those_of_an_earlier_one(
     assert json.loads(results.read_text(encoding="utf-8")) == document, "a plot that fails loses no measurement"
     results.write_text("earlier", encoding="utf-8")
     written = files.write_results(document, tmp_path)
-    assert all(imread(path).shape[1] >= 1400 for path in written[2:5])
     assert written[5].read_text(encoding="utf-8") == page.render_report(document)
     assert "earlier" in [path.read_text(encoding="utf-8") for path in (tmp_path / "previous").iterdir()]
     assert {path for path in tmp_path.iterdir() if path.is_file()} == set(written)

@@ -1,4 +1,4 @@
-"""Sentences, figures and the console say what was found."""
+"""The console and figures say what was found."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pytest
 import sample_results as sample
 
 from core.text import percent
-from report import answer, console, tables, words
+from report import console, words
 
-ROOT = Path(__file__).parent.parent
 STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 Document = dict[str, Any]
 Printed = Callable[..., list[str]]
@@ -37,9 +36,6 @@ def golden(name: str, found: str) -> None:
     if os.environ.get("GOLDEN") == "write":
         path.write_text(found, encoding="utf-8")
     assert found == path.read_text(encoding="utf-8")
-
-
-# ── The console ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def say_all(document: Document) -> None:
@@ -72,23 +68,6 @@ def test_hostile_texts_stay_text(printed: Printed) -> None:
     together = sample.personas() | {"personas": {text: changed}, "label": text, "judge": text}
     said = "".join(printed(say_all, changed) + printed(console.print_personas, together))
     assert "alert(1)" in said and not STEERS.search(said)
-
-
-# ── Sentences ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_answers_that_are_equally_good_share_a_place_and_are_called_tied() -> None:
-    example = sample.persona()["examples"][0]
-    responses = [{"model": m, **dict.fromkeys(("elo_place", "reward_place", "combined_place"), 1)} for m in "abc"]
-    for places, best in (((1, 1, 3), "Best: a and b"), ((1, 1, 1), "No answer is better than another")):
-        ranked = [row | {"truth_place": place} for row, place in zip(responses, places, strict=True)]
-        found = example | {"responses": ranked}
-        shown = [row[1:] for row in tables.places(sample.persona(), found).rows]
-        assert shown == [[f"{p} (tied)" if p == 1 else "3", *["1 (tied)"] * 3] for p in places]
-        assert answer.best_on(found) == best
-
-
-# ── Texts and figures ────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_figures_are_rounded_and_what_is_none_is_a_dash() -> None:
