@@ -199,3 +199,5 @@ def test_alpaca_evals_annotations(tmp_path: Path) -> None:
     assert found.left_out == {5: "the annotator gave no preference"}
     rows = [annotation(i % 2, instruction=f"{i}?") for i in range(9)]
     assert "the votes are coded 0, 1, and alpaca_eval's" in refused(save(tmp_path / "a.json", rows))
+    bare = {name: value for name, value in annotation(1).items() if name != "preference"}
+    assert "lacks the columns preference; it has instruction, " in refused(save(tmp_path / "a.json", [bare]))
