@@ -6,6 +6,8 @@ import io
 import json
 import shutil
 import statistics
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,6 +143,15 @@ def test_without_a_run_there_is_nothing_to_rank_by_and_after_one_all_that_it_lef
     assert all_["evidence"]["prompts"] == 6
     scores = [{place["model"]: place["score"] for place in found["combined"]} for found in (six, all_)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-4), "all that the cache holds, however many"
+
+
+def test_a_prompt_that_was_asked_before_imports_torch_and_nothing_beside_it(cache: Path, server: FakeOllama) -> None:
+    assert rank(cache, ASKED) == 0
+    heavy = "{'transformers', 'datasets', 'pandas', 'matplotlib', 'evalica', 'torch._dynamo', 'scipy.stats'}"
+    flags = [*RUN, *folders(cache), "--rank", ASKED]
+    code = f"import sys, main; main.main({flags!r}); print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(main.__file__).parent, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
 
 def test_hostile_texts_do_nothing_to_the_terminal(

@@ -82,16 +82,16 @@ def test_any_text_comes_back_as_it_was(texts: tuple[str, str], prompt: str, name
 def test_wrong_rows_are_named_or_left_out_as_asked(place: Path) -> None:
     wrong = [
         (vote(user=None), "user is missing"),
-        (vote(outcome=1.5), "outcome is no number in [0, 1]: 1.5"),
+        (vote(outcome=1.5), "outcome is no number in [0, 1]"),
         (vote(prompt="What?"), "prompt_id stands for another prompt in an earlier row (prompts need no id): p1"),
     ]
     source = save(place, [GOOD[0], *(row for row, _ in wrong), *GOOD[1:]])
-    reasons = {number: reason for number, (_, reason) in enumerate(wrong, start=2)}
     with pytest.raises(UsageError) as refused:
         load_votes(source)
-    assert {f"  row {number}: {reason}" for number, reason in reasons.items()} <= set(str(refused.value).splitlines())
     found = load_votes(source, skip_bad_rows=True)
-    assert (found.left_out, as_rows(found)) == (reasons, GOOD)
+    assert as_rows(found) == GOOD and list(found.left_out) == [2, 3, 4]
+    for number, (_, reason) in enumerate(wrong, start=2):
+        assert f"  row {number}: {reason}" in str(refused.value) and found.left_out[number].startswith(reason)
 
 
 # ── One text is one prompt, one name is one model or person ──────────────────────────────────────────────
@@ -106,7 +106,7 @@ def test_one_text_under_several_ids_is_one_prompt_and_one_response(place: Path) 
     assert [(p.id, p.text) for p in found.prompts] == [("p0", asked)]
     assert [p.prompt_id for p in found.preferences] == ["p0"] * 3
     assert [r.text for r in found.responses if r.model == "x"] == [said]
-    assert found.notes == ("2 prompt_ids name a prompt that has one already: one text is one prompt",)
+    assert found.notes[0].endswith(": one text is one prompt")
 
 
 def coins(again: int) -> list[Row]:
@@ -141,7 +141,7 @@ def test_numbers_of_people_are_no_ids_of_prompts_and_none_are_needed(tmp_path: P
     bare = [{name: value for name, value in row.items() if name != "prompt_id"} for row in rows]
     found = load_votes(save(tmp_path / "v.csv", bare * 3))
     assert (len(found.prompts), len(found.preferences)) == (12, 3 * 72)
-    assert "144 votes say what the same person said before of the same two responses: each counts" in found.notes
+    assert any(note.startswith("144 votes ") and note.endswith(": each counts") for note in found.notes)
 
 
 @pytest.mark.parametrize("other", ["M1:Latest ", "\u00a0m1\u200b\n"])
