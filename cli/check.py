@@ -38,6 +38,8 @@ class Finding:
     about: str
     said: str
     fix: str = ""
+    note: str = ""
+    """Said with the run's notes: what was found is there, and not what a user hopes for."""
 
 
 def check(jobs: Sequence[Job], args: Namespace) -> int:
@@ -47,7 +49,8 @@ def check(jobs: Sequence[Job], args: Namespace) -> int:
     found = [*_needed(jobs[0], by_model(calls)), _gpu(args)]
     lines = [f"{'MISSING  ' if finding.fix else 'ok       '}{finding.about}: {finding.said}" for finding in found]
     change = change_of_models(read_known(args.cache_dir), seen_now(jobs[0]))
-    lines += [f"Note: {note}" for note in (*jobs[0].notes, *filter(None, [change]))]
+    notes = *jobs[0].notes, *(finding.note for finding in found), change
+    lines += [f"Note: {note}" for note in notes if note]
     missing = [finding for finding in found if finding.fix]
     lines += ["", *call_lines(jobs, calls), ""]
     lines += [_sentence(missing) if missing else "All that this run needs is there."]
@@ -130,6 +133,7 @@ def _openai(job: Job) -> tuple[Finding, list[str] | None]:
 
 def _model(job: Job, name: str, there: Sequence[str], *, needed: bool) -> Finding:
     """A model that is asked, among those that its server has; one that lists none may have all."""
+    asked_as = {"models": job.contestants, "judge": [job.judge]}
     roles = ["contestant"] * (name in job.contestants) + ["judge"] * (name == job.judge)
     about, ollama = f"{name} ({' and '.join(roles)})", job.llm.backend == "ollama"
     if ollama and find_tag(name, there):
@@ -139,7 +143,9 @@ def _model(job: Job, name: str, there: Sequence[str], *, needed: bool) -> Findin
         return Finding(about, "listed, " * bool(there) + _context(known))
     near = difflib.get_close_matches(name, sorted(there), cutoff=0.5)
     said = ("not installed" if ollama else "not in the server's list") + ("" if needed else ", and not asked")
-    fix = f"ollama pull {name}" if ollama else "--models and --judge with names of the server's list"
+    flags = " ".join(f"--{flag} {near[0]}" for flag in ("models", "judge") if near and name in asked_as[flag])
+    pull = f"ollama pull {name}" if ollama else "--models and --judge with names of the server's list"
+    fix = f"{flags} instead, or {pull}" if near and ollama else f"{flags} instead" if near else pull
     return Finding(about, said + (f"; similar: {', '.join(near)}" if near else ""), fix * needed)
 
 
@@ -171,7 +177,7 @@ def _base(job: Job) -> Finding:
         return _embedded("Reward base, which is no reward model", needed=True)
     if not note and (why := location.missing(name)):
         return Finding("Reward base", f"{name}: {why}", location.remedy(name))
-    return Finding("Reward base", note or name)
+    return Finding("Reward base", name, note=note)
 
 
 def _gpu(args: Namespace) -> Finding:

@@ -117,9 +117,9 @@ def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
 def rank(job: Job, basis: Basis, args: Namespace) -> int:
     """Answer every prompt of ``--rank``. They are asked together: each model loads once."""
     texts = prompts_of(args.rank)
+    answers = _answers(job, basis, texts)
     if not args.json:
         print(f"Answered by: {plain(job.label)}")
-    answers = _answers(job, basis, texts)
     for text in texts:
         # ASCII throughout, so that no terminal or pipe can spoil it
         print(json.dumps(answers[text], allow_nan=False) if args.json else as_text(answers[text], basis.run))

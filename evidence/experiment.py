@@ -120,6 +120,7 @@ def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
         "prompts": len(data.prompts),
         "train_prompts": len(plan.train_ids),
         "test_prompts": len(plan.test_ids),
+        "pairs": len(plan.preferences),
         "preferences": len(plan.training),
         "ties": sum(abs(p.outcome - 0.5) <= near for p in plan.training),
         "ground_truth_rankings": len(plan.test_truths),

@@ -122,7 +122,7 @@ def own_vote(number: int, row: Row) -> Vote:
     user, prompt_id, prompt = text_in(row, "user", figures=True), id_in(row) or "", text_in(row, "prompt")
     outcome = WINNERS.get(str(row.get("outcome")).strip().lower(), figure_of(row.get("outcome")))
     if not 0.0 <= outcome <= 1.0:
-        raise ValueError(f"outcome is no number in [0, 1]: {row.get('outcome')!s:.40}")
+        raise ValueError(f"outcome is no number in [0, 1]: {row.get('outcome')!s:.40}; write 1, 0 or 0.5")
     # an empty response is one: models do answer nothing, and people vote on it
     a, b = ((text_in(row, f"model_{side}"), text_in(row, f"response_{side}", empty=True)) for side in "ab")
     return Vote(user, prompt_id, prompt, *a, *b, outcome, number)
