@@ -249,7 +249,7 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     for stage in refreshed(args.refresh):
         files = [STAGE_FILES[stage].format(name=job.name) for job in jobs]
         # nothing that was paid for is deleted
-        keep_previous([path for file in files for path in args.cache_dir.glob(f"{file}*")])
+        keep_previous(*(path for file in files for path in args.cache_dir.glob(f"{file}*")))
     if jobs[0].ratings is None:  # answering styles: estimated from the recorded run
         return list(jobs)
     from stages import arena

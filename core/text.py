@@ -101,9 +101,7 @@ def count(number: int, thing: str, several: str = "") -> str:
 
 
 def wrapped(text: str, *, hanging: str = "") -> list[str]:
-    """The lines of ``text`` in lines of at most 80 characters; words, model names and figures are never broken."""
-    lines = []
-    for line in text.replace(" %", "\N{NO-BREAK SPACE}%").split("\n"):
-        whole = textwrap.wrap(line, WIDTH, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False)
-        lines += [part.replace("\N{NO-BREAK SPACE}%", " %") for part in whole or [""]]
-    return lines
+    """``text`` in lines of at most 80 characters; words, model names and figures are never broken."""
+    whole = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    lines = textwrap.wrap(whole, WIDTH, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]

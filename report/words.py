@@ -90,10 +90,11 @@ def subject(document: Document) -> str:
 def data(counts: Mapping[str, Any]) -> str:
     """The amount of data: prompts, and what was judged or voted on them."""
     prompts = f"{counts['prompts']} prompts ({counts['train_prompts']} train, {counts['test_prompts']} test)"
-    made = f"{count(counts['pairs'], 'pair')} judged" if "pairs" in counts else ""
     if "users" in counts:
         voters = count(counts["users"], "person", "people")
         made = f"{count(counts['votes'], 'vote')} of {voters} ({counts['decided_votes']} decided)"
+    else:
+        made = f"{count(counts['pairs'], 'pair')} judged"
     train = f"{counts['preferences']:,} of them train ({count(counts['ties'], 'tie')})"
     return f"{prompts}, {made}, {train}; the table below tests on every prompt once"
 
