@@ -29,7 +29,7 @@ import evaluation
 from base.features import Features
 from combined import Combined
 from config import ExperimentConfig
-from core.clock import Clock
+from core.clock import Clock, bar
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference, Rating
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
@@ -160,7 +160,7 @@ def predicted(crowd: Crowd, parts: Sequence[frozenset[str]]) -> Hits:
         if vote.outcome != 0.5:
             decided[vote.user, vote.prompt_id].append(vote)
     hits: dict[str, dict[Cell, list[float]]] = defaultdict(dict)
-    for part in parts:
+    for part in bar(parts, len(parts), "folds"):
         tested = {cell: votes for cell, votes in decided.items() if cell[1] in part}
         for system, rankers in fitted(crowd, part):
             found, ranker = hits[system], dict(zip(crowd.votes.users, rankers, strict=True))

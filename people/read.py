@@ -15,6 +15,7 @@ from pathlib import Path
 
 import config
 from core import hub
+from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
@@ -121,7 +122,7 @@ def _one_of_each(found: Found[Vote], models: Names) -> tuple[Found[Vote], list[s
     model's response to it; and what is to be said of the names."""
     bad, left_out, people, kept = found.bad, found.left_out, Names(), list[Vote]()
     texts_of, ids, texts = dict[str, str](), dict[str, str](), dict[tuple[str, str], str]()
-    for vote in found.votes:
+    for vote in bar(found.votes, len(found.votes), "votes"):
         prompt, a, b = normal(vote.prompt), models.of(vote.model_a), models.of(vote.model_b)
         given = normal(vote.prompt_id) or fingerprint(prompt)
         if texts_of.setdefault(given, prompt) != prompt:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from core.clock import bar
 from core.errors import UsageError
 from core.records import Preference
 from core.tables import SINGLE, BadRows, Row, Rows, figure_of, id_in, text_in
@@ -71,7 +72,7 @@ class LeftOut(Exception):  # noqa: N818 - nothing is wrong
 def each_row(rows: Rows, read: Callable[[int, Row], T]) -> Found[T]:
     """Everything that ``read`` makes of the rows, and why others are wrong or left out."""
     found, bad, left_out = list[T](), BadRows(), dict[int, str]()
-    for number, row in rows.items():
+    for number, row in bar(rows.items(), len(rows), "rows"):
         try:
             found.append(read(number, row))
         except LeftOut as reason:

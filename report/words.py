@@ -141,7 +141,7 @@ def warnings(document: Document, stronger_baselines: Sequence[str]) -> list[str]
         few = count(
             document["counts"].get("votes", document["counts"]["prompts"]), "vote" if document["people"] else "prompt"
         )
-        said.append(f"{few} are too few to compare systems: every interval is wider than half of what there can be.")
+        said.append(f"{few} are too few to compare systems: the intervals of all three are wider than half the scale.")
     if stronger_baselines:
         names = ", ".join(SYSTEMS[system] for system in stronger_baselines)
         said.append(f"A baseline does significantly better than both systems: {names}.")

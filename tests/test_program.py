@@ -87,7 +87,7 @@ def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
     assert again["final"]["combined"] == first["final"]["combined"]
     assert len(list((tmp_path / "results" / "previous").glob("evaluation_results_coder_*.json"))) == 2
     out = capsys.readouterr().out
-    assert "Data: 25 prompts (20 train, 5 test), 300 preferences (" in out
+    assert "Data: 25 prompts (20 train, 5 test), 375 pairs judged, 300 of them train (" in out
     assert out.rindex("Written to") > out.rindex("WHICH MODEL IS BEST")
     assert {row["model"] for row in first["leaderboard"]} == set(DEFAULT_TAGS)
     assert {row["parameters"] for row in first["leaderboard"]} == {"8.0B"}, "the server's word"

@@ -87,7 +87,7 @@ def test_wrong_rows_are_named_or_left_out_as_asked_but_never_all(place: Path) ->
     wrong = [
         (vote(user=None), "user is missing"),
         (vote(model_a="  "), "model_a is missing"),
-        (vote(outcome=1.5), "outcome is no number in [0, 1]: 1.5"),
+        (vote(outcome=1.5), "outcome is no number in [0, 1]: 1.5; write 1, 0 or 0.5"),
         (vote(prompt="What?"), "prompt_id stands for another prompt in an earlier row (prompts need no id): p1"),
     ]
     source = save(place, [GOOD[0], *(row for row, _ in wrong), *GOOD[1:]])
@@ -138,7 +138,7 @@ def test_one_text_under_several_ids_is_one_prompt_and_one_response(place: Path, 
     assert [(p.id, p.text) for p in found.prompts] == [("p1", asked)]
     assert [p.prompt_id for p in found.preferences] == ["p1", "p1"]
     assert [r.text for r in found.responses if r.model == "x"] == [said]
-    assert found.notes == ("1 prompt_ids name a prompt that has one already: one text is one prompt",)
+    assert found.notes == ("1 prompt_id of a prompt that has one already: one text is one prompt",)
 
 
 def coins(again: int) -> list[Row]:
@@ -173,7 +173,7 @@ def test_numbers_of_people_are_no_ids_of_prompts_and_none_are_needed(tmp_path: P
     bare = [{name: value for name, value in row.items() if name != "prompt_id"} for row in rows]
     found = load_votes(save(tmp_path / "v.csv", bare * 3))
     assert (len(found.prompts), len(found.preferences)) == (12, 3 * 72)
-    assert "144 votes say what the same person said before of the same two responses: each counts" in found.notes
+    assert "144 votes given again by the same person on the same responses: each counts" in found.notes
 
 
 @pytest.mark.parametrize("other", ["M1:Latest ", "\u00a0m1\u200b\n"])
