@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from llm.openai import OpenAIModel
 
 
+FLAGS = {"contestant": "--models {} …", "judge": "--judge {}"}  # by which a model is asked in each role
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at. ``fix``: the command that gets it, where it is missing."""
@@ -133,8 +136,8 @@ def _openai(job: Job) -> tuple[Finding, list[str] | None]:
 
 def _model(job: Job, name: str, there: Sequence[str], *, needed: bool) -> Finding:
     """A model that is asked, among those that its server has; one that lists none may have all."""
-    asked_as = {"models": job.contestants, "judge": [job.judge]}
-    roles = ["contestant"] * (name in job.contestants) + ["judge"] * (name == job.judge)
+    wanted = name in job.contestants, name == job.judge
+    roles = [role for role, it in zip(FLAGS, wanted, strict=True) if it]
     about, ollama = f"{name} ({' and '.join(roles)})", job.llm.backend == "ollama"
     if ollama and find_tag(name, there):
         return Finding(about, *_installed(job, name))
@@ -143,10 +146,9 @@ def _model(job: Job, name: str, there: Sequence[str], *, needed: bool) -> Findin
         return Finding(about, "listed, " * bool(there) + _context(known))
     near = difflib.get_close_matches(name, sorted(there), cutoff=0.5)
     said = ("not installed" if ollama else "not in the server's list") + ("" if needed else ", and not asked")
-    flags = " ".join(f"--{flag} {near[0]}" for flag in ("models", "judge") if near and name in asked_as[flag])
-    pull = f"ollama pull {name}" if ollama else "--models and --judge with names of the server's list"
-    fix = f"{flags} instead, or {pull}" if near and ollama else f"{flags} instead" if near else pull
-    return Finding(about, said + (f"; similar: {', '.join(near)}" if near else ""), fix * needed)
+    fixes = [" ".join(FLAGS[role].format(near[0]) for role in roles)] if near else []
+    fixes.append(f"ollama pull {name}" if ollama else "--models and --judge with names of the server's list")
+    return Finding(about, said + (f"; similar: {', '.join(near)}" if near else ""), ", or ".join(fixes) * needed)
 
 
 def _installed(job: Job, tag: str) -> tuple[str, str]:

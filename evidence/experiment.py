@@ -26,6 +26,7 @@ from evidence.design import Design, Systems, design
 from evidence.document import Document, make_document, training_history
 from evidence.intervals import difference_json
 from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
+from report.words import CONTENDERS
 from reward_model import RewardModel
 from stages.tasks import Job
 
@@ -217,7 +218,7 @@ def per_prompt(
             "prompt": text[p],
             "fold": fold[p],
             "difference": crossed["reward_model"][p].kendall_tau - metrics.kendall_tau,  # type: ignore[operator]
-            **{system: crossed[system][p]._asdict() for system in hypotheses.CONTENDERS},
+            **{system: crossed[system][p]._asdict() for system in CONTENDERS},
         }
         for p, metrics in crossed["elo_offset"].items()
     ]

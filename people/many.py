@@ -36,9 +36,10 @@ from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
 from evidence.document import Measured
-from evidence.hypotheses import CONTENDERS, Scores, compared, fold_of, not_tested
+from evidence.hypotheses import Scores, compared, fold_of, not_tested
 from evidence.intervals import Groups, difference_json
 from people.read import Votes
+from report.words import CONTENDERS
 from reward_model import RewardModel
 
 ACCURACY = "ranking_accuracy"

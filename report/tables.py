@@ -27,11 +27,8 @@ REMARKS = {
 PROXY = "p: by a proxy's rating."
 QUALITY = {
     "flip_rate": "Pairs whose winner changes with the order shown (flip rate)",
-    "inconsistent_rate": "Pairs judged differently in the two orders, ties counted",
     "first_position_rate": "Share won by what was shown first",
     "longer_response_rate": "Share won by the longer response",
-    "circular_triads": "Circular triads (A over B over C over A); by chance 0.25",
-    "consistency": "Consistency (Kendall's ζ): 1 without circles",
     "listwise_agreement": "τ between round-robin and listwise truth",
     "self_win_rate": "Share won by the judge's own responses, where it is a contestant",
 }

@@ -137,28 +137,16 @@ def warnings(document: Document, stronger_baselines: Sequence[str]) -> list[str]
     """Doubts about the verdict; ``stronger_baselines`` beat both systems in the main metric."""
     said, metric = [], document["main_metric"]
     found = [document["cross_validated"][system][metric] for system in CONTENDERS]
-    if all(one["mean"] is not None and _wide(one["ci95"], 1.0 - CHANCE[metric]) for one in found):
-        few = count(
-            document["counts"].get("votes", document["counts"]["prompts"]), "vote" if document["people"] else "prompt"
-        )
-        said.append(f"{few} are too few to compare systems: the intervals of all three are wider than half the scale.")
+    if all(one["ci95"] and one["ci95"][1] - one["ci95"][0] > 1.0 - CHANCE[metric] for one in found):
+        few = "votes" if document["people"] else "prompts"
+        said.append(f"Too few {few} to compare systems: the intervals of all three are wider than half the scale.")
     if stronger_baselines:
         names = ", ".join(SYSTEMS[system] for system in stronger_baselines)
         said.append(f"A baseline does significantly better than both systems: {names}.")
-    global_tau = document["cross_validated"]["global_elo"]["kendall_tau"]["ci95"]
-    if document["people"] is None and global_tau and global_tau[1] < 0.0:
-        said.append(
-            "The global Elo orders these contestants worse than chance: the Elo offset starts from it, and H2 has a "
-            "weak rival."
-        )
     if gone := {what: number for what, number in document["counts"].get("left_out", {}).items() if number}:
         counted = ", ".join(f"{what}: {number}" for what, number in gone.items())
         said.append(f"Left out, since no usable answer could be had: {counted}.")
     return said
-
-
-def _wide(bounds: Sequence[float] | None, most: float) -> bool:
-    return bounds is None or bounds[1] - bounds[0] > most
 
 
 def judge(document: Document) -> str:

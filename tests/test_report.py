@@ -13,6 +13,7 @@ import sample_results as sample
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core import clock
 from core.text import percent, plain
 from report import answer, console, tables, words
 
@@ -114,6 +115,18 @@ def test_the_sentence_says_as_much_as_is_known(users: int, changes: Document, sa
     assert answer.sentence(found).startswith(said)
 
 
+def test_too_little_data_still_says_who_leads_and_compares_no_systems() -> None:
+    found = sample.persona()
+    found["answer"] |= {"best": None, "more_prompts": 1}
+    for place, row in enumerate(found["leaderboard"]):
+        row |= {"judged_on": 5, "best_on": 5 * (place == 0)}
+    said = "code_block leads, on too few prompts to be sure; about 1 more prompt would separate the first two."
+    assert answer.sentence(found) == said
+    for system in words.CONTENDERS:
+        found["cross_validated"][system]["kendall_tau"]["ci95"] = [-0.6, 0.5]
+    assert words.warnings(found, ())[0].startswith("Too few prompts to compare systems")
+
+
 def test_what_to_do_next_is_a_ranking_only_where_it_is_worth_something() -> None:
     document, crowd = sample.persona(), sample.votes()
     unknown = {"answer": document["answer"] | {"best": None}}
@@ -154,3 +167,12 @@ def test_figures_are_rounded_and_what_is_none_is_a_dash() -> None:
     assert words.difference({"difference": None, "ci95": None, "p_value": 0.0004}) == "–, p < 0.001"
     shares = (None, 0.0, 0.004, 0.25, 0.996, 1.0)
     assert [percent(share) for share in shares] == ["–", "0 %", "<1 %", "25 %", ">99 %", "100 %"]
+
+
+def test_long_work_says_how_far_it_is_where_there_is_no_terminal(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "MINUTE", 0.0)
+    with caplog.at_level("INFO", "ranking"):
+        assert list(clock.bar("abc", 3, "responses")) == ["a", "b", "c"]
+    assert caplog.messages[-1] == "responses: 3 of 3"
