@@ -161,9 +161,10 @@ def _say_plainly(args: Namespace) -> None:
 
     class Plain(logging.StreamHandler[TextIO]):
         def filter(self, record: logging.LogRecord) -> bool:
-            text, before = record.getMessage(), len(said)
-            said.update([text] if record.levelno >= logging.WARNING else [])
-            return record.levelno < logging.WARNING or len(said) > before
+            text = record.getMessage()
+            again = record.levelno >= logging.WARNING and text in said
+            said.add(text)
+            return not again
 
         def emit(self, record: logging.LogRecord) -> None:
             from tqdm import tqdm

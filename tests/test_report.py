@@ -54,16 +54,15 @@ def say_all(document: Document) -> None:
 
 MADE: dict[str, Callable[[], Document]] = {
     "persona": lambda: sample.persona(incremental=False) | {"ablation": []},
-    "incremental_debug": sample.persona,
-    "votes_debug": sample.votes,
+    "incremental": sample.persona,
+    "votes": sample.votes,
     "undecided": lambda: sample.votes(decided=False, users=1),
     "personas": sample.personas,
 }
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_the_console_says_what_was_found(name: str, printed: Printed, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("DEBUG" if "debug" in name else "INFO", "ranking")
+def test_the_console_says_what_was_found(name: str, printed: Printed) -> None:
     lines = printed(console.print_personas if name == "personas" else say_all, MADE[name]())
     golden(f"console_{name}.txt", "\n".join(lines) + "\n")
     assert not [line for line in lines if len(line) > 80]
