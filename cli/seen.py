@@ -63,10 +63,12 @@ def remembered_as(llm: OpenAIModel, model: str) -> str:
 
 def seen_now(job: Job) -> dict[str, Known]:
     """The run's models as their server has them; empty where it does not answer."""
-    if is_off(job) or job.llm.backend == "embedded":
+    if is_off(job):
         return {}
     if job.llm.backend == "openai":
         return {remembered_as(job.llm, job.judge): Known("", job.judge_context)}  # type: ignore[arg-type]
+    if job.llm.backend != "ollama":
+        return {}
     llm: OllamaModel = job.llm  # type: ignore[assignment]
     installed, found = llm.installed(), {}
     for tag in asked(job):

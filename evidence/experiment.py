@@ -31,7 +31,7 @@ from reward_model import RewardModel
 from stages.tasks import Job
 
 EXAMPLES = 3  # test prompts shown with all their responses
-ORDERS = 3  # of the preferences, that a cross-validated curve is averaged over
+ORDERS = 2  # of the preferences, that a cross-validated curve is averaged over
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "Reward model": {},
     "Combined": {},

@@ -177,7 +177,9 @@ class Server:
 
     def _context(self, model: str) -> int | None:
         """Tokens of context that a model is asked with, None where they are not known."""
-        raise NotImplementedError
+
+    def unload(self) -> None:
+        """Free the memory that models fill, where the server can be told to."""
 
     def complete(self, requests: Sequence[Request]) -> Generator[tuple[int, Completion | LeftOut]]:
         """Yield (index, completion) as they finish, ``concurrency`` in flight; all of one model before the next.

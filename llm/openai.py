@@ -104,9 +104,6 @@ class OpenAIModel(Server):
         host = {} if is_loopback(self.address) else {"host": urlsplit(self.address).hostname}
         return {"backend": self.backend, "model": model, **host}
 
-    def unload(self) -> None:
-        """Nothing to unload: no such server can be told to."""
-
     def require_admission(self) -> None:
         """Raise MissingError where the address or the key is not that of a chat: a list of models needs neither.
 
