@@ -26,8 +26,8 @@ def judge_quality(
     ``flip_rate``: of the pairs judged in both orders, the share in which whoever wins changes with the order (a tie in
     one of them is no flip). ``first_position_rate``: share won by what came first, a tie half; 0.5 is fair. Both are
     null for a judge that sees no order, and below ten pairs. ``longer_response_rate``: share won by the longer of two
-    responses. ``self_win_rate``: share won by the judge's own responses, where it is a contestant. ``reads``: place, length or
-    answers (``stages.reads``), null where the pairs are too few to say; ``sentence`` says it. ``by_words`` and
+    responses. ``self_win_rate``: share won by the judge's own responses, where it is a contestant. ``reads``: place,
+    length or answers (``stages.reads``), null where the pairs are too few to say; ``sentence`` says it. ``by_words``,
     ``by_probabilities``: the figures that it rests on.
     """
     length = {(r.prompt_id, r.model): len(r.text) for r in responses}
