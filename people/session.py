@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from core.files import append_line, drop_last_line, lock
 from core.records import Prompt, Response
-from core.text import normal, percent
+from core.text import count, normal, percent
 from people.next_pair import SURE, Standing, TopTwo
 from people.read import USER, on_these, own_votes_file, read_own_votes
 from people.rows import VOTE_COLUMNS, Vote
@@ -133,12 +133,11 @@ def more(standing: Standing) -> str:
     if standing.ahead >= SURE:
         return f"It is ahead of the second with {percent_sure(standing.ahead)}."
     votes = standing.more_votes
-    return "" if votes is None else f"Roughly {float(f'{votes:.2g}'):,.0f} more votes would separate the best two."
-
-
-def count(number: int, thing: str) -> str:
-    """A number with its noun."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return (
+        ""
+        if votes is None
+        else f"Roughly {count(int(float(f'{votes:.2g}')), 'more vote')} would separate the best two."
+    )
 
 
 def percent_sure(chance: float) -> str:

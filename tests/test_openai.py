@@ -177,7 +177,7 @@ def test_check_says_what_the_server_lists_and_what_is_missing(
     monkeypatch.delenv("OPENAI_BASE_URL")
     assert main.main(flags(tmp_path)) == 3
     said, errors = capsys.readouterr()
-    assert "https://api.openai.com/v1 is asked, which bills every token" in said
+    assert "https://api.openai.com/v1 is asked, which bills every token" in " ".join(said.split())
     assert "OPENAI_API_KEY is not set" in errors
 
 

@@ -54,11 +54,13 @@ def test_a_run_leaves_its_files_and_moves_those_of_an_earlier_one(
     tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document = sample.persona() | {"persona": "日本"}  # the plots' font lacks these letters
-    results = tmp_path / "evaluation_results_日本.json"
+    results, shown = tmp_path / "evaluation_results_日本.json", tmp_path / "report_日本.html"
+    shown.write_text("an earlier page", encoding="utf-8")
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr(plots, "png", lambda *_: 1 / 0)
         files.write_results(document, tmp_path)
     assert json.loads(results.read_text(encoding="utf-8")) == document, "a plot that fails loses no measurement"
+    assert shown.read_text(encoding="utf-8") == "an earlier page", "and moves no page that it does not replace"
     results.write_text("earlier", encoding="utf-8")
     written = files.write_results(document, tmp_path)
     assert written[5].read_text(encoding="utf-8") == page.render_report(document)

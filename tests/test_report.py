@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import sample_results as sample
 
+from core import clock
 from core.text import percent
-from report import console, words
+from report import answer, console, words
 
 STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 Document = dict[str, Any]
@@ -47,16 +48,15 @@ def say_all(document: Document) -> None:
 
 MADE: dict[str, Callable[[], Document]] = {
     "persona": lambda: sample.persona(incremental=False) | {"ablation": []},
-    "incremental_debug": sample.persona,
-    "votes_debug": sample.votes,
+    "incremental": sample.persona,
+    "votes": sample.votes,
     "undecided": lambda: sample.votes(decided=False, users=1),
     "personas": sample.personas,
 }
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_the_console_says_what_was_found(name: str, printed: Printed, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("DEBUG" if "debug" in name else "INFO", "ranking")
+def test_the_console_says_what_was_found(name: str, printed: Printed) -> None:
     lines = printed(console.print_personas if name == "personas" else say_all, MADE[name]())
     golden(f"console_{name}.txt", "\n".join(lines) + "\n")
     assert not [line for line in lines if len(line) > 80]
@@ -75,3 +75,24 @@ def test_figures_are_rounded_and_what_is_none_is_a_dash() -> None:
     assert words.difference({"difference": None, "ci95": None, "p_value": 0.0004}) == "–, p < 0.001"
     shares = (None, 0.0, 0.004, 0.25, 0.996, 1.0)
     assert [percent(share) for share in shares] == ["–", "0 %", "<1 %", "25 %", ">99 %", "100 %"]
+
+
+def test_too_little_data_still_says_who_leads_and_compares_no_systems() -> None:
+    found = sample.persona()
+    found["answer"] |= {"best": None, "more_prompts": 1}
+    for place, row in enumerate(found["leaderboard"]):
+        row |= {"judged_on": 5, "best_on": 5 * (place == 0)}
+    said = "code_block leads, on too few prompts to be sure; about 1 more prompt would separate the first two."
+    assert answer.sentence(found) == said
+    for system in words.CONTENDERS:
+        found["cross_validated"][system]["kendall_tau"]["ci95"] = [-0.6, 0.5]
+    assert words.warnings(found, ())[0].startswith("Too few prompts to compare systems")
+
+
+def test_long_work_says_how_far_it_is_where_there_is_no_terminal(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "MINUTE", 0.0)
+    with caplog.at_level("INFO", "ranking"):
+        assert list(clock.bar("abc", 3, "responses")) == ["a", "b", "c"]
+    assert caplog.messages[-1] == "responses: 3 of 3"

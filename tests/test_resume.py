@@ -143,6 +143,7 @@ def test_a_model_that_was_pulled_again_is_said_with_its_cost_before_anything_is_
         asked = server.calls[before:]
     sentence = f"{TAGS[1]} changed since the cache was filled (pulled again?); their answers and what was judged"
     assert sentence in foreseen and f"5 to {TAGS[1]}" in foreseen
+    said = " ".join(said.split())
     assert said.index(sentence) < said.index("Using cached prompts"), "before anything is asked"
     assert sum(call.model == TAGS[1] for call in asked) == 5
 

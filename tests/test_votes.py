@@ -82,7 +82,7 @@ def test_any_text_comes_back_as_it_was(texts: tuple[str, str], prompt: str, name
 def test_wrong_rows_are_named_or_left_out_as_asked(place: Path) -> None:
     wrong = [
         (vote(user=None), "user is missing"),
-        (vote(outcome=1.5), "outcome is no number in [0, 1]"),
+        (vote(outcome=1.5), "outcome is no number in [0, 1]: 1.5; write 1, 0 or 0.5"),
         (vote(prompt="What?"), "prompt_id stands for another prompt in an earlier row (prompts need no id): p1"),
     ]
     source = save(place, [GOOD[0], *(row for row, _ in wrong), *GOOD[1:]])
