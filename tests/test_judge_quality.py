@@ -20,12 +20,6 @@ def test_flips_the_share_of_the_first_position_and_of_the_longer_response() -> N
     assert judge_quality(judgements, responses)["longer_response_rate"] == pytest.approx((1.0 + 0.5) / 2)
 
 
-def test_a_judge_without_order_has_no_rates_of_order() -> None:
-    quality = judge_quality([Judgement("p", "a", "b", 0.7, ordered=False)], [], judge="b")
-    assert (quality["flip_rate"], quality["first_position_rate"]) == (None, None)
-    assert quality["self_win_rate"] == pytest.approx(0.3)
-
-
 def test_agreement_of_two_rounds() -> None:
     one = [GroundTruth(p, {"a": 2, "b": 1, "c": 0}) for p in "pq"]
     other = [one[0], GroundTruth("q", {"a": 2, "b": 0, "c": 1})]
