@@ -145,11 +145,22 @@ def test_without_a_run_there_is_nothing_to_rank_by_and_after_one_all_that_it_lef
     assert scores[0] == pytest.approx(scores[1], abs=1e-4), "all that the cache holds, however many"
 
 
-def test_a_prompt_that_was_asked_before_imports_torch_and_nothing_beside_it(cache: Path, server: FakeOllama) -> None:
-    assert rank(cache, ASKED) == 0
-    heavy = "{'transformers', 'datasets', 'pandas', 'matplotlib', 'evalica', 'torch._dynamo', 'scipy.stats'}"
-    flags = [*RUN, *folders(cache), "--rank", ASKED]
-    code = f"import sys, main; main.main({flags!r}); print(sorted({heavy} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("flags", "not_imported"),
+    [
+        (["--rank", ASKED], "transformers datasets pandas matplotlib evalica torch._dynamo scipy.stats"),
+        (["--check"], "transformers datasets pandas matplotlib evalica scipy.stats torch"),
+        (["--help"], "transformers datasets pandas matplotlib evalica scipy.stats torch numpy pydantic ollama"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_command_imports_nothing_heavy_that_it_does_not_use(
+    cache: Path, server: FakeOllama, flags: list[str], not_imported: str
+) -> None:
+    assert rank(cache, ASKED) == 0, "the prompt was asked before"
+    said = f"print(sorted(set({not_imported.split()}) & set(sys.modules)))"
+    asked = [*RUN, *folders(cache), *flags]
+    code = f"import atexit, sys; atexit.register(lambda: {said}); import main; main.main({asked})"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(main.__file__).parent, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
