@@ -181,13 +181,13 @@ WORDINGS = {
 
 @pytest.mark.parametrize("wording", WORDINGS)
 def test_a_question_beyond_the_context_is_left_out_alone_and_refuses_no_schema(wording: str) -> None:
-    asked = [Choice("a-8b", text, LABELS) for text in ("short?", "long? " * 2000, "short again?")]
+    asked = [Choice("a-8b", text, LABELS) for text in ("short?", "long? " * 2000, "short again?", "longer? " * 3000)]
     with FakeOpenAI(models={"a-8b": OpenModel(context=2048)}, overflows=WORDINGS[wording].format) as server:
         found = dict(model_of(server, concurrency=1).choose(asked))
-    assert [isinstance(found[i], Decision) for i in range(3)] == [True, False, True]
+    assert [isinstance(found[i], Decision) for i in range(4)] == [True, False, True, False]
     assert "about 3,0" in found[1].reason
     assert "-c, for each of its slots), at least 4096" in found[1].reason
-    assert len(server.calls) == 3, "another draw would be as long"
+    assert len(server.calls) == 3, "another draw would be as long, and the refusal told the context"
     assert all("response_format" in call.request for call in server.calls)
 
 

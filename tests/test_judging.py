@@ -229,7 +229,7 @@ def test_a_judge_of_places_and_cut_answers_are_said_in_console_page_and_results(
     document = whole_run.results(tmp_path)
     page = (tmp_path / "results" / config.REPORT_FILE.format(name="coder")).read_text(encoding="utf-8")
     shown_on = [" ".join(text.split()) for text in (console, page.replace("\N{NO-BREAK SPACE}", " "))]
-    assert document["judge_quality"]["reads"] == "place"
+    assert document["judge_quality"]["reads"] == "place" and document["counts"]["ties"] == 0
     assert document["answer"]["more_prompts"] is None and "more prompts would" not in shown_on[0]
     for text in shown_on:
         assert "chose what stood first in 30 of 30 judgements (15 of 15 pairs turn with the order)" in text

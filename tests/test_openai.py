@@ -16,6 +16,7 @@ from ollama_helpers import first_times, model_of, unused_address
 from tiny_models import save_model
 
 import main
+from cli.seen import keeping_told
 from core.clock import Clock
 from core.errors import MissingError, UsageError
 from data_generation import Data, make_data
@@ -192,6 +193,10 @@ def test_a_server_of_this_kind_where_ollama_was_looked_for_is_named_and_never_ch
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         monkeypatch.setenv("OLLAMA_HOST", unused_address())
         (job,) = jobs_of(*folders)
+        (asked,) = jobs_of(*flags(tmp_path))
+        with keeping_told(asked):
+            asked.llm.told["judge-70b"] = 1400  # type: ignore[attr-defined]
+        assert [each.judge_context for each in (asked, *jobs_of(*flags(tmp_path)))] == [None, 1400]
     assert f"OPENAI_BASE_URL={server.url} python main.py --backend openai" in asked_for
     assert job.llm.backend == "embedded" and f"{server.url} answers" in job.notes[0]
     assert not server.calls
