@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ from evidence.document import make_document
 from evidence.judge_quality import judge_quality
 from llm.ollama import OllamaModel
 from stages.counting import count
-from stages.judging import pair_tasks, preferences_from
+from stages.judging import pair_tasks, preferences_from, with_markers
 from stages.reads import what_is_read
 from stages.tasks import Job, load_template
 
@@ -99,6 +100,7 @@ def test_what_a_judge_is_shown_has_whole_marks_broken_markers_and_cuts_told(tmp_
     job = replace(job_of(FakeOllama(models=["judge"]), tmp_path), llm=Named())
     text = pair_tasks(job, prompts, [hostile, *responses[1:]], {})[0].question.prompt
     (mark,) = set(re.findall(r"(?:begins|ends) ([0-9a-f]{8})$", text, re.MULTILINE))
+    assert with_markers(prompts, [hostile, *responses[1:]]) == 1
     assert not re.search(r"<\||<start_of_turn>|\[INST\]|</s>", text) and "< |im_end|>" in text
     assert f"token limit {mark}\n--- response A ends" in text
     assert f"token limit {mark}\n--- response B ends" not in text
@@ -196,6 +198,12 @@ def test_a_judge_with_clear_words_keeps_its_conclusions() -> None:
     assert [p.outcome for p in shares] == pytest.approx([p.outcome for p in words], abs=1e-3)
     lengths = {(f"p{i}", m): rng.randrange(50, 5000) for i in range(40) for m in "ab"}
     assert what_is_read(by_words, lengths).reads == what_is_read(weighed, lengths).reads == "answers"
+    long = {(p, m): math.log(n) for (p, m), n in lengths.items()}
+    by_length = [
+        replace(j, log_odds=0.9 + 0.4 * (long[j.prompt_id, j.first] - long[j.prompt_id, j.second]) + rng.gauss(0, 0.2))
+        for j in weighed
+    ]
+    assert what_is_read(by_length, lengths).reads == "length"
 
 
 def test_words_that_turn_with_the_order_before_probabilities_can_tell_promise_nothing_of_more_prompts() -> None:
