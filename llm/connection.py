@@ -92,5 +92,5 @@ def read_overflow(status: int, said: str) -> ContextError | None:
     OpenAI; None for any other refusal."""
     if status != 400 or not re.search("context.?(length|size|window)", said, re.IGNORECASE):
         return None
-    context = re.search(r"(?:n_ctx|context.?(?:length|size|window))\D{1,20}?(\d{3,})", said, re.IGNORECASE)
+    context = re.search(r'(?:n_ctx"?|context.?(?:length|size|window))[^\d"]{1,20}?(\d{3,})', said, re.IGNORECASE)
     return ContextError(max(map(int, re.findall(r"\d{3,}", said)), default=None), int(context[1]) if context else None)
