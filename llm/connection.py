@@ -80,11 +80,11 @@ def get_json(url: str, seconds: float) -> Any:
 
 
 class ContextError(Exception):
-    """A prompt that is too long: it has so many tokens, None where that is not said."""
+    """A prompt that is too long: its tokens and those of the context, each None where that is not said."""
 
-    def __init__(self, tokens: int | None = None) -> None:
+    def __init__(self, tokens: int | None = None, context: int | None = None) -> None:
         super().__init__("the prompt is longer than the context")
-        self.tokens = tokens
+        self.tokens, self.context = tokens, context
 
 
 def read_overflow(status: int, said: str) -> ContextError | None:
@@ -92,4 +92,5 @@ def read_overflow(status: int, said: str) -> ContextError | None:
     OpenAI; None for any other refusal."""
     if status != 400 or not re.search("context.?(length|size|window)", said, re.IGNORECASE):
         return None
-    return ContextError(max(map(int, re.findall(r"\d{3,}", said)), default=None))
+    context = re.search(r'(?:n_ctx"?|context.?(?:length|size|window))[^\d"]{1,20}?(\d{3,})', said, re.IGNORECASE)
+    return ContextError(max(map(int, re.findall(r"\d{3,}", said)), default=None), int(context[1]) if context else None)
