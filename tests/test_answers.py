@@ -11,7 +11,7 @@ from fake_brain import last_text
 from fake_ollama import FakeOllama, Model
 from fake_openai import FakeOpenAI
 from fake_openai import Model as OpenModel
-from ollama_helpers import SERVERS, PromptList, echo, model_of
+from ollama_helpers import SERVERS, PromptList, echo, model_of, questions
 
 from core.errors import MissingError
 from llm.answers import bounded, verdict_probabilities, verdict_schema, without_thinking
@@ -67,6 +67,15 @@ CODE = "```python\nre.sub(r'<think>.*?</think>', '', text)\n```"
 )  # fmt: skip
 def test_only_a_block_in_a_known_mark_at_the_very_beginning_is_a_thought(said: str, answer: str) -> None:
     assert without_thinking(said) == answer
+
+
+@pytest.mark.parametrize(("mark", "told"), [("<scratchpad>", 1), ("[REASON]", 1), ("<p>", 0), ("", 0)])
+def test_a_mark_not_known_at_the_beginning_of_many_answers_is_said_once(
+    mark: str, told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FakeOllama(lambda request: f"{mark} {echo(request)}") as server:
+        list(model_of(server).complete(questions("gemma3:4b", 12)))
+    assert caplog.text.count(f"answers begin with {mark}.") == told
 
 
 # ── Ends and shapes of replies ───────────────────────────────────────────────────────────────────────────
@@ -175,6 +184,7 @@ def test_what_a_schema_allows_is_never_cut_at_its_token_limit(kind: str) -> None
 WORDINGS = {
     "llama.cpp": "request ({} tokens) exceeds the available context size ({} tokens), try increasing it",
     "vllm": "This model's maximum context length is {1} tokens. However, you requested {0} tokens in the messages",
+    "vllm's engine": "The decoder prompt (length {}) is longer than the maximum model length of {}.",
     "vllm, newer": "'max_tokens' is too large: 512. This model's maximum context length is {1} tokens; it has {0}",
 }
 
