@@ -229,6 +229,6 @@ def _values(text: str) -> Iterator[Any]:
         try:
             item, at = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            item, line_end = ValueError(first_line(error)), text.find("\n", at)
+            item, line_end = ValueError(f"{first_line(error)}; the rest of its line is not read"), text.find("\n", at)
             at = line_end if line_end >= 0 else len(text)
         yield item

@@ -225,6 +225,7 @@ def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[R
         except ValueError:  # none, so by its id; without that too it finds nothing
             own = answers.ids.get(id_in(row) or "", "")
         texts = {f"response_{side}": answers.texts.get((own, name)) for side, name in names.items()}
+        texts |= {side: text for side in texts if (text := row.get(side)) is not None}
         found[number] = {**row, **texts, "prompt_id": own, "prompt": asked.get(own)}
         if None in texts.values():
             del found[number]

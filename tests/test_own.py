@@ -92,7 +92,7 @@ def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -
     bare = {"user": "ann", "model_a": "x", "model_b": "y", "outcome": 1}
     votes = [
         {**bare, "prompt": PROMPTS[0]},
-        {**bare, "prompt_id": "q1", "user": "bob"},
+        {**bare, "prompt_id": "q1", "user": "bob", "response_b": "Its own."},
         {**bare, "prompt": "Never answered"},
         {**bare, "prompt": PROMPTS[2], "model_b": "z"},
     ]
@@ -101,7 +101,8 @@ def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -
         ("ann", prompt_id(PROMPTS[0])), ("bob", prompt_id(PROMPTS[1])),
     ]  # fmt: skip
     assert [p.text for p in found.prompts] == list(PROMPTS[:2])
-    assert {(r.prompt_id, r.model): r.text for r in found.responses}.items() <= answers.texts.items()
+    texts = {**answers.texts, (prompt_id(PROMPTS[1]), "y"): "Its own."}
+    assert {(r.prompt_id, r.model): r.text for r in found.responses}.items() <= texts.items()
     assert found.notes == ("2 left out: its texts are in no file of --responses",)
 
 
