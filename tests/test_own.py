@@ -104,6 +104,9 @@ def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -
     texts = {**answers.texts, (prompt_id(PROMPTS[1]), "y"): "Its own."}
     assert {(r.prompt_id, r.model): r.text for r in found.responses}.items() <= texts.items()
     assert found.notes == ("2 left out: its texts are in no file of --responses",)
+    for name in (True, 7, None):
+        with pytest.raises(UsageError, match=r"row 5: model_a is (no text|missing)"):
+            load_votes(str(write(tmp_path / "v.jsonl", [*votes, {**votes[0], "model_a": name}])), answers=answers)
 
 
 def test_votes_that_find_no_text_or_have_their_own_are_refused(tmp_path: Path) -> None:
