@@ -28,7 +28,7 @@ except (TypeError, ValueError) as error:  # it is made to be edited: an unknown 
 
 from cli.flags import check_combination, command_like, parse
 from core.errors import SuiteError
-from core.text import plain
+from core.text import plain, wrapped
 
 if TYPE_CHECKING:
     from cli.own import Own
@@ -56,7 +56,7 @@ def run_persona(job: Job) -> Document:
     document = measure(job, data, systems, clock, on_these(votes, data.prompts, data.responses))
     paths = files.write_results(document, job.results_dir)  # what was measured is written before it is told
     keep_for_readers(job, data, systems)
-    console.print_results(document, told=job.notes)
+    console.print_results(document, told=(*job.notes, *features.notes))
     console.print_files(paths)
     return document
 
@@ -153,10 +153,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say_plainly(args: Namespace) -> None:
-    """Log messages go to the terminal without anything that steers it; with --json none to standard output."""
+    """Log messages go to the terminal without anything that steers it, each warning once; with --json none to standard
+    output."""
     import logging  # after the flags: --help answers at once
 
+    said = set[str]()
+
     class Plain(logging.StreamHandler[TextIO]):
+        def filter(self, record: logging.LogRecord) -> bool:
+            text = record.getMessage()
+            again = record.levelno >= logging.WARNING and text in said
+            said.add(text)
+            return not again
+
         def emit(self, record: logging.LogRecord) -> None:
             from tqdm import tqdm
 
@@ -164,7 +173,8 @@ def _say_plainly(args: Namespace) -> None:
                 super().emit(record)
 
         def format(self, record: logging.LogRecord) -> str:
-            return plain(super().format(record), lines=True)
+            lines = plain(super().format(record), lines=True).split("\n")  # an indented one is a command, left whole
+            return "\n".join(part for line in lines for part in ([line] if line[:1] == " " else wrapped(line)))
 
     handler = Plain(sys.stderr if args.json else sys.stdout)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)

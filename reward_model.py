@@ -42,6 +42,7 @@ from base import device as base_device
 from base.features import Features
 from base.scaler import Scaler, Texts
 from config import ExperimentConfig
+from core.clock import bar
 from core.files import write_tensors
 from core.ranking import Ranker, TrainingSet
 from elo_system import expectation
@@ -235,8 +236,6 @@ class RewardModel(Ranker):
         ``start``: fitted models, one a set, from which each training goes on by the parameters of this one: with the
         head of its start, and with its scaler and rated pairs.
         """
-        from tqdm import tqdm
-
         known: dict[tuple[tuple[str, ...], str | None], Shared] = {}
         fitted = []
         for i, s in enumerate(sets):
@@ -258,15 +257,14 @@ class RewardModel(Ranker):
         alike = (list(group) for _, group in groupby(order, key=lambda i: trainings[i].batch))
         chunks = [group[begin : begin + size] for group in alike for begin in range(0, len(group), size)]
         cores = ThreadPoolExecutor(os.cpu_count())
-        # a bar only where there is time to see it, and a terminal to see it in
-        with one_thread(), tqdm(total=len(order), desc="training", disable=None, leave=False, delay=0.5) as bar:
+        with one_thread(), bar(None, len(order), "trainings") as done:
             try:
                 for chunk, (heads, losses) in zip(chunks, cores.map(trained, chunks), strict=True):
                     for j, i in enumerate(chunk):
                         epochs = losses[: trainings[i].steps, j].reshape(self._params.max_epochs, -1, 2).mean(axis=1)
                         history = tuple(EpochLoss(*epoch) for epoch in epochs.tolist())
                         fitted[i]._learn(trainings[i].shared, heads[j], history)
-                    bar.update(len(chunk))
+                    done.update(len(chunk))
             finally:
                 cores.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for nothing
         return fitted

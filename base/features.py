@@ -20,6 +20,7 @@ from base import device as base_device
 from base import frozen as frozen_base
 from base import location as base_location
 from base.frozen import MAX_LENGTH, Vectors
+from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import encode, read_tensors, set_aside, write_tensors
 from core.records import Prompt, Response
@@ -84,9 +85,9 @@ def compute_features(
         identity = base_location.identity(base)
         keys = _keys(identity, texts)
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in kept.rows}
+    if note:
+        log.warning("%s", note)
     if missing:
-        if note:
-            log.warning("%s", note)
         if _read(base, device, ray, missing, kept, str(identity)) == "cpu":
             device = "cpu"
         base_device.give_back()
@@ -109,8 +110,6 @@ def _read(
     The whole file is saved once a minute: after each batch, the writing would grow with the square of the texts. So a
     kill costs a minute of reading; an error and Ctrl-C cost nothing.
     """
-    from tqdm import tqdm
-
     if kept.rows and kept.identity != identity:
         log.warning("The texts were read by %s, and this is %s: they are read anew", kept.identity, identity)
     # half an emoji (models send that) is no text to a tokenizer
@@ -118,15 +117,14 @@ def _read(
         (p.encode("utf-8", "replace").decode(), r.encode("utf-8", "replace").decode()) for p, r in missing.values()
     ]
     keys, used, saved = list(missing), "", time.monotonic()
-    progress = tqdm(total=len(keys), desc="Features", unit="text", disable=None)
-    with closing(_batches(base, device, ray, texts)) as batches, progress:
+    with closing(_batches(base, device, ray, texts)) as batches, bar(None, len(keys), "texts read") as done:
         try:
             for batch in batches:
                 used, rows, vectors = batch
                 if not all(np.isfinite(part).all() for part in vectors):
                     raise UsageError(f"{base} gave numbers that are not finite: try --device cpu or another base.")
                 kept.add([keys[i] for i in rows], vectors, identity)
-                progress.update(len(rows))
+                done.update(len(rows))
                 if time.monotonic() - saved >= SAVE_SECONDS:
                     kept.save()
                     saved = time.monotonic()

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from llm.openai import OpenAIModel
 
 
+FLAGS = {"contestant": "--models {} …", "judge": "--judge {}"}  # by which a model is asked in each role
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at. ``fix``: the command that gets it, where it is missing."""
@@ -38,6 +41,8 @@ class Finding:
     about: str
     said: str
     fix: str = ""
+    note: str = ""
+    """Said with the run's notes: what was found is there, and not what a user hopes for."""
 
 
 def check(jobs: Sequence[Job], args: Namespace) -> int:
@@ -47,7 +52,8 @@ def check(jobs: Sequence[Job], args: Namespace) -> int:
     found = [*_needed(jobs[0], by_model(calls)), _gpu(args)]
     lines = [f"{'MISSING  ' if finding.fix else 'ok       '}{finding.about}: {finding.said}" for finding in found]
     change = change_of_models(read_known(args.cache_dir), seen_now(jobs[0]))
-    lines += [f"Note: {note}" for note in (*jobs[0].notes, *filter(None, [change]))]
+    notes = *jobs[0].notes, *(finding.note for finding in found), change
+    lines += [f"Note: {note}" for note in notes if note]
     missing = [finding for finding in found if finding.fix]
     lines += ["", *call_lines(jobs, calls), ""]
     lines += [_sentence(missing) if missing else "All that this run needs is there."]
@@ -130,7 +136,8 @@ def _openai(job: Job) -> tuple[Finding, list[str] | None]:
 
 def _model(job: Job, name: str, there: Sequence[str], *, needed: bool) -> Finding:
     """A model that is asked, among those that its server has; one that lists none may have all."""
-    roles = ["contestant"] * (name in job.contestants) + ["judge"] * (name == job.judge)
+    wanted = name in job.contestants, name == job.judge
+    roles = [role for role, it in zip(FLAGS, wanted, strict=True) if it]
     about, ollama = f"{name} ({' and '.join(roles)})", job.llm.backend == "ollama"
     if ollama and find_tag(name, there):
         return Finding(about, *_installed(job, name))
@@ -139,8 +146,9 @@ def _model(job: Job, name: str, there: Sequence[str], *, needed: bool) -> Findin
         return Finding(about, "listed, " * bool(there) + _context(known))
     near = difflib.get_close_matches(name, sorted(there), cutoff=0.5)
     said = ("not installed" if ollama else "not in the server's list") + ("" if needed else ", and not asked")
-    fix = f"ollama pull {name}" if ollama else "--models and --judge with names of the server's list"
-    return Finding(about, said + (f"; similar: {', '.join(near)}" if near else ""), fix * needed)
+    fixes = [" ".join(FLAGS[role].format(near[0]) for role in roles)] if near else []
+    fixes.append(f"ollama pull {name}" if ollama else "--models and --judge with names of the server's list")
+    return Finding(about, said + (f"; similar: {', '.join(near)}" if near else ""), ", or ".join(fixes) * needed)
 
 
 def _installed(job: Job, tag: str) -> tuple[str, str]:
@@ -171,7 +179,7 @@ def _base(job: Job) -> Finding:
         return _embedded("Reward base, which is no reward model", needed=True)
     if not note and (why := location.missing(name)):
         return Finding("Reward base", f"{name}: {why}", location.remedy(name))
-    return Finding("Reward base", note or name)
+    return Finding("Reward base", name, note=note)
 
 
 def _gpu(args: Namespace) -> Finding:

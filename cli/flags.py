@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -28,7 +30,10 @@ ON: dict[str, Any] = {"action": "store_true"}
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        super().error(plain(message))
+        """End the program with one line, and the flag that is nearest to an unknown one: no usage of all flags."""
+        wrong = re.findall(r"--[\w-]+", message) if "unrecognized" in message else []
+        near = [flag for word in wrong for flag in difflib.get_close_matches(word, self._option_string_actions, 1)]
+        self.exit(2, f"{self.prog}: error: {plain(message)}{f'; did you mean {near[0]}?' if near else ''}\n")
 
 
 def parser(about: str | None = None) -> argparse.ArgumentParser:

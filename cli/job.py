@@ -25,6 +25,7 @@ from config import Contestant, ExperimentConfig, Persona
 from core.errors import MissingError, UsageError
 from core.files import keep_previous, told, write_json
 from core.records import Rating
+from core.text import count as counted
 from evidence.design import listed as ranked_as_lists
 from llm.addresses import find_tag, parse_address
 from stages.counting import Calls, by_model, count
@@ -225,7 +226,6 @@ def own_name(args: Namespace, name: str) -> str:
 def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) -> Job:
     """Build the job of a run on people's votes: nobody is asked, so that the base is chosen now."""
     from people.run import fitting
-    from report.words import people
 
     params = fitting(configure(args, "votes"), len(votes.prompts))
     models = dict.fromkeys(votes.models, Contestant(None, None, None))
@@ -234,7 +234,7 @@ def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) 
     ask = command_like(args, "--preferences", args.preferences, "--rank", "PROMPT")
     notes = (*own.notes, *filter(None, [note]))
     reader = f"{config.EMBEDDED_NAME}, which is no reward model" if base == location.EMBEDDED else base
-    label = f"human votes of {people(len(votes.users))}; responses are read by {reader}"
+    label = f"human votes of {counted(len(votes.users), 'person', 'people')}; responses are read by {reader}"
     return replace(job, name=name, base_model=base, label=label, notes=notes, ask=ask)
 
 
@@ -249,7 +249,7 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     for stage in refreshed(args.refresh):
         files = [STAGE_FILES[stage].format(name=job.name) for job in jobs]
         # nothing that was paid for is deleted
-        keep_previous([path for file in files for path in args.cache_dir.glob(f"{file}*")])
+        keep_previous(*(path for file in files for path in args.cache_dir.glob(f"{file}*")))
     if jobs[0].ratings is None:  # answering styles: estimated from the recorded run
         return list(jobs)
     from stages import arena

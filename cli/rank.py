@@ -10,7 +10,6 @@ import io
 import json
 import statistics
 import sys
-import textwrap
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Prompt, Response
-from core.text import normal, percent, plain
+from core.text import normal, percent, plain, wrapped
 from report.answer import beats_chance
 from report.console import table
 from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, estimate, number
@@ -117,9 +116,9 @@ def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
 def rank(job: Job, basis: Basis, args: Namespace) -> int:
     """Answer every prompt of ``--rank``. They are asked together: each model loads once."""
     texts = prompts_of(args.rank)
+    answers = _answers(job, basis, texts)
     if not args.json:
         print(f"Answered by: {plain(job.label)}")
-    answers = _answers(job, basis, texts)
     for text in texts:
         # ASCII throughout, so that no terminal or pipe can spoil it
         print(json.dumps(answers[text], allow_nan=False) if args.json else as_text(answers[text], basis.run))
@@ -264,11 +263,11 @@ def as_text(answer: Answer, run: str) -> str:
         figures = [f"{SYSTEMS[s]} {estimate(f['mean'], f['ci95'])}" for s, f in evidence["cross_validated"].items()]
         said += [f"On prompts not seen in training, {METRICS[evidence['main_metric']]}: {'; '.join(figures)}."]
         said += map(plain, evidence["warnings"])
-    wrapped = [line for sentence in (*said, CHANCES) for line in textwrap.wrap(sentence, 80)]
+    lines = [line for sentence in (*said, CHANCES) for line in wrapped(sentence)]
     if not evidence:
-        wrapped += ["How far to trust this was not measured yet. This does:", f"  {run}"]
+        lines += ["How far to trust this was not measured yet. This does:", f"  {run}"]
     cut = " (cut at --num_predict)" if best["truncated"] else ""
     title = f"Response of {'the first' if placed else 'one of them'}: {plain(best['model'])}{cut}"
     rule = "─" * len(title)
     head = ["", f"Prompt: {plain(answer['prompt'])}", "", f"Ranked by: {SYSTEMS[by]}", *table(heads, rows), ""]
-    return "\n".join([*head, *wrapped, "", title, rule, plain(best["text"], lines=True), rule])
+    return "\n".join([*head, *lines, "", title, rule, plain(best["text"], lines=True), rule])

@@ -1,10 +1,18 @@
-"""Seconds that the stages of a run take."""
+"""Seconds that the stages of a run take, and how far a long step is."""
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+log = logging.getLogger("ranking.progress")
+
+QUIET = 2.0  # seconds that a step may take without a bar
+MINUTE = 60.0
 
 
 class Clock:
@@ -21,3 +29,27 @@ class Clock:
             yield
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+
+
+def bar(items: Iterable[Any] | None, total: int, what: str) -> Any:
+    """``items`` with a bar and the time left in a terminal, elsewhere with a log line a minute: "responses: 12 of 60".
+
+    ``None`` for items that come in batches: ``with bar(None, 60, "texts") as done: done.update(8)``.
+    """
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        return tqdm(items, total=total, desc=what, leave=False, delay=QUIET)
+    lines: Any = {"file": _Lines(), "delay": MINUTE, "mininterval": MINUTE, "miniters": 1}
+    return tqdm(items, total=total, desc=what, leave=False, bar_format="{desc}: {n} of {total}", **lines)
+
+
+class _Lines:
+    """Logs what tqdm would draw."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            log.info("%s", line)
+
+    def flush(self) -> None:
+        """Nothing waits."""

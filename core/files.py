@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,8 +61,13 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def write_json(path: Path, document: object) -> None:
-    """Write JSON for people to read, as a whole. Raises ValueError for NaN, and what ``write_atomically`` raises."""
-    write_atomically(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write ``as_json``, as a whole. Raises what ``write_atomically`` raises."""
+    write_atomically(path, as_json(document))
+
+
+def as_json(document: object) -> str:
+    """JSON for people to read. Raises ValueError for NaN."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
@@ -114,7 +119,7 @@ def set_aside(path: Path) -> Path:
     return target
 
 
-def keep_previous(paths: Iterable[Path]) -> None:
+def keep_previous(*paths: Path) -> None:
     """Move what an earlier run left at these paths to ``previous/`` beside it, with its own time in its name."""
     for path in filter(Path.exists, paths):
         when = datetime.fromtimestamp(path.stat().st_mtime).astimezone()

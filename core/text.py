@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import math
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 
 _OUTER = re.compile(r"\A[\s\u200b\u2060\ufeff]+|[\s\u200b\u2060\ufeff]+\Z")  # white space, also what has no width
 # Joiners belong to words and emoji; every other format character can hide or reorder what follows it.
+WIDTH = 80  # columns of a terminal
 _HARMLESS_FORMATS = frozenset("\u200c\u200d")
 
 
@@ -86,3 +88,20 @@ def percent(value: float | None) -> str:
     if 0.0 < value < 0.005:
         return "<1 %"
     return ">99 %" if 0.995 <= value < 1.0 else f"{100.0 * value:.0f} %"
+
+
+def p_said(p: float | None) -> str:
+    """A p-value: "p = 0.110"; below a thousandth no more digits are claimed."""
+    return f"p = {'–' if p is None else f'{p:.3f}'}" if p is None or p >= 0.001 else "p < 0.001"
+
+
+def count(number: int, thing: str, several: str = "") -> str:
+    """A number with its noun: "1 tie", "1,200 votes"; ``several``: a plural that is not the noun with an s."""
+    return f"{number:,} {thing if number == 1 else several or thing + 's'}"
+
+
+def wrapped(text: str, *, hanging: str = "") -> list[str]:
+    """``text`` in lines of at most 80 characters; words, model names and figures are never broken."""
+    whole = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    lines = textwrap.wrap(whole, WIDTH, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]

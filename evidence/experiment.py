@@ -26,6 +26,7 @@ from evidence.design import Design, Systems, design
 from evidence.document import Document, make_document, training_history
 from evidence.intervals import difference_json
 from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
+from report.words import CONTENDERS
 from reward_model import RewardModel
 from stages.tasks import Job
 
@@ -120,6 +121,7 @@ def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
         "prompts": len(data.prompts),
         "train_prompts": len(plan.train_ids),
         "test_prompts": len(plan.test_ids),
+        "pairs": len(plan.preferences),
         "preferences": len(plan.training),
         "ties": sum(abs(p.outcome - 0.5) <= near for p in plan.training),
         "ground_truth_rankings": len(plan.test_truths),
@@ -216,7 +218,7 @@ def per_prompt(
             "prompt": text[p],
             "fold": fold[p],
             "difference": crossed["reward_model"][p].kendall_tau - metrics.kendall_tau,  # type: ignore[operator]
-            **{system: crossed[system][p]._asdict() for system in hypotheses.CONTENDERS},
+            **{system: crossed[system][p]._asdict() for system in CONTENDERS},
         }
         for p, metrics in crossed["elo_offset"].items()
     ]

@@ -17,11 +17,11 @@ from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, training_ids
 from evidence.intervals import Difference, Groups, difference, difference_json, mean_interval, side, winner
+from report.words import CONTENDERS
 
 RELEVANT = 0.05
 """The smallest advantage worth naming, in τ (H1) and in pair accuracy (H2): it moves less than one pair in 20."""
 
-CONTENDERS = ("elo_offset", "reward_model", "combined")
 RIVALS = ("elo_offset", "reward_model")  # of the combined system
 
 Placed = Mapping[tuple[str, str], float]

@@ -25,19 +25,11 @@ def judge_quality(
 
     ``flip_rate``: of the pairs judged in both orders, the share in which whoever wins changes with the order (a tie in
     one of them is no flip). ``first_position_rate``: share won by what came first, a tie half; 0.5 is fair. Both are
-    null for a judge that sees no order. ``longer_response_rate``: share won by the longer of two responses.
-    ``self_win_rate``: share won by the judge's own responses, where it is a contestant. ``reads``: place, length or
-    answers (``stages.reads``), null where the pairs are too few to say; ``sentence`` says it. ``by_words`` and
+    null for a judge that sees no order, and below ten pairs. ``longer_response_rate``: share won by the longer of two
+    responses. ``self_win_rate``: share won by the judge's own responses, where it is a contestant. ``reads``: place,
+    length or answers (``stages.reads``), null where the pairs are too few to say; ``sentence`` says it. ``by_words``,
     ``by_probabilities``: the figures that it rests on.
     """
-    ordered = [j for j in judgements if j.ordered]
-    words = {(j.prompt_id, j.first, j.second): float(np.sign(j.outcome - 0.5)) for j in ordered}
-    # a word and the one in the other order, both for or against the same place
-    flips = [
-        word * words[prompt_id, second, first] > 0.0
-        for (prompt_id, first, second), word in words.items()
-        if first < second and (prompt_id, second, first) in words
-    ]
     length = {(r.prompt_id, r.model): len(r.text) for r in responses}
     longer, own = [], []
     for p in preferences_from(list(judgements)):
@@ -52,8 +44,8 @@ def judge_quality(
         "sentence": read.sentence,
         "by_words": read.by_words and asdict(read.by_words),
         "by_probabilities": read.by_probabilities and asdict(read.by_probabilities),
-        "flip_rate": _mean(flips),
-        "first_position_rate": _mean([j.outcome for j in ordered]),
+        "flip_rate": read.by_words and read.by_words.flip_rate,
+        "first_position_rate": read.by_words and read.by_words.first_position_rate,
         "longer_response_rate": _mean(longer),
         "self_win_rate": _mean(own),
     }

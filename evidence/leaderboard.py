@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from core.clock import bar
 from core.records import Preference, Response
 from evidence.baselines import bradley_terry
 from evidence.intervals import ALPHA, Array, Interval, Ints, holm, mean_interval, numbered
@@ -75,7 +76,7 @@ class _Votes:
         rng, found = np.random.default_rng(seed), []
         cells, cell = np.unique(self.prompt * self.people + self.user, return_inverse=True)  # a person on a prompt
         wins, size = self.wins(cell), max(1, min(DRAWS, WEIGHTS_AT_ONCE // len(cells)))
-        for start in range(0, DRAWS, size):
+        for start in bar(range(0, DRAWS, size), math.ceil(DRAWS / size), "draws of the leaderboard"):
             weight = np.ones((min(size, DRAWS - start), len(cells)), np.intp)
             for items, drawn in ((self.prompts, cells // self.people), (self.people, cells % self.people)):
                 if items > 1:

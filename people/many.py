@@ -29,16 +29,17 @@ import evaluation
 from base.features import Features
 from combined import Combined
 from config import ExperimentConfig
-from core.clock import Clock
+from core.clock import Clock, bar
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference, Rating
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
 from evidence.document import Measured
-from evidence.hypotheses import CONTENDERS, Scores, compared, fold_of, not_tested
+from evidence.hypotheses import Scores, compared, fold_of, not_tested
 from evidence.intervals import Groups, difference_json
 from people.read import Votes
+from report.words import CONTENDERS
 from reward_model import RewardModel
 
 ACCURACY = "ranking_accuracy"
@@ -160,7 +161,7 @@ def predicted(crowd: Crowd, parts: Sequence[frozenset[str]]) -> Hits:
         if vote.outcome != 0.5:
             decided[vote.user, vote.prompt_id].append(vote)
     hits: dict[str, dict[Cell, list[float]]] = defaultdict(dict)
-    for part in parts:
+    for part in bar(parts, len(parts), "folds"):
         tested = {cell: votes for cell, votes in decided.items() if cell[1] in part}
         for system, rankers in fitted(crowd, part):
             found, ranker = hits[system], dict(zip(crowd.votes.users, rankers, strict=True))

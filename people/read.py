@@ -15,6 +15,7 @@ from pathlib import Path
 
 import config
 from core import hub
+from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
@@ -30,7 +31,7 @@ from core.tables import (
     refuse_bad_rows,
     text_in,
 )
-from core.text import Names, normal
+from core.text import Names, count, normal
 from people.open_webui import open_webui
 from people.rows import (
     EVERYONE,
@@ -94,15 +95,15 @@ def load_votes(
     if not votes:
         refuse_bad_rows(left_out, source, total)
     left_out = dict(sorted((left_out | bad).items()))
-    said = [] if kind == OWN else [f"read as {kind}: {len(votes)} votes from {total} rows"]
+    said = [] if kind == OWN else [f"read as {kind}: {count(len(votes), 'vote')} from {count(total, 'row')}"]
     why = Counter(reason.partition(":")[0] for reason in left_out.values())
-    said += [f"{count} left out: {reason}" for reason, count in why.most_common()]
+    said += [f"{rows} left out: {reason}" for reason, rows in why.most_common()]
     preferences = tuple(vote.preference() for vote in votes)
     given = {
         (p.user, p.prompt_id, frozenset({(p.model_a, p.outcome), (p.model_b, 1 - p.outcome)})) for p in preferences
     }
     if repeats := len(preferences) - len(given):
-        said.append(f"{repeats} votes say what the same person said before of the same two responses: each counts")
+        said.append(f"{count(repeats, 'vote')} given again by the same person on the same responses: each counts")
     texts = dict(claim for vote in votes for claim in vote.claims())
     return Votes(
         preferences=preferences,
@@ -121,7 +122,7 @@ def _one_of_each(found: Found[Vote], models: Names) -> tuple[Found[Vote], list[s
     model's response to it; and what is to be said of the names."""
     bad, left_out, people, kept = found.bad, found.left_out, Names(), list[Vote]()
     texts_of, ids, texts = dict[str, str](), dict[str, str](), dict[tuple[str, str], str]()
-    for vote in found.votes:
+    for vote in bar(found.votes, len(found.votes), "votes"):
         prompt, a, b = normal(vote.prompt), models.of(vote.model_a), models.of(vote.model_b)
         given = normal(vote.prompt_id) or fingerprint(prompt)
         if texts_of.setdefault(given, prompt) != prompt:
@@ -138,7 +139,7 @@ def _one_of_each(found: Found[Vote], models: Names) -> tuple[Found[Vote], list[s
             left_out[vote.row] = "on a second text of one model to the same prompt"
     notes = [*models.notes, *people.notes]
     if more := len(texts_of) - len(ids):
-        notes.append(f"{more} prompt_ids name a prompt that has one already: one text is one prompt")
+        notes.append(f"{count(more, 'prompt_id')} of a prompt that has one already: one text is one prompt")
     if any(vote.user == EVERYONE for vote in kept):
         notes.append("it does not say who voted: all count as one person")
     return Found(kept, bad, left_out), notes
@@ -196,12 +197,11 @@ def recognize(columns: Collection[str], source: str) -> tuple[str, Reader]:
     there = {*columns, "prompt_id"}  # only a name: prompts are known by their text
     lacking = [[name for name in needed if name not in there] for _, needed, _ in _KINDS]
     nearest = min(range(len(_KINDS)), key=lambda i: len(lacking[i]) / len(_KINDS[i][1]))
-    kind, needed, read = _KINDS[nearest]
+    kind, _, read = _KINDS[nearest]
     if lacking[nearest]:
         raise UsageError(
-            f"{source} lacks the columns {', '.join(lacking[nearest])}; it has {', '.join(columns)}. Nothing was "
-            f"changed. It looks like {kind}, of which these are needed: {', '.join(needed)}. Rename the columns that "
-            "are meant, or export it anew."
+            f"{source} looks like {kind} and lacks the columns {', '.join(lacking[nearest])}; it has "
+            f"{', '.join(columns)}. Nothing was changed. Rename the columns that are meant, or export it anew."
         )
     return kind, read
 

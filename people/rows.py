@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from core.clock import bar
 from core.errors import UsageError
 from core.records import Preference
 from core.tables import SINGLE, BadRows, Row, Rows, figure_of, id_in, text_in
@@ -71,7 +72,7 @@ class LeftOut(Exception):  # noqa: N818 - nothing is wrong
 def each_row(rows: Rows, read: Callable[[int, Row], T]) -> Found[T]:
     """Everything that ``read`` makes of the rows, and why others are wrong or left out."""
     found, bad, left_out = list[T](), BadRows(), dict[int, str]()
-    for number, row in rows.items():
+    for number, row in bar(rows.items(), len(rows), "rows"):
         try:
             found.append(read(number, row))
         except LeftOut as reason:
@@ -122,7 +123,7 @@ def own_vote(number: int, row: Row) -> Vote:
     user, prompt_id, prompt = text_in(row, "user", figures=True), id_in(row) or "", text_in(row, "prompt")
     outcome = WINNERS.get(str(row.get("outcome")).strip().lower(), figure_of(row.get("outcome")))
     if not 0.0 <= outcome <= 1.0:
-        raise ValueError(f"outcome is no number in [0, 1]: {row.get('outcome')!s:.40}")
+        raise ValueError(f"outcome is no number in [0, 1]: {row.get('outcome')!s:.40}; write 1, 0 or 0.5")
     # an empty response is one: models do answer nothing, and people vote on it
     a, b = ((text_in(row, f"model_{side}"), text_in(row, f"response_{side}", empty=True)) for side in "ab")
     return Vote(user, prompt_id, prompt, *a, *b, outcome, number)

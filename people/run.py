@@ -58,7 +58,7 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
     elo.save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
     reward.save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
     console.print_counts(document["counts"])
-    console.print_results(document, told=job.notes)
+    console.print_results(document, told=(*job.notes, *features.notes))
     console.print_files(paths)
     return document
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from core.files import append_line, drop_last_line, lock
 from core.records import Prompt, Response
-from core.text import normal, percent
+from core.text import count, normal, percent
 from people.next_pair import SURE, Standing, TopTwo
 from people.read import USER, on_these, own_votes_file, read_own_votes
 from people.rows import VOTE_COLUMNS, Vote
@@ -137,11 +137,6 @@ def more(standing: Standing) -> str:
     if votes is not None and votes > MOST_TOLD:
         return "It would take hundreds of votes to separate the best two."
     return "" if votes is None else f"Roughly {count(votes, 'more vote')} would separate the best two."
-
-
-def count(number: int, thing: str) -> str:
-    """A number with its noun."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def percent_sure(chance: float) -> str:

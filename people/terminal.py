@@ -7,7 +7,7 @@ import shutil
 import sys
 import textwrap
 
-from core.text import plain
+from core.text import plain, wrapped
 from people.rows import Vote
 from people.session import UNDO, VOTES, Session
 
@@ -56,11 +56,6 @@ def say(text: str) -> None:
     print(plain(text, lines=True), flush=True)
 
 
-def wrapped(text: str, width: int = 80) -> str:
-    """One paragraph."""
-    return textwrap.fill(plain(text), width, break_on_hyphens=False)
-
-
 def _page(session: Session, pair: Vote) -> str:
     """A pair with its texts, long lines wrapped and indentation kept."""
     width = min(100, max(20, shutil.get_terminal_size().columns))
@@ -71,4 +66,4 @@ def _page(session: Session, pair: Vote) -> str:
         broken = (textwrap.wrap(line, width, replace_whitespace=False, drop_whitespace=False) or [""] for line in given)
         body = "\n".join(piece for line in broken for piece in line)
         lines += ["", f"── {title} ".ljust(width, "─"), body if body.strip() else "(no answer)"]
-    return "\n".join([*lines, "─" * width, wrapped(session.progress(), width)]).rstrip("\n")
+    return "\n".join([*lines, "─" * width, *wrapped(session.progress())]).rstrip("\n")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
+from core.text import count, wrapped
 from people.browser import in_browser
 from people.read import read_own_votes
-from people.session import End, Session, count, more, open_session, percent_sure
-from people.terminal import in_terminal, say, wrapped
+from people.session import End, Session, more, open_session, percent_sure
+from people.terminal import in_terminal, say
 from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
 
@@ -34,7 +35,7 @@ def vote(job: Job, where: str, command: Callable[..., str]) -> int:
     title, chances, remarks, commands = end()
     by_model = ", ".join(f"{model} {percent_sure(chance)}" for model, chance in chances.items())
     for paragraph in (f"{title} {by_model}." if by_model else title, *remarks):
-        say(wrapped(paragraph))
+        say("\n".join(wrapped(paragraph)))
     for what, line in commands:
         say(f"{what}\n  {line}")
     return 0

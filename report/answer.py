@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.text import percent, plain
-from report.words import Document, people
+from core.text import count, percent, plain
+from report.words import CHANCE, Document
 
 VERY_LIKELY = 0.975  # share of draws: of two equal models either leads in so many in one of 20 worlds
-CHANCE = {"kendall_tau": 0.0, "ranking_accuracy": 0.5}
 MARK = "* can't be ruled out as this persona's best. Draws: the prompts drawn anew."
 
 
@@ -19,7 +18,11 @@ def sentence(document: Document) -> str:
     if found["best"] is None:
         tied = counts.get("decided_votes") == 0
         why = "every vote is a tie" if tied else "no model is surely better than another"
-        return f"Nothing is known yet: {'; '.join(filter(None, [why, _more(document)]))}."
+        said = f"Nothing is known yet: {why}"
+        top, *others = document["leaderboard"]
+        if not tied and top["best_on"] == top["judged_on"] and not any(row["best_on"] for row in others):
+            said = f"{plain(top['model'])} leads, on too few prompts to be sure"
+        return f"{'; '.join(filter(None, [said, _more(document)]))}."
     whose = "your" if counts.get("users", 1) == 1 else "these people's"
     first = [found["best"], *found["tied_with"]]
     rates = {row["model"]: row for row in document["leaderboard"]}
@@ -42,8 +45,8 @@ def whose(document: Document) -> str:
     if document["people"] is None:
         played = f"the persona {plain(document['persona'])}, played by the judge {plain(document['judge'])}"
         return f"“You” means {played}: no person was asked."
-    by = "your own" if counts["users"] == 1 else f"{people(counts['users'])}'s"
-    return f"From {by} {counts['votes']:,} votes on {counts['prompts']} prompts."
+    by = "your own" if counts["users"] == 1 else f"{count(counts['users'], 'person', 'people')}'s"
+    return f"From {by} {count(counts['votes'], 'vote')} on {count(counts['prompts'], 'prompt')}."
 
 
 def next_step(document: Document) -> str:
@@ -53,9 +56,10 @@ def next_step(document: Document) -> str:
 
 
 def _more(document: Document) -> str:
-    count = document["answer"]["more_prompts"]
+    more = document["answer"]["more_prompts"]
     # two figures: an estimate of an estimate has no more
-    return "" if count is None else f"about {float(f'{count:.2g}'):,.0f} more prompts would separate the first two"
+    about = "" if more is None else count(int(float(f"{more:.2g}")), "more prompt")
+    return about and f"about {about} would separate the first two"
 
 
 def ask(document: Document) -> tuple[str, str]:

@@ -1,24 +1,18 @@
 """The console: lines of 80 columns while a run goes on and when it is done.
 
-A default run says what data there is, how the systems did, and the answer. ``--log_level debug`` shows the evidence for
-each verdict too; all else is on the page.
+It says what data there is, how the systems did, and the answer; all else is on the page.
 """
 
 from __future__ import annotations
 
-import logging
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.text import padded, plain, width
+from core.text import WIDTH, padded, plain, width, wrapped
 from report import answer, tables, words
 from report.words import CONTENDERS, SYSTEMS, Document
 
-log = logging.getLogger("ranking.console")
-
-WIDTH = 80
 RULE = "-" * WIDTH
 SHOWN_NAME = 20  # figures stand closer where a name of this length has no room beside them
 BRIEF = ("kendall_tau", "ranking_accuracy")
@@ -31,12 +25,12 @@ ESTIMATED = "mean [95 % interval]"
 def print_header(name: str, label: str, notes: Sequence[str] = (), what: str = "Persona") -> None:
     """The head of a run: whose preferences, who answers and judges, and what is to be known before it begins."""
     who = f"{what}: {plain(name)} · backend: {plain(label)}"
-    _show([_banner("PERSONALIZED LLM RANKING"), *_wrapped(who), *_notes(words.noted(notes)), RULE])
+    _show([_banner("PERSONALIZED LLM RANKING"), *wrapped(who), *_notes(words.noted(notes)), RULE])
 
 
 def print_counts(counts: Mapping[str, Any]) -> None:
     """The amount of data, once it is made; ``counts`` as in the results."""
-    _show(_wrapped(f"Data: {words.data(counts)}"))
+    _show(wrapped(f"Data: {words.data(counts)}"))
 
 
 # ── Results ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -51,25 +45,24 @@ def print_results(document: Document, told: Sequence[str] = ()) -> None:
     sentences = [plain(said["sentence"]), answer.next_step(document), plain(said["whose"])]
     _show_blocks(
         *_systems(document),
-        *(_details(document) if log.isEnabledFor(logging.DEBUG) else ()),
         [
             _banner("WHICH MODEL IS BEST"),
-            *_wrapped(words.judge(document)),
+            *wrapped(words.judge(document)),
             *table(*tables.leaderboard(document)),
             "",
-            *_wrapped(tables.remarks(document)),
+            *wrapped(tables.remarks(document)),
         ],
-        _wrapped(plain(answer.likes(document))),
+        wrapped(plain(answer.likes(document))),
         _notes(note for note in document["notes"] if note not in words.noted(told)),
-        [RULE, *(line for sentence in sentences for line in _wrapped(sentence)), RULE],
-        [*_wrapped(what), *filter(None, [plain(command)])],
+        [RULE, *(line for sentence in sentences for line in wrapped(sentence)), RULE],
+        [*wrapped(what), *filter(None, [plain(command)])],
     )
 
 
 def _systems(document: Document) -> Iterable[Sequence[str]]:
     """The one table of systems, and what follows from it."""
     if not words.metrics(document):
-        return [_wrapped(document["verdict"]["sentence"])]
+        return [wrapped(document["verdict"]["sentence"])]
     heads, rows = tables.systems(document, BRIEF)
     first = len(CONTENDERS)
     baselines = [["Baselines", *[""] * (len(heads) - 1)], *([f"  {name}", *cells] for name, *cells in rows[first:])]
@@ -87,24 +80,6 @@ def _systems(document: Document) -> Iterable[Sequence[str]]:
     )
 
 
-def _details(document: Document) -> Iterable[Sequence[str]]:
-    """The evidence that the page folds away."""
-    rated = [f"{plain(model['name'])} {words.rating(model)}" for model in document["models"]]
-    sentences = [
-        f"Models and global ratings: {'; '.join(rated)}",
-        document["verdict"]["sentence"],
-        words.recommended(document),
-        *words.personal_gains(document),
-        *(
-            f"{title}, {system}: {verdict}. {why}"
-            for title, rows in words.hypotheses(document)
-            for system, verdict, why in rows
-        ),
-    ]
-    found = (table(*tables.differences(document)), table(*tables.judge(document)))
-    return [_banner("DETAILS"), *_hanging(sentences)], *found
-
-
 def print_personas(together: Document) -> None:
     """The methods over all personas, and last which model is best for whom; ``together`` as in the results of all."""
     sentences = [
@@ -117,10 +92,10 @@ def print_personas(together: Document) -> None:
             f"Kendall's τ, cross-validated, {ESTIMATED}",
             *table(*tables.methods_by_persona(together)),
         ],
-        _wrapped(words.pooled(together)),
+        wrapped(words.pooled(together)),
         [_banner("WHICH MODEL IS BEST FOR WHOM"), "Comparisons won", *table(*tables.wins_by_persona(together))],
         [answer.MARK],
-        [RULE, *_hanging(sentences), *_wrapped(answer.played(together)), RULE],
+        [RULE, *_hanging(sentences), *wrapped(answer.played(together)), RULE],
     )
 
 
@@ -159,14 +134,7 @@ def _notes(sentences: Iterable[str], kind: str = "Note") -> list[str]:
 
 
 def _hanging(sentences: Iterable[str]) -> list[str]:
-    return [line for sentence in sentences for line in _wrapped(sentence, hanging="  ")]
-
-
-def _wrapped(text: str, *, hanging: str = "") -> list[str]:
-    """``text`` in lines of at most 80 characters; model names and figures are never broken."""
-    whole = text.replace(" %", "\N{NO-BREAK SPACE}%")
-    lines = textwrap.wrap(whole, WIDTH, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False)
-    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+    return [line for sentence in sentences for line in wrapped(sentence, hanging="  ")]
 
 
 def _show_blocks(*blocks: Sequence[str]) -> None:

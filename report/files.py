@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import config
-from core.files import keep_previous, write_atomically, write_json
+from core.files import as_json, keep_previous, write_atomically
 from report import plots
 from report.page import render_personas, render_report
 from report.words import Document
@@ -18,25 +19,29 @@ PLOTS = {
 
 
 def write_results(document: Document, results_dir: Path) -> list[Path]:
-    """Write all files of a run, those of an earlier run moved to ``previous/`` first. Returns their paths.
-
-    What was measured is written before anything is drawn: no plot that fails can lose it.
-    """
-    names = [config.RESULTS_FILE, config.HISTORY_FILE, *PLOTS, config.REPORT_FILE]
-    paths = {name: results_dir / name.format(name=document["persona"]) for name in names}
-    keep_previous(paths.values())
-    write_json(paths[config.RESULTS_FILE], document)
-    write_json(paths[config.HISTORY_FILE], document["training_history"])
-    for name, figure in PLOTS.items():
-        write_atomically(paths[name], plots.png(figure, document))
-    write_atomically(paths[config.REPORT_FILE], render_report(document))
-    return list(paths.values())
+    """Write all files of a run. Returns their paths."""
+    name, write = document["persona"], partial(_write, results_dir)
+    return [
+        write(config.RESULTS_FILE, name, as_json(document)),
+        write(config.HISTORY_FILE, name, as_json(document["training_history"])),
+        *(write(file, name, plots.png(figure, document)) for file, figure in PLOTS.items()),
+        write(config.REPORT_FILE, name, render_report(document)),
+    ]
 
 
 def write_together(together: Document, results_dir: Path) -> list[Path]:
     """Write the files of all personas together. Returns their paths."""
-    results, page = (results_dir / name.format(name="all") for name in (config.RESULTS_FILE, config.REPORT_FILE))
-    keep_previous([results, page])
-    write_json(results, together)
-    write_atomically(page, render_personas(together))
-    return [results, page]
+    write = partial(_write, results_dir)
+    return [
+        write(config.RESULTS_FILE, "all", as_json(together)),
+        write(config.REPORT_FILE, "all", render_personas(together)),
+    ]
+
+
+def _write(folder: Path, file: str, name: str, content: bytes | str) -> Path:
+    """Move the file of an earlier run to ``previous/`` and write this one's, which is made by now: no plot or template
+    that fails loses anything."""
+    path = folder / file.format(name=name)
+    keep_previous(path)
+    write_atomically(path, content)
+    return path

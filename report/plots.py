@@ -156,7 +156,7 @@ def leaderboard_panel(axes: Axes, document: Document, _: str) -> None:
     for place, row in enumerate(rows):
         color = BLUE if row["model"] in (answer["best"], *answer["tied_with"]) else GREY
         axes.hlines(place, *(100.0 * bound for bound in row["win_rate"]["ci95"]), color=color, linewidth=3)
-        axes.plot(100.0 * row["win_rate"]["mean"], place, marker="o", color=color, ms=7)
+        axes.plot(100.0 * row["win_rate"]["mean"], place, marker="o", color=color, ms=7, clip_on=False, zorder=3)
     axes.axvline(50.0, color=GREY, linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=0)
     axes.set_yticks(range(len(rows)), [short(row["model"]) for row in rows])
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0.0, 100.0), xlabel="Wins, %")

@@ -24,13 +24,11 @@ REMARKS = {
     "Global": "Global: place by global rating.",
     "Tok/s": "Tok/s: tokens a second, by the server's clock, or as asked where it tells none.",
 }
+PROXY = "p: by a proxy's rating."
 QUALITY = {
     "flip_rate": "Pairs whose winner changes with the order shown (flip rate)",
-    "inconsistent_rate": "Pairs judged differently in the two orders, ties counted",
     "first_position_rate": "Share won by what was shown first",
     "longer_response_rate": "Share won by the longer response",
-    "circular_triads": "Circular triads (A over B over C over A); by chance 0.25",
-    "consistency": "Consistency (Kendall's ζ): 1 without circles",
     "listwise_agreement": "τ between round-robin and listwise truth",
     "self_win_rate": "Share won by the judge's own responses, where it is a contestant",
 }
@@ -55,8 +53,9 @@ def cell(found: Mapping[str, Any]) -> str:
 
 def leaderboard(document: Document) -> Table:
     """The models, best first; what is known of no model is no column."""
-    rows = []
+    rows, proxies = [], {model["name"] for model in document["models"] if model["proxy"]}
     for row in document["leaderboard"]:
+        beside = " p" if row["model"] in proxies else "  " * bool(proxies and row["global_place"])
         low, high = row["places"]["lo"], row["places"]["hi"]
         rows.append(
             {
@@ -66,7 +65,7 @@ def leaderboard(document: Document) -> Table:
                 "Places": f"{low}" if low == high else f"{low}–{high}",
                 "Leads": percent(row["p_best"]),
                 "Best on": f"{row['best_on']}/{row['judged_on']}",
-                "Global": number(row["global_place"], 0),
+                "Global": number(row["global_place"], 0) + beside,
                 "Tok/s": number(row["tokens_per_s"], 0),
                 "Size": words.anything(row["parameters"]),
             }
@@ -77,7 +76,8 @@ def leaderboard(document: Document) -> Table:
 
 def remarks(document: Document) -> str:
     """Explain the leaderboard's columns."""
-    return " ".join(REMARKS[head] for head in leaderboard(document).heads if head in REMARKS)
+    said = [REMARKS[head] for head in leaderboard(document).heads if head in REMARKS]
+    return " ".join(said + [PROXY] * any(model["proxy"] for model in document["models"]))
 
 
 def places(document: Document, example: Mapping[str, Any]) -> Table:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.text import plain
+from core.text import count, p_said, plain
 
 Document = Mapping[str, Any]
 """The results document. Sentences that stand in it are made while it is built, from its other keys."""
@@ -33,6 +33,7 @@ METRICS = {
     "top_1_accuracy": "Top-1 accuracy",
     "top_3_accuracy": "Top-3 accuracy",
 }
+CHANCE = {"kendall_tau": 0.0, "ranking_accuracy": 0.5}  # each as far below the best as above the worst
 
 
 # ── Texts and figures ───────────────────────────────────────────────────────────────────────────────────
@@ -59,19 +60,13 @@ def estimate(value: float | None, bounds: Sequence[float] | None, digits: int = 
 
 def difference(gain: Mapping[str, Any]) -> str:
     """A difference with its 95 % interval and its p-value: "+0.08 [−0.02, +0.18], p = 0.110"."""
-    p = gain["p_value"]
-    # below a thousandth no more digits are claimed
-    said = "p < 0.001" if p is not None and p < 0.001 else f"p = {number(p)}"
-    return f"{estimate(gain['difference'], gain['ci95'], signed=True)}, {said}"
-
-
-def people(count: int) -> str:
-    """A number of people: "1 person", "59 people"."""
-    return f"{count} {'person' if count == 1 else 'people'}"
+    return f"{estimate(gain['difference'], gain['ci95'], signed=True)}, {p_said(gain['p_value'])}"
 
 
 def anything(value: object) -> str:
-    """Any single value of the results: a figure, yes or no, a text, or "–"."""
+    """Any value of the results: a figure, yes or no, a text, several with their names, or "–"."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{plain(name)}: {anything(one)}" for name, one in value.items()) or MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -93,13 +88,15 @@ def subject(document: Document) -> str:
 
 
 def data(counts: Mapping[str, Any]) -> str:
-    """The amount of data: prompts, preferences and rankings."""
+    """The amount of data: prompts, and what was judged or voted on them."""
     prompts = f"{counts['prompts']} prompts ({counts['train_prompts']} train, {counts['test_prompts']} test)"
     if "users" in counts:
-        voted = f"{counts['votes']} votes of {people(counts['users'])} ({counts['decided_votes']} decided)"
-        return f"{prompts}, {voted}, {counts['preferences']} of them train ({counts['ties']} ties)"
-    made = f"{counts['preferences']} preferences ({counts['ties']} ties)"
-    return f"{prompts}, {made}, {counts['ground_truth_rankings']} true rankings"
+        voters = count(counts["users"], "person", "people")
+        made = f"{count(counts['votes'], 'vote')} of {voters} ({counts['decided_votes']} decided)"
+    else:
+        made = f"{count(counts['pairs'], 'pair')} judged"
+    train = f"{counts['preferences']:,} of them train ({count(counts['ties'], 'tie')})"
+    return f"{prompts}, {made}, {train}; the table below tests on every prompt once"
 
 
 def metrics(document: Document) -> list[str]:
@@ -138,16 +135,14 @@ def verdict(document: Document) -> str:
 
 def warnings(document: Document, stronger_baselines: Sequence[str]) -> list[str]:
     """Doubts about the verdict; ``stronger_baselines`` beat both systems in the main metric."""
-    said = []
+    said, metric = [], document["main_metric"]
+    found = [document["cross_validated"][system][metric] for system in CONTENDERS]
+    if all(one["ci95"] and one["ci95"][1] - one["ci95"][0] > 1.0 - CHANCE[metric] for one in found):
+        few = "votes" if document["people"] else "prompts"
+        said.append(f"Too few {few} to compare systems: the intervals of all three are wider than half the scale.")
     if stronger_baselines:
         names = ", ".join(SYSTEMS[system] for system in stronger_baselines)
         said.append(f"A baseline does significantly better than both systems: {names}.")
-    global_tau = document["cross_validated"]["global_elo"]["kendall_tau"]["ci95"]
-    if document["people"] is None and global_tau and global_tau[1] < 0.0:
-        said.append(
-            "The global Elo orders these contestants worse than chance: the Elo offset starts from it, and H2 has a "
-            "weak rival."
-        )
     if gone := {what: number for what, number in document["counts"].get("left_out", {}).items() if number}:
         counted = ", ".join(f"{what}: {number}" for what, number in gone.items())
         said.append(f"Left out, since no usable answer could be had: {counted}.")

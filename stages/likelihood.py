@@ -15,12 +15,13 @@ from statistics import fmean
 from typing import Any
 
 import config
+from core.clock import bar
 from core.errors import MissingError
 from core.files import fingerprint
 from core.records import Judgement, Preference, Prompt, Response
 from core.store import Item, read_items
 from llm.interface import Choice, Request
-from stages.tasks import Job, answers_to, progress_bar, read_value, unlike, words
+from stages.tasks import Job, answers_to, read_value, unlike, words
 
 # ── Reading responses ────────────────────────────────────────────────────────────────────────────────────
 
@@ -67,7 +68,7 @@ def _read_missing(
     """Read what was not read yet: all missing responses to a prompt side by side."""
     tasks = list(product(reading_groups(job).items(), prompts))
     with job.store(config.PREFERENCES_FILE) as store:
-        for (group, readers), prompt in progress_bar(tasks, len(tasks), "readings of prompts"):
+        for (group, readers), prompt in bar(tasks, len(tasks), "readings of prompts"):
             models = [m for m in job.contestants if store.get(*items[group, prompt.id, m]) is None]
             options, label = tuple(texts[prompt.id, m] for m in models), f"{prompt.id} read by {group}"
             choices = [

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.records import Judgement
+from core.text import p_said
 
 Array = NDArray[np.float64]
 Lengths = Mapping[tuple[str, str], int]
@@ -28,6 +29,7 @@ MANY = 60  # pairs in which content would have shown: a spread of 1.5 times the 
 LEVEL = 0.05
 DRAWS = 2000  # exchanges drawn; with fewer p = 0.05 would be a matter of luck
 MOSTLY = 0.75  # a share of pairs that turn with the order that is called a habit
+FAIR = (0.35, 0.65)  # a share of judgements won by the first place that is no liking for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,18 @@ class Read:
         )
         which = "longer" if found.length_slope > 0.0 else "shorter"
         hollow = "its probabilities hold no more" if self.by_probabilities else "more prompts won't help"
+        habit = f"The judge {counted}: it judges the place, not the answer"
+        if FAIR[0] <= words.first_position_rate <= FAIR[1]:
+            habit = (
+                f"The judge's choices turn with the order ({turned} of {words.pairs} pairs): they hold nothing of the "
+                "answers"
+            )
         said = {
-            "place": f"The judge {counted}: it judges the place, not the answer, and {hollow}; take another --judge.",
+            "place": f"{habit}, and {hollow}; take another --judge.",
             "length": f"The judge reads the length: its choices follow the {which} answer, and beside that hold no "
-            f"more than chance does (p = {found.p_length:.2f}); the baseline longest_response knows as much.",
+            f"more than chance does ({p_said(found.p_length)}); the baseline longest_response knows as much.",
             "answers": "The judge reads the answers: its choices hold more than their places and lengths "
-            f"(p = {found.p_length:.3f}).",
+            f"({p_said(found.p_length)}).",
             None: "Whether the judge's probabilities hold more than its words can be said from about "
             f"{FIRST_LOOK} to {MANY} pairs on.",
         }[self.reads]

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import config
 from config import PROMPTS_DIR, SAMPLES_DIR, Contestant, ExperimentConfig, Persona
+from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Prompt, Rating, Response
@@ -189,14 +190,7 @@ def answers_to(job: Job, questions: Sequence[Any], what: str) -> Iterator[tuple[
     """Yield (index, answer) as they come. ``questions`` are all requests or all choices."""
     if questions:
         answers = job.llm.choose(questions) if isinstance(questions[0], Choice) else job.llm.complete(questions)
-        yield from progress_bar(answers, len(questions), what)
-
-
-def progress_bar(answers: Iterable[Any] | None, total: int, what: str) -> Any:
-    """A tqdm bar, quiet where the output is no terminal."""
-    from tqdm import tqdm
-
-    return tqdm(answers, total=total, desc=what, disable=None, leave=False)
+        yield from bar(answers, len(questions), what)
 
 
 # ── From cached values to records ────────────────────────────────────────────────────────────────────────

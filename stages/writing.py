@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 import config
+from core.clock import bar
 from core.errors import MissingError
 from core.records import Prompt, Response
 from core.store import Item
@@ -74,13 +75,13 @@ def _write_missing(job: Job, wanted: Sequence[Task]) -> None:
         if not missing:
             tasks.log.info("Using cached prompts for persona: %s", job.name)
         known = [written.text for written in records(job, config.PROMPTS_FILE, wanted, WrittenPrompt)]
-        with tasks.progress_bar(None, len(missing), "prompts") as bar:
+        with bar(None, len(missing), "prompts") as done:
             for batch in write(job, missing, known):
                 store.put_many(Item(*wanted[n].id, wanted[n].names, {"text": text}) for n, text in batch.items())
                 if not batch:
                     barren = _barren(job)
                     store.put(*barren.id, (store.get(*barren.id) or 0) + 1, **barren.names)
-                bar.update(len(batch))
+                done.update(len(batch))
 
 
 def _basis(job: Job) -> Request:

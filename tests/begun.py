@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
+
+from vote_files import save
 
 from cli import own
 from cli.flags import parse
@@ -35,18 +35,8 @@ def write(path: Path, content: Any) -> Path:
     """Rows as a file of the path's format; bytes as they are."""
     if isinstance(content, bytes):
         path.write_bytes(content)
-    elif path.suffix == ".csv":
-        with path.open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, list(content[0]))
-            table.writeheader()
-            table.writerows(content)
-    elif path.suffix == ".parquet":
-        import pandas as pd
-
-        pd.DataFrame(content).to_parquet(path)
     else:
-        whole = path.suffix == ".json"
-        path.write_text(json.dumps(content) if whole else "".join(json.dumps(r) + "\n\n" for r in content), "utf-8")
+        save(path, content)
     return path
 
 

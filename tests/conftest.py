@@ -51,16 +51,3 @@ def _no_server_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-@pytest.fixture
-def devices(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Collects what is asked for where a device is chosen; the processor is what there is."""
-    asked = set[str]()
-
-    def usable(device: str) -> str:
-        asked.add(device)
-        return "cpu"
-
-    monkeypatch.setattr("base.device.usable", usable)
-    return asked

@@ -40,8 +40,9 @@ def log_probabilities(content: str, probabilities: dict[str, float]) -> list[Jso
     for token in tokens:
         likely = {token: 0.9, "```json": 0.05}
         if verdict and start == verdict.end():
-            labels = {label: 0.9 * share for label, share in probabilities.items() if share}
-            likely = {**labels, "C": 0.05, "Answer": 1e-4}
+            forms = {"A": ("A", ' "A'), "B": ("B", ' "B'), "tie": ("t", "ti")}  # with a quote, or a beginning
+            spelt = {form: 0.45 * share for label, share in probabilities.items() if share for form in forms[label]}
+            likely = {**spelt, "C": 0.05, "Answer": 1e-4}
         top = [{"token": t, "logprob": math.log(p), "bytes": list(t.encode())} for t, p in likely.items()]
         own = next((entry for entry in top if entry["token"] == token), top[0])
         said.append({**own, "top_logprobs": sorted(top, key=lambda entry: -entry["logprob"])})

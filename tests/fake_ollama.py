@@ -1,6 +1,5 @@
 """An HTTP server that speaks Ollama's API. Beside the parameters of fake_server:
 
-    credentials     "user:password": everything else gets 401
     version         "0.33.0": from 0.30 on the keys of structured answers are sorted
 
 Four characters are a token. A prompt beyond num_ctx gets 400, as recorded of 0.24 and of 0.32, where ``truncate`` is
@@ -10,7 +9,6 @@ to its half and two tokens more by 0.30 and later. A chat without messages and k
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -36,22 +34,12 @@ class Model:
     capabilities: tuple[str, ...] = ("completion",)
     digest: str = ""
     family: str = "llama"
-    thinks: str = "as told"
-    """Of models that can: "as told", "anyway" (also where it is told not to) or "harmony" (gpt-oss)."""
     template: str = "{{- range .Messages }}<|im_start|>{{ .Role }}{{ .Content }}<|im_end|>{{ end }}"
     facts: Mapping[str, str] = field(default_factory=dict)
     """What its file says of itself: {"general.basename": …}."""
 
 
 class _Handler(Handler):
-    def admits(self) -> bool:
-        wanted = self.fake.credentials
-        sent = self.headers.get("Authorization", "")
-        if wanted is None or sent == "Basic " + base64.b64encode(wanted.encode()).decode():
-            return True
-        self.refuse(401, "unauthorized")
-        return False
-
     def get(self) -> None:
         models = self.fake.models
         match self.path:
@@ -93,10 +81,10 @@ class FakeOllama(FakeServer):
 
     handler = _Handler
 
-    def __init__(self, *brain: Any, credentials: str | None = None, version: str = "0.33.0", **params: Any) -> None:
+    def __init__(self, *brain: Any, version: str = "0.33.0", **params: Any) -> None:
         super().__init__(*brain, **{"models": DEFAULT_TAGS, **params})
         self.models = {tag: model or Model() for tag, model in self.models.items()}
-        self.credentials, self.version = credentials, version
+        self.version = version
         self.loads: list[str] = []  # in this order
         self.loaded: list[str] = []  # now
         self.peak_loaded = 0
@@ -171,10 +159,8 @@ def _think(model: Model, request: Json, content: str) -> tuple[bool, str]:
     if "thinking" not in model.capabilities:
         return False, content
     told = request.get("think", True)
-    if model.thinks == "harmony":
+    if model.family == "gptoss":
         return True, "" if "format" in request else content
-    if told is False and model.thinks == "anyway" and "format" not in request:
-        return False, "Let me see. " + "hm " * (THOUGHT - 4) + f"\n</think>\n{content}"
     return told is not False, content
 
 

@@ -2,9 +2,6 @@
 at the end of the prompt. Beside the parameters of fake_server:
 
     key             the API key; everything else gets 401. None: nobody is asked for one
-    open_list       True: the list of models needs no key, as llama.cpp's
-    lists           False: GET /v1/models is 404
-    pause           what ``Retry-After`` says with a 429
     overflows       (tokens, context) → message of the 400 for a prompt beyond a model's context
     shape           reply → the reply that is sent in its place
     ollama          True: it is Ollama's, which also answers GET /api/version
@@ -17,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fake_brain import IN_WORDS, key, last_text, log_probabilities
+from fake_brain import IN_WORDS, last_text, log_probabilities
 from fake_server import Call, FakeServer, Handler
 
 Json = dict[str, Any]
@@ -44,8 +41,7 @@ def as_ollama(request: Json) -> Json:
 class _Handler(Handler):
     def admits(self) -> bool:
         sent = self.headers.get("Authorization", "")
-        free = self.command == "GET" and self.fake.open_list
-        if free or self.fake.key is None or sent == f"Bearer {self.fake.key}":
+        if self.fake.key is None or sent == f"Bearer {self.fake.key}":
             return True
         self.refuse(401, f"Incorrect API key provided: {sent.removeprefix('Bearer ')}")  # some repeat it
         return False
@@ -53,7 +49,7 @@ class _Handler(Handler):
     def get(self) -> None:
         if self.path == "/api/version" and self.fake.ollama:
             self.send(200, {"version": "0.32.0"})
-        elif self.path == "/v1/models" and self.fake.lists:
+        elif self.path == "/v1/models":
             common = {"object": "model", "created": 1, "owned_by": "me"}
             listed = [
                 {"id": name, **common, **({"meta": {"n_ctx": model.context}} if model.context else {})}
@@ -82,7 +78,7 @@ class _Handler(Handler):
 
     def refuse(self, status: int, said: str) -> None:
         error = {"message": said, "type": "invalid_request_error", "param": None, "code": None}
-        self.send(status, {"error": error}, **({"Retry_After": self.fake.pause} if status == 429 else {}))
+        self.send(status, {"error": error})
 
 
 class FakeOpenAI(FakeServer):
@@ -94,9 +90,6 @@ class FakeOpenAI(FakeServer):
         self,
         *brain: Any,
         key: str | None = None,
-        open_list: bool = False,
-        lists: bool = True,
-        pause: str = "0",
         overflows: Callable[[int, int], str] = "{} tokens exceed the context size ({})".format,
         shape: Callable[[Json], Any] = lambda reply: reply,
         ollama: bool = False,
@@ -104,9 +97,7 @@ class FakeOpenAI(FakeServer):
     ) -> None:
         super().__init__(*brain, **{"models": ("a-8b", "b-7b", "c-4b", "judge-70b"), **params})
         self.models = {name: model or Model() for name, model in self.models.items()}
-        self.key, self.open_list, self.lists, self.pause, self.overflows = key, open_list, lists, pause, overflows
-        self.shape, self.ollama = shape, ollama
-        self.answered: list[str] = []  # questions that got an answer
+        self.key, self.overflows, self.shape, self.ollama = key, overflows, shape, ollama
 
     @property
     def url(self) -> str:
@@ -116,8 +107,6 @@ class FakeOpenAI(FakeServer):
         request = call.request
         limit = int(request.get("max_tokens") or request.get("max_completion_tokens") or 10_000)
         said, written, is_cut = self.speak(call.spoil(self.brain(as_ollama(request))), limit)
-        if call.fault is None:
-            self.answered.append(key({k: request.get(k) for k in ("model", "messages", "seed")}))
         read = len(last_text(request)) // 4 + 1
         choice: Json = {"index": 0, "message": {"role": "assistant", "content": said}}
         choice["finish_reason"] = "error" if call.fault == "abort" else "length" if is_cut else "stop"

@@ -8,7 +8,6 @@
     brain           request (the whole JSON body of the call) → what the model says; default: fake_brain.default_brain
     models          name → Model(…), or just names
     latency         seconds for each answer, or a callable: request → seconds, or None where it waits itself
-    slots           answers computed side by side; further ones wait (None: no limit)
     faults          (request, n) → one of FAULTS or None, n: how often exactly this request came before
     probabilities   request → the shares of a verdict's labels, where log-probabilities are asked for; None: none
 
@@ -25,7 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -35,9 +34,8 @@ from fake_brain import default_brain, key
 Json = dict[str, Any]
 FAULTS = (
     "500", "429",  # an error in the server's own shape, which drives a terminal
-    "404",  # the model has vanished
     "drop", "hang",  # the connection is closed without an answer; no answer until the client gives up
-    "not_json", "cut_body",  # 200 with a body that is no JSON, or ends in the middle
+    "cut_body",  # 200 with a body that ends in the middle
     "cut_json", "length", "wrong_shape", "empty",  # the content is half (length: and says so), of another shape, ""
     "abort",  # the reply says that it broke off
 )  # fmt: skip
@@ -81,7 +79,6 @@ class FakeServer:
         *,
         models: Mapping[str, Any] | Iterable[str],
         latency: float | Callable[[Json], float | None] = 0.0,
-        slots: int | None = None,
         faults: Callable[[Json, int], str | None] | None = None,
         probabilities: Callable[[Json], dict[str, float]] | None = None,
     ) -> None:
@@ -90,13 +87,11 @@ class FakeServer:
         self.probabilities = probabilities
         self.calls: list[Call] = []
         self.calls_by_model: Counter[str] = Counter()
-        self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.max_in_flight = 0
         self.stopping = threading.Event()
         self.in_flight: Counter[str] = Counter()
         self.turn = threading.Condition()
         self.sockets: set[socket.socket] = set()
-        self._slots = threading.Semaphore(slots) if slots else nullcontext()
         self._repeats: Counter[str] = Counter()
         self._server: ThreadingHTTPServer | None = None
 
@@ -147,15 +142,14 @@ class FakeServer:
         return said, max(0, min(limit, len(words))), limit < len(words)
 
     def compute(self, call: Call, reply: Callable[[Call], Json]) -> Json:
-        """The reply, with its place in the queue and its latency."""
+        """The reply, after its latency."""
         self.load(call.model)
         with self.turn:
             self.in_flight[call.model] += 1
             self.max_in_flight = max(self.max_in_flight, self.in_flight.total())
         try:
-            with self._slots:
-                time.sleep((self.latency(call.request) if callable(self.latency) else self.latency) or 0)
-                return reply(call)
+            time.sleep((self.latency(call.request) if callable(self.latency) else self.latency) or 0)
+            return reply(call)
         finally:
             with self.turn:
                 self.in_flight[call.model] -= 1
@@ -194,7 +188,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.fake.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
         if self.admits():
             self.post(json.loads(body)) if body else self.get()
 
@@ -220,18 +213,15 @@ class Handler(BaseHTTPRequestHandler):
                 cut(self.connection)
             case "500" | "429":
                 self.refuse(int(call.fault), "the runner is \x1b[2Jgone")
-            case "404":
-                self.refuse(404, f"model '{call.model}' not found")
             case _:
-                bodies = {"not_json": b"<html>gateway</html>", "cut_body": data[: len(data) // 2]}
-                self.send_raw(200, bodies.get(call.fault or "", data))
+                self.send_raw(200, data[: len(data) // 2] if call.fault == "cut_body" else data)
 
-    def send(self, status: int, body: Any, **headers: str) -> None:
-        self.send_raw(status, json.dumps(body).encode(), **headers)
+    def send(self, status: int, body: Any) -> None:
+        self.send_raw(status, json.dumps(body).encode())
 
-    def send_raw(self, status: int, data: bytes, **headers: str) -> None:
+    def send_raw(self, status: int, data: bytes) -> None:
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **headers, "Content-Length": str(len(data))}.items():
-            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

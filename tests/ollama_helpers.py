@@ -10,7 +10,6 @@ from typing import Any
 from fake_brain import last_text
 from fake_ollama import FakeOllama
 from fake_openai import FakeOpenAI
-from pydantic import BaseModel
 
 from llm.interface import Request
 from llm.ollama import OllamaModel
@@ -18,10 +17,6 @@ from llm.openai import OpenAIModel
 
 SERVERS: dict[str, Any] = {"ollama": FakeOllama, "openai": FakeOpenAI}
 ROOT = Path(__file__).parent.parent
-
-
-class PromptList(BaseModel):
-    prompts: list[str]
 
 
 def echo(request: dict[str, Any]) -> str:
@@ -34,18 +29,14 @@ def model_of(server: Any, **params: Any) -> Any:
     return make(server.url, **{"retry_wait": 0.001, "timeout": 120.0, **params})
 
 
-def questions(tag: str, count: int, **params: Any) -> list[Request]:
-    return [Request(tag, f"question {i}", label=f"prompt-{i} answered by {tag}", **params) for i in range(count)]
+def questions(tag: str, count: int) -> list[Request]:
+    return [Request(tag, f"question {i}", label=f"prompt-{i} answered by {tag}") for i in range(count)]
 
 
 def first_times(fault: str, times: int = 1) -> Callable[[dict[str, Any], int], str | None]:
     """A fault for the first so many chat calls, whatever they ask."""
     left = [fault] * times
     return lambda request, n: left.pop() if left else None
-
-
-def always(fault: str) -> Callable[[dict[str, Any], int], str | None]:
-    return lambda request, n: fault
 
 
 def unused_address() -> str:

@@ -9,18 +9,16 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from begun import jobs_of
 from fake_brain import default_brain
-from fake_ollama import DEFAULT_TAGS, FakeOllama, Model
+from fake_ollama import DEFAULT_TAGS, FakeOllama
 from tiny_models import save_model
 from vote_files import save, vote
 
-import config
 import main
 from base.features import compute_features
 from cli.rank import verdict
@@ -29,24 +27,20 @@ from core.files import fingerprint
 from core.records import Prompt
 from data_generation import collect_responses, make_data
 from evidence.design import design, make_systems
-from people.read import load_votes
 
 ASKED = "How do I sort a list of words by their length?"
 RUN = ["--backend", "ollama", "--num_prompts", "5"]
-SYSTEMS = ("elo_offset", "reward_model", "combined")
 
 
 @pytest.fixture(scope="module")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run in cache/ and results/, and its base in base/."""
     folder = tmp_path_factory.mktemp("run")
-    base = str(save_model(folder / "base", "llama"))
+    save_model(folder / "base", "llama")
     with FakeOllama() as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OLLAMA_HOST", server.url)
-        patch.setattr("base.location.choose", lambda *_: (base, f"chosen with {len(server.loaded)} models loaded"))
-        folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
-        assert main.main([*RUN, *folders]) == 0
-    yield folder
+        assert main.main([*RUN, *folders(folder / "cache")]) == 0
+    return folder
 
 
 @pytest.fixture
@@ -79,9 +73,6 @@ def ranked(cache: Path, prompt: str, capsys: pytest.CaptureFixture[str], *flags:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-# ── --rank ──
-
-
 def test_a_prompt_costs_one_question_to_each_model_and_then_nothing(
     cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,10 +80,6 @@ def test_a_prompt_costs_one_question_to_each_model_and_then_nothing(
     first = capsys.readouterr().out
     assert dict(server.calls_by_model) == dict.fromkeys(DEFAULT_TAGS, 1)
     listed = first.split("Best with")[1].splitlines()[2:8]
-    chances = [int(line.split(" %")[0].split()[-1].strip("<>")) for line in listed]
-    assert chances == sorted(chances, reverse=True), "sorted by what is shown"
-    surely = "No evidence: " not in first
-    assert [line[:2] for line in listed] == [f"{n}." if surely else "· " for n in range(1, 7)], "no places without"
     assert {line.split()[1] for line in listed} == set(DEFAULT_TAGS)
     best = first.split("Response of ")[1].splitlines()
     texts = {call.model: default_brain(call.request) for call in server.calls}
@@ -134,12 +121,10 @@ def test_json_lines_of_standard_input_and_nothing_else(
     assert [line["prompt"] for line in lines] == [ASKED, "What is a caf\ufffd\ufffd\ufffd?", ASKED]
     assert lines[0] == lines[2]
     assert len(server.calls) == 12, "a prompt that comes twice is asked once"
-    assert len(server.loads) == 6, "each model is loaded once"
     for line in lines:
-        assert (line["persona"], line["backend"], set(line["models"])) == ("coder", "ollama", set(DEFAULT_TAGS))
         assert sum(line["p_best"].values()) == pytest.approx(1.0)
         assert line["prompt"] in line["best"]["text"] and "```" in line["best"]["text"], "the fake's coder likes code"
-        for system in SYSTEMS:
+        for system in ("elo_offset", "reward_model", "combined"):
             scores = [place["score"] for place in line[system]]
             assert scores == sorted(scores, reverse=True) and len(scores) == 6
 
@@ -148,76 +133,47 @@ def test_without_a_run_there_is_nothing_to_rank_by_and_after_one_all_that_it_lef
     cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty = str(cache.parent / "empty")
-    flags = ["--num_predict", "96", "--timeout", "9", "--cache_dir", empty, "--log_level", "error"]
-    assert main.main([*RUN, *flags, "--rank", ASKED]) == 3
+    assert main.main([*RUN, "--num_predict", "96", "--cache_dir", empty, "--rank", ASKED]) == 3
     offered = capsys.readouterr().err.splitlines()[-1].strip()
-    limits = f"--backend ollama --timeout 9.0 --num_predict 96 --cache_dir {empty}"
-    assert offered == f"python main.py --persona coder {limits}", "with the limits of this one"
+    assert offered == f"python main.py --persona coder --backend ollama --num_predict 96 --cache_dir {empty}"
     assert not server.calls
     monkeypatch.setattr("report.files.PLOTS", {})
     assert main.main([*RUN[:2], *folders(cache), "--num_prompts", "6"]) == 0
-    (line,) = ranked(cache, ASKED, capsys, "--num_prompts", "6")
-    assert line["evidence"]["prompts"] == 6
-    (cache.parent / "results" / "evaluation_results_coder.json").unlink()
-    capsys.readouterr()
-    assert main.main([*RUN[:2], *folders(cache), "--rank", ASKED, "--json"]) == 0
-    default = json.loads(capsys.readouterr().out)
-    assert (default["evidence"], default["best"]["verdict"]) == (None, "no evidence")
-    scores = [{place["model"]: place["score"] for place in found["combined"]} for found in (default, line)]
+    (six,), (all_,) = (ranked(cache, ASKED, capsys, "--num_prompts", number) for number in ("6", "25"))
+    assert all_["evidence"]["prompts"] == 6
+    scores = [{place["model"]: place["score"] for place in found["combined"]} for found in (six, all_)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-4), "all that the cache holds, however many"
-    assert rank(cache, ASKED) == 0
-    assert "How far to trust this was not measured yet. This does:" in capsys.readouterr().out
 
 
-def test_the_base_is_chosen_once_the_models_are_unloaded(cache: Path) -> None:
-    """What the models hold of a GPU while they answer must not make it a smaller one."""
-    found = json.loads((cache.parent / "results" / "evaluation_results_coder.json").read_text(encoding="utf-8"))
-    assert found["base_model"] == str((cache.parent / "base").resolve())
-    assert "Chosen with 0 models loaded" in found["notes"]
-
-
-def test_a_prompt_that_was_asked_before_imports_torch_and_nothing_beside_it(cache: Path, server: FakeOllama) -> None:
-    assert rank(cache, ASKED) == 0
-    heavy = "{'transformers', 'datasets', 'pandas', 'matplotlib', 'evalica', 'torch._dynamo', 'scipy.stats'}"
-    flags = [*RUN, *folders(cache), "--rank", ASKED]
-    code = f"import sys, main; main.main({flags!r}); print(sorted({heavy} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("flags", "not_imported"),
+    [
+        (["--rank", ASKED], "transformers datasets pandas matplotlib evalica torch._dynamo scipy.stats"),
+        (["--check"], "transformers datasets pandas matplotlib evalica scipy.stats torch"),
+        (["--help"], "transformers datasets pandas matplotlib evalica scipy.stats torch numpy pydantic ollama"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_command_imports_nothing_heavy_that_it_does_not_use(
+    cache: Path, server: FakeOllama, flags: list[str], not_imported: str
+) -> None:
+    assert rank(cache, ASKED) == 0, "the prompt was asked before"
+    said = f"print(sorted(set({not_imported.split()}) & set(sys.modules)))"
+    asked = [*RUN, *folders(cache), *flags]
+    code = f"import atexit, sys; atexit.register(lambda: {said}); import main; main.main({asked})"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(main.__file__).parent, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
-
-
-def test_what_changed_since_is_simply_not_there(
-    cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A model pulled again, another seed or judge, an edited persona: other hashes, and nothing to rank by."""
-
-    def refused(*flags: str, models: Any = DEFAULT_TAGS) -> None:
-        with FakeOllama(models=models) as server:
-            monkeypatch.setenv("OLLAMA_HOST", server.url)
-            assert rank(cache, ASKED, *flags) == 3
-            assert not server.calls
-        assert "Nothing to rank by" in capsys.readouterr().err
-
-    refused("--seed", "7")
-    refused("--judge", "mistral:7b")
-    with monkeypatch.context() as patch:
-        patch.setitem(config.PERSONAS, "coder", replace(config.PERSONAS["coder"], description="Likes tabs."))
-        refused()
-    refused(models={tag: Model(digest="ffff" if tag == "qwen3:8b" else "") for tag in DEFAULT_TAGS})
 
 
 def test_hostile_texts_do_nothing_to_the_terminal(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def brain(request: dict[str, Any]) -> str:
-        return f"\x1b]0;owned\x07{request['model']}\x9b2J says \u202eolleh\r\nand\tmore \u2028 {{prompt}} %s"
-
-    with FakeOllama(brain=brain) as server:
+    with FakeOllama(brain=lambda _: "\x1b]0;owned\x07 \x9b2J says \u202eolleh\r\nand\tmore {prompt} %s") as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
-        assert rank(cache, "clear \x1b[2J\x1b]0;t\x07 \ud83d {title} %d \u202e?", "--models", *DEFAULT_TAGS[:2]) == 0
+        assert rank(cache, "clear \x1b[2J \ud83d {title} %d \u202e?", "--models", *DEFAULT_TAGS[:2]) == 0
     out = capsys.readouterr().out
     assert not {"\x1b", "\x07", "\x9b", "\u202e", "\r", "\ud83d"} & set(out)
     assert "{title} %d" in out and "{prompt} %s" in out
-    assert set(server.calls_by_model) == set(DEFAULT_TAGS[:2]), "a subset is asked alone"
 
 
 def test_how_sure_the_first_place_is() -> None:
@@ -228,44 +184,17 @@ def test_how_sure_the_first_place_is() -> None:
 
 
 def test_votes_rank_the_models_that_were_voted_on(
-    cache: Path, server: FakeOllama, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Who liked one model of two in nearly every vote gets it first, with a run on the votes and before any."""
+    """Who liked one model of two in nearly every vote gets it first."""
     models = {"model_a": "gemma3:4b", "model_b": "mistral:7b"}
     rows = [vote(user="me", prompt_id=f"p{i}", prompt=f"Question {i}?", response_a=f"A long answer to {i}.",
                  response_b=f"No {i}.", outcome=float(i % 8 > 0), **models) for i in range(40)]  # fmt: skip
     flags = ["--preferences", save(cache.parent / "mine.jsonl", rows), *folders(cache)]
 
-    def by_votes() -> dict[str, Any]:
-        capsys.readouterr()
-        assert main.main([*flags, "--rank", ASKED, "--json"]) == 0
-        line = json.loads(capsys.readouterr().out)
-        assert (line["persona"], set(line["p_best"])) == ("mine", {"gemma3:4b", "mistral:7b"})
-        assert line["elo_offset"][0]["model"] == "gemma3:4b" == line["best"]["model"]
-        return dict(line)
-
-    before = by_votes()
-    assert (before["evidence"], before["best"]["verdict"]) == (None, "no evidence")
-    monkeypatch.setattr("report.files.PLOTS", {})
-    assert main.main(flags) == 0
-    after = by_votes()
-    assert after["evidence"]["cross_validated"]["combined"]["mean"] > 0.5
-    assert after["p_best"] == pytest.approx(before["p_best"], abs=0.01)
-    assert dict(server.calls_by_model) == {"gemma3:4b": 1, "mistral:7b": 1}, "the same prompt is asked once"
-
-
-# ── --vote ──
-
-
-def test_votes_are_kept_in_the_format_that_preferences_reads(
-    cache: Path, server: FakeOllama, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(config, "VOTES_DIR", cache.parent / "votes")
-    monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\nx\nt\nu\nA\nq\n"))
-    assert main.main([*RUN, *folders(cache)[:4], "--vote", "terminal"]) == 0
-    assert not server.calls, "the persona's own prompts and responses, all kept"
-    path = cache.parent / "votes" / "votes_coder.jsonl"
-    session, end = capsys.readouterr().out.split("4 votes saved in")
-    assert not any(tag in session for tag in DEFAULT_TAGS), "nobody sees who wrote what"
-    assert all(tag in end for tag in DEFAULT_TAGS) and f"python main.py --preferences {path} " in end
-    assert [p.outcome for p in load_votes(str(path)).preferences] == [1.0, 0.0, 0.5, 1.0]
+    assert main.main([*flags, "--rank", ASKED, "--json"]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert (line["persona"], set(line["p_best"])) == ("mine", {"gemma3:4b", "mistral:7b"})
+    assert line["elo_offset"][0]["model"] == "gemma3:4b" == line["best"]["model"]
+    assert (line["evidence"], line["best"]["verdict"]) == (None, "no evidence")
+    assert dict(server.calls_by_model) == {"gemma3:4b": 1, "mistral:7b": 1}

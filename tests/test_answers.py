@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import pytest
@@ -11,17 +10,18 @@ from fake_brain import last_text
 from fake_ollama import FakeOllama, Model
 from fake_openai import FakeOpenAI
 from fake_openai import Model as OpenModel
-from ollama_helpers import SERVERS, PromptList, echo, model_of, questions
+from ollama_helpers import SERVERS, echo, model_of, questions
 
 from core.errors import MissingError
-from llm.answers import bounded, verdict_probabilities, verdict_schema, without_thinking
+from llm.answers import bounded, verdict_schema, without_thinking
 from llm.asking import DRAWS
 from llm.interface import Choice, Completion, Decision, LeftOut, Request
-from stages.judging import ranking_schema
+from stages.writing import PromptList
 
 Json = dict[str, Any]
 LABELS = ("A", "B", "tie")
 SHARES = {"A": 0.2, "B": 0.7, "tie": 0.1}
+UNSAID = {"A": 0.3, "B": 0.7, "tie": 0.0}  # the label is not among the tokens that a server tells of
 KINDS = pytest.mark.parametrize("kind", list(SERVERS))
 
 
@@ -51,25 +51,18 @@ CODE = "```python\nre.sub(r'<think>.*?</think>', '', text)\n```"
     [
         ("<think>\nhm\n</think>\n\nyes", "yes"),
         ("  <THOUGHT>hm</Thought> yes", "yes"),
-        ("[THINK]hm[/THINK]yes", "yes"),
-        ("◁think▷hm◁/think▷yes", "yes"),
-        ("<|channel>thought\nhm\n<channel|>yes", "yes"),
         ("<|start|>assistant" + CHANNELS + "yes<|return|>", "yes"),
-        (CHANNELS.replace("final", "final <|constrain|>json") + "{}", "{}"),
-        ("analysisWe need a word.assistantfinalyes", "yes"),
         ("hm\n</think>\nyes", "yes"),
         ("<think>never closed", ""),
         ("<think>hm</think>" + CODE, CODE),
         ("```\n</think>\n```", "```\n</think>\n```"),
-        ("yes\n<think>\nis a tag\n</think>\n", "yes\n<think>\nis a tag\n</think>"),
-        ("The mark is <|channel|>final<|message|>.", "The mark is <|channel|>final<|message|>."),
     ],
 )  # fmt: skip
 def test_only_a_block_in_a_known_mark_at_the_very_beginning_is_a_thought(said: str, answer: str) -> None:
     assert without_thinking(said) == answer
 
 
-@pytest.mark.parametrize(("mark", "told"), [("<scratchpad>", 1), ("[REASON]", 1), ("<p>", 0), ("", 0)])
+@pytest.mark.parametrize(("mark", "told"), [("<scratchpad>", 1), ("<p>", 0)])
 def test_a_mark_not_known_at_the_beginning_of_many_answers_is_said_once(
     mark: str, told: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -93,23 +86,15 @@ def message(finish_reason: str | None = "stop", **fields: Any) -> Json:
     ("change", "text", "tokens"),
     [
         ({"usage": None}, "yes", None),
-        ({"usage": {}}, "yes", None),
         ({"usage": "many"}, "yes", None),
-        ({"usage": {"completion_tokens": None, "prompt_tokens": None}}, "yes", None),
         ({"usage": {"completion_tokens": "12", "prompt_tokens": "x"}}, "yes", None),
-        ({"usage": {"completion_tokens": -1}}, "yes", None),
         ({"usage": {"completion_tokens": True}}, "yes", None),
-        (message("eos"), "yes", 1),
         (message("length"), "yes", 1),
-        (message(content=[{"type": "text", "text": "yes"}]), "yes", 1),
         (message(content=PARTS), "yes", 1),
-        (message(reasoning="hm", reasoning_content="hm", tool_calls=None, annotations=[]), "yes", 1),
         # of no use: drawn again, left out in the end
-        (message("error"), None, None),
         (message("content_filter"), None, None),
         (message(None), None, None),
         (message(content=None, reasoning_content="hm"), None, None),
-        (message(content=[]), None, None),
     ],
 )
 def test_only_a_known_good_end_makes_an_answer_and_what_is_no_figure_is_null(
@@ -124,23 +109,13 @@ def test_only_a_known_good_end_makes_an_answer_and_what_is_no_figure_is_null(
         assert answer.truncated is (change == message("length"))
 
 
-@pytest.mark.parametrize("reply", [[], {"choices": None}, {"choices": []}, {"error": "x"}])
-def test_a_reply_of_another_shape_is_no_traceback(reply: Any) -> None:
-    with FakeOpenAI(shape=lambda _: reply) as server, pytest.raises(MissingError, match="server"):
-        ask(server, Request("a-8b", "why?"))
-
-
 @KINDS
 def test_the_time_of_an_answer_is_the_servers_own_where_it_tells(kind: str) -> None:
     timings = {"predicted_n": 5, "predicted_ms": 100.0, "predicted_per_second": 50.0}  # as llama.cpp's
     own = {"shape": lambda reply: {**reply, "timings": timings}} if kind == "openai" else {}
     with SERVERS[kind](lambda _: "one two three four five", models=["m"], latency=0.2, **own) as server:
         answer = ask(server, Request("m", "why?"))
-        server.shape = lambda reply: reply
-        waited = ask(server, Request("m", "why?"))
-    assert (answer.tokens, answer.side_by_side) == (5, 0)
-    assert answer.tokens / answer.seconds == pytest.approx(50.0)
-    assert kind == "ollama" or (waited.seconds >= 0.2 and waited.side_by_side == 1)
+    assert (answer.tokens, answer.side_by_side, answer.seconds) == (5, 0, pytest.approx(0.1))
 
 
 # ── JSON ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -153,12 +128,9 @@ VERDICT = '{"choice": "B", "reason": "so"}'
     [
         VERDICT,
         f"\ufeff{VERDICT}<|im_end|>",
-        f"```json\n{VERDICT}\n```",
-        f"Sure, {{A or B}}: {VERDICT} I hope that helps {{}}.",
-        f'First {{"choice": "A", "reason": "x"}}, but no: {VERDICT}',
+        f"Sure, {{A or B}}: ```json\n{VERDICT}\n``` I hope that helps {{}}.",
         '{"choice": " [b] ", "reason": "so"}',
         '{"reason": "two\nlines </think>", "choice": "B", "score": 3}',
-        f"<think>\nhm {{}}\n</think>\n{VERDICT}",
     ],
 )
 def test_a_verdict_that_is_plain_is_read_at_the_first_draw(said: str) -> None:
@@ -174,28 +146,24 @@ def test_what_a_schema_allows_is_never_cut_at_its_token_limit(kind: str) -> None
     prompts = schema_of(server.calls[0].request)["properties"]["prompts"]
     assert (prompts["minItems"], prompts["maxItems"]) == (1, 6)
     assert answer.parsed == PromptList(prompts=[prompt]), "JSON inside an answer's own strings is left alone"
-    ranking = bounded(ranking_schema("ABC"), 256)["properties"]["ranking"]
-    assert ranking["minItems"] == ranking["maxItems"] == 3
     assert bounded(verdict_schema(LABELS, reason=True), 256)["properties"]["reason"]["maxLength"] == 512
 
 
 # ── Questions beyond the context ─────────────────────────────────────────────────────────────────────────
 
-WORDINGS = {
-    "llama.cpp": "request ({} tokens) exceeds the available context size ({} tokens), try increasing it",
-    "vllm": "This model's maximum context length is {1} tokens. However, you requested {0} tokens in the messages",
-    "vllm's engine": "The decoder prompt (length {}) is longer than the maximum model length of {}.",
-    "vllm, newer": "'max_tokens' is too large: 512. This model's maximum context length is {1} tokens; it has {0}",
-}
+WORDINGS = (
+    "request ({} tokens) exceeds the available context size ({} tokens), try increasing it",
+    "This model's maximum context length is {1} tokens. However, you requested {0} tokens in the messages",
+    "The decoder prompt (length {}) is longer than the maximum model length of {}.",
+)
 
 
-@pytest.mark.parametrize("wording", WORDINGS)
+@pytest.mark.parametrize("wording", WORDINGS, ids=["llama.cpp", "vllm", "vllm's engine"])
 def test_a_question_beyond_the_context_is_left_out_alone_and_refuses_no_schema(wording: str) -> None:
     asked = [Choice("a-8b", text, LABELS) for text in ("short?", "long? " * 2000, "short again?")]
-    with FakeOpenAI(models={"a-8b": OpenModel(context=2048)}, overflows=WORDINGS[wording].format) as server:
+    with FakeOpenAI(models={"a-8b": OpenModel(context=2048)}, overflows=wording.format) as server:
         found = dict(model_of(server, concurrency=1).choose(asked))
     assert [isinstance(found[i], Decision) for i in range(3)] == [True, False, True]
-    assert "about 3,0" in found[1].reason
     assert "-c, for each of its slots), at least 4096" in found[1].reason
     assert len(server.calls) == 3, "another draw would be as long"
     assert all("response_format" in call.request for call in server.calls)
@@ -241,41 +209,15 @@ def test_a_judge_whose_first_three_judgements_all_fail_ends_the_run_and_what_cam
 
 
 @KINDS
-@pytest.mark.parametrize("shares", [SHARES, None])
+@pytest.mark.parametrize("shares", [SHARES, UNSAID, None])
 @pytest.mark.parametrize("reason", [True, False])
 def test_a_verdict_comes_with_its_reason_and_where_the_server_gives_them_probabilities(
     kind: str, shares: Any, reason: bool
 ) -> None:
-    [decision], [request] = decide(kind, lambda _: VERDICT, shares=shares and (lambda _: SHARES), reason=reason)
+    [decision], [request] = decide(kind, lambda _: VERDICT, shares=shares and (lambda _: shares), reason=reason)
     assert (decision.winner, decision.reason) == ("B", "so" if reason else "")
-    assert decision.probabilities == (shares and pytest.approx(SHARES, abs=1e-4))
+    assert decision.probabilities == (shares and pytest.approx(shares, abs=1e-3))
     assert (request["logprobs"], request["top_logprobs"]) == (True, 20)
     choice = schema_of(request)["properties"]["choice"]
     assert choice["enum"] == list(LABELS)
     assert list(schema_of(request)["properties"]) == ["choice", "reason"][: 1 + reason]
-
-
-def tokens(*said: tuple[str, dict[str, float]]) -> Any:
-    return tuple((token, {t: math.log(p) for t, p in likely.items()}) for token, likely in said)
-
-
-HEAD = (("```", {"```": 1.0}), ('{"', {'{"': 1.0}), ("choice", {"answer": 0.9, "choice": 0.1}), ('":', {'":': 1.0}))
-
-
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [
-        # as recorded: other tokens stand between the labels, and "tie" is not among them
-        ([(' "', {' "': 1.0}), ("A", {"A": 0.6, "B": 0.3, "C": 0.05, "a": 0.05})], (0.6, 0.3, 0.05)),
-        # quotes, blanks and beginnings of one label
-        ([(' "', {' "': 1.0}), ("t", {"t": 0.4, "ti": 0.1, " A": 0.2, 'B"': 0.2, "B": 0.1})], (0.2, 0.3, 0.5)),
-        # the quote in one token with the label
-        ([(' "B', {' "B': 0.5, ' "A': 0.3, '"tie"': 0.2})], (0.3, 0.5, 0.2)),
-        ([(' "', {' "': 1.0}), ("Because", {"Because": 1.0})], None),
-    ],
-)  # fmt: skip
-def test_labels_are_counted_at_the_token_where_the_verdict_stands(said: Any, expected: Any) -> None:
-    found = verdict_probabilities(LABELS, tokens(*HEAD, *said, ('", "', {'", "': 1.0}), ("reason", {"reason": 1.0})))
-    shares = expected and dict(zip(LABELS, (e / sum(expected) for e in expected), strict=True))
-    assert found == (expected and pytest.approx(shares, abs=1e-4))
-    assert verdict_probabilities(LABELS, tokens(("A", {"A": 1.0}))) is None

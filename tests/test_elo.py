@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import evalica
 import numpy as np
@@ -14,12 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from base.features import Features
 from core.ranking import TrainingSet
-from core.records import Preference, Response
+from core.records import Preference
 from elo_system import EloSystem, expectation
-from evidence import baselines
-from evidence.baselines import BradleyTerry, bradley_terry, global_elo, wins_of
+from evidence.baselines import bradley_terry, wins_of
 
 MODELS = ("a", "b", "c", "d")
 PREFERENCES = st.lists(
@@ -49,24 +45,12 @@ def test_agrees_with_evalica(preferences: list[Preference]) -> None:
     assert ours == pytest.approx(expected, abs=1e-4)
 
 
-@given(PREFERENCES, st.sampled_from([1e-9, 32.0, 1e4]), st.sampled_from([1.0, 1e300]))
-def test_what_one_gains_another_loses_also_where_a_power_would_overflow(
-    preferences: list[Preference], k: float, apart: float
-) -> None:
-    system = EloSystem({"a": 1000.0 * apart, "b": None, "c": 1000.0, "d": -1000.0 * apart}, k).fit(preferences)
-    assert all(map(math.isfinite, system.ratings.values()))
-    assert sum(system.offsets.values()) == pytest.approx(0.0, abs=1e-4)
-
-
-def test_fit_starts_anew_fit_many_leaves_the_original_alone_and_a_graded_outcome_moves_less(tmp_path: Path) -> None:
+def test_fit_starts_anew_fit_many_leaves_the_original_alone_and_a_graded_outcome_moves_less() -> None:
     system, win = EloSystem({"a": 1500.0, "b": 1500.0}), Preference("p", "a", "b", 1.0)
     for _ in range(2):
         assert system.fit([win]).ratings == {"a": 1516.0, "b": 1484.0}, "among equals by half of K"
     untrained, graded = system.fit_many([TrainingSet.of([]), TrainingSet.of([replace(win, outcome=0.75)])])
     assert (untrained.offsets["a"], graded.offsets["a"], system.offsets["a"]) == (0.0, 8.0, 16.0)
-    system.save(tmp_path / "state.json")
-    state = json.loads((tmp_path / "state.json").read_text())
-    assert (state["updates"], state["models"]["a"]) == (1, {"start": 1500.0, "offset": 16.0, "rating": 1516.0})
 
 
 def test_unrated_start_at_the_mean_and_a_held_out_contestant_keeps_its_global_rating() -> None:
@@ -76,7 +60,6 @@ def test_unrated_start_at_the_mean_and_a_held_out_contestant_keeps_its_global_ra
     preferences = [Preference("p", "a", "b", 0.0), Preference("p", "d", "b", 1.0)]
     system = EloSystem(ratings).fit(preferences, held_out="a")
     assert system.offsets["a"] == 0.0 and system.offsets["d"] > 0.0 > system.offsets["b"]
-    assert system.ranking("any") == system.ranking("other")
 
 
 # ── Baselines ──
@@ -111,32 +94,3 @@ def test_tables_solved_side_by_side_are_evalicas_one_by_one(rows: list[tuple[int
             naive = {m: 400.0 * math.log10(float(twin.scores[m])) for m in judged}
         mean = sum(naive.values()) / max(1, len(naive))
         assert strengths.tolist() == pytest.approx([naive.get(m, mean) - mean for m in MODELS], abs=0.01)
-
-
-def test_recovers_the_strengths_that_graded_outcomes_were_made_from_however_many_there_are() -> None:
-    strength = {"a": 150.0, "b": 50.0, "c": -50.0, "d": -150.0}
-    pairs = [(a, b, expectation(strength[a], strength[b])) for a, b in itertools.combinations(MODELS, 2)]
-    preferences = [Preference(f"p{i}", *pair) for i in range(200) for pair in pairs]
-    # the imagined ties draw a little inward
-    assert BradleyTerry(MODELS).fit(preferences).scores("any") == pytest.approx(strength, abs=2.0)
-    wins = wins_of(preferences, MODELS)
-    assert bradley_terry(wins * 1e10) == pytest.approx(bradley_terry(wins * 1e6), abs=1e-5)
-
-
-def test_fixed_scores_are_what_they_were_given_whatever_is_preferred() -> None:
-    keys = [("p", "a"), ("p", "b"), ("q", "a"), ("q", "b")]
-    values, states = np.array([3.0, 4.0, 5.0, 1.0], np.float32), np.zeros((4, 1), np.float32)
-    features = Features({key: i for i, key in enumerate(keys)}, states, states, values, True, "tiny")
-    responses = [Response(*key, "x" * int(value)) for key, value in zip(keys, values, strict=True)]
-    for ranker in (baselines.base_reward(features), baselines.longest_response(responses)):
-        assert ranker.fit([Preference("p", "a", "b", 1.0)]).ranking("p") == ("b", "a")
-        assert ranker.ranking("q") == ("a", "b")
-    assert global_elo({"a": 1000.0, "b": None, "c": 1200.0}).scores("p") == {"a": 1000.0, "b": 1100.0, "c": 1200.0}
-
-
-def test_random_is_the_same_for_a_prompt_and_fair_over_prompts() -> None:
-    ranker, other = (baselines.random_ranking(MODELS, seed) for seed in (1, 2))
-    assert ranker.scores("p1")["a"] == pytest.approx(0.903274, abs=1e-4)  # in every process
-    assert ranker.scores("p1") != ranker.scores("p2") != other.scores("p2")
-    firsts = [ranker.ranking(f"p{i}")[0] for i in range(400)]
-    assert all(60 < firsts.count(model) < 140 for model in MODELS)

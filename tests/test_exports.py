@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from vote_files import Row, save
 
-import main
 from core.errors import UsageError
 from people.read import Votes, load_votes
 
@@ -74,7 +73,7 @@ def test_two_answers_are_compared_by_thumbs_then_figures_and_one_rated_alone_wit
     assert read(found) == [("ann", "Which?", "alpha", "beta", outcome)]
 
 
-def test_open_webuis_special_cases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_open_webuis_special_cases(tmp_path: Path) -> None:
     """Among them three ratings of answers to one prompt, where the last on a model counts."""
     answers = {"a1": ("alpha", "A"), "a2": ("alpha", "A again"), "b1": ("beta", "B"), "c1": ("gamma", "C")}
     one = chat("q", "Why?", answers)
@@ -102,10 +101,6 @@ def test_open_webuis_special_cases(tmp_path: Path, capsys: pytest.CaptureFixture
         3: "row", 6: "turn", 7: "prompt", 8: "finished", 9: "rating", 10: "texts", 11: "prompt",
     }  # fmt: skip
     assert found.notes[0].startswith("read as Open WebUI's feedback export: 6 votes from 12 rows; 2 left out: ")
-    assert main.main(["--preferences", str(tmp_path / "feedback.json"), "--check"]) == 0
-    said = capsys.readouterr().out
-    assert '  bob: alpha against beta: 1 on "Bare?"\n' in said
-    assert "  row 10: it has no snapshot of the chat, so no texts\n" in said
     assert "1 of 1 rows cannot be used" in refused(save(tmp_path / "feedback.json", [rows[10]])), "all are left out"
 
 
@@ -113,14 +108,13 @@ def test_open_webuis_special_cases(tmp_path: Path, capsys: pytest.CaptureFixture
 FOLDED = [
     '<details type="reasoning" done="true">\n<summary>Thought</summary>\n> hm\n<details>\n<summary>x</summary>in'
     "</details>\nmore</details>\nThe answer.",
-    '<details type="reasoning" done="true">\n> a tag <details> that never ends\n</details>\nThe answer.',
     '<details type="reasoning">\n> hm\n</details>\n<details type="tool_calls" arguments="{&quot;q&quot;: 1}">'
     '\n</details>\n<details type="code_interpreter">\n```python\n1\n```\n</details>\n\nThe answer.',
     "<think>hm\n</think>\n\nThe answer.",
 ]
 OWN = [
     "<details>\n<summary>More</summary>\nOf my own.\n</details>\nEnd.", 'Use `<details type="reasoning">` in HTML.',
-    " kept as it is \n", "Strip it:\n```python\nre.sub(r'<think>.*?</think>', '', text)\n```",
+    "Strip it:\n```python\nre.sub(r'<think>.*?</think>', '', text)\n```",
 ]  # fmt: skip
 
 
@@ -150,19 +144,18 @@ def annotation(preference: Any, **changes: Any) -> Row:
 
 
 SETS: dict[str, tuple[list[Row], Read, dict[int, str]]] = {
-    "MT-bench": (
-        [battle(conversation_a=turns("Why?", "alpha says", "And?", "more"), turn=turn) for turn in (1, 2)],
-        [("ann", "Why?", "alpha", "beta", 1.0)], {2: "on a later turn"},
-    ),
-    "the 33k and the 100k": (
+    "MT-bench, the 33k and the 100k": (
         [row | {"tstamp": 1.5} for row in (
             battle("model_b", judge="bob"), battle("tie (bothbad)", prompt="How?"), battle(a="beta"),
             battle(prompt="Go on?", conversation_a=turns("Go on?", "alpha says", "And?", "more"), turn=2),
             battle(prompt="Go on?", conversation_b=turns("Go on?", "no")), battle("tie", judge=None, judge_hash="f00"),
+            battle("model_c"), battle(conversation_b=turns("What?", "B")),
         )],
         [("bob", "Why?", "alpha", "beta", 0.0), ("ann", "How?", "alpha", "beta", 0.5),
          ("ann", "Go on?", "alpha", "beta", 1.0), ("f00", "Why?", "alpha", "beta", 0.5)],
-        {3: "the same model answers on both sides", 5: "on a second text of one model to the same prompt"},
+        {3: "the same model answers on both sides", 5: "on a second text of one model to the same prompt",
+         7: "winner is none of model_a, model_b, tie",
+         8: "conversation_a and conversation_b begin with different prompts"},
     ),
     "the 140k": (
         [battle(winner, judge=None, evaluation_order=order, **{f"conversation_{side}": turns("Why?", text, parts=True)
@@ -188,7 +181,8 @@ def test_the_arenas_data_sets_with_every_winner_and_longer_conversations(
 ) -> None:
     rows, votes, left_out = SETS[kind]
     found = load_votes(save(tmp_path / f"arena.{suffix}", rows), skip_bad_rows=True)
-    assert (read(found), found.left_out) == (votes, left_out)
+    assert read(found) == votes and found.left_out.keys() == left_out.keys()
+    assert all(found.left_out[row].startswith(reason) for row, reason in left_out.items())
     assert {text for (_, model), text in texts(found).items() if model == "alpha"} == {"alpha says"}
 
 
@@ -205,36 +199,5 @@ def test_alpaca_evals_annotations(tmp_path: Path) -> None:
     assert found.left_out == {5: "the annotator gave no preference"}
     rows = [annotation(i % 2, instruction=f"{i}?") for i in range(9)]
     assert "the votes are coded 0, 1, and alpaca_eval's" in refused(save(tmp_path / "a.json", rows))
-
-
-GOOD = feedback(two("q"), "qa", 1)
-WRONG: dict[str, tuple[Row, list[tuple[Row, str]]]] = {
-    "feedback": (GOOD, [
-        (GOOD | {"user_id": None}, "user_id is missing"),
-        (feedback(two("q"), "qa", 2), "data.rating is none of 1, -1, 0: 2"),
-        (feedback(two("q", q={"content": [{"type": "image"}]}), "qa", 1), "the prompt is no text"),
-        (GOOD | {"snapshot": {"chat": {"chat": {"history": {}}}}}, "the chat in the snapshot"),
-    ]),
-    "battles": (battle(), [
-        (battle("model_c"), "winner is none of model_a, model_b, tie"),
-        (battle(conversation_a="Why?"), "conversation_a is no list of turns: Why?"),
-        (battle(conversation_b=turns("Why?")), "conversation_b has no prompt of a user that an assistant answers"),
-        (battle(conversation_b=turns("What?", "B")), "conversation_a and conversation_b begin with different prompts"),
-    ]),
-    "annotations": (annotation(1), [(annotation(3), "preference is no number in [1, 2]: 3")]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("kind", "needed"), [("feedback", "meta"), ("battles", "winner"), ("annotations", "preference")]
-)
-def test_wrong_rows_and_columns_are_named(kind: str, needed: str, tmp_path: Path) -> None:
-    good, wrong = WRONG[kind]
-    source = save(tmp_path / "export.json", [good, *(row for row, _ in wrong)])
-    said = refused(source)
-    for number, (_, reason) in enumerate(wrong, start=2):
-        assert f"  row {number}: {reason}" in said
-    found = load_votes(source, skip_bad_rows=True)
-    assert len(found.preferences) == 1 and list(found.left_out) == list(range(2, len(wrong) + 2))
-    bare = {name: value for name, value in good.items() if name != needed}
-    assert f"lacks the columns {needed}" in refused(save(tmp_path / "export.json", [bare]))
+    bare = {name: value for name, value in annotation(1).items() if name != "preference"}
+    assert "lacks the columns preference; it has instruction, " in refused(save(tmp_path / "a.json", [bare]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,6 @@ def test_each_text_goes_through_the_base_once_ever(tmp_path: Path) -> None:
     assert len(base.asked) == len(set(base.asked)) == 7 and base.asked[-1] == ("What is 1?", "half: ?")
     again = compute(tmp_path, base, same)
     assert base.opened == 1 and again.has_score and [path.name for path in tmp_path.iterdir()] == [FILE]
-    assert (first.device, again.device) == ("cpu", "auto"), "heads are trained on the processor where the base was"
     wanted, row = base.vectors([("What is 2?", "b says p2")]), again.index["p2", "b"]
     for found in (first, again):
         assert np.array_equal(found.mean[row], wanted.mean[0]) and np.array_equal(found.last[row], wanted.last[0])
@@ -84,7 +82,6 @@ def test_each_text_goes_through_the_base_once_ever(tmp_path: Path) -> None:
     [
         (KeyboardInterrupt("by hand"), KeyboardInterrupt, "by hand"),
         (torch.OutOfMemoryError("CUDA out of memory."), MissingError, r"is kept.*--device cpu.*--base_model"),
-        (RuntimeError("another"), RuntimeError, "another"),
     ],
 )
 def test_what_was_read_is_kept_when_reading_ends_early(
@@ -96,7 +93,7 @@ def test_what_was_read_is_kept_when_reading_ends_early(
     assert compute(tmp_path, base).mean.shape == (6, 4) and len(base.asked) == 2
 
 
-def test_vectors_are_written_once_a_minute_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_are_written_once_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[object] = []
     monkeypatch.setattr("base.features.write_tensors", lambda *file: written.append(file))
     compute(tmp_path, FakeBase())
@@ -120,24 +117,6 @@ def test_what_is_damaged_or_no_number_is_never_used(
     assert not (tmp_path / "new").exists()
 
 
-def test_nobody_holds_the_base_when_its_memory_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bases: list[Any] = []
-
-    def opened(name: str, kind: str) -> FakeBase:
-        base = FakeBase()
-        bases.append(weakref.ref(base))
-        return base
-
-    monkeypatch.setattr("base.device.give_back", lambda: bases.append(bases[0]()))
-    compute(tmp_path, opened)
-    assert bases[1] is None
-
-
-def test_without_ray_the_message_names_the_command_that_installs_it(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"\n  pip install -r requirements-ray.txt"):
-        compute(tmp_path, FakeBase(), ray="local")
-
-
 def test_the_base_and_the_texts_are_what_a_vector_is_kept_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -148,9 +127,7 @@ def test_the_base_and_the_texts_are_what_a_vector_is_kept_by(
     monkeypatch.setattr(base_location, "identity", lambda name: "some/base@123")
     wide = FakeBase(width=6)
     assert compute(tmp_path, wide).mean.shape == (6, 6) and len(wide.asked) == 6
-    assert "read by SmolLM2" in caplog.text and "this is some/base@123: they are read anew" in caplog.text
-    monkeypatch.setattr(base_location, "identity", lambda name: None)
-    assert compute(tmp_path, wide).mean.shape == (6, 6) and wide.opened == 1, "also where the base is gone"
+    assert "this is some/base@123: they are read anew" in caplog.text
 
 
 def test_a_folder_is_known_by_its_files_and_the_beginning_of_each_tensor_and_a_hub_model_by_its_commit(
@@ -167,8 +144,6 @@ def test_a_folder_is_known_by_its_files_and_the_beginning_of_each_tensor_and_a_h
     tuned = base_location.identity(str(folder))
     template.write_text(template.read_text() + " ")
     assert len({before, tuned, base_location.identity(str(folder))}) == 3
-    weights.write_bytes(b"12345678{ no table")
-    assert base_location.identity(str(folder)), "opening it says what is wrong"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     kept = tmp_path / "hub" / "models--some--base"
     assert base_location.identity("some/base") is None

@@ -6,25 +6,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from itertools import combinations
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import planted
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config import ExperimentConfig
 from core.ranking import Ranker, TrainingSet
-from core.records import GroundTruth, Preference, Rating
+from core.records import GroundTruth, Preference
 from elo_system import EloSystem
 from evaluation import METRICS, Curves, Metrics, cross_validate, curve_folds, folds, learning_curves, shuffled
 from evidence import hypotheses
 from evidence.baselines import BradleyTerry, global_elo
-from evidence.design import Design
-from evidence.experiment import ABLATIONS, ablation_table
-from evidence.hypotheses import CONTENDERS, generalization, held_out, pair_accuracy, pooled, scores_of, verdict
+from evidence.hypotheses import generalization, held_out, pair_accuracy, scores_of, verdict
 from stages.judging import round_robin_truths
 
 MODELS = ("a", "b", "c", "d", "e", "f")
@@ -43,7 +38,6 @@ def decided(crossed: Any, parts: Any = PARTS) -> dict[str, Any]:
         (0.5, 0.5, ("none", "combined", [])),
         (0.3, 0.5, ("reward_model", "combined", ["elo_offset"])),
         (0.8, 0.5, ("elo_offset", "elo_offset", ["combined"])),
-        (0.7, 0.8, ("reward_model", "reward_model", ["combined"])),
     ],
 )
 def test_the_combined_system_is_recommended_unless_another_surely_beats_it(
@@ -57,17 +51,6 @@ def test_the_combined_system_is_recommended_unless_another_surely_beats_it(
     found = decided(crossed)
     assert (found["winner"], found["recommended"], found["verdict"]["better_than"]) == said
     assert found["verdict"]["stronger_baselines"] == ["longest_response"]
-
-
-def test_differences_no_persona_shows_alone_are_sure_over_all_of_them() -> None:
-    rng, documents = np.random.default_rng(0), {}
-    for persona in map(str, range(5)):
-        taus = [(elo, elo + 0.03 + 0.3 * rng.uniform(-0.5, 0.5)) for elo in rng.uniform(0.2, 0.5, 25)]
-        both = [dict(zip(CONTENDERS, ({"kendall_tau": t} for t in (a, b, b)), strict=True)) for a, b in taus]
-        rows = [{"fold": prompt % 5, **row} for prompt, row in enumerate(both)]
-        documents[persona] = {"per_prompt": rows, "config": {"folds": 5}}
-    one, whole = pooled({"0": documents["0"]}), pooled(documents)
-    assert (one["winner"], one["prompts"], whole["winner"], whole["prompts"]) == ("none", 25, "reward_model", 125)
 
 
 def planted_curves(rise: float) -> Curves:
@@ -149,21 +132,6 @@ def test_who_reads_nothing_and_puts_the_unseen_model_in_the_middle_supports_noth
     found = generalization({"elo_offset": elo, "bradley_terry": others, "reward_model": others}, "reward_model")
     assert found["against_elo"]["verdict"] == "supported", "the Arena's order is worse than none"
     assert found["verdict"] == found["against_others_mean"]["verdict"] == "inconclusive"
-
-
-def test_the_table_has_every_variant_once_and_what_each_gains() -> None:
-    features, params = planted.make_features(has_score=False), ExperimentConfig(max_epochs=1, lambda_reg=0.3)
-    liked, ids = planted.planted_likes(features, 1.0, 1.0, 0.0, seed=1), planted.TRAIN[:10]
-    truths = tuple(GroundTruth(p, {m: liked[p, m] for m in MODELS}) for p in ids)
-    judged = tuple(p for p in planted.preferences(liked) if p.prompt_id in ids)
-    ratings = {model: Rating(model, elo, "") for model, elo in planted.RATINGS.items()}
-    systems: Any = SimpleNamespace(features=features, ratings=ratings)
-    rows = ablation_table(params, systems, Design(judged, truths, ids, (), folds(ids, 5, 0)))
-    repeated = {"Reward model, λ = 0.3", "Reward model, no base score", "Combined, no base score"}
-    assert [row["name"] for row in rows] == [name for name in ABLATIONS if name not in repeated]
-    first, last = (row["kendall_tau"]["mean"] for row in (rows[0], rows[-1]))
-    assert rows[0]["difference"]["difference"] is None
-    assert rows[-1]["difference"]["difference"] == pytest.approx(last - first, abs=1e-4)
 
 
 OUTCOMES = ([0.5], [1.0], [0.0, 0.25, 0.5, 1.0], [0.5, 0.5 + 1e-16, 0.5 - 1e-16], [0.0, 1e-300])

@@ -11,19 +11,13 @@ from evidence.judge_quality import agreement, agreement_with_person, judge_quali
 def test_flips_the_share_of_the_first_position_and_of_the_longer_response() -> None:
     both = {"ab": (1.0, 0.0), "ac": (1.0, 1.0), "bc": (0.5, 1.0)}  # holds to its word; the place; a tie, then a winner
     orders = [(a, b, first, second) for (a, b), (first, second) in both.items()]
-    judgements = [Judgement("p", a, b, first) for a, b, first, _ in orders]
-    judgements += [Judgement("p", b, a, second) for a, b, _, second in orders]
+    judgements = [Judgement(p, a, b, first) for p in "pqrs" for a, b, first, _ in orders]
+    judgements += [Judgement(p, b, a, second) for p in "pqrs" for a, b, _, second in orders]
     quality = judge_quality(judgements, [])
     assert (quality["flip_rate"], quality["first_position_rate"]) == pytest.approx((1 / 3, 4.5 / 6))
     assert (quality["longer_response_rate"], quality["self_win_rate"]) == (None, None)
     responses = [Response("p", "a", "long text"), Response("p", "b", "text"), Response("p", "c", "word")]
     assert judge_quality(judgements, responses)["longer_response_rate"] == pytest.approx((1.0 + 0.5) / 2)
-
-
-def test_a_judge_without_order_has_no_rates_of_order() -> None:
-    quality = judge_quality([Judgement("p", "a", "b", 0.7, ordered=False)], [], judge="b")
-    assert (quality["flip_rate"], quality["first_position_rate"]) == (None, None)
-    assert quality["self_win_rate"] == pytest.approx(0.3)
 
 
 def test_agreement_of_two_rounds() -> None:
@@ -43,3 +37,13 @@ def test_agreement_with_a_person_counts_the_pairs_that_both_decide() -> None:
     low, high = found["ci95"]
     assert -0.1 < low < 0.5 < high <= 1.0
     assert agreement_with_person(mine[:9], judged) == {"pairs": 9, "share": None, "kappa": None, "ci95": None}
+
+
+def test_choices_that_turn_without_a_liking_for_either_place_are_not_called_a_liking() -> None:
+    orders = (("a", "b"), ("b", "a"))
+    judged = [Judgement(f"p{i}", first, second, float(i % 2)) for i in range(16) for first, second in orders]
+    found = judge_quality(judged, [])
+    assert found["reads"] == "place"
+    assert found["sentence"].startswith(
+        "The judge's choices turn with the order (16 of 16 pairs): they hold nothing of"
+    )

