@@ -12,6 +12,7 @@ from fake_ollama import FakeOllama
 from tiny_models import save_model
 
 import main
+from core.errors import UsageError
 from people.read import load_votes
 from stages.own import prompt_id, read_answers
 
