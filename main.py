@@ -85,6 +85,7 @@ def run(args: Namespace, command: str) -> int:
         return run_votes(args, own, command)
     from cli import check, rank
     from cli.job import begin, make_jobs
+    from cli.seen import keeping_told
     from core.files import lock
 
     jobs = make_jobs(args, own, command)
@@ -99,7 +100,8 @@ def run(args: Namespace, command: str) -> int:
             from people.voting import vote
 
             return vote(jobs[0], args.vote, partial(command_like, args))
-        return run_personas(jobs)
+        with keeping_told(jobs[0]):
+            return run_personas(jobs)
 
 
 def run_votes(args: Namespace, own: Own, command: str) -> int:

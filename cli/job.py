@@ -187,8 +187,8 @@ def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     )
     for note in notes:
         log.warning("%s", note)
-    known = seen.read_known(args.cache_dir).get(seen.remembered_as(llm, judge))
-    context = (known and known.context) if listed is None else listed.get(judge)
+    known = None if args.refresh else seen.read_known(args.cache_dir).get(seen.remembered_as(llm, judge))
+    context = (listed or {}).get(judge) or (known and known.context)
     chosen = own.contestants or {name: Contestant(None, None, None) for name in _at_least_two(wanted)}
     label = f"openai ({seen.OFF if listed is None else llm.address})"
     return _job(args, params, llm, judge, chosen, label=label, notes=notes, ratings={}, judge_context=context)

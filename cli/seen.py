@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.files import write_json
 from llm.addresses import find_tag
 from stages.tasks import Job
 
@@ -59,6 +61,17 @@ def read_known(cache_dir: Path) -> dict[str, Known]:
 def remembered_as(llm: OpenAIModel, model: str) -> str:
     """The key under which is written down what a server with the OpenAI API said of a model."""
     return f"{model} at {llm.address}"
+
+
+@contextmanager
+def keeping_told(job: Job) -> Iterator[None]:
+    """Write down the judge's context that only a refusal told: the next run shortens what it is shown."""
+    try:
+        yield
+    finally:
+        if context := getattr(job.llm, "told", {}).get(job.judge):
+            known = read_known(job.cache_dir) | {remembered_as(job.llm, job.judge): Known("", context)}  # type: ignore[arg-type]
+            write_json(job.cache_dir / MODELS_FILE, {tag: asdict(model) for tag, model in known.items()})
 
 
 def seen_now(job: Job) -> dict[str, Known]:

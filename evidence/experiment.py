@@ -117,13 +117,17 @@ def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
     """Numbers of all records; ``preferences`` and ``ties`` are those that train, ``left_out`` by kind."""
     plan = design(data, params)
     near = TIE if any(not j.ordered or j.log_odds is not None for j in data.judgements) else 0.0
+    # in words a pair that turns with the order is no tie
+    said = {(j.prompt_id, j.first, j.second) for j in data.judgements if near or j.outcome == 0.5}
     return {
         "prompts": len(data.prompts),
         "train_prompts": len(plan.train_ids),
         "test_prompts": len(plan.test_ids),
         "pairs": len(plan.preferences),
         "preferences": len(plan.training),
-        "ties": sum(abs(p.outcome - 0.5) <= near for p in plan.training),
+        "ties": sum(
+            abs(p.outcome - 0.5) <= near and (p.prompt_id, p.model_a, p.model_b) in said for p in plan.training
+        ),
         "ground_truth_rankings": len(plan.test_truths),
         "judge_calls": len(data.judgements),
         "truncated_responses": sum(r.truncated for r in data.responses),

@@ -301,5 +301,8 @@ class Server:
             return too_long
         words = said_by(status, said)
         if status in (408, 429) or (status >= 500 and status != 501):
-            return PassingError(f"the server answered {words}", wait=wait)
+            hint = (
+                f"If {model} can't be loaded there, leave it out of --models or take another --judge." if model else ""
+            )
+            return PassingError(f"the server answered {words}", wait=wait, hint=hint)
         return MissingError(f"{self.address} refused the request ({words}). {KEPT} {self._mend(status, said, model)}")

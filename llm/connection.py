@@ -84,15 +84,16 @@ _OVERFLOW = re.compile("context.?(length|size|window)|n_ctx|maximum model length
 
 
 class ContextError(Exception):
-    """A prompt that is too long: it has so many tokens, None where that is not said."""
+    """A prompt that is too long: its tokens and those of the context, each None where that is not said."""
 
-    def __init__(self, tokens: int | None = None) -> None:
+    def __init__(self, tokens: int | None = None, context: int | None = None) -> None:
         super().__init__("the prompt is longer than the context")
-        self.tokens = tokens
+        self.tokens, self.context = tokens, context
 
 
 def read_overflow(status: int, said: str) -> ContextError | None:
     """The error that a refusal of a prompt that is too long stands for; None for any other refusal."""
     if status != 400 or not _OVERFLOW.search(said):
         return None
-    return ContextError(max(map(int, re.findall(r"\d{3,}", said)), default=None))
+    context = re.search(r'(?:n_ctx"?|context.?(?:length|size|window))[^\d"]{1,20}?(\d{3,})', said, re.IGNORECASE)
+    return ContextError(max(map(int, re.findall(r"\d{3,}", said)), default=None), int(context[1]) if context else None)

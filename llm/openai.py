@@ -21,7 +21,7 @@ from core.text import plain
 from llm.addresses import is_loopback, parse_address, read_key
 from llm.answers import TOP_LOGPROBS, UselessError, bounded, read_logprobs
 from llm.asking import PATIENCE, THOUGHT_TOKENS, Draw, PassingError, Server, failure
-from llm.connection import ContextError, client_options, get_json, said_by
+from llm.connection import ContextError, client_options, get_json, read_overflow, said_by
 from llm.interface import Completion
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class OpenAIModel(Server):
         self._key = read_key("OPENAI_API_KEY", api_key)
         self._without: dict[str, frozenset[str]] = {}  # model → the OPTIONAL parameters that it refused
         self._listed: dict[str, int | None] | None = None
+        self.told: dict[str, int] = {}  # model → its context, by a refusal
 
     # ── What is there ────────────────────────────────────────────────────────────────────────────────────
 
@@ -127,7 +128,7 @@ class OpenAIModel(Server):
         return isinstance(said, dict) and "version" in said
 
     def _context(self, model: str) -> int | None:
-        return (self._listed or {}).get(model)
+        return self.told.get(model) or (self._listed or {}).get(model)
 
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -142,6 +143,8 @@ class OpenAIModel(Server):
                 said = self._ask(functools.partial(_converse, sent=sent, side_by_side=self._concurrency), draw.seconds)
             except openai.APIStatusError as error:
                 refusal, words = self._read_refusal(error, model), error.response.text
+                if isinstance(refusal, ContextError) and refusal.context:
+                    self.told[model] = refusal.context
                 known = {name for name in OPTIONAL if name in sent and re.search(rf"\b({OPTIONAL[name]})\b", words)}
                 if not known or error.status_code not in (400, 422) or isinstance(refusal, ContextError):
                     raise refusal from error
@@ -178,6 +181,10 @@ class OpenAIModel(Server):
 
     def _read_refusal(self, error: APIStatusError, model: str = "") -> Exception:
         """The exception that a reply that says error stands for."""
+        if too_long := read_overflow(
+            error.status_code, error.response.text
+        ):  # llama.cpp's figures stand beside its words
+            return too_long
         said = error.response.text
         said = str(error.body.get("message", said)) if isinstance(error.body, dict) else said
         if self._key:  # some servers repeat it

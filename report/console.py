@@ -1,10 +1,12 @@
 """The console: lines of 80 columns while a run goes on and when it is done.
 
-It says what data there is, how the systems did, and the answer; all else is on the page.
+It says what data there is, how the systems did, and the answer. ``--log_level debug`` shows the evidence for each verdict
+too; all else is on the page.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 from core.text import WIDTH, padded, plain, width, wrapped
 from report import answer, tables, words
 from report.words import CONTENDERS, SYSTEMS, Document
+
+log = logging.getLogger("ranking.console")
 
 RULE = "-" * WIDTH
 SHOWN_NAME = 20  # figures stand closer where a name of this length has no room beside them
@@ -45,6 +49,7 @@ def print_results(document: Document, told: Sequence[str] = ()) -> None:
     sentences = [plain(said["sentence"]), answer.next_step(document), plain(said["whose"])]
     _show_blocks(
         *_systems(document),
+        *(_details(document) if log.isEnabledFor(logging.DEBUG) else ()),
         [
             _banner("WHICH MODEL IS BEST"),
             *wrapped(words.judge(document)),
@@ -78,6 +83,18 @@ def _systems(document: Document) -> Iterable[Sequence[str]]:
         _notes(document["verdict"]["warnings"], "Warning"),
         [f"Ablations, {ESTIMATED}", *variants] if variants else [],
     )
+
+
+def _details(document: Document) -> Iterable[Sequence[str]]:
+    """The evidence that the page folds away."""
+    verdicts = (
+        f"{title}, {system}: {verdict}. {why}"
+        for title, rows in words.hypotheses(document)
+        for system, verdict, why in rows
+    )
+    sentences = [document["verdict"]["sentence"], words.recommended(document), *verdicts]
+    found = (table(*tables.differences(document)), table(*tables.judge(document)))
+    return [_banner("DETAILS"), *_hanging(sentences)], *found
 
 
 def print_personas(together: Document) -> None:

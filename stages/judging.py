@@ -179,9 +179,11 @@ def judge_pairs(
     if ask and open_tasks(job.kept(file), tasks[:1]):
         ask_missing(job, file, tasks[:1], _pair_value, most=most)
         tasks = pair_tasks(job, prompts, responses, job.kept(file))
-        weighed = "probabilities" in job.kept(file)[tasks[0].id].value
+        tried = job.kept(file)[tasks[0].id].value
+        weighed = "probabilities" in tried
         said = "probabilities with its words" if weighed else "words alone (Ollama gives probabilities since 0.12.11)"
-        log.info("The judge %s gives %s; judge_reasons in config.py says when it is asked why.", job.judge, said)
+        if "winner" in tried:  # not left out
+            log.info("The judge %s gives %s; judge_reasons in config.py says when it is asked why.", job.judge, said)
     each = math.perm(len(job.contestants), 2)
     first = tasks[: -(-2 * FIRST_LOOK // each) * each]
     if ask and len(first) < len(tasks) and open_tasks(job.kept(file), first):

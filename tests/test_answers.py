@@ -15,6 +15,7 @@ from ollama_helpers import SERVERS, echo, model_of, questions
 from core.errors import MissingError
 from llm.answers import bounded, verdict_schema, without_thinking
 from llm.asking import DRAWS
+from llm.connection import read_overflow
 from llm.interface import Choice, Completion, Decision, LeftOut, Request
 from stages.writing import PromptList
 
@@ -160,12 +161,16 @@ WORDINGS = (
 
 @pytest.mark.parametrize("wording", WORDINGS, ids=["llama.cpp", "vllm", "vllm's engine"])
 def test_a_question_beyond_the_context_is_left_out_alone_and_refuses_no_schema(wording: str) -> None:
-    asked = [Choice("a-8b", text, LABELS) for text in ("short?", "long? " * 2000, "short again?")]
+    asked = [Choice("a-8b", text, LABELS) for text in ("short?", "long? " * 2000, "short again?", "longer? " * 3000)]
     with FakeOpenAI(models={"a-8b": OpenModel(context=2048)}, overflows=wording.format) as server:
-        found = dict(model_of(server, concurrency=1).choose(asked))
-    assert [isinstance(found[i], Decision) for i in range(3)] == [True, False, True]
+        model = model_of(server, concurrency=1)
+        found = dict(model.choose(asked))
+    older = read_overflow(400, '{"type":"exceed_context_size_error","code":400,"n_prompt_tokens":3001,"n_ctx":2048}')
+    assert model.told == {"a-8b": 2048} and older and (older.tokens, older.context) == (3001, 2048)
+    assert [isinstance(found[i], Decision) for i in range(4)] == [True, False, True, False]
+    assert "about 3,0" in found[1].reason
     assert "-c, for each of its slots), at least 4096" in found[1].reason
-    assert len(server.calls) == 3, "another draw would be as long"
+    assert len(server.calls) == 3, "another draw would be as long, and the refusal told the context"
     assert all("response_format" in call.request for call in server.calls)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from evaluation import kendall_tau
 from evidence.judge_quality import judge_quality
 from llm.ollama import OllamaModel
 from stages.counting import count
-from stages.judging import pair_tasks, preferences_from
+from stages.judging import pair_tasks, preferences_from, with_markers
 from stages.reads import what_is_read
 from stages.tasks import Job, load_template
 
@@ -81,6 +82,7 @@ def test_a_judge_is_shown_whole_marks_broken_markers_and_cuts_and_its_server_rea
     assert len(asked) == 5 * 30
     assert newly_read(asked) <= 0.58 * sum(newly_read([text]) for text in asked)
     (mark,) = set(re.findall(r"(?:begins|ends) ([0-9a-f]{8})$", text, re.MULTILINE))
+    assert with_markers(prompts, [hostile, *responses[1:]]) == 1
     assert not re.search(r"<\||<start_of_turn>|\[INST\]|</s>", text) and "< |im_end|>" in text
     assert f"token limit {mark}\n--- response A ends" in text
     assert f"token limit {mark}\n--- response B ends" not in text
@@ -174,6 +176,12 @@ def test_the_liking_for_a_place_cancels_and_a_judge_with_clear_words_keeps_its_c
     assert [p.outcome for p in shares] == pytest.approx([p.outcome for p in words], abs=1e-3)
     lengths = {(f"p{i}", m): rng.randrange(50, 5000) for i in range(40) for m in "ab"}
     assert what_is_read(by_words, lengths).reads == what_is_read(weighed, lengths).reads == "answers"
+    long = {(p, m): math.log(n) for (p, m), n in lengths.items()}
+    by_length = [
+        replace(j, log_odds=0.9 + 0.4 * (long[j.prompt_id, j.first] - long[j.prompt_id, j.second]) + rng.gauss(0, 0.2))
+        for j in weighed
+    ]
+    assert what_is_read(by_length, lengths).reads == "length"
 
 
 def test_a_judge_of_places_and_cut_answers_are_said_in_console_page_and_results(tmp_path: Path) -> None:
@@ -183,7 +191,7 @@ def test_a_judge_of_places_and_cut_answers_are_said_in_console_page_and_results(
     document = whole_run.results(tmp_path)
     page = (tmp_path / "results" / config.REPORT_FILE.format(name="coder")).read_text(encoding="utf-8")
     shown_on = [" ".join(text.split()) for text in (console, page.replace("\N{NO-BREAK SPACE}", " "))]
-    assert document["judge_quality"]["reads"] == "place"
+    assert document["judge_quality"]["reads"] == "place" and document["counts"]["ties"] == 0
     assert document["answer"]["more_prompts"] is None and "more prompts would" not in shown_on[0]
     for text in shown_on:
         assert "chose what stood first in 30 of 30 judgements (15 of 15 pairs turn with the order)" in text

@@ -11,6 +11,7 @@ from fake_openai import FakeOpenAI, Model
 from ollama_helpers import model_of, unused_address
 
 import main
+from cli.seen import keeping_told
 from core.errors import MissingError
 from llm.interface import Choice, Request
 from llm.openai import OpenAIModel
@@ -67,10 +68,10 @@ def test_check_says_what_the_server_lists_and_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
+    flags = ["--backend", "openai", "--models", "a-8b", "b-7b", "--judge", "judge-70b", "--base_model", "embedded"]
 
     def check(status: int) -> str:
-        asked = ["--backend", "openai", "--models", "a-8b", "b-7b", "--judge", "judge-70b", "--base_model", "embedded"]
-        assert main.main(["--check", *asked, *folders]) == status
+        assert main.main(["--check", *flags, *folders]) == status
         return capsys.readouterr().out
 
     assert "No server with the OpenAI API answers at http://127.0.0.1:9/v1" in check(3)
@@ -86,5 +87,9 @@ def test_check_says_what_the_server_lists_and_what_is_missing(
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         monkeypatch.setenv("OLLAMA_HOST", unused_address())
         (job,) = jobs_of(*folders)
+        (asked,) = jobs_of(*flags, *folders)
+        with keeping_told(asked):
+            asked.llm.told["judge-70b"] = 1400  # type: ignore[attr-defined]
+        assert [each.judge_context for each in (asked, *jobs_of(*flags, *folders))] == [None, 1400]
     assert job.llm.backend == "embedded" and f"{server.url} answers" in job.notes[0], "named and never chosen"
     assert not server.calls

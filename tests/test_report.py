@@ -56,7 +56,8 @@ MADE: dict[str, Callable[[], Document]] = {
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_the_console_says_what_was_found(name: str, printed: Printed) -> None:
+def test_the_console_says_what_was_found(name: str, printed: Printed, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG" if name in ("incremental", "votes") else "INFO", "ranking")
     lines = printed(console.print_personas if name == "personas" else say_all, MADE[name]())
     golden(f"console_{name}.txt", "\n".join(lines) + "\n")
     assert not [line for line in lines if len(line) > 80]
