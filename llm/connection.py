@@ -95,5 +95,5 @@ def read_overflow(status: int, said: str) -> ContextError | None:
     """The error that a refusal of a prompt that is too long stands for; None for any other refusal."""
     if status != 400 or not _OVERFLOW.search(said):
         return None
-    context = re.search(r'(?:n_ctx"?|context.?(?:length|size|window))[^\d"]{1,20}?(\d{3,})', said, re.IGNORECASE)
+    context = re.search(r'(?:n_ctx"?|context.?(?:length|size|window)|model length)[^\d"]{1,20}?(\d{3,})', said, re.IGNORECASE)
     return ContextError(max(map(int, re.findall(r"\d{3,}", said)), default=None), int(context[1]) if context else None)
