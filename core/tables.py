@@ -130,10 +130,7 @@ def arrow_rows(table: Any) -> Rows:
     import pyarrow as pa
 
     read = [f.name for f in table.schema if f.name in _NESTED or not pa.types.is_nested(f.type)]
-    return {
-        number: {_column(name): value for name, value in row.items()}
-        for number, row in enumerate(table.select(read).to_pylist(), start=1)
-    }
+    return {number: _named(row) for number, row in enumerate(table.select(read).to_pylist(), start=1)}
 
 
 def first_line(error: BaseException) -> str:
@@ -145,6 +142,11 @@ def first_line(error: BaseException) -> str:
 def _column(name: str) -> str:
     """The name of a column as it is usually written."""
     return "_".join(normal(name).lower().split())
+
+
+def _named(row: Row) -> Row:
+    """The row with its columns as they are usually written, where that makes no two of them one."""
+    return {own if (own := _column(name)) == name or own not in row else name: value for name, value in row.items()}
 
 
 # ── CSV ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -210,7 +212,7 @@ def _read_json(data: bytes) -> tuple[Rows, BadRows]:
     bad: BadRows = {}
     for number, row in enumerate(values, start=1):
         if isinstance(row, dict):
-            rows[number] = {_column(name): value for name, value in row.items()}
+            rows[number] = _named(row)
         else:
             bad[number] = f"not readable as JSON: {row if isinstance(row, ValueError) else 'it is no JSON object'}"
     return rows, bad
@@ -227,6 +229,6 @@ def _values(text: str) -> Iterator[Any]:
         try:
             item, at = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            item, line_end = ValueError(first_line(error)), text.find("\n", at)
+            item, line_end = ValueError(f"{first_line(error)}; the rest of its line is not read"), text.find("\n", at)
             at = line_end if line_end >= 0 else len(text)
         yield item

@@ -31,6 +31,7 @@ _THOUGHT = re.compile(rf"\A\s*(?:{'|'.join(_THOUGHTS)})", re.DOTALL | re.IGNOREC
 _CHANNEL_END = re.compile(r"(?:<\|(?:return|end)\|>\s*)+\Z")
 # Some templates open the thought before the answer begins, and only its end is seen.
 _END_OF_THOUGHT = re.compile(r"\A(?:(?!<think>|```|~~~).)*?^</think>\s*$", re.DOTALL | re.MULTILINE)
+_ANY_MARK = re.compile(r"[<\[◁|]{1,2}[\w:|/-]{3,30}[>\]▷|]{1,2}")
 _SURROGATES = re.compile("[\ud800-\udfff]")  # half an emoji has no UTF-8: it can't be sent on to a judge
 SAID_CHARACTERS = 80  # of an answer of no use
 
@@ -49,6 +50,12 @@ def without_thinking(text: str) -> str:
     if "<|channel|>" in text[: len(text) - len(answer)]:
         answer = _CHANNEL_END.sub("", answer)
     return answer.strip()
+
+
+def unknown_mark(text: str) -> str:
+    """The mark in brackets with which an answer begins, as a thought of a kind not known would; else empty."""
+    found = _ANY_MARK.match(text)
+    return found[0] if found else ""
 
 
 def read_answer(request: Request, said: Completion) -> Completion:

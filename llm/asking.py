@@ -16,14 +16,14 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
 from core.errors import MissingError
 from core.hub import within
-from llm.answers import UselessError, Verdict, as_decision, as_request, bounded, read_answer
+from llm.answers import UselessError, Verdict, as_decision, as_request, bounded, read_answer, unknown_mark
 from llm.connection import ContextError, read_overflow, said_by
 from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens
 
@@ -37,6 +37,7 @@ AWAY_PAUSE = 5.0
 DRAWS = 6  # answers of no use before a question is given up
 WARMER = 0.2  # temperature added with each redraw: at 0 another seed would draw the same useless answer again
 THOUGHT_TOKENS = 2048  # that a model may need before its answer
+MARKED_ANSWERS = 5  # of a model with one unknown mark at their beginning: no chance
 FIRST_JUDGEMENTS = 3  # a judge that fails in all of these will fail in the others
 MOST_BYTES_A_TOKEN = 8  # in no language does a tokenizer put more into one, on average over a prompt
 PATIENCE = 5.0  # seconds in which a living server takes a connection, and says what it is
@@ -162,6 +163,7 @@ class Server:
         self._in_words: dict[str, bool] = {}  # model → whether its structured answers are asked for in words
         self._judges: set[str] = set()  # models of which a judgement was usable
         self._given_up: Counter[str] = Counter()  # model → judgements that stayed unusable
+        self._marked: dict[tuple[str, str], Iterator[int]] = {}  # (model, mark) → how many answers begin with it
         self._away_until = 0.0  # until when it need not be said again that nobody listens
 
     def _say(self, draw: Draw) -> Completion:
@@ -244,6 +246,12 @@ class Server:
                 continue
             if request.schema:
                 self._in_words.setdefault(request.model, in_words)
+            else:
+                mark = unknown_mark(answer.text)
+                begun = self._marked.setdefault((request.model, mark), itertools.count(1))
+                if mark and next(begun) == MARKED_ANSWERS:
+                    said = "%s: %d answers begin with %s. If a thought follows, it is judged as part of the answer."
+                    log.warning(said, request.model, MARKED_ANSWERS, mark)
             log.debug("%s: %s took %.2f s, %s tokens", request.label, request.model, answer.seconds, answer.tokens)
             return answer
         return LeftOut(f"{reason}, in each of {DRAWS} draws", DRAWS)

@@ -79,6 +79,11 @@ def get_json(url: str, seconds: float) -> Any:
         return None
 
 
+# A prompt beyond the context in the words of Ollama, llama.cpp, LM Studio, vLLM and its engine, OpenAI and Anthropic.
+_OVERFLOW = re.compile("context.?(length|size|window)|n_ctx|maximum model length|prompt is too long", re.IGNORECASE)
+_CONTEXT = re.compile(r'(?:n_ctx"?|context.?(?:length|size|window)|model length)[^\d"]{1,20}?(\d{3,})', re.IGNORECASE)
+
+
 class ContextError(Exception):
     """A prompt that is too long: its tokens and those of the context, each None where that is not said."""
 
@@ -88,9 +93,8 @@ class ContextError(Exception):
 
 
 def read_overflow(status: int, said: str) -> ContextError | None:
-    """The error that a refusal of a prompt that is too long stands for, in the words of Ollama, llama.cpp, vLLM and
-    OpenAI; None for any other refusal."""
-    if status != 400 or not re.search("context.?(length|size|window)", said, re.IGNORECASE):
+    """The error that a refusal of a prompt that is too long stands for; None for any other refusal."""
+    if status != 400 or not _OVERFLOW.search(said):
         return None
-    context = re.search(r'(?:n_ctx"?|context.?(?:length|size|window))[^\d"]{1,20}?(\d{3,})', said, re.IGNORECASE)
+    context = _CONTEXT.search(said)
     return ContextError(max(map(int, re.findall(r"\d{3,}", said)), default=None), int(context[1]) if context else None)

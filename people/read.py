@@ -217,14 +217,15 @@ def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[R
     asked = {prompt.id: prompt.text for prompt in answers.prompts}
     found, left_out, unknown = dict(rows), dict[int, str](), set[str]()
     for number, row in rows.items():
-        if row.get("response_a") is not None and row.get("response_b") is not None:
+        names = {side: models.of(name) for side in "ab" if isinstance(name := row.get(f"model_{side}"), str)}
+        if not names or (row.get("response_a") is not None and row.get("response_b") is not None):
             continue
-        names = {side: models.of(str(row.get(f"model_{side}"))) for side in "ab"}
         try:
             own = prompt_id(text_in(row, "prompt"))
         except ValueError:  # none, so by its id; without that too it finds nothing
             own = answers.ids.get(id_in(row) or "", "")
         texts = {f"response_{side}": answers.texts.get((own, name)) for side, name in names.items()}
+        texts |= {side: text for side in texts if (text := row.get(side)) is not None}
         found[number] = {**row, **texts, "prompt_id": own, "prompt": asked.get(own)}
         if None in texts.values():
             del found[number]

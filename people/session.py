@@ -26,6 +26,7 @@ VOTES: Mapping[str, Mapping[str, Any]] = {
     "a": {"outcome": 1.0}, "b": {"outcome": 0.0}, "t": {"outcome": 0.5}, "x": {"outcome": 0.5, "both_bad": True},
 }  # fmt: skip
 UNDO = "u"
+MOST_TOLD = 200  # votes: for more nobody sits, and of equals it would be billions
 
 
 class Session:
@@ -133,11 +134,9 @@ def more(standing: Standing) -> str:
     if standing.ahead >= SURE:
         return f"It is ahead of the second with {percent_sure(standing.ahead)}."
     votes = standing.more_votes
-    return (
-        ""
-        if votes is None
-        else f"Roughly {count(int(float(f'{votes:.2g}')), 'more vote')} would separate the best two."
-    )
+    if votes is not None and votes > MOST_TOLD:
+        return "It would take hundreds of votes to separate the best two."
+    return "" if votes is None else f"Roughly {count(votes, 'more vote')} would separate the best two."
 
 
 def percent_sure(chance: float) -> str:

@@ -10,7 +10,7 @@ from fake_brain import last_text
 from fake_ollama import FakeOllama, Model
 from fake_openai import FakeOpenAI
 from fake_openai import Model as OpenModel
-from ollama_helpers import SERVERS, echo, model_of
+from ollama_helpers import SERVERS, echo, model_of, questions
 
 from core.errors import MissingError
 from llm.answers import bounded, verdict_schema, without_thinking
@@ -61,6 +61,15 @@ CODE = "```python\nre.sub(r'<think>.*?</think>', '', text)\n```"
 )  # fmt: skip
 def test_only_a_block_in_a_known_mark_at_the_very_beginning_is_a_thought(said: str, answer: str) -> None:
     assert without_thinking(said) == answer
+
+
+@pytest.mark.parametrize(("mark", "told"), [("<scratchpad>", 1), ("<p>", 0)])
+def test_a_mark_not_known_at_the_beginning_of_many_answers_is_said_once(
+    mark: str, told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FakeOllama(lambda request: f"{mark} {echo(request)}") as server:
+        list(model_of(server).complete(questions("gemma3:4b", 12)))
+    assert caplog.text.count(f"answers begin with {mark}.") == told
 
 
 # ── Ends and shapes of replies ───────────────────────────────────────────────────────────────────────────
@@ -146,10 +155,11 @@ def test_what_a_schema_allows_is_never_cut_at_its_token_limit(kind: str) -> None
 WORDINGS = (
     "request ({} tokens) exceeds the available context size ({} tokens), try increasing it",
     "This model's maximum context length is {1} tokens. However, you requested {0} tokens in the messages",
+    "The decoder prompt (length {}) is longer than the maximum model length of {}.",
 )
 
 
-@pytest.mark.parametrize("wording", WORDINGS, ids=["llama.cpp", "vllm"])
+@pytest.mark.parametrize("wording", WORDINGS, ids=["llama.cpp", "vllm", "vllm's engine"])
 def test_a_question_beyond_the_context_is_left_out_alone_and_refuses_no_schema(wording: str) -> None:
     asked = [Choice("a-8b", text, LABELS) for text in ("short?", "long? " * 2000, "short again?", "longer? " * 3000)]
     with FakeOpenAI(models={"a-8b": OpenModel(context=2048)}, overflows=wording.format) as server:

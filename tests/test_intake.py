@@ -108,6 +108,11 @@ def test_json_is_read_however_it_is_laid_out(tmp_path: Path, kind: str) -> None:
         assert [p.outcome for p in load_votes(str(tmp_path / name)).preferences] == [1.0, 0.0]
 
 
+def test_a_column_in_other_letters_does_not_replace_one_of_the_right_name(tmp_path: Path) -> None:
+    found = load_votes(save(tmp_path / "v.jsonl", [vote() | {"Prompt": "Another?", "Outcome": 0}]))
+    assert (found.prompts[0].text, found.preferences[0].outcome) == ("Why?", 1.0)
+
+
 def test_thoughts_before_own_answers_are_taken_off_and_counted(tmp_path: Path) -> None:
     rows = [{"prompt": p, "model": m, "response": f"{thought}{m} on {p} "}
             for p in PROMPTS for m, thought in (("x", ""), ("y", "<think>hm</think>\n"))]  # fmt: skip

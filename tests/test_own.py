@@ -12,6 +12,7 @@ from fake_ollama import FakeOllama
 from tiny_models import save_model
 
 import main
+from core.errors import UsageError
 from people.read import load_votes
 from stages.own import prompt_id, read_answers
 
@@ -40,7 +41,7 @@ def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -
     bare = {"user": "ann", "model_a": "x", "model_b": "y", "outcome": 1}
     votes = [
         {**bare, "prompt": PROMPTS[0]},
-        {**bare, "prompt_id": "q1", "user": "bob"},
+        {**bare, "prompt_id": "q1", "user": "bob", "response_b": "Its own."},
         {**bare, "prompt": "Never answered"},
     ]
     found = load_votes(str(write(tmp_path / "v.jsonl", votes)), answers=answers)
@@ -48,8 +49,12 @@ def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -
         ("ann", prompt_id(PROMPTS[0])), ("bob", prompt_id(PROMPTS[1])),
     ]  # fmt: skip
     assert [p.text for p in found.prompts] == list(PROMPTS[:2])
-    assert {(r.prompt_id, r.model): r.text for r in found.responses}.items() <= answers.texts.items()
+    texts = {**answers.texts, (prompt_id(PROMPTS[1]), "y"): "Its own."}
+    assert {(r.prompt_id, r.model): r.text for r in found.responses}.items() <= texts.items()
     assert found.notes == ("1 left out: its texts are in no file of --responses",)
+    for name in (True, None):
+        with pytest.raises(UsageError, match=r"row 4: model_a is (no text|missing)"):
+            load_votes(str(write(tmp_path / "v.jsonl", [*votes, {**votes[0], "model_a": name}])), answers=answers)
 
 
 def test_a_person_and_prompts_of_one_s_own_from_their_files_to_the_answer(
