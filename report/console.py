@@ -1,7 +1,7 @@
 """The console: lines of 80 columns while a run goes on and when it is done.
 
-It says what data there is, how the systems did, and the answer. ``--log_level debug`` shows the evidence for each verdict
-too; all else is on the page.
+It says what data there is, how the systems did, and the answer. ``--log_level debug`` shows the evidence for each
+verdict too; all else is on the page.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import whole_run
 from fake_brain import key
 from fake_ollama import FakeOllama
@@ -99,7 +100,8 @@ def test_the_recorded_run_answers_every_question(persona: str, tmp_path: Path) -
     assert hashes == json.loads((GOLDEN / "hashes.json").read_text(encoding="utf-8"))[persona]
 
 
-def test_a_recorded_run_measures_what_it_did(tmp_path: Path) -> None:
+def test_a_recorded_run_measures_what_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("base.frozen.precision", lambda kind: torch.float32)  # bfloat16 is not every processor's
     folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
     for mode, flags in (("once", []), ("incremental", ["--incremental"])):
         path = GOLDEN / f"{mode}.json"
