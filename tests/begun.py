@@ -21,7 +21,7 @@ def jobs_of(*flags: str) -> list[Job]:
 
 
 def ids_for_testing(job: Job) -> tuple[str, ...]:
-    """The documented split's test prompts, whether they are written yet or not."""
+    """The documented split's test prompts."""
     return split(job.prompt_ids, job.params.train_prompts, job.params.random_seed)[1]
 
 

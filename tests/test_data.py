@@ -70,10 +70,8 @@ class Scripted:
         for i, choice in enumerate(choices):
             self.choices.append(choice)
             scores = tuple(-len(o) / 100 if choice.system == "taste" else -1.0 for o in choice.options)
-            yield (
-                i,
-                Decision(choice.options[0], scores=scores) if self.weighs_options else Decision("A", "it came first"),
-            )
+            weighed = Decision(choice.options[0], scores=scores)
+            yield i, weighed if self.weighs_options else Decision("A", "it came first")
 
 
 @pytest.fixture
@@ -184,14 +182,7 @@ def test_lists_are_counted_as_they_are_asked_and_are_the_truth_where_that_is_wan
 
 
 def test_a_cache_alone_gives_what_is_whole_in_it_and_nothing_is_asked_or_written(job: Job) -> None:
-    class Silent(Scripted):
-        def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
-            raise AssertionError("asked")
-
-        def choose(self, choices: Sequence[Choice]) -> Iterator[tuple[int, Decision]]:
-            raise AssertionError("asked")
-
-    silent = replace(job, llm=Silent())
+    silent = replace(job, llm=(llm := Scripted()))
     assert make_data(silent, Clock(), ask=False).prompts == ()
     assert not list(job.cache_dir.iterdir())
     whole = made(job)
@@ -200,6 +191,7 @@ def test_a_cache_alone_gives_what_is_whole_in_it_and_nothing_is_asked_or_written
     other = replace(silent, judge="other", prompts=whole.prompts)
     assert make_data(other, Clock(), ask=False).preferences == (), "nobody has judged as this one"
     assert held == {path: path.read_bytes() for path in job.cache_dir.iterdir()}
+    assert llm.requests == llm.choices == []
 
 
 def test_what_a_refresh_sets_aside_is_asked_again_and_nothing_is_deleted(job: Job) -> None:

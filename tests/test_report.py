@@ -12,7 +12,6 @@ import pytest
 import sample_results as sample
 
 from core import clock
-from core.text import percent
 from report import answer, console, words
 
 STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
@@ -69,13 +68,6 @@ def test_hostile_texts_stay_text(printed: Printed) -> None:
     together = sample.personas() | {"personas": {text: changed}, "label": text, "judge": text}
     said = "".join(printed(say_all, changed) + printed(console.print_personas, together))
     assert "alert(1)" in said and not STEERS.search(said)
-
-
-def test_figures_are_rounded_and_what_is_none_is_a_dash() -> None:
-    assert [words.number(value) for value in (None, float("nan"), 0.12345, -0.0001)] == ["–", "–", "0.123", "0.000"]
-    assert words.difference({"difference": None, "ci95": None, "p_value": 0.0004}) == "–, p < 0.001"
-    shares = (None, 0.0, 0.004, 0.25, 0.996, 1.0)
-    assert [percent(share) for share in shares] == ["–", "0 %", "<1 %", "25 %", ">99 %", "100 %"]
 
 
 def test_too_little_data_still_says_who_leads_and_compares_no_systems() -> None:

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 )
 
 from core.errors import UsageError
+from core.files import append_line, drop_last_line
 from core.store import Item, Store, read_items
 
 MACHINES, STEPS = 30, 20  # histories of random operations and crashes, and the operations in each
@@ -230,3 +231,17 @@ def test_a_full_disk_refuses_a_put_and_keeps_all_before_it(tmp_path: Path) -> No
             store.put(f"k{put}", "h", "x" * 100)
             put += 1
     assert len(seen(path)) == put > 10
+
+
+def test_lines_are_added_and_taken_back_and_a_torn_one_is_cut_off_first(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "x.jsonl"
+    append_line(path, {"text": "ü\n", "half": "\ud83d"})
+    append_line(path, {"n": 2})
+    first, second = path.read_bytes().splitlines(keepends=True)
+    assert json.loads(first) == {"text": "ü\n", "half": "?"} and second == b'{"n": 2}\n'
+    for left, lines in ((second[:-1], [first, second]), (second[:-2], [first]), (b"{", [first]), (b"", [first])):
+        path.write_bytes(first + left)
+        append_line(path, {"n": 3})
+        assert path.read_bytes() == b"".join([*lines, b'{"n": 3}\n'])
+        drop_last_line(path)
+        assert path.read_bytes() == b"".join(lines)
