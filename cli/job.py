@@ -11,7 +11,7 @@ import os
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +23,7 @@ from cli.flags import STAGE_FILES, command_like, configure, refreshed
 from cli.own import Own
 from config import Contestant, ExperimentConfig, Persona
 from core.errors import MissingError, UsageError
-from core.files import keep_previous, told, write_json
+from core.files import keep_previous, told
 from core.records import Rating
 from core.text import count as counted
 from evidence.design import listed as ranked_as_lists
@@ -254,11 +254,10 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
         return list(jobs)
     from stages import arena
 
-    before, now = seen.read_known(args.cache_dir), seen.seen_now(jobs[0])
-    if change := seen.change_of_models(before, now):
+    now = seen.seen_now(jobs[0])
+    if change := seen.change_of_models(seen.read_known(args.cache_dir), now):
         log.warning("%s", change)
-    if (known := {**before, **now}) != before:
-        write_json(args.cache_dir / seen.MODELS_FILE, {tag: asdict(model) for tag, model in known.items()})
+    known = seen.remember(args.cache_dir, now)
     same = seen.same_models(jobs[0], known)
     table = arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ()))
     contents = {tag: model.file_name for tag, model in known.items()}

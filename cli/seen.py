@@ -58,6 +58,15 @@ def read_known(cache_dir: Path) -> dict[str, Known]:
         return {}
 
 
+def remember(cache_dir: Path, found: Mapping[str, Known]) -> dict[str, Known]:
+    """Write down what was found of some models beside what is known of the others. Returns all of it."""
+    before = read_known(cache_dir)
+    known = {**before, **found}
+    if known != before:
+        write_json(cache_dir / MODELS_FILE, {tag: asdict(model) for tag, model in known.items()})
+    return known
+
+
 def remembered_as(llm: OpenAIModel, model: str) -> str:
     """The key under which is written down what a server with the OpenAI API said of a model."""
     return f"{model} at {llm.address}"
@@ -70,8 +79,7 @@ def keeping_told(job: Job) -> Iterator[None]:
         yield
     finally:
         if context := getattr(job.llm, "told", {}).get(job.judge):
-            known = read_known(job.cache_dir) | {remembered_as(job.llm, job.judge): Known("", context)}  # type: ignore[arg-type]
-            write_json(job.cache_dir / MODELS_FILE, {tag: asdict(model) for tag, model in known.items()})
+            remember(job.cache_dir, {remembered_as(job.llm, job.judge): Known("", context)})  # type: ignore[arg-type]
 
 
 def seen_now(job: Job) -> dict[str, Known]:
