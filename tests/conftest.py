@@ -37,6 +37,15 @@ def _own_logging() -> Iterator[None]:
     suite.setLevel(logging.NOTSET)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _pictures_where_they_are_looked_at(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Seven of them cost more than all else of a small run."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.module.__name__ not in ("test_page", "test_people"):
+            patch.setattr("report.plots._saved", lambda *_, **__: b"")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_ray(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing imports Ray unless a cluster is asked for: everywhere else it is as if it were not installed."""

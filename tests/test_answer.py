@@ -130,14 +130,13 @@ def test_json_lines_of_standard_input_and_nothing_else(
 
 
 def test_without_a_run_there_is_nothing_to_rank_by_and_after_one_all_that_it_left_counts(
-    cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty = str(cache.parent / "empty")
     assert main.main([*RUN, "--num_predict", "96", "--cache_dir", empty, "--rank", ASKED]) == 3
     offered = capsys.readouterr().err.splitlines()[-1].strip()
     assert offered == f"python main.py --persona coder --backend ollama --num_predict 96 --cache_dir {empty}"
     assert not server.calls
-    monkeypatch.setattr("report.files.PLOTS", {})
     assert main.main([*RUN[:2], *folders(cache), "--num_prompts", "6"]) == 0
     (six,), (all_,) = (ranked(cache, ASKED, capsys, "--num_prompts", number) for number in ("6", "25"))
     assert all_["evidence"]["prompts"] == 6

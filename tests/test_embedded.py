@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import smollm2
 
 import config
 from llm import embedded
-from llm.embedded import EmbeddedModel, load_smollm2
+from llm.embedded import EmbeddedModel
 from llm.interface import Choice, Request
 
 
 @pytest.fixture(scope="module")
 def loaded() -> Any:
-    return load_smollm2()
+    return smollm2()
 
 
 @pytest.fixture(scope="module")

@@ -184,10 +184,13 @@ def test_the_liking_for_a_place_cancels_and_a_judge_with_clear_words_keeps_its_c
     assert what_is_read(by_length, lengths).reads == "length"
 
 
-def test_a_judge_of_places_and_cut_answers_are_said_in_console_page_and_results(tmp_path: Path) -> None:
-    base = save_model(tmp_path / "base", "qwen")
+def test_a_judge_of_places_and_cut_answers_are_said_in_console_page_and_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = str(save_model(tmp_path / "base", "qwen"))
     with FakeOllama(lambda request: first_or(request, whole_run.steady_brain), models=whole_run.TAGS) as server:
-        console = whole_run.run(server, tmp_path, str(base), *whole_run.SMALL, "--num_predict", "8")
+        assert whole_run.run_here(monkeypatch, server, tmp_path, base, "--num_predict", "8") == 0
+    console = capsys.readouterr().out
     document = whole_run.results(tmp_path)
     page = (tmp_path / "results" / config.REPORT_FILE.format(name="coder")).read_text(encoding="utf-8")
     shown_on = [" ".join(text.split()) for text in (console, page.replace("\N{NO-BREAK SPACE}", " "))]

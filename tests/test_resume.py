@@ -6,8 +6,8 @@ import contextlib
 import io
 import random
 import signal
+import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,11 @@ from whole_run import (
     kept,
     kill_and_go_on,
     results,
+    run_here,
     start,
     steady_brain,
     stop_after,
 )
-
-import main
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +37,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
         return str(save_model(tmp_path_factory.mktemp("base"), "llama"))
 
 
-def run_here(patch: pytest.MonkeyPatch, base: str, server: FakeOllama, folder: Path, *flags: str) -> int:
-    """The same in this process, which has torch loaded already."""
-    patch.setenv("OLLAMA_HOST", server.url)
-    folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
-    return main.main(["--backend", "ollama", "--base_model", base, *folders, *SMALL, *flags])
-
-
 @pytest.fixture
 def here(base: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    return partial(run_here, monkeypatch, base)
+    return lambda server, folder, *flags: run_here(monkeypatch, server, folder, base, *flags)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +47,7 @@ def clean(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run without any trouble."""
     folder = tmp_path_factory.mktemp("clean")
     with FakeOllama(brain=steady_brain) as server, pytest.MonkeyPatch.context() as patch:
-        assert run_here(patch, base, server, folder) == 0
+        assert run_here(patch, server, folder, base) == 0
     return folder
 
 
@@ -94,12 +86,15 @@ def test_a_failing_server_leaves_no_mark_on_the_results(tmp_path: Path, here: Ca
     assert {**results(tmp_path), "config": None} == {**results(clean), "config": None}
 
 
-def test_two_runs_at_once_ask_every_question_once(tmp_path: Path, base: str) -> None:
+def test_two_runs_at_once_ask_every_question_once(tmp_path: Path, base: str, here: Callable[..., int]) -> None:
     """Ten times in benchmarks/faults.py."""
     with FakeOllama(latency=0.02) as server:
-        both = [start(server, tmp_path, base, *SMALL) for _ in range(2)]
-        said = [process.communicate() for process in both]
-        assert [process.returncode for process in both] == [0, 0], said
+        other = start(server, tmp_path, base, *SMALL)
+        while not server.calls and other.poll() is None:
+            time.sleep(0.005)
+        assert here(server, tmp_path) == 0
+        said = other.communicate()
+        assert other.returncode == 0, said
         assert len(server.calls) == CALLS
     assert kept(tmp_path)["responses"]
 

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fake_brain import default_brain
 from fake_ollama import FakeOllama
 from fake_server import by_chance
 
 import config
+import main
 from core.store import read_items
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +68,13 @@ def run(server: FakeOllama, folder: Path, base: str, *flags: str) -> str:
     out, errors = start(server, folder, base, *flags).communicate()
     assert (folder / "results" / config.REPORT_FILE.format(name="coder")).exists(), out + errors
     return out
+
+
+def run_here(patch: pytest.MonkeyPatch, server: FakeOllama, folder: Path, base: str, *flags: str) -> int:
+    """The same in this process, which has torch loaded already; its exit status."""
+    patch.setenv("OLLAMA_HOST", server.url)
+    folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
+    return main.main(["--backend", "ollama", "--base_model", base, *folders, *SMALL, *flags])
 
 
 def stop_after(process: subprocess.Popen[str], server: FakeOllama, calls: int, delay: float, sign: int) -> None:
