@@ -37,6 +37,14 @@ def _own_logging() -> Iterator[None]:
     suite.setLevel(logging.NOTSET)
 
 
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A base on the disk that costs nothing."""
+    from tiny_models import save_model
+
+    return str(save_model(tmp_path_factory.mktemp("base"), "llama"))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _pictures_where_they_are_looked_at(request: pytest.FixtureRequest) -> Iterator[None]:
     """Seven of them cost more than all else of a small run."""

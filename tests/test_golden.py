@@ -18,7 +18,7 @@ import pytest
 import whole_run
 from fake_brain import key
 from fake_ollama import FakeOllama
-from tiny_models import save_model, smollm2
+from tiny_models import smollm2
 
 import config
 import main
@@ -118,10 +118,10 @@ def test_a_recorded_run_measures_what_it_did(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_run_over_http_asks_the_same_questions_in_the_same_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str
 ) -> None:
-    base = str(save_model(tmp_path / "base", "qwen"))
     with FakeOllama(models=whole_run.TAGS) as server:
-        assert whole_run.run_here(monkeypatch, server, tmp_path, base, "--concurrency", "1") == 0
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        assert whole_run.run_here(tmp_path, tiny_base, *whole_run.SMALL, "--concurrency", "1") == 0
         asked = [f"{call.model} {key(call.request)[:16]}" for call in server.calls]
     assert asked == json.loads((GOLDEN / "http.json").read_text(encoding="utf-8"))

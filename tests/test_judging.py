@@ -16,7 +16,6 @@ import pytest
 import whole_run
 from fake_brain import default_brain, last_text, shown
 from fake_ollama import FakeOllama
-from tiny_models import save_model
 
 import config
 from config import Contestant, ExperimentConfig
@@ -185,11 +184,11 @@ def test_the_liking_for_a_place_cancels_and_a_judge_with_clear_words_keeps_its_c
 
 
 def test_a_judge_of_places_and_cut_answers_are_said_in_console_page_and_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_base: str
 ) -> None:
-    base = str(save_model(tmp_path / "base", "qwen"))
     with FakeOllama(lambda request: first_or(request, whole_run.steady_brain), models=whole_run.TAGS) as server:
-        assert whole_run.run_here(monkeypatch, server, tmp_path, base, "--num_predict", "8") == 0
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        assert whole_run.run_here(tmp_path, tiny_base, *whole_run.SMALL, "--num_predict", "8") == 0
     console = capsys.readouterr().out
     document = whole_run.results(tmp_path)
     page = (tmp_path / "results" / config.REPORT_FILE.format(name="coder")).read_text(encoding="utf-8")

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from fake_brain import default_brain
 from fake_ollama import FakeOllama
 from fake_server import by_chance
@@ -70,11 +69,10 @@ def run(server: FakeOllama, folder: Path, base: str, *flags: str) -> str:
     return out
 
 
-def run_here(patch: pytest.MonkeyPatch, server: FakeOllama, folder: Path, base: str, *flags: str) -> int:
-    """The same in this process, which has torch loaded already; its exit status."""
-    patch.setenv("OLLAMA_HOST", server.url)
+def run_here(folder: Path, base: str, *flags: str) -> int:
+    """The same in this process, which has torch loaded already, on the server of OLLAMA_HOST; its exit status."""
     folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
-    return main.main(["--backend", "ollama", "--base_model", base, *folders, *SMALL, *flags])
+    return main.main(["--backend", "ollama", "--base_model", base, *folders, *flags])
 
 
 def stop_after(process: subprocess.Popen[str], server: FakeOllama, calls: int, delay: float, sign: int) -> None:
