@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -15,6 +16,11 @@ for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
 
 # a shell starts what runs in the background with Ctrl-C ignored, and the programs that tests interrupt would inherit it
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What importing made is no garbage: no collection looks at it again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

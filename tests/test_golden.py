@@ -108,8 +108,7 @@ def test_a_recorded_run_measures_what_it_did(tmp_path: Path, monkeypatch: pytest
         golden, lines = json.loads(path.read_text(encoding="utf-8")), list[str]()
         for persona in config.PERSONAS if WHICH else ("coder",):
             assert main.main(["--persona", persona, "--backend", "embedded", *folders, *flags]) == 0
-            written = (tmp_path / "results" / config.RESULTS_FILE.format(name=persona)).read_text(encoding="utf-8")
-            found = figures(json.loads(written))
+            found = figures(whole_run.document(tmp_path, persona))
             lines += moved(found, golden[persona])
             golden[persona] = found
         if WHICH == "write":

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fake_brain import default_brain, last_text, shown
 from fake_ollama import DEFAULT_TAGS, FakeOllama
+from whole_run import document as results
 from whole_run import run_here as run
 
 import config
@@ -45,11 +46,6 @@ def judge(request: dict[str, Any], *, by_model: bool = False) -> str:
     lines = draw.sample(CODE, code) + draw.sample(STORY, 5 - code)
     draw.shuffle(lines)
     return "\n".join(lines)
-
-
-def results(tmp_path: Path, persona: str = "coder") -> dict[str, Any]:
-    text = (tmp_path / "results" / f"evaluation_results_{persona}.json").read_text(encoding="utf-8")
-    return dict(json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON")))
 
 
 def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(

@@ -96,10 +96,15 @@ def _timeless(value: Json) -> Json:
     return {k: v for k, v in value.items() if k != "seconds"}
 
 
+def document(folder: Path, name: str = "coder") -> Json:
+    """The results as they were written; raises ValueError at a NaN, which is not JSON."""
+    text = (folder / "results" / config.RESULTS_FILE.format(name=name)).read_text(encoding="utf-8")
+    return dict(json.loads(text, parse_constant=int))
+
+
 def results(folder: Path) -> Json:
     """The results without what the clock and the command line put into them."""
-    path = folder / "results" / config.RESULTS_FILE.format(name="coder")
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = document(folder)
     for row in found["leaderboard"]:
         del row["tokens_per_s"]
     del found["answer"]["ask"]
