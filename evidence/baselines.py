@@ -25,7 +25,7 @@ LONGEST_STEP = 1.0  # in logits: an undamped step overshoots where one model nea
 
 
 class Fixed(Ranker):
-    """Scores that no preference changes: ``fit`` learns nothing."""
+    """Scores that no preference changes. ``scores`` raises KeyError for a prompt that has none."""
 
     def __init__(self, name: str, scores: Callable[[str], Mapping[str, float]]) -> None:
         self.name, self._scores_of = name, scores
@@ -34,7 +34,6 @@ class Fixed(Ranker):
         return [self] * len(sets)
 
     def scores(self, prompt_id: str) -> dict[str, float]:
-        """Raises KeyError for a prompt that has no values."""
         return dict(self._scores_of(prompt_id))
 
 
@@ -73,23 +72,18 @@ def random_ranking(models: Sequence[str], seed: int = 0) -> Fixed:
 
 
 class BradleyTerry(Ranker):
-    """Bradley–Terry strengths of the user's own preferences, one ranking for all prompts, on the Elo scale, mean 0.
-
-    Contestants without any preference stand at the mean.
-    """
+    """Bradley–Terry strengths of the user's own preferences on the Elo scale, the same for all prompts; mean 0."""
 
     name = "bradley_terry"
 
     def __init__(self, models: Sequence[str]) -> None:
-        self._models = tuple(models)
-        self._scores = dict.fromkeys(self._models, 0.0)
+        self._scores = dict.fromkeys(models, 0.0)
 
     def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
-        """Raises KeyError for a preference with an unknown contestant."""
         fitted = [copy.copy(self) for _ in sets]
         for ranker, s in zip(fitted, sets, strict=True):
-            strengths = bradley_terry(wins_of(s.preferences, self._models)) / LOGIT
-            ranker._scores = dict(zip(self._models, strengths.tolist(), strict=True))
+            strengths = bradley_terry(wins_of(s.preferences, list(self._scores))) / LOGIT
+            ranker._scores = dict(zip(self._scores, strengths.tolist(), strict=True))
         return fitted
 
     def scores(self, prompt_id: str) -> dict[str, float]:  # noqa: ARG002
@@ -112,7 +106,7 @@ def wins_of(preferences: Sequence[Preference], models: Sequence[str]) -> Array:
 
 def bradley_terry(wins: Array, ties: float = 1.0) -> Array:
     """[..., m, m] how often each model won against which → [..., m] strengths in logits, mean 0 over those judged; the
-    others stand at 0. Many tables are solved side by side.
+    others stand at 0.
 
     The likelihood has no maximum for a model that always wins, nor between groups that never met. Imagined ``ties`` of
     each judged model with an average one give it one (Newman, JMLR 24, 2023: the logistic prior). Newton's method on
@@ -140,10 +134,7 @@ def bradley_terry(wins: Array, ties: float = 1.0) -> Array:
 
 
 def estimated_ratings(others: Sequence[Preference], models: Sequence[str]) -> dict[str, Rating]:
-    """Ratings of contestants that were never on the Arena: Bradley–Terry over other personas' recorded preferences.
-
-    They lie about 1000, to one decimal. A contestant that nobody else knows is unrated.
-    """
+    """Ratings about 1000 of contestants that were never on the Arena; one that no other knows is unrated."""
     known = {model for p in others for model in (p.model_a, p.model_b)}
     strengths = BradleyTerry(models).fit(others).scores("")
     rated = "estimated: Bradley-Terry over the other recorded personas' preferences, no Arena rating"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -22,15 +22,12 @@ from stages.tasks import Job
 LIBRARIES = ("torch", "transformers", "datasets", "ollama", "openai", "scipy", "numpy")
 
 Document = dict[str, Any]
-Measured = dict[str, Any]
-"""The part of it that ``experiment.measure`` or ``people.many.measure`` makes."""
 
 
 def make_document(
-    job: Job, features: Features, ratings: Sequence[Rating], answer: Mapping[str, Any], measured: Measured
+    job: Job, features: Features, ratings: Sequence[Rating], history: Sequence[EpochLoss], measured: Document
 ) -> Document:
-    """The document of a run: what it was, ``answer`` (``leaderboard.answer``) and what was ``measured``. The sentences
-    in it are made from its own figures."""
+    """The document of a run: what it was and what was ``measured``; sentences are made from its own figures."""
     asked = {"ollama_server": job.server} if job.server else {}  # another one samples differently
     found: Document = {
         "schema_version": config.SCHEMA_VERSION,
@@ -59,22 +56,16 @@ def make_document(
         "machine": job.machine,
         "command": job.command,
         "notes": words.noted((*job.notes, *features.notes)),
-        **answer,
+        "training_history": {f"{name}_loss": [getattr(e, name) for e in history] for name in EpochLoss._fields},
         **measured,
     }
     judge = measured["judge_quality"]
     turns = not judge.get("reads") and (judge.get("flip_rate") or 0.0) > 0.5
     if judge.get("reads") == "place" or turns:
         found["answer"]["more_prompts"] = None  # more of them tell nothing, or nobody knows yet whether they do
-    said = {"sentence": sentences.sentence(found), "whose": sentences.whose(found), "ask": job.ask}
-    found["answer"] = said | found["answer"]
+    found["answer"] |= {"sentence": sentences.sentence(found), "whose": sentences.whose(found), "ask": job.ask}
     found["verdict"] |= {
         "sentence": words.verdict(found),
         "warnings": words.warnings(found, found["verdict"]["stronger_baselines"]),
     }
     return found
-
-
-def training_history(epochs: Sequence[EpochLoss]) -> dict[str, list[float]]:
-    """Both losses of a head's training, epoch by epoch."""
-    return {f"{name}_loss": [getattr(epoch, name) for epoch in epochs] for name in EpochLoss._fields}

@@ -15,7 +15,6 @@ import evaluation
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
-from core.ranking import Ranker
 from core.records import Preference
 from data_generation import Data
 from elo_system import EloSystem
@@ -23,7 +22,7 @@ from evaluation import CurveFold, Curves, Metrics
 from evidence import hypotheses, leaderboard
 from evidence.baselines import BradleyTerry
 from evidence.design import Design, Systems, design
-from evidence.document import Document, make_document, training_history
+from evidence.document import Document, make_document
 from evidence.intervals import difference_json
 from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
 from report.words import CONTENDERS
@@ -31,6 +30,7 @@ from reward_model import RewardModel
 from stages.tasks import Job
 
 EXAMPLES = 3  # test prompts shown with all their responses
+PLACES = ("truth_place", "elo_place", "reward_place", "combined_place")
 ORDERS = 2  # of the preferences, that a cross-validated curve is averaged over
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "Reward model": {},
@@ -88,23 +88,22 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
             **{name: hypotheses.bands(curve, plan.folds) for name, curve in curves.items()},
         },
         "hypotheses": tested,
-        "per_prompt": per_prompt(crossed, plan.folds, data),
+        "per_prompt": per_prompt(crossed, plan.folds),
         "examples": examples(systems, data, plan),
         "people": None,
-        "training_history": training_history(systems.reward.history),
         "ablation": ablations,
         "timings_s": clock.seconds,
     }
     job = replace(job, notes=(*job.notes, *answer_notes(job, data)))
     answer = leaderboard.answer(data.preferences, data.responses, elo, params.random_seed, sizes)
-    return make_document(job, systems.features, list(systems.ratings.values()), answer, measured)
+    ratings = list(systems.ratings.values())
+    return make_document(job, systems.features, ratings, systems.reward.history, answer | measured)
 
 
 def answer_notes(job: Job, data: Data) -> list[str]:
-    """A note on the answers that met the length limit, by model: a cut answer loses. A note on speeds that are none of
-    the server's own."""
-    notes, limit = [], job.params.num_predict
-    cut, given = (Counter(r.model for r in data.responses if r.truncated or every) for every in (False, True))
+    """Notes on answers that met the length limit, for a cut answer loses, and on speeds that no server told."""
+    notes, limit, given = [], job.params.num_predict, Counter(r.model for r in data.responses)
+    cut = Counter(r.model for r in data.responses if r.truncated)
     if cut and job.llm.backend != "embedded":  # whose recorded answers are nearly all cut, at a limit chosen for that
         shares = ", ".join(f"{model}: {n} of {given[model]}" for model, n in cut.most_common())
         notes.append(f"{shares} answers cut at {limit} tokens: --num_predict {2 * limit}")
@@ -115,19 +114,17 @@ def answer_notes(job: Job, data: Data) -> list[str]:
 
 def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
     """Numbers of all records; ``preferences`` and ``ties`` are those that train, ``left_out`` by kind."""
-    plan = design(data, params)
-    near = TIE if any(not j.ordered or j.log_odds is not None for j in data.judgements) else 0.0
+    plan, words = design(data, params), [j for j in data.judgements if j.ordered and j.log_odds is None]
     # in words a pair that turns with the order is no tie
-    said = {(j.prompt_id, j.first, j.second) for j in data.judgements if near or j.outcome == 0.5}
+    decided = {(j.prompt_id, j.first, j.second) for j in words if j.outcome != 0.5}
+    near = [(p.prompt_id, p.model_a, p.model_b) for p in plan.training if abs(p.outcome - 0.5) <= TIE]
     return {
         "prompts": len(data.prompts),
         "train_prompts": len(plan.train_ids),
         "test_prompts": len(plan.test_ids),
         "pairs": len(plan.preferences),
         "preferences": len(plan.training),
-        "ties": sum(
-            abs(p.outcome - 0.5) <= near and (p.prompt_id, p.model_a, p.model_b) in said for p in plan.training
-        ),
+        "ties": sum(pair not in decided for pair in near),
         "ground_truth_rankings": len(plan.test_truths),
         "judge_calls": len(data.judgements),
         "truncated_responses": sum(r.truncated for r in data.responses),
@@ -158,8 +155,7 @@ def _curves(
 def put_to_test(
     systems: Systems, curves: Mapping[str, Curves], folds: Sequence[CurveFold], plan: Design, params: ExperimentConfig
 ) -> dict[str, Any]:
-    """H1 from the ``curves`` cross-validated on ``folds``, and H2 with each contestant held out of training in turn,
-    both on Systems B and C."""
+    """H1 by the ``curves`` on ``folds``, and H2 with each contestant held out in turn, both of Systems B and C."""
     models = list(systems.ratings)
     placed = {
         system.name: hypotheses.held_out(system, plan.preferences, plan.truths, plan.folds, models)
@@ -172,7 +168,7 @@ def put_to_test(
         name: {
             "sample_efficiency": hypotheses.sample_efficiency(curves, name, plan.folds)
             if params.incremental
-            else hypotheses.not_tested("Learning curves need --incremental."),
+            else {"verdict": "not tested", "reason": "Learning curves need --incremental."},
             "generalization": hypotheses.generalization(placed, name),
         }
         for name in ("reward_model", "combined")
@@ -181,20 +177,16 @@ def put_to_test(
 
 
 def ablation_table(base: ExperimentConfig, systems: Systems, plan: Design) -> list[dict[str, Any]]:
-    """[{name, kendall_tau: {mean, ci95}, difference: {difference, ci95, p_value}}], one row a variant.
-
-    ``difference``: mean τ minus that of the first row, the reward model as configured, paired by prompt; null in that
-    row.
-    """
+    """[{name, kendall_tau: {mean, ci95}, difference: {difference, ci95, p_value}}], one row a variant; ``difference``
+    to the first row, the reward model as configured, paired by prompt."""
     features, given = systems.features, {model: rating.elo for model, rating in systems.ratings.items()}
     crossed, first = {}, next(iter(ABLATIONS))
     for name, changes in ABLATIONS.items():
         params, ratings = replace(base, **changes), given if "Arena" not in name else dict.fromkeys(given)
         if changes and (params == base or ("base score" in name and not features.has_score)):
             continue  # it would repeat another row
-        ranker: Ranker = Combined(features, ratings, params)
-        if name.startswith("Reward model"):
-            ranker = RewardModel(features, ratings, params)
+        kind: type[RewardModel | Combined] = RewardModel if name.startswith("Reward model") else Combined
+        ranker = kind(features, ratings, params)
         found = evaluation.cross_validate([ranker], plan.preferences, plan.truths, plan.folds)
         crossed[name] = found[ranker.name]
     tau = hypotheses.scores_of(crossed, plan.folds)["kendall_tau"]
@@ -211,15 +203,12 @@ def ablation_table(base: ExperimentConfig, systems: Systems, plan: Design) -> li
 # ── Prompt by prompt ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def per_prompt(
-    crossed: Mapping[str, Mapping[str, Metrics]], folds: Sequence[Sequence[str]], data: Data
-) -> list[dict[str, Any]]:
+def per_prompt(crossed: Mapping[str, Mapping[str, Metrics]], folds: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
     """Cross-validated metrics of the contenders, prompt by prompt."""
-    fold, text = hypotheses.fold_of(folds), {p.id: p.text for p in data.prompts}
+    fold = hypotheses.fold_of(folds)
     return [
         {
             "prompt_id": p,
-            "prompt": text[p],
             "fold": fold[p],
             "difference": crossed["reward_model"][p].kendall_tau - metrics.kendall_tau,  # type: ignore[operator]
             **{system: crossed[system][p]._asdict() for system in CONTENDERS},
@@ -229,25 +218,18 @@ def per_prompt(
 
 
 def examples(systems: Systems, data: Data, plan: Design) -> list[dict[str, Any]]:
-    """Test prompts with their responses and the place that truth and each contender give each."""
+    """Test prompts with their responses and the place that truth and each contender give each; equal ones share it."""
     texts = {(r.prompt_id, r.model): r.text for r in data.responses}
-    prompts = {p.id: p.text for p in data.prompts}
-    names, shown = ("elo_place", "reward_place", "combined_place"), []
+    prompts, shown = {p.id: p.text for p in data.prompts}, []
     for truth in plan.test_truths[:EXAMPLES]:
-        scores = [truth.scores, *(system.scores(truth.prompt_id) for system in systems.contenders)]
-        places = dict(zip(("truth_place", *names), map(_places, scores), strict=True))
-        responses = [
-            {"model": model, "text": texts[truth.prompt_id, model]}
-            | {name: place[model] for name, place in places.items()}
-            for model in truth.ranking
-        ]
+        by = [truth.scores, *(system.scores(truth.prompt_id) for system in systems.contenders)]
+        responses = []
+        for model in truth.ranking:
+            places = [1 + sum(other > scores[model] for other in scores.values()) for scores in by]
+            said = {"model": model, "text": texts[truth.prompt_id, model]}
+            responses.append(said | dict(zip(PLACES, places, strict=True)))
         shown.append({"prompt": prompts[truth.prompt_id], "responses": responses})
     return shown
-
-
-def _places(scores: Mapping[str, float]) -> dict[str, int]:
-    """1 + how many have a higher score; those with the same score share a place."""
-    return {model: 1 + sum(other > score for other in scores.values()) for model, score in scores.items()}
 
 
 def keep_for_readers(job: Job, data: Data, systems: Systems) -> None:
@@ -258,8 +240,7 @@ def keep_for_readers(job: Job, data: Data, systems: Systems) -> None:
 
 
 def together(documents: Mapping[str, Document], job: Job) -> dict[str, Any]:
-    """The results document of ``--persona all``: every persona's own, and the methods over all their prompts. ``job``:
-    any of the personas'."""
+    """The results document of ``--persona all``: every persona's own, and the methods over all their prompts."""
     return {
         "schema_version": config.SCHEMA_VERSION,
         "backend": job.llm.backend,

@@ -28,14 +28,12 @@ class Trait(NamedTuple):
 
     name: str
     measure: Callable[[str], float]
-    more: tuple[str, str]
-    """Words for what is liked where the weight is positive, and for a difference of 1."""
-    less: tuple[str, str]
-    """The same where it is negative, and for a difference of −1."""
+    more: tuple[str, str]  # words for what is liked where the weight is positive, and for a difference of 1
+    less: tuple[str, str]  # where it is negative, and for a difference of −1
 
 
 def _lines(text: str, pattern: str) -> float:
-    """Share of the lines that hold something which the pattern begins."""
+    """Share of the lines, empty ones left out, that begin with the pattern."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return sum(bool(re.match(pattern, line)) for line in lines) / len(lines) if lines else 0.0
 
