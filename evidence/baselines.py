@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
+from scipy.special import expit
 
 from base.features import Features
 from core.ranking import Ranker, TrainingSet
@@ -112,8 +113,6 @@ def bradley_terry(wins: Array, ties: float = 1.0) -> Array:
     each judged model with an average one give it one (Newman, JMLR 24, 2023: the logistic prior). Newton's method on
     Σ n_ab ln σ(θ_a − θ_b) + ties · ½ Σ_a [ln σ(θ_a) + ln σ(−θ_a)], which is concave.
     """
-    from scipy.special import expit
-
     games = wins + wins.swapaxes(-1, -2)
     judged = games.sum(axis=-1) > 0.0
     known = np.maximum(judged.sum(axis=-1, keepdims=True), 1)

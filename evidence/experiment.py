@@ -134,9 +134,6 @@ def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
     }
 
 
-# ── Learning curves, hypotheses, ablations ───────────────────────────────────────────────────────────────
-
-
 def _curves(
     systems: Systems, folds: Sequence[CurveFold], params: ExperimentConfig, once: Mapping[str, Mapping[str, Metrics]]
 ) -> dict[str, Curves]:
@@ -164,43 +161,35 @@ def put_to_test(
     if params.incremental:
         flat = EloSystem(dict.fromkeys(models), params.elo_k)
         curves = {**curves, "from_flat": evaluation.learning_curves(flat, folds, params.evaluation_frequency)}
-    tested = {
-        name: {
-            "sample_efficiency": hypotheses.sample_efficiency(curves, name, plan.folds)
-            if params.incremental
-            else {"verdict": "not tested", "reason": "Learning curves need --incremental."},
-            "generalization": hypotheses.generalization(placed, name),
-        }
-        for name in ("reward_model", "combined")
-    }
-    return {**tested["reward_model"], "combined": tested["combined"]}
+    tested = {}
+    for name in ("reward_model", "combined"):
+        quicker = {"verdict": "not tested", "reason": "Learning curves need --incremental."}
+        if params.incremental:
+            quicker = hypotheses.sample_efficiency(curves, name, plan.folds)
+        tested[name] = {"sample_efficiency": quicker, "generalization": hypotheses.generalization(placed, name)}
+    return tested["reward_model"] | {"combined": tested["combined"]}
 
 
 def ablation_table(base: ExperimentConfig, systems: Systems, plan: Design) -> list[dict[str, Any]]:
     """[{name, kendall_tau: {mean, ci95}, difference: {difference, ci95, p_value}}], one row a variant; ``difference``
     to the first row, the reward model as configured, paired by prompt."""
-    features, given = systems.features, {model: rating.elo for model, rating in systems.ratings.items()}
-    crossed, first = {}, next(iter(ABLATIONS))
+    given = {model: rating.elo for model, rating in systems.ratings.items()}
+    crossed: dict[str, dict[str, Metrics]] = {}
     for name, changes in ABLATIONS.items():
         params, ratings = replace(base, **changes), given if "Arena" not in name else dict.fromkeys(given)
-        if changes and (params == base or ("base score" in name and not features.has_score)):
-            continue  # it would repeat another row
+        if changes and params == base:
+            continue  # it would repeat the first row
         kind: type[RewardModel | Combined] = RewardModel if name.startswith("Reward model") else Combined
-        ranker = kind(features, ratings, params)
-        found = evaluation.cross_validate([ranker], plan.preferences, plan.truths, plan.folds)
-        crossed[name] = found[ranker.name]
+        ranker = kind(systems.features, ratings, params)
+        ranker.name = name
+        crossed |= evaluation.cross_validate([ranker], plan.preferences, plan.truths, plan.folds)
     tau = hypotheses.scores_of(crossed, plan.folds)["kendall_tau"]
+    first, *others = crossed
+    gains = {first: None} | {name: tau.gain(name, first) for name in others}
     return [
-        {
-            "name": name,
-            "kendall_tau": tau.mean(name),
-            "difference": difference_json(tau.gain(name, first) if name != first else None),
-        }
-        for name in crossed
+        {"name": name, "kendall_tau": tau.mean(name), "difference": difference_json(gain)}
+        for name, gain in gains.items()
     ]
-
-
-# ── Prompt by prompt ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def per_prompt(crossed: Mapping[str, Mapping[str, Metrics]], folds: Sequence[Sequence[str]]) -> list[dict[str, Any]]:

@@ -19,27 +19,23 @@ from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, training_ids
 from evidence.intervals import Difference, Groups, difference, difference_json, mean_interval, side, winner
 from report.words import CONTENDERS
 
-RELEVANT = 0.05
-"""The smallest advantage worth naming, in τ (H1) and in pair accuracy (H2): it moves less than one pair in 20."""
-
+RELEVANT = 0.05  # smallest advantage worth naming, in τ (H1) and in pair accuracy (H2): less than one pair in 20
 RIVALS = ("elo_offset", "reward_model")  # of the combined system
 
+Parts = Sequence[Sequence[str]]  # prompt ids of each fold
 Placed = Mapping[tuple[str, str], float]
 """{(prompt id, contestant): share of its pairs that a ranker orders right which never saw it in training}"""
 
 
-def fold_of(parts: Sequence[Sequence[str]]) -> dict[str, int]:
+def fold_of(parts: Parts) -> dict[str, int]:
     """{prompt id: its fold}."""
     return {prompt_id: i for i, part in enumerate(parts) for prompt_id in part}
 
 
-def by_fold(prompt_ids: Sequence[str], parts: Sequence[Sequence[str]]) -> Groups:
+def by_fold(prompt_ids: Sequence[str], parts: Parts) -> Groups:
     """The folds that values of these prompts have in common."""
     fold = fold_of(parts)
     return Groups([fold[prompt_id] for prompt_id in prompt_ids])
-
-
-# ── The systems against each other ───────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +58,13 @@ class Scores:
         return difference(self.values[better], self.values[worse], self.groups, high - low)
 
 
-def scores_of(crossed: Mapping[str, Mapping[str, Metrics]], parts: Sequence[Sequence[str]]) -> dict[str, Scores]:
+def scores_of(crossed: Mapping[str, Mapping[str, Metrics]], parts: Parts) -> dict[str, Scores]:
     """{metric: Scores} of {system: {prompt id: metrics}}, cross-validated in the folds ``parts``."""
-    prompts = list(next(iter(crossed.values())))
-    groups = by_fold(prompts, parts)
-    return {
-        metric: Scores(metric, {s: [getattr(rows[p], metric) for p in prompts] for s, rows in crossed.items()}, groups)
-        for metric in METRICS
-    }
+    prompts, found = list(next(iter(crossed.values()))), {}
+    for metric in METRICS:
+        values = {s: [getattr(rows[p], metric) for p in prompts] for s, rows in crossed.items()}
+        found[metric] = Scores(metric, values, by_fold(prompts, parts))
+    return found
 
 
 def compared(scores: Mapping[str, Scores], main: str) -> dict[str, Any]:
@@ -111,9 +106,6 @@ def pooled(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"prompts": len(rows), **compared({tau.metric: tau}, tau.metric)}
 
 
-# ── Verdicts ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def verdict(advantage: Difference | None) -> str:
     """Whether an advantage supports a hypothesis that claims one."""
     if side(advantage) > 0:
@@ -128,10 +120,7 @@ def _against_all(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return next(iter(found.values())) | {"verdict": weakest} | dict(found)
 
 
-# ── H1: sample efficiency ────────────────────────────────────────────────────────────────────────────────
-
-
-def bands(curves: Curves, parts: Sequence[Sequence[str]]) -> dict[str, dict[str, list[float | None]]]:
+def bands(curves: Curves, parts: Parts) -> dict[str, dict[str, list[float | None]]]:
     """{metric: {mean, lo, hi}}: the mean over orders and prompts at each point, with its 95 % interval."""
     found, groups = {}, by_fold(curves.prompt_ids, parts)
     for metric, values in curves.values.items():
@@ -141,7 +130,7 @@ def bands(curves: Curves, parts: Sequence[Sequence[str]]) -> dict[str, dict[str,
     return found
 
 
-def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Sequence[Sequence[str]]) -> dict[str, Any]:
+def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Parts) -> dict[str, Any]:
     """H1: the system ``name`` needs fewer preferences than System A. ``curves``: {system: its cross-validated curves}
     over the same orders, points and prompts.
 
@@ -165,9 +154,6 @@ def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Sequence[S
     return _against_all(found)
 
 
-# ── H2: generalization to unseen models ──────────────────────────────────────────────────────────────────
-
-
 def pair_accuracy(scores: Mapping[str, float], truth: GroundTruth, model: str) -> float | None:
     """Share of the model's pairs, of those that the truth orders, in ``scores``' right order, a tied score half."""
     hits = [
@@ -182,7 +168,7 @@ def held_out(
     ranker: Ranker,
     preferences: Sequence[Preference],
     truths: Iterable[GroundTruth],
-    parts: Sequence[Sequence[str]],
+    parts: Parts,
     models: Sequence[str],
 ) -> Placed:
     """Each contestant held out in turn, each prompt a test prompt once; all trainings are one ``fit_many``."""

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -93,14 +94,11 @@ def difference(
     The p-value is never below 2 · 2⁻ⁿ, what flipping the signs of n differences could give at best: fewer than six name
     nothing.
     """
-    from scipy.special import stdtr
-
     d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     if not len(d):
         return None
     mean, errors, witnesses = groups.mean(d), groups.errors(d), groups.witnesses(len(d))
     if errors:
-        # degrees of freedom differ: the largest error need not give the widest interval
         half = _half_width(errors)
         interval = max(mean - half, -reach), min(mean + half, reach)
         p_value = max(2.0 * float(stdtr(df, -abs(mean) / se)) for se, df in errors if se > 0.0)
@@ -111,8 +109,7 @@ def difference(
 
 
 def _half_width(errors: Sequence[tuple[float, int]]) -> float:
-    from scipy.special import stdtrit
-
+    # degrees of freedom differ: the largest error need not give the widest interval
     return max(float(stdtrit(df, 1.0 - ALPHA / 2.0)) * se for se, df in errors)
 
 

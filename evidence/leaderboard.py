@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit, stdtr, stdtrit
 
 from core.clock import bar
 from core.records import Preference, Response
@@ -47,6 +48,7 @@ class Standings(NamedTuple):
     less how many are surely worse. ``p_best``: share of draws in which it leads, ties shared; no chance, for of two
     equal models it is about uniform. ``best_on`` of the prompts ``judged_on`` no model has a higher mean outcome."""
     more_prompts: int | None
+    """None where they are told apart, where nobody can say, and where several people vote, of whom more are needed."""
 
 
 class _Votes:
@@ -92,8 +94,6 @@ def standings(preferences: Sequence[Preference], models: Sequence[str], seed: in
     at 5 %: all ranges of places then hold together (Mogstad et al., *Inference for Ranks*, Review of Economic Studies
     91, 2024).
     """
-    from scipy.special import stdtr, stdtrit
-
     votes = _Votes(preferences, models)
     rates = win_rates(votes.wins(np.zeros_like(votes.prompt)).toarray().reshape(len(models), -1))
     drawn, clusters = votes.drawn_rates(seed), votes.clusters
@@ -129,8 +129,6 @@ def standings(preferences: Sequence[Preference], models: Sequence[str], seed: in
 
 def win_rates(wins: Array) -> Array:
     """[..., models, models] how often each won against which → [..., models] mean over the others of σ(θ_m − θ_j)."""
-    from scipy.special import expit
-
     theta = bradley_terry(wins, TIES)
     chances = expit(theta[..., :, None] - theta[..., None, :])
     return np.asarray((chances.sum(axis=-1) - 0.5) / (wins.shape[-1] - 1))
@@ -138,8 +136,6 @@ def win_rates(wins: Array) -> Array:
 
 def _interval(rate: float, half: float, clusters: int) -> Interval:
     """``rate`` ± ``half`` on the scale of log-odds, which it never leaves; where no draw differs, by their number."""
-    from scipy.special import expit, logit
-
     if half <= 0.0 or not 0.0 < rate < 1.0:
         return mean_interval([min(max(rate, 0.0), 1.0)] * clusters, 0.0, 1.0) or (0.0, 1.0)
     width = half / (rate * (1.0 - rate))
@@ -159,12 +155,7 @@ def _counted(votes: _Votes) -> list[dict[str, int]]:
 
 
 def _more_prompts(votes: _Votes, rates: Array, errors: Array, better: NDArray[np.bool_]) -> int | None:
-    """How many more prompts would tell the first two apart at the level that Holm has reached: the error falls as 1/√n.
-
-    None where they are, where nobody can say, and where several people vote, for then more of them are needed too.
-    """
-    from scipy.special import stdtrit
-
+    """``Standings.more_prompts``, at the level that Holm has reached: the error falls as 1/√n."""
     first, second = np.argsort(-rates, kind="stable")[:2].tolist()
     gap, error = round(float(rates[first] - rates[second]), SAME), float(errors[first, second])
     if votes.people > 1 or better[first, second] or not (gap > 0.0 and error > 0.0):
