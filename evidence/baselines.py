@@ -92,10 +92,7 @@ class BradleyTerry(Ranker):
 
 
 def wins_of(preferences: Sequence[Preference], models: Sequence[str]) -> Array:
-    """[models, models] how often each was preferred to which: an outcome o counts o for a over b and 1 − o back.
-
-    Raises KeyError for a preference with an unknown contestant.
-    """
+    """[models, models] how often each was preferred to which: an outcome o counts o for a over b and 1 − o back."""
     number = {model: i for i, model in enumerate(models)}
     wins = np.zeros((len(number), len(number)))
     for p in preferences:
@@ -134,10 +131,9 @@ def bradley_terry(wins: Array, ties: float = 1.0) -> Array:
 
 def estimated_ratings(others: Sequence[Preference], models: Sequence[str]) -> dict[str, Rating]:
     """Ratings about 1000 of contestants that were never on the Arena; one that no other knows is unrated."""
-    known = {model for p in others for model in (p.model_a, p.model_b)}
+    source = "estimated: Bradley-Terry over the other recorded personas' preferences, no Arena rating"
     strengths = BradleyTerry(models).fit(others).scores("")
-    rated = "estimated: Bradley-Terry over the other recorded personas' preferences, no Arena rating"
-    unrated = "unrated: not in the recorded run, no Arena rating"
-    return {
-        m: Rating(m, round(1000.0 + strengths[m], 1), rated) if m in known else Rating(m, None, unrated) for m in models
-    }
+    found = {model: Rating(model, None, "unrated: not in the recorded run, no Arena rating") for model in models}
+    for model in {model for p in others for model in (p.model_a, p.model_b)}:
+        found[model] = Rating(model, round(1000.0 + strengths[model], 1), source)
+    return found

@@ -29,6 +29,7 @@ def make_document(
 ) -> Document:
     """The document of a run: what it was and what was ``measured``; sentences are made from its own figures."""
     asked = {"ollama_server": job.server} if job.server else {}  # another one samples differently
+    tags = {model: contestant.ollama_tag for model, contestant in job.contestants.items()}
     found: Document = {
         "schema_version": config.SCHEMA_VERSION,
         "persona": job.name,
@@ -41,16 +42,9 @@ def make_document(
         "seed": job.params.random_seed,
         "config": dataclasses.asdict(job.params),
         "models": [
-            {
-                "name": rating.model,
-                "backend": job.llm.backend,
-                "ollama_tag": job.contestants[rating.model].ollama_tag if rating.model in job.contestants else None,
-                "arena_name": rating.arena_name,
-                "elo": rating.elo,
-                "elo_source": rating.source,
-                "proxy": rating.proxy,
-            }
-            for rating in ratings
+            {"name": r.model, "backend": job.llm.backend, "ollama_tag": tags.get(r.model), "arena_name": r.arena_name}
+            | {"elo": r.elo, "elo_source": r.source, "proxy": r.proxy}
+            for r in ratings
         ],
         "versions": {"python": platform.python_version(), **asked, **{name: version(name) for name in LIBRARIES}},
         "machine": job.machine,
