@@ -15,7 +15,6 @@ import evaluation
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
-from core.records import Preference
 from data_generation import Data
 from elo_system import EloSystem
 from evaluation import CurveFold, Curves, Metrics
@@ -24,7 +23,7 @@ from evidence.baselines import BradleyTerry
 from evidence.design import Design, Systems, design
 from evidence.document import Document, make_document
 from evidence.intervals import difference_json
-from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
+from evidence.judge_quality import TIE, agreement, judge_quality
 from report.words import CONTENDERS
 from reward_model import RewardModel
 from stages.tasks import Job
@@ -46,11 +45,9 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 """Variants of Systems B and C, both as configured first, and what each changes in the parameters."""
 
 
-def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[Preference] = ()) -> Document:
-    """Measure who is best, the documented split, the cross-validation, H1 and H2: the results document.
-
-    ``own``: a person's own votes on the same responses. Trains the systems; they end up fitted on the documented split.
-    """
+def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
+    """Measure who is best, the documented split, the cross-validation, H1 and H2: the results document. The systems
+    end up fitted on the documented split."""
     params, plan = job.params, design(data, job.params)
     elo = {model: rating.elo for model, rating in systems.ratings.items()}
     sizes = {model: said for model, (_, said) in job.sizes.items() if said}
@@ -74,7 +71,6 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
         "judge_quality": {
             **judge_quality(data.judgements, data.responses, job.judging_contestant),
             "listwise_agreement": agreement(data.truths, data.listwise),
-            "agreement_with_person": agreement_with_person(own, data.preferences),
         },
         "final": {name: evaluation.mean_metrics(found.values())._asdict() for name, found in final.items()},
         **hypotheses.compared(hypotheses.scores_of(crossed, plan.folds), "kendall_tau"),

@@ -1,4 +1,4 @@
-"""Quality of the judge: flips between the two orders, preference for place and length, agreement with a person."""
+"""Quality of the judge: flips between the two orders, preference for place and length."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
-from core.records import GroundTruth, Judgement, Preference, Response
+from core.records import GroundTruth, Judgement, Response
 from evaluation import kendall_tau
-from evidence.intervals import Groups, difference
 from stages.judging import preferences_from
 from stages.reads import what_is_read
 
 TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees
-FEWEST_SHARED = 10  # pairs that person and judge both decide, below which nothing is said of them
 
 
 def judge_quality(
@@ -58,30 +54,6 @@ def agreement(a: Iterable[GroundTruth], b: Iterable[GroundTruth]) -> float | Non
     known = {truth.prompt_id: truth.scores for truth in b}
     both = [(truth.scores, known[truth.prompt_id]) for truth in a if truth.prompt_id in known]
     return _mean([kendall_tau(one, other) for one, other in both if len({*one.values()}) + len({*other.values()}) > 2])
-
-
-def agreement_with_person(votes: Iterable[Preference], judged: Iterable[Preference]) -> dict[str, Any]:
-    """{pairs, share, kappa, ci95}: how often a person and the judge prefer the same response, of the ``pairs`` that
-    both decide; null below ``FEWEST_SHARED`` of them.
-
-    κ = 2 · share − 1 (sides are drawn, so agreement by chance is 1/2), its interval clustered by prompt.
-    """
-    sides = {}
-    for p in judged:
-        sides[p.prompt_id, p.model_a, p.model_b] = _side(p)
-        sides[p.prompt_id, p.model_b, p.model_a] = -_side(p)
-    shared = [(v.prompt_id, _side(v) * sides.get((v.prompt_id, v.model_a, v.model_b), 0.0)) for v in votes]
-    prompts, agree = [p for p, product in shared if product], [product for _, product in shared if product]
-    found = difference(agree, [0.0] * len(agree), Groups(units=[prompts]), reach=1.0)
-    if found is None or len(agree) < FEWEST_SHARED:
-        return {"pairs": len(agree), "share": None, "kappa": None, "ci95": None}
-    kappa = found.difference
-    return {"pairs": len(agree), "share": (1.0 + kappa) / 2.0, "kappa": kappa, "ci95": list(found.ci95)}
-
-
-def _side(p: Preference) -> float:
-    """1: the first, −1: the second, 0: a tie."""
-    return 0.0 if abs(p.outcome - 0.5) <= TIE else float(np.sign(p.outcome - 0.5))
 
 
 def _mean(values: Sequence[float]) -> float | None:

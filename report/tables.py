@@ -118,10 +118,6 @@ def judge(document: Document) -> Table:
     """The judge's quality, in the figures that this judge and this run can have."""
     found = document["judge_quality"]
     rows = [[title, number(found[key], 2)] for key, title in QUALITY.items() if found.get(key) is not None]
-    agrees = found.get("agreement_with_person")
-    if agrees and agrees["ci95"]:
-        title = f"Agreement with your own votes on {agrees['pairs']} pairs (κ)"
-        rows.append([title, estimate(agrees["kappa"], agrees["ci95"])])
     return Table(["The judge", "Figure"], rows)
 
 
