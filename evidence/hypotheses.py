@@ -120,14 +120,10 @@ def _against_all(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return next(iter(found.values())) | {"verdict": weakest} | dict(found)
 
 
-def bands(curves: Curves, parts: Parts) -> dict[str, dict[str, list[float | None]]]:
-    """{metric: {mean, lo, hi}}: the mean over orders and prompts at each point, with its 95 % interval."""
-    found, groups = {}, by_fold(curves.prompt_ids, parts)
-    for metric, values in curves.values.items():
-        points = [Scores(metric, {"": row}, groups).mean("") for row in values.mean(0)]
-        low, high = ([point["ci95"] and point["ci95"][side] for point in points] for side in (0, 1))
-        found[metric] = {"mean": [point["mean"] for point in points], "lo": low, "hi": high}
-    return found
+def bands(curves: Curves, parts: Parts) -> dict[str, list[dict[str, Any]]]:
+    """{metric: [{mean, ci95}]}: over orders and prompts, at each point."""
+    groups = by_fold(curves.prompt_ids, parts)
+    return {m: [Scores(m, {"": row}, groups).mean("") for row in v.mean(0)] for m, v in curves.values.items()}
 
 
 def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Parts) -> dict[str, Any]:

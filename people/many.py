@@ -21,7 +21,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -203,6 +202,7 @@ def measure(crowd: Crowd, clock: Clock) -> Document:
         scores = scored(crowd, hits)
         final = {s: {m: one.mean(s)["mean"] for m, one in once.items()} for s in hits}
         found = compared(scores, ACCURACY)
+        crossed = found["cross_validated"]
         most = max(Counter(v.user for v in crowd.preferences if v.prompt_id not in test).values(), default=0)
         known = {0: STARTS, most: {s: s for s in CONTENDERS}}
         gains = {s: scores[ACCURACY].gain(s, start) for s, start in STARTS.items()}
@@ -218,19 +218,12 @@ def measure(crowd: Crowd, clock: Clock) -> Document:
                 for n, systems in known.items()
             ],
             "curves": {"points": list(known), "trained_once": False}
-            | {s: {ACCURACY: line(found, [systems[s] for systems in known.values()])} for s in CONTENDERS},
+            | {s: {ACCURACY: [crossed[systems[s]][ACCURACY] for systems in known.values()]} for s in CONTENDERS},
             "hypotheses": untested | {"combined": untested},
             "examples": [],
             "ablation": [],
             "people": {"personal_gain": {s: difference_json(gain) | {"over": STARTS[s]} for s, gain in gains.items()}},
         }
-
-
-def line(found: Mapping[str, Any], systems: Sequence[str]) -> dict[str, Any]:
-    """{mean, lo, hi} of a curve through the accuracies of these ``systems``."""
-    points = [found["cross_validated"][system][ACCURACY] for system in systems]
-    low, high = zip(*(point["ci95"] or (None, None) for point in points), strict=True)
-    return {"mean": [point["mean"] for point in points], "lo": list(low), "hi": list(high)}
 
 
 def counts(crowd: Crowd, tested: frozenset[str]) -> dict[str, int]:

@@ -159,11 +159,9 @@ def curve_panel(axes: Axes, document: Document, metric: str) -> None:
         label, line = SYSTEMS[system], LINES[system]
         if curves["trained_once"] and system != "elo_offset":
             label, line = f"{label} (trained once)", line | LEVEL
-        # What is missing becomes NaN, a gap.
-        mean, low, high = (
-            [math.nan if value is None else float(value) for value in curves[system][metric][part]]
-            for part in ("mean", "lo", "hi")
-        )
+        points = curves[system][metric]
+        mean = [math.nan if point["mean"] is None else point["mean"] for point in points]  # a gap
+        low, high = zip(*(point["ci95"] or (math.nan, math.nan) for point in points), strict=True)
         axes.plot(curves["points"], mean, label=label, markevery=every, **line)
         axes.fill_between(curves["points"], low, high, color=line["color"], alpha=0.18, linewidth=0)
     constant = document["cross_validated"]["global_elo"][metric]["mean"]  # it never learns
