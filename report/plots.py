@@ -46,13 +46,12 @@ STYLE: Any = {
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "grid.linewidth": 0.6,
     **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), GRID),
     **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), INK),
-    "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
     "legend.frameon": False,
     "legend.handlelength": 3,
+    "figure.constrained_layout.w_pad": 0.12,
     "savefig.dpi": 200,
     "svg.fonttype": "none",  # texts in the reader's own fonts: half the size of outlines
     "svg.hashsalt": "report",  # the same page for the same results
@@ -98,7 +97,7 @@ def _panels(draw: Draw, document: Document, metrics: Sequence[str], title: str, 
     rows = math.ceil(len(metrics) / PANELS_IN_A_ROW)
     width = max(7.2, PANEL[0] * columns)
     said = ". ".join(filter(None, [document["label"], note if metrics else document["verdict"]["sentence"]]))
-    heading = [f"{title}, {short(words.subject(document), 32)}", *textwrap.wrap(plain(said), int(width * 15))]
+    heading = [f"{title}, {short(words.subject(document), 32)}", *textwrap.wrap(plain(said), int(width * 14))]
     figure = Figure((width, PANEL[1] * rows + 0.8), layout="constrained")
     figure.suptitle("\n".join(heading), x=0.012, ha="left", fontsize=9)
     for number, metric in enumerate(metrics, start=1):
@@ -160,9 +159,8 @@ def curve_panel(axes: Axes, document: Document, metric: str) -> None:
         if curves["trained_once"] and system != "elo_offset":
             label, line = f"{label} (trained once)", line | LEVEL
         points = curves[system][metric]
-        mean = [math.nan if point["mean"] is None else point["mean"] for point in points]  # a gap
         low, high = zip(*(point["ci95"] or (math.nan, math.nan) for point in points), strict=True)
-        axes.plot(curves["points"], mean, label=label, markevery=every, **line)
+        axes.plot(curves["points"], [point["mean"] for point in points], label=label, markevery=every, **line)
         axes.fill_between(curves["points"], low, high, color=line["color"], alpha=0.18, linewidth=0)
     constant = document["cross_validated"]["global_elo"][metric]["mean"]  # it never learns
     if constant is not None:

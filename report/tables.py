@@ -107,10 +107,7 @@ def differences(document: Document) -> Table:
 
 def ablation(document: Document) -> Table:
     """The variants, cross-validated on the same folds, and what each gains over the first, paired by prompt."""
-    rows = [
-        [plain(row["name"]), cell(row["kendall_tau"]), cell(row["difference"]) if "difference" in row else MISSING]
-        for row in document["ablation"]
-    ]
+    rows = [[plain(row["name"]), cell(row["kendall_tau"]), cell(row["difference"])] for row in document["ablation"]]
     return Table(["Variant", METRICS["kendall_tau"], "Difference"], rows)
 
 
