@@ -67,7 +67,7 @@ def run_personas(jobs: Sequence[Job]) -> int:
         from evidence.experiment import together
         from report import console, files
 
-        document = together(documents, jobs[0])
+        document = together(documents)
         paths = files.write_together(document, jobs[0].results_dir)
         console.print_personas(document)
         console.print_files(paths)

@@ -224,14 +224,8 @@ def keep_for_readers(job: Job, data: Data, systems: Systems) -> None:
     systems.reward.fit(preferences).save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
 
 
-def together(documents: Mapping[str, Document], job: Job) -> dict[str, Any]:
+def together(documents: Mapping[str, Document]) -> Document:
     """The results document of ``--persona all``: every persona's own, and the methods over all their prompts."""
-    return {
-        "schema_version": config.SCHEMA_VERSION,
-        "backend": job.llm.backend,
-        "label": job.label,
-        "judge": job.judge,
-        "seed": job.params.random_seed,
-        "pooled": hypotheses.pooled(documents),
-        "personas": dict(documents),
-    }
+    one = next(iter(documents.values()))
+    shared = {key: one[key] for key in ("schema_version", "backend", "label", "judge", "seed")}
+    return shared | {"pooled": hypotheses.pooled(documents), "personas": dict(documents)}
