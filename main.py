@@ -32,7 +32,7 @@ from core.text import plain, wrapped
 
 if TYPE_CHECKING:
     from cli.own import Own
-    from evidence.document import Document
+    from evidence.experiment import Document
     from stages.tasks import Job
 
 INTERRUPTED = 130

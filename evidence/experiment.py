@@ -5,29 +5,35 @@ document = measure(job, data, systems, clock)     # systems: evidence.design.mak
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from typing import Any
 
 import config
 import evaluation
+from base.features import Features
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
+from core.records import Rating
 from data_generation import Data
 from elo_system import EloSystem
 from evaluation import CurveFold, Curves, Metrics
 from evidence import hypotheses, leaderboard
 from evidence.baselines import BradleyTerry
 from evidence.design import Design, Systems, design
-from evidence.document import Document, make_document
 from evidence.intervals import difference_json
 from evidence.judge_quality import TIE, agreement, judge_quality
+from report import answer as sentences
+from report import words
 from report.words import CONTENDERS
-from reward_model import RewardModel
+from reward_model import EpochLoss, RewardModel
 from stages.tasks import Job
 
+LIBRARIES = ("torch", "transformers", "datasets", "ollama", "openai", "scipy", "numpy")
 EXAMPLES = 3  # test prompts shown with all their responses
 PLACES = ("truth_place", "elo_place", "reward_place", "combined_place")
 ORDERS = 2  # of the preferences, that a cross-validated curve is averaged over
@@ -43,6 +49,9 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "Combined, no Arena": {},
 }
 """Variants of Systems B and C, both as configured first, and what each changes in the parameters."""
+
+Document = dict[str, Any]
+"""The results. Its keys are a contract with other programs: more may be added, none renamed. ``report/`` shows it."""
 
 
 def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
@@ -96,6 +105,45 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
     return make_document(job, systems.features, ratings, systems.reward.history, answer | measured)
 
 
+def make_document(
+    job: Job, features: Features, ratings: Sequence[Rating], history: Sequence[EpochLoss], measured: Document
+) -> Document:
+    """The document of a persona's run, or of people's votes: what it was, what was ``measured``, and the sentences made
+    from its own figures."""
+    asked = {"ollama_server": job.server} if job.server else {}  # another one samples differently
+    tags = {model: contestant.ollama_tag for model, contestant in job.contestants.items()}
+    found: Document = {
+        "schema_version": config.SCHEMA_VERSION,
+        "persona": job.name,
+        "backend": job.llm.backend,
+        "label": job.label,
+        "judge": job.judge,
+        "base_model": features.base,
+        "base_is_reward_model": features.has_score,
+        "device": features.device.replace("auto", "cuda" if job.machine.get("gpu") else "cpu"),
+        "seed": job.params.random_seed,
+        "config": asdict(job.params),
+        "models": [
+            {"name": r.model, "backend": job.llm.backend, "ollama_tag": tags.get(r.model), "arena_name": r.arena_name}
+            | {"elo": r.elo, "elo_source": r.source, "proxy": r.proxy}
+            for r in ratings
+        ],
+        "versions": {"python": platform.python_version(), **asked, **{name: version(name) for name in LIBRARIES}},
+        "machine": job.machine,
+        "command": job.command,
+        "notes": words.noted((*job.notes, *features.notes)),
+        "training_history": {f"{name}_loss": [getattr(e, name) for e in history] for name in EpochLoss._fields},
+        **measured,
+    }
+    judge = measured["judge_quality"]
+    turns = not judge.get("reads") and (judge.get("flip_rate") or 0.0) > 0.5
+    if judge.get("reads") == "place" or turns:
+        found["answer"]["more_prompts"] = None  # more of them tell nothing, or nobody knows yet whether they do
+    found["answer"] |= {"sentence": sentences.sentence(found), "whose": sentences.whose(found), "ask": job.ask}
+    found["verdict"] |= {"sentence": words.verdict(found), "warnings": words.warnings(found)}
+    return found
+
+
 def answer_notes(job: Job, data: Data) -> list[str]:
     """Notes on answers that met the length limit, for a cut answer loses, and on speeds that no server told."""
     notes, limit, given = [], job.params.num_predict, Counter(r.model for r in data.responses)
@@ -110,9 +158,9 @@ def answer_notes(job: Job, data: Data) -> list[str]:
 
 def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
     """Numbers of all records; ``preferences`` and ``ties`` are those that train, ``left_out`` by kind."""
-    plan, words = design(data, params), [j for j in data.judgements if j.ordered and j.log_odds is None]
+    plan, spoken = design(data, params), [j for j in data.judgements if j.ordered and j.log_odds is None]
     # in words a pair that turns with the order is no tie
-    decided = {(j.prompt_id, j.first, j.second) for j in words if j.outcome != 0.5}
+    decided = {(j.prompt_id, j.first, j.second) for j in spoken if j.outcome != 0.5}
     near = [(p.prompt_id, p.model_a, p.model_b) for p in plan.training if abs(p.outcome - 0.5) <= TIE]
     return {
         "prompts": len(data.prompts),

@@ -34,7 +34,7 @@ from core.records import Preference, Rating
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
-from evidence.document import Document
+from evidence.experiment import Document
 from evidence.hypotheses import Scores, compared, fold_of
 from evidence.intervals import Groups, difference_json
 from people.read import Votes

@@ -18,7 +18,7 @@ from core.errors import UsageError
 from core.records import Rating
 from core.text import plain
 from evidence import leaderboard
-from evidence.document import Document, make_document
+from evidence.experiment import Document, make_document
 from people.many import Crowd, learned, measure
 from people.read import Votes
 from report import console

@@ -10,12 +10,6 @@ from report import words
 from report.answer import percent_around
 from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, Document, estimate, number
 
-NAMES = [SYSTEMS[system] for system in CONTENDERS]
-AGAINST = {
-    "reward_model-elo_offset": "Reward − Elo",
-    "combined-elo_offset": "Combined − Elo",
-    "combined-reward_model": "Combined − Reward",
-}
 REMARKS = {
     "Votes": "Wins: its mean chance against the others by a Bradley–Terry fit. Votes: those that it was in.",
     "Places": "Places: those that can't be ruled out, all models' together (95 %).",
@@ -102,7 +96,7 @@ def differences(document: Document) -> Table:
     """The contenders' differences in each metric, paired by prompt."""
     found = [document["improvement"], *document["comparisons"].values()]
     rows = [[METRICS[metric], *(cell(gains[metric]) for gains in found)] for metric in words.metrics(document)]
-    return Table(["Metric", *AGAINST.values()], rows)
+    return Table(["Metric", "Reward − Elo", "Combined − Elo", "Combined − Reward"], rows)
 
 
 def ablation(document: Document) -> Table:
@@ -157,4 +151,4 @@ def methods_by_persona(together: Document) -> Table:
     for name, found in [*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)]:
         tau = [cell(found["cross_validated"][system]["kendall_tau"]) for system in CONTENDERS]
         rows.append([plain(name), *tau, SYSTEMS.get(found["winner"], "none")])
-    return Table(["Persona", *NAMES, "Winner"], rows)
+    return Table(["Persona", *(SYSTEMS[system] for system in CONTENDERS), "Winner"], rows)

@@ -112,11 +112,11 @@ def verdict(document: Document) -> str:
     return f"The {better} {does} better than the {worse}."
 
 
-def warnings(document: Document, stronger_baselines: Sequence[str]) -> list[str]:
-    """Doubts about the verdict; ``stronger_baselines`` beat both systems in the main metric."""
+def warnings(document: Document) -> list[str]:
+    """Doubts about the verdict."""
     said = []
-    if stronger_baselines:
-        names = ", ".join(SYSTEMS[system] for system in stronger_baselines)
+    if stronger := document["verdict"].get("stronger_baselines"):
+        names = ", ".join(SYSTEMS[system] for system in stronger)
         said.append(f"A baseline does significantly better than both systems: {names}.")
     if gone := [f"{what}: {n}" for what, n in document["counts"].get("left_out", {}).items() if n]:
         said.append(f"Left out, since no usable answer could be had: {', '.join(gone)}.")

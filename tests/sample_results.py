@@ -56,7 +56,7 @@ def votes(*, decided: bool = True, users: int = 12) -> Document:
     document["people"] = {"personal_gain": gained}
     document["answer"] |= {"tied_with": ["numbered_steps"], "more_prompts": 40}
     document["answer"] |= {"sentence": answer.sentence(document), "whose": answer.whose(document)}
-    document["verdict"] |= {"sentence": words.verdict(document), "warnings": words.warnings(document, ())}
+    document["verdict"] |= {"sentence": words.verdict(document), "warnings": words.warnings(document)}
     return document
 
 
