@@ -17,7 +17,6 @@ import math
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -175,7 +174,7 @@ def answer(
     responses: Sequence[Response],
     elo: Mapping[str, float | None],
     seed: int,
-    parameters: Mapping[str, str] = MappingProxyType({}),
+    parameters: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The document's ``answer``, ``leaderboard`` and ``likes``. ``elo``: every model's global rating; ``parameters``:
     {model: "8.0B"}.
@@ -188,7 +187,7 @@ def answer(
     for row in rows:
         model, rating = row["model"], elo[row["model"]]
         row["global_place"] = None if rating is None else 1 + sum(other > rating for other in rated)
-        row |= {"elo": rating, "tokens_per_s": speed.get(model), "parameters": parameters.get(model)}
+        row |= {"elo": rating, "tokens_per_s": speed.get(model), "parameters": (parameters or {}).get(model)}
     first = [row for row in rows if row["places"]["lo"] == 1]
     best, *tied = [row["model"] for row in first] if len(first) < len(rows) else [None]
     unlikely = [row["model"] for row in first if best and row["p_best"] < UNLIKELY]

@@ -97,10 +97,8 @@ def _panels(draw: Draw, document: Document, metrics: Sequence[str], title: str, 
     rows = math.ceil(len(metrics) / PANELS_IN_A_ROW)
     width = max(7.2, PANEL[0] * columns)
     said = ". ".join(filter(None, [document["label"], note if metrics else document["verdict"]["sentence"]]))
-    heading = [
-        f"{title}, {short(words.subject(document), 32)}",
-        *textwrap.wrap(plain(said).replace(" %", "\N{NO-BREAK SPACE}%"), int(width * 14)),
-    ]
+    lines = textwrap.wrap(plain(said).replace(" %", "\N{NO-BREAK SPACE}%"), int(width * 14))
+    heading = [f"{title}, {short(words.subject(document), 32)}", *lines]
     figure = Figure((width, PANEL[1] * rows + 0.8), layout="constrained")
     figure.suptitle("\n".join(heading), x=0.012, ha="left", fontsize=9)
     for number, metric in enumerate(metrics, start=1):
