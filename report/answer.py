@@ -79,13 +79,6 @@ def beats_chance(metric: str, around: Sequence[float] | None) -> bool:
     return around is not None and around[0] > CHANCE[metric]
 
 
-def best_on(example: Document) -> str:
-    """Name the best answers to one prompt."""
-    best = [response["model"] for response in example["responses"] if response["truth_place"] == 1]
-    every = len(best) == len(example["responses"])
-    return "No answer is better than another" if every else f"Best: {listed(best, 'and')}"
-
-
 def likes(document: Document) -> str:
     """Traits that are surely liked in a text, surest first; empty where nothing is sure."""
     if not document["likes"]:

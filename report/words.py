@@ -149,17 +149,6 @@ def pooled(together: Document) -> str:
     return f"Over all {found['prompts']} prompts of all personas, the reward model's τ minus the Elo offset's: {gain}."
 
 
-def personal_gains(document: Document) -> list[str]:
-    """The gain of each system from a person's own votes, over what it knows without them, in a sentence each."""
-    gains = document["people"]["personal_gain"] if document["people"] else {}
-    return [
-        f"{SYSTEMS[system]}: a person's own votes change its ranking accuracy by {difference(gain)} "
-        f"(over {SYSTEMS[gain['over']]}, which has none of them)."
-        for system, gain in gains.items()
-        if gain["difference"] is not None
-    ]
-
-
 def hypotheses(document: Document) -> list[tuple[str, list[tuple[str, str, str]]]]:
     """Each hypothesis by its title, with (system, verdict, why) of both systems that read texts."""
     tested = {"reward_model": document["hypotheses"], "combined": document["hypotheses"]["combined"]}
