@@ -93,7 +93,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
             **{name: hypotheses.bands(curve, plan.folds) for name, curve in curves.items()},
         },
         "hypotheses": tested,
-        "per_prompt": per_prompt(crossed, plan.folds),
+        "per_prompt": per_prompt(crossed, data, plan),
         "examples": examples(systems, data, plan),
         "people": None,
         "ablation": ablations,
@@ -236,12 +236,13 @@ def ablation_table(base: ExperimentConfig, systems: Systems, plan: Design) -> li
     ]
 
 
-def per_prompt(crossed: Mapping[str, Mapping[str, Metrics]], folds: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+def per_prompt(crossed: Mapping[str, Mapping[str, Metrics]], data: Data, plan: Design) -> list[dict[str, Any]]:
     """Cross-validated metrics of the contenders, prompt by prompt."""
-    fold = hypotheses.fold_of(folds)
+    fold, text = hypotheses.fold_of(plan.folds), {p.id: p.text for p in data.prompts}
     return [
         {
             "prompt_id": p,
+            "prompt": text[p],
             "fold": fold[p],
             "difference": crossed["reward_model"][p].kendall_tau - metrics.kendall_tau,  # type: ignore[operator]
             **{system: crossed[system][p]._asdict() for system in CONTENDERS},
