@@ -222,7 +222,7 @@ def ablation_table(base: ExperimentConfig, systems: Systems, plan: Design) -> li
     for name, changes in ABLATIONS.items():
         params, ratings = replace(base, **changes), given if "Arena" not in name else dict.fromkeys(given)
         if changes and params == base:
-            continue  # it would repeat the first row
+            continue  # it would repeat the row as configured
         kind: type[RewardModel | Combined] = RewardModel if name.startswith("Reward model") else Combined
         ranker = kind(systems.features, ratings, params)
         ranker.name = name
