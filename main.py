@@ -32,7 +32,7 @@ from core.text import plain, wrapped
 
 if TYPE_CHECKING:
     from cli.own import Own
-    from evidence.document import Document
+    from evidence.experiment import Document
     from stages.tasks import Job
 
 INTERRUPTED = 130
@@ -44,16 +44,15 @@ def run_persona(job: Job) -> Document:
     from data_generation import make_data
     from evidence.design import listed, make_systems, read_texts
     from evidence.experiment import counts, keep_for_readers, measure
-    from people.read import on_these, own_votes_file, read_own_votes
     from report import console, files
 
-    clock, votes = Clock(), read_own_votes(own_votes_file(job.name))
+    clock = Clock()
     console.print_header(job.name, job.label, job.notes)
     data = make_data(job, clock, listed(job.prompt_ids, job.params))  # prompts → responses → judgements → truths
     console.print_counts(counts(data, job.params))
     features = read_texts(job, data, clock)  # the frozen base reads each text once
     systems = make_systems(job, data, features)  # A, B, C and what they must beat
-    document = measure(job, data, systems, clock, on_these(votes, data.prompts, data.responses))
+    document = measure(job, data, systems, clock)
     paths = files.write_results(document, job.results_dir)  # what was measured is written before it is told
     keep_for_readers(job, data, systems)
     console.print_results(document, told=(*job.notes, *features.notes))
@@ -68,7 +67,7 @@ def run_personas(jobs: Sequence[Job]) -> int:
         from evidence.experiment import together
         from report import console, files
 
-        document = together(documents, jobs[0])
+        document = together(documents)
         paths = files.write_together(document, jobs[0].results_dir)
         console.print_personas(document)
         console.print_files(paths)

@@ -22,8 +22,7 @@ from urllib.parse import parse_qs
 from core.errors import SuiteError
 from people.session import UNDO, VOTES, End, Session, percent_sure
 from people.terminal import in_terminal, say
-from report.markdown import rendered
-from report.page import TEMPLATES_DIR, render_vote
+from report.page import TEMPLATES_DIR, render_vote, rendered
 
 SCRIPT = "keys.js"
 DONE = "q"

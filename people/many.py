@@ -21,7 +21,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -35,8 +34,8 @@ from core.records import Preference, Rating
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
-from evidence.document import Measured
-from evidence.hypotheses import Scores, compared, fold_of, not_tested
+from evidence.experiment import Document
+from evidence.hypotheses import Scores, compared, fold_of
 from evidence.intervals import Groups, difference_json
 from people.read import Votes
 from report.words import CONTENDERS
@@ -50,8 +49,10 @@ GROUPS = 10  # of people: a head shared by a tenth of them is trained on the oth
 SHARED_VOTES = 5_000  # a shared head learns from at most so many: more people then cost it nothing
 STRENGTH = 3.0  # learning rates with which own votes move a shared head: docs/method.md
 
-NO_CURVES = "Sample efficiency is tested on personas: of people only the start and the end are measured."
-UNSEEN = "Generalization to unseen models is tested on personas, not on votes."
+UNTESTED = {
+    "sample_efficiency": "Sample efficiency is tested on personas: of people only the start and the end are measured.",
+    "generalization": "Generalization to unseen models is tested on personas, not on votes.",
+}
 
 Cell = tuple[str, str]
 """A person on a prompt."""
@@ -188,7 +189,7 @@ def scored(crowd: Crowd, hits: Hits) -> dict[str, Scores]:
 # ── For the results ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def measure(crowd: Crowd, clock: Clock) -> Measured:
+def measure(crowd: Crowd, clock: Clock) -> Document:
     """Everything that votes show of the systems: ``final`` on the documented split, all else on every prompt
     cross-validated. A curve has two points: what everyone starts from, and all own votes."""
     ids = [prompt.id for prompt in crowd.votes.prompts]
@@ -201,10 +202,11 @@ def measure(crowd: Crowd, clock: Clock) -> Measured:
         scores = scored(crowd, hits)
         final = {s: {m: one.mean(s)["mean"] for m, one in once.items()} for s in hits}
         found = compared(scores, ACCURACY)
+        crossed = found["cross_validated"]
         most = max(Counter(v.user for v in crowd.preferences if v.prompt_id not in test).values(), default=0)
         known = {0: STARTS, most: {s: s for s in CONTENDERS}}
         gains = {s: scores[ACCURACY].gain(s, start) for s, start in STARTS.items()}
-        untested = {"sample_efficiency": not_tested(NO_CURVES), "generalization": not_tested(UNSEEN)}
+        untested = {key: {"verdict": "not tested", "reason": reason} for key, reason in UNTESTED.items()}
         return {
             "main_metric": ACCURACY,
             "counts": counts(crowd, test),
@@ -216,19 +218,12 @@ def measure(crowd: Crowd, clock: Clock) -> Measured:
                 for n, systems in known.items()
             ],
             "curves": {"points": list(known), "trained_once": False}
-            | {s: {ACCURACY: line(found, [systems[s] for systems in known.values()])} for s in CONTENDERS},
+            | {s: {ACCURACY: [crossed[systems[s]][ACCURACY] for systems in known.values()]} for s in CONTENDERS},
             "hypotheses": untested | {"combined": untested},
             "examples": [],
             "ablation": [],
             "people": {"personal_gain": {s: difference_json(gain) | {"over": STARTS[s]} for s, gain in gains.items()}},
         }
-
-
-def line(found: Mapping[str, Any], systems: Sequence[str]) -> dict[str, Any]:
-    """{mean, lo, hi} of a curve through the accuracies of these ``systems``."""
-    points = [found["cross_validated"][system][ACCURACY] for system in systems]
-    low, high = zip(*(point["ci95"] or (None, None) for point in points), strict=True)
-    return {"mean": [point["mean"] for point in points], "lo": list(low), "hi": list(high)}
 
 
 def counts(crowd: Crowd, tested: frozenset[str]) -> dict[str, int]:

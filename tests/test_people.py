@@ -198,8 +198,8 @@ def test_votes_become_results_plots_and_a_report_to_which_hostile_names_do_no_ha
     for system in (*STARTS, *STARTS.values(), "base_reward", "bradley_terry", "longest_response", "random"):
         assert None not in found["cross_validated"][system]["ranking_accuracy"].values()
     for system, start in STARTS.items():
-        curve = found["curves"][system]["ranking_accuracy"]["mean"]
-        assert curve == [found["cross_validated"][name]["ranking_accuracy"]["mean"] for name in (start, system)]
+        curve = found["curves"][system]["ranking_accuracy"]
+        assert curve == [found["cross_validated"][name]["ranking_accuracy"] for name in (start, system)]
     page = (tmp_path / "results" / f"report_{name}.html").read_text(encoding="utf-8")
     assert "<script>" not in page and not set("\x1b\u202e") & set(page)
 
