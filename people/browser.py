@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import select
 import sys
 import threading
 import webbrowser
@@ -20,8 +19,9 @@ from socketserver import ThreadingTCPServer
 from urllib.parse import parse_qs
 
 from core.errors import SuiteError
-from people.session import UNDO, VOTES, End, Session, percent_sure
-from people.terminal import in_terminal, say
+from core.text import percent
+from people.session import UNDO, VOTES, End, Session
+from people.terminal import say
 from report.markdown import rendered
 from report.page import TEMPLATES_DIR, render_vote
 
@@ -39,43 +39,22 @@ HEADERS = {
 
 
 def in_browser(session: Session, end: Callable[[], End]) -> None:
-    """Ask for votes on a page and show the end there. Ctrl-C comes through.
-
-    Where there is no browser the page may be opened from elsewhere, and Enter asks in the terminal instead.
-    """
-    here = _browser_here()
+    """Ask for votes on a page and show the end there. Ctrl-C comes through."""
     with Server(session, end) as server:
-        if here:
-            say(f"Vote on this page, which opens by itself (Ctrl-C or its Done ends it):\n  {server.address}")
+        say(f"Vote on this page (Ctrl-C or its Done ends it):\n  {server.address}")
+        # without a window a browser would fight with this program for the terminal
+        if sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))):
             threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
         else:
-            tunnel = f"from another machine through ssh -L {server.port}:127.0.0.1:{server.port}"
-            say(f"No browser here: press Enter to vote in this terminal, or open ({tunnel})\n  {server.address}")
+            tunnel = f"ssh -L {server.port}:127.0.0.1:{server.port}"
+            say(f"No browser here: open it from another machine through {tunnel}, or use --vote terminal.")
         try:
-            while not (server.over or (not here and _enter_pressed())):
+            while not server.over:
                 server.handle_request()
         finally:
-            server.close()
+            server.busy.acquire()  # a vote on its way is kept first, and a later one changes nothing
     if server.failed:
         raise server.failed
-    if not server.over:
-        in_terminal(session)
-
-
-def _browser_here() -> bool:
-    """True for a browser in a window: one in the terminal would fight with the session for its keys."""
-    window = sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
-    try:
-        return window and webbrowser.get() is not None
-    except webbrowser.Error:
-        return False
-
-
-def _enter_pressed() -> bool:
-    pressed = sys.stdin.isatty() and bool(select.select([sys.stdin], [], [], 0)[0])
-    if pressed:
-        sys.stdin.readline()
-    return pressed
 
 
 class Server(ThreadingTCPServer):
@@ -93,14 +72,11 @@ class Server(ThreadingTCPServer):
         self.over = False
         """True once the last page was sent."""
         self.failed: BaseException | None = None
-        self._busy = threading.RLock()
-        self._last_page = ""
+        self.busy = threading.Lock()
 
     def page(self) -> str:
-        """The pair to vote on; when the session is over, its end."""
-        with self._busy:
-            if self._last_page:
-                return self._last_page
+        """The pair to vote on."""
+        with self.busy:
             session, pair = self.session, self.session.pair
             # the pair itself is not handed over: it holds the names of its models
             return render_vote(
@@ -116,23 +92,16 @@ class Server(ThreadingTCPServer):
 
     def press(self, number: str, key: str) -> tuple[HTTPStatus, str]:
         """Do what a form asks for: a vote, undo or the end; the status and the page to answer with."""
-        with self._busy:
+        with self.busy:
             session = self.session
-            if key == DONE and not self._last_page:
-                told = {"persona": session.about["persona"], "progress": session.saved(), "percent": percent_sure}
-                self._last_page = render_vote(end=self._end(), **told)
-            if self._last_page:
-                return HTTPStatus.OK, self._last_page
+            if key == DONE:
+                told = {"persona": session.about["persona"], "progress": session.saved(), "percent": percent}
+                return HTTPStatus.OK, render_vote(end=self._end(), **told)
             if number == str(session.number) and (session.pair or key == UNDO):
                 session.press(key)  # on the disk by now
             else:
                 session.note = OLD
             return HTTPStatus.SEE_OTHER, ""
-
-    def close(self) -> None:
-        """Wait for a vote on its way; later ones change nothing."""
-        with self._busy:
-            self._last_page = self._last_page or "The session is over."
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         """End the session by what went wrong; a browser that went away is no error."""
@@ -176,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _known(self, *names: str) -> bool:
         """Refuse what does not come from this page."""
-        if self.headers.get("Host") not in (f"127.0.0.1:{self.server.port}", f"localhost:{self.server.port}"):
+        if self.headers.get("Host") != f"127.0.0.1:{self.server.port}":
             self.send_error(HTTPStatus.FORBIDDEN)
             return False
         path = self.path.encode("latin-1", "replace")

@@ -19,31 +19,11 @@ from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
-from core.tables import (
-    ENDINGS,
-    Row,
-    Rows,
-    arrow_rows,
-    columns_of,
-    first_line,
-    id_in,
-    read_rows,
-    refuse_bad_rows,
-    text_in,
-)
+from core.tables import ENDINGS, Rows, arrow_rows, columns_of, first_line, id_in, read_rows, refuse_bad_rows, text_in
 from core.text import Names, count, normal
+from people import rows as kinds
 from people.open_webui import open_webui
-from people.rows import (
-    EVERYONE,
-    VOTE_COLUMNS,
-    Found,
-    Vote,
-    alpaca_eval_vote,
-    arena_vote,
-    each_row,
-    own_vote,
-    refuse_coding,
-)
+from people.rows import EVERYONE, OWN, VOTE_COLUMNS, Found, Vote, each_row, own_vote
 from stages.own import Answers, prompt_id
 
 USER = "me"  # the name under which own votes are kept
@@ -69,11 +49,10 @@ class Votes:
 def load_votes(
     source: str, *, skip_bad_rows: bool = False, cache_dir: Path | None = None, answers: Answers | None = None
 ) -> Votes:
-    """Votes from a file or a hub id ("owner/name" or "owner/name:config").
+    """Votes from a file or a hub id ("owner/name" or "owner/name:config"): in VOTE_COLUMNS, or an export.
 
-    An export known by its columns, or VOTE_COLUMNS (``outcome`` in [0, 1]: 1 means a preferred). Prompts are known by
-    their text, and an id in the file, which may be missing, is a name for it. ``answers``: the texts of votes that
-    carry none. ``cache_dir``: where ``datasets`` keeps what it downloads.
+    Prompts are known by their text, and an id in the file, which may be missing, is a name for it. ``answers``: the
+    texts of votes that carry none. ``cache_dir``: where ``datasets`` keeps what it downloads.
 
     Raises UsageError for what cannot be read and, unless ``skip_bad_rows``, for wrong rows; MissingError where a hub is
     needed and out of reach.
@@ -89,31 +68,32 @@ def load_votes(
     if answers is not None:
         rows, bare = _joined(rows, answers, models, source)
     kind, read = recognize(columns_of(rows), source)
-    found = read(rows, source)
+    kinds.refuse_coding(rows, kind, source)
+    found = read(rows)
     (votes, bad, left_out), notes = _one_of_each(Found(found.votes, unread | found.bad, bare | found.left_out), models)
-    refuse_bad_rows(bad, source, total, skip=skip_bad_rows if votes else None)
+    refuse_bad_rows(bad, source, total, skip=skip_bad_rows)
+    left_out = dict(sorted((left_out | bad).items()))
     if not votes:
         refuse_bad_rows(left_out, source, total)
-    left_out = dict(sorted((left_out | bad).items()))
     said = [] if kind == OWN else [f"read as {kind}: {count(len(votes), 'vote')} from {count(total, 'row')}"]
     why = Counter(reason.partition(":")[0] for reason in left_out.values())
     said += [f"{rows} left out: {reason}" for reason, rows in why.most_common()]
     preferences = tuple(vote.preference() for vote in votes)
     given = {
-        (p.user, p.prompt_id, frozenset({(p.model_a, p.outcome), (p.model_b, 1 - p.outcome)})) for p in preferences
+        (p.user, p.prompt_id, frozenset([(p.model_a, p.outcome), (p.model_b, 1 - p.outcome)])) for p in preferences
     }
     if repeats := len(preferences) - len(given):
         said.append(f"{count(repeats, 'vote')} given again by the same person on the same responses: each counts")
     texts = dict(claim for vote in votes for claim in vote.claims())
     return Votes(
-        preferences=preferences,
+        preferences,
         prompts=tuple(Prompt(prompt, text) for (prompt, model), text in texts.items() if not model),
         responses=tuple(Response(*key, text) for key, text in texts.items() if key[1]),
         users=tuple(dict.fromkeys(p.user for p in preferences)),
         models=tuple(dict.fromkeys(model for _, model in texts if model)),
         left_out=left_out,
         notes=("; ".join([*said, *notes]),) if said or notes else (),
-        personas=tuple(dict.fromkeys(p for v in votes if isinstance(p := rows[v.row].get("persona"), str) and p)),
+        personas=tuple(dict.fromkeys(str(row["persona"]) for row in rows.values() if row.get("persona"))),
     )
 
 
@@ -125,18 +105,19 @@ def _one_of_each(found: Found[Vote], models: Names) -> tuple[Found[Vote], list[s
     for vote in bar(found.votes, len(found.votes), "votes"):
         prompt, a, b = normal(vote.prompt), models.of(vote.model_a), models.of(vote.model_b)
         given = normal(vote.prompt_id) or fingerprint(prompt)
-        if texts_of.setdefault(given, prompt) != prompt:
+        if not prompt:
+            bad[vote.row] = "the prompt is empty"
+        elif texts_of.setdefault(given, prompt) != prompt:
             bad[vote.row] = f"prompt_id stands for another prompt in an earlier row (prompts need no id): {given:.40}"
-            continue
-        if a == b:
+        elif a == b:
             left_out[vote.row] = "the same model answers on both sides"
-            continue
-        known = ids.setdefault(prompt, given)
-        first = texts.setdefault((known, a), vote.response_a), texts.setdefault((known, b), vote.response_b)
-        if [*map(normal, first)] == [normal(vote.response_a), normal(vote.response_b)]:
-            kept.append(Vote(people.of(vote.user), known, prompt, a, first[0], b, first[1], vote.outcome, vote.row))
         else:
-            left_out[vote.row] = "on a second text of one model to the same prompt"
+            known = ids.setdefault(prompt, given)
+            first = texts.setdefault((known, a), vote.response_a), texts.setdefault((known, b), vote.response_b)
+            if [*map(normal, first)] == [normal(vote.response_a), normal(vote.response_b)]:
+                kept.append(Vote(people.of(vote.user), known, prompt, a, first[0], b, first[1], vote.outcome, vote.row))
+            else:
+                left_out[vote.row] = "on a second text of one model to the same prompt"
     notes = [*models.notes, *people.notes]
     if more := len(texts_of) - len(ids):
         notes.append(f"{count(more, 'prompt_id')} of a prompt that has one already: one text is one prompt")
@@ -153,8 +134,8 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 def _hub_rows(source: str, cache_dir: Path | None) -> Rows:
     if not hub.reachable():
         raise MissingError(
-            f"{source} is neither a file here nor to be had from the model hub, which is out of reach. Nothing was "
-            "changed. Download it where there is a network and pass the file: --preferences FILE.parquet"
+            f"{source} is no file here, and the model hub is out of reach. Nothing was changed. Download it elsewhere, "
+            "and pass the file: --preferences FILE.parquet"
         )
     import datasets
 
@@ -167,41 +148,26 @@ def _hub_rows(source: str, cache_dir: Path | None) -> Rows:
     return arrow_rows(found["train" if "train" in found else next(iter(found))].data.table)
 
 
-def _coded(
-    read: Callable[[int, Row], Vote], column: str, low: float, usual: str, rows: Rows, source: str
-) -> Found[Vote]:
-    """Rows with an outcome from ``low`` to one more in a ``column``."""
-    refuse_coding((row.get(column) for row in rows.values()), source, usual, low=low)
-    return each_row(rows, read)
-
-
-OUTCOMES = "outcomes are 0, 0.5 and 1, or between: 1 where a is preferred"
-PREFERENCES = "alpaca_eval's preferences are 1 and 2, or between: 1 for the first output"
-Reader = Callable[[Rows, str], Found[Vote]]
-OWN, ARENA, ALPACA = "votes", "the Arena's data sets", "alpaca_eval's annotations"
-ARENA_COLUMNS = ("model_a", "model_b", "winner", "conversation_a", "conversation_b")
-ARENA_55K_COLUMNS = (*VOTE_COLUMNS[2:-1], "winner_model_a", "winner_model_b", "winner_tie")
-ALPACA_COLUMNS = ("instruction", "output_1", "generator_1", "output_2", "generator_2", "preference")
+Reader = Callable[[Rows], Found[Vote]]
+_ARENA, _ARENA_ROWS = "the Arena's data sets", partial(each_row, read=kinds.arena_vote)
 # What a file may be, the columns that it must have then, and its reader.
 _KINDS: Sequence[tuple[str, Sequence[str], Reader]] = (
-    (OWN, VOTE_COLUMNS, partial(_coded, own_vote, "outcome", 0.0, OUTCOMES)),
-    ("Open WebUI's feedback export", ("user_id", "data", "meta"), lambda rows, _: open_webui(rows)),
-    (ARENA, ARENA_COLUMNS, lambda rows, _: each_row(rows, arena_vote)),
-    (ARENA, ARENA_55K_COLUMNS, lambda rows, _: each_row(rows, arena_vote)),
-    (ALPACA, ALPACA_COLUMNS, partial(_coded, alpaca_eval_vote, "preference", 1.0, PREFERENCES)),
+    (OWN, VOTE_COLUMNS, partial(each_row, read=own_vote)),
+    ("Open WebUI's feedback export", ("user_id", "data", "meta"), open_webui),
+    (_ARENA, ("model_a", "model_b", "winner", "conversation_a", "conversation_b"), _ARENA_ROWS),
+    (_ARENA, (*VOTE_COLUMNS[2:-1], "winner_model_a", "winner_model_b", "winner_tie"), _ARENA_ROWS),
+    (kinds.ALPACA, kinds.ALPACA_COLUMNS, partial(each_row, read=kinds.alpaca_eval_vote)),
 )
 
 
 def recognize(columns: Collection[str], source: str) -> tuple[str, Reader]:
     """What a file with such columns is, and its reader. Raises UsageError where each kind lacks one."""
     there = {*columns, "prompt_id"}  # only a name: prompts are known by their text
-    lacking = [[name for name in needed if name not in there] for _, needed, _ in _KINDS]
-    nearest = min(range(len(_KINDS)), key=lambda i: len(lacking[i]) / len(_KINDS[i][1]))
-    kind, _, read = _KINDS[nearest]
-    if lacking[nearest]:
+    kind, needed, read = min(_KINDS, key=lambda kind: len(set(kind[1]) - there) / len(kind[1]))
+    if lacking := [name for name in needed if name not in there]:
         raise UsageError(
-            f"{source} looks like {kind} and lacks the columns {', '.join(lacking[nearest])}; it has "
-            f"{', '.join(columns)}. Nothing was changed. Rename the columns that are meant, or export it anew."
+            f"{source} looks like {kind} and lacks the columns {', '.join(lacking)}; it has {', '.join(columns)}. "
+            "Nothing was changed. Rename the columns that are meant, or export it anew."
         )
     return kind, read
 
@@ -215,7 +181,7 @@ def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[R
     Raises UsageError where the votes have their texts, or none finds its own.
     """
     asked = {prompt.id: prompt.text for prompt in answers.prompts}
-    found, left_out, unknown = dict(rows), dict[int, str](), set[str]()
+    found, left_out = dict(rows), dict[int, str]()
     for number, row in rows.items():
         names = {side: models.of(name) for side in "ab" if isinstance(name := row.get(f"model_{side}"), str)}
         if not names or (row.get("response_a") is not None and row.get("response_b") is not None):
@@ -229,14 +195,11 @@ def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[R
         found[number] = {**row, **texts, "prompt_id": own, "prompt": asked.get(own)}
         if None in texts.values():
             del found[number]
-            left_out[number] = "its texts are in no file of --responses"
-            unknown |= set(names.values()) - set(answers.models)
+            left_out[number] = (
+                "its texts are in no file of --responses: looked up by model and by the prompt's text or id"
+            )
     if not found:
-        those = f"; they have no {', '.join(sorted(unknown))}" if unknown else ""
-        raise UsageError(
-            f"None of the {len(left_out)} votes in {source} finds its texts in --responses, by prompt (its whole text, "
-            f"or prompt_id where there is none) and model{those}. Nothing was changed."
-        )
+        refuse_bad_rows(left_out, source, len(rows))
     if found == rows:
         raise UsageError(f"--responses: the votes in {source} have their texts already. Leave --responses out.")
     return found, left_out

@@ -99,7 +99,7 @@ class Session:
         if self.note or not self.votes:
             return self.note
         standing = self.models.standing()
-        chance = percent_sure(next(iter(standing.chances.values())))
+        chance = percent(next(iter(standing.chances.values())))
         so_far = f"{count(len(self.votes), 'vote')} so far: the model ahead is the best with a chance of {chance}."
         return f"{so_far} {more(standing)}"
 
@@ -115,8 +115,8 @@ class End(NamedTuple):
     chances: Mapping[str, float]
     """{model: chance that it is the best}, most likely first; empty without a vote."""
     remarks: Sequence[str]
-    commands: Sequence[tuple[str, str]]
-    """What to do next, and its command line."""
+    commands: Mapping[str, str]
+    """{what to do next: its command line}"""
 
 
 @contextmanager
@@ -126,19 +126,11 @@ def open_session(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respon
         yield Session(job, prompts, responses)
 
 
-# ── Words ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def more(standing: Standing) -> str:
     """How many more votes would separate the best two; empty as long as nobody can say."""
     if standing.ahead >= SURE:
-        return f"It is ahead of the second with {percent_sure(standing.ahead)}."
+        return f"It is ahead of the second with {percent(standing.ahead)}."
     votes = standing.more_votes
     if votes is not None and votes > MOST_TOLD:
         return "It would take hundreds of votes to separate the best two."
     return "" if votes is None else f"Roughly {count(votes, 'more vote')} would separate the best two."
-
-
-def percent_sure(chance: float) -> str:
-    """A chance in percent, never 0 or 100: a few votes prove nothing."""
-    return percent(min(max(chance, 0.01), 0.99))

@@ -1,8 +1,7 @@
-"""Own votes in the terminal: two anonymous responses, one key."""
+"""Own votes in the terminal: two anonymous responses, one letter."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import textwrap
@@ -12,43 +11,20 @@ from people.rows import Vote
 from people.session import UNDO, VOTES, Session
 
 KEYS = "a: A is better  b: B is better  t: tie  x: both bad  u: undo  q: quit"
-CTRL_D = "\x04"
 
 
 def in_terminal(session: Session) -> None:
-    """Ask for a vote on pair after pair, model names never shown. Ctrl-C comes through."""
+    """Ask for a vote on pair after pair, model names never shown. Ctrl-C comes through; the end of the input is "q"."""
     while session.pair:
         say(_page(session, session.pair))
         print(f"{KEYS} > ", end="", flush=True)
-        key = _key()
-        say("")  # ends the question's line
+        key = (sys.stdin.readline() or "q").strip().lower()
         if key == "q":
             break
         if key in (*VOTES, UNDO):
             session.press(key)
         else:
-            session.note = "Please answer a, b, t, x, u or q."
-
-
-def _key() -> str:
-    """One key press on a terminal, elsewhere a line; "q" where the input ends.
-
-    What was typed before the question is dropped: it was meant for another pair. A key of several characters (an arrow,
-    a pasted text) is handed over whole: its last letter alone could pass for a vote.
-    """
-    if sys.platform == "win32" or not sys.stdin.isatty():
-        return (sys.stdin.readline() or "q").strip().lower()
-    import termios
-    import tty
-
-    terminal = sys.stdin.fileno()
-    before = termios.tcgetattr(terminal)
-    try:
-        tty.setcbreak(terminal)  # Ctrl-C still interrupts
-        key = os.read(terminal, 1024).decode("utf-8", "replace").lower()
-    finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-    return "q" if key in ("", CTRL_D) else key
+            session.note = "Please answer a, b, t, x, u or q, and press Enter."
 
 
 def say(text: str) -> None:
