@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import textwrap
 from pathlib import Path
 
 import config
@@ -26,7 +25,6 @@ from stages.tasks import Job
 
 RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
 GIVEN = "one person alone has nobody else to start from: ratings are the Arena's, where it lists the model"
-SHOWN = 60  # characters of a prompt
 
 
 def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
@@ -65,11 +63,11 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
 
 def show(source: str, votes: Votes) -> int:
     """Print every vote and every row that is none, with the reason; the exit status. Nothing is written."""
-    prompts = {prompt.id: textwrap.shorten(prompt.text, SHOWN, placeholder="…") for prompt in votes.prompts}
+    prompts = {prompt.id: prompt.text for prompt in votes.prompts}
     counts = f"votes: {len(votes.preferences)}, people: {len(votes.users)}, prompts: {len(prompts)}"
     lines = [f"{source}: {counts}, models: {len(votes.models)}", *votes.notes]
     for v in votes.preferences:
-        lines.append(f'  {v.user}: {v.model_a} against {v.model_b}: {v.outcome:g} on "{prompts[v.prompt_id]}"')
+        lines.append(f'  {v.user}: {v.model_a} against {v.model_b}: {v.outcome:g} on "{prompts[v.prompt_id]:.60}"')
     lines += [f"  row {row}: {reason}" for row, reason in votes.left_out.items()]
     print("\n".join(map(plain, lines)))
     return 0
@@ -95,10 +93,7 @@ def fitting(params: ExperimentConfig, prompts: int) -> ExperimentConfig:
     try:
         return dataclasses.replace(params, num_prompts=prompts)
     except ValueError as error:
-        raise UsageError(
-            f"The votes are on {prompts} prompts: {error}. Prompts are split for training and testing, so votes on "
-            "more of them are needed."
-        ) from None
+        raise UsageError(f"The votes are on {prompts} prompts, and votes on more are needed: {error}.") from None
 
 
 def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tuple[dict[str, Rating], tuple[str, ...]]:
