@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 log = logging.getLogger("ranking.progress")
@@ -40,16 +41,7 @@ def bar(items: Iterable[Any] | None, total: int, what: str) -> Any:
 
     if sys.stderr.isatty():
         return tqdm(items, total=total, desc=what, leave=False, delay=QUIET)
-    lines: Any = {"file": _Lines(), "delay": MINUTE, "mininterval": MINUTE, "miniters": 1}
-    return tqdm(items, total=total, desc=what, leave=False, bar_format="{desc}: {n} of {total}", **lines)
-
-
-class _Lines:
-    """Logs what tqdm would draw."""
-
-    def write(self, text: str) -> None:
-        if line := text.strip():
-            log.info("%s", line)
-
-    def flush(self) -> None:
-        """Nothing waits."""
+    # what it would draw is logged
+    file: Any = SimpleNamespace(write=lambda text: text.strip() and log.info(text.strip()), flush=lambda: None)
+    often: Any = {"delay": MINUTE, "mininterval": MINUTE, "miniters": 1}
+    return tqdm(items, total=total, desc=what, leave=False, bar_format="{desc}: {n} of {total}", file=file, **often)

@@ -33,10 +33,7 @@ def reachable() -> bool:
 
 
 def status(path: str) -> int:
-    """The HTTP status of an address on the hub, 0 where nothing answers; settled within ``REACH_SECONDS``.
-
-    The hub's own client would try again and again.
-    """
+    """The HTTP status of an address on the hub, 0 where nothing answers; its own client would try again and again."""
     import httpx
 
     ask = functools.partial(httpx.head, f"{endpoint()}{path}", timeout=REACH_SECONDS, follow_redirects=True)
@@ -47,11 +44,8 @@ def status(path: str) -> int:
 
 
 def within(seconds: float, job: Callable[[], T]) -> T:
-    """The job's result or its exception; TimeoutError after ``seconds``.
-
-    The job then stays behind in a daemon thread, which does not keep the program from ending: neither a name
-    look-up nor the hub's client can be interrupted from outside.
-    """
+    """The job's result or its exception; TimeoutError after ``seconds``, when it is left behind in a daemon thread: the
+    look-up of a name can't be interrupted."""
     future: Future[T] = Future()
 
     def work() -> None:

@@ -55,9 +55,8 @@ class Store:
     """
 
     def __init__(self, path: Path, *, stage: str, samples: Path | None = None) -> None:
-        self.path = path
+        self.path, self._journal = path, _journal_of(path)
         self._stage, self._samples = stage, samples
-        self._journal = _journal_of(path)
         self._items: Items = {}
         self._print_outs: dict[str, Any] = {}
         self._changed = False
@@ -65,7 +64,7 @@ class Store:
     def __enter__(self) -> Self:
         journal = read(self._journal)
         self._items, self._print_outs, sound = _contents(read(self.path))
-        replayed, whole = _replayed(journal)
+        replayed, _, whole = _replayed(journal)
         self._items |= replayed
         for path in [self.path] * (not sound) + [self._journal] * (not whole):
             kept = f"{len(self._items)} items are used, whatever else it held is asked for again"
@@ -111,10 +110,7 @@ class Store:
     @cached_property
     def _recorded(self) -> Items:
         """The items of the samples."""
-        found, _, sound = _contents(read(self._samples) if self._samples else None)
-        if not sound:
-            log.warning("%s is damaged. `git checkout %s` brings it back.", self._samples, self._samples)
-        return found
+        return _contents(read(self._samples) if self._samples else None)[0]
 
     def _compact(self) -> None:
         """The main file anew from what is in memory, then no journal."""
@@ -150,28 +146,24 @@ def _journal_of(path: Path) -> Path:
 
 def _contents(data: bytes | None) -> tuple[Items, dict[str, Any], bool]:
     """Whatever can be used of a main file, items and print-outs, and whether that is all. None: no file."""
-    if data is None:
-        return {}, {}, True
+    entries: list[object] = [] if data is None else [None]  # what is no entry
     with suppress(ValueError, RecursionError):
-        match _parse(data):
-            case {"schema_version": version, "items": [*entries]} if version == SCHEMA_VERSION:
-                return _items_of(entries)
-    return {}, {}, False
+        match _parse(data or b""):
+            case {"schema_version": version, "items": [*found]} if version == SCHEMA_VERSION:
+                entries = found
+    return _items_of(entries)
 
 
-def _replayed(journal: bytes | None) -> tuple[Items, bool]:
-    """The items of a journal, and whether that is all it holds but for a torn last line: its put never returned."""
-    found: Items = {}
+def _replayed(journal: bytes | None) -> tuple[Items, dict[str, Any], bool]:
+    """The same of a journal, whose torn last line is no damage: its put never returned."""
+    entries: list[object] = []
     *lines, tail = (journal or b"").split(b"\n")
-    sound = True
     for line in filter(None, [*lines, tail]):
         try:
-            items, _, whole = _items_of(_parse(line))
-            found |= items
+            entries += _parse(line)
         except (ValueError, TypeError, RecursionError):  # TypeError: a number is no list
-            whole = line is tail
-        sound &= whole
-    return found, sound
+            entries += [] if line is tail else [None]
+    return _items_of(entries)
 
 
 def _items_of(entries: Iterable[object]) -> tuple[Items, dict[str, Any], bool]:
