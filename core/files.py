@@ -170,10 +170,10 @@ def drop_last_line(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the folder for a whole run; the system releases it on a kill. Says that it waits.
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the folder for a whole run; the system releases it on a kill. Says that it waits for another run.
 
-    Raises UsageError where the folder can't be written, and for another run where it is not to ``wait``.
+    Raises UsageError where the folder can't be written.
     """
     from filelock import FileLock, Timeout
 
@@ -183,10 +183,6 @@ def lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
         try:
             guard.acquire(timeout=0)
         except Timeout:
-            if not wait:
-                raise UsageError(
-                    f"Another run is still using {folder}; nothing was changed. Run this again when it is done."
-                ) from None
             log.warning("another run is using %s; waiting for it", folder)
             guard.acquire()
     try:

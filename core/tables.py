@@ -66,16 +66,16 @@ def refuse_bad_rows(bad: BadRows, source: object, total: int, *, skip: bool | No
     ``skip`` True leaves them out where others are left and they are single ones; None: they can't be left out.
     """
     common, rows = Counter(reason.partition(":")[0] for reason in bad.values()).most_common(1)[0] if bad else ("", 0)
-    single = rows <= max(1, SINGLE * total)
-    if not bad or (skip and single and len(bad) < total):
+    single = rows <= max(1, SINGLE * total) and len(bad) < total
+    if not bad or (skip and single):
         return
     lines = [f"{source}: {len(bad)} of {total} rows cannot be used:"]
     lines += [f"  row {number}: {reason}" for number, reason in sorted(bad.items())[:SHOWN]]
     lines += [f"  … and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
     mend = "Nothing was changed. Correct them"
-    if skip is not None and single and len(bad) < total:
+    if skip is not None and single:
         mend += ", or leave them out: --skip_bad_rows"
-    elif not single and total > rows:
+    elif skip is not None:
         mend += f": {rows} rows are too many to leave out for one reason ({common})"
     raise UsageError("\n".join([*lines, mend]))
 
@@ -124,8 +124,8 @@ def arrow_rows(table: Any) -> Rows:
     """The rows of an Arrow table, without nested columns that nothing reads: the Arena's are large."""
     import pyarrow as pa
 
-    read = [f.name for f in table.schema if f.name in _NESTED or not pa.types.is_nested(f.type)]
-    return {number: _named(row) for number, row in enumerate(table.select(read).to_pylist(), start=1)}
+    names = [f.name for f in table.schema if f.name in _NESTED or not pa.types.is_nested(f.type)]
+    return {number: _named(row) for number, row in enumerate(table.select(names).to_pylist(), start=1)}
 
 
 def first_line(error: BaseException) -> str:

@@ -1,19 +1,18 @@
 """A session of own votes: which pair comes next, what a key does, how sure the order is, wherever it is asked.
 
-with open_session(job, prompts, responses) as session:
-    while session.pair:
-        session.press("a")      # on the disk when this returns, in the format that --preferences reads
+session = Session(job, prompts, responses)
+while session.pair:
+    session.press("a")      # on the disk when this returns, in the format that --preferences reads
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from core.files import append_line, drop_last_line, lock
+from core.files import append_line, drop_last_line
 from core.records import Prompt, Response
 from core.text import count, normal, percent
 from people.next_pair import SURE, Standing, TopTwo
@@ -117,13 +116,6 @@ class End(NamedTuple):
     remarks: Sequence[str]
     commands: Mapping[str, str]
     """{what to do next: its command line}"""
-
-
-@contextmanager
-def open_session(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> Iterator[Session]:
-    """The one session that this folder of votes can have. Raises UsageError where another one is going on."""
-    with lock(own_votes_file(job.name).parent, wait=False):
-        yield Session(job, prompts, responses)
 
 
 def more(standing: Standing) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from core.files import lock
 from core.text import count, percent, wrapped
 from people.browser import in_browser
-from people.read import read_own_votes
-from people.session import End, Session, more, open_session
+from people.read import own_votes_file, read_own_votes
+from people.session import End, Session, more
 from people.terminal import in_terminal, say
 from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
@@ -23,7 +24,8 @@ def vote(job: Job, where: str, command: Callable[..., str]) -> int:
 
     prompts = generate_prompts(job)
     responses = collect_responses(job, prompts)
-    with open_session(job, prompts, responses) as session:
+    with lock(own_votes_file(job.name).parent):
+        session = Session(job, prompts, responses)
         end = partial(end_of, session, command)
         try:
             if where == "terminal" or not session.pair:
