@@ -19,7 +19,6 @@ from socketserver import ThreadingTCPServer
 from urllib.parse import parse_qs
 
 from core.errors import SuiteError
-from core.text import percent
 from people.session import UNDO, VOTES, End, Session
 from people.terminal import say
 from report.markdown import rendered
@@ -77,30 +76,20 @@ class Server(ThreadingTCPServer):
     def page(self) -> str:
         """The pair to vote on."""
         with self.busy:
-            session, pair = self.session, self.session.pair
-            # the pair itself is not handed over: it holds the names of its models
-            return render_vote(
-                end=None,
-                persona=session.about["persona"],
-                number=session.number,
-                total=session.total,
-                prompt=pair and rendered(pair.prompt),
-                sides=pair and {"A": rendered(pair.response_a), "B": rendered(pair.response_b)},
-                progress=session.progress(),
-                undo=bool(session.given),
-            )
+            pair = self.session.pair
+            prompt = pair and rendered(pair.prompt)
+            sides = pair and {"A": rendered(pair.response_a), "B": rendered(pair.response_b)}
+            return render_vote(session=self.session, prompt=prompt, sides=sides, end=None)
 
     def press(self, number: str, key: str) -> tuple[HTTPStatus, str]:
         """Do what a form asks for: a vote, undo or the end; the status and the page to answer with."""
         with self.busy:
-            session = self.session
             if key == DONE:
-                told = {"persona": session.about["persona"], "progress": session.saved(), "percent": percent}
-                return HTTPStatus.OK, render_vote(end=self._end(), **told)
-            if number == str(session.number) and (session.pair or key == UNDO):
-                session.press(key)  # on the disk by now
+                return HTTPStatus.OK, render_vote(session=self.session, end=self._end())
+            if number == str(self.session.number) and (self.session.pair or key == UNDO):
+                self.session.press(key)  # on the disk by now
             else:
-                session.note = OLD
+                self.session.note = OLD
             return HTTPStatus.SEE_OTHER, ""
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
@@ -114,20 +103,29 @@ class Handler(BaseHTTPRequestHandler):
     """One request."""
 
     server: Server
-    timeout = 30  # seconds for a whole request
+
+    def parse_request(self) -> bool:
+        """Refuse what does not come from this page."""
+        if not super().parse_request():
+            return False
+        name = self.path.removesuffix(SCRIPT).encode("latin-1", "replace")
+        if self.headers.get("Host") != f"127.0.0.1:{self.server.port}":
+            self.send_error(HTTPStatus.FORBIDDEN)
+        elif not secrets.compare_digest(name, self.server.root.encode()):
+            self.send_error(HTTPStatus.NOT_FOUND)
+        else:
+            return True
+        return False
 
     def do_GET(self) -> None:
         """Show the page or its script. Nothing changes."""
-        if self._known("", SCRIPT):
-            if self.path.endswith(SCRIPT):
-                self._answer(HTTPStatus.OK, (TEMPLATES_DIR / SCRIPT).read_text("utf-8"), "text/javascript")
-            else:
-                self._answer(HTTPStatus.OK, self.server.page())
+        if self.path.endswith(SCRIPT):
+            self._answer(HTTPStatus.OK, (TEMPLATES_DIR / SCRIPT).read_text("utf-8"), "text/javascript")
+        else:
+            self._answer(HTTPStatus.OK, self.server.page())
 
     def do_POST(self) -> None:
         """Take a form: ``pair=14&key=a``."""
-        if not self._known(""):
-            return
         length = self.headers.get("Content-Length", "")
         small = length.isdecimal() and len(length) < 5
         form = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace")) if small else {}
@@ -142,17 +140,6 @@ class Handler(BaseHTTPRequestHandler):
             raise
         finally:
             self.server.over |= key == DONE
-
-    def _known(self, *names: str) -> bool:
-        """Refuse what does not come from this page."""
-        if self.headers.get("Host") != f"127.0.0.1:{self.server.port}":
-            self.send_error(HTTPStatus.FORBIDDEN)
-            return False
-        path = self.path.encode("latin-1", "replace")
-        if not any(secrets.compare_digest(path, (self.server.root + name).encode()) for name in names):
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return False
-        return True
 
     def _answer(self, status: HTTPStatus, text: str, kind: str = "text/html") -> None:
         data = text.encode("utf-8", "replace")

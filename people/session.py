@@ -111,8 +111,8 @@ class End(NamedTuple):
     """What is said, with names, when a session is over."""
 
     title: str
-    chances: Mapping[str, float]
-    """{model: chance that it is the best}, most likely first; empty without a vote."""
+    chances: Mapping[str, str]
+    """{model: chance that it is the best, in percent}, most likely first; empty without a vote."""
     remarks: Sequence[str]
     commands: Mapping[str, str]
     """{what to do next: its command line}"""

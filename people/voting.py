@@ -35,7 +35,7 @@ def vote(job: Job, where: str, command: Callable[..., str]) -> int:
         finally:
             say(session.saved())
     title, chances, remarks, commands = end()
-    by_model = ", ".join(f"{model} {percent(chance)}" for model, chance in chances.items())
+    by_model = ", ".join(f"{model} {chance}" for model, chance in chances.items())
     for paragraph in (f"{title} {by_model}." if by_model else title, *remarks):
         say("\n".join(wrapped(paragraph)))
     for what, line in commands.items():
@@ -46,17 +46,15 @@ def vote(job: Job, where: str, command: Callable[..., str]) -> int:
 def end_of(session: Session, command: Callable[..., str]) -> End:
     """Sum a session up: the chances by the votes on these answers, how many are kept in all, and what to do next."""
     kept, standing, path = read_own_votes(session.path), session.models.standing(), str(session.path)
-    title, told = "No votes on these answers yet.", ""
-    if session.votes:
-        title = f"By your {count(len(session.votes), 'vote')}, the chance that each model is the best:"
-        told = more(standing)
+    chances = {model: percent(chance) for model, chance in standing.chances.items() if session.votes}
+    title = f"By your {count(len(session.votes), 'vote')}, the chance that each model is the best:"
     prompts = len({vote.prompt_id for vote in kept})
-    given = f"{count(len(kept), 'vote')} on {count(prompts, 'prompt')} in all."
+    remarks = [more(standing), f"{count(len(kept), 'vote')} on {count(prompts, 'prompt')} in all."]
     learn, rank = command("--preferences", path), command("--preferences", path, "--rank", "PROMPT")
     commands = {"To rank the models for a prompt by your votes:": rank, "To run all systems on your votes:": learn}
     if prompts < FEWEST_PROMPTS:
-        given += f" Nothing can learn from votes on fewer than {FEWEST_PROMPTS} prompts."
+        remarks += [f"Nothing can learn from votes on fewer than {FEWEST_PROMPTS} prompts."]
         commands = {"The same command goes on with the pairs left; then:": learn}
-    return End(
-        title, standing.chances if session.votes else {}, [remark for remark in (told, given) if remark], commands
-    )
+    if not chances:
+        title, remarks = "No votes on these answers yet.", remarks[1:]
+    return End(title, chances, [*filter(None, remarks)], commands)
