@@ -20,7 +20,6 @@ from urllib.parse import parse_qs
 
 from core.errors import SuiteError
 from people.session import UNDO, VOTES, End, Session
-from people.terminal import say
 from report.markdown import rendered
 from report.page import TEMPLATES_DIR, render_vote
 
@@ -40,13 +39,11 @@ HEADERS = {
 def in_browser(session: Session, end: Callable[[], End]) -> None:
     """Ask for votes on a page and show the end there. Ctrl-C comes through."""
     with Server(session, end) as server:
-        say(f"Vote on this page (Ctrl-C or its Done ends it):\n  {server.address}")
-        # without a window a browser would fight with this program for the terminal
+        ended = "Ctrl-C or its Done ends it; --vote terminal asks here instead"
+        print(f"Vote on this page ({ended}):\n  {server.address}", flush=True)
+        # without a window a browser would take over the terminal
         if sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))):
             threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
-        else:
-            tunnel = f"ssh -L {server.port}:127.0.0.1:{server.port}"
-            say(f"No browser here: open it from another machine through {tunnel}, or use --vote terminal.")
         try:
             while not server.over:
                 server.handle_request()

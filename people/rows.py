@@ -152,10 +152,8 @@ def arena_vote(number: int, row: Row) -> Vote:
 def _who(row: Row, *names: str) -> str:
     """The first of these columns that says who voted."""
     for name in names:
-        try:
+        with contextlib.suppress(ValueError):
             return text_in(row, name, figures=True)
-        except ValueError:
-            continue
     return EVERYONE
 
 

@@ -17,7 +17,7 @@ from core.records import Preference, Prompt, Response
 from people.next_pair import TopTwo
 from people.read import load_votes, on_these, read_own_votes
 from people.session import Session, more
-from people.terminal import in_terminal
+from people.voting import in_terminal
 from stages.tasks import Job
 
 PROMPTS = [Prompt(f"p{i}", f"prompt {i}") for i in range(6)]
