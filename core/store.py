@@ -5,10 +5,9 @@ One file is meant to be opened, read and edited:
     {"schema_version": 2, "stage": …, "about": …, "items": [{"key": …, "made_from": …, NAME: …, "value": …}, …]}
 
 An item is found by its key and by the hash of what it was made from, so items of one key can stand beside each other.
-While a store is open, each ``put`` is one line appended to ``<file>.journal``: what has been put survives ``kill -9``
-(not a power cut: only the main file is fsynced). On leaving, the main file is replaced as a whole and the journal
-removed; after a crash the next opening does that. Replaying a journal twice gives the same as once, so a kill between
-the two does no harm either. Nothing damaged is ever deleted: it is set aside.
+While a store is open, each ``put`` is one line appended to ``<file>.journal``, which survives ``kill -9`` (not a power
+cut). On leaving, the main file is replaced as a whole and the journal removed; after a crash the next opening does so.
+Replaying a journal twice gives the same as once. Nothing damaged is ever deleted: it is set aside.
 """
 
 from __future__ import annotations
@@ -80,19 +79,18 @@ class Store:
                 self._compact()
 
     def get(self, key: str, made_from: str) -> Any | None:
-        """The value under ``key`` that was made from just this, taken over from the samples too; None without one."""
+        """The value under ``key`` that was made from just this, also from the samples; None without one."""
         item = self._items.get((key, made_from))
         if item is None and (item := self._recorded.get((key, made_from))):
             self.put_many([item])
         return item and item.value
 
     def put(self, key: str, made_from: str, value: Any, **names: str) -> None:
-        """Keep a JSON value other than None, safe against ``kill -9`` on return. Raises UsageError where it can't be
-        written."""
+        """Keep a JSON value other than None. Raises UsageError where it can't be written."""
         self.put_many([Item(key, made_from, names, value)])
 
     def put_many(self, items: Iterable[Item]) -> None:
-        """Keep all of these: after a kill all of them are there or none. Raises what ``put`` raises."""
+        """Keep all of these or, after a kill, none. Raises what ``put`` raises."""
         found, _, _ = _items_of(_as_read([_entry(item) for item in items]))
         fresh = {id: item for id, item in found.items() if self._items.get(id) != item}
         if fresh:
@@ -109,19 +107,13 @@ class Store:
 
     @cached_property
     def _recorded(self) -> Items:
-        """The items of the samples."""
         return _contents(read(self._samples) if self._samples else None)[0]
 
     def _compact(self) -> None:
-        """The main file anew from what is in memory, then no journal."""
-        print_outs = [{"key": key, "print_out": True, "value": value} for key, value in self._print_outs.items()]
-        document = {
-            "schema_version": SCHEMA_VERSION,
-            "stage": self._stage,
-            "about": ABOUT,
-            "items": [*map(_entry, self._items.values()), *print_outs],
-        }
-        write_json(self.path, document)
+        entries = [*map(_entry, self._items.values())]
+        entries += [{"key": key, "print_out": True, "value": value} for key, value in self._print_outs.items()]
+        head = {"schema_version": SCHEMA_VERSION, "stage": self._stage, "about": ABOUT}
+        write_json(self.path, {**head, "items": entries})
         with told(self._journal, "removed"):
             self._journal.unlink(missing_ok=True)
         self._changed = False
@@ -136,8 +128,8 @@ def read_items(path: Path, samples: Path | None = None) -> Items:
     Writes nothing and says nothing: what is damaged counts as missing. Raises UsageError where a file can't be read.
     """
     # The journal first: where a run beside this one compacts in between, it is replayed on its own result.
-    journal, data, recorded = read(_journal_of(path)), read(path), read(samples) if samples else None
-    return _contents(recorded)[0] | _contents(data)[0] | _replayed(journal)[0]
+    journal, data = read(_journal_of(path)), read(path)
+    return _contents(read(samples) if samples else None)[0] | _contents(data)[0] | _replayed(journal)[0]
 
 
 def _journal_of(path: Path) -> Path:

@@ -61,10 +61,8 @@ def read_rows(path: Path) -> tuple[Rows, BadRows]:
 
 
 def refuse_bad_rows(bad: BadRows, source: object, total: int, *, skip: bool | None = None) -> None:
-    """Raise UsageError naming the wrong rows among so many in ``total``; without any, return.
-
-    ``skip`` True leaves them out where others are left and they are single ones; None: they can't be left out.
-    """
+    """Raise UsageError naming the ``bad`` rows of so many, if any; with ``skip`` not where they are single ones and
+    others are left. None: they can't be left out."""
     common, rows = Counter(reason.partition(":")[0] for reason in bad.values()).most_common(1)[0] if bad else ("", 0)
     single = rows <= max(1, SINGLE * total) and len(bad) < total
     if not bad or (skip and single):
