@@ -41,7 +41,11 @@ def bar(items: Iterable[Any] | None, total: int, what: str) -> Any:
 
     if sys.stderr.isatty():
         return tqdm(items, total=total, desc=what, leave=False, delay=QUIET)
-    # what it would draw is logged
-    file: Any = SimpleNamespace(write=lambda text: text.strip() and log.info(text.strip()), flush=lambda: None)
+
+    def write(text: str) -> None:
+        if line := text.strip():
+            log.info("%s", line)
+
+    file: Any = SimpleNamespace(write=write, flush=lambda: None)
     often: Any = {"delay": MINUTE, "mininterval": MINUTE, "miniters": 1}
     return tqdm(items, total=total, desc=what, leave=False, bar_format="{desc}: {n} of {total}", file=file, **often)

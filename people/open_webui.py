@@ -23,20 +23,14 @@ UNRATED = (0.0, math.nan)  # between up and down
 
 
 class _Rating(NamedTuple):
-    """One feedback."""
+    """One feedback. Whoever turns a thumb round keeps the old figure beside it: figures count within one thumb only."""
 
     row: int
-    asked: tuple[str, str, str]
-    """Who rated, the prompt's id and its text."""
-    texts: dict[str, str]
-    """{model: text} of all answers to the prompt: the rated one, and every other model's first."""
-    model: str
-    """Whose answer is rated."""
-    score: tuple[float, float]
-    """Thumb (1 up, -1 down, 0 neither) and figure (1 to 10, NaN where none was given). Whoever turns a thumb round
-    keeps the old figure beside it: figures count within one thumb only."""
-    when: float
-    """Seconds since 1970, 0 where the export does not say."""
+    asked: tuple[str, str, str]  # who rated, the prompt's id and its text
+    texts: dict[str, str]  # {model: text} of all answers to the prompt: the rated one, and every other model's first
+    model: str  # whose answer is rated
+    score: tuple[float, float]  # thumb (1 up, -1 down, 0 neither) and figure (1 to 10, NaN where none was given)
+    when: float  # seconds since 1970, 0 where the export does not say
 
 
 def open_webui(rows: Rows) -> Found[Vote]:

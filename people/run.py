@@ -20,7 +20,7 @@ from evidence import leaderboard
 from evidence.document import Document, make_document, training_history
 from people.many import Crowd, learned, measure
 from people.read import Votes
-from report import console
+from report import console, files
 from stages.tasks import Job
 
 RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
@@ -32,8 +32,6 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
 
     ``refresh`` computes all features anew and asks the hub for ratings.
     """
-    from report.files import write_results
-
     clock = Clock()
     rated, about_ratings = arena_ratings(votes, job.cache_dir, refresh=refresh)
     rows = (f"the votes row by row: {job.command} --check",) if votes.notes else ()
@@ -52,7 +50,7 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
     models = list(rated.values()) or [Rating(model, rating, RATED) for model, rating in elo.ratings.items()]
     answer = leaderboard.answer(votes.preferences, votes.responses, crowd.given, job.params.random_seed)
     document = make_document(job, features, models, answer, measured)
-    paths = write_results(document, job.results_dir)
+    paths = files.write_results(document, job.results_dir)
     elo.save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
     reward.save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
     console.print_counts(document["counts"])
@@ -103,7 +101,6 @@ def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tu
     from stages import arena
 
     table = arena.load_table(cache_dir, refresh=refresh)
-    _, found = arena.rate(votes.models, table)
-    proxies = tuple(f"{name}: rated by {rating.source}" for name, rating in found.items() if rating.proxy)
-    rated = {name: dataclasses.replace(rating, ollama_tag=None) for name, rating in found.items()}
+    _, rated = arena.rate(votes.models, table)
+    proxies = (f"{name}: rated by {rating.source}" for name, rating in rated.items() if rating.proxy)
     return rated, (GIVEN, *table.notes, *proxies)
