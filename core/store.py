@@ -54,7 +54,7 @@ class Store:
     """
 
     def __init__(self, path: Path, *, stage: str, samples: Path | None = None) -> None:
-        self.path, self._journal = path, _journal_of(path)
+        self.path, self._journal = path, path.with_name(f"{path.name}.journal")
         self._stage, self._samples = stage, samples
         self._items: Items = {}
         self._print_outs: dict[str, Any] = {}
@@ -128,12 +128,8 @@ def read_items(path: Path, samples: Path | None = None) -> Items:
     Writes nothing and says nothing: what is damaged counts as missing. Raises UsageError where a file can't be read.
     """
     # The journal first: where a run beside this one compacts in between, it is replayed on its own result.
-    journal, data = read(_journal_of(path)), read(path)
+    journal, data = read(path.with_name(f"{path.name}.journal")), read(path)
     return _contents(read(samples) if samples else None)[0] | _contents(data)[0] | _replayed(journal)[0]
-
-
-def _journal_of(path: Path) -> Path:
-    return path.with_name(path.name + ".journal")
 
 
 def _contents(data: bytes | None) -> tuple[Items, dict[str, Any], bool]:

@@ -133,7 +133,6 @@ def first_line(error: BaseException) -> str:
 
 @functools.cache
 def _column(name: str) -> str:
-    """The name of a column as it is usually written."""
     return "_".join(normal(name).lower().split())
 
 

@@ -52,8 +52,8 @@ STRENGTH = 3.0  # learning rates with which own votes move a shared head: docs/m
 NO_CURVES = "Sample efficiency is tested on personas: of people only the start and the end are measured."
 UNSEEN = "Generalization to unseen models is tested on personas, not on votes."
 
-Hits = Mapping[str, Mapping[tuple[str, str], Sequence[float]]]
-"""{system: {(person, prompt id): of each decided vote 1 where it was predicted right, ½ for a tied score, else 0}}"""
+Hits = Mapping[str, Sequence[tuple[Preference, float]]]
+"""{system: [(a decided vote, 1 where it was predicted right, ½ for a tied score, else 0)]}, the same votes for each"""
 
 
 @dataclass(frozen=True)
@@ -155,31 +155,28 @@ def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
 def predicted(crowd: Crowd, parts: Sequence[frozenset[str]]) -> Hits:
     """How well every system predicts the decided votes on the ``parts``, each part after training on all other prompts:
     ties train, and are not scored."""
-    decided: dict[tuple[str, str], list[Preference]] = defaultdict(list)
-    for vote in crowd.preferences:
-        if vote.outcome != 0.5:
-            decided[vote.user, vote.prompt_id].append(vote)
-    hits: dict[str, dict[tuple[str, str], list[float]]] = defaultdict(dict)
+    hits: dict[str, list[tuple[Preference, float]]] = defaultdict(list)
     for part in bar(parts, len(parts), "folds"):
+        tested = [vote for vote in crowd.preferences if vote.prompt_id in part and vote.outcome != 0.5]
         for system, rankers in fitted(crowd, part):
             ranker = dict(zip(crowd.votes.users, rankers, strict=True))
-            for (user, prompt_id), votes in decided.items():
-                if prompt_id in part:
-                    scores = ranker[user].scores(prompt_id)
-                    gaps = [(scores[v.model_a] - scores[v.model_b]) * (v.outcome - 0.5) for v in votes]
-                    hits[system][user, prompt_id] = [0.5 + 0.5 * (gap > 0.0) - 0.5 * (gap < 0.0) for gap in gaps]
+            for vote in tested:
+                scores = ranker[vote.user].scores(vote.prompt_id)
+                gap = (scores[vote.model_a] - scores[vote.model_b]) * (vote.outcome - 0.5)
+                hits[system].append((vote, 0.5 + 0.5 * (gap > 0.0) - 0.5 * (gap < 0.0)))
     return hits
 
 
 def scored(crowd: Crowd, hits: Hits) -> dict[str, Scores]:
     """{metric: Scores}: the accuracy vote by vote, every person with the same weight; no value of the other metrics,
     which need whole rankings."""
-    cells = [cell for cell, values in next(iter(hits.values())).items() for _ in values]
-    count = Counter(user for user, _ in cells)
-    weights = np.array([len(cells) / len(count) / count[user] for user, _ in cells])
-    fold, several = {p: i for i, part in enumerate(crowd.folds) for p in part}, len(crowd.votes.users) > 1
-    groups = Groups([fold[p] for _, p in cells], ([user if several else p for user, p in cells],), weights)
-    values = {system: [x for hit in own.values() for x in hit] for system, own in hits.items()}
+    votes, several = [vote for vote, _ in next(iter(hits.values()))], len(crowd.votes.users) > 1
+    count = Counter(vote.user for vote in votes)
+    weights = np.array([len(votes) / len(count) / count[vote.user] for vote in votes])
+    fold = {prompt_id: i for i, part in enumerate(crowd.folds) for prompt_id in part}
+    clusters = [vote.user if several else vote.prompt_id for vote in votes]
+    groups = Groups([fold[vote.prompt_id] for vote in votes], (clusters,), weights)
+    values = {system: [hit for _, hit in found] for system, found in hits.items()}
     nothing = {system: list[float]() for system in hits}
     return {m: Scores(m, nothing, Groups()) for m in METRICS} | {ACCURACY: Scores(ACCURACY, values, groups)}
 

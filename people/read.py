@@ -98,8 +98,8 @@ def load_votes(
 
 
 def _one_of_each(found: Found[Vote], models: Names) -> tuple[Found[Vote], list[str]]:
-    """The votes with one name for each model and person, one prompt for each text, and one text, the first, for each
-    model's response to it; and what is to be said of the names."""
+    """One name for each model and person, one prompt for each text, and one text, the first, for each model's response
+    to it; and what is to be said of the names."""
     bad, left_out, people, kept = found.bad, found.left_out, Names(), list[Vote]()
     texts_of, ids, texts = dict[str, str](), dict[str, str](), dict[tuple[str, str], str]()
     for vote in bar(found.votes, len(found.votes), "votes"):
@@ -132,19 +132,19 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
 def _hub_rows(source: str, cache_dir: Path | None) -> Rows:
-    if not hub.reachable():
-        raise MissingError(
-            f"{source} is no file here, and the model hub is out of reach. Nothing was changed. Download it elsewhere, "
-            "and pass the file: --preferences FILE.parquet"
-        )
     import datasets
 
     name, _, part = source.partition(":")
     hub.quiet_datasets()
     try:
+        if not hub.reachable():  # its client would try again and again
+            raise OSError("it is out of reach")
         found = datasets.load_dataset(name, part or None, cache_dir=str(cache_dir) if cache_dir else None)
     except Exception as error:  # the hub's client raises errors of many libraries; each ends the run with its text
-        raise UsageError(f"{source} could not be loaded from the hub: {first_line(error)}") from error
+        raise MissingError(
+            f"{source} is no file here and can't be had from the hub: {first_line(error)}. Nothing was changed. "
+            "Download it elsewhere, and pass the file: --preferences FILE.parquet"
+        ) from error
     return arrow_rows(found["train" if "train" in found else next(iter(found))].data.table)
 
 
@@ -176,10 +176,7 @@ def recognize(columns: Collection[str], source: str) -> tuple[str, Reader]:
 
 
 def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[Rows, dict[int, str]]:
-    """The rows with prompt and responses from ``answers``, by the prompt's text or else its id, and those left out.
-
-    Raises UsageError where the votes have their texts, or none finds its own.
-    """
+    """The rows with prompt and responses from ``answers``, by the prompt's text or else its id, and those left out."""
     asked = {prompt.id: prompt.text for prompt in answers.prompts}
     found, left_out = dict(rows), dict[int, str]()
     for number, row in rows.items():
@@ -214,9 +211,7 @@ def own_votes_file(name: str) -> Path:
 
 
 def read_own_votes(path: Path) -> list[Vote]:
-    """All votes that sessions have kept in a file; lines that do not parse (a torn last one) are left out.
-
-    Raises UsageError for a file of other things."""
+    """All votes that sessions have kept in a file, but a torn line. Raises UsageError for a file of other things."""
     rows, unread = read_rows(path) if path.exists() else ({}, {})
     found, bad, _ = each_row(rows, own_vote)
     if len(bad) + len(unread) > 1:

@@ -142,33 +142,26 @@ def own_vote(number: int, row: Row) -> Vote:
 def arena_vote(number: int, row: Row) -> Vote:
     """Who won, and the first turns of two conversations."""
     _leave_out_later_turns(row)
-    outcome, model_a, model_b = _winner(row), text_in(row, "model_a"), text_in(row, "model_b")
+    flags = (name for name in ("model_a", "model_b", "tie") if figure_of(row.get(f"winner_{name}")) == 1)
+    winner = row["winner"] if "winner" in row else " and ".join(flags)  # the 55k has a flag for each
+    outcome = WINNERS.get(str(winner).strip().lower())
+    if outcome is None:
+        raise ValueError(f"winner is none of {', '.join(WINNERS)}: {winner!s:.40}")
     (prompt, a), (other, b) = _first_turn(row, "a"), _first_turn(row, "b")
     if prompt != other:
         raise ValueError("conversation_a and conversation_b begin with different prompts")
-    return Vote(_who(row, "judge", "judge_hash"), "", prompt, model_a, a, model_b, b, outcome, number)
+    models = text_in(row, "model_a"), text_in(row, "model_b")
+    return Vote(_who(row, "judge", "judge_hash"), "", prompt, models[0], a, models[1], b, outcome, number)
 
 
 def _who(row: Row, *names: str) -> str:
-    """The first of these columns that says who voted."""
     for name in names:
         with contextlib.suppress(ValueError):
             return text_in(row, name, figures=True)
     return EVERYONE
 
 
-def _winner(row: Row) -> float:
-    """1 where a wins, 0 where b does, 0.5 for every tie."""
-    flags = (name for name in ("model_a", "model_b", "tie") if figure_of(row.get(f"winner_{name}")) == 1)
-    winner = row["winner"] if "winner" in row else " and ".join(flags)  # the 55k has a flag for each
-    outcome = WINNERS.get(str(winner).strip().lower())
-    if outcome is None:
-        raise ValueError(f"winner is none of {', '.join(WINNERS)}: {winner!s:.40}")
-    return outcome
-
-
 def _first_turn(row: Row, side: str) -> tuple[str, str]:
-    """The first prompt of a side's conversation and its answer."""
     name = f"conversation_{side}"
     if name in row:
         turns = [turn for turn in _listed(row, name) if isinstance(turn, Mapping)]

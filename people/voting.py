@@ -88,7 +88,6 @@ def say(text: str) -> None:
 
 
 def _page(session: Session, pair: Vote) -> str:
-    """A pair with its texts, long lines wrapped and indentation kept."""
     width = min(100, max(20, shutil.get_terminal_size().columns))
     place = f"Pair {session.number} of {session.total}"
     lines = []
