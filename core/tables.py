@@ -29,7 +29,7 @@ from core.text import normal
 Row = Mapping[str, Any]
 Rows = Mapping[int, Row]
 """{number: row}, from 1; a CSV's header and empty lines are not counted."""
-BadRows = dict[int, str]
+BadRows = dict[int, str | ValueError]
 """{row number: why the row cannot be used}, the values that were found after a colon."""
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -60,12 +60,16 @@ def read_rows(path: Path) -> tuple[Rows, BadRows]:
         raise UsageError(f"{path} cannot be read as {kind}: {first_line(error)}") from error
 
 
-def refuse_bad_rows(bad: BadRows, source: object, total: int, *, skip: bool | None = None) -> None:
+def refuse_bad_rows(
+    bad: Mapping[int, str | ValueError], source: object, total: int, *, skip: bool | None = None
+) -> None:
     """Raise UsageError naming the ``bad`` rows of so many, if any; with ``skip`` not where they are single ones and
     others are left. None: they can't be left out."""
-    common, rows = Counter(reason.partition(":")[0] for reason in bad.values()).most_common(1)[0] if bad else ("", 0)
+    if not bad:
+        return
+    common, rows = Counter(str(reason).partition(":")[0] for reason in bad.values()).most_common(1)[0]
     single = rows <= max(1, SINGLE * total) and len(bad) < total
-    if not bad or (skip and single):
+    if skip and single:
         return
     lines = [f"{source}: {len(bad)} of {total} rows cannot be used:"]
     lines += [f"  row {number}: {reason}" for number, reason in sorted(bad.items())[:SHOWN]]
@@ -183,7 +187,7 @@ def _read_csv(text: str) -> tuple[Rows, BadRows]:
         raise ValueError(f"it has a column twice: {', '.join(names)}")
     rows = dict(enumerate(reader, start=1))
     wrong = f"it has more cells than the header (texts with {separator!r} stand in quotes)"
-    bad = {number: wrong for number, row in rows.items() if None in row}
+    bad: BadRows = {number: wrong for number, row in rows.items() if None in row}
     return {number: row for number, row in rows.items() if number not in bad}, bad
 
 

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from core.tables import Row, Rows, figure_of, text_in
+from core.tables import BadRows, Row, Rows, figure_of, text_in
 from llm.answers import without_thinking
-from people.rows import Found, LeftOut, Vote, each_row, text_of_turn
+from people.rows import LeftOut, Vote, each_row, text_of_turn
 
 UNRATED = (0.0, math.nan)  # between up and down
 
@@ -33,10 +33,10 @@ class _Rating(NamedTuple):
     when: float  # seconds since 1970, 0 where the export does not say
 
 
-def open_webui(rows: Rows) -> Found[Vote]:
+def open_webui(rows: Rows) -> tuple[list[Vote], BadRows]:
     """A vote for every two models of whose answers to one prompt a person rated at least one. Of several ratings of a
     model's answers the last counts."""
-    ratings, bad, left_out = each_row(rows, _rating)
+    ratings, out = each_row(rows, _rating)
     groups: defaultdict[tuple[str, str, str], list[_Rating]] = defaultdict(list)
     for rating in sorted(ratings, key=lambda rating: rating.when):
         groups[rating.asked].append(rating)
@@ -45,17 +45,17 @@ def open_webui(rows: Rows) -> Found[Vote]:
         texts, last = dict[str, str](), dict[str, _Rating]()
         for rating in group:
             if before := last.get(rating.model):
-                left_out[before.row] = "the same answer, or another one of the same model, was rated in another row"
+                out[before.row] = LeftOut("the same answer, or another of the same model, was rated in another row")
             last[rating.model] = rating
             texts = rating.texts | texts | {rating.model: rating.texts[rating.model]}
         if len(texts) == 1:
-            left_out |= {rating.row: "no other model answered the prompt" for rating in last.values()}
+            out |= {rating.row: LeftOut("no other model answered the prompt") for rating in last.values()}
         for a, b in combinations(texts, 2):
             if given := [last[model].row for model in (a, b) if model in last]:
                 first, second = (last[model].score if model in last else UNRATED for model in (a, b))
                 outcome = 0.5 + 0.5 * (first > second) - 0.5 * (first < second)
                 votes.append(Vote(user, "", prompt, a, texts[a], b, texts[b], outcome, min(given)))
-    return Found(votes, bad, left_out)
+    return votes, out
 
 
 def _rating(number: int, row: Row) -> _Rating:
@@ -83,7 +83,7 @@ def _rating(number: int, row: Row) -> _Rating:
     texts: dict[str, str] = {}
     for other in messages.values():
         if isinstance(other, Mapping) and str(other.get("parentId")) == parent_id:
-            with contextlib.suppress(ValueError, LeftOut):  # no text (a picture, say), failed or unfinished
+            with contextlib.suppress(ValueError):  # no text (a picture, say), failed or unfinished
                 who, said = _answer(other)
                 texts |= {who: said} if said.strip() and who not in texts else {}
     asked = user, parent_id, text_of_turn(parent.get("content"), "the prompt")

@@ -14,16 +14,16 @@ from functools import partial
 from pathlib import Path
 
 import config
-from core import hub
+from core import hub, tables
 from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
-from core.tables import ENDINGS, Rows, arrow_rows, columns_of, first_line, id_in, read_rows, refuse_bad_rows, text_in
+from core.tables import BadRows, Rows, columns_of, id_in, read_rows, refuse_bad_rows, text_in
 from core.text import Names, count, normal
 from people import rows as kinds
 from people.open_webui import open_webui
-from people.rows import EVERYONE, OWN, VOTE_COLUMNS, Found, Vote, each_row, own_vote
+from people.rows import EVERYONE, OWN, VOTE_COLUMNS, LeftOut, Vote, each_row, own_vote
 from stages.own import Answers, prompt_id
 
 USER = "me"  # the name under which own votes are kept
@@ -58,21 +58,22 @@ def load_votes(
     needed and out of reach.
     """
     path = Path(source)
-    is_hub_id = not path.exists() and path.suffix.lower() not in ENDINGS and _HUB_ID.fullmatch(source)
+    is_hub_id = not path.exists() and path.suffix.lower() not in tables.ENDINGS and _HUB_ID.fullmatch(source)
     rows, unread = (_hub_rows(source, cache_dir), {}) if is_hub_id else read_rows(path)
     total = len(rows) + len(unread)
     if not rows:
         refuse_bad_rows(unread, source, total)
         raise UsageError(f"{source} has no rows")
-    models, bare = Names(answers.models if answers else ()), dict[int, str]()
+    models, bare = Names(answers.models if answers else ()), BadRows()
     if answers is not None:
         rows, bare = _joined(rows, answers, models, source)
     kind, read = recognize(columns_of(rows), source)
     kinds.refuse_coding(rows, kind, source)
-    found = read(rows)
-    (votes, bad, left_out), notes = _one_of_each(Found(found.votes, unread | found.bad, bare | found.left_out), models)
-    refuse_bad_rows(bad, source, total, skip=skip_bad_rows)
-    left_out = dict(sorted((left_out | bad).items()))
+    votes, out = read(rows)
+    out |= bare | unread
+    votes, notes = _one_of_each(votes, out, models)
+    refuse_bad_rows(_wrong(out), source, total, skip=skip_bad_rows)
+    left_out = {number: str(out[number]) for number in sorted(out)}
     if not votes:
         refuse_bad_rows(left_out, source, total)
     said = [] if kind == OWN else [f"read as {kind}: {count(len(votes), 'vote')} from {count(total, 'row')}"]
@@ -97,33 +98,37 @@ def load_votes(
     )
 
 
-def _one_of_each(found: Found[Vote], models: Names) -> tuple[Found[Vote], list[str]]:
+def _one_of_each(votes: Sequence[Vote], out: BadRows, models: Names) -> tuple[list[Vote], list[str]]:
     """One name for each model and person, one prompt for each text, and one text, the first, for each model's response
-    to it; and what is to be said of the names."""
-    bad, left_out, people, kept = found.bad, found.left_out, Names(), list[Vote]()
+    to it; and what is to be said of the names. Votes of which that can't be made go ``out``."""
+    people, kept = Names(), list[Vote]()
     texts_of, ids, texts = dict[str, str](), dict[str, str](), dict[tuple[str, str], str]()
-    for vote in bar(found.votes, len(found.votes), "votes"):
+    for vote in bar(votes, len(votes), "votes"):
         prompt, a, b = normal(vote.prompt), models.of(vote.model_a), models.of(vote.model_b)
         given = normal(vote.prompt_id) or fingerprint(prompt)
         if not prompt:
-            bad[vote.row] = "the prompt is empty"
+            out[vote.row] = "the prompt is empty"
         elif texts_of.setdefault(given, prompt) != prompt:
-            bad[vote.row] = f"prompt_id stands for another prompt in an earlier row (prompts need no id): {given:.40}"
+            out[vote.row] = f"prompt_id stands for another prompt in an earlier row (prompts need no id): {given:.40}"
         elif a == b:
-            left_out[vote.row] = "the same model answers on both sides"
+            out[vote.row] = LeftOut("the same model answers on both sides")
         else:
             known = ids.setdefault(prompt, given)
             first = texts.setdefault((known, a), vote.response_a), texts.setdefault((known, b), vote.response_b)
             if [*map(normal, first)] == [normal(vote.response_a), normal(vote.response_b)]:
                 kept.append(Vote(people.of(vote.user), known, prompt, a, first[0], b, first[1], vote.outcome, vote.row))
             else:
-                left_out[vote.row] = "on a second text of one model to the same prompt"
+                out[vote.row] = LeftOut("on a second text of one model to the same prompt")
     notes = [*models.notes, *people.notes]
     if more := len(texts_of) - len(ids):
         notes.append(f"{count(more, 'prompt_id')} of a prompt that has one already: one text is one prompt")
     if any(vote.user == EVERYONE for vote in kept):
         notes.append("it does not say who voted: all count as one person")
-    return Found(kept, bad, left_out), notes
+    return kept, notes
+
+
+def _wrong(out: BadRows) -> BadRows:
+    return {number: reason for number, reason in out.items() if not isinstance(reason, LeftOut)}
 
 
 # ── Kinds of files ───────────────────────────────────────────────────────────────────────────────────────
@@ -142,13 +147,13 @@ def _hub_rows(source: str, cache_dir: Path | None) -> Rows:
         found = datasets.load_dataset(name, part or None, cache_dir=str(cache_dir) if cache_dir else None)
     except Exception as error:  # the hub's client raises errors of many libraries; each ends the run with its text
         raise MissingError(
-            f"{source} is no file here and can't be had from the hub: {first_line(error)}. Nothing was changed. "
+            f"{source} is no file here and can't be had from the hub: {tables.first_line(error)}. Nothing was changed. "
             "Download it elsewhere, and pass the file: --preferences FILE.parquet"
         ) from error
-    return arrow_rows(found["train" if "train" in found else next(iter(found))].data.table)
+    return tables.arrow_rows(found["train" if "train" in found else next(iter(found))].data.table)
 
 
-Reader = Callable[[Rows], Found[Vote]]
+Reader = Callable[[Rows], tuple[list[Vote], BadRows]]
 _ARENA, _ARENA_ROWS = "the Arena's data sets", partial(each_row, read=kinds.arena_vote)
 # What a file may be, the columns that it must have then, and its reader.
 _KINDS: Sequence[tuple[str, Sequence[str], Reader]] = (
@@ -175,10 +180,10 @@ def recognize(columns: Collection[str], source: str) -> tuple[str, Reader]:
 # ── Votes without texts ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[Rows, dict[int, str]]:
+def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[Rows, BadRows]:
     """The rows with prompt and responses from ``answers``, by the prompt's text or else its id, and those left out."""
     asked = {prompt.id: prompt.text for prompt in answers.prompts}
-    found, left_out = dict(rows), dict[int, str]()
+    found, out = dict(rows), BadRows()
     for number, row in rows.items():
         names = {side: models.of(name) for side in "ab" if isinstance(name := row.get(f"model_{side}"), str)}
         if not names or (row.get("response_a") is not None and row.get("response_b") is not None):
@@ -192,14 +197,13 @@ def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[R
         found[number] = {**row, **texts, "prompt_id": own, "prompt": asked.get(own)}
         if None in texts.values():
             del found[number]
-            left_out[number] = (
-                "its texts are in no file of --responses: looked up by model and by the prompt's text or id"
-            )
+            why = "its texts are in no file of --responses"
+            out[number] = LeftOut(f"{why}: they are looked up by model and by the prompt's whole text, or else its id")
     if not found:
-        refuse_bad_rows(left_out, source, len(rows))
+        refuse_bad_rows(out, source, len(rows))
     if found == rows:
         raise UsageError(f"--responses: the votes in {source} have their texts already. Leave --responses out.")
-    return found, left_out
+    return found, out
 
 
 # ── Own votes ────────────────────────────────────────────────────────────────────────────────────────────
@@ -213,9 +217,10 @@ def own_votes_file(name: str) -> Path:
 def read_own_votes(path: Path) -> list[Vote]:
     """All votes that sessions have kept in a file, but a torn line. Raises UsageError for a file of other things."""
     rows, unread = read_rows(path) if path.exists() else ({}, {})
-    found, bad, _ = each_row(rows, own_vote)
-    if len(bad) + len(unread) > 1:
-        refuse_bad_rows(unread | bad, path, len(rows) + len(unread), skip=True)
+    found, out = each_row(rows, own_vote)
+    bad = unread | _wrong(out)
+    if len(bad) > 1:
+        refuse_bad_rows(bad, path, len(rows) + len(unread), skip=True)
     return found
 
 

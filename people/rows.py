@@ -1,6 +1,6 @@
 """Votes row by row: our own columns, the Arena's data sets and alpaca_eval's annotations.
 
-votes, bad, left_out = each_row(rows, arena_vote)
+votes, out = each_row(rows, arena_vote)
 votes[0].outcome
 """
 
@@ -10,7 +10,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from core.clock import bar
 from core.errors import UsageError
@@ -56,30 +56,19 @@ class Vote(NamedTuple):
 VOTE_COLUMNS = Vote._fields[:-1]
 
 
-class Found(NamedTuple, Generic[T]):
-    """What is read of a file. Each row is in ``votes`` (several may make one vote), in ``bad`` or in ``left_out``."""
-
-    votes: list[T]
-    bad: BadRows
-    left_out: dict[int, str]
-    """{row number: why}: good rows that are no votes on first answers."""
-
-
-class LeftOut(Exception):  # noqa: N818 - nothing is wrong
+class LeftOut(ValueError):  # noqa: N818 - nothing is wrong
     """A good row that is no vote on first answers."""
 
 
-def each_row(rows: Rows, read: Callable[[int, Row], T]) -> Found[T]:
-    """Everything that ``read`` makes of the rows, and why others are wrong or left out."""
-    found, bad, left_out = list[T](), BadRows(), dict[int, str]()
+def each_row(rows: Rows, read: Callable[[int, Row], T]) -> tuple[list[T], BadRows]:
+    """Everything that ``read`` makes of the rows, and why others give nothing."""
+    found, out = list[T](), BadRows()
     for number, row in bar(rows.items(), len(rows), "rows"):
         try:
             found.append(read(number, row))
-        except LeftOut as reason:
-            left_out[number] = str(reason)
-        except ValueError as error:
-            bad[number] = str(error)
-    return Found(found, bad, left_out)
+        except ValueError as reason:
+            out[number] = reason
+    return found, out
 
 
 # ── Outcomes ─────────────────────────────────────────────────────────────────────────────────────────────
