@@ -39,13 +39,12 @@ def bar(items: Iterable[Any] | None, total: int, what: str) -> Any:
     """
     from tqdm import tqdm
 
-    if sys.stderr.isatty():
-        return tqdm(items, total=total, desc=what, leave=False, delay=QUIET)
-
-    def write(text: str) -> None:
+    def log_line(text: str) -> None:
         if line := text.strip():
             log.info("%s", line)
 
-    file: Any = SimpleNamespace(write=write, flush=lambda: None)
-    often: Any = {"delay": MINUTE, "mininterval": MINUTE, "miniters": 1}
-    return tqdm(items, total=total, desc=what, leave=False, bar_format="{desc}: {n} of {total}", file=file, **often)
+    how: Any = {"delay": QUIET}
+    if not sys.stderr.isatty():
+        how = {"delay": MINUTE, "mininterval": MINUTE, "miniters": 1, "bar_format": "{desc}: {n} of {total}"}
+        how["file"] = SimpleNamespace(write=log_line, flush=lambda: None)
+    return tqdm(items, total=total, desc=what, leave=False, **how)

@@ -15,9 +15,8 @@ LOAD_SECONDS = 90.0  # a table of some hundred rows on a slow line
 
 
 def offline() -> bool:
-    """True where the environment asks the Hugging Face libraries to stay off the network."""
-    asked = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"))
-    return any(value.strip().upper() in {"1", "ON", "YES", "TRUE"} for value in asked)
+    """True where the environment asks to stay off the network."""
+    return os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def endpoint() -> str:

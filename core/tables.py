@@ -60,9 +60,7 @@ def read_rows(path: Path) -> tuple[Rows, BadRows]:
         raise UsageError(f"{path} cannot be read as {kind}: {first_line(error)}") from error
 
 
-def refuse_bad_rows(
-    bad: Mapping[int, str | ValueError], source: object, total: int, *, skip: bool | None = None
-) -> None:
+def refuse_bad_rows(bad: Mapping[int, str | ValueError], source: object, total: int, skip: bool | None = None) -> None:
     """Raise UsageError naming the ``bad`` rows of so many, if any; with ``skip`` not where they are single ones and
     others are left. None: they can't be left out."""
     if not bad:

@@ -48,6 +48,7 @@ class Session:
                 pair = Vote(USER, prompt.id, prompt.text, a.model, a.text, b.model, b.text)
                 if (prompt.id, pair.models) not in voted and normal(a.text) != normal(b.text):
                     self._left.append(pair)
+        self.total = len(self.votes) + len(self._left)  # pairs
         self._shown: list[Vote] = []  # without a vote yet, the one to vote on last
         self.given: list[Vote] = []
         """Pairs voted on in this session."""
@@ -64,11 +65,6 @@ class Session:
     def number(self) -> int:
         """The pair's number, those of earlier sessions counted."""
         return len(self.votes) + 1
-
-    @property
-    def total(self) -> int:
-        """All pairs that there are."""
-        return len(self.votes) + len(self._shown) + len(self._left)
 
     def press(self, key: str) -> None:
         """Keep the vote of one of the keys VOTES, or take this session's last one back (UNDO)."""
@@ -103,7 +99,7 @@ class Session:
         return f"{so_far} {more(standing)}"
 
     def saved(self) -> str:
-        """What this session kept."""
+        """What this session kept, in words."""
         return f"{count(len(self.given), 'vote')} saved in {self.path}; pairs left: {self.total - len(self.votes)}"
 
 
@@ -111,11 +107,9 @@ class End(NamedTuple):
     """What is said, with names, when a session is over."""
 
     title: str
-    chances: Mapping[str, str]
-    """{model: chance that it is the best, in percent}, most likely first; empty without a vote."""
+    chances: Mapping[str, str]  # {model: chance that it is the best, in percent}, best first; empty without a vote
     remarks: Sequence[str]
-    commands: Mapping[str, str]
-    """{what to do next: its command line}"""
+    commands: Mapping[str, str]  # {what to do next: its command line}
 
 
 def more(standing: Standing) -> str:
