@@ -26,8 +26,7 @@ def endpoint() -> str:
 
 def reachable() -> bool:
     """True where the hub answers one small request; False too where the environment forbids to ask it."""
-    answered = 0 if offline() else status("")
-    return 0 < answered < 500 and answered not in (403, 407)  # a proxy's or a captive portal's answer, not the hub's
+    return not offline() and 0 < status("") < 400
 
 
 def status(path: str) -> int:

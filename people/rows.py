@@ -96,9 +96,9 @@ def refuse_coding(rows: Rows, kind: str, source: str) -> None:
     column, low, usual = CODINGS.get(kind, ("", 0.0, ""))
     figures = [figure for row in rows.values() if math.isfinite(figure := figure_of(row.get(column)))]
     found, outside = set(figures), sum(not low <= figure <= low + 1.0 for figure in figures)
-    few = found == {0, 1} if low else found & {-1, 2, 3} and found <= {-1, 0, 1, 2, 3}
+    few = found == {0, 1} if low else -1 in found or (found & {2, 3} and found <= {0, 1, 2, 3})
     if few or outside > max(1, SINGLE * len(figures)):
-        coding = ", ".join(f"{figure:g}" for figure in sorted(found)) if few else f"{min(found):g} to {max(found):g}"
+        coding = ", ".join(f"{f:g}" for f in sorted(found)[:5]) if few else f"{min(found):g} to {max(found):g}"
         raise UsageError(f"{source}: the votes are coded {coding}, and {usual}. Nothing was changed. Write them so.")
 
 
