@@ -80,10 +80,7 @@ def load_votes(
     why = Counter(reason.partition(":")[0] for reason in left_out.values())
     said += [f"{rows} left out: {reason}" for reason, rows in why.most_common()]
     preferences = tuple(vote.preference() for vote in votes)
-    given = {
-        (p.user, p.prompt_id, frozenset([(p.model_a, p.outcome), (p.model_b, 1 - p.outcome)])) for p in preferences
-    }
-    if repeats := len(preferences) - len(given):
+    if repeats := len(preferences) - len(set(preferences)):
         said.append(f"{count(repeats, 'vote')} given again by the same person on the same responses: each counts")
     texts = dict(claim for vote in votes for claim in vote.claims())
     return Votes(

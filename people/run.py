@@ -17,7 +17,7 @@ from core.errors import UsageError
 from core.records import Rating
 from core.text import plain
 from evidence import leaderboard
-from evidence.document import Document, make_document, training_history
+from evidence.document import make_document, training_history
 from people.many import Crowd, learned, measure
 from people.read import Votes
 from report import console, files
@@ -27,11 +27,8 @@ RATED = "Bradley-Terry over everyone's training votes; each person starts from e
 GIVEN = "one person alone has nobody else to start from: ratings are the Arena's, where it lists the model"
 
 
-def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
-    """The experiment on votes: write its files, then say what they hold. Returns the results document.
-
-    ``refresh`` computes all features anew and asks the hub for ratings.
-    """
+def run(job: Job, votes: Votes, *, refresh: bool = False) -> None:
+    """The experiment on votes: write its files, then say what they hold. ``refresh``: features and ratings anew."""
     clock = Clock()
     rated, about_ratings = arena_ratings(votes, job.cache_dir, refresh=refresh)
     rows = (f"the votes row by row: {job.command} --check",) if votes.notes else ()
@@ -56,7 +53,6 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
     console.print_counts(document["counts"])
     console.print_results(document, told=(*job.notes, *features.notes))
     console.print_files(paths)
-    return document
 
 
 def show(source: str, votes: Votes) -> int:
@@ -74,7 +70,7 @@ def show(source: str, votes: Votes) -> int:
 def run_name(source: str) -> str:
     """What the run's files are named after: the file's stem, or the hub id, in characters that any disk takes.
 
-    Raises UsageError where that is a persona's name, whose results and learned state would be replaced.
+    Raises UsageError where that is a persona's name, whose results would be replaced.
     """
     stem = Path(source).stem if Path(source).suffix else source
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:100] or "votes"
