@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -41,15 +42,23 @@ def status(path: str) -> int:
 
 
 def within(seconds: float, job: Callable[[], T]) -> T:
-    """The job's result or its exception; TimeoutError after ``seconds``, when it is left behind in its thread: to look
-    a name up can't be interrupted."""
-    executor = ThreadPoolExecutor(1)
-    try:
-        return executor.submit(job).result(seconds)
-    except TimeoutError:
-        raise TimeoutError(f"no answer within {seconds:g} s") from None
-    finally:
-        executor.shutdown(wait=False)
+    """The job's result or its exception; TimeoutError after ``seconds``.
+
+    The job then stays behind in a daemon thread, which does not keep the program from ending: neither a name
+    look-up nor the hub's client can be interrupted from outside.
+    """
+    future: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(job())
+        except BaseException as error:  # handed to the caller below
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    if not wait([future], seconds).done:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return future.result()
 
 
 def quiet_datasets() -> None:

@@ -140,7 +140,7 @@ def rate(
             kind, how = "", f"; name matched: {why}"
         source = f"{kind}{listed} ({table.label}){how}" if listed else f"no rating: {why}"
         elo, named = table.scores[listed] if listed else None, listed or contestants[name].arena_name
-        ratings[name] = Rating(name, elo, source, named, contestants[name].proxy)
+        ratings[name] = Rating(name, elo, source, named, tag, contestants[name].proxy)
     return contestants, ratings
 
 
