@@ -91,7 +91,8 @@ class Store:
 
     def put_many(self, items: Iterable[Item]) -> None:
         """Keep all of these or, after a kill, none. Raises what ``put`` raises."""
-        found, _, _ = _items_of(_as_read([_entry(item) for item in items]))
+        # as they will be read back from the file
+        found, _, _ = _items_of(json.loads(json.dumps([_entry(item) for item in items], allow_nan=False)))
         fresh = {id: item for id, item in found.items() if self._items.get(id) != item}
         if fresh:
             self._changed = True
@@ -101,7 +102,7 @@ class Store:
 
     def print_out(self, rows: Mapping[str, Any]) -> None:
         """Write down values that follow from the items, by key, for the reader: in place of all earlier ones."""
-        fresh = _as_read(dict(rows))
+        fresh = json.loads(json.dumps(dict(rows), allow_nan=False))
         self._changed |= fresh != self._print_outs
         self._print_outs = fresh
 
@@ -172,11 +173,6 @@ def _items_of(entries: Iterable[object]) -> tuple[Items, dict[str, Any], bool]:
 
 def _entry(item: Item) -> dict[str, Any]:
     return {"key": item.key, "made_from": item.made_from, **item.names, "value": item.value}
-
-
-def _as_read(value: Any) -> Any:
-    """A value as it will be read back from a file. Raises TypeError or ValueError for what is not JSON."""
-    return json.loads(json.dumps(value, allow_nan=False))
 
 
 def _parse(data: bytes) -> Any:

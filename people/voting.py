@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable
 from functools import partial
 
 from core.files import lock
-from core.text import count, percent, plain, wrapped
+from core.text import WIDTH, count, percent, plain, wrapped
 from people.browser import in_browser
 from people.read import own_votes_file, read_own_votes
-from people.rows import Vote
 from people.session import UNDO, VOTES, End, Session, more
 from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
@@ -70,8 +67,11 @@ def end_of(session: Session, command: Callable[..., str]) -> End:
 
 def in_terminal(session: Session) -> None:
     """Ask for a vote on pair after pair, model names never shown. Ctrl-C comes through; the end of the input is "q"."""
-    while session.pair:
-        say(_page(session, session.pair))
+    while pair := session.pair:
+        place = f"Pair {session.number} of {session.total}"
+        for title, text in {place: pair.prompt, "Response A": pair.response_a, "Response B": pair.response_b}.items():
+            say(f"\n{f'── {title} ':─<{WIDTH}}\n{text.strip() or '(no answer)'}")
+        say("\n".join(["─" * WIDTH, *wrapped(session.progress())]))
         print(f"{KEYS} > ", end="", flush=True)
         key = (sys.stdin.readline() or "q").strip().lower()
         if key == "q":
@@ -85,15 +85,3 @@ def in_terminal(session: Session) -> None:
 def say(text: str) -> None:
     """Print a text without anything in it that steers the terminal."""
     print(plain(text, lines=True), flush=True)
-
-
-def _page(session: Session, pair: Vote) -> str:
-    width = min(100, max(20, shutil.get_terminal_size().columns))
-    place = f"Pair {session.number} of {session.total}"
-    lines = []
-    for title, text in {place: pair.prompt, "Response A": pair.response_a, "Response B": pair.response_b}.items():
-        given = plain(text, lines=True).expandtabs(4).strip("\n").split("\n")
-        broken = (textwrap.wrap(line, width, replace_whitespace=False, drop_whitespace=False) or [""] for line in given)
-        body = "\n".join(piece for line in broken for piece in line)
-        lines += ["", f"── {title} ".ljust(width, "─"), body if body.strip() else "(no answer)"]
-    return "\n".join([*lines, "─" * width, *wrapped(session.progress())]).rstrip("\n")
