@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from config import DEFAULT_ASKS, Persona
 from core.errors import UsageError
-from core.files import fingerprint, read
+from core.files import fingerprint
 from core.records import Prompt, Response
-from core.tables import BadRows, Rows, columns_of, encoding_of, id_in, read_rows, refuse_bad_rows, renamed, text_in
+from core.tables import BadRows, Rows, columns_of, id_in, read_rows, refuse_bad_rows, renamed, text_in, text_of
 from core.text import Names, normal
 from llm.answers import without_thinking
 from stages.tasks import wrong_fields
@@ -46,7 +46,7 @@ def read_prompts(path: Path) -> tuple[list[Prompt], tuple[str, ...]]:
     or fewer than five are left.
     """
     if path.suffix.lower() == ".txt":
-        lines = normal(_text_of(path)).split("\n")
+        lines = normal(text_of(path)).split("\n")
         rows: Rows = {number: {"prompt": line} for number, line in enumerate(lines, start=1) if line.strip()}
         bad: BadRows = {}
     else:
@@ -154,7 +154,7 @@ class _Described(BaseModel):
 
 def read_persona(path: Path) -> Persona:
     """The person that a ``.toml`` or ``.json`` file describes. Raises UsageError naming the file and the field."""
-    text = _text_of(path)
+    text = text_of(path)
     try:
         values = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -174,13 +174,3 @@ def check_persona(values: object, source: str) -> Persona:
         raise UsageError(f"{source} can't be used: {wrong_fields(error)}. It may have {known}.") from None
     answerer = found.answerer or f"You are this person: {found.title}. {found.description}"
     return Persona(found.title, found.description, answerer, tuple(found.asks) or DEFAULT_ASKS, tuple(found.topics))
-
-
-def _text_of(path: Path) -> str:
-    data = read(path)
-    if data is None:
-        raise UsageError(f"{path} does not exist.")
-    try:
-        return data.decode(encoding_of(data, path))
-    except ValueError as error:
-        raise UsageError(f"{path} can't be read: {error}.") from None
