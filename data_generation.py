@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import config
 from core.clock import Clock
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
 from stages.judging import judge_pairs, preferences_from, rank_listwise, round_robin_truths, shortened, with_markers
 from stages.likelihood import judge_by_likelihood
-from stages.tasks import Job, most_left_out, require_enough
+from stages.tasks import Job, answered_by_all, require_enough
 from stages.writing import collect_responses, generate_prompts
 
 __all__ = ["Data", "collect_responses", "generate_prompts", "make_data"]
@@ -47,16 +47,15 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
     ``evidence.design.listed``).
     ``ask`` False: what the cache holds. Nothing is asked, written or said; a prompt that lacks anything is left out.
     """
-    models = list(job.contestants)
+    job, models = replace(job, silent=not ask), list(job.contestants)
     with clock.stage("prompts"):
-        written = generate_prompts(job, ask=ask)
+        written = generate_prompts(job)
     with clock.stage("responses"):
-        answered = collect_responses(job, written, ask=ask)
-        have = {(r.prompt_id, r.model) for r in answered}
-        prompts = [p for p in written if all((p.id, model) in have for model in models)]
+        answered = collect_responses(job, written)
+        prompts = answered_by_all(job, written, answered)
     with clock.stage("preferences"):
         judge = judge_by_likelihood if job.llm.weighs_options else judge_pairs
-        judgements = judge(job, prompts, answered, ask=ask)
+        judgements = judge(job, prompts, answered)
     preferences = preferences_from(judgements)
     left_out = {
         "responses": len(job.prompt_ids) * len(models) - len(answered),
@@ -67,15 +66,14 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
     prompts, responses = [p for p in prompts if p.id in true], [r for r in answered if r.prompt_id in true]
     left_out["prompts"] = len(job.prompt_ids) - len(prompts)
     chosen = [p for p in prompts if p.id in listed and job.params.ground_truth != "round_robin"]
-    if ask:
-        without = {id_: f"too little of {id_} was judged" for id_ in job.prompt_ids if id_ not in true}
-        require_enough(without, most_left_out(len(job.prompt_ids)), "prompts")
     with clock.stage("ground_truth"):
-        if ask:  # they follow from the preferences and are printed out for people to read
-            with job.store(config.GROUND_TRUTH_FILE) as store:
+        if ask:
+            without = {id_: f"too little of {id_} was judged" for id_ in job.prompt_ids if id_ not in true}
+            require_enough(without, len(job.prompt_ids), "prompts")
+            with job.store(config.GROUND_TRUTH_FILE) as store:  # for people to read: they follow from the preferences
                 rows = {f"{t.prompt_id}/{t.method}": {"scores": dict(t.scores), "ranking": t.ranking} for t in truths}
                 store.print_out(rows)
-        listwise, left_out["rankings"] = rank_listwise(job, chosen, responses, ask=ask) if chosen else ([], 0)
+        listwise, left_out["rankings"] = rank_listwise(job, chosen, responses)
     if ask:
         job.llm.unload()  # the reward base needs the memory
     return Data(

@@ -16,12 +16,11 @@ from typing import Any, cast
 import config
 from core.errors import MissingError
 from core.records import Prompt, Response
-from core.store import Items
 from llm.interface import LanguageModel
 from stages import likelihood
 from stages.judging import list_tasks, pair_tasks
-from stages.tasks import STAGES, Job, open_tasks, read_value, why_left_out
-from stages.writing import WrittenPrompt, prompt_tasks, response_tasks
+from stages.tasks import Job, answered_by_all, open_tasks
+from stages.writing import collect_responses, generate_prompts, response_tasks
 
 Calls = Counter[tuple[str, str]]
 """Calls by (stage, model); for a model that weighs texts, a call is one text."""
@@ -39,38 +38,28 @@ def by_model(counts: Iterable[Calls]) -> Counter[str]:
 
 def count(job: Job, listed: Collection[str] = (), *, anew: Collection[str] = ()) -> Calls:
     """Count what ``make_data(job, clock, listed)`` would ask. ``anew``: stages of which nothing counts as cached."""
-    calls, job = Calls(), replace(job, llm=cast("LanguageModel", _Named(job.llm)))
-    kept: dict[str, Items] = {stage: {} if stage in anew else job.kept(file) for file, stage in STAGES.items()}
-    weighs, prompts, responses = job.llm.weighs_options, list(job.prompts), list(job.responses)
-    if not prompts:
-        written, path = prompt_tasks(job), job.path(config.PROMPTS_FILE)
-        for task in written:
-            item = kept["prompts"].get(task.id)
-            text = read_value(path, task.key, item.value, WrittenPrompt).text if item else UNWRITTEN + task.key
-            prompts.append(Prompt(task.key, text))
-        missing = len(open_tasks(kept["prompts"], written))
-        lists = -(-missing // job.params.prompts_per_request)
-        calls["prompts", job.judge] += likelihood.DRAFTS * missing if weighs else lists
-    if not responses:
-        path = job.path(config.RESPONSES_FILE)
-        for task in response_tasks(job, prompts):
-            item = kept["responses"].get(task.id)
-            if item is None:
-                calls["responses", job.judge if weighs else task.question.model] += 1
-                responses.append(Response(text=UNWRITTEN + task.key, **task.about))
-            elif not why_left_out(item.value):
-                responses.append(read_value(path, task.key, item.value, Response))
-    texts = {(r.prompt_id, r.model): r.text for r in responses}
-    prompts = [p for p in prompts if all((p.id, model) in texts for model in job.contestants)]
+    job = replace(job, llm=cast("LanguageModel", _Named(job.llm)), silent=True, anew=anew)
+    calls, judge, weighs = Calls(), job.judge, job.llm.weighs_options
+    written = {prompt.id: prompt for prompt in generate_prompts(job)}
+    prompts = [written.get(id_) or Prompt(id_, UNWRITTEN + id_) for id_ in job.prompt_ids]
+    missing = len(prompts) - len(written)
+    calls["prompts", judge] = likelihood.DRAFTS * missing if weighs else -(-missing // job.params.prompts_per_request)
+    responses = collect_responses(job, prompts)
+    tasks = [] if job.responses else open_tasks(job, config.RESPONSES_FILE, response_tasks(job, prompts))
+    for task in tasks:
+        calls["responses", judge if weighs else task.question.model] += 1
+        responses.append(Response(text=UNWRITTEN + task.key, **task.about))
+    prompts = answered_by_all(job, prompts, responses)
     if weighs:
         groups = likelihood.reading_groups(job)
-        for (group, _, _), id_ in likelihood.reading_items(job, prompts, texts).items():
-            calls["preferences", job.judge] += len(groups[group]) * (id_ not in kept["preferences"])
+        for group, tasks in likelihood.reading_tasks(job, prompts, responses).items():
+            calls["preferences", judge] += len(groups[group]) * len(open_tasks(job, config.PREFERENCES_FILE, tasks))
     else:
-        pairs = pair_tasks(job, prompts, responses, kept["preferences"])
-        calls["preferences", job.judge] += len(open_tasks(kept["preferences"], pairs))
+        tasks = pair_tasks(job, prompts, responses)
+        calls["preferences", judge] = len(open_tasks(job, config.PREFERENCES_FILE, tasks))
     chosen = [p for p in prompts if p.id in listed and job.params.ground_truth != "round_robin"]
-    calls["ground_truth", job.judge] += len(open_tasks(kept["ground_truth"], list_tasks(job, chosen, responses)))
+    tasks = list_tasks(job, chosen, responses)
+    calls["ground_truth", judge] = len(open_tasks(job, config.GROUND_TRUTH_FILE, tasks))
     return +calls
 
 

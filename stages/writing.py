@@ -7,7 +7,7 @@ responses = collect_responses(job, prompts)
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -32,39 +32,31 @@ class PromptList(BaseModel):
     prompts: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenPrompt:
-    """A prompt as it is kept."""
-
-    text: str
-
-
 MAX_BARREN_REQUESTS = 5
 FEWEST_WORDS = 4
 
 
-def generate_prompts(job: Job, *, ask: bool = True) -> list[Prompt]:
+def generate_prompts(job: Job) -> list[Prompt]:
     """``num_prompts`` distinct prompts of the persona, or the user's own. Raises MissingError where the writer can't
-    find as many. ``ask`` False: those that are written already."""
+    find as many."""
     if job.prompts:
         return list(job.prompts)
-    wanted = prompt_tasks(job)
-    if ask:
+    wanted = _prompt_tasks(job)
+    if not job.silent:
         _write_missing(job, wanted)
-    kept = job.kept(config.PROMPTS_FILE)
-    there = [task for task in wanted if task.id in kept]
-    texts = records(job, config.PROMPTS_FILE, there, WrittenPrompt)
-    return [Prompt(task.key, written.text) for task, written in zip(there, texts, strict=True)]
+    return records(job, config.PROMPTS_FILE, wanted, Prompt)
 
 
-def prompt_tasks(job: Job) -> list[Task]:
+def _prompt_tasks(job: Job) -> list[Task]:
     """The item of every prompt. The earlier prompts that a writer is shown only steer: they are not in its hash."""
-    if job.llm.weighs_options:
-        return [
-            make_task(job, key, likelihood.prompt_request(job, n), {"topic": likelihood.topic_of(job, n)})
-            for n, key in enumerate(job.prompt_ids)
-        ]
-    return [make_task(job, key, _basis(job), {"judge": job.judge}) for key in job.prompt_ids]
+    tasks = []
+    for number, key in enumerate(job.prompt_ids):
+        if job.llm.weighs_options:
+            asked, names = likelihood.prompt_request(job, number), {"topic": likelihood.topic_of(job, number)}
+        else:
+            asked, names = _basis(job), {"judge": job.judge}
+        tasks.append(make_task(job, key, asked, names, id=key))
+    return tasks
 
 
 def _write_missing(job: Job, wanted: Sequence[Task]) -> None:
@@ -74,7 +66,7 @@ def _write_missing(job: Job, wanted: Sequence[Task]) -> None:
         missing = [number for number, task in enumerate(wanted) if store.get(*task.id) is None]
         if not missing:
             tasks.log.info("Using cached prompts for persona: %s", job.name)
-        known = [written.text for written in records(job, config.PROMPTS_FILE, wanted, WrittenPrompt)]
+        known = [written.text for written in records(job, config.PROMPTS_FILE, wanted, Prompt)]
         with bar(None, len(missing), "prompts") as done:
             for batch in write(job, missing, known):
                 store.put_many(Item(*wanted[n].id, wanted[n].names, {"text": text}) for n, text in batch.items())
@@ -148,16 +140,14 @@ def prompt_request(job: Job, numbers: Sequence[int], known: Sequence[str], attem
 # ── Responses ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def collect_responses(job: Job, prompts: Sequence[Prompt], *, ask: bool = True) -> list[Response]:
+def collect_responses(job: Job, prompts: Sequence[Prompt]) -> list[Response]:
     """Every contestant's response to every prompt; those that are there already are taken as they are. Where one is
     left out, the others' responses to that prompt are still here."""
     if job.responses:
         given = {(r.prompt_id, r.model): r for r in job.responses}
         return [given[prompt.id, model] for model in job.contestants for prompt in prompts]
     file, wanted = config.RESPONSES_FILE, response_tasks(job, prompts)
-    if ask:
-        most, part = tasks.most_left_out(len(prompts)), lambda task: str(task.about["prompt_id"])
-        tasks.ask_missing(job, file, wanted, _response_value, most=most, part=part)
+    tasks.ask_missing(job, file, wanted, _response_value, part=lambda task: str(task.about["prompt_id"]))
     return records(job, file, wanted, Response)
 
 

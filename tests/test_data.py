@@ -208,9 +208,9 @@ def test_what_a_refresh_sets_aside_is_asked_again_and_nothing_is_deleted(job: Jo
 # ── A cache that somebody opens ──────────────────────────────────────────────────────────────────────────
 
 
-def test_an_edited_judgement_counts_and_older_words_for_a_winner_are_read_on(job: Job) -> None:
+def test_an_edited_judgement_counts(job: Job) -> None:
     made(job)
-    for winner, outcome in (("b", 0.0), ("tie", 0.5), ("B", 0.0), ("A", 1.0)):
+    for winner, outcome in (("b", 0.0), ("tie", 0.5), ("a", 1.0)):
         edit(job, config.PREFERENCES_FILE, "coder-001/a vs b", lambda value, winner=winner: value.update(winner=winner))
         assert made(job).judgements[0] == Judgement("coder-001", "a", "b", outcome, "it came first")
 
