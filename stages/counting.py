@@ -11,12 +11,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from typing import Any, cast
 
 import config
-from core.errors import MissingError
 from core.records import Prompt, Response
-from llm.interface import LanguageModel
 from stages import likelihood
 from stages.judging import list_tasks, pair_tasks
 from stages.tasks import Job, answered_by_all, open_tasks
@@ -38,12 +35,12 @@ def by_model(counts: Iterable[Calls]) -> Counter[str]:
 
 def count(job: Job, listed: Collection[str] = (), *, anew: Collection[str] = ()) -> Calls:
     """Count what ``make_data(job, clock, listed)`` would ask. ``anew``: stages of which nothing counts as cached."""
-    job = replace(job, llm=cast("LanguageModel", _Named(job.llm)), silent=True, anew=anew)
+    job = replace(job, silent=True, anew=anew)
     calls, judge, weighs = Calls(), job.judge, job.llm.weighs_options
     written = {prompt.id: prompt for prompt in generate_prompts(job)}
     prompts = [written.get(id_) or Prompt(id_, UNWRITTEN + id_) for id_ in job.prompt_ids]
     missing = len(prompts) - len(written)
-    calls["prompts", judge] = likelihood.DRAFTS * missing if weighs else -(-missing // job.params.prompts_per_request)
+    calls["prompts", judge] = -(-missing // (1 if weighs else job.params.prompts_per_request))
     responses = collect_responses(job, prompts)
     tasks = [] if job.responses else open_tasks(job, config.RESPONSES_FILE, response_tasks(job, prompts))
     for task in tasks:
@@ -61,16 +58,3 @@ def count(job: Job, listed: Collection[str] = (), *, anew: Collection[str] = ())
     tasks = list_tasks(job, chosen, responses)
     calls["ground_truth", judge] = len(open_tasks(job, config.GROUND_TRUTH_FILE, tasks))
     return +calls
-
-
-class _Named:
-    """A language model's identity, also where nobody knows it: then nothing of its answers is cached."""
-
-    def __init__(self, llm: LanguageModel) -> None:
-        self.weighs_options, self._llm = llm.weighs_options, llm
-
-    def identity(self, model: str) -> dict[str, Any]:
-        try:
-            return self._llm.identity(model)
-        except MissingError:
-            return {"digest": "not installed"}

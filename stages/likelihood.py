@@ -138,9 +138,6 @@ def recorded_preferences(job: Job) -> list[Preference]:
 
 # ── Writing prompts ──────────────────────────────────────────────────────────────────────────────────────
 
-DRAFTS = 4  # of which the first usable one is kept
-AT_ONCE = 8  # prompts whose drafts are written side by side
-
 
 def topic_of(job: Job, number: int) -> str:
     """The topic of prompt ``number`` (from 0): one prompt a topic before any topic comes again."""
@@ -163,31 +160,20 @@ def prompt_request(job: Job, number: int) -> Request:
 
 
 def write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[dict[int, str]]:
-    """The texts of these prompts, a few at a time: of each the first draft that is one sentence, on its topic and
-    unlike the ``known`` ones, else the way of asking and the topic themselves. Raises MissingError where these were
-    asked before."""
-    for start in range(0, len(numbers), AT_ONCE):
-        requests = {number: prompt_request(job, number) for number in numbers[start : start + AT_ONCE]}
-        drafts = [replace(r, seed=job.seed(r.seed, 0, i)) for r in requests.values() for i in range(DRAFTS)]
-        answers = dict(answers_to(job, drafts, "drafts of prompts"))
-        found: dict[int, str] = {}
-        for at, (number, request) in enumerate(requests.items()):
-            topic, texts = topic_of(job, number), (answers[DRAFTS * at + i].text for i in range(DRAFTS))
-            sentences = [match[0] for text in texts if (match := re.match(r"[^.?!\n]{12,220}[.?!]", text))]
-            on_topic = [sentence for sentence in sentences if _on_topic(sentence, topic)]
-            candidates = [*on_topic, f"{request.opening}: {topic}?"]
-            if text := next(unlike(candidates, [*known, *found.values()]), ""):
-                found[number] = text
-        yield found
-        if len(found) < len(requests):
+    """The texts of these prompts as they come: a sentence that is on its topic and unlike the ``known`` ones, else the
+    way of asking and the topic themselves. Raises MissingError where these were asked before."""
+    requests = [prompt_request(job, number) for number in numbers]
+    for at, answer in answers_to(job, requests, "prompts"):
+        topic = topic_of(job, numbers[at])
+        found = re.match(r"[^.?!\n]{12,220}[.?!]", answer.text)
+        sentence = found[0] if found else ""
+        stems, said = ({word[:5] for word in words(text) if len(word) > 3} for text in (topic, sentence))
+        candidates = [sentence] if 2 * len(stems & said) >= len(stems) else []
+        text = next(unlike([*candidates, f"{requests[at].opening}: {topic}?"], known), None)
+        if text is None:
             raise MissingError(
                 f"The topics of {job.name} are too few for {job.params.num_prompts} different prompts; all written "
                 "are kept. Add topics, take a lower --num_prompts, or prompts of your own (--prompts FILE)."
             )
-        known = [*known, *found.values()]
-
-
-def _on_topic(sentence: str, topic: str) -> bool:
-    """At least half of the topic's content words occur in it, compared by their first five letters."""
-    stems = {word[:5] for word in words(topic) if len(word) > 3}
-    return len(stems & {word[:5] for word in words(sentence)}) * 2 >= len(stems)
+        known = [*known, text]
+        yield {numbers[at]: text}

@@ -29,7 +29,6 @@ MANY = 60  # pairs in which content would have shown: a spread of 1.5 times the 
 LEVEL = 0.05
 DRAWS = 2000  # exchanges drawn; with fewer p = 0.05 would be a matter of luck
 MOSTLY = 0.75  # a share of pairs that turn with the order that is called a habit
-FAIR = (0.35, 0.65)  # a share of judgements won by the first place that is no liking for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +61,19 @@ class Read:
         words, found = self.by_words, self.by_probabilities or self.by_words
         if words is None or found is None or (self.reads is None and words.flip_rate < MOSTLY):
             return ""
-        turned, judgements = round(words.flip_rate * words.pairs), 2 * words.pairs
         counted = (
-            f"chose what stood first in {round(words.first_position_rate * judgements)} of {judgements} judgements "
-            f"({turned} of {words.pairs} pairs turn with the order)"
+            f"chose what stood first in {round(words.first_position_rate * 2 * words.pairs)} of {2 * words.pairs} "
+            f"judgements ({round(words.flip_rate * words.pairs)} of {words.pairs} pairs turn with the order)"
         )
         which = "longer" if found.length_slope > 0.0 else "shorter"
         hollow = "its probabilities hold no more" if self.by_probabilities else "more prompts won't help"
-        habit = f"The judge {counted}: it judges the place, not the answer"
-        if FAIR[0] <= words.first_position_rate <= FAIR[1]:
-            habit = (
-                f"The judge's choices turn with the order ({turned} of {words.pairs} pairs): they hold nothing of the "
-                "answers"
-            )
         said = {
-            "place": f"{habit}, and {hollow}; take another --judge.",
+            "place": f"The judge {counted}: it judges the place, not the answer, and {hollow}; take another --judge.",
             "length": f"The judge reads the length: its choices follow the {which} answer, and beside that hold no "
             f"more than chance does ({p_said(found.p_length)}); the baseline longest_response knows as much.",
             "answers": "The judge reads the answers: its choices hold more than their places and lengths "
             f"({p_said(found.p_length)}).",
-            None: "Whether the judge's probabilities hold more than its words can be said from about "
-            f"{FIRST_LOOK} to {MANY} pairs on.",
+            None: f"Whether the judge's probabilities hold more than its words can be said from about {MANY} pairs on.",
         }[self.reads]
         alone = self.reads != "place" and words.flip_rate >= MOSTLY
         return f"{said} Its words alone {counted}." if alone else said
@@ -91,11 +82,8 @@ class Read:
 def what_is_read(judgements: Iterable[Judgement], lengths: Lengths) -> Read:
     """Test a judge by its judgements in both orders; by probabilities where enough pairs have them, else by words."""
     orders = {(j.prompt_id, j.first, j.second): j for j in judgements if j.ordered}
-    both = [
-        (one, orders[one.prompt_id, one.second, one.first])
-        for one in orders.values()
-        if one.first < one.second and (one.prompt_id, one.second, one.first) in orders
-    ]
+    turned = ((one, orders.get((one.prompt_id, one.second, one.first))) for one in orders.values())
+    both = [(one, other) for one, other in turned if other and one.first < one.second]
     weighed = [pair for pair in both if all(j.log_odds is not None for j in pair)]
     words = _spread(both, [[2.0 * j.outcome - 1.0 for j in pair] for pair in both], lengths)
     odds = _spread(weighed, [[j.log_odds or 0.0 for j in pair] for pair in weighed], lengths)

@@ -125,11 +125,20 @@ class Task:
 
 
 def make_task(job: Job, key: str, question: Request | Choice, names: Mapping[str, str], **about: Any) -> Task:
-    """The hash covers the model's identity and the whole question, but not the label that messages show."""
+    """The hash covers the model's identity and the whole question, but not the label that messages show.
+
+    Raises MissingError where nobody knows which model it is; silent, nothing of its answers is kept.
+    """
+    try:
+        identity = job.llm.identity(question.model)
+    except MissingError:
+        if not job.silent:
+            raise
+        identity = {"digest": "not installed"}
     made_from = {f.name: getattr(question, f.name) for f in fields(question) if f.name != "label"}
     if made_from.get("schema"):
         made_from["schema"] = made_from["schema"].model_json_schema()
-    return Task(key, fingerprint(job.llm.identity(question.model), made_from), question, about, names)
+    return Task(key, fingerprint(identity, made_from), question, about, names)
 
 
 def open_tasks(job: Job, file: str, tasks: Iterable[Task]) -> list[Task]:
@@ -239,7 +248,7 @@ TEMPLATES = {
 
 
 def load_template(folder: Path, name: str) -> str:
-    """The template's text. Raises UsageError naming a file, or a placeholder that is missing or unknown."""
+    """The template's text. Raises UsageError naming a file that can't be read, or a placeholder that it lacks."""
     path = folder / name
     try:
         text = path.read_text(encoding="utf-8")
@@ -247,16 +256,14 @@ def load_template(folder: Path, name: str) -> str:
         raise UsageError(
             f"The template {path} can't be read: {error}. `git checkout {path.name}` brings it back."
         ) from None
-    found = set(_PLACEHOLDER.findall(text))
-    for problem, names in (("lacks", TEMPLATES[name] - found), ("has the unknown", found - TEMPLATES[name])):
-        for placeholder in sorted(names):
-            raise UsageError(f"The template {path} {problem} placeholder {{{placeholder}}}. Mend it and run again.")
+    if lacking := TEMPLATES[name] - set(_PLACEHOLDER.findall(text)):
+        raise UsageError(f"The template {path} lacks {{{min(lacking)}}}. Mend it and run again.")
     return text
 
 
 def fill(template: str, **values: object) -> str:
-    """Every placeholder replaced in one pass, so that a value is never read as a template."""
-    return _PLACEHOLDER.sub(lambda match: str(values[match.group(1)]), template)
+    """Every placeholder replaced in one pass, so that a value is never read as a template; others stay as they are."""
+    return _PLACEHOLDER.sub(lambda match: str(values.get(match[1], match[0])), template)
 
 
 def words(text: str) -> frozenset[str]:

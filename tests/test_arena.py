@@ -91,8 +91,8 @@ def test_the_cached_table_stays_until_it_is_refreshed(
 ) -> None:
     with monkeypatch.context() as older:
         older.setattr(arena, "ARENA_DATE", "2024-01-01")
-        load_table(tmp_path, offline=True)
-    assert load_table(tmp_path, offline=True).date == ARENA_DATE, "the snapshot of another version is not used"
+        load_table(tmp_path)
+    assert load_table(tmp_path).date == ARENA_DATE, "the snapshot of another version is not used"
     published()
     assert load_table(tmp_path).source == arena.SNAPSHOT, "one scale for all runs"
     fresh = load_table(tmp_path, refresh=True)

@@ -37,13 +37,3 @@ def test_agreement_with_a_person_counts_the_pairs_that_both_decide() -> None:
     low, high = found["ci95"]
     assert -0.1 < low < 0.5 < high <= 1.0
     assert agreement_with_person(mine[:9], judged) == {"pairs": 9, "share": None, "kappa": None, "ci95": None}
-
-
-def test_choices_that_turn_without_a_liking_for_either_place_are_not_called_a_liking() -> None:
-    orders = (("a", "b"), ("b", "a"))
-    judged = [Judgement(f"p{i}", first, second, float(i % 2)) for i in range(16) for first, second in orders]
-    found = judge_quality(judged, [])
-    assert found["reads"] == "place"
-    assert found["sentence"].startswith(
-        "The judge's choices turn with the order (16 of 16 pairs): they hold nothing of"
-    )
