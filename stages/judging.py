@@ -25,7 +25,7 @@ from core.files import fingerprint
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
 from llm.interface import Choice, Request, estimate_tokens, shorten
 from stages.reads import FIRST_LOOK, what_is_read
-from stages.tasks import Job, Task, ask_missing, fill, load_template, log, make_task, open_tasks, records
+from stages.tasks import Job, Task, ask_missing, fill, load_template, log, make_task, records
 
 # ── What a judge is shown ────────────────────────────────────────────────────────────────────────────────
 
@@ -65,8 +65,7 @@ def question(job: Job, template: str, prompt: Prompt, shown: Sequence[Response])
     for i, r in enumerate(shown):
         if r.truncated:
             texts[i] += f"\n--- response cut off here at its token limit {mark}"
-    persona = job.persona
-    about = {"title": persona.title, "description": persona.description, "prompt": unmarked(prompt.text)}
+    about = {"title": job.persona.title, "description": job.persona.description, "prompt": unmarked(prompt.text)}
     return texts, {**about, "mark": mark}
 
 
@@ -172,16 +171,11 @@ def judge_pairs(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respons
     file, tasks = config.PREFERENCES_FILE, pair_tasks(job, prompts, responses)
     each = math.perm(len(job.contestants), 2)
     look = -(-2 * FIRST_LOOK // each) * each
-    if not job.silent and open_tasks(job, file, tasks[:1]):
-        ask_missing(job, file, tasks, _pair_value, first=1)
+    if ask_missing(job, file, tasks, _pair_value, first=1):
         tasks = pair_tasks(job, prompts, responses)
-        for tried in records(job, file, tasks[:1], JudgedPair):
-            how = "probabilities with its words"
-            if tried.probabilities is None:
-                how = "words alone (Ollama gives probabilities since 0.12.11)"
-            log.info("The judge %s gives %s; judge_reasons in config.py says when it is asked why.", job.judge, how)
-    if not job.silent and look < len(tasks) and open_tasks(job, file, tasks[:look]):
-        ask_missing(job, file, tasks, _pair_value, first=look)
+        if any(pair.probabilities is None for pair in records(job, file, tasks[:1], JudgedPair)):
+            log.info("The judge %s gives words alone, no probabilities: Ollama gives those since 0.12.11.", job.judge)
+    if look < len(tasks) and ask_missing(job, file, tasks, _pair_value, first=look):
         lengths = {(r.prompt_id, r.model): len(r.text) for r in responses}
         found = what_is_read([pair.judgement() for pair in records(job, file, tasks[:look], JudgedPair)], lengths)
         if found.reads:
@@ -254,8 +248,8 @@ def list_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response
     return tasks
 
 
-def _list_value(task: Task, completion: Any) -> dict[str, Any]:
-    return {"ranking": [task.about["shown"][LABELS.index(label)] for label in completion.parsed.ranking]}
+def _list_value(task: Task, answer: Any) -> dict[str, Any]:
+    return {"ranking": [task.about["shown"][LABELS.index(label)] for label in answer.parsed.ranking]}
 
 
 def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> tuple[list[GroundTruth], int]:
@@ -264,17 +258,15 @@ def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respo
     file, tasks = config.GROUND_TRUTH_FILE, list_tasks(job, prompts, responses)
     if tasks:
         ask_missing(job, file, tasks, _list_value)
-    rankings = records(job, file, tasks, RankedList)
-    points: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for r in rankings:
-        for place, model in enumerate(r.ranking):
-            points[r.prompt_id][model].append(len(r.ranking) - 1 - place)
+    orders: dict[str, list[list[str]]] = defaultdict(list)
+    for ranked in records(job, file, tasks, RankedList):
+        orders[ranked.prompt_id].append(ranked.ranking)
     truths = [
-        GroundTruth(prompt_id, {model: fmean(own) for model, own in by_model.items()}, "listwise")
-        for prompt_id, by_model in points.items()
-        if 2 * len(next(iter(by_model.values()))) >= job.params.listwise_shuffles
+        GroundTruth(prompt_id, {m: -fmean(order.index(m) for order in given) for m in job.contestants}, "listwise")
+        for prompt_id, given in orders.items()
+        if 2 * len(given) >= job.params.listwise_shuffles
     ]
-    return truths, len(tasks) - len(rankings)
+    return truths, len(tasks) - sum(map(len, orders.values()))
 
 
 # ── From judgements to preferences and truth ─────────────────────────────────────────────────────────────
@@ -293,7 +285,7 @@ def preferences_from(judgements: Sequence[Judgement]) -> list[Preference]:
     for (prompt_id, a, b), judged in pairs.items():
         outcome = fmean(j.outcome if j.first == a else 1.0 - j.outcome for j in judged)
         odds = [j.log_odds if j.first == a else -j.log_odds for j in judged if j.log_odds is not None]
-        if len({j.first for j in judged}) == 2 and len(odds) == len(judged):
+        if len(odds) == 2:
             outcome = float(expit(fmean(odds) / config.JUDGE_TEMPERATURE))
         preferences.append(Preference(prompt_id, a, b, outcome))
     return preferences

@@ -7,7 +7,7 @@ are not asked for as a list: it continues the persona's way of asking, once a to
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby, product
 from pathlib import Path
@@ -23,7 +23,7 @@ from core.files import fingerprint
 from core.records import Judgement, Preference, Prompt, Response
 from core.store import read_items
 from llm.interface import Choice, Request
-from stages.tasks import Job, Task, answers_to, records, unlike, words
+from stages.tasks import Job, Task, make_task, records, unlike, words
 
 # ── Reading responses ────────────────────────────────────────────────────────────────────────────────────
 
@@ -139,41 +139,42 @@ def recorded_preferences(job: Job) -> list[Preference]:
 # ── Writing prompts ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def topic_of(job: Job, number: int) -> str:
-    """The topic of prompt ``number`` (from 0): one prompt a topic before any topic comes again."""
-    return job.persona.topics[number % len(job.persona.topics)]
+def prompt_tasks(job: Job) -> list[Task]:
+    """A task for each prompt: the persona's way of asking, to be continued on the topic."""
+    persona, tasks = job.persona, []
+    for number, key in enumerate(job.prompt_ids):
+        topic = persona.topics[number % len(persona.topics)]  # one prompt a topic before any topic comes again
+        ask = persona.asks[(number + number // len(persona.topics)) % len(persona.asks)]
+        request = Request(
+            model=config.EMBEDDED_NAME,
+            prompt=f'Repeat this request in your own words, in one sentence: "{ask} … {topic}"',
+            opening=ask,
+            temperature=0.5,
+            num_predict=40,
+            seed=job.seed("prompt", job.name, number),
+            label=f"prompt {number + 1} of {job.name}",
+        )
+        tasks.append(make_task(job, key, request, {"topic": topic}, id=key))
+    return tasks
 
 
-def prompt_request(job: Job, number: int) -> Request:
-    """The request for prompt ``number`` (from 0): the persona's way of asking, to be continued on the topic."""
-    persona = job.persona
-    ask = persona.asks[(number + number // len(persona.topics)) % len(persona.asks)]
-    return Request(
-        model=config.EMBEDDED_NAME,
-        prompt=f'Repeat this request in your own words, in one sentence: "{ask} … {topic_of(job, number)}"',
-        opening=ask,
-        temperature=0.5,
-        num_predict=40,
-        seed=job.seed("prompt", job.name, number),
-        label=f"prompt {number + 1} of {job.name}",
-    )
+def prompt_value(job: Job, known: list[str]) -> Callable[[Task, Any], dict[str, str]]:
+    """Make a prompt of each answer: its first sentence, where that is on the topic and unlike the ``known`` prompts,
+    else the way of asking and the topic themselves. Raises MissingError where these were asked before."""
 
-
-def write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[dict[int, str]]:
-    """The texts of these prompts as they come: a sentence that is on its topic and unlike the ``known`` ones, else the
-    way of asking and the topic themselves. Raises MissingError where these were asked before."""
-    requests = [prompt_request(job, number) for number in numbers]
-    for at, answer in answers_to(job, requests, "prompts"):
-        topic = topic_of(job, numbers[at])
+    def value(task: Task, answer: Any) -> dict[str, str]:
+        topic, opening = task.names["topic"], task.question.opening  # type: ignore[union-attr]
         found = re.match(r"[^.?!\n]{12,220}[.?!]", answer.text)
         sentence = found[0] if found else ""
         stems, said = ({word[:5] for word in words(text) if len(word) > 3} for text in (topic, sentence))
         candidates = [sentence] if 2 * len(stems & said) >= len(stems) else []
-        text = next(unlike([*candidates, f"{requests[at].opening}: {topic}?"], known), None)
+        text = next(unlike([*candidates, f"{opening}: {topic}?"], known), None)
         if text is None:
             raise MissingError(
                 f"The topics of {job.name} are too few for {job.params.num_prompts} different prompts; all written "
                 "are kept. Add topics, take a lower --num_prompts, or prompts of your own (--prompts FILE)."
             )
-        known = [*known, text]
-        yield {numbers[at]: text}
+        known.append(text)
+        return {"text": text}
+
+    return value

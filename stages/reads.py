@@ -82,14 +82,23 @@ class Read:
 def what_is_read(judgements: Iterable[Judgement], lengths: Lengths) -> Read:
     """Test a judge by its judgements in both orders; by probabilities where enough pairs have them, else by words."""
     orders = {(j.prompt_id, j.first, j.second): j for j in judgements if j.ordered}
-    turned = ((one, orders.get((one.prompt_id, one.second, one.first))) for one in orders.values())
-    both = [(one, other) for one, other in turned if other and one.first < one.second]
+    pairs = ((one, orders.get((one.prompt_id, one.second, one.first))) for one in orders.values())
+    both = [(one, other) for one, other in pairs if other and one.first < one.second]
     weighed = [pair for pair in both if all(j.log_odds is not None for j in pair)]
     words = _spread(both, [[2.0 * j.outcome - 1.0 for j in pair] for pair in both], lengths)
     odds = _spread(weighed, [[j.log_odds or 0.0 for j in pair] for pair in weighed], lengths)
     if 2 * len(weighed) < len(both):
         odds = None
-    return Read(_verdict(odds or words, by_words=odds is None), words, odds)
+    found, reads = odds or words, None
+    if found and found.pairs >= (FIRST_LOOK if odds else FEWEST):
+        turned = odds is None and found.flip_rate >= MOSTLY
+        if found.p_place <= LEVEL and found.p_length <= LEVEL:
+            reads = "answers"
+        elif found.p_place <= LEVEL and abs(found.length_slope) > 2.0 * found.length_error:
+            reads = "length"
+        elif found.p_place > LEVEL and (turned or found.pairs >= MANY or found.p_place > 0.5):
+            reads = "place"
+    return Read(reads, words, odds)
 
 
 def _spread(
@@ -125,14 +134,3 @@ def _exchanged(texts: Array, places: Array) -> float:
     gain, draw = texts**2 - (places - places.mean()) ** 2, np.random.default_rng(0)
     drawn = (gain.sum() - 2.0 * gain[draw.integers(0, 2, len(gain), dtype=bool)].sum() for _ in range(DRAWS))
     return (1 + sum(bool(found >= gain.sum() - 1e-12) for found in drawn)) / (1 + DRAWS)
-
-
-def _verdict(found: Spread | None, *, by_words: bool) -> str | None:
-    if found is None or (found.pairs < FIRST_LOOK and not by_words):
-        return None
-    if found.p_place <= LEVEL:
-        if found.p_length <= LEVEL:
-            return "answers"
-        return "length" if abs(found.length_slope) > 2.0 * found.length_error else None
-    turned = by_words and found.flip_rate >= MOSTLY
-    return "place" if turned or found.pairs >= MANY or found.p_place > 0.5 else None

@@ -155,22 +155,22 @@ def ask_missing(
     *,
     first: int | None = None,
     part: Callable[[Task], str] = attrgetter("key"),
-) -> None:
-    """Ask what is not kept yet, of the ``first`` tasks or of all, and keep each answer at once; silent, ask nothing.
+) -> bool:
+    """Ask what is not kept yet, of the ``first`` tasks or of all, and keep each answer at once. Whether any was asked.
 
     ``value`` makes what is kept of an answer, beside what the task is about. A question without any usable answer is
     kept as left out, under its hash. Raises MissingError where these are too many of all ``part``s that tasks belong
     to.
     """
     if job.silent:
-        return
+        return False
     total, what = len(set(map(part, tasks))), STAGES[file].replace("_", " ")
     with job.store(file) as store:
         kept = [(task, store.get(*task.id)) for task in tasks[:first]]
         missing = [task for task, found in kept if found is None]
         gone = {part(task): why for task, found in kept if (why := why_left_out(found))}
         require_enough(gone, total, what)
-        if not missing:
+        if not missing and first is None:
             log.info("Using cached %s for persona: %s", what, job.name)
         for index, answered in answers_to(job, [task.question for task in missing], what):
             task = missing[index]
@@ -182,6 +182,7 @@ def ask_missing(
                 made = value(task, answered)
             store.put(*task.id, {**task.about, **made}, **task.names)
             require_enough(gone, total, what)
+    return bool(missing)
 
 
 LEFT_OUT = "left_out"
@@ -223,7 +224,7 @@ def records(job: Job, file: str, tasks: Iterable[Task], shape: type[Record]) -> 
         if value is None or why_left_out(value):
             continue
         try:
-            found.append(adapter.validate_python({**task.about, **value} if isinstance(value, dict) else value))
+            found.append(adapter.validate_python({**value, **task.about} if isinstance(value, dict) else value))
         except ValidationError as error:
             raise UsageError(
                 f"{job.path(file)}: the item {task.key!r} can't be used ({wrong_fields(error)}). Nothing was changed. "
