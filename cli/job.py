@@ -26,9 +26,9 @@ from core.errors import MissingError, UsageError
 from core.files import keep_previous, told
 from core.records import Rating
 from core.text import count as counted
+from data_generation import Calls, by_model, count
 from evidence.design import listed as ranked_as_lists
 from llm.addresses import find_tag, parse_address
-from stages.counting import Calls, by_model, count
 from stages.tasks import Job
 
 if TYPE_CHECKING:

@@ -27,8 +27,6 @@ from stages.tasks import Job, Task, make_task, records, unlike, words
 
 # ── Reading responses ────────────────────────────────────────────────────────────────────────────────────
 
-Readings = Mapping[tuple[str, str], Mapping[str, float]]
-"""(prompt id, model) → {reader: mean log p per token of the response}."""
 REFERENCE_GROUP = "reference readers"
 
 
@@ -89,10 +87,7 @@ def judge_by_likelihood(job: Job, prompts: Sequence[Prompt], responses: Sequence
     tasks, file = reading_tasks(job, prompts, responses), config.PREFERENCES_FILE
     if not job.silent:
         _read_missing(job, tasks)
-    reference, own = (
-        {(r.prompt_id, r.model): r.log_likelihood for r in records(job, file, readings, Reading)}
-        for readings in tasks.values()
-    )
+    reference, own = (records(job, file, readings, Reading) for readings in tasks.values())
     judgements = [Judgement(p, a, b, outcome, ordered=False) for p, a, b, outcome in _outcomes(own, reference)]
     if not job.silent:
         with job.store(file) as store:
@@ -101,7 +96,7 @@ def judge_by_likelihood(job: Job, prompts: Sequence[Prompt], responses: Sequence
     return judgements
 
 
-def _outcomes(own: Readings, reference: Readings) -> Iterator[tuple[str, str, str, float]]:
+def _outcomes(own: Sequence[Reading], reference: Sequence[Reading]) -> Iterator[tuple[str, str, str, float]]:
     """Yield (prompt id, a, b, σ((s_a − s_b)/T)): how strongly the response of a is preferred.
 
     s(y) = mean log p(y | persona, x) − the mean of the same over the reference readers, in nats per token. What
@@ -109,10 +104,12 @@ def _outcomes(own: Readings, reference: Readings) -> Iterator[tuple[str, str, st
     """
     from scipy.special import expit
 
+    others = {(r.prompt_id, r.model): r.log_likelihood for r in reference}
     advantages = {}
-    for response in [response for response in own if response in reference]:
-        others = [reference[response][r] for r in config.REFERENCE_READERS if r in reference[response]]
-        advantages[response] = round(fmean(own[response].values()) - fmean(others), 6)
+    for r in own:
+        if read := others.get((r.prompt_id, r.model)):
+            mean = fmean(read[reader] for reader in config.REFERENCE_READERS if reader in read)
+            advantages[r.prompt_id, r.model] = round(fmean(r.log_likelihood.values()) - mean, 6)
     for ((p, a), s_a), ((other, b), s_b) in combinations(advantages.items(), 2):
         if p == other:
             yield p, a, b, round(float(expit((s_a - s_b) / config.EMBEDDED_JUDGE_TEMPERATURE)), 4)
@@ -127,11 +124,10 @@ def recorded_preferences(job: Job) -> list[Preference]:
     preferences = []
     for persona in [name for name in config.PERSONAS if name != job.name] if job.samples_dir else []:
         path = (job.samples_dir or Path()) / config.PREFERENCES_FILE.format(name=persona)
-        read: dict[str, dict[tuple[str, str], Mapping[str, float]]] = {persona: {}, REFERENCE_GROUP: {}}
+        read: dict[str, list[Reading]] = {persona: [], REFERENCE_GROUP: []}
         for item in read_items(path).values():
             if item.value["model"] in job.contestants:
-                group, response = item.key.partition(" read by ")[2], (item.value["prompt_id"], item.value["model"])
-                read[group][response] = item.value["log_likelihood"]
+                read[item.key.partition(" read by ")[2]].append(Reading(**item.value))
         preferences += [Preference(*pair, persona) for pair in _outcomes(read[persona], read[REFERENCE_GROUP])]
     return preferences
 

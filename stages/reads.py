@@ -73,7 +73,7 @@ class Read:
             f"more than chance does ({p_said(found.p_length)}); the baseline longest_response knows as much.",
             "answers": "The judge reads the answers: its choices hold more than their places and lengths "
             f"({p_said(found.p_length)}).",
-            None: f"Whether the judge's probabilities hold more than its words can be said from about {MANY} pairs on.",
+            None: f"What the judge reads can be said from about {MANY} pairs on.",
         }[self.reads]
         alone = self.reads != "place" and words.flip_rate >= MOSTLY
         return f"{said} Its words alone {counted}." if alone else said

@@ -99,12 +99,6 @@ class Job:
         return int(fingerprint(self.params.random_seed, *about)[:8], 16) & 0x7FFFFFFF
 
 
-def answered_by_all(job: Job, prompts: Iterable[Prompt], responses: Iterable[Response]) -> list[Prompt]:
-    """The prompts to which there is every contestant's response."""
-    have = {(r.prompt_id, r.model) for r in responses}
-    return [p for p in prompts if all((p.id, model) in have for model in job.contestants)]
-
-
 # ── One way to ask ───────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -17,10 +17,9 @@ import config
 from config import Contestant, ExperimentConfig
 from core.clock import Clock
 from core.records import Judgement, Preference, Prompt, Response
-from data_generation import Data, make_data
+from data_generation import Data, count, make_data
 from evidence.design import design
 from llm.interface import Choice, Completion, Decision, Request
-from stages.counting import count
 from stages.judging import ranking_schema, round_robin_truths
 from stages.likelihood import judge_by_likelihood, recorded_preferences
 from stages.tasks import Job

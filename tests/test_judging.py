@@ -23,11 +23,10 @@ from config import Contestant, ExperimentConfig
 from core.clock import Clock
 from core.errors import MissingError
 from core.records import Judgement, Prompt, Response
-from data_generation import Data, make_data
+from data_generation import Data, count, make_data
 from evaluation import kendall_tau
 from evidence.judge_quality import judge_quality
 from llm.ollama import OllamaModel
-from stages.counting import count
 from stages.judging import pair_tasks, preferences_from, with_markers
 from stages.reads import what_is_read
 from stages.tasks import Job, load_template
