@@ -1,7 +1,7 @@
 """Global ratings from the Chatbot Arena: one table, of one date and one scale, for a whole run.
 
 table = load_table(Path("cache"))                 # cache, else hub, else the shipped snapshot
-contestants, ratings = rate(["gemma2:9b"], table)
+ratings = rate(["gemma2:9b"], table)
 
 A name matches where family, version, size and variant all agree, and never silently:
 
@@ -109,30 +109,29 @@ def _from_hub() -> ArenaTable:
 
 def rate(
     names: Iterable[str], table: ArenaTable, *, ollama: bool = True, contents: Mapping[str, str] | None = None
-) -> tuple[dict[str, Contestant], dict[str, Rating]]:
-    """Contestants and their ratings, from this table and no other; who is not in it is unrated and says why.
+) -> dict[str, Rating]:
+    """Every contestant's rating, from this table and no other; who is not in it is unrated and says why.
 
     ``names``: Ollama tags, or (``ollama`` False) another server's models; ``contents``: {name: what the model's own
     file says it is}, looked up where the name finds nothing. What config.py says of a tag stands.
     """
-    contestants, ratings = {}, {}
-    for name in dict.fromkeys(names):
+    ratings = {}
+    for name in names:
         known = DEFAULT_MODELS.get(name, Contestant(None, None, None))
-        proxy, prefix = known.proxy, "proxy: " if known.proxy else ""
+        how, prefix = "", "proxy: " if known.proxy else ""
         if known.arena_name:
             listed, _ = match_arena_name(known.arena_name, table.scores, ollama=False)
-            how, why = "", f"{prefix}{known.arena_name} is not in the one table used ({table.label})"
+            why = f"{prefix}{known.arena_name} is not in the one table used ({table.label})"
         else:
             listed, why = match_arena_name(name, table.scores, ollama=ollama)
             if listed is None and (inside := (contents or {}).get(name)):
                 listed, by_file = match_arena_name(inside, table.scores, ollama=False)
                 why = f"its file holds {inside}: {by_file}"
             how = f"; name matched: {why}"
-        tag, elo = name if ollama else None, table.scores[listed] if listed else None
         source = f"{prefix}{listed} ({table.label}){how}" if listed else f"no rating: {why}"
-        contestants[name] = dataclasses.replace(known, arena_name=known.arena_name or listed, ollama_tag=tag)
-        ratings[name] = Rating(name, elo, source, listed or known.arena_name, tag, proxy)
-    return contestants, ratings
+        elo = table.scores[listed] if listed else None
+        ratings[name] = Rating(name, elo, source, listed or known.arena_name, known.proxy)
+    return ratings
 
 
 # ── Names ────────────────────────────────────────────────────────────────────────────────────────────────
