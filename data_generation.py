@@ -23,8 +23,6 @@ from stages.likelihood import judge_by_likelihood, reading_groups, reading_tasks
 from stages.tasks import Job, open_tasks, require_enough
 from stages.writing import collect_responses, generate_prompts, response_tasks
 
-__all__ = ["Calls", "Data", "by_model", "collect_responses", "count", "generate_prompts", "make_data"]
-
 Calls = Counter[tuple[str, str]]
 """Calls by (stage, model); for a model that weighs texts, a call is one text."""
 UNWRITTEN = "\0 not there yet: "  # stands as a text that nobody wrote: what is asked about it has a hash of no item

@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -141,23 +140,24 @@ def open_tasks(job: Job, file: str, tasks: Iterable[Task]) -> list[Task]:
     return [task for task in tasks if task.id not in kept]
 
 
+Value = Callable[[Task, Any], Mapping[str, Any]]
+"""What is kept of an answer, beside what the task is about."""
+
+
 def ask_missing(
-    job: Job,
-    file: str,
-    tasks: Sequence[Task],
-    value: Callable[[Task, Any], Mapping[str, Any]],
-    *,
-    first: int | None = None,
-    part: Callable[[Task], str] = attrgetter("key"),
+    job: Job, file: str, tasks: Sequence[Task], value: Value, *, first: int | None = None, whole: str = ""
 ) -> bool:
     """Ask what is not kept yet, of the ``first`` tasks or of all, and keep each answer at once. Whether any was asked.
 
-    ``value`` makes what is kept of an answer, beside what the task is about. A question without any usable answer is
-    kept as left out, under its hash. Raises MissingError where these are too many of all ``part``s that tasks belong
-    to.
+    A question without any usable answer is kept as left out, under its hash. Raises MissingError where these are too
+    many of the tasks or, with ``whole`` a key of what they are about, of these.
     """
     if job.silent:
         return False
+
+    def part(task: Task) -> str:
+        return str(task.about.get(whole, task.key))
+
     total, what = len(set(map(part, tasks))), STAGES[file].replace("_", " ")
     with job.store(file) as store:
         kept = [(task, store.get(*task.id)) for task in tasks[:first]]

@@ -131,7 +131,7 @@ def collect_responses(job: Job, prompts: Sequence[Prompt]) -> list[Response]:
         given = {(r.prompt_id, r.model): r for r in job.responses}
         return [given[prompt.id, model] for model in job.contestants for prompt in prompts]
     file, wanted = config.RESPONSES_FILE, response_tasks(job, prompts)
-    tasks.ask_missing(job, file, wanted, _response_value, part=lambda task: str(task.about["prompt_id"]))
+    tasks.ask_missing(job, file, wanted, _response_value, whole="prompt_id")
     return records(job, file, wanted, Response)
 
 
