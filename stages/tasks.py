@@ -164,10 +164,14 @@ def ask_missing(
         missing = [task for task, found in kept if found is None]
         gone = {part(task): why for task, found in kept if (why := why_left_out(found))}
         require_enough(gone, total, what)
-        if not missing and first is None:
-            log.info("Using cached %s for persona: %s", what, job.name)
-        for index, answered in answers_to(job, [task.question for task in missing], what):
-            task = missing[index]
+        if not missing:
+            if first is None:
+                log.info("Using cached %s for persona: %s", what, job.name)
+            return False
+        questions: list[Any] = [task.question for task in missing]
+        answers = job.llm.choose(questions) if isinstance(questions[0], Choice) else job.llm.complete(questions)
+        for index, answered in bar(answers, len(missing), what):
+            task: Task = missing[index]
             if isinstance(answered, LeftOut):
                 log.warning("%s is left out: %s", task.question.label, answered.reason)
                 gone[part(task)] = answered.reason
@@ -176,7 +180,7 @@ def ask_missing(
                 made = value(task, answered)
             store.put(*task.id, {**task.about, **made}, **task.names)
             require_enough(gone, total, what)
-    return bool(missing)
+    return True
 
 
 LEFT_OUT = "left_out"
@@ -198,13 +202,6 @@ def require_enough(gone: Mapping[str, str], total: int, what: str) -> None:
             f"{list(gone.values())[-1]}. Everything is kept. Take another --judge or other --models, or ask again for "
             "what is left out: --refresh with this stage's name."
         )
-
-
-def answers_to(job: Job, questions: Sequence[Any], what: str) -> Iterator[tuple[int, Any]]:
-    """Yield (index, answer) as they come. ``questions`` are all requests or all choices."""
-    if questions:
-        answers = job.llm.choose(questions) if isinstance(questions[0], Choice) else job.llm.complete(questions)
-        yield from bar(answers, len(questions), what)
 
 
 def records(job: Job, file: str, tasks: Iterable[Task], shape: type[Record]) -> list[Record]:

@@ -80,8 +80,8 @@ def _write_missing(job: Job, wanted: Sequence[Task]) -> None:
         while missing:
             attempt = store.get(*barren.id) or 0
             request = prompt_request(job, missing[: job.params.prompts_per_request], known, attempt)
-            ((_, completion),) = tasks.answers_to(job, [request], "prompts")
-            written = [] if isinstance(completion, LeftOut) else completion.parsed.prompts
+            ((_, completion),) = job.llm.complete([request])
+            written = [] if isinstance(completion, LeftOut) else completion.parsed.prompts  # type: ignore[union-attr]
             # small writers copy: a line of the template, the form of the answer ("first request"), a topic as it stands
             whole = (t for t in written if len(t.split()) >= FEWEST_WORDS and t not in job.persona.topics)
             fresh = dict(zip(missing, tasks.unlike(whole, [*known, *basis.prompt.splitlines()]), strict=False))
