@@ -21,9 +21,9 @@ from cli.job import calls_left, other_server
 from cli.seen import asked, change_of_models, is_off, read_known, seen_now
 from core.errors import MissingError, UsageError
 from core.text import plain
+from data_generation import Calls, by_model
 from llm.addresses import find_tag
 from llm.ollama import NO_TEMPLATE
-from stages.counting import Calls, by_model
 from stages.tasks import TEMPLATES, Job, load_template
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from core.errors import MissingError, UsageError
 from core.files import keep_previous, told
 from core.records import Rating
 from core.text import count as counted
+from data_generation import Calls, by_model, count
 from evidence.design import listed as ranked_as_lists
 from llm.addresses import find_tag, parse_address
-from stages.counting import Calls, by_model, count
 from stages.tasks import Job
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     table = arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ()))
     contents = {tag: model.file_name for tag, model in known.items()}
     by_tag = jobs[0].llm.backend == "ollama" and not jobs[0].responses
-    contestants, ratings = arena.rate(jobs[0].contestants, table, ollama=by_tag, contents=contents)
+    ratings = arena.rate(jobs[0].contestants, table, ollama=by_tag, contents=contents)
     for tag, rating in ratings.items():
         if tag not in config.DEFAULT_MODELS:
             log.info("%s: %s", tag, rating.source)
@@ -271,7 +271,7 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     sizes = {tag: (known[tag].size_bytes, known[tag].parameters) for tag in jobs[0].contestants if tag in known}
     return [
         replace(
-            job, contestants=contestants, ratings=ratings, notes=(*table.notes, *job.notes, *filter(None, [same])),
+            job, ratings=ratings, notes=(*table.notes, *job.notes, *filter(None, [same])),
             server=server, sizes=sizes,
         )
         for job in jobs

@@ -231,5 +231,3 @@ def measure(crowd: Crowd, clock: Clock) -> Document:
             "ablation": [],
             "people": {"personal_gain": {s: difference_json(gain) | {"over": STARTS[s]} for s, gain in gains.items()}},
         }
-
-

@@ -97,7 +97,6 @@ def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tu
     from stages import arena
 
     table = arena.load_table(cache_dir, refresh=refresh)
-    _, found = arena.rate(votes.models, table)
-    proxies = tuple(f"{name}: rated by {rating.source}" for name, rating in found.items() if rating.proxy)
-    rated = {name: dataclasses.replace(rating, ollama_tag=None) for name, rating in found.items()}
+    rated = arena.rate(votes.models, table)
+    proxies = tuple(f"{name}: rated by {rating.source}" for name, rating in rated.items() if rating.proxy)
     return rated, (GIVEN, *table.notes, *proxies)

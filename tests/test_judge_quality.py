@@ -26,13 +26,3 @@ def test_agreement_of_two_rounds() -> None:
     tied = [GroundTruth("p", dict.fromkeys("abc", 1.0))]
     assert agreement(one, other) == pytest.approx((1 + 1 / 3) / 2)
     assert (agreement(one, tied), agreement(tied, tied), agreement(one, [])) == (0.0, None, None)
-
-
-def test_choices_that_turn_without_a_liking_for_either_place_are_not_called_a_liking() -> None:
-    orders = (("a", "b"), ("b", "a"))
-    judged = [Judgement(f"p{i}", first, second, float(i % 2)) for i in range(16) for first, second in orders]
-    found = judge_quality(judged, [])
-    assert found["reads"] == "place"
-    assert found["sentence"].startswith(
-        "The judge's choices turn with the order (16 of 16 pairs): they hold nothing of"
-    )
