@@ -150,7 +150,7 @@ def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
         num_ctx=params.num_ctx,
         known_digests={tag: model.digest for tag, model in known.items()},
     )
-    answers = llm.available
+    answers = not llm.trouble
     context = known[judge].context if judge in known else None
     if answers:
         with suppress(MissingError):  # said later, with all else that is missing

@@ -1,8 +1,7 @@
-"""Read a model's answer, whichever server gave it: thoughts taken off, structured answers found and validated."""
+"""Form a question and read its answer, whichever server is asked: thoughts are taken off, JSON found and validated."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import json
@@ -10,12 +9,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, create_model, field_validator
 
 from core.text import plain
-from llm.interface import Choice, Completion, Decision, Request
+from llm.interface import Completion, Request
 
 # A thought and the mark that ends it; one that is cut off runs to the end of the text.
 _THOUGHTS = (
@@ -31,9 +31,12 @@ _THOUGHT = re.compile(rf"\A\s*(?:{'|'.join(_THOUGHTS)})", re.DOTALL | re.IGNOREC
 _CHANNEL_END = re.compile(r"(?:<\|(?:return|end)\|>\s*)+\Z")
 # Some templates open the thought before the answer begins, and only its end is seen.
 _END_OF_THOUGHT = re.compile(r"\A(?:(?!<think>|```|~~~).)*?^</think>\s*$", re.DOTALL | re.MULTILINE)
-_ANY_MARK = re.compile(r"[<\[◁|]{1,2}[\w:|/-]{3,30}[>\]▷|]{1,2}")
+ANY_MARK = re.compile(r"[<\[◁|]{1,2}[\w:|/-]{3,30}[>\]▷|]{1,2}")
 _SURROGATES = re.compile("[\ud800-\udfff]")  # half an emoji has no UTF-8: it can't be sent on to a judge
 SAID_CHARACTERS = 80  # of an answer of no use
+# Ends of an answer in the words of different servers: by itself, and at its limit. Any other is a failure.
+_WHOLE = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
+_CUT = frozenset({"length", "max_tokens", "model_length"})
 
 
 class UselessError(Exception):
@@ -44,6 +47,18 @@ class UselessError(Exception):
         self.silent = silent
 
 
+def is_cut(end: object) -> bool:
+    """Whether an answer met its limit. Raises UselessError for one that ended neither so nor by itself."""
+    if end not in _WHOLE | _CUT:
+        raise UselessError(f"the answer broke off ({plain(end)})")
+    return end in _CUT
+
+
+def figure(told: object) -> int | None:
+    """A number of tokens as a server tells it; None where that is none."""
+    return told if type(told) is int and told >= 0 else None
+
+
 def without_thinking(text: str) -> str:
     """``text`` without a thought that leaked into it: a block in a known mark at its very beginning."""
     answer = _END_OF_THOUGHT.sub("", _THOUGHT.sub("", text, count=1), count=1)
@@ -52,19 +67,13 @@ def without_thinking(text: str) -> str:
     return answer.strip()
 
 
-def unknown_mark(text: str) -> str:
-    """The mark in brackets with which an answer begins, as a thought of a kind not known would; else empty."""
-    found = _ANY_MARK.match(text)
-    return found[0] if found else ""
-
-
 def read_answer(request: Request, said: Completion) -> Completion:
     """``said`` without thoughts, and validated where the request has a schema. Raises UselessError."""
     text = without_thinking(_SURROGATES.sub("\ufffd", said.text))
     if not text:
         raise UselessError("an empty answer", silent=True)
     parsed = find_json(request.schema, text) if request.schema else None
-    return dataclasses.replace(said, text=text, parsed=parsed)
+    return replace(said, text=text, parsed=parsed)
 
 
 def find_json(schema: type[BaseModel], text: str) -> BaseModel:
@@ -85,8 +94,10 @@ def find_json(schema: type[BaseModel], text: str) -> BaseModel:
     return found
 
 
-# ── Schemas ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── What is asked ────────────────────────────────────────────────────────────────────────────────────────
 
+WARMER = 0.2  # temperature added with each redraw: at 0 another seed would draw the same useless answer again
+TOP_LOGPROBS = 20  # the most that servers give
 CHARACTERS_A_TOKEN = 2  # of a schema's strings, rather too few than too many: no allowed answer then meets its limit
 ITEM_CHARACTERS = 400  # of one string in a list
 MOST_REPEATS = 1000  # a server's grammar takes no more repetitions than about twice as many
@@ -95,23 +106,17 @@ MOST_REPEATS = 1000  # a server's grammar takes no more repetitions than about t
 def bounded(schema: type[BaseModel], num_predict: int, *, strings: bool = True) -> dict[str, Any]:
     """The JSON schema with lists, and where asked ``strings``, so short that no answer is cut at its token limit, and
     of a list of labels each once: a model at temperature 0 may otherwise repeat itself until it is cut."""
-    characters = CHARACTERS_A_TOKEN * num_predict
-
-    def bound(node: dict[str, Any], longest: int) -> dict[str, Any]:
-        if strings and node.get("type") == "string" and "enum" not in node and "const" not in node:
-            return {**node, "maxLength": min(longest, MOST_REPEATS)}
-        if node.get("type") == "array":
-            labels = node["items"].get("enum")
-            least, most = (len(labels), len(labels)) if labels else (1, max(1, characters // ITEM_CHARACTERS))
-            items = bound(node["items"], ITEM_CHARACTERS)
-            return {**node, "items": items, "minItems": least, "maxItems": min(most, MOST_REPEATS)}
-        properties = {name: bound(inner, longest) for name, inner in node.get("properties", {}).items()}
-        return {**node, "properties": properties} if properties else node
-
-    return bound(schema.model_json_schema(), characters)
-
-
-# ── Choices ──────────────────────────────────────────────────────────────────────────────────────────────
+    characters, found = CHARACTERS_A_TOKEN * num_predict, schema.model_json_schema()
+    for field in found["properties"].values():
+        text, longest = field, characters
+        if field["type"] == "array":
+            text, longest = field["items"], ITEM_CHARACTERS
+            labels = len(text.get("enum", ()))
+            most = labels or max(1, characters // ITEM_CHARACTERS)
+            field.update(minItems=labels or 1, maxItems=min(most, MOST_REPEATS))
+        if strings and "enum" not in text:
+            text["maxLength"] = min(longest, MOST_REPEATS)
+    return found
 
 
 class Verdict(BaseModel):
@@ -135,22 +140,29 @@ def verdict_schema(options: tuple[str, ...], *, reason: bool) -> type[Verdict]:
     return create_model("Verdict", __base__=Verdict, __validators__=checked, **fields)
 
 
-def as_request(choice: Choice) -> Request:
-    """The choice as a request for a verdict."""
-    apart = ("options", "reason")
-    same = {f.name: getattr(choice, f.name) for f in dataclasses.fields(choice) if f.name not in apart}
-    return Request(**same, schema=verdict_schema(choice.options, reason=choice.reason))
+def redrawn(request: Request, number: int, *, in_words: bool) -> Request:
+    """The request for one more draw: with another seed, warmer, and with its schema in words too, since some servers
+    take a schema and ignore it. ``in_words``: there from the first draw on."""
+    prompt = request.prompt
+    if request.schema and (in_words or number):
+        schema = json.dumps(bounded(request.schema, request.num_predict, strings=False))
+        prompt += f"\n\nAnswer with nothing but one JSON object that obeys this schema:\n{schema}"
+    seed = (request.seed + number * 7919) & 0x7FFFFFFF
+    return replace(request, prompt=prompt, seed=seed, temperature=round(request.temperature + WARMER * number, 3))
 
 
-def as_decision(choice: Choice, answer: Completion) -> Decision:
-    """The answer to ``as_request`` as a decision."""
-    verdict = answer.parsed
-    assert isinstance(verdict, Verdict)
-    reason, shares = getattr(verdict, "reason", ""), verdict_probabilities(choice.options, answer.spoken)
-    return Decision(verdict.choice, reason, probabilities=shares, seconds=answer.seconds)
+def common_body(request: Request) -> dict[str, Any]:
+    """What every server is sent: model and chat and, of verdicts alone, the wish for log-probabilities."""
+    turns = [("system", request.system), ("user", request.prompt)]
+    messages = [{"role": role, "content": text} for role, text in turns if text]
+    body: dict[str, Any] = {"model": request.model, "messages": messages}
+    if request.schema and issubclass(request.schema, Verdict):
+        body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+    return body
 
 
-TOP_LOGPROBS = 20  # the most that servers give
+# ── Verdicts ─────────────────────────────────────────────────────────────────────────────────────────────
+
 LEAST_SHARE = 1e-9  # some fill the list up with tokens of no probability, which has no logarithm
 
 
