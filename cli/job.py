@@ -27,7 +27,7 @@ from core.files import keep_previous, told
 from core.records import Rating
 from core.text import count as counted
 from evidence.design import listed as ranked_as_lists
-from llm.addresses import find_tag, parse_address
+from llm.connection import find_tag, parse_address
 from stages.counting import Calls, by_model, count
 from stages.tasks import Job
 

@@ -35,8 +35,8 @@ ANY_MARK = re.compile(r"[<\[◁|]{1,2}[\w:|/-]{3,30}[>\]▷|]{1,2}")
 _SURROGATES = re.compile("[\ud800-\udfff]")  # half an emoji has no UTF-8: it can't be sent on to a judge
 SAID_CHARACTERS = 80  # of an answer of no use
 # Ends of an answer in the words of different servers: by itself, and at its limit. Any other is a failure.
-_WHOLE = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
-_CUT = frozenset({"length", "max_tokens", "model_length"})
+_WHOLE = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
+_CUT = ("length", "max_tokens", "model_length")
 
 
 class UselessError(Exception):
@@ -47,24 +47,30 @@ class UselessError(Exception):
         self.silent = silent
 
 
-def is_cut(end: object) -> bool:
-    """Whether an answer met its limit. Raises UselessError for one that ended neither so nor by itself."""
-    if end not in _WHOLE | _CUT:
-        raise UselessError(f"the answer broke off ({plain(end)})")
-    return end in _CUT
-
-
-def figure(told: object) -> int | None:
-    """A number of tokens as a server tells it; None where that is none."""
-    return told if type(told) is int and told >= 0 else None
-
-
 def without_thinking(text: str) -> str:
     """``text`` without a thought that leaked into it: a block in a known mark at its very beginning."""
     answer = _END_OF_THOUGHT.sub("", _THOUGHT.sub("", text, count=1), count=1)
     if "<|channel|>" in text[: len(text) - len(answer)]:
         answer = _CHANNEL_END.sub("", answer)
     return answer.strip()
+
+
+def completion(
+    text: str, end: object, tokens: object, *, own: float, waited: float, side_by_side: int, logprobs: Any
+) -> Completion:
+    """An answer as a client's records tell it. ``own``: the server's time for it, 0 where it tells none.
+
+    Raises UselessError for any ``end`` but the known good ones.
+    """
+    if end not in _WHOLE + _CUT:
+        raise UselessError(f"the answer broke off ({plain(end)})")
+    spoken = tuple(
+        (t.token, {t.token: t.logprob, **{other.token: other.logprob for other in t.top_logprobs or ()}})
+        for t in logprobs or ()
+    )
+    known = tokens if type(tokens) is int and tokens >= 0 else None
+    at_once = 0 if own else side_by_side
+    return Completion(text, known, own or waited, end in _CUT, side_by_side=at_once, spoken=spoken)
 
 
 def read_answer(request: Request, said: Completion) -> Completion:
@@ -164,14 +170,6 @@ def common_body(request: Request) -> dict[str, Any]:
 # ── Verdicts ─────────────────────────────────────────────────────────────────────────────────────────────
 
 LEAST_SHARE = 1e-9  # some fill the list up with tokens of no probability, which has no logarithm
-
-
-def read_logprobs(tokens: Any) -> tuple[tuple[str, dict[str, float]], ...]:
-    """The tokens of an answer with the likeliest in their places, from a client's records; empty where none came."""
-    return tuple(
-        (t.token, {t.token: t.logprob, **{other.token: other.logprob for other in t.top_logprobs or ()}})
-        for t in tokens or ()
-    )
 
 
 def verdict_probabilities(

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from core.errors import MissingError, UsageError
 from core.hub import beside, within
 from llm.answers import ANY_MARK, UselessError, read_answer, redrawn, verdict_probabilities, verdict_schema
-from llm.connection import ENVIRONMENT, ContextError, client_options, read_overflow, said_by
+from llm.connection import ContextError, client_options, read_overflow, said_by
 from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens
 
 log = logging.getLogger("ranking.llm")
@@ -33,7 +33,6 @@ A = TypeVar("A")
 ATTEMPTS = 7  # where 13 % of all attempts fail, one question in a million is lost
 AWAY_SECONDS = 120.0  # a server that is updated or restarted at night is waited for
 AWAY_PAUSE = 5.0
-LONGEST_PAUSE = 120.0  # seconds, however long a server asks to be left alone
 DRAWS = 6  # answers of no use before a question is given up
 THOUGHT_TOKENS = 2048  # that a model may need before its answer
 MARKED_ANSWERS = 5  # of a model with one unknown mark at their beginning: no chance
@@ -48,12 +47,12 @@ class PassingError(Exception):
     """A failure that another attempt may not meet.
 
     weight: how many of the ``ATTEMPTS`` it counts as: 4 where a whole time limit passed, 0 where nobody listens, who is
-    waited for. pause: seconds for which the server asks to be left alone. hint: what helps if it lasts.
+    waited for. hint: what helps if it lasts.
     """
 
-    def __init__(self, what: str, *, weight: int = 1, pause: float = 0.0, hint: str = "") -> None:
+    def __init__(self, what: str, *, weight: int = 1, hint: str = "") -> None:
         super().__init__(what)
-        self.weight, self.pause, self.hint = weight, pause, hint
+        self.weight, self.hint = weight, hint
 
 
 class RefusedError(MissingError):
@@ -233,23 +232,24 @@ class Server:
         Raises MissingError after ``ATTEMPTS`` failures, where nobody listened for ``AWAY_SECONDS``, or once ``stop`` is
         set.
         """
-        stop, pause, weight, tried, since = stop or threading.Event(), self._retry_wait, 0, 0, None
-        while True:
+        stop, pause, weight, first = stop or threading.Event(), self._retry_wait, 0, 0.0
+        for tried in itertools.count(1):
             try:
                 return attempt()
             except PassingError as error:
-                tried, weight, now, away = tried + 1, weight + error.weight, time.monotonic(), not error.weight
-                since = (since or now) if away else None  # nobody has listened since then
-                last = weight >= ATTEMPTS or (since is not None and now - since >= AWAY_SECONDS)
+                weight, away, now = weight + error.weight, not error.weight, time.monotonic()
+                first = first or now
                 if away and now > self._away_until and not stop.is_set():  # said once for all in flight
                     self._away_until = now + AWAY_SECONDS
                     log.warning("%s: %s; waiting for it, up to %.0f s", self.address, error, AWAY_SECONDS)
-                if last or stop.wait(min(pause, AWAY_PAUSE) if away else max(pause, error.pause)):
+                last = weight >= ATTEMPTS or (away and now - first >= AWAY_SECONDS)
+                if last or stop.wait(min(pause, AWAY_PAUSE) if away else pause):
                     said = f"{about}: {error} ({tried} attempts at {self.address}). {KEPT} {error.hint}"
                     raise MissingError(said.rstrip()) from error
                 if not away:
                     log.info("%s: %s; asked again (attempt %d)", about, error, tried + 1)
                 pause *= 2
+        raise AssertionError
 
     def _at_once(self, ask: Callable[[Any], A]) -> A:
         """What the server says within seconds. Raises MissingError where none answers, or it refuses."""
@@ -267,7 +267,11 @@ class Server:
         try:
             opened = opener(timeout=timeout, **client_options(self.address))
         except Exception as error:  # it is not repeated: it may hold a password
-            raise UsageError(ENVIRONMENT.format(self.address)) from error
+            raise UsageError(
+                f"What the environment says of {self.address} can't be used: HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names "
+                "no proxy such as http://host:8080 (socks5:// needs `pip install httpx[socks]`), NO_PROXY no hosts, or "
+                "SSL_CERT_FILE or SSL_CERT_DIR no certificates. Mend or unset it."
+            ) from error
         try:
             with opened as client:
                 return ask(client)
@@ -276,10 +280,11 @@ class Server:
         except Exception as error:  # of httpx or of httpx2, or whatever a reply of another shape leads to
             raise self._failure(error, seconds, model) from error
 
-    def _failure(self, error: Exception, seconds: float, model: str) -> Exception:
+    def _failure(self, error: Any, seconds: float, model: str) -> Exception:
         """The exception that an error of a client stands for."""
-        if (status := getattr(error, "status_code", None)) is not None:
-            return self._refused(status, error, model)
+        status, reply = getattr(error, "status_code", None), getattr(error, "response", None)
+        if status is not None:  # OpenAI's client hands the reply on, Ollama's its words
+            return self._refused(status, str(error.error) if reply is None else reply.text, model)
         kinds = {type(each).__name__ for each in (error, error.__cause__)}
         if "CERTIFICATE_VERIFY_FAILED" in f"{error} {error.__cause__} {error.__context__}":
             return MissingError(
@@ -294,10 +299,8 @@ class Server:
         said = f"the connection broke, or what answers there is no {self.kind} ({type(error).__name__})"
         return PassingError(said, hint=self.mend)
 
-    def _refused(self, status: int, error: Any, model: str) -> Exception:
+    def _refused(self, status: int, said: str, model: str) -> Exception:
         """The exception that an HTTP status of an error stands for."""
-        reply = getattr(error, "response", None)  # OpenAI's client hands it on, Ollama's its words
-        said, pause = (str(error.error), "") if reply is None else (reply.text, reply.headers.get("retry-after", ""))
         if self._key:  # some servers repeat it
             said = re.sub(re.escape(self._key[:8]) + r"\S*", "…", said)
         if too_long := read_overflow(status, said):
@@ -305,7 +308,6 @@ class Server:
         words = said_by(status, said)
         if status in (408, 429, 500, *range(502, 600)) and "insufficient_quota" not in said:
             leave = f"If {model} can't be loaded there, leave it out of --models or take another --judge."
-            seconds = min(float(pause), LONGEST_PAUSE) if pause.isdecimal() else 0.0
-            return PassingError(f"the server answered {words}", pause=seconds, hint=leave if model else "")
+            return PassingError(f"the server answered {words}", hint=leave if model else "")
         mend = self.unknown.format(model) if model and "model" in said and status != 401 else self.mend
         return RefusedError(f"{self.address} refused the request ({words}). {KEPT} {mend}", status, said)

@@ -16,10 +16,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import MissingError
-from llm.addresses import find_tag, parse_host, read_key
-from llm.answers import bounded, common_body, figure, is_cut, read_logprobs
+from llm.answers import bounded, common_body, completion
 from llm.asking import PATIENCE, THOUGHT_TOKENS, PassingError, Server
-from llm.connection import ContextError
+from llm.connection import ContextError, find_tag, parse_host, read_key
 from llm.interface import Completion, Request
 
 if TYPE_CHECKING:
@@ -42,9 +41,7 @@ class ShowInfo(NamedTuple):
 
     context_length: int | None  # in tokens, None where the server doesn't say
     thinking: bool  # it can think, and so has to be told not to
-    by_level: bool  # it takes only a level of thinking
-    thought_tokens: int  # that it may need before its answer, whatever it is told
-    chats: bool  # False for a model that only embeds
+    family: str
     bare: bool  # it has no chat template, and so goes on with the question's text
     file_name: str  # by the file itself: Qwen2.5-Coder-1.5B-Instruct; empty where it doesn't tell
 
@@ -110,13 +107,10 @@ class OllamaModel(Server):
             facts, able = shown.modelinfo or {}, shown.capabilities or ()
             lengths = (v for k, v in facts.items() if k.endswith(".context_length") and isinstance(v, int))
             names = [facts.get(f"general.{part}") for part in ("basename", "size_label", "finetune")]
-            family = (getattr(shown.details, "family", None) or "").lower()
             self._shown[tag] = ShowInfo(
                 context_length=next(lengths, None),
                 thinking="thinking" in able,
-                by_level=family in ("gptoss", "gpt-oss"),
-                thought_tokens=THOUGHT_TOKENS * any(name in f"{tag.lower()} {family}" for name in THINKS_ANYWAY),
-                chats=not able or "completion" in able,  # older servers do not say
+                family=(getattr(shown.details, "family", None) or "").lower(),
                 bare=(shown.template or "").replace(" ", "") == "{{.Prompt}}",
                 file_name="-".join(name for name in names if isinstance(name, str)),
             )
@@ -162,15 +156,16 @@ class OllamaModel(Server):
 
     def _say(self, request: Request, seconds: float, *, in_words: bool) -> Completion:
         show, context = self.show(request.model), self._context(request.model)
+        named = f"{request.model.lower()} {show.family}"
         # where a schema in words takes the place of one that was not obeyed, a model may have to think first
-        room = show.thought_tokens or (THOUGHT_TOKENS if in_words and show.thinking else 0)
+        thinks = any(name in named for name in THINKS_ANYWAY) or (in_words and show.thinking)
         body = common_body(request) | {
             "stream": False,
             "options": {
                 "seed": request.seed,
                 "temperature": request.temperature,
                 "num_ctx": context,
-                "num_predict": request.num_predict + room,
+                "num_predict": request.num_predict + THOUGHT_TOKENS * thinks,
             },
             "keep_alive": KEEP_ALIVE,
             "truncate": False,  # refuse a prompt beyond the context, in place of answering a part of it
@@ -178,7 +173,7 @@ class OllamaModel(Server):
         if request.schema and not in_words:
             body["format"] = bounded(request.schema, request.num_predict)
         if show.thinking:  # servers refuse the word for models that can't
-            body["think"] = "low" if show.by_level else False
+            body["think"] = "low" if show.family in ("gptoss", "gpt-oss") else False
         return self._ask(functools.partial(self._converse, body), seconds, request.model)
 
     def _converse(self, body: Mapping[str, Any], client: Client) -> Completion:
@@ -187,17 +182,17 @@ class OllamaModel(Server):
         start = time.perf_counter()
         # the client's chat() knows no "truncate"
         reply: ChatResponse = client._request(ChatResponse, "POST", "/api/chat", json=body)
-        waited, own = time.perf_counter() - start, (reply.eval_duration or 0) / 1e9
-        truncated = is_cut(reply.done and (reply.done_reason or "stop"))  # old versions give no reason
-        if (reply.prompt_eval_count or 0) >= body["options"]["num_ctx"]:  # those that don't know "truncate" cut it so
+        waited = time.perf_counter() - start
+        if (reply.prompt_eval_count or 0) >= body["options"]["num_ctx"]:  # what doesn't know "truncate" cut it to that
             raise ContextError
-        return Completion(
-            text=reply.message.content or "",
-            tokens=figure(reply.eval_count),
-            seconds=own or waited,
-            truncated=truncated,
-            side_by_side=0 if own else self._concurrency,
-            spoken=read_logprobs(reply.logprobs),
+        return completion(
+            reply.message.content or "",
+            reply.done and (reply.done_reason or "stop"),  # old versions give no reason
+            reply.eval_count,
+            own=(reply.eval_duration or 0) / 1e9,
+            waited=waited,
+            side_by_side=self._concurrency,
+            logprobs=reply.logprobs,
         )
 
     def _context(self, model: str) -> int:

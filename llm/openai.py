@@ -13,14 +13,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from llm.addresses import is_loopback, parse_address, read_key
-from llm.answers import UselessError, bounded, common_body, figure, is_cut, read_logprobs
+from llm.answers import UselessError, bounded, common_body, completion
 from llm.asking import PATIENCE, THOUGHT_TOKENS, PassingError, RefusedError, Server
-from llm.connection import ContextError, get_json, said_by
+from llm.connection import ContextError, get_json, is_loopback, parse_address, read_key, said_by
 from llm.interface import Completion, Request
 
 if TYPE_CHECKING:
@@ -68,11 +66,15 @@ class OpenAIModel(Server):
         """
         if self._listed is None:
             try:
-                self._listed = self._at_once(_list)
+                found = self._at_once(lambda client: [(model.id, model.to_dict()) for model in client.models.list()])
             except RefusedError as error:
                 if error.status not in (404, 405, 501):
                     raise
-                self._listed = {}
+                found = []
+            self._listed = {}
+            for name, told in found:
+                facts = {**(told.get("meta") or {}), **told}
+                self._listed[name] = next((facts[k] for k in CONTEXT_KEYS if isinstance(facts.get(k), int)), None)
         return self._listed
 
     def identity(self, model: str) -> dict[str, Any]:
@@ -86,12 +88,13 @@ class OpenAIModel(Server):
 
         An empty question, which no server answers: it is refused for what it lacks, once the key is right.
         """
-        with suppress(PassingError):  # whether it answers shows when it is asked
-            try:
-                self._ask(lambda client: client.post("/chat/completions", body={}, cast_to=object), PATIENCE)
-            except RefusedError as error:
-                if error.status in (401, 403) or (error.status in (404, 405) and "model" not in error.said):
-                    raise
+        try:
+            self._ask(lambda client: client.post("/chat/completions", body={}, cast_to=object), PATIENCE)
+        except PassingError:
+            return  # whether it answers shows when it is asked
+        except RefusedError as error:
+            if error.status in (401, 403) or (error.status in (404, 405) and "model" not in error.said):
+                raise
 
     def is_ollama(self) -> bool:
         """Whether Ollama answers here, whose own API tells contexts and digests."""
@@ -136,17 +139,16 @@ class OpenAIModel(Server):
         if reply.choices is None:  # some report errors with a status of success
             raise PassingError(f"the server answered {said_by(200, getattr(reply, 'error', ''))}")
         said = reply.choices[0]
-        truncated = is_cut(said.finish_reason)
         content: Any = said.message.content  # it may come in parts, some of which are thoughts
         parts = content if isinstance(content, list) else [{"type": "text", "text": str(content or "")}]
-        own = (getattr(reply, "timings", None) or {}).get("predicted_ms")
-        return Completion(
-            text="".join(part["text"] for part in parts if part.get("type") in ("text", "output_text")),
-            tokens=figure(getattr(reply.usage, "completion_tokens", None)),
-            seconds=own / 1000 if own else waited,
-            truncated=truncated,
-            side_by_side=0 if own else self._concurrency,
-            spoken=read_logprobs(said.logprobs and said.logprobs.content),
+        return completion(
+            "".join(part["text"] for part in parts if part.get("type") in ("text", "output_text")),
+            said.finish_reason,
+            getattr(reply.usage, "completion_tokens", None),
+            own=(getattr(reply, "timings", None) or {}).get("predicted_ms", 0.0) / 1000,
+            waited=waited,
+            side_by_side=self._concurrency,
+            logprobs=said.logprobs and said.logprobs.content,
         )
 
     def _opener(self) -> Callable[..., OpenAI]:
@@ -159,16 +161,6 @@ class OpenAIModel(Server):
             return openai.OpenAI(base_url=self.address, api_key=key, http_client=http, max_retries=0)
 
         return make
-
-
-def _list(client: OpenAI) -> dict[str, int | None]:
-    """model → its context in tokens, where the list tells it."""
-    told = {model.id: model.model_extra or {} for model in client.models.list()}
-    facts = {name: {**(extra.get("meta") or {}), **extra} for name, extra in told.items()}
-    return {
-        name: next((known[key] for key in CONTEXT_KEYS if isinstance(known.get(key), int)), None)
-        for name, known in facts.items()
-    }
 
 
 def parameters(request: Request, without: frozenset[str], *, in_words: bool) -> dict[str, Any]:
