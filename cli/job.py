@@ -27,7 +27,7 @@ from core.files import keep_previous, told
 from core.records import Rating
 from core.text import count as counted
 from evidence.design import listed as ranked_as_lists
-from llm.connection import find_tag, parse_address
+from llm.connection import find_tag, get_json, parse_address
 from stages.counting import Calls, by_model, count
 from stages.tasks import Job
 
@@ -197,13 +197,11 @@ def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
 def other_server(address: str) -> str:
     """Say how to ask the server with the OpenAI API that OPENAI_BASE_URL names, or that answers where Ollama was looked
     for; empty where there is none."""
-    from llm.openai import speaks_here
-
     named = os.environ.get("OPENAI_BASE_URL", "").strip()
     urls = [f"{address}/v1"]
     with suppress(UsageError):  # said where it is asked for
         urls = [parse_address(named), *urls] if named else urls
-    found = next(filter(speaks_here, urls), None)
+    found = next((url for url in urls if isinstance(get_json(f"{url}/models").get("data"), list)), None)
     if found is None:
         return ""
     asking = f"OPENAI_BASE_URL={found} python main.py --backend openai --models A B --judge C"

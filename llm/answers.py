@@ -55,22 +55,16 @@ def without_thinking(text: str) -> str:
     return answer.strip()
 
 
-def completion(
-    text: str, end: object, tokens: object, *, own: float, waited: float, side_by_side: int, logprobs: Any
-) -> Completion:
-    """An answer as a client's records tell it. ``own``: the server's time for it, 0 where it tells none.
-
-    Raises UselessError for any ``end`` but the known good ones.
-    """
+def completion(text: str, end: object, tokens: object, seconds: float, logprobs: Any) -> Completion:
+    """An answer as a client's records tell it. Raises UselessError for any ``end`` but the known good ones."""
     if end not in _WHOLE + _CUT:
         raise UselessError(f"the answer broke off ({plain(end)})")
+    known = tokens if type(tokens) is int and tokens >= 0 else None
     spoken = tuple(
         (t.token, {t.token: t.logprob, **{other.token: other.logprob for other in t.top_logprobs or ()}})
         for t in logprobs or ()
     )
-    known = tokens if type(tokens) is int and tokens >= 0 else None
-    at_once = 0 if own else side_by_side
-    return Completion(text, known, own or waited, end in _CUT, side_by_side=at_once, spoken=spoken)
+    return Completion(text, known, seconds, end in _CUT, spoken=spoken)
 
 
 def read_answer(request: Request, said: Completion) -> Completion:

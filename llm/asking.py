@@ -17,13 +17,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import closing
 from typing import Any, TypeVar
 
 from core.errors import MissingError, UsageError
 from core.hub import beside, within
 from llm.answers import ANY_MARK, UselessError, read_answer, redrawn, verdict_probabilities, verdict_schema
-from llm.connection import ContextError, client_options, read_overflow, said_by
+from llm.connection import PATIENCE, ContextError, client_options, read_overflow, said_by
 from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens
 
 log = logging.getLogger("ranking.llm")
@@ -38,8 +37,6 @@ THOUGHT_TOKENS = 2048  # that a model may need before its answer
 MARKED_ANSWERS = 5  # of a model with one unknown mark at their beginning: no chance
 FIRST_JUDGEMENTS = 3  # a judge that fails in all of these will fail in the others
 MOST_BYTES_A_TOKEN = 8  # in no language does a tokenizer put more into one, on average over a prompt
-PATIENCE = 5.0  # seconds in which a living server takes a connection, and says what it is
-SHARED = ("model", "prompt", "system", "temperature", "num_predict", "seed", "label")  # by a choice and its request
 KEPT = "All answers so far are kept: the same command goes on from there."
 
 
@@ -123,10 +120,7 @@ class Server:
         raise NotImplementedError
 
     def _say(self, request: Request, seconds: float, *, in_words: bool) -> Completion:
-        """Ask once, within so many seconds. ``in_words``: the schema stands in the prompt alone.
-
-        Raises PassingError, UselessError, ContextError or MissingError.
-        """
+        """Ask once; raises as ``_ask``, or UselessError. ``in_words``: the schema stands in the prompt alone."""
         raise NotImplementedError
 
     def _begin(self, model: str) -> None:
@@ -143,9 +137,8 @@ class Server:
     def complete(self, requests: Sequence[Request]) -> Generator[tuple[int, Completion | LeftOut]]:
         """Yield (index, completion) as they finish, ``concurrency`` in flight; all of one model before the next.
 
-        A request has ``timeout`` seconds for each of those in flight, since a server may answer one after the other.
-        Raises MissingError for what can't be had, after everything that did finish. Closing the generator (as Ctrl-C
-        does) waits for nothing.
+        Each has ``timeout`` seconds for each of those in flight: a server may answer one after the other. Raises
+        MissingError for what can't be had, after all that did finish. Closing the generator waits for nothing.
         """
         return self._grouped(requests, self._answer)
 
@@ -159,14 +152,16 @@ class Server:
             self._begin(model)
             at_once = min(self._concurrency, len(questions))
             timed = functools.partial(ask, self._timeout * at_once)
-            with closing(side_by_side(timed, questions, at_once)) as answers:
-                yield from answers
+            yield from side_by_side(timed, questions, at_once)
 
     def _decide(self, seconds: float, choice: Choice, stop: threading.Event) -> Decision | LeftOut:
         """Ask for a verdict. Raises MissingError where the first judgements of a model all fail: it can't judge."""
         model, schema = choice.model, verdict_schema(choice.options, reason=choice.reason)
-        same = {name: getattr(choice, name) for name in SHARED}
-        answer = self._answer(seconds, Request(**same, schema=schema), stop)
+        asked = Request(
+            model, choice.prompt, choice.system, schema=schema, temperature=choice.temperature,
+            num_predict=choice.num_predict, seed=choice.seed, label=choice.label,
+        )  # fmt: skip
+        answer = self._answer(seconds, asked, stop)
         if isinstance(answer, Completion):
             self._judges.add(model)
             said, shares = vars(answer.parsed), verdict_probabilities(choice.options, answer.spoken)
@@ -185,41 +180,40 @@ class Server:
         Some models obey no schema (gpt-oss says nothing under one). Until a structured answer has come from a model,
         a draw that says nothing is followed by one of the other form; the form that worked is kept.
         """
-        about, reason = request.label or f"a question to {request.model}", ""
-        in_words = self._in_words.get(request.model, False)
-        context, size = self._context(request.model), len(((request.system or "") + request.prompt).encode())
+        about, model, reason = request.label or f"a question to {request.model}", request.model, ""
+        in_words, context = self._in_words.get(model, False), self._context(model)
+        size = len(((request.system or "") + request.prompt).encode())
         if context and size > MOST_BYTES_A_TOKEN * context:  # it would be read for minutes, and then refused
-            return self._too_long(request, ContextError())
+            return self._too_long(request, None)
         for number in range(DRAWS):
             drawn = redrawn(request, number, in_words=in_words)
             say = functools.partial(self._say, drawn, seconds, in_words=in_words)
             try:
                 answer = read_answer(request, self._persist(about, say, stop))
             except ContextError as error:
-                return self._too_long(request, error)
+                return self._too_long(request, error.tokens)
             except UselessError as error:
                 reason = str(error)
                 log.debug("%s: %s; drawn again", about, reason)
-                if error.silent and request.schema and request.model not in self._in_words:
+                if error.silent and request.schema and model not in self._in_words:
                     in_words = not in_words
                 if stop.is_set():  # the asking is over: another draw would be for nobody
                     raise MissingError(f"{about}: {reason}") from None
                 continue
             if request.schema:
-                self._in_words.setdefault(request.model, in_words)
+                self._in_words.setdefault(model, in_words)
             elif mark := ANY_MARK.match(answer.text):
-                begun = (request.model, mark[0])
-                self._marked[begun] += 1
-                if self._marked[begun] == MARKED_ANSWERS:
+                self._marked[model, mark[0]] += 1
+                if self._marked[model, mark[0]] == MARKED_ANSWERS:
                     said = "%s: %d answers begin with %s. If a thought follows, it is judged as part of the answer."
-                    log.warning(said, request.model, MARKED_ANSWERS, mark[0])
-            log.debug("%s: %s took %.2f s, %s tokens", request.label, request.model, answer.seconds, answer.tokens)
+                    log.warning(said, model, MARKED_ANSWERS, mark[0])
+            log.debug("%s: %s took %.2f s, %s tokens", request.label, model, answer.seconds, answer.tokens)
             return answer
         return LeftOut(f"{reason}, in each of {DRAWS} draws", DRAWS)
 
-    def _too_long(self, request: Request, error: ContextError) -> LeftOut:
+    def _too_long(self, request: Request, tokens: int | None) -> LeftOut:
         """Leave out a question beyond the context, and say which context would do."""
-        tokens = error.tokens or estimate_tokens((request.system or "") + request.prompt)
+        tokens = tokens or estimate_tokens((request.system or "") + request.prompt)
         room = -(-(tokens + request.num_predict) // 1024) * 1024
         what = f"it is longer than the context of {request.model}: about {tokens:,} tokens"
         return LeftOut(f"{what}. {self.enlarge} {room}")
@@ -229,15 +223,14 @@ class Server:
     def _persist(self, about: str, attempt: Callable[[], A], stop: threading.Event | None = None) -> A:
         """Call ``attempt`` until it succeeds, waiting twice as long before each further time.
 
-        Raises MissingError after ``ATTEMPTS`` failures, where nobody listened for ``AWAY_SECONDS``, or once ``stop`` is
-        set.
+        Raises MissingError after too many failures, too long without a server, or once ``stop`` is set.
         """
-        stop, pause, weight, first = stop or threading.Event(), self._retry_wait, 0, 0.0
-        for tried in itertools.count(1):
+        stop, pause, weight, tried, first = stop or threading.Event(), self._retry_wait, 0, 0, 0.0
+        while True:
             try:
                 return attempt()
             except PassingError as error:
-                weight, away, now = weight + error.weight, not error.weight, time.monotonic()
+                tried, weight, away, now = tried + 1, weight + error.weight, not error.weight, time.monotonic()
                 first = first or now
                 if away and now > self._away_until and not stop.is_set():  # said once for all in flight
                     self._away_until = now + AWAY_SECONDS
@@ -249,7 +242,6 @@ class Server:
                 if not away:
                     log.info("%s: %s; asked again (attempt %d)", about, error, tried + 1)
                 pause *= 2
-        raise AssertionError
 
     def _at_once(self, ask: Callable[[Any], A]) -> A:
         """What the server says within seconds. Raises MissingError where none answers, or it refuses."""
@@ -268,9 +260,8 @@ class Server:
             opened = opener(timeout=timeout, **client_options(self.address))
         except Exception as error:  # it is not repeated: it may hold a password
             raise UsageError(
-                f"What the environment says of {self.address} can't be used: HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names "
-                "no proxy such as http://host:8080 (socks5:// needs `pip install httpx[socks]`), NO_PROXY no hosts, or "
-                "SSL_CERT_FILE or SSL_CERT_DIR no certificates. Mend or unset it."
+                f"For {self.address} HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names no proxy (SOCKS needs `pip install "
+                "httpx[socks]`), NO_PROXY no hosts, or SSL_CERT_FILE or SSL_CERT_DIR no certificates. Mend or unset it."
             ) from error
         try:
             with opened as client:
@@ -282,14 +273,13 @@ class Server:
 
     def _failure(self, error: Any, seconds: float, model: str) -> Exception:
         """The exception that an error of a client stands for."""
-        status, reply = getattr(error, "status_code", None), getattr(error, "response", None)
-        if status is not None:  # OpenAI's client hands the reply on, Ollama's its words
-            return self._refused(status, str(error.error) if reply is None else reply.text, model)
+        if (status := getattr(error, "status_code", None)) is not None:
+            return self._refusal(status, error.response.text if hasattr(error, "response") else str(error.error), model)
         kinds = {type(each).__name__ for each in (error, error.__cause__)}
         if "CERTIFICATE_VERIFY_FAILED" in f"{error} {error.__cause__} {error.__context__}":
             return MissingError(
-                "the server's certificate is signed by nobody who is known here (by itself, or by a company's own "
-                "authority). SSL_CERT_FILE=FILE.pem names a file of certificates to trust"
+                f"{self.address}: its certificate is signed by nobody who is known here (by itself, or by a company's "
+                "own authority). SSL_CERT_FILE=FILE.pem names a file of certificates to trust."
             )
         if kinds & {"ConnectError", "ConnectTimeout", "ConnectionError"}:
             return PassingError("the connection failed", weight=0, hint=self.mend)
@@ -299,7 +289,7 @@ class Server:
         said = f"the connection broke, or what answers there is no {self.kind} ({type(error).__name__})"
         return PassingError(said, hint=self.mend)
 
-    def _refused(self, status: int, said: str, model: str) -> Exception:
+    def _refusal(self, status: int, said: str, model: str) -> Exception:
         """The exception that an HTTP status of an error stands for."""
         if self._key:  # some servers repeat it
             said = re.sub(re.escape(self._key[:8]) + r"\S*", "…", said)
@@ -307,7 +297,7 @@ class Server:
             return too_long
         words = said_by(status, said)
         if status in (408, 429, 500, *range(502, 600)) and "insufficient_quota" not in said:
-            leave = f"If {model} can't be loaded there, leave it out of --models or take another --judge."
-            return PassingError(f"the server answered {words}", hint=leave if model else "")
+            hint = f"If {model} can't be loaded there, leave it out of --models or take another --judge." * bool(model)
+            return PassingError(f"the server answered {words}", hint=hint)
         mend = self.unknown.format(model) if model and "model" in said and status != 401 else self.mend
         return RefusedError(f"{self.address} refused the request ({words}). {KEPT} {mend}", status, said)

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from core.errors import UsageError
 from core.text import plain
 
+PATIENCE = 5.0  # seconds in which a living server takes a connection, and says what it is
 SAID_CHARACTERS = 200  # of a server's error message: some send whole pages
 _HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a server listens on everything
 _API = re.compile(r"/(api|v1)(/.*)?$")  # of Ollama, as tools write it behind the address
@@ -21,32 +22,22 @@ _API = re.compile(r"/(api|v1)(/.*)?$")  # of Ollama, as tools write it behind th
 def parse_host(host: str) -> tuple[str, tuple[str, str] | None]:
     """(address without credentials, (user, password) or None) from a host as Ollama's own client reads it.
 
-    No scheme means http and port 11434, no host or every interface (0.0.0.0) this machine. A path to its API (/api,
-    /v1 and below) is left away. Raises UsageError, without quoting what may hold a password.
+    No scheme means http and port 11434, no host or every interface (0.0.0.0) this machine; a path to its API is left
+    away. Raises UsageError, which quotes nothing: it may hold a password.
     """
-    wrong = (
-        "OLLAMA_HOST is not one address such as 127.0.0.1:11434 or https://user:password@host:443: http and https are "
-        "spoken, and special characters in a user's name or password must be percent-encoded."
-    )
-    address, parts = _split(host, wrong, 11434)
+    address, parts = _split(host, "OLLAMA_HOST", "http://127.0.0.1:11434 or https://user:p%40ss@host:443", 11434)
     auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
     return address + _API.sub("", parts.path).rstrip("/"), auth
 
 
 def parse_address(url: str) -> str:
-    """The address as the official client wants it: no scheme means http, no path /v1.
-
-    Raises UsageError, without quoting what may hold a password, for one that is no address or holds credentials.
-    """
-    wrong = "OPENAI_BASE_URL is not an address such as http://127.0.0.1:1234/v1. A key belongs into OPENAI_API_KEY."
-    address, parts = _split(url, wrong)
-    if "@" in url:
-        raise UsageError(wrong)
+    """The address as OpenAI's client wants it: no scheme means http, no path /v1. Raises as ``parse_host``."""
+    address, parts = _split(url, "OPENAI_BASE_URL", "http://127.0.0.1:1234/v1; a key belongs into OPENAI_API_KEY")
     return address + (parts.path.rstrip("/") or "/v1")
 
 
-def _split(text: str, wrong: str, port: int | None = None) -> tuple[str, SplitResult]:
-    """(scheme, host and port; all parts). ``port``: of an address without a scheme."""
+def _split(text: str, variable: str, example: str, port: int | None = None) -> tuple[str, SplitResult]:
+    """(scheme, host and port; all parts). ``port``: of an address without a scheme, in which a user may stand."""
     text = text.strip(" \t\r\n\"',")
     scheme, divider, rest = text.rpartition("://")
     try:
@@ -54,10 +45,11 @@ def _split(text: str, wrong: str, port: int | None = None) -> tuple[str, SplitRe
         asked = parts.port or (None if divider else port)
         name = _HERE.get(parts.hostname or "", parts.hostname or "")
         plain = re.fullmatch(r"[!-~]*", text) and not re.search("[,?#]", text) and "@" not in parts.path
-        if not (plain and parts.scheme in ("http", "https") and re.fullmatch(r"[\w.:%-]+", name)):
+        known = parts.scheme in ("http", "https") and re.fullmatch(r"[\w.:%-]+", name)
+        if not plain or not known or ("@" in text and not port):
             raise ValueError
     except ValueError:
-        raise UsageError(wrong) from None
+        raise UsageError(f"{variable} is not one address such as {example}.") from None
     host = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{host}" + (f":{asked}" if asked else ""), parts
 
@@ -95,13 +87,13 @@ def client_options(url: str) -> dict[str, Any]:
     return {"trust_env": not is_loopback(url), "verify": certificates}
 
 
-def get_json(url: str, seconds: float) -> Any:
-    """What a GET answers, None where that is no JSON. Without OpenAI's client, whose import takes a second."""
+def get_json(url: str) -> dict[str, Any]:
+    """The JSON object that a GET answers, else empty. Without OpenAI's client, whose import takes a second."""
     import httpx
 
     with suppress(Exception):  # whatever it is, nothing of use answers there
-        return httpx.get(url, timeout=seconds, **client_options(url)).json()
-    return None
+        return dict(httpx.get(url, timeout=PATIENCE, **client_options(url)).json())
+    return {}
 
 
 _MESSAGE = re.compile(r'"message": ?"(.*?)"[,}]')

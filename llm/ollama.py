@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import MissingError
 from llm.answers import bounded, common_body, completion
-from llm.asking import PATIENCE, THOUGHT_TOKENS, PassingError, Server
-from llm.connection import ContextError, find_tag, parse_host, read_key
+from llm.asking import THOUGHT_TOKENS, PassingError, Server
+from llm.connection import PATIENCE, ContextError, find_tag, parse_host, read_key
 from llm.interface import Completion, Request
 
 if TYPE_CHECKING:
@@ -47,12 +47,11 @@ class ShowInfo(NamedTuple):
 
 
 class OllamaModel(Server):
-    """The Ollama implementation of ``LanguageModel``. Its constructor contacts nobody.
+    """The ``LanguageModel`` behind an Ollama server. Its constructor contacts nobody.
 
-    host: as in OLLAMA_HOST (None: that variable, else the default). num_ctx: context in tokens, never more than a model
-    has; one for the whole run, since a change makes the server load the model anew. known_digests: tag → digest as an
-    earlier run recorded them, for when the server is off. asking: as for ``Server``. Raises UsageError where the host
-    is no address.
+    host: None means OLLAMA_HOST. num_ctx: context in tokens, never more than a model has; one for the whole run, since
+    a change makes the server load the model anew. known_digests: tag → digest by an earlier run, for when the server is
+    off. asking: as for ``Server``. Raises UsageError where the host is no address.
     """
 
     backend = "ollama"
@@ -105,14 +104,13 @@ class OllamaModel(Server):
             ask = functools.partial(self._ask, lambda client: client.show(tag), self._timeout, tag)
             shown = self._persist(f"what {tag} can do", ask)
             facts, able = shown.modelinfo or {}, shown.capabilities or ()
-            lengths = (v for k, v in facts.items() if k.endswith(".context_length") and isinstance(v, int))
-            names = [facts.get(f"general.{part}") for part in ("basename", "size_label", "finetune")]
+            names = [f"general.{part}" for part in ("basename", "size_label", "finetune")]
             self._shown[tag] = ShowInfo(
-                context_length=next(lengths, None),
+                context_length=facts.get(f"{facts.get('general.architecture')}.context_length"),
                 thinking="thinking" in able,
                 family=(getattr(shown.details, "family", None) or "").lower(),
                 bare=(shown.template or "").replace(" ", "") == "{{.Prompt}}",
-                file_name="-".join(name for name in names if isinstance(name, str)),
+                file_name="-".join(str(facts[name]) for name in names if name in facts),
             )
         return self._shown[tag]
 
@@ -179,21 +177,13 @@ class OllamaModel(Server):
     def _converse(self, body: Mapping[str, Any], client: Client) -> Completion:
         from ollama import ChatResponse
 
-        start = time.perf_counter()
         # the client's chat() knows no "truncate"
         reply: ChatResponse = client._request(ChatResponse, "POST", "/api/chat", json=body)
-        waited = time.perf_counter() - start
         if (reply.prompt_eval_count or 0) >= body["options"]["num_ctx"]:  # what doesn't know "truncate" cut it to that
             raise ContextError
-        return completion(
-            reply.message.content or "",
-            reply.done and (reply.done_reason or "stop"),  # old versions give no reason
-            reply.eval_count,
-            own=(reply.eval_duration or 0) / 1e9,
-            waited=waited,
-            side_by_side=self._concurrency,
-            logprobs=reply.logprobs,
-        )
+        end = reply.done and (reply.done_reason or "stop")  # old versions give no reason
+        text, seconds = reply.message.content or "", (reply.eval_duration or 0) / 1e9
+        return completion(text, end, reply.eval_count, seconds, reply.logprobs)
 
     def _context(self, model: str) -> int:
         """Tokens of context that a model is asked with."""

@@ -13,12 +13,13 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from llm.answers import UselessError, bounded, common_body, completion
-from llm.asking import PATIENCE, THOUGHT_TOKENS, PassingError, RefusedError, Server
-from llm.connection import ContextError, get_json, is_loopback, parse_address, read_key, said_by
+from llm.asking import THOUGHT_TOKENS, PassingError, RefusedError, Server
+from llm.connection import PATIENCE, ContextError, get_json, is_loopback, parse_address, read_key
 from llm.interface import Completion, Request
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class OpenAIModel(Server):
 
     def is_ollama(self) -> bool:
         """Whether Ollama answers here, whose own API tells contexts and digests."""
-        return "version" in (get_json(f"{self.address.removesuffix('/v1')}/api/version", PATIENCE) or ())
+        return "version" in get_json(f"{self.address.removesuffix('/v1')}/api/version")
 
     def _context(self, model: str) -> int | None:
         return self.told.get(model) or (self._listed or {}).get(model)
@@ -118,11 +119,13 @@ class OpenAIModel(Server):
                     self.told[model] = error.context
                 raise
             except RefusedError as error:
+                known = {name for name in OPTIONAL if name in sent and re.search(rf"\b(top_)?{name}\b", error.said)}
+                if error.status not in (400, 422):
+                    raise
                 if "response_format" in sent and re.search("response_format|schema|grammar", error.said):
                     log.warning("%s refuses response_format: it is asked without.", model)
                     raise UselessError("it refuses a schema", silent=True) from error
-                known = {name for name in OPTIONAL if name in sent and re.search(rf"\b(top_)?{name}\b", error.said)}
-                if not known or error.status not in (400, 422):
+                if not known:
                     raise
                 without |= known
                 continue
@@ -136,20 +139,14 @@ class OpenAIModel(Server):
         start = time.perf_counter()
         reply = client.chat.completions.create(**sent)
         waited = time.perf_counter() - start
-        if reply.choices is None:  # some report errors with a status of success
-            raise PassingError(f"the server answered {said_by(200, getattr(reply, 'error', ''))}")
         said = reply.choices[0]
         content: Any = said.message.content  # it may come in parts, some of which are thoughts
         parts = content if isinstance(content, list) else [{"type": "text", "text": str(content or "")}]
-        return completion(
-            "".join(part["text"] for part in parts if part.get("type") in ("text", "output_text")),
-            said.finish_reason,
-            getattr(reply.usage, "completion_tokens", None),
-            own=(getattr(reply, "timings", None) or {}).get("predicted_ms", 0.0) / 1000,
-            waited=waited,
-            side_by_side=self._concurrency,
-            logprobs=said.logprobs and said.logprobs.content,
-        )
+        text = "".join(part["text"] for part in parts if part.get("type") in ("text", "output_text"))
+        tokens, logprobs = getattr(reply.usage, "completion_tokens", None), said.logprobs and said.logprobs.content
+        own = (getattr(reply, "timings", None) or {}).get("predicted_ms")
+        answer = completion(text, said.finish_reason, tokens, own / 1000 if own else waited, logprobs)
+        return answer if own else replace(answer, side_by_side=self._concurrency)
 
     def _opener(self) -> Callable[..., OpenAI]:
         import openai
@@ -177,9 +174,3 @@ def parameters(request: Request, without: frozenset[str], *, in_words: bool) -> 
         named = {"name": request.schema.__name__, "strict": True, "schema": strict}
         sent["response_format"] = {"type": "json_schema", "json_schema": named}
     return {name: value for name, value in sent.items() if name.removeprefix("top_") not in without}
-
-
-def speaks_here(address: str) -> bool:
-    """Whether a server with the OpenAI API lists models at this address."""
-    listed = get_json(f"{address}/models", PATIENCE)
-    return isinstance(listed, dict) and isinstance(listed.get("data"), list)
