@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, create_model, field_validator
+from pydantic import BaseModel, BeforeValidator, create_model
 
 from core.text import plain
 from llm.interface import Completion, Request
@@ -55,25 +55,23 @@ def without_thinking(text: str) -> str:
     return answer.strip()
 
 
-def completion(text: str, end: object, tokens: object, seconds: float, logprobs: Any) -> Completion:
-    """An answer as a client's records tell it. Raises UselessError for any ``end`` but the known good ones."""
+def read_answer(request: Request, text: str, end: object, tokens: object, seconds: float, logprobs: Any) -> Completion:
+    """The answer that a client's records tell, without thoughts and, where the request has a schema, validated.
+
+    Raises UselessError for one without a text, or with any ``end`` but the known good ones.
+    """
     if end not in _WHOLE + _CUT:
         raise UselessError(f"the answer broke off ({plain(end)})")
+    text = without_thinking(_SURROGATES.sub("\ufffd", text))
+    if not text:
+        raise UselessError("an empty answer", silent=True)
     known = tokens if type(tokens) is int and tokens >= 0 else None
     spoken = tuple(
         (t.token, {t.token: t.logprob, **{other.token: other.logprob for other in t.top_logprobs or ()}})
         for t in logprobs or ()
     )
-    return Completion(text, known, seconds, end in _CUT, spoken=spoken)
-
-
-def read_answer(request: Request, said: Completion) -> Completion:
-    """``said`` without thoughts, and validated where the request has a schema. Raises UselessError."""
-    text = without_thinking(_SURROGATES.sub("\ufffd", said.text))
-    if not text:
-        raise UselessError("an empty answer", silent=True)
     parsed = find_json(request.schema, text) if request.schema else None
-    return replace(said, text=text, parsed=parsed)
+    return Completion(text, known, seconds, end in _CUT, parsed, spoken=spoken)
 
 
 def find_json(schema: type[BaseModel], text: str) -> BaseModel:
@@ -135,9 +133,10 @@ def verdict_schema(options: tuple[str, ...], *, reason: bool) -> type[Verdict]:
         bare = said.strip(" \t\n\"'[]().").casefold() if isinstance(said, str) else said
         return next((option for option in options if option.casefold() == bare), said)
 
-    fields: dict[str, Any] = {"choice": (Literal[options], ...), **({"reason": (str, ...)} if reason else {})}
-    checked: dict[str, Any] = {"spelled": field_validator("choice", mode="before")(spelled)}
-    return create_model("Verdict", __base__=Verdict, __validators__=checked, **fields)
+    fields: dict[str, Any] = {"choice": (Annotated[Literal[options], BeforeValidator(spelled)], ...)}
+    if reason:
+        fields["reason"] = (str, ...)
+    return create_model("Verdict", __base__=Verdict, **fields)
 
 
 def redrawn(request: Request, number: int, *, in_words: bool) -> Request:

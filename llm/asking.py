@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from core.errors import MissingError, UsageError
 from core.hub import beside, within
-from llm.answers import ANY_MARK, UselessError, read_answer, redrawn, verdict_probabilities, verdict_schema
+from llm.answers import ANY_MARK, UselessError, redrawn, verdict_probabilities, verdict_schema
 from llm.connection import PATIENCE, ContextError, client_options, read_overflow, said_by
 from llm.interface import Choice, Completion, Decision, LeftOut, Request, estimate_tokens
 
@@ -189,7 +189,7 @@ class Server:
             drawn = redrawn(request, number, in_words=in_words)
             say = functools.partial(self._say, drawn, seconds, in_words=in_words)
             try:
-                answer = read_answer(request, self._persist(about, say, stop))
+                answer = self._persist(about, say, stop)
             except ContextError as error:
                 return self._too_long(request, error.tokens)
             except UselessError as error:

@@ -153,7 +153,7 @@ class EmbeddedModel:
         start = time.perf_counter()
         drawn = LogitsProcessorList([_gumbel(requests)])
         with torch.inference_mode():
-            output = model.generate(**inputs, max_new_tokens=limit, do_sample=False, logits_processor=drawn)
+            output = model.generate(**inputs, max_new_tokens=limit, do_sample=False, logits_processor=drawn)  # type: ignore[misc]
         seconds = (time.perf_counter() - start) / len(requests)
         completions = []
         for request, row in zip(requests, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):

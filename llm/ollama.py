@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import MissingError
-from llm.answers import bounded, common_body, completion
+from llm.answers import bounded, common_body, read_answer
 from llm.asking import THOUGHT_TOKENS, PassingError, Server
 from llm.connection import PATIENCE, ContextError, find_tag, parse_host, read_key
 from llm.interface import Completion, Request
@@ -31,8 +31,8 @@ UNLOAD_SECONDS = 10.0  # a server waits up to five for the GPU's word that the m
 # Tags and families that think whatever they are told.
 THINKS_ANYWAY = ("gpt-oss", "gptoss", "deepseek-r1", "magistral", "qwq", "thinking", "reasoning")
 NO_TEMPLATE = (
-    "has no chat template here: it goes on with a question's text in place of answering. A newer Ollama (0.30) takes "
-    "the one in the model's file; else give it a Modelfile with a TEMPLATE"
+    "has no chat template here: it goes on with a question's text in place of answering. Ollama 0.30 takes the one in "
+    "the model's file; else give it a Modelfile with a TEMPLATE"
 )
 
 
@@ -56,10 +56,7 @@ class OllamaModel(Server):
 
     backend = "ollama"
     kind = "Ollama server"
-    mend = (
-        "Start one with `ollama serve`, or set OLLAMA_HOST to where it runs, with user and password where it asks for "
-        "them; --backend embedded needs none."
-    )
+    mend = "Start one with `ollama serve`, or set OLLAMA_HOST, user and password too; --backend embedded needs none."
     unknown = "Get it with:\n  ollama pull {}"
     enlarge = "Set num_ctx in config.py, as far as the model goes, to"
 
@@ -76,8 +73,6 @@ class OllamaModel(Server):
         self._num_ctx, self._known_digests = num_ctx, dict(known_digests or {})
         self._shown: dict[str, ShowInfo] = {}
         self._loaded: set[str] = set()  # models that were asked and not unloaded since
-
-    # ── What is there ────────────────────────────────────────────────────────────────────────────────────
 
     @functools.cached_property
     def trouble(self) -> str:
@@ -128,8 +123,6 @@ class OllamaModel(Server):
             raise MissingError(self.trouble or f"{self.address} has no model {model}. {self.unknown.format(model)}")
         return {"backend": self.backend, "tag": model, "digest": digest}
 
-    # ── Memory ───────────────────────────────────────────────────────────────────────────────────────────
-
     def unload(self, keep: str = "") -> None:
         """Free the memory that the models asked here fill, but for one to ``keep``, and wait until it is free."""
         gone, end = self._loaded - {keep}, time.monotonic() + UNLOAD_SECONDS
@@ -150,31 +143,22 @@ class OllamaModel(Server):
         self.unload(keep=model)
         self._loaded.add(model)
 
-    # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
-
     def _say(self, request: Request, seconds: float, *, in_words: bool) -> Completion:
         show, context = self.show(request.model), self._context(request.model)
         named = f"{request.model.lower()} {show.family}"
         # where a schema in words takes the place of one that was not obeyed, a model may have to think first
         thinks = any(name in named for name in THINKS_ANYWAY) or (in_words and show.thinking)
-        body = common_body(request) | {
-            "stream": False,
-            "options": {
-                "seed": request.seed,
-                "temperature": request.temperature,
-                "num_ctx": context,
-                "num_predict": request.num_predict + THOUGHT_TOKENS * thinks,
-            },
-            "keep_alive": KEEP_ALIVE,
-            "truncate": False,  # refuse a prompt beyond the context, in place of answering a part of it
-        }
+        limit = request.num_predict + THOUGHT_TOKENS * thinks
+        options = {"seed": request.seed, "temperature": request.temperature, "num_ctx": context, "num_predict": limit}
+        body = common_body(request) | {"stream": False, "options": options, "keep_alive": KEEP_ALIVE}
+        body["truncate"] = False  # refuse a prompt beyond the context, in place of answering a part of it
         if request.schema and not in_words:
             body["format"] = bounded(request.schema, request.num_predict)
         if show.thinking:  # servers refuse the word for models that can't
             body["think"] = "low" if show.family in ("gptoss", "gpt-oss") else False
-        return self._ask(functools.partial(self._converse, body), seconds, request.model)
+        return self._ask(functools.partial(self._converse, request, body), seconds, request.model)
 
-    def _converse(self, body: Mapping[str, Any], client: Client) -> Completion:
+    def _converse(self, request: Request, body: Mapping[str, Any], client: Client) -> Completion:
         from ollama import ChatResponse
 
         # the client's chat() knows no "truncate"
@@ -183,7 +167,7 @@ class OllamaModel(Server):
             raise ContextError
         end = reply.done and (reply.done_reason or "stop")  # old versions give no reason
         text, seconds = reply.message.content or "", (reply.eval_duration or 0) / 1e9
-        return completion(text, end, reply.eval_count, seconds, reply.logprobs)
+        return read_answer(request, text, end, reply.eval_count, seconds, reply.logprobs)
 
     def _context(self, model: str) -> int:
         """Tokens of context that a model is asked with."""

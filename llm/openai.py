@@ -1,9 +1,4 @@
-"""Ask any server with the OpenAI API through the official client: LM Studio, llama.cpp, vLLM, a cloud.
-
-model = OpenAIModel()                       # OPENAI_BASE_URL and OPENAI_API_KEY; without the former the paid API itself
-for index, completion in model.complete([Request("qwen3-4b", "How do I sort a list?", label="prompt 1")]):
-    ...
-"""
+"""Ask any server with the OpenAI API through the official client: LM Studio, llama.cpp, vLLM, a cloud."""
 
 from __future__ import annotations
 
@@ -17,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from llm.answers import UselessError, bounded, common_body, completion
+from llm.answers import UselessError, bounded, common_body, read_answer
 from llm.asking import THOUGHT_TOKENS, PassingError, RefusedError, Server
 from llm.connection import PATIENCE, ContextError, get_json, is_loopback, parse_address, read_key
 from llm.interface import Completion, Request
@@ -43,10 +38,7 @@ class OpenAIModel(Server):
 
     backend = "openai"
     kind = "server with the OpenAI API"
-    mend = (
-        "Start one there, or set OPENAI_BASE_URL to where it runs (it mostly ends in /v1) and OPENAI_API_KEY to a key "
-        "that is valid there."
-    )
+    mend = "Start one, or set OPENAI_BASE_URL to where it runs (it mostly ends in /v1) and OPENAI_API_KEY to its key."
     unknown = "Is {} the name of a chat model of this server? --check shows what it has."
     enlarge = "Start the server with a larger context (llama.cpp: -c, for each of its slots), at least"
 
@@ -57,8 +49,6 @@ class OpenAIModel(Server):
         self._without: dict[str, frozenset[str]] = {}  # model → the OPTIONAL parameters that it refused
         self._listed: dict[str, int | None] | None = None
         self.told: dict[str, int] = {}  # model → its context, by a refusal
-
-    # ── What is there ────────────────────────────────────────────────────────────────────────────────────
 
     def listed(self) -> Mapping[str, int | None]:
         """model → its context in tokens, None where the server doesn't say; asked once, settled within seconds.
@@ -85,10 +75,8 @@ class OpenAIModel(Server):
         return {"backend": self.backend, "model": model, **host}
 
     def require_admission(self) -> None:
-        """Raise MissingError where the address or the key is not that of a chat: a list of models needs neither.
-
-        An empty question, which no server answers: it is refused for what it lacks, once the key is right.
-        """
+        """Raise MissingError where the address or the key is not that of a chat, by an empty question, which is refused
+        for what it lacks once they are right: a list of models needs neither."""
         try:
             self._ask(lambda client: client.post("/chat/completions", body={}, cast_to=object), PATIENCE)
         except PassingError:
@@ -104,8 +92,6 @@ class OpenAIModel(Server):
     def _context(self, model: str) -> int | None:
         return self.told.get(model) or (self._listed or {}).get(model)
 
-    # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
-
     def _say(self, request: Request, seconds: float, *, in_words: bool) -> Completion:
         """Ask once. A parameter is believed refused where the refusal names it and the question succeeds without it."""
         model = request.model
@@ -113,7 +99,7 @@ class OpenAIModel(Server):
         while True:
             sent = parameters(request, without, in_words=in_words)
             try:
-                said = self._ask(functools.partial(self._converse, sent), seconds, model)
+                said = self._ask(functools.partial(self._converse, request, sent), seconds, model)
             except ContextError as error:
                 if error.context:
                     self.told[model] = error.context
@@ -134,7 +120,7 @@ class OpenAIModel(Server):
                 log.warning("%s refuses %s: it is asked without.", model, ", ".join(sorted(without)))
             return said
 
-    def _converse(self, sent: Mapping[str, Any], client: OpenAI) -> Completion:
+    def _converse(self, request: Request, sent: Mapping[str, Any], client: OpenAI) -> Completion:
         """The model's answer. What lacks something fails where it is read: the client checks no shapes."""
         start = time.perf_counter()
         reply = client.chat.completions.create(**sent)
@@ -145,7 +131,7 @@ class OpenAIModel(Server):
         text = "".join(part["text"] for part in parts if part.get("type") in ("text", "output_text"))
         tokens, logprobs = getattr(reply.usage, "completion_tokens", None), said.logprobs and said.logprobs.content
         own = (getattr(reply, "timings", None) or {}).get("predicted_ms")
-        answer = completion(text, said.finish_reason, tokens, own / 1000 if own else waited, logprobs)
+        answer = read_answer(request, text, said.finish_reason, tokens, own / 1000 if own else waited, logprobs)
         return answer if own else replace(answer, side_by_side=self._concurrency)
 
     def _opener(self) -> Callable[..., OpenAI]:
@@ -163,11 +149,8 @@ class OpenAIModel(Server):
 def parameters(request: Request, without: frozenset[str], *, in_words: bool) -> dict[str, Any]:
     """The body of a request, without the OPTIONAL parameters that the model refused."""
     limit = "max_completion_tokens" if "max_tokens" in without else "max_tokens"
-    sent = common_body(request) | {
-        "seed": request.seed,
-        "temperature": request.temperature,
-        limit: request.num_predict + THOUGHT_TOKENS * in_words,
-    }
+    tokens = request.num_predict + THOUGHT_TOKENS * in_words
+    sent = common_body(request) | {"seed": request.seed, "temperature": request.temperature, limit: tokens}
     if request.schema and not in_words:
         # "strict" allows no other keys, which pydantic's schema does not say, and in some clouds no lengths of texts
         strict = {**bounded(request.schema, request.num_predict, strings=False), "additionalProperties": False}
