@@ -75,10 +75,7 @@ def read_answer(request: Request, text: str, end: object, tokens: object, second
 
 
 def find_json(schema: type[BaseModel], text: str) -> BaseModel:
-    """The last JSON object in ``text`` that obeys the schema: some models write words, a fence or marks around it.
-
-    Raises UselessError where there is none.
-    """
+    """The last JSON object in ``text`` that obeys the schema, whatever stands around it; UselessError without one."""
     found, at = None, text.find("{")
     while at >= 0:
         end = at + 1
@@ -140,10 +137,9 @@ def verdict_schema(options: tuple[str, ...], *, reason: bool) -> type[Verdict]:
 
 
 def redrawn(request: Request, number: int, *, in_words: bool) -> Request:
-    """The request for one more draw: with another seed, warmer, and with its schema in words too, since some servers
-    take a schema and ignore it. ``in_words``: there from the first draw on."""
+    """The request for one more draw: another seed, warmer, and where asked with its schema in words."""
     prompt = request.prompt
-    if request.schema and (in_words or number):
+    if request.schema and in_words:
         schema = json.dumps(bounded(request.schema, request.num_predict, strings=False))
         prompt += f"\n\nAnswer with nothing but one JSON object that obeys this schema:\n{schema}"
     seed = (request.seed + number * 7919) & 0x7FFFFFFF

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from core.errors import MissingError, UsageError
@@ -102,6 +103,7 @@ class Server:
     mend: str  # what helps where none answers, or it refuses
     unknown: str  # what helps where it does not know a model
     enlarge: str  # how its context is made larger, up to the figure
+    doubts_schema = False  # True where some take a schema and ignore it: further draws say it in words too
     weighs_options = False
 
     def __init__(
@@ -132,8 +134,6 @@ class Server:
     def unload(self) -> None:
         """Free the memory that models fill, where the server can be told to."""
 
-    # ── Questions ────────────────────────────────────────────────────────────────────────────────────────
-
     def complete(self, requests: Sequence[Request]) -> Generator[tuple[int, Completion | LeftOut]]:
         """Yield (index, completion) as they finish, ``concurrency`` in flight; all of one model before the next.
 
@@ -157,11 +157,8 @@ class Server:
     def _decide(self, seconds: float, choice: Choice, stop: threading.Event) -> Decision | LeftOut:
         """Ask for a verdict. Raises MissingError where the first judgements of a model all fail: it can't judge."""
         model, schema = choice.model, verdict_schema(choice.options, reason=choice.reason)
-        asked = Request(
-            model, choice.prompt, choice.system, schema=schema, temperature=choice.temperature,
-            num_predict=choice.num_predict, seed=choice.seed, label=choice.label,
-        )  # fmt: skip
-        answer = self._answer(seconds, asked, stop)
+        same = {f.name: getattr(choice, f.name) for f in fields(Request) if hasattr(choice, f.name)}
+        answer = self._answer(seconds, Request(**same, schema=schema), stop)
         if isinstance(answer, Completion):
             self._judges.add(model)
             said, shares = vars(answer.parsed), verdict_probabilities(choice.options, answer.spoken)
@@ -186,7 +183,7 @@ class Server:
         if context and size > MOST_BYTES_A_TOKEN * context:  # it would be read for minutes, and then refused
             return self._too_long(request, None)
         for number in range(DRAWS):
-            drawn = redrawn(request, number, in_words=in_words)
+            drawn = redrawn(request, number, in_words=in_words or (self.doubts_schema and number > 0))
             say = functools.partial(self._say, drawn, seconds, in_words=in_words)
             try:
                 answer = self._persist(about, say, stop)
@@ -217,8 +214,6 @@ class Server:
         room = -(-(tokens + request.num_predict) // 1024) * 1024
         what = f"it is longer than the context of {request.model}: about {tokens:,} tokens"
         return LeftOut(f"{what}. {self.enlarge} {room}")
-
-    # ── Attempts ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _persist(self, about: str, attempt: Callable[[], A], stop: threading.Event | None = None) -> A:
         """Call ``attempt`` until it succeeds, waiting twice as long before each further time.

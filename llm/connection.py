@@ -106,13 +106,8 @@ def said_by(status: int, said: object) -> str:
 
 
 # A prompt beyond the context in the words of Ollama, llama.cpp, LM Studio, vLLM and its engine, TGI, OpenAI, Anthropic.
-_OVERFLOW = re.compile(
-    "context.?(length|size|window)|n_ctx|maximum model length|prompt is too long|`inputs` (tokens|must have)",
-    re.IGNORECASE,
-)
-_CONTEXT = re.compile(
-    r'(?:n_ctx"?|context.?(?:length|size|window)|model length|<=)[^\d"]{1,20}?(\d{3,})', re.IGNORECASE
-)
+_OVERFLOW = re.compile("(?i)context.?(length|size|window)|n_ctx|model length|prompt is too long|`inputs` (tokens|must)")
+_CONTEXT = re.compile(r'(?i)(?:n_ctx"?|context.?(?:length|size|window)|model length|<=)[^\d"]{1,20}?(\d{3,})')
 
 
 class ContextError(Exception):

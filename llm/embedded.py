@@ -7,8 +7,9 @@ gives other sums in other batches, and an answer must not depend on what was ask
 from __future__ import annotations
 
 import importlib.util
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,14 +30,10 @@ TOP_K = 40  # the tail of a model this small is noise
 _NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
-    "blk.": "model.layers.",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
+    "^blk": "model.layers",
+    "attn_([qkv])": r"self_attn.\1_proj",
     "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
+    "ffn_(gate|up|down)": r"mlp.\1_proj",
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
 }
@@ -58,7 +55,7 @@ def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, Pr
     if path is None:
         raise MissingError(f"The embedded model's weights are not installed. Get them with:\n  {FIX}")
     import torch
-    from gguf import GGUFReader
+    from gguf import GGUFReader, dequantize
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -76,7 +73,15 @@ def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, Pr
         tie_word_embeddings=True,
         pad_token_id=2,
     )
-    state = {name: weight.to(dtype or torch.float32) for name, weight in _tensors(GGUFReader(path).tensors, heads)}
+    state = {}
+    for tensor in GGUFReader(path).tensors:
+        name, weight = tensor.name, torch.tensor(dequantize(tensor.data, tensor.tensor_type))
+        for kind, number in heads.items():
+            if kind in name:  # llama.cpp interleaves the two halves of each rotary head
+                weight = weight.unflatten(0, (number, -1, 2)).transpose(1, 2).flatten(0, 2)
+        for theirs, ours in _NAMES.items():
+            name = re.sub(theirs, ours, name)
+        state[name] = weight.to(dtype or torch.float32)
     state["lm_head.weight"] = state["model.embed_tokens.weight"]
     model = LlamaForCausalLM(shape)
     model.load_state_dict(state, assign=True)
@@ -85,21 +90,6 @@ def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, Pr
     digits = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])  # as it was trained
     tokenizer.backend_tokenizer.pre_tokenizer = digits
     return model.eval(), tokenizer
-
-
-def _tensors(tensors: Sequence[Any], heads: Mapping[str, int]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield (transformers' name, weights in float32) of every tensor of a GGUF Llama."""
-    import torch
-    from gguf import dequantize
-
-    for tensor in tensors:
-        name, weight = tensor.name, torch.tensor(dequantize(tensor.data, tensor.tensor_type))
-        for kind, number in heads.items():
-            if kind in name:  # llama.cpp interleaves the two halves of each rotary head
-                weight = weight.unflatten(0, (number, -1, 2)).transpose(1, 2).flatten(0, 2)
-        for theirs, ours in _NAMES.items():
-            name = name.replace(theirs, ours)
-        yield name, weight
 
 
 class EmbeddedModel:

@@ -101,8 +101,6 @@ class LanguageModel(Protocol):
         """Free the memory that models fill: they are not asked for a while."""
 
 
-# ── Texts ────────────────────────────────────────────────────────────────────────────────────────────────
-
 BYTES_PER_TOKEN = 3  # English has about 4.5, code 3 to 4, Chinese 3: an estimate that is rather too high than too low
 CUT_MARK = "\n[… {} characters cut …]\n"
 

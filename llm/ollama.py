@@ -137,7 +137,6 @@ class OllamaModel(Server):
                 time.sleep(0.1 if gone else 0.0)
 
     def _begin(self, model: str) -> None:
-        """Let ``model`` be the one model of ours that fills memory."""
         if self.show(model).bare:
             log.warning("%s %s.", model, NO_TEMPLATE)
         self.unload(keep=model)
@@ -165,12 +164,11 @@ class OllamaModel(Server):
         reply: ChatResponse = client._request(ChatResponse, "POST", "/api/chat", json=body)
         if (reply.prompt_eval_count or 0) >= body["options"]["num_ctx"]:  # what doesn't know "truncate" cut it to that
             raise ContextError
-        end = reply.done and (reply.done_reason or "stop")  # old versions give no reason
+        end = (reply.done_reason or "stop") if reply.done else "not done"  # old versions give no reason
         text, seconds = reply.message.content or "", (reply.eval_duration or 0) / 1e9
         return read_answer(request, text, end, reply.eval_count, seconds, reply.logprobs)
 
     def _context(self, model: str) -> int:
-        """Tokens of context that a model is asked with."""
         return min(self._num_ctx, self.show(model).context_length or self._num_ctx)
 
     def _opener(self) -> Callable[..., Client]:

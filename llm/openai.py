@@ -37,6 +37,7 @@ class OpenAIModel(Server):
     """
 
     backend = "openai"
+    doubts_schema = True
     kind = "server with the OpenAI API"
     mend = "Start one, or set OPENAI_BASE_URL to where it runs (it mostly ends in /v1) and OPENAI_API_KEY to its key."
     unknown = "Is {} the name of a chat model of this server? --check shows what it has."
