@@ -22,7 +22,7 @@ from cli.seen import asked, change_of_models, is_off, read_known, seen_now
 from core.errors import MissingError, UsageError
 from core.text import plain
 from data_generation import Calls, by_model
-from llm.addresses import find_tag
+from llm.connection import find_tag
 from llm.ollama import NO_TEMPLATE
 from stages.tasks import TEMPLATES, Job, load_template
 
@@ -155,8 +155,6 @@ def _installed(job: Job, tag: str) -> tuple[str, str]:
     """What Ollama says of a model that it has, and what is to be done where that does not serve."""
     llm: OllamaModel = job.llm  # type: ignore[assignment]
     shown = llm.show(tag)
-    if not shown.chats:
-        return "it only embeds, and answers no questions", "take another model"
     return NO_TEMPLATE if shown.bare else _context(shown.context_length) + ", can think" * bool(shown.thinking), ""
 
 

@@ -28,7 +28,7 @@ from core.records import Rating
 from core.text import count as counted
 from data_generation import Calls, by_model, count
 from evidence.design import listed as ranked_as_lists
-from llm.addresses import find_tag, parse_address
+from llm.connection import find_tag, get_json, parse_address
 from stages.tasks import Job
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
         num_ctx=params.num_ctx,
         known_digests={tag: model.digest for tag, model in known.items()},
     )
-    answers = llm.available
+    answers = not llm.trouble
     context = known[judge].context if judge in known else None
     if answers:
         with suppress(MissingError):  # said later, with all else that is missing
@@ -197,13 +197,11 @@ def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
 def other_server(address: str) -> str:
     """Say how to ask the server with the OpenAI API that OPENAI_BASE_URL names, or that answers where Ollama was looked
     for; empty where there is none."""
-    from llm.openai import speaks_here
-
     named = os.environ.get("OPENAI_BASE_URL", "").strip()
     urls = [f"{address}/v1"]
     with suppress(UsageError):  # said where it is asked for
         urls = [parse_address(named), *urls] if named else urls
-    found = next(filter(speaks_here, urls), None)
+    found = next((url for url in urls if isinstance(get_json(f"{url}/models").get("data"), list)), None)
     if found is None:
         return ""
     asking = f"OPENAI_BASE_URL={found} python main.py --backend openai --models A B --judge C"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.files import write_json
-from llm.addresses import find_tag
+from llm.connection import find_tag
 from stages.tasks import Job
 
 if TYPE_CHECKING:

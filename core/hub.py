@@ -41,21 +41,26 @@ def status(path: str) -> int:
         return 0
 
 
-def within(seconds: float, job: Callable[[], T]) -> T:
-    """The job's result or its exception; TimeoutError after ``seconds``.
-
-    The job then stays behind in a daemon thread, which does not keep the program from ending: neither a name
-    look-up nor the hub's client can be interrupted from outside.
-    """
+def beside(job: Callable[[], T]) -> Future[T]:
+    """Begin the job in a daemon thread, which does not keep the program from ending, as an executor's would."""
     future: Future[T] = Future()
 
     def work() -> None:
         try:
             future.set_result(job())
-        except BaseException as error:  # handed to the caller below
+        except BaseException as error:  # raised where the result is asked for
             future.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()
+    return future
+
+
+def within(seconds: float, job: Callable[[], T]) -> T:
+    """The job's result or its exception; TimeoutError after ``seconds``.
+
+    The job then stays behind: neither a name look-up nor the hub's client can be interrupted from outside.
+    """
+    future = beside(job)
     if not wait([future], seconds).done:
         raise TimeoutError(f"no answer within {seconds:g} s")
     return future.result()
