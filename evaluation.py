@@ -6,8 +6,8 @@ Everything loops over ``Ranker``s without asking which is which. Intervals and t
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
@@ -21,6 +21,8 @@ from core.records import GroundTruth, Preference
 Array = NDArray[np.float64]
 Places = tuple[tuple[int, int], ...]
 """Each model's place in two rankings, 0 the lowest; equal scores share a place. Sorted: names don't matter."""
+CurveFold = tuple[Sequence[TrainingSet], Sequence[GroundTruth]]
+"""What trains, once in each order of the preferences, and what tests."""
 
 TOP_K = 3
 CACHED_PAIRS = 2**14  # of rankings; without ties, n models have n! of them
@@ -102,29 +104,20 @@ def _metrics(places: Places) -> Metrics | None:
     return Metrics(*_correlations(places), sum(hits) / len(hits), _top_overlap(x, y, 1), _top_overlap(x, y, TOP_K))
 
 
+def _top_overlap(x: Sequence[int], y: Sequence[int], k: int) -> float:
+    """Expected share of the k best by x, some drawn among equals, that are among the k best by y, however equals of y
+    are drawn; k is at most the number of models."""
+    k = min(k, len(x))
+    (sure_x, tied_x), (sure_y, tied_y) = _top(x, k), _top(y, k)
+    draws = [sure_x.union(drawn) for drawn in combinations(tied_x, k - len(sure_x))]
+    hits = [len(best & sure_y) + min(k - len(sure_y), len(best & tied_y)) for best in draws]
+    return sum(hits) / len(hits) / k
+
+
 def _top(places: Sequence[int], k: int) -> tuple[set[int], set[int]]:
     """Who is surely among the best k, and who is tied for the rest of the seats."""
     cut = sorted(places, reverse=True)[k - 1]
     return {i for i, place in enumerate(places) if place > cut}, {i for i, place in enumerate(places) if place == cut}
-
-
-def _top_overlap(x: Sequence[int], y: Sequence[int], k: int) -> float:
-    """Expected share of the k best by x that are among the k best by y; k is at most the number of models.
-
-    For k = 1 it is the chance that x's best, drawn among equals, is one of y's bests.
-    """
-    k = min(k, len(x))
-    (sure_x, tied_x), (sure_y, tied_y) = _top(x, k), _top(y, k)
-    seats_x, seats_y = k - len(sure_x), k - len(sure_y)
-    # each tied by x has the same chance of a seat
-    expected = len(sure_x & sure_y) + seats_x * len(tied_x & sure_y) / len(tied_x)
-    # Those tied by y fill what seats y has left. x draws some of them: how many is hypergeometric.
-    already, shared = len(sure_x & tied_y), len(tied_x & tied_y)
-    draws = math.comb(len(tied_x), seats_x)
-    for drawn in range(min(shared, seats_x) + 1):
-        ways = math.comb(shared, drawn) * math.comb(len(tied_x) - shared, seats_x - drawn)
-        expected += min(seats_y, already + drawn) * ways / draws
-    return expected / k
 
 
 def mean_metrics(values: Iterable[Metrics]) -> Metrics:
@@ -139,11 +132,6 @@ def per_prompt(ranker: Ranker, truths: Iterable[GroundTruth]) -> dict[str, Metri
     """The metrics of ``ranker`` as it is now, on every prompt of ``truths`` that orders anything."""
     found = {truth.prompt_id: prompt_metrics(ranker.scores(truth.prompt_id), truth) for truth in truths}
     return {prompt_id: metrics for prompt_id, metrics in found.items() if metrics is not None}
-
-
-def evaluate(ranker: Ranker, truths: Iterable[GroundTruth]) -> Metrics:
-    """Their mean over prompts."""
-    return mean_metrics(per_prompt(ranker, truths).values())
 
 
 # ── Splits ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -228,15 +216,6 @@ class Curves:
         return [(n, Metrics(*row)) for n, row in zip(self.counts, means.tolist(), strict=True)]
 
 
-class CurveFold(NamedTuple):
-    """Prompts and preferences that train, truths that test."""
-
-    train_ids: Collection[str]
-    orders: Sequence[Sequence[Preference]]
-    """The training preferences, once in each order."""
-    truths: Sequence[GroundTruth]
-
-
 def curve_folds(
     preferences: Sequence[Preference],
     truths: Iterable[GroundTruth],
@@ -247,9 +226,9 @@ def curve_folds(
     """Every prompt a test prompt once, over orders of the preferences drawn by the seed."""
     tested = []
     for i, tests in enumerate(_truths_of(parts, truths)):
-        ids = training_ids(parts, i)
-        own = TrainingSet.of(preferences, ids).preferences
-        tested.append(CurveFold(ids, [shuffled(own, [seed, j]) for j in range(orders)], tests))
+        own = TrainingSet.of(preferences, training_ids(parts, i))
+        drawn = [replace(own, preferences=shuffled(own.preferences, [seed, j])) for j in range(orders)]
+        tested.append((drawn, tests))
     return tested
 
 
@@ -258,17 +237,15 @@ def learning_curves(ranker: Ranker, tested: Sequence[CurveFold], every: int) -> 
 
     All folds, orders and points are one ``fit_many``.
     """
+    sets = [order for orders, _ in tested for order in orders]
     # folds differ by a prompt or so, and a point must be the mean of as many preferences in each
-    total = min(len(order) for fold in tested for order in fold.orders)
+    total = min(len(s.preferences) for s in sets)
     counts = (*range(0, total, every), total)
-    sets = [
-        TrainingSet(tuple(order[:n]), tuple(fold.train_ids)) for fold in tested for order in fold.orders for n in counts
-    ]
-    fitted = iter(ranker.fit_many(sets))
+    fitted = iter(ranker.fit_many([replace(s, preferences=s.preferences[:n]) for s in sets for n in counts]))
     blocks = []  # [orders, points, the fold's prompts, metrics]
     prompt_ids: list[str] = []
-    for fold in tested:
-        found = [[per_prompt(next(fitted), fold.truths) for _ in counts] for _ in fold.orders]
+    for orders, truths in tested:
+        found = [[per_prompt(next(fitted), truths) for _ in counts] for _ in orders]
         values = np.array([[list(point.values()) for point in order] for order in found], dtype=np.float64)
         blocks.append(values.reshape(*values.shape[:2], -1, len(METRICS)))  # it has no last axis where no prompt is
         prompt_ids += found[0][0]

@@ -15,7 +15,7 @@ import evaluation
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
-from core.ranking import Ranker
+from core.ranking import Ranker, TrainingSet
 from core.records import Preference
 from data_generation import Data
 from elo_system import EloSystem
@@ -58,7 +58,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
         for ranker in systems.every:
             ranker.fit(plan.training, prompt_ids=plan.train_ids)
         final = {r.name: evaluation.per_prompt(r, plan.test_truths) for r in systems.every}
-        fold = CurveFold(plan.train_ids, [plan.training], plan.test_truths)
+        fold = [TrainingSet(plan.training, plan.train_ids)], plan.test_truths
         split = _curves(systems, [fold], params, final)
     with clock.stage("cross_validation"):
         crossed = evaluation.cross_validate(systems.every, plan.preferences, plan.truths, plan.folds)

@@ -18,11 +18,11 @@ from evaluation import (
     Metrics,
     cross_validate,
     curve_folds,
-    evaluate,
     folds,
     learning_curves,
     level,
     mean_metrics,
+    per_prompt,
     prompt_metrics,
     shuffled,
     split,
@@ -103,7 +103,7 @@ def test_each_point_is_the_mean_of_trainings_on_so_many_of_the_first_preferences
     assert found.counts == (0, 6, 12, 15) and found.values["kendall_tau"].shape == (3, 4, 10)
     for n, metrics in found.points:
         by_hand = [
-            evaluate(EloSystem(ratings).fit(shuffled(own, [1, j])[:n]), truths).kendall_tau
+            mean_metrics(per_prompt(EloSystem(ratings).fit(shuffled(own, [1, j])[:n]), truths).values()).kendall_tau
             for train, truths in ((parts[1], TRUTHS[:5]), (parts[0], TRUTHS[5:]))
             for own in [[p for p in PREFERENCES if p.prompt_id in train]]
             for j in range(3)
