@@ -240,10 +240,6 @@ class Combined(Ranker):
         covariance = slope**2 * ((inputs * fit.tau) @ of_v @ (inputs * fit.tau).T) + RESIDUAL * np.eye(len(rows))
         return Posterior(tuple(rows), slope * (inputs @ fit.coefficients), covariance)
 
-    def best_chances(self, prompt_id: str, draws: int = 2000, seed: int = 0) -> dict[str, float]:
-        """{model: the chance that its response to this prompt is the best}."""
-        return self.posterior(prompt_id).best_chances(draws, seed)
-
     def _with(self, fit: Fit) -> Self:
         fitted = copy.copy(self)
         fitted._fit, fitted._certainty = fit, None

@@ -284,9 +284,7 @@ class ExperimentConfig:
     response_temperature: float = _within(0.7, 0.0, 5.0, "it is a sampling temperature")
     prompt_temperature: float = _within(0.9, 0.0, 5.0, "it is a sampling temperature")
     judge_temperature: float = _within(0.0, 0.0, 5.0, "it is a sampling temperature")  # a judge should not roll dice
-    prompts_per_request: int = _within(
-        10, 1, 1000, "it counts prompts of one list; small models lose count in longer ones"
-    )
+    prompts_per_request: int = _within(10, 1, 1000, "small models lose count in longer lists")
     # "auto": asked for where no probabilities come with the verdict; writing one takes most of a judgement's time.
     judge_reasons: str = _one_of("auto", "on", "off")
     listwise_shuffles: int = _within(4, 1, 1000, "it counts the orders in which responses are shown")

@@ -200,7 +200,7 @@ def measure(world: World) -> tuple[dict[str, float], dict[int, Chances]]:
         n: [
             (chance, model == truth.ranking[0])
             for truth in world.truths
-            for model, chance in system.best_chances(truth.prompt_id, 1000).items()
+            for model, chance in system.posterior(truth.prompt_id).best_chances(1000).items()
         ]
         for n, system in zip(COUNTS, fitted, strict=True)
     }

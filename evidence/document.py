@@ -16,7 +16,6 @@ from base.features import Features
 from core.records import Rating
 from report import answer as sentences
 from report import words
-from reward_model import EpochLoss
 from stages.tasks import Job
 
 LIBRARIES = ("torch", "transformers", "datasets", "ollama", "openai", "scipy", "numpy")
@@ -73,8 +72,3 @@ def make_document(
         "warnings": words.warnings(found, found["verdict"]["stronger_baselines"]),
     }
     return found
-
-
-def training_history(epochs: Sequence[EpochLoss]) -> dict[str, list[float]]:
-    """Both losses of a head's training, epoch by epoch."""
-    return {f"{name}_loss": [getattr(epoch, name) for epoch in epochs] for name in EpochLoss._fields}

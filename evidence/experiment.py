@@ -23,7 +23,7 @@ from evaluation import CurveFold, Curves, Metrics
 from evidence import hypotheses, leaderboard
 from evidence.baselines import BradleyTerry
 from evidence.design import Design, Systems, design
-from evidence.document import Document, make_document, training_history
+from evidence.document import Document, make_document
 from evidence.intervals import difference_json
 from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
 from report.words import CONTENDERS
@@ -91,7 +91,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
         "per_prompt": per_prompt(crossed, plan.folds, data),
         "examples": examples(systems, data, plan),
         "people": None,
-        "training_history": training_history(systems.reward.history),
+        "training_history": systems.reward.history,
         "ablation": ablations,
         "timings_s": clock.seconds,
     }

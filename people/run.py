@@ -18,7 +18,7 @@ from core.errors import UsageError
 from core.records import Rating
 from core.text import plain
 from evidence import leaderboard
-from evidence.document import Document, make_document, training_history
+from evidence.document import Document, make_document
 from people.many import Crowd, learned, measure
 from people.read import Votes
 from report import console
@@ -50,7 +50,7 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
     measured = measure(crowd, clock)
     with clock.stage("training"):
         elo, reward, _ = learned(crowd)
-    measured |= {"training_history": training_history(reward.history), "timings_s": clock.seconds}
+    measured |= {"training_history": reward.history, "timings_s": clock.seconds}
     models = list(rated.values()) or [Rating(model, rating, RATED) for model, rating in elo.ratings.items()]
     answer = leaderboard.answer(votes.preferences, votes.responses, crowd.given, job.params.random_seed)
     document = make_document(job, features, models, answer, measured)
