@@ -224,7 +224,7 @@ def curve_folds(
     seed: int,
 ) -> list[CurveFold]:
     """Every prompt a test prompt once, over orders of the preferences drawn by the seed."""
-    tested = []
+    tested: list[CurveFold] = []
     for i, tests in enumerate(_truths_of(parts, truths)):
         own = TrainingSet.of(preferences, training_ids(parts, i))
         drawn = [replace(own, preferences=shuffled(own.preferences, [seed, j])) for j in range(orders)]

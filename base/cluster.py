@@ -14,6 +14,7 @@ import socket
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,8 @@ ANSWERS_WITHIN = 10.0  # seconds for a connection to a cluster's address: Ray it
 LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 
 
-def read(
-    asked: str, base: str, device: str, texts: Sequence[tuple[str, str]]
-) -> Generator[tuple[str, list[int], Vectors]]:
-    """(``cpu`` or ``cuda``, positions in ``texts``, their vectors), a batch of like length at a time.
+def read(asked: str, base: str, device: str, texts: Sequence[tuple[str, str]]) -> Generator[tuple[list[int], Vectors]]:
+    """(positions in ``texts``, their vectors), a batch of like length at a time.
 
     Raises what a worker raised; MissingError where Ray, the cluster or its GPU is not there or fails in a way that Ray
     can't make good; MemoryError where no node has memory for the base.
@@ -62,7 +61,7 @@ def read(
                 if "error" in batch:
                     raise batch["error"][0]
                 cut += int(batch["cut"][0])
-                yield kind, batch["row"].tolist(), Vectors(*(batch[field] for field in Vectors._fields))
+                yield batch["row"].tolist(), Vectors(*(batch[field] for field in Vectors._fields))
         except ray.exceptions.RayError as error:
             raise MissingError(
                 f"The cluster failed: {error}\nWhat was read is kept; the same command goes on."
@@ -125,12 +124,11 @@ class Worker:
     def __init__(self, name: str, kind: str, identity: str | None) -> None:
         """``identity``: what this node must say of the base's files."""
         self._given, self._identity = (name, kind), identity
-        self._base: frozen_base.FrozenBase | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Vectors of the texts, in columns; or the error, which Ray would wrap and repeat."""
         try:
-            base = self._base = self._base or self._open()
+            base = self._base
             texts = zip(batch["prompt"].tolist(), batch["response"].tolist(), strict=True)
             parts = list(base.embed(list(texts)))
         except Exception as error:
@@ -140,7 +138,8 @@ class Worker:
         cut = np.full(len(order), base.cut)
         return {"row": batch["row"][order], "cut": cut, **dict(zip(Vectors._fields, columns, strict=True))}
 
-    def _open(self) -> frozen_base.FrozenBase:
+    @cached_property
+    def _base(self) -> frozen_base.FrozenBase:
         base, here = frozen_base.open_base(*self._given), base_location.identity(self._given[0])
         if here != self._identity:
             raise UsageError(f"A node has {here}, not {self._identity}: put the same files on every node.")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,15 +33,13 @@ def gpu() -> Gpu | None:
     query += [f"--id={visible.split(',')[0]}"] if visible else []
     try:
         said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):  # a driver that is not loaded, or hangs
+        free, total, capability = (float(figure) for figure in said.split(", ")[:3])
+    except (OSError, subprocess.SubprocessError, ValueError):  # a driver that is not loaded, or hangs
         return None
-    found = re.match(r"([\d.]+), ([\d.]+), ([\d.]+), (.+)", said)
-    if found is None:
-        return None
-    free, total, capability = (float(figure) for figure in found.groups()[:3])
     # before compute capability 8.0 bfloat16 is only emulated, and weights are held in float32
     room = free / 1024 / (1 if capability >= 8.0 else 2)
-    return Gpu(f"{found[4].strip()}, {free / 1024:.1f} of {total / 1024:.1f} GiB free", room)
+    name = said.splitlines()[0].split(", ", 3)[-1].strip()
+    return Gpu(f"{name}, {free / 1024:.1f} of {total / 1024:.1f} GiB free", room)
 
 
 def usable(asked: str) -> str:
@@ -76,11 +72,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     import torch
 
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in NO_MEMORY)
-
-
-def give_back() -> None:
-    """Free what a closed base has left on the GPU: torch would keep it, and the next persona's models need it."""
-    import torch
-
-    gc.collect()  # modules that hold each other
-    torch.cuda.empty_cache()

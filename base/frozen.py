@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -37,10 +37,8 @@ class Vectors(NamedTuple):
 
 class _Text(NamedTuple):
     ids: list[int]
-    first: int
-    """Position of the response's first token."""
-    end: int
-    """One past its last; ``first`` == ``end`` for an empty response."""
+    first: int  # position of the response's first token
+    end: int  # one past its last; ``first`` == ``end`` for an empty response
 
 
 class FrozenBase:
@@ -59,7 +57,7 @@ class FrozenBase:
         bos = tokenizer.bos_token_id
         self._adds_bos = bos is not None and tokenizer("")["input_ids"][:1] == [bos]
 
-    def embed(self, texts: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Vectors]]:
+    def embed(self, texts: Sequence[tuple[str, str]]) -> Generator[tuple[list[int], Vectors]]:
         """(positions in ``texts``, their vectors), batch by batch.
 
         Longest texts first, so that memory runs out at once or never; where it does, half as many tokens go through
@@ -118,14 +116,15 @@ class FrozenBase:
         ``around``: tokens of everything but the response. The template's closing words always stay, for the score is
         read there.
         """
-        counts = [len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (prompt, response)]
-        room = max(2, MAX_LENGTH - 8 - (around - counts[0]))  # 8: tokens may join differently at a cut
-        kept = min(counts[0], max(room // 2, room - counts[1]))
-        return self._head(prompt, kept), self._head(response, room - kept)
-
-    def _head(self, text: str, tokens: int) -> str:
-        spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        return text if len(spans) <= tokens else text[: spans[tokens - 1][1]]
+        settings = {"add_special_tokens": False, "return_offsets_mapping": True}
+        spans = [self._tokenizer(text, **settings)["offset_mapping"] for text in (prompt, response)]
+        room = max(2, MAX_LENGTH - 8 - (around - len(spans[0])))  # 8: tokens may join differently at a cut
+        first = min(len(spans[0]), max(room // 2, room - len(spans[1])))
+        short, answer = (
+            text if len(of) <= kept else text[: of[kept - 1][1]]
+            for text, of, kept in zip((prompt, response), spans, (first, room - first), strict=True)
+        )
+        return short, answer
 
     # ── Tokens to vectors ──
 
