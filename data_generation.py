@@ -20,8 +20,6 @@ from stages.likelihood import judge_by_likelihood
 from stages.tasks import Job, most_left_out, require_enough
 from stages.writing import collect_responses, generate_prompts
 
-__all__ = ["Data", "collect_responses", "generate_prompts", "make_data"]
-
 
 @dataclass(frozen=True)
 class Data:

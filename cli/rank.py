@@ -140,8 +140,8 @@ def prompts_of(asked: str) -> list[str]:
 def _answers(job: Job, basis: Basis, texts: Sequence[str]) -> dict[str, Answer]:
     """Each prompt's answer; responses and features are kept like all others of this run."""
     from base.features import compute_features
-    from data_generation import collect_responses
     from evidence.leaderboard import tokens_per_second
+    from stages.writing import collect_responses
 
     # The id follows from the text, and the seeds of the answers from the id: the same prompt is asked once ever.
     prompts = [Prompt(f"asked-{fingerprint(text)}", text) for text in dict.fromkeys(texts)]

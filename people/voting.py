@@ -19,7 +19,7 @@ def vote(job: Job, where: str, command: Callable[..., str]) -> int:
 
     ``command`` makes a command line of these flags that goes on with this run's cache and base.
     """
-    from data_generation import collect_responses, generate_prompts
+    from stages.writing import collect_responses, generate_prompts
 
     prompts = generate_prompts(job)
     responses = collect_responses(job, prompts)

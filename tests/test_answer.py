@@ -25,8 +25,9 @@ from cli.rank import verdict
 from core.clock import Clock
 from core.files import fingerprint
 from core.records import Prompt
-from data_generation import collect_responses, make_data
+from data_generation import make_data
 from evidence.design import design, make_systems
+from stages.writing import collect_responses
 
 ASKED = "How do I sort a list of words by their length?"
 RUN = ["--backend", "ollama", "--num_prompts", "5"]
