@@ -85,8 +85,6 @@ def prompt_metrics(scores: Mapping[str, float], truth: GroundTruth) -> Metrics |
     missing = [m for m in truth.scores if m not in scores or math.isnan(scores[m])]
     if missing:
         raise ValueError(f"no score for {', '.join(missing)} on prompt {truth.prompt_id!r}")
-    if any(map(math.isnan, truth.scores.values())):
-        raise ValueError(f"a true score is NaN on prompt {truth.prompt_id!r}")
     return _metrics(_places((scores[m] for m in truth.scores), truth.scores.values()))
 
 
@@ -185,11 +183,10 @@ def cross_validate(
     """
     tests = _truths_of(parts, truths)
     sets = [TrainingSet.of(preferences, training_ids(parts, i)) for i in range(len(parts))]
-    result: dict[str, dict[str, Metrics]] = {}
+    result = {}
     for ranker in rankers:
-        result[ranker.name] = {}
-        for fitted, test in zip(ranker.fit_many(sets), tests, strict=True):
-            result[ranker.name].update(per_prompt(fitted, test))
+        tested = zip(ranker.fit_many(sets), tests, strict=True)
+        result[ranker.name] = {p: found for fitted, test in tested for p, found in per_prompt(fitted, test).items()}
     return result
 
 
@@ -200,12 +197,9 @@ def cross_validate(
 class Curves:
     """Learning curves over several orders of the preferences."""
 
-    counts: tuple[int, ...]
-    """Preferences at each point: 0, every, 2 · every, … and the last."""
-    prompt_ids: tuple[str, ...]
-    """The test prompts whose truth orders anything."""
-    values: Mapping[str, Array]
-    """{metric: [orders, points, prompts]}"""
+    counts: tuple[int, ...]  # preferences at each point: 0, every, 2 · every, … and the last
+    prompt_ids: tuple[str, ...]  # the test prompts whose truth orders anything
+    values: Mapping[str, Array]  # {metric: [orders, points, prompts]}
 
     @property
     def points(self) -> list[tuple[int, Metrics]]:

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from evidence.document import Document
     from stages.tasks import Job
 
-INTERRUPTED = 130
-
 
 def run_persona(job: Job) -> Document:
     """The experiment for one persona: the data, the systems, everything measured; written, then told."""
@@ -139,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # the stores are left by now, and hold every answer
         kept = f"Every answer so far is kept in {args.cache_dir}/; the same command goes on."
         print(f"\nInterrupted. {plain(kept)}", file=sys.stderr)
-        return INTERRUPTED
+        return 130
 
 
 def _say_plainly(args: Namespace) -> None:
