@@ -1,7 +1,7 @@
 """System C: what the models are worth and what the texts show, learned together.
 
     system = Combined(features, {"llama3:8b": 1171.0, "gemma3:4b": 1293.0}, params).fit(preferences)
-    system.ranking("coder-007")                         # best first
+    system.scores("coder-007")                          # {model: s, in logits}
     system.posterior("coder-007").best_chances()        # {model: the chance that it is the best for this prompt}
 
     P(a ≻ b | x) = σ(s_a − s_b),  s(x, m, y) = α·g_m + θ_m + β·b(x, y) + w·φ(x, y)

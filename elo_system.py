@@ -1,7 +1,7 @@
 """System A: each contestant's rating is its global Elo plus an offset of the user's own.
 
     system = EloSystem({"llama3:8b": 1171.0, "gemma3:4b": 1293.0}).fit(preferences)
-    system.ranking("any prompt")  # one ranking for all prompts
+    system.scores("any prompt")  # the ratings: one ranking for all prompts
 
 Given is the global rating, which stays. Learned is the offset, 0 at first: each preference moves it by one standard Elo
 update, up by what the outcome exceeds the expectation of the ratings so far. No text is read, so that what is learned

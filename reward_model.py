@@ -1,7 +1,7 @@
 """System B: a frozen reward model, and a small head on it that learns one person's preferences.
 
     model = RewardModel(features, {"llama3:8b": 1171.0, "gemma3:4b": 1293.0}, params).fit(preferences)
-    model.ranking("coder-007")                          # best first
+    model.scores("coder-007")                           # {model: the reward of its response}
 
     reward(x, y) = β · base score / its spread within prompts + MLP(inputs of x, y)
     loss         = preference + λ · regularization

@@ -63,9 +63,7 @@ def read(asked: str, base: str, device: str, texts: Sequence[tuple[str, str]]) -
                 cut += int(batch["cut"][0])
                 yield batch["row"].tolist(), Vectors(*(batch[field] for field in Vectors._fields))
         except ray.exceptions.RayError as error:
-            raise MissingError(
-                f"The cluster failed: {error}\nWhat was read is kept; the same command goes on."
-            ) from error
+            raise MissingError(f"The cluster failed: {error}\nWhat was read is kept; the command goes on.") from error
         frozen_base.say_cut(cut, len(texts))
 
 
@@ -76,10 +74,10 @@ def _connected(asked: str) -> Iterator[Any]:
     address = os.environ.get("RAY_ADDRESS", asked) if asked == "auto" else asked
     # sockets' names must be short
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as scratch:
-        start: dict[str, Any] = {"include_dashboard": False, "_temp_dir": scratch} if asked == "local" else {}
+        start: dict[str, Any] = {}
         if asked == "local":
-            os.environ.update(LOCAL)
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            os.environ.update(LOCAL, RAY_AUTH_TOKEN=secrets.token_hex(32))
+            start = {"include_dashboard": False, "_temp_dir": scratch}
         try:
             import ray
             import ray.data
@@ -128,14 +126,13 @@ class Worker:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Vectors of the texts, in columns; or the error, which Ray would wrap and repeat."""
         try:
-            base = self._base
-            texts = zip(batch["prompt"].tolist(), batch["response"].tolist(), strict=True)
-            parts = list(base.embed(list(texts)))
+            texts = list(zip(batch["prompt"].tolist(), batch["response"].tolist(), strict=True))
+            parts = list(self._base.embed(texts))
         except Exception as error:
             return {"error": [error]}
         order = np.concatenate([rows for rows, _ in parts])
         columns = map(np.concatenate, zip(*(vectors for _, vectors in parts), strict=True))
-        cut = np.full(len(order), base.cut)
+        cut = np.full(len(order), self._base.cut)
         return {"row": batch["row"][order], "cut": cut, **dict(zip(Vectors._fields, columns, strict=True))}
 
     @cached_property

@@ -66,8 +66,3 @@ class Ranker(ABC):
         (fitted,) = self.fit_many([TrainingSet.of(preferences, prompt_ids, held_out)])
         vars(self).update(vars(fitted))
         return self
-
-    def ranking(self, prompt_id: str) -> tuple[str, ...]:
-        """Contestants for this prompt, best first."""
-        scores = self.scores(prompt_id)
-        return tuple(sorted(scores, key=lambda model: (-scores[model], model)))

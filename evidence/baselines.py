@@ -1,6 +1,6 @@
 """Rankers that every system must beat; Bradley–Terry alone learns.
 
-BradleyTerry(models).fit(preferences).ranking("any prompt")
+BradleyTerry(models).fit(preferences).scores("any prompt")
 bradley_terry(wins)          # [..., models, models] how often each won against which → [..., models] in logits
 """
 
