@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
@@ -193,21 +193,20 @@ def cross_validate(
 # ── Learning curves ──────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Curves:
-    """Learning curves over several orders of the preferences."""
+class Curves(NamedTuple):
+    """The metrics after so many preferences, of every test prompt whose truth orders anything."""
 
     counts: tuple[int, ...]  # preferences at each point: 0, every, 2 · every, … and the last
-    prompt_ids: tuple[str, ...]  # the test prompts whose truth orders anything
-    values: Mapping[str, Array]  # {metric: [orders, points, prompts]}
+    rows: Sequence[Mapping[str, Metrics]]  # {prompt id: metrics, a mean over orders of the preferences} at each point
 
     @property
     def points(self) -> list[tuple[int, Metrics]]:
-        """(preferences, the mean of each metric over orders and prompts) at each point."""
-        if not self.prompt_ids:
-            return [(n, mean_metrics([])) for n in self.counts]
-        means = np.stack([self.values[name].mean((0, 2)) for name in METRICS], axis=1)
-        return [(n, Metrics(*row)) for n, row in zip(self.counts, means.tolist(), strict=True)]
+        """(preferences, the mean of each metric over prompts) at each point."""
+        return [(n, mean_metrics(row.values())) for n, row in zip(self.counts, self.rows, strict=True)]
+
+    def values(self, metric: str) -> Array:
+        """[points, prompts] of one metric."""
+        return np.array([[getattr(found, metric) for found in row.values()] for row in self.rows], np.float64)
 
 
 def curve_folds(
@@ -236,19 +235,9 @@ def learning_curves(ranker: Ranker, tested: Sequence[CurveFold], every: int) -> 
     total = min(len(s.preferences) for s in sets)
     counts = (*range(0, total, every), total)
     fitted = iter(ranker.fit_many([replace(s, preferences=s.preferences[:n]) for s in sets for n in counts]))
-    blocks = []  # [orders, points, the fold's prompts, metrics]
-    prompt_ids: list[str] = []
+    rows: list[dict[str, Metrics]] = [{} for _ in counts]
     for orders, truths in tested:
         found = [[per_prompt(next(fitted), truths) for _ in counts] for _ in orders]
-        values = np.array([[list(point.values()) for point in order] for order in found], dtype=np.float64)
-        blocks.append(values.reshape(*values.shape[:2], -1, len(METRICS)))  # it has no last axis where no prompt is
-        prompt_ids += found[0][0]
-    stacked = np.concatenate(blocks, axis=2)
-    return Curves(counts, tuple(prompt_ids), {name: stacked[..., i] for i, name in enumerate(METRICS)})
-
-
-def level(found: Mapping[str, Metrics], counts: tuple[int, ...]) -> Curves:
-    """The curve of a system that is trained once: its metrics by prompt, {prompt id: metrics}, at every point."""
-    rows = np.array(list(found.values()), dtype=np.float64).reshape(-1, len(METRICS)).T  # [metrics, prompts]
-    values = {name: np.tile(row, (1, len(counts), 1)) for name, row in zip(METRICS, rows, strict=True)}
-    return Curves(counts, tuple(found), values)
+        for row, point in zip(rows, zip(*found, strict=True), strict=True):
+            row.update({prompt_id: mean_metrics([order[prompt_id] for order in point]) for prompt_id in point[0]})
+    return Curves(counts, rows)

@@ -151,7 +151,8 @@ def _curves(
         if params.incremental:
             found[system.name] = evaluation.learning_curves(system, folds, every)
         else:
-            found[system.name] = evaluation.level(once[system.name], found[systems.elo.name].counts)
+            counts = found[systems.elo.name].counts
+            found[system.name] = Curves(counts, [once[system.name]] * len(counts))
     return found
 
 

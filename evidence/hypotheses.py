@@ -144,9 +144,9 @@ def _against_all(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 def bands(curves: Curves, parts: Sequence[Sequence[str]]) -> dict[str, dict[str, list[float | None]]]:
     """{metric: {mean, lo, hi}}: the mean over orders and prompts at each point, with its 95 % interval."""
-    found, groups = {}, by_fold(curves.prompt_ids, parts)
-    for metric, values in curves.values.items():
-        points = [Scores(metric, {"": row}, groups).mean("") for row in values.mean(0)]
+    found, groups = {}, by_fold(list(curves.rows[0]), parts)
+    for metric in METRICS:
+        points = [Scores(metric, {"": row}, groups).mean("") for row in curves.values(metric)]
         low, high = ([point["ci95"] and point["ci95"][side] for point in points] for side in (0, 1))
         found[metric] = {"mean": [point["mean"] for point in points], "lo": low, "hi": high}
     return found
@@ -161,7 +161,7 @@ def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Sequence[S
     the area between the curves in τ, paired by prompt: orders are drawn at will and no sample of anything, so they are
     averaged first.
     """
-    found, groups, own = {}, by_fold(curves[name].prompt_ids, parts), curves[name]
+    found, groups, own = {}, by_fold(list(curves[name].rows[0]), parts), curves[name]
     for key, elo in (("from_arena", curves["elo_offset"]), ("from_flat", curves["from_flat"])):
         advantage = difference(_area_per_prompt(own), _area_per_prompt(elo), groups)
         found[key] = {
@@ -175,7 +175,7 @@ def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Sequence[S
 
 def _area_per_prompt(curves: Curves) -> Array:
     """Area under each prompt's curve of τ, mean over orders, divided by its width: [prompts], in units of τ."""
-    return np.asarray(np.trapezoid(curves.values["kendall_tau"].mean(0), curves.counts, axis=0) / curves.counts[-1])
+    return np.asarray(np.trapezoid(curves.values("kendall_tau"), curves.counts, axis=0) / curves.counts[-1])
 
 
 # ── H2: generalization to unseen models ──────────────────────────────────────────────────────────────────
