@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 PROMPTS_DIR = ROOT / "prompts"
@@ -230,10 +230,8 @@ PERSONAS: dict[str, Persona] = {
 
 # ── Experiment ───────────────────────────────────────────────────────────────────────────────────────────
 
-T = TypeVar("T", int, float)
 
-
-def _within(default: T, lowest: float, highest: float, why: str) -> T:
+def _within(default: float, lowest: float, highest: float, why: str) -> Any:
     """A figure with its bounds and the reason for them, which is said where a value lies outside."""
     return dataclasses.field(default=default, metadata={"bounds": (lowest, highest, why)})
 

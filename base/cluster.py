@@ -14,7 +14,6 @@ import socket
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +118,8 @@ def _places(ray: Any, base: str, device: str) -> tuple[str, int, dict[str, float
 class Worker:
     """Opens the base once and reads the batches that Ray Data hands to it."""
 
+    _base: frozen_base.FrozenBase | None = None
+
     def __init__(self, name: str, kind: str, identity: str | None) -> None:
         """``identity``: what this node must say of the base's files."""
         self._given, self._identity = (name, kind), identity
@@ -126,17 +127,17 @@ class Worker:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Vectors of the texts, in columns; or the error, which Ray would wrap and repeat."""
         try:
+            base = self._base = self._base or self._open()
             texts = list(zip(batch["prompt"].tolist(), batch["response"].tolist(), strict=True))
-            parts = list(self._base.embed(texts))
+            parts = list(base.embed(texts))
         except Exception as error:
             return {"error": [error]}
         order = np.concatenate([rows for rows, _ in parts])
         columns = map(np.concatenate, zip(*(vectors for _, vectors in parts), strict=True))
-        cut = np.full(len(order), self._base.cut)
+        cut = np.full(len(order), base.cut)
         return {"row": batch["row"][order], "cut": cut, **dict(zip(Vectors._fields, columns, strict=True))}
 
-    @cached_property
-    def _base(self) -> frozen_base.FrozenBase:
+    def _open(self) -> frozen_base.FrozenBase:
         base, here = frozen_base.open_base(*self._given), base_location.identity(self._given[0])
         if here != self._identity:
             raise UsageError(f"A node has {here}, not {self._identity}: put the same files on every node.")
