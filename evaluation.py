@@ -142,13 +142,10 @@ def split(prompt_ids: Sequence[str], train_count: int, seed: int) -> tuple[tuple
     return tuple(prompt_ids[i] for i in train), tuple(prompt_ids[i] for i in test)
 
 
-# (seed, FOLD_STREAM) draws the folds: by the seed alone the documented split's test prompts were the last fold
-FOLD_STREAM = 1_000
-
-
-def folds(prompt_ids: Sequence[str], n: int, seed: int | Sequence[int]) -> tuple[tuple[str, ...], ...]:
+def folds(prompt_ids: Sequence[str], n: int, seed: int) -> tuple[tuple[str, ...], ...]:
     """``n`` test parts whose sizes differ by at most one; every prompt is in exactly one."""
-    parts = np.array_split(np.random.default_rng(seed).permutation(len(prompt_ids)), n)
+    # a stream of its own: by the seed alone the documented split's test prompts were the last fold
+    parts = np.array_split(np.random.default_rng((seed, 1_000)).permutation(len(prompt_ids)), n)
     return tuple(tuple(prompt_ids[i] for i in sorted(part)) for part in parts)
 
 

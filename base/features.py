@@ -112,8 +112,8 @@ def _read(
     whole = ([text.encode("utf-8", "replace").decode() for text in pair] for pair in missing.values())
     texts = [(prompt, response) for prompt, response in whole]
     keys, saved = list(missing), time.monotonic()
-    with closing(_batches(base, device, ray, texts)) as batches, bar(None, len(keys), "texts read") as done:
-        try:
+    try:
+        with closing(_batches(base, device, ray, texts)) as batches, bar(None, len(keys), "texts read") as done:
             for rows, vectors in batches:
                 if not all(np.isfinite(part).all() for part in vectors):
                     raise UsageError(f"{base} gave numbers that are not finite: try --device cpu or another base.")
@@ -122,16 +122,15 @@ def _read(
                 if time.monotonic() - saved >= SAVE_SECONDS:
                     kept.save()
                     saved = time.monotonic()
-        except (RuntimeError, MemoryError) as error:
-            if not base_device.is_out_of_memory(error):
-                raise
-            raise MissingError(
-                f"{base} needs more memory than is free. Everything so far is kept, and the texts that it has read. "
-                "Free memory and run it again, or take the processor (--device cpu) or a smaller base "
-                f"(--base_model {base_location.EMBEDDED})."
-            ) from error
-        finally:
-            kept.save()
+    except (RuntimeError, MemoryError) as error:
+        if not base_device.is_out_of_memory(error):
+            raise
+        raise MissingError(
+            f"{base} needs more memory than is free. Everything so far is kept, and the texts that it has read. Free "
+            "memory and run it again, or take the processor (--device cpu) or a smaller base (--base_model embedded)."
+        ) from error
+    finally:
+        kept.save()
     log.info("Features of %d texts by %s", len(keys), identity)
 
 

@@ -89,23 +89,22 @@ def identity(name: str) -> str | None:
         return f"{name}@{folder.name}"  # the hub's cache calls a snapshot's folder by its commit
     found = hashlib.sha256()
     for path in sorted(path for pattern in WANTED_FILES for path in folder.glob(pattern)):
-        found.update(f"{path.name} {path.stat().st_size}\n".encode())
-        found.update(_sample(path) if path.suffix == ".safetensors" else path.read_bytes())
-    return f"{name} sha256:{found.hexdigest()[:16]}"
-
-
-def _sample(path: Path) -> bytes:
-    """A file's table of tensors and the first bytes of each: training moves every one of them, while names and sizes
-    stay. To hash 15 GB as a whole would take half a minute of every run."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        found = table = file.read(min(length, path.stat().st_size))
-        with suppress(ValueError):  # damaged: opening the base says so
+        size = path.stat().st_size
+        found.update(f"{path.name} {size}\n".encode())
+        if path.suffix != ".safetensors":
+            found.update(path.read_bytes())
+            continue
+        # The table of tensors and the first bytes of each: training moves every one of them, while names and sizes
+        # stay. To hash 15 GB as a whole would take half a minute of every run.
+        with path.open("rb") as file, suppress(ValueError):  # damaged: opening the base says so
+            length = int.from_bytes(file.read(8), "little")
+            table = file.read(min(length, size))
+            found.update(table)
             for entry in json.loads(table).values():
                 start, end = entry.get("data_offsets", (0, 0))
                 file.seek(8 + length + start)
-                found += file.read(min(end - start, SAMPLE))
-    return found
+                found.update(file.read(min(end - start, SAMPLE)))
+    return f"{name} sha256:{found.hexdigest()[:16]}"
 
 
 # ── From the hub ─────────────────────────────────────────────────────────────────────────────────────────

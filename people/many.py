@@ -84,8 +84,8 @@ class Crowd:
     @cached_property
     def folds(self) -> list[frozenset[str]]:
         """The prompts that test in each part of the cross-validation, by id."""
-        ids, seed = [prompt.id for prompt in self.votes.prompts], (self.params.random_seed, evaluation.FOLD_STREAM)
-        return [frozenset(part) for part in evaluation.folds(ids, self.params.folds, seed)]
+        ids = [prompt.id for prompt in self.votes.prompts]
+        return [frozenset(part) for part in evaluation.folds(ids, self.params.folds, self.params.random_seed)]
 
 
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
