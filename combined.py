@@ -160,9 +160,9 @@ class Posterior(NamedTuple):
         noise = np.random.default_rng(seed).standard_normal((draws, len(self.mean)))
         return np.asarray(self.mean + noise @ (axes * np.sqrt(np.maximum(variances, 0.0))).T)
 
-    def best_chances(self, draws: int = 2000, seed: int = 0) -> dict[str, float]:
+    def best_chances(self, draws: int = 2000) -> dict[str, float]:
         """{model: the share of draws in which its score is the highest}."""
-        best = self.draw(draws, seed).argmax(axis=1)
+        best = self.draw(draws, seed=0).argmax(axis=1)
         return dict(zip(self.models, (np.bincount(best, minlength=len(self.models)) / draws).tolist(), strict=True))
 
 

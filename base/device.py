@@ -33,20 +33,17 @@ def gpu() -> Gpu | None:
     query += [f"--id={visible.split(',')[0]}"] if visible else []
     try:
         said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
-        free, total, capability = (float(figure) for figure in said.split(", ")[:3])
+        *figures, name = said.partition("\n")[0].split(", ", 3)
+        free, total, capability = map(float, figures)
     except (OSError, subprocess.SubprocessError, ValueError):  # a driver that is not loaded, or hangs
         return None
     # before compute capability 8.0 bfloat16 is only emulated, and weights are held in float32
     room = free / 1024 / (1 if capability >= 8.0 else 2)
-    name = said.splitlines()[0].split(", ", 3)[-1].strip()
     return Gpu(f"{name}, {free / 1024:.1f} of {total / 1024:.1f} GiB free", room)
 
 
 def usable(asked: str) -> str:
-    """``cuda`` or ``cpu``: where torch can run what ``--device`` asks for. Everything that runs on a device asks here.
-
-    Raises MissingError where the GPU asked for can't be used.
-    """
+    """``cuda`` or ``cpu`` for what ``--device`` asks. Raises MissingError where the GPU asked for can't be used."""
     import torch
 
     there = torch.cuda.is_available()
