@@ -149,19 +149,19 @@ def folds(prompt_ids: Sequence[str], n: int, seed: int) -> tuple[tuple[str, ...]
     return tuple(tuple(prompt_ids[i] for i in sorted(part)) for part in parts)
 
 
-def training_ids(parts: Sequence[Sequence[str]], test: int) -> tuple[str, ...]:
-    """The prompts that train while part ``test`` tests: those of all other parts."""
-    return tuple(prompt_id for i, part in enumerate(parts) if i != test for prompt_id in part)
-
-
 def shuffled(preferences: Sequence[Preference], seed: int | Sequence[int]) -> tuple[Preference, ...]:
     """The preferences in an order drawn by the seed: a point of a curve is then a sample and not a prompt."""
     return tuple(preferences[i] for i in np.random.default_rng(seed).permutation(len(preferences)))
 
 
-def _truths_of(parts: Sequence[Sequence[str]], truths: Iterable[GroundTruth]) -> list[list[GroundTruth]]:
+def rounds(
+    preferences: Sequence[Preference], truths: Iterable[GroundTruth], parts: Sequence[Sequence[str]]
+) -> list[tuple[TrainingSet, list[GroundTruth]]]:
+    """For each part of the prompts (see ``folds``) what trains on all other parts, and its truths, which test."""
     known = {truth.prompt_id: truth for truth in truths}
-    return [[known[p] for p in part if p in known] for part in parts]
+    others = ([p for i, other in enumerate(parts) if i != test for p in other] for test in range(len(parts)))
+    tests = ([known[p] for p in part if p in known] for part in parts)
+    return [(TrainingSet.of(preferences, ids), own) for ids, own in zip(others, tests, strict=True)]
 
 
 # ── Cross-validation ─────────────────────────────────────────────────────────────────────────────────────
@@ -175,11 +175,9 @@ def cross_validate(
 ) -> dict[str, dict[str, Metrics]]:
     """Each prompt's metrics under the training that did not see it: {ranker name: {prompt id: metrics}}.
 
-    ``parts`` are the test parts (see ``folds``). Prompts without a truth, or whose truth is all tied, are missing from
-    the result.
+    Prompts without a truth, or whose truth is all tied, are missing from the result.
     """
-    tests = _truths_of(parts, truths)
-    sets = [TrainingSet.of(preferences, training_ids(parts, i)) for i in range(len(parts))]
+    sets, tests = zip(*rounds(preferences, truths, parts), strict=True)
     result = {}
     for ranker in rankers:
         tested = zip(ranker.fit_many(sets), tests, strict=True)
@@ -214,12 +212,10 @@ def curve_folds(
     seed: int,
 ) -> list[CurveFold]:
     """Every prompt a test prompt once, over orders of the preferences drawn by the seed."""
-    tested: list[CurveFold] = []
-    for i, tests in enumerate(_truths_of(parts, truths)):
-        own = TrainingSet.of(preferences, training_ids(parts, i))
-        drawn = [replace(own, preferences=shuffled(own.preferences, [seed, j])) for j in range(orders)]
-        tested.append((drawn, tests))
-    return tested
+    return [
+        ([replace(own, preferences=shuffled(own.preferences, [seed, j])) for j in range(orders)], tests)
+        for own, tests in rounds(preferences, truths, parts)
+    ]
 
 
 def learning_curves(ranker: Ranker, tested: Sequence[CurveFold], every: int) -> Curves:

@@ -15,7 +15,7 @@ import numpy as np
 
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
-from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, training_ids
+from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, rounds
 from evidence.intervals import Difference, Groups, difference, difference_json, mean_interval, side, winner
 from report.words import CONTENDERS
 
@@ -200,14 +200,13 @@ def held_out(
     models: Sequence[str],
 ) -> Placed:
     """Each contestant held out in turn, each prompt a test prompt once; all trainings are one ``fit_many``."""
-    known = {truth.prompt_id: truth for truth in truths}
-    runs = [(model, i) for model in models for i in range(len(parts))]
-    fitted = ranker.fit_many([TrainingSet.of(preferences, training_ids(parts, i), model) for model, i in runs])
+    every = rounds(preferences, truths, parts)
+    runs = [(model, *one) for model in models for one in every]
+    fitted = ranker.fit_many([TrainingSet.of(own.preferences, own.prompt_ids, model) for model, own, _ in runs])
     placed = {
-        (prompt_id, model): pair_accuracy(one.scores(prompt_id), known[prompt_id], model)
-        for one, (model, i) in zip(fitted, runs, strict=True)
-        for prompt_id in parts[i]
-        if prompt_id in known
+        (truth.prompt_id, model): pair_accuracy(one.scores(truth.prompt_id), truth, model)
+        for one, (model, _, tests) in zip(fitted, runs, strict=True)
+        for truth in tests
     }
     return {cell: share for cell, share in placed.items() if share is not None}
 
