@@ -20,6 +20,8 @@ from stages.likelihood import judge_by_likelihood
 from stages.tasks import Job, most_left_out, require_enough
 from stages.writing import collect_responses, generate_prompts
 
+__all__ = ["Data", "collect_responses", "generate_prompts", "make_data"]
+
 
 @dataclass(frozen=True)
 class Data:
@@ -41,7 +43,8 @@ class Data:
 def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool = True) -> Data:
     """Everything that is asked for one persona.
 
-    ``listed``: ids of the prompts that are also ranked as a list (``evidence.design.listed``).
+    ``listed``: ids of the prompts that are also ranked as a list (``params.ground_truth`` listwise or both: see
+    ``evidence.design.listed``).
     ``ask`` False: what the cache holds. Nothing is asked, written or said; a prompt that lacks anything is left out.
     """
     models = list(job.contestants)
@@ -64,13 +67,13 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
     prompts, responses = [p for p in prompts if p.id in true], [r for r in answered if r.prompt_id in true]
     left_out["prompts"] = len(job.prompt_ids) - len(prompts)
     chosen = [p for p in prompts if p.id in listed and job.params.ground_truth != "round_robin"]
+    if ask:
+        without = {id_: f"too little of {id_} was judged" for id_ in job.prompt_ids if id_ not in true}
+        require_enough(without, most_left_out(len(job.prompt_ids)), "prompts")
     with clock.stage("ground_truth"):
-        if ask:
-            without = {id_: f"too little of {id_} was judged" for id_ in job.prompt_ids if id_ not in true}
-            require_enough(without, most_left_out(len(job.prompt_ids)), "prompts")
-            # truths follow from the preferences and are printed out for people to read
-            rows = {f"{t.prompt_id}/{t.method}": {"scores": dict(t.scores), "ranking": t.ranking} for t in truths}
+        if ask:  # they follow from the preferences and are printed out for people to read
             with job.store(config.GROUND_TRUTH_FILE) as store:
+                rows = {f"{t.prompt_id}/{t.method}": {"scores": dict(t.scores), "ranking": t.ranking} for t in truths}
                 store.print_out(rows)
         listwise, left_out["rankings"] = rank_listwise(job, chosen, responses, ask=ask) if chosen else ([], 0)
     if ask:
