@@ -167,7 +167,7 @@ def _answers(job: Job, basis: Basis, texts: Sequence[str]) -> dict[str, Answer]:
             "reward_model": places(_above_mean(reward.scores(prompt.id))),
             "combined": places(_above_mean(combined.scores(prompt.id))),
         }
-        chances = combined.best_chances(prompt.id)
+        chances = combined.posterior(prompt.id).best_chances()
         first = by_chance(chances)[0] if by == "combined" else rankings[by][0]["model"]
         best = {"model": first, "p_best": chances[first], "verdict": verdict(evidence, chances[first]), "by": by}
         found[prompt.text] = {

@@ -69,7 +69,7 @@ def design(data: Data, params: ExperimentConfig) -> Design:
     train, test = map(answered, evaluation.split(data.planned, params.train_prompts, params.random_seed))
     if not test:
         raise MissingError("Every prompt that would have tested is left out. Run again with a higher --num_prompts.")
-    folds = evaluation.folds(data.planned, params.folds, (params.random_seed, evaluation.FOLD_STREAM))
+    folds = evaluation.folds(data.planned, params.folds, params.random_seed)
     truths = data.listwise if params.ground_truth == "listwise" else data.truths
     preferences = evaluation.shuffled(data.preferences, params.random_seed)
     return Design(preferences, truths, train, test, tuple(filter(None, map(answered, folds))))

@@ -18,6 +18,7 @@ from base.features import Features
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
+from core.ranking import TrainingSet
 from core.records import Rating
 from data_generation import Data
 from elo_system import EloSystem
@@ -30,7 +31,7 @@ from evidence.judge_quality import TIE, agreement, judge_quality
 from report import answer as sentences
 from report import words
 from report.words import CONTENDERS
-from reward_model import EpochLoss, RewardModel
+from reward_model import RewardModel
 from stages.tasks import Job
 
 LIBRARIES = ("torch", "transformers", "datasets", "ollama", "openai", "scipy", "numpy")
@@ -64,7 +65,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
         for ranker in systems.every:
             ranker.fit(plan.training, prompt_ids=plan.train_ids)
         final = {r.name: evaluation.per_prompt(r, plan.test_truths) for r in systems.every}
-        fold = CurveFold(plan.train_ids, [plan.training], plan.test_truths)
+        fold = [TrainingSet(plan.training, plan.train_ids)], plan.test_truths
         split = _curves(systems, [fold], params, final)
     with clock.stage("cross_validation"):
         crossed = evaluation.cross_validate(systems.every, plan.preferences, plan.truths, plan.folds)
@@ -96,18 +97,17 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
         "per_prompt": per_prompt(crossed, data, plan),
         "examples": examples(systems, data, plan),
         "people": None,
+        "training_history": systems.reward.history,
         "ablation": ablations,
         "timings_s": clock.seconds,
     }
     job = replace(job, notes=(*job.notes, *answer_notes(job, data)))
     answer = leaderboard.answer(data.preferences, data.responses, elo, params.random_seed, sizes)
     ratings = list(systems.ratings.values())
-    return make_document(job, systems.features, ratings, systems.reward.history, answer | measured)
+    return make_document(job, systems.features, ratings, answer | measured)
 
 
-def make_document(
-    job: Job, features: Features, ratings: Sequence[Rating], history: Sequence[EpochLoss], measured: Document
-) -> Document:
+def make_document(job: Job, features: Features, ratings: Sequence[Rating], measured: Document) -> Document:
     """The document of a persona's run, or of people's votes: what it was, what was ``measured``, and the sentences made
     from its own figures."""
     asked = {"ollama_server": job.server} if job.server else {}  # another one samples differently
@@ -132,7 +132,6 @@ def make_document(
         "machine": job.machine,
         "command": job.command,
         "notes": words.noted((*job.notes, *features.notes)),
-        "training_history": {f"{name}_loss": [getattr(e, name) for e in history] for name in EpochLoss._fields},
         **measured,
     }
     judge = measured["judge_quality"]
@@ -189,7 +188,8 @@ def _curves(
         if params.incremental:
             found[system.name] = evaluation.learning_curves(system, folds, every)
         else:
-            found[system.name] = evaluation.level(once[system.name], found[systems.elo.name].counts)
+            counts = found[systems.elo.name].counts
+            found[system.name] = Curves(counts, [once[system.name]] * len(counts))
     return found
 
 

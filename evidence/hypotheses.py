@@ -15,7 +15,7 @@ import numpy as np
 
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
-from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, training_ids
+from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, rounds
 from evidence.intervals import Difference, Groups, difference, difference_json, mean_interval, side, winner
 from report.words import CONTENDERS
 
@@ -122,8 +122,8 @@ def _against_all(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 def bands(curves: Curves, parts: Parts) -> dict[str, list[dict[str, Any]]]:
     """{metric: [{mean, ci95}]}: over orders and prompts, at each point."""
-    groups = by_fold(curves.prompt_ids, parts)
-    return {m: [Scores(m, {"": row}, groups).mean("") for row in v.mean(0)] for m, v in curves.values.items()}
+    groups = by_fold(list(curves.rows[0]), parts)
+    return {m: [Scores(m, {"": row}, groups).mean("") for row in curves.values(m)] for m in METRICS}
 
 
 def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Parts) -> dict[str, Any]:
@@ -134,10 +134,9 @@ def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Parts) -> 
     the beginning: being quicker than someone who starts from the wrong end is no sign of learning quickly. Tested on
     the area between the curves in τ, paired by prompt: orders are no sample of anything, so they are averaged first.
     """
-    found, groups = {}, by_fold(curves[name].prompt_ids, parts)
+    found, groups = {}, by_fold(list(curves[name].rows[0]), parts)
     area = {  # under each prompt's curve, divided by its width: [prompts], in units of τ
-        s: np.trapezoid(one.values["kendall_tau"].mean(0), one.counts, axis=0) / one.counts[-1]
-        for s, one in curves.items()
+        s: np.trapezoid(one.values("kendall_tau"), one.counts, axis=0) / one.counts[-1] for s, one in curves.items()
     }
     for key, elo in (("from_arena", "elo_offset"), ("from_flat", "from_flat")):
         advantage = difference(area[name], area[elo], groups)
@@ -168,15 +167,15 @@ def held_out(
     models: Sequence[str],
 ) -> Placed:
     """Each contestant held out in turn, each prompt a test prompt once; all trainings are one ``fit_many``."""
-    known, placed = {truth.prompt_id: truth for truth in truths}, {}
-    runs = [(model, i) for model in models for i in range(len(parts))]
-    fitted = ranker.fit_many([TrainingSet.of(preferences, training_ids(parts, i), model) for model, i in runs])
-    for one, (model, i) in zip(fitted, runs, strict=True):
-        for truth in (known[p] for p in parts[i] if p in known):
-            share = pair_accuracy(one.scores(truth.prompt_id), truth, model)
-            if share is not None:
-                placed[truth.prompt_id, model] = share
-    return placed
+    every = rounds(preferences, truths, parts)
+    runs = [(model, *one) for model in models for one in every]
+    fitted = ranker.fit_many([TrainingSet.of(own.preferences, own.prompt_ids, model) for model, own, _ in runs])
+    placed = {
+        (truth.prompt_id, model): pair_accuracy(one.scores(truth.prompt_id), truth, model)
+        for one, (model, _, tests) in zip(fitted, runs, strict=True)
+        for truth in tests
+    }
+    return {cell: share for cell, share in placed.items() if share is not None}
 
 
 def generalization(placed: Mapping[str, Placed], name: str) -> dict[str, Any]:

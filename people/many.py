@@ -85,8 +85,7 @@ class Crowd:
     @cached_property
     def folds(self) -> list[frozenset[str]]:
         """The prompts that test in each part of the cross-validation, by id."""
-        seed = self.params.random_seed, evaluation.FOLD_STREAM
-        return [*map(frozenset, evaluation.folds(self.prompt_ids, self.params.folds, seed))]
+        return [*map(frozenset, evaluation.folds(self.prompt_ids, self.params.folds, self.params.random_seed))]
 
 
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -43,10 +43,10 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> None:
     measured = measure(crowd, clock)
     with clock.stage("training"):
         elo, reward, _ = learned(crowd)
-    measured["timings_s"] = clock.seconds
+    measured |= {"training_history": reward.history, "timings_s": clock.seconds}
     models = list(rated.values()) or [Rating(model, rating, RATED) for model, rating in elo.ratings.items()]
     answer = leaderboard.answer(votes.preferences, votes.responses, crowd.given, job.params.random_seed)
-    document = make_document(job, features, models, reward.history, answer | measured)
+    document = make_document(job, features, models, answer | measured)
     paths = files.write_results(document, job.results_dir)
     elo.save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
     reward.save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))

@@ -107,7 +107,7 @@ def test_scores_are_those_of_a_training_on_every_prompt(
         mean = 0.0 if system.name == "elo_offset" else statistics.fmean(scores.values())
         found = {place["model"]: place["score"] for place in line[system.name]}
         assert found == pytest.approx({model: score - mean for model, score in scores.items()}, abs=1e-4)
-    assert line["p_best"] == pytest.approx(systems.combined.best_chances(prompt.id), abs=0.01)
+    assert line["p_best"] == pytest.approx(systems.combined.posterior(prompt.id).best_chances(), abs=0.01)
     assert line["best"]["p_best"] == line["p_best"][line["best"]["model"]] == max(line["p_best"].values())
     measured = json.loads((cache.parent / "results" / "evaluation_results_coder.json").read_text(encoding="utf-8"))
     assert line["evidence"]["cross_validated"]["combined"] == measured["cross_validated"]["combined"]["kendall_tau"]
