@@ -129,32 +129,18 @@ def keep_previous(*paths: Path) -> None:
 # ── JSON Lines ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def append(path: Path, line: bytes, *, sync: bool = True) -> None:
-    """Add a line that ends with a line feed, safe against ``kill -9`` on return and, with ``sync``, a power cut.
+def append_line(path: Path, row: Mapping[str, object]) -> None:
+    """Add one line of JSON; a torn last line goes. Raises UsageError.
 
-    A torn last line is cut off first; a whole one that lacks its end gets it. Raises UsageError.
+    Half an emoji becomes "?": other programs read these files, and many refuse its escape.
     """
     with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
-            file.seek(max(0, file.tell() - 1))
-            if file.read() not in (b"", b"\n"):
-                file.seek(0)
-                last = file.read().rpartition(b"\n")[2]
-                try:
-                    json.loads(last)
-                    line = b"\n" + line
-                except ValueError:
-                    file.truncate(file.tell() - len(last))
-            file.write(line)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-
-
-def append_line(path: Path, row: Mapping[str, object]) -> None:
-    """Add one line of JSON. Half an emoji becomes "?": other programs read these files, and many refuse its escape."""
-    append(path, json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n")
+        *lines, last = (path.read_bytes() if path.exists() else b"").split(b"\n")
+    with contextlib.suppress(ValueError):
+        json.loads(last)
+        lines.append(last)  # whole, though it lacks its end
+    lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"))
+    write_atomically(path, b"".join(line + b"\n" for line in lines))
 
 
 def drop_last_line(path: Path) -> None:

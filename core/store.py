@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
 from core.errors import UsageError
-from core.files import append, encode, read, set_aside, told, write_json
+from core.files import encode, read, set_aside, told, write_json
 
 SCHEMA_VERSION = 2
 ABOUT = (
@@ -98,7 +98,10 @@ class Store:
             self._changed = True
             self._items |= fresh  # first, so that an interrupt in between does not lose them on leaving
             line = json.dumps([_entry(item) for item in fresh.values()], ensure_ascii=False)
-            append(self._journal, encode(line + "\n"), sync=False)
+            with told(self._journal):
+                self._journal.parent.mkdir(parents=True, exist_ok=True)
+                with self._journal.open("ab") as file:
+                    file.write(encode(line + "\n"))
 
     def print_out(self, rows: Mapping[str, Any]) -> None:
         """Write down values that follow from the items, by key, for the reader: in place of all earlier ones."""

@@ -55,7 +55,8 @@ def read_rows(path: Path) -> tuple[Rows, BadRows]:
             import pyarrow.parquet
 
             return arrow_rows(pyarrow.parquet.read_table(path)), {}
-        return (_read_csv if kind in (".csv", ".tsv") else _read_json)(text_of(path))
+        # in JSON bytes that are no text cost their row alone
+        return _read_csv(text_of(path)) if kind in (".csv", ".tsv") else _read_json(text_of(path, "surrogateescape"))
     except (ValueError, OSError, NotImplementedError, csv.Error) as error:  # pyarrow's are of the first three
         raise UsageError(f"{path} cannot be read as {kind}: {first_line(error)}") from error
 
@@ -152,17 +153,17 @@ _NO_WESTERN = re.compile(
 )
 
 
-def text_of(path: Path) -> str:
+def text_of(path: Path, errors: str = "strict") -> str:
     """The text of a file in UTF-8, in UTF-16 with its mark, or in Western Europe's Windows-1252, which is said.
 
-    Raises UsageError for a file that is not there or of anything else.
+    ``errors`` as of ``bytes.decode``. Raises UsageError for a file that is not there or of anything else.
     """
     data = read(path)
     if data is None:
         raise UsageError(f"{path} does not exist.")
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return data.decode("utf-16" if wide else "utf-8-sig")
+        return data.decode("utf-16" if wide else "utf-8-sig", errors)
     except UnicodeDecodeError as error:
         if wide or _NO_WESTERN.search(data):
             said = f"{error.reason} at byte {error.start}"

@@ -67,7 +67,7 @@ def each_row(rows: Rows, read: Callable[[int, Row], T]) -> tuple[list[T], BadRow
         try:
             found.append(read(number, row))
         except ValueError as reason:
-            out[number] = reason
+            out[number] = reason.with_traceback(None)  # which would hold every frame
     return found, out
 
 
