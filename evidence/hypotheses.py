@@ -136,7 +136,8 @@ def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Parts) -> 
     """
     found, groups = {}, by_fold(list(curves[name].rows[0]), parts)
     area = {  # under each prompt's curve, divided by its width: [prompts], in units of τ
-        s: np.trapezoid(one.values("kendall_tau"), one.counts, axis=0) / one.counts[-1] for s, one in curves.items()
+        s: np.asarray(np.trapezoid(one.values("kendall_tau"), one.counts, axis=0) / one.counts[-1])
+        for s, one in curves.items()
     }
     for key, elo in (("from_arena", "elo_offset"), ("from_flat", "from_flat")):
         advantage = difference(area[name], area[elo], groups)
