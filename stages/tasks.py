@@ -154,15 +154,12 @@ def ask_missing(
     """
     if job.silent:
         return False
-
-    def part(task: Task) -> str:
-        return str(task.about.get(whole, task.key))
-
-    total, what = len(set(map(part, tasks))), STAGES[file].replace("_", " ")
+    part = {task.id: str(task.about.get(whole, task.key)) for task in tasks}
+    total, what = len(set(part.values())), STAGES[file].replace("_", " ")
     with job.store(file) as store:
         kept = [(task, store.get(*task.id)) for task in tasks[:first]]
         missing = [task for task, found in kept if found is None]
-        gone = {part(task): why for task, found in kept if (why := why_left_out(found))}
+        gone = {part[task.id]: why for task, found in kept if (why := why_left_out(found))}
         require_enough(gone, total, what)
         if not missing:
             if first is None:
@@ -174,7 +171,7 @@ def ask_missing(
             task: Task = missing[index]
             if isinstance(answered, LeftOut):
                 log.warning("%s is left out: %s", task.question.label, answered.reason)
-                gone[part(task)] = answered.reason
+                gone[part[task.id]] = answered.reason
                 made: Mapping[str, Any] = {LEFT_OUT: answered.reason}
             else:
                 made = value(task, answered)
