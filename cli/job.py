@@ -148,7 +148,7 @@ def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
         concurrency=params.concurrency,
         timeout=params.timeout,
         num_ctx=params.num_ctx,
-        known_digests={tag: model.digest for tag, model in known.items()},
+        digests={tag: model.digest for tag, model in known.items()},
     )
     answers = not llm.trouble
     context = known[judge].context if judge in known else None

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -55,7 +55,7 @@ def without_thinking(text: str) -> str:
     return answer.strip()
 
 
-def read_answer(request: Request, text: str, end: object, tokens: object, seconds: float, logprobs: Any) -> Completion:
+def read_answer(request: Request, text: str, end: Any, tokens: Any, seconds: float, logprobs: Any) -> Completion:
     """The answer that a client's records tell, without thoughts and, where the request has a schema, validated.
 
     Raises UselessError for one without a text, or with any ``end`` but the known good ones.
@@ -96,6 +96,7 @@ TOP_LOGPROBS = 20  # the most that servers give
 CHARACTERS_A_TOKEN = 2  # of a schema's strings, rather too few than too many: no allowed answer then meets its limit
 ITEM_CHARACTERS = 400  # of one string in a list
 MOST_REPEATS = 1000  # a server's grammar takes no more repetitions than about twice as many
+LEAST_SHARE = 1e-9  # some fill the list up with tokens of no probability, which has no logarithm
 
 
 def bounded(schema: type[BaseModel], num_predict: int, *, strings: bool = True) -> dict[str, Any]:
@@ -156,20 +157,14 @@ def common_body(request: Request) -> dict[str, Any]:
     return body
 
 
-# ── Verdicts ─────────────────────────────────────────────────────────────────────────────────────────────
-
-LEAST_SHARE = 1e-9  # some fill the list up with tokens of no probability, which has no logarithm
-
-
-def verdict_probabilities(
-    options: Sequence[str], spoken: Sequence[tuple[str, Mapping[str, float]]]
-) -> dict[str, float] | None:
+def verdict_probabilities(options: Sequence[str], answer: Completion) -> dict[str, float] | None:
     """The options' shares at the token where the verdict stands; None where it is not found.
 
     It is found in the tokens' own text, which may begin with more than the answer holds. Shares are made one among the
     options, since a server's come before its grammar's mask. A token that begins one option alone is counted for it,
     with or without a quote or blank. An option that is not among the tokens listed has what the last of them has.
     """
+    spoken = answer.spoken
     places = list(re.finditer(r'"choice"\s*:\s*"', "".join(token for token, _ in spoken)))
     ends = itertools.accumulate(len(token) for token, _ in spoken)
     begins = places[-1].end() if places else math.inf  # the last one: a thought may have tried others

@@ -12,12 +12,12 @@ import functools
 import itertools
 import logging
 import re
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import fields
+from threading import Event
 from typing import Any, TypeVar
 
 from core.errors import MissingError, UsageError
@@ -62,14 +62,14 @@ class RefusedError(MissingError):
 
 
 def side_by_side(
-    ask: Callable[[Q, threading.Event], A], questions: Sequence[tuple[int, Q]], at_once: int
+    ask: Callable[[Q, Event], A], questions: Sequence[tuple[int, Q]], at_once: int
 ) -> Generator[tuple[int, A]]:
     """Yield (index, answer) as they finish, begun in order, ``at_once`` in flight.
 
     After a failure nothing more is begun; it is raised when what was in flight has finished. ``ask`` is given an event
     that is set then, and when the generator is closed.
     """
-    todo, stop, failed = iter(questions), threading.Event(), None
+    todo, stop, failed = iter(questions), Event(), None
     asked: dict[Future[A], int] = {}
     try:
         while True:
@@ -146,7 +146,7 @@ class Server:
         """Yield (index, decision) as they finish; otherwise as ``complete``."""
         return self._grouped(choices, self._decide)
 
-    def _grouped(self, asked: Sequence[Q], ask: Callable[[float, Q, threading.Event], A]) -> Generator[tuple[int, A]]:
+    def _grouped(self, asked: Sequence[Q], ask: Callable[[float, Q, Event], A]) -> Generator[tuple[int, A]]:
         for model, group in itertools.groupby(enumerate(asked), key=lambda item: item[1].model):
             questions = list(group)
             self._begin(model)
@@ -154,14 +154,14 @@ class Server:
             timed = functools.partial(ask, self._timeout * at_once)
             yield from side_by_side(timed, questions, at_once)
 
-    def _decide(self, seconds: float, choice: Choice, stop: threading.Event) -> Decision | LeftOut:
+    def _decide(self, seconds: float, choice: Choice, stop: Event) -> Decision | LeftOut:
         """Ask for a verdict. Raises MissingError where the first judgements of a model all fail: it can't judge."""
         model, schema = choice.model, verdict_schema(choice.options, reason=choice.reason)
         same = {f.name: getattr(choice, f.name) for f in fields(Request) if hasattr(choice, f.name)}
         answer = self._answer(seconds, Request(**same, schema=schema), stop)
         if isinstance(answer, Completion):
             self._judges.add(model)
-            said, shares = vars(answer.parsed), verdict_probabilities(choice.options, answer.spoken)
+            said, shares = vars(answer.parsed), verdict_probabilities(choice.options, answer)
             return Decision(said["choice"], said.get("reason", ""), probabilities=shares, seconds=answer.seconds)
         self._given_up[model] += answer.draws > 0
         if self._given_up[model] >= FIRST_JUDGEMENTS and model not in self._judges:
@@ -171,7 +171,7 @@ class Server:
             )
         return answer
 
-    def _answer(self, seconds: float, request: Request, stop: threading.Event) -> Completion | LeftOut:
+    def _answer(self, seconds: float, request: Request, stop: Event) -> Completion | LeftOut:
         """Draw until an answer is of use.
 
         Some models obey no schema (gpt-oss says nothing under one). Until a structured answer has come from a model,
@@ -212,15 +212,15 @@ class Server:
         """Leave out a question beyond the context, and say which context would do."""
         tokens = tokens or estimate_tokens((request.system or "") + request.prompt)
         room = -(-(tokens + request.num_predict) // 1024) * 1024
-        what = f"it is longer than the context of {request.model}: about {tokens:,} tokens"
-        return LeftOut(f"{what}. {self.enlarge} {room}")
+        what = f"it is longer than the context of {request.model}: about {tokens:,} tokens. {self.enlarge} {room}"
+        return LeftOut(what)
 
-    def _persist(self, about: str, attempt: Callable[[], A], stop: threading.Event | None = None) -> A:
+    def _persist(self, about: str, attempt: Callable[[], A], stop: Event | None = None) -> A:
         """Call ``attempt`` until it succeeds, waiting twice as long before each further time.
 
         Raises MissingError after too many failures, too long without a server, or once ``stop`` is set.
         """
-        stop, pause, weight, tried, first = stop or threading.Event(), self._retry_wait, 0, 0, 0.0
+        stop, pause, weight, tried, first = stop or Event(), self._retry_wait, 0, 0, 0.0
         while True:
             try:
                 return attempt()
@@ -281,8 +281,7 @@ class Server:
         if any(kind.endswith("Timeout") for kind in kinds):
             hint = "A longer --timeout or a lower --concurrency may help."
             return PassingError(f"no answer within {seconds:g} s", weight=4, hint=hint)
-        said = f"the connection broke, or what answers there is no {self.kind} ({type(error).__name__})"
-        return PassingError(said, hint=self.mend)
+        return PassingError(f"the connection broke, or no {self.kind} answers ({type(error).__name__})", hint=self.mend)
 
     def _refusal(self, status: int, said: str, model: str) -> Exception:
         """The exception that an HTTP status of an error stands for."""

@@ -44,9 +44,9 @@ def _split(text: str, variable: str, example: str, port: int | None = None) -> t
         parts = urlsplit(f"{scheme or 'http'}://{rest}")
         asked = parts.port or (None if divider else port)
         name = _HERE.get(parts.hostname or "", parts.hostname or "")
-        plain = re.fullmatch(r"[!-~]*", text) and not re.search("[,?#]", text) and "@" not in parts.path
+        written = re.fullmatch(r"[!-~]*", text) and not re.search("[,?#]", text) and "@" not in parts.path
         known = parts.scheme in ("http", "https") and re.fullmatch(r"[\w.:%-]+", name)
-        if not plain or not known or ("@" in text and not port):
+        if not written or not known or ("@" in text and not port):
             raise ValueError
     except ValueError:
         raise UsageError(f"{variable} is not one address such as {example}.") from None
@@ -72,9 +72,6 @@ def find_tag(tag: str, installed: Iterable[str]) -> str | None:
     """The installed name that answers to a tag: itself, in other letters, or as ``:latest``; None where none does."""
     names = {name.casefold(): name for name in installed}
     return names.get(tag.casefold()) or names.get(f"{tag}:latest".casefold())
-
-
-# ── Over HTTP ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @functools.cache  # reading the certificates takes 30 ms

@@ -50,7 +50,7 @@ class OllamaModel(Server):
     """The ``LanguageModel`` behind an Ollama server. Its constructor contacts nobody.
 
     host: None means OLLAMA_HOST. num_ctx: context in tokens, never more than a model has; one for the whole run, since
-    a change makes the server load the model anew. known_digests: tag → digest by an earlier run, for when the server is
+    a change makes the server load the model anew. digests: tag → digest by an earlier run, for when the server is
     off. asking: as for ``Server``. Raises UsageError where the host is no address.
     """
 
@@ -61,16 +61,11 @@ class OllamaModel(Server):
     enlarge = "Set num_ctx in config.py, as far as the model goes, to"
 
     def __init__(
-        self,
-        host: str | None = None,
-        *,
-        num_ctx: int = 8192,
-        known_digests: Mapping[str, str] | None = None,
-        **asking: Any,
+        self, host: str | None = None, *, num_ctx: int = 8192, digests: Mapping[str, str] | None = None, **asking: Any
     ) -> None:
         url, self._auth = parse_host(os.environ.get("OLLAMA_HOST", "") if host is None else host)
         super().__init__(url, read_key("OLLAMA_API_KEY"), **asking)  # which the client sends by itself
-        self._num_ctx, self._known_digests = num_ctx, dict(known_digests or {})
+        self._num_ctx, self._known_digests = num_ctx, digests or {}
         self._shown: dict[str, ShowInfo] = {}
         self._loaded: set[str] = set()  # models that were asked and not unloaded since
 

@@ -32,8 +32,8 @@ OPTIONAL = ("max_tokens", "temperature", "seed", "logprobs")
 class OpenAIModel(Server):
     """The ``LanguageModel`` behind any OpenAI API. Its constructor contacts nobody.
 
-    base_url, api_key: None means OPENAI_BASE_URL and OPENAI_API_KEY. asking: as for ``Server``. An address with a
-    password in it is a UsageError. ``paid``: nobody named an address.
+    base_url, api_key: None means OPENAI_BASE_URL and OPENAI_API_KEY. asking: as for ``Server``. ``paid``: nobody named
+    an address. Raises UsageError for an address with a password in it.
     """
 
     backend = "openai"
@@ -106,12 +106,12 @@ class OpenAIModel(Server):
                     self.told[model] = error.context
                 raise
             except RefusedError as error:
-                known = {name for name in OPTIONAL if name in sent and re.search(rf"\b(top_)?{name}\b", error.said)}
                 if error.status not in (400, 422):
                     raise
                 if "response_format" in sent and re.search("response_format|schema|grammar", error.said):
                     log.warning("%s refuses response_format: it is asked without.", model)
                     raise UselessError("it refuses a schema", silent=True) from error
+                known = {name for name in OPTIONAL if name in sent and re.search(rf"\b(top_)?{name}\b", error.said)}
                 if not known:
                     raise
                 without |= known
