@@ -58,6 +58,12 @@ def test_a_wrong_key_is_said_without_repeating_it() -> None:
     assert KEY not in str(caught.value)
 
 
+def test_a_quota_that_is_used_up_ends_the_asking_at_once() -> None:
+    said = '{"error": {"message": "You exceeded it.", "code": "insufficient_quota"}}'
+    with pytest.raises(MissingError, match="HTTP 429: You exceeded it"):
+        raise OpenAIModel("http://127.0.0.1:1/v1")._refusal(429, said, "a-8b")
+
+
 def test_an_address_tells_the_identity_unless_it_is_this_machine() -> None:
     here = [OpenAIModel(f"http://{host}/v1") for host in ("127.0.0.1:1", "localhost:2", "[::1]:3")]
     assert [model.identity("a") for model in here] == [{"backend": "openai", "model": "a"}] * 3
