@@ -184,7 +184,10 @@ def _say_plainly(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    status = main()
+    try:
+        status = main()
+    except SystemExit as ended:  # by the parser: --help, or flags that are none
+        status = 2 if ended.code else 0
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # answers that are still on their way are not waited for

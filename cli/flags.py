@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import config
 from core.errors import UsageError
-from core.text import plain
+from core.text import WIDTH, plain
 
 # What --refresh makes anew, in the order of the stages, and the files of each.
 STAGE_FILES = {
@@ -31,6 +31,8 @@ ON: dict[str, Any] = {"action": "store_true"}
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End the program with one line, and the flag that is nearest to an unknown one: no usage of all flags."""
+        import difflib
+
         wrong = re.findall(r"--[\w-]+", message) if "unrecognized" in message else []
         near = [flag for word in wrong for flag in difflib.get_close_matches(word, self._option_string_actions, 1)]
         self.exit(2, f"{self.prog}: error: {plain(message)}{f'; did you mean {near[0]}?' if near else ''}\n")
@@ -41,7 +43,7 @@ def parser(about: str | None = None) -> argparse.ArgumentParser:
     p = _Parser(
         prog="main.py",
         description=about,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=WIDTH),
         epilog="Exit status: 0 done · 2 bad usage · 3 something needed is missing · 130 interrupted",
         allow_abbrev=False,
     )
