@@ -92,16 +92,15 @@ def run(args: Namespace, command: str) -> int:
     if args.check:
         return check.check(jobs, args)
     check.require(jobs, args)
-    with lock(args.cache_dir):
+    with lock(args.cache_dir), keeping_told(jobs[0]):
         jobs = begin(jobs, args)
         if args.rank is not None:
             return rank.by_cache(args, jobs[0])
         if args.vote:
             from people.voting import vote
 
-            return vote(jobs[0], args.vote, partial(command_like, args))
-        with keeping_told(jobs[0]):
-            return run_personas(jobs)
+            return vote(jobs[0], args.vote, partial(command_like, args, jobs[0].name))
+        return run_personas(jobs)
 
 
 def run_votes(args: Namespace, own: Own, command: str) -> int:

@@ -86,8 +86,8 @@ def parser(about: str | None = None) -> argparse.ArgumentParser:
     flag("device", "where the base runs and heads are trained", choices=["auto", "cpu", "cuda"], default="auto")
     flag("ray", "read texts on Ray: local, auto or an address (docs/scale.md)", metavar="local|auto|ADDRESS")
     flag("seed", "seeds everything that draws", type=int, default=d.random_seed)
-    flag("cache_dir", "where answers are kept", type=_folder, default=Path("cache"))
-    flag("results_dir", "where results are written", type=_folder, default=Path("results"))
+    flag("cache_dir", "where answers are kept", type=Path, default=Path("cache"))
+    flag("results_dir", "where results are written", type=Path, default=Path("results"))
     flag("log_level", "debug shows each call", choices=["debug", "info", "warning", "error"], default="info")
     return p
 
@@ -95,12 +95,6 @@ def parser(about: str | None = None) -> argparse.ArgumentParser:
 def parse(argv: Sequence[str] | None, about: str | None = None) -> argparse.Namespace:
     """The flags of a command line; an unknown one ends the program."""
     return parser(about).parse_args(argv)
-
-
-def _folder(text: str) -> Path:
-    if not text.strip() or "\0" in text:
-        raise argparse.ArgumentTypeError("a folder's name must not be empty")
-    return Path(text)
 
 
 def configure(args: argparse.Namespace, backend: str, prompts: int = 0) -> config.ExperimentConfig:
@@ -132,8 +126,9 @@ APART = (
     ("prompts", "preferences", "the votes bring their own prompts"),
     ("ground_truth", "preferences", "people's own votes are the truth"),
     ("refresh", "rank", "it asks only for the new prompt; run without --rank to make a stage anew"),
-    *(("ray", mode, "it is for reading many texts") for mode in ("rank", "vote", "check")),
+    ("ray", "vote", "no text is read"),
 )
+NEEDS = {"json": ("rank",), "skip_bad_rows": ("preferences", "responses")}  # flag → those that it has a meaning with
 
 
 def check_combination(args: argparse.Namespace) -> None:
@@ -152,17 +147,15 @@ def check_combination(args: argparse.Namespace) -> None:
     if "preferences" not in given:
         apart.append(("responses", "rank", "the models of a file can't be asked for new answers"))
     if args.persona == "all":
-        one = "it is of one persona: name one"
-        apart += [("persona all", flag, one) for flag in ("rank", "vote", "prompts", "responses")]
+        apart += [("persona", flag, "all is no one persona") for flag in ("rank", "vote", "prompts", "responses")]
     if args.backend == "embedded":
         apart.append(("ground_truth", "backend", "the embedded model weighs texts one by one, it makes no lists"))
     for flag, other, why in apart:
-        if {flag.split(" ")[0], other} <= given:
+        if {flag, other} <= given:
             raise UsageError(f"--{flag} does not go with --{other}: {why}.")
-    if args.json and "rank" not in given:
-        raise UsageError("--json goes with --rank only.")
-    if args.skip_bad_rows and not given & {"preferences", "responses"}:
-        raise UsageError("--skip_bad_rows goes with --preferences and --responses only.")
+    for flag, others in NEEDS.items():
+        if flag in given and given.isdisjoint(others):
+            raise UsageError(f"--{flag} goes with --{' and --'.join(others)} only.")
 
 
 def refreshed(stages: Sequence[str] | None) -> list[str]:
@@ -175,21 +168,24 @@ def refreshed(stages: Sequence[str] | None) -> list[str]:
 # Flags of one call alone; every other one is part of what another command has to be told too: who answers and judges,
 # with which limits, what reads the texts, where all of it lies.
 THIS_CALL = frozenset({
-    "persona", "prompts", "responses", "preferences", "num_prompts", "eval_freq", "incremental", "ground_truth",
-    "ablate", "rank", "json", "vote", "check", "refresh", "ray", "log_level",
+    "persona", "preferences", "num_prompts", "eval_freq", "incremental", "ground_truth", "ablate", "rank", "json",
+    "vote", "check", "refresh", "log_level",
 })  # fmt: skip
 
 
-def command_like(args: argparse.Namespace, *start: str) -> str:
-    """``python main.py`` with the flags ``start``, and those that this call has beyond their defaults."""
-    words, usual = ["python", "main.py", *start], parser()
-    left = set(THIS_CALL)
-    if "--preferences" in start:  # the people judge, on prompts of their own and, unless they rank, on their models
-        left |= {"judge"} if "--rank" in start else {"judge", "models"}
-    elif args.prompts:
-        words += ["--prompts", args.prompts]
-    for name, value in vars(args).items():
-        if name not in left and value != usual.get_default(name):
-            values = value if isinstance(value, list) else [value]
-            words += [f"--{name}", *(str(one) for one in values if one is not True)]
+def command_like(args: argparse.Namespace, name: str, **others: str) -> str:
+    """``python main.py`` for the run called ``name``, with the flags ``others`` and those that this call has beyond
+    their defaults."""
+    usual, left = parser(), set(THIS_CALL)
+    if args.preferences:
+        others = {"preferences": args.preferences} | others
+    if "preferences" not in others:
+        others = {"persona": name if args.persona in (None, "all") else args.persona} | others
+    else:  # the people judge, on prompts of their own and, unless they rank, on their models
+        left |= {"judge", "prompts"} if "rank" in others else {"judge", "prompts", "models"}
+    given = {flag: value for flag, value in vars(args).items() if flag not in left and value != usual.get_default(flag)}
+    words = ["python", "main.py"]
+    for flag, value in (others | given).items():
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{flag}", *(str(one) for one in values if one is not True)]
     return plain(shlex.join(words))

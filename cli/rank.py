@@ -12,12 +12,12 @@ import statistics
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import config
 from cli.flags import command_like
-from cli.job import own_name
+from cli.job import PEOPLE
 from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
@@ -31,6 +31,7 @@ from stages.own import FEWEST_PROMPTS
 if TYPE_CHECKING:
     from base.features import Features
     from combined import Combined
+    from data_generation import Data
     from elo_system import EloSystem
     from people.read import Votes
     from reward_model import RewardModel
@@ -51,22 +52,6 @@ Answer = Mapping[str, Any]
 """All that is said of one prompt: the line that ``--json`` prints."""
 
 
-@dataclass(frozen=True)
-class Basis:
-    """Everything that a ranking rests on."""
-
-    prompts: Sequence[Prompt]
-    responses: Sequence[Response]
-    fit: Callable[[Features], Fitted]
-    """A, B and C trained on all preferences; the features may cover further texts."""
-    measured_as: Mapping[str, Any]
-    """Keys and values by which the results of a run on the same are known."""
-    run: str
-    """The command of that run."""
-    also: tuple[str, ...] = ()
-    """Names of other runs that may have read the same texts."""
-
-
 def by_cache(args: Namespace, job: Job) -> int:
     """Rank for the prompts of ``--rank`` by all that the cache holds of the persona. Raises MissingError where that are
     too few whole prompts to learn from."""
@@ -74,16 +59,15 @@ def by_cache(args: Namespace, job: Job) -> int:
     from evaluation import shuffled
     from evidence.design import make_systems
 
-    if args.num_prompts is None:  # as many prompts as there are, whatever number the last run was asked for
-        keys = [key.removeprefix(f"{job.name}-") for key, _ in job.kept(config.PROMPTS_FILE)]
-        most = max([job.params.num_prompts, *(int(key) for key in keys if key.isdecimal())])
-        job = replace(job, params=replace(job.params, num_prompts=most))
-    data, run = make_data(job, Clock(), ask=False), command_like(args, "--persona", own_name(args, job.name))
+    # as many prompts as there are, whatever number the last run was asked for
+    most = max(job.params.num_prompts, len({key for key, _ in job.kept(config.PROMPTS_FILE)}))
+    job = replace(job, params=replace(job.params, num_prompts=most))
+    data = make_data(job, Clock(), ask=False)
     if len(data.prompts) < FEWEST_PROMPTS:
         raise MissingError(
             f"Nothing to rank by: of {FEWEST_PROMPTS} prompts with all answers and judgements the cache in "
             f"{job.cache_dir} holds {len(data.prompts)} for {job.name}, these models and this judge. This makes them:\n"
-            f"  {run}"
+            f"  {command_like(args, job.name)}"
         )
     preferences = shuffled(data.preferences, job.params.random_seed)
 
@@ -91,8 +75,7 @@ def by_cache(args: Namespace, job: Job) -> int:
         systems = make_systems(job, data, features)
         return systems.elo.fit(preferences), systems.reward.fit(preferences), systems.combined.fit(preferences)
 
-    measured_as = {"backend": job.llm.backend, "judge": job.judge}
-    return rank(job, Basis(data.prompts, data.responses, fit, measured_as, run), args)
+    return rank(args, job, data, fit)
 
 
 def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
@@ -100,28 +83,58 @@ def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
     from people.many import Crowd, learned
     from people.run import arena_ratings, fitting
 
-    rated = arena_ratings(votes, job.cache_dir)[0]
-    params = fitting(job.params, len(votes.prompts))
+    rated, params = arena_ratings(votes, job.cache_dir)[0], fitting(job.params, len(votes.prompts))
 
     def fit(features: Features) -> Fitted:
         return learned(Crowd(votes, features, rated, params))
 
-    run = command_like(args, "--preferences", args.preferences)
-    return rank(job, Basis(votes.prompts, votes.responses, fit, {"backend": "votes"}, run, votes.personas), args)
+    return rank(args, replace(job, judge=PEOPLE), votes, fit, also=votes.personas)
 
 
-# ── Ranking ──────────────────────────────────────────────────────────────────────────────────────────────
+def rank(
+    args: Namespace, job: Job, known: Data | Votes, fit: Callable[[Features], Fitted], also: Sequence[str] = ()
+) -> int:
+    """Answer every prompt of ``--rank``. They are asked together: each model loads once. Responses and features are
+    kept like all others; ``also``: names of other runs that may have read the texts of what is ``known``."""
+    from base.features import compute_features
+    from data_generation import collect_responses
+    from evidence.leaderboard import tokens_per_second
 
-
-def rank(job: Job, basis: Basis, args: Namespace) -> int:
-    """Answer every prompt of ``--rank``. They are asked together: each model loads once."""
     texts = prompts_of(args.rank)
-    answers = _answers(job, basis, texts)
+    # The id follows from the text, and the seeds of the answers from the id: the same prompt is asked once ever.
+    prompts = [Prompt(f"asked-{fingerprint(text)}", text) for text in dict.fromkeys(texts)]
+    responses = collect_responses(job, prompts)
+    job.llm.unload()
+    every = [*known.responses, *responses]
+    features = compute_features(
+        job.base_model, [*known.prompts, *prompts], every, cache_dir=job.cache_dir, name=job.name, device=job.device,
+        also=also, ray=job.ray,
+    )  # fmt: skip
+    systems, evidence, speeds = fit(features), read_evidence(job, features.base), tokens_per_second(every)
+    models = {}
+    for model in job.contestants:
+        size, parameters = job.sizes.get(model, (None, ""))
+        speed = speeds.get(model)
+        models[model] = {"tokens_per_second": speed, "size_bytes": size, "parameter_size": parameters or None}
+    answers = {}
+    for prompt in prompts:
+        answers[prompt.text] = {
+            "schema_version": config.SCHEMA_VERSION,
+            "prompt": prompt.text,
+            "persona": job.name,
+            "backend": job.llm.backend,
+            "base_model": features.base,
+            **ranking(systems, [r for r in responses if r.prompt_id == prompt.id], evidence),
+            "models": models,
+            "evidence": evidence,
+            "shows_only_how_the_suite_works": job.llm.backend == "embedded",
+        }
+    run = command_like(args, job.name)
     if not args.json:
         print(f"Answered by: {plain(job.label)}")
     for text in texts:
         # ASCII throughout, so that no terminal or pipe can spoil it
-        print(json.dumps(answers[text], allow_nan=False) if args.json else as_text(answers[text], basis.run))
+        print(json.dumps(answers[text], allow_nan=False) if args.json else as_text(answers[text], run))
     return 0
 
 
@@ -137,78 +150,33 @@ def prompts_of(asked: str) -> list[str]:
     return texts
 
 
-def _answers(job: Job, basis: Basis, texts: Sequence[str]) -> dict[str, Answer]:
-    """Each prompt's answer; responses and features are kept like all others of this run."""
-    from base.features import compute_features
-    from data_generation import collect_responses
-    from evidence.leaderboard import tokens_per_second
-
-    # The id follows from the text, and the seeds of the answers from the id: the same prompt is asked once ever.
-    prompts = [Prompt(f"asked-{fingerprint(text)}", text) for text in dict.fromkeys(texts)]
-    responses = collect_responses(job, prompts)
-    job.llm.unload()
-    every = [*basis.responses, *responses]
-    features = compute_features(
-        job.base_model, [*basis.prompts, *prompts], every, cache_dir=job.cache_dir, name=job.name, device=job.device,
-        also=basis.also,
-    )  # fmt: skip
-    elo, reward, combined = basis.fit(features)
-    evidence = evidence_of(job, basis, features.base)
-    by, speeds = evidence["recommended"] if evidence else "combined", tokens_per_second(every)
-    models, found = {}, dict[str, Answer]()
-    for model in job.contestants:
-        size, parameters = job.sizes.get(model, (None, ""))
-        speed = speeds.get(model)
-        models[model] = {"tokens_per_second": speed, "size_bytes": size, "parameter_size": parameters or None}
-    for prompt in prompts:
-        of = {r.model: r for r in responses if r.prompt_id == prompt.id}
-        rankings = {
-            "elo_offset": places({model: elo.ratings[model] for model in of}),
-            "reward_model": places(_above_mean(reward.scores(prompt.id))),
-            "combined": places(_above_mean(combined.scores(prompt.id))),
-        }
-        chances = combined.best_chances(prompt.id)
-        first = by_chance(chances)[0] if by == "combined" else rankings[by][0]["model"]
-        best = {"model": first, "p_best": chances[first], "verdict": verdict(evidence, chances[first]), "by": by}
-        found[prompt.text] = {
-            "schema_version": config.SCHEMA_VERSION,
-            "prompt": prompt.text,
-            "persona": job.name,
-            "backend": job.llm.backend,
-            "base_model": features.base,
-            **rankings,
-            "p_best": chances,
-            "best": {**best, "text": of[first].text, "truncated": of[first].truncated},
-            "models": models,
-            "evidence": evidence,
-            "shows_only_how_the_suite_works": job.llm.backend == "embedded",
-        }
-    return found
+def ranking(systems: Fitted, responses: Sequence[Response], evidence: Mapping[str, Any] | None) -> Answer:
+    """Rank the models by their responses to one prompt: by each system, by the chance to be best, and the best one."""
+    of, prompt_id = {response.model: response for response in responses}, responses[0].prompt_id
+    places: dict[str, list[dict[str, Any]]] = {}
+    for system in systems:
+        scores = {model: score for model, score in system.scores(prompt_id).items() if model in of}
+        mean = statistics.fmean(scores.values())  # only differences mean anything
+        places[system.name] = [{"model": model, "score": scores[model] - mean} for model in best_first(scores)]
+    by, chances = evidence["recommended"] if evidence else "combined", systems[-1].best_chances(prompt_id)
+    first = best_first(chances)[0] if by == "combined" else places[by][0]["model"]
+    how = {"p_best": chances[first], "verdict": verdict(evidence, chances[first]), "by": by}
+    said = {"text": of[first].text, "truncated": of[first].truncated}
+    return {**places, "p_best": chances, "best": {"model": first, **how, **said}}
 
 
-def _above_mean(scores: Mapping[str, float]) -> dict[str, float]:
-    """Only differences of scores mean anything: a training may lift all of them by as much."""
-    mean = statistics.fmean(scores.values())
-    return {model: score - mean for model, score in scores.items()}
-
-
-def by_chance(chances: Mapping[str, float]) -> list[str]:
+def best_first(scores: Mapping[str, float]) -> list[str]:
     """Models best first, equal ones by name."""
-    return sorted(chances, key=lambda model: (-chances[model], model))
-
-
-def places(scores: Mapping[str, float]) -> list[dict[str, Any]]:
-    """[{model, score}] best first."""
-    return [{"model": model, "score": scores[model]} for model in by_chance(scores)]
+    return sorted(scores, key=lambda model: (-scores[model], model))
 
 
 # ── How far to trust it ──────────────────────────────────────────────────────────────────────────────────
 
 
-def evidence_of(job: Job, basis: Basis, base: str) -> Mapping[str, Any] | None:
+def read_evidence(job: Job, base: str) -> Mapping[str, Any] | None:
     """Read what a run on the same has measured on prompts that it had not trained on; None where there is no results
     file of these models, judge, ``base`` and seed."""
-    expected = {**basis.measured_as, "base_model": base, "seed": job.params.random_seed}
+    expected = {"judge": job.judge, "base_model": base, "seed": job.params.random_seed}
     try:
         path = job.results_dir / config.RESULTS_FILE.format(name=job.name)
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -249,7 +217,7 @@ def as_text(answer: Answer, run: str) -> str:
     by, placed = best["by"], best["verdict"] != "no evidence"
     scores = {place["model"]: number(place["score"], 2) for place in answer[by]} if by != "combined" else {}
     rows = []
-    for place, model in enumerate(scores or by_chance(chances), start=1):
+    for place, model in enumerate(scores or best_first(chances), start=1):
         known = answer["models"][model]
         cells = [scores[model]] if scores else []
         cells += [percent(chances[model]), number(known["tokens_per_second"], 0), known["parameter_size"] or MISSING]

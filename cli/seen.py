@@ -5,48 +5,33 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from core.files import write_json
 from llm.addresses import find_tag
+from llm.ollama import OllamaModel
+from llm.openai import OpenAIModel
 from stages.tasks import Job
 
-if TYPE_CHECKING:
-    from llm.ollama import OllamaModel
-    from llm.openai import OpenAIModel
-
-OFF = "its server does not answer: everything comes from the cache"
 # With them a run on full caches needs no server, and a model that was pulled anew is noticed before it is asked again.
 MODELS_FILE = "model_digests.json"
 
 
-def is_off(job: Job) -> bool:
-    """Whether the job's server did not answer when it was looked for."""
-    return OFF in job.label
+class Known(NamedTuple):
+    """A server's model as it was last seen."""
+
+    digest: str  # empty where no server tells one
+    context: int | None = None  # in tokens; None where the server did not say
+    server: str | None = None  # the version of the server that had it: another one may sample differently
+    size_bytes: int | None = None
+    parameters: str = ""  # its size in the server's words
+    file_name: str = ""  # the model's name by its own file
 
 
 def asked(job: Job) -> list[str]:
     """The models that are asked: the contestants, where their answers are not given, and the judge."""
     return list(dict.fromkeys([*(() if job.responses else job.contestants), job.judge]))
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A server's model as it was last seen."""
-
-    digest: str
-    """Empty where no server tells one."""
-    context: int | None = None
-    """In tokens; None where the server did not say."""
-    server: str | None = None
-    """The version of the server that had it: another one may sample differently."""
-    size_bytes: int | None = None
-    parameters: str = ""
-    """Its size in the server's words."""
-    file_name: str = ""
-    """The model's name by its own file."""
 
 
 def read_known(cache_dir: Path) -> dict[str, Known]:
@@ -63,7 +48,7 @@ def remember(cache_dir: Path, found: Mapping[str, Known]) -> dict[str, Known]:
     before = read_known(cache_dir)
     known = {**before, **found}
     if known != before:
-        write_json(cache_dir / MODELS_FILE, {tag: asdict(model) for tag, model in known.items()})
+        write_json(cache_dir / MODELS_FILE, {tag: model._asdict() for tag, model in known.items()})
     return known
 
 
@@ -78,22 +63,18 @@ def keeping_told(job: Job) -> Iterator[None]:
     try:
         yield
     finally:
-        if context := getattr(job.llm, "told", {}).get(job.judge):
-            remember(job.cache_dir, {remembered_as(job.llm, job.judge): Known("", context)})  # type: ignore[arg-type]
+        if isinstance(job.llm, OpenAIModel) and (context := job.llm.told.get(job.judge)):
+            remember(job.cache_dir, {remembered_as(job.llm, job.judge): Known("", context)})
 
 
 def seen_now(job: Job) -> dict[str, Known]:
     """The run's models as their server has them; empty where it does not answer."""
-    if is_off(job):
-        return {}
-    if job.llm.backend == "openai":
-        return {remembered_as(job.llm, job.judge): Known("", job.judge_context)}  # type: ignore[arg-type]
-    if job.llm.backend != "ollama":
-        return {}
-    llm: OllamaModel = job.llm  # type: ignore[assignment]
-    installed, found = llm.installed(), {}
+    llm, found = job.llm, dict[str, Known]()
+    if isinstance(llm, OpenAIModel):
+        return {remembered_as(llm, job.judge): Known("", job.judge_context)}
+    installed = llm.installed() if isinstance(llm, OllamaModel) and llm.available else {}
     for tag in asked(job):
-        if name := find_tag(tag, installed):
+        if isinstance(llm, OllamaModel) and (name := find_tag(tag, installed)):
             info, shown = installed[name], llm.show(tag)
             size, parameters = info.size and int(info.size), (info.details and info.details.parameter_size) or ""
             about = (info.digest or "", shown.context_length, llm.version(), size, parameters, shown.file_name)
@@ -115,8 +96,8 @@ def change_of_models(known: Mapping[str, Known], now: Mapping[str, Known]) -> st
 def same_models(job: Job, known: Mapping[str, Known]) -> str:
     """Said where contestants are one model under several tags; else empty."""
     tags: dict[str, list[str]] = {}
-    for name, contestant in job.contestants.items() if not job.responses else ():
-        if (seen := known.get(contestant.ollama_tag or name)) and seen.digest:
-            tags.setdefault(seen.digest, []).append(name)
-    several = [" = ".join(names) for names in tags.values() if len(names) > 1]
+    for name in job.contestants if not job.responses else ():
+        if name in known:
+            tags.setdefault(known[name].digest, []).append(name)
+    several = [" = ".join(names) for digest, names in tags.items() if digest and len(names) > 1]
     return f"ONE MODEL UNDER SEVERAL TAGS, ranked as so many: {'; '.join(several)}." if several else ""

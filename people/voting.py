@@ -51,7 +51,7 @@ def end_of(session: Session, command: Callable[..., str]) -> End:
         title = f"By your {count(len(own), 'vote')}, the chance that each model is the best:"
         remarks = [more(standing)]
     prompts = len({vote.prompt_id for vote in votes})
-    learn, rank = command("--preferences", path), command("--preferences", path, "--rank", "PROMPT")
+    learn, rank = command(preferences=path), command(preferences=path, rank="PROMPT")
     commands = [("To rank the models for a prompt by your votes:", rank), ("To run all systems on your votes:", learn)]
     given = f"{count(len(votes), 'vote')} on {count(prompts, 'prompt')} in all."
     if (lacking := FEWEST_PROMPTS - prompts) > 0:
