@@ -22,7 +22,7 @@ from core.text import plain
 from llm.addresses import find_tag
 from llm.ollama import NO_TEMPLATE, OllamaModel
 from llm.openai import OpenAIModel
-from stages.counting import Calls, by_model
+from stages.counting import by_model
 from stages.tasks import TEMPLATES, Job, load_template
 
 
@@ -33,20 +33,27 @@ class Finding(NamedTuple):
     said: str
     fix: str = ""  # the command that gets it, where it is needed and missing
 
+    def __str__(self) -> str:
+        return f"{self.about}: {self.said}" + (f"\n    {self.fix}" if self.fix else "")
+
 
 def check(jobs: Sequence[Job], args: Namespace) -> int:
     """Print all findings and the calls that the run makes. The exit status: 3 where something is missing, else 0."""
     require_usable(args)
     calls = calls_left(jobs, refreshed(args.refresh))
     found = list(look(jobs[0], by_model(calls), args))
-    lines = [f"{'MISSING  ' if finding.fix else 'ok       '}{finding.about}: {finding.said}" for finding in found]
+    lines = [f"{'MISSING  ' if one.fix else 'ok       '}{one}" for one in found]
     change = change_of_models(read_known(args.cache_dir), seen_now(jobs[0]))
     lines += [f"Note: {note}" for note in (*jobs[0].notes, change) if note]
-    missing = [finding for finding in found if finding.fix]
-    lines += ["", *call_lines(jobs, calls), ""]
-    lines += [_sentence(missing) if missing else "All that this run needs is there."]
+    for job, counted in zip(jobs, calls, strict=True):
+        whom = ", ".join(f"{number} to {model}" for model, number in by_model([counted]).items())
+        lines.append(f"Calls still to make for {job.name}: {whom or 'none, everything is cached'}")
+    if total := by_model(calls).total():
+        lines.append(f"{total} calls in all." + " A call is one text." * jobs[0].llm.weighs_options)
+    lacks = any(one.fix for one in found)
+    lines.append("Something is missing; nothing was asked." if lacks else "All that this run needs is there.")
     print(plain("\n".join(lines), lines=True))
-    return MissingError.exit_status if missing else 0
+    return MissingError.exit_status if lacks else 0
 
 
 def require(jobs: Sequence[Job], args: Namespace) -> None:
@@ -57,13 +64,8 @@ def require(jobs: Sequence[Job], args: Namespace) -> None:
     require_usable(args)
     if args.rank is None and not args.vote:  # these say themselves what they still need
         found = look(jobs[0], by_model(calls_left(jobs, refreshed(args.refresh))), args)
-        if missing := [finding for finding in found if finding.fix]:
-            raise MissingError(_sentence(missing))
-
-
-def _sentence(missing: Sequence[Finding]) -> str:
-    lines = [f"- {finding.about}: {finding.said}\n    {finding.fix}" for finding in missing]
-    return "\n".join(["Missing; nothing was asked, all that is cached is kept:", *lines])
+        if missing := [f"- {one}" for one in found if one.fix]:
+            raise MissingError("\n".join(["Missing; nothing was asked, all that is cached is kept:", *missing]))
 
 
 def require_usable(args: Namespace) -> None:
@@ -162,15 +164,3 @@ def _base(job: Job) -> Finding:
     if not note and (why := location.missing(name)):
         return Finding("Reward base", f"{name}: {why}", location.remedy(name))
     return Finding("Reward base", note or name)
-
-
-# ── Calls ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def call_lines(jobs: Sequence[Job], counted: Sequence[Calls]) -> Iterator[str]:
-    """Numbers of calls that are left, persona by persona."""
-    for job, calls in zip(jobs, counted, strict=True):
-        whom = ", ".join(f"{number} to {model}" for model, number in by_model([calls]).items())
-        yield f"Calls still to make for {job.name}: {whom or 'none, everything is cached'}"
-    if total := by_model(counted).total():
-        yield f"{total} calls in all." + " A call is one text." * jobs[0].llm.weighs_options

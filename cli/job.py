@@ -13,19 +13,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import config
 from base import device, location
 from cli import seen
 from cli.flags import STAGE_FILES, command_like, configure, refreshed
 from cli.own import Own
-from config import Contestant, ExperimentConfig, Persona
+from config import Contestant, Persona
 from core.errors import MissingError, UsageError
 from core.files import keep_previous
 from core.text import count as counted
 from evidence.design import listed as ranked_as_lists
 from llm.addresses import find_tag, parse_address
+from llm.ollama import OllamaModel
+from llm.openai import OpenAIModel, speaks_here
 from stages.counting import Calls, by_model, count
 from stages.tasks import Job
 
@@ -58,20 +60,21 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
     """
     wanted = list(dict.fromkeys(args.models or voted))
     styles = bool(wanted) and config.EMBEDDED_MODELS.keys() >= set(wanted)
-    if args.backend == "embedded" or (args.backend == "auto" and styles):
-        return _embedded(args, own, command, wanted)
-    if args.backend == "openai":
-        return _openai(args, own, command, wanted)
-    jobs, address, trouble = _ollama(args, own, command, wanted)
-    if not trouble and args.backend == "auto" and os.environ.get("OPENAI_BASE_URL", "").strip():
+    embedded = args.backend == "embedded" or (args.backend == "auto" and styles)
+    make = _embedded if embedded else _openai if args.backend == "openai" else _ollama
+    jobs = _for_each(make(args, own, wanted), args, own, command)
+    llm = jobs[0].llm
+    if args.backend != "auto" or not isinstance(llm, OllamaModel):
+        return jobs
+    if llm.available and os.environ.get("OPENAI_BASE_URL", "").strip():
         log.info("Ollama answers and is asked; the server that OPENAI_BASE_URL names: --backend openai")
     served = (args.models and not args.responses) or args.judge or args.ground_truth != "round_robin" or voted
-    if args.backend == "ollama" or not trouble or served:
+    if llm.available or served:
         return jobs
     if seen.read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
         return jobs
-    note = f"THE EMBEDDED MODEL STANDS IN FOR OLLAMA. {trouble} {other_server(address)}".strip()
-    return _embedded(args, own, command, wanted, note)
+    note = f"THE EMBEDDED MODEL STANDS IN FOR OLLAMA. {llm.trouble} {other_server(llm.address)}".strip()
+    return _for_each(_embedded(args, own, wanted, note), args, own, command)
 
 
 def calls_left(jobs: Sequence[Job], anew: Sequence[str] = ()) -> list[Calls]:
@@ -79,40 +82,32 @@ def calls_left(jobs: Sequence[Job], anew: Sequence[str] = ()) -> list[Calls]:
     return [count(job, ranked_as_lists(job.prompt_ids, job.params), anew=anew) for job in jobs]
 
 
-def _jobs(
-    args: Namespace,
-    own: Own,
-    command: str,
-    params: ExperimentConfig,
-    llm: LanguageModel,
-    judge: str,
-    contestants: Mapping[str, Contestant],
-    **about: Any,
-) -> list[Job]:
+def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
     """The job of each persona, the same but for whose it is."""
-    if len(contestants) < 2:
-        raise UsageError(f"--models {' '.join(contestants)}: a ranking needs at least two different contestants.")
-    card, backend = device.gpu(), args.backend if args.preferences else llm.backend
+    if len(job.contestants) < 2:
+        raise UsageError(f"--models {' '.join(job.contestants)}: a ranking needs at least two different contestants.")
+    card, backend = device.gpu(), args.backend if args.preferences else job.llm.backend
     alone = (args.base_model, backend) == ("auto", "embedded")  # beside the embedded model reads the embedded base
-    job = Job(
-        "", Persona(), contestants, judge, llm, params, args.cache_dir, results_dir=args.results_dir,
-        samples_dir=None if args.refresh else config.SAMPLES_DIR, prompts_dir=config.PROMPTS_DIR, prompts=own.prompts,
-        responses=own.responses, base_model=location.EMBEDDED if alone else args.base_model, device=args.device,
-        ray=args.ray, ablate=args.ablate, command=command, machine={"gpu": card and card.said, "cores": os.cpu_count()},
-        **about,
-    )  # fmt: skip
     notes = (*job.notes, *own.notes)
     if job.judging_contestant:
-        notes += (f"The judge {judge} is also a contestant: it may prefer its own answers.",)
+        notes += (f"The judge {job.judge} is also a contestant: it may prefer its own answers.",)
 
     def ask(name: str) -> str:
         return "" if own.responses else command_like(args, name, rank="PROMPT")
 
-    named = own.personas.items()
-    return [replace(job, name=name, persona=persona, notes=notes, ask=ask(name)) for name, persona in named]
+    return [
+        replace(
+            job, name=name, persona=persona, prompts=own.prompts, responses=own.responses, notes=notes, ask=ask(name),
+            samples_dir=None if args.refresh else config.SAMPLES_DIR, prompts_dir=config.PROMPTS_DIR,
+            results_dir=args.results_dir, base_model=location.EMBEDDED if alone else args.base_model,
+            device=args.device, ray=args.ray, ablate=args.ablate, command=command,
+            machine={"gpu": card and card.said, "cores": os.cpu_count()},
+        )
+        for name, persona in own.personas.items()
+    ]  # fmt: skip
 
 
-def _embedded(args: Namespace, own: Own, command: str, wanted: Sequence[str], *notes: str) -> list[Job]:
+def _embedded(args: Namespace, own: Own, wanted: Sequence[str], *notes: str) -> Job:
     from llm.embedded import EmbeddedModel
 
     styles, name = config.EMBEDDED_MODELS, config.EMBEDDED_NAME
@@ -121,20 +116,16 @@ def _embedded(args: Namespace, own: Own, command: str, wanted: Sequence[str], *n
     if odd := [style for style in wanted if style not in styles and not own.responses]:
         raise UsageError(f"--models {odd[0]}: the embedded contestants are {', '.join(styles)}.")
     chosen = own.contestants or {style: styles[style] for style in wanted or styles}
-    return _jobs(
-        args, own, command, configure(args, "embedded", len(own.prompts)), EmbeddedModel(), name, chosen,
+    return Job(
+        "", Persona(), chosen, name, EmbeddedModel(), configure(args, "embedded", len(own.prompts)), args.cache_dir,
         label=EMBEDDED_LABEL, notes=notes, ratings={} if own.responses else None,  # the Arena may know those of a file
     )  # fmt: skip
 
 
-def _ollama(args: Namespace, own: Own, command: str, wanted: Sequence[str]) -> tuple[list[Job], str, str]:
-    """The jobs, the server's address, and why it does not answer where it doesn't."""
-    from llm.ollama import OllamaModel
-
+def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     known, default = seen.read_known(args.cache_dir), config.DEFAULT_MODELS
     params = configure(args, "ollama", len(own.prompts))
-    judge = args.judge or config.DEFAULT_JUDGE
-    judge = find_tag(judge, default) or judge
+    judge, *tags = (find_tag(tag, default) or tag for tag in (args.judge or config.DEFAULT_JUDGE, *(wanted or default)))
     digests = {tag: model.digest for tag, model in known.items()}
     llm = OllamaModel(
         concurrency=params.concurrency, timeout=params.timeout, num_ctx=params.num_ctx, known_digests=digests
@@ -143,18 +134,16 @@ def _ollama(args: Namespace, own: Own, command: str, wanted: Sequence[str]) -> t
     if llm.available:
         with suppress(MissingError):  # said later, with all else that is missing
             context = llm.show(judge).context_length
-    tags = [find_tag(tag, default) or tag for tag in wanted or default]
-    chosen = own.contestants or {tag: default.get(tag) or replace(UNKNOWN, ollama_tag=tag) for tag in tags}
+    chosen = own.contestants or {tag: default.get(tag) or Contestant(None, None, tag) for tag in tags}
     label = "ollama" if llm.available else f"ollama ({OFF})"
-    jobs = _jobs(args, own, command, params, llm, judge, chosen, label=label, ratings={}, judge_context=context)
-    return jobs, llm.address, llm.trouble
+    return Job(
+        "", Persona(), chosen, judge, llm, params, args.cache_dir, label=label, ratings={}, judge_context=context
+    )
 
 
-def _openai(args: Namespace, own: Own, command: str, wanted: Sequence[str]) -> list[Job]:
+def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     """The paid address is named before anything is asked. Raises UsageError where models are not named: no server has
     some that could be the default."""
-    from llm.openai import OpenAIModel
-
     params = configure(args, "openai", len(own.prompts))
     llm = OpenAIModel(concurrency=params.concurrency, timeout=params.timeout)
     listed: Mapping[str, int | None] | None = None
@@ -175,16 +164,15 @@ def _openai(args: Namespace, own: Own, command: str, wanted: Sequence[str]) -> l
     context = (listed or {}).get(judge) or (known and known.context)
     chosen = own.contestants or dict.fromkeys(wanted, UNKNOWN)
     label = f"openai ({OFF if listed is None else llm.address})"
-    return _jobs(
-        args, own, command, params, llm, judge, chosen, label=label, notes=notes, ratings={}, judge_context=context
-    )
+    return Job(
+        "", Persona(), chosen, judge, llm, params, args.cache_dir, label=label, notes=notes, ratings={},
+        judge_context=context,
+    )  # fmt: skip
 
 
 def other_server(address: str) -> str:
     """Say how to ask the server with the OpenAI API that OPENAI_BASE_URL names, or that answers where Ollama was looked
     for; empty where there is none."""
-    from llm.openai import speaks_here
-
     named = os.environ.get("OPENAI_BASE_URL", "").strip()
     urls = [f"{address}/v1"]
     with suppress(UsageError):  # said where it is asked for
@@ -199,9 +187,10 @@ def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) 
     from people.run import fitting
 
     params = fitting(configure(args, "votes"), len(votes.prompts))
-    own, models = replace(own, personas={name: Persona()}), dict.fromkeys(votes.models, UNKNOWN)
     label = f"human votes of {counted(len(votes.users), 'person', 'people')}"
-    return _jobs(args, own, command, params, NOBODY, PEOPLE, models, label=label)[0]
+    models = dict.fromkeys(votes.models, UNKNOWN)
+    job = Job(name, Persona(), models, PEOPLE, NOBODY, params, args.cache_dir, label=label)
+    return _for_each(job, args, replace(own, personas={name: job.persona}), command)[0]
 
 
 # ── The beginning of a run ───────────────────────────────────────────────────────────────────────────────
@@ -222,18 +211,17 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     if change := seen.change_of_models(seen.read_known(args.cache_dir), now):
         log.warning("%s", change)
     known = seen.remember(args.cache_dir, now)
-    same = seen.same_models(jobs[0], known)
     table = arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ()))
     contents = {tag: model.file_name for tag, model in known.items()}
     by_tag = jobs[0].llm.backend == "ollama" and not jobs[0].responses
     contestants, ratings = arena.rate(jobs[0].contestants, table, ollama=by_tag, contents=contents)
     versions = (known[tag].server for tag in seen.asked(jobs[0]) if tag in known)
     server = ", ".join(dict.fromkeys(filter(None, versions)))
-    sizes = {tag: (known[tag].size_bytes, known[tag].parameters) for tag in contestants if tag in known}
+    sizes = {tag: known[tag].parameters for tag in contestants if tag in known and known[tag].parameters}
     return [
         replace(
-            job, contestants=contestants, ratings=ratings, notes=(*table.notes, *job.notes, *filter(None, [same])),
-            server=server, sizes=sizes,
+            job, contestants=contestants, ratings=ratings, server=server, sizes=sizes,
+            notes=(*table.notes, *job.notes, *seen.same_models(job, known)),
         )
         for job in jobs
     ]  # fmt: skip

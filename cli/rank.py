@@ -111,11 +111,7 @@ def rank(
         also=also, ray=job.ray,
     )  # fmt: skip
     systems, evidence, speeds = fit(features), read_evidence(job, features.base), tokens_per_second(every)
-    models = {}
-    for model in job.contestants:
-        size, parameters = job.sizes.get(model, (None, ""))
-        speed = speeds.get(model)
-        models[model] = {"tokens_per_second": speed, "size_bytes": size, "parameter_size": parameters or None}
+    models = {m: {"tokens_per_second": speeds.get(m), "parameter_size": job.sizes.get(m)} for m in job.contestants}
     answers = {}
     for prompt in prompts:
         answers[prompt.text] = {

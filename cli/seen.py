@@ -24,7 +24,6 @@ class Known(NamedTuple):
     digest: str  # empty where no server tells one
     context: int | None = None  # in tokens; None where the server did not say
     server: str | None = None  # the version of the server that had it: another one may sample differently
-    size_bytes: int | None = None
     parameters: str = ""  # its size in the server's words
     file_name: str = ""  # the model's name by its own file
 
@@ -38,7 +37,8 @@ def read_known(cache_dir: Path) -> dict[str, Known]:
     """By tag; empty where there is no such file, or none of ours."""
     try:
         found = json.loads((cache_dir / MODELS_FILE).read_text(encoding="utf-8"))
-        return {tag: Known(**entry) for tag, entry in found.items()}
+        fields = Known._fields  # another version's file may hold more
+        return {tag: Known(**{k: v for k, v in entry.items() if k in fields}) for tag, entry in found.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
@@ -76,9 +76,8 @@ def seen_now(job: Job) -> dict[str, Known]:
     for tag in asked(job):
         if isinstance(llm, OllamaModel) and (name := find_tag(tag, installed)):
             info, shown = installed[name], llm.show(tag)
-            size, parameters = info.size and int(info.size), (info.details and info.details.parameter_size) or ""
-            about = (info.digest or "", shown.context_length, llm.version(), size, parameters, shown.file_name)
-            found[tag] = Known(*about)
+            parameters = (info.details and info.details.parameter_size) or ""
+            found[tag] = Known(info.digest or "", shown.context_length, llm.version(), parameters, shown.file_name)
     return found
 
 
@@ -93,11 +92,11 @@ def change_of_models(known: Mapping[str, Known], now: Mapping[str, Known]) -> st
     )
 
 
-def same_models(job: Job, known: Mapping[str, Known]) -> str:
-    """Said where contestants are one model under several tags; else empty."""
+def same_models(job: Job, known: Mapping[str, Known]) -> list[str]:
+    """Notes on contestants that are one model under several tags."""
     tags: dict[str, list[str]] = {}
     for name in job.contestants if not job.responses else ():
-        if name in known:
+        if name in known and known[name].digest:
             tags.setdefault(known[name].digest, []).append(name)
-    several = [" = ".join(names) for digest, names in tags.items() if digest and len(names) > 1]
-    return f"ONE MODEL UNDER SEVERAL TAGS, ranked as so many: {'; '.join(several)}." if several else ""
+    several = ["ONE MODEL UNDER SEVERAL TAGS, ranked as so many: " + " = ".join(names) for names in tags.values()]
+    return [note for note in several if " = " in note]

@@ -53,7 +53,6 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
     """
     params, plan = job.params, design(data, job.params)
     elo = {model: rating.elo for model, rating in systems.ratings.items()}
-    sizes = {model: said for model, (_, said) in job.sizes.items() if said}
     with clock.stage("training"):
         for ranker in systems.every:
             ranker.fit(plan.training, prompt_ids=plan.train_ids)
@@ -96,7 +95,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
         "timings_s": clock.seconds,
     }
     job = replace(job, notes=(*job.notes, *answer_notes(job, data)))
-    answer = leaderboard.answer(data.preferences, data.responses, elo, params.random_seed, sizes)
+    answer = leaderboard.answer(data.preferences, data.responses, elo, params.random_seed, job.sizes)
     return make_document(job, systems.features, list(systems.ratings.values()), answer, measured)
 
 

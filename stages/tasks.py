@@ -52,8 +52,7 @@ class Job:
     responses: tuple[Response, ...] = ()  # answers to them that are there already: no contestant is asked then
     results_dir: Path = Path("results")
     ratings: Mapping[str, Rating] | None = None  # None: estimated from the recorded run (embedded contestants)
-    # {contestant: (bytes, parameters in its server's words)}, where a server tells them
-    sizes: Mapping[str, tuple[int | None, str]] = field(default_factory=dict)
+    sizes: Mapping[str, str] = field(default_factory=dict)  # parameters of a contestant, where a server tells them
     base_model: str = "embedded"  # hub id, folder, ``embedded``, or ``auto``: chosen when the texts are read
     device: str = "auto"  # as asked for: a GPU where there is one
     label: str = ""  # who answers and judges, as said in every output
