@@ -84,8 +84,7 @@ def run(args: Namespace, command: str) -> int:
     if args.preferences:
         return run_votes(args, own, command)
     from cli import check, rank
-    from cli.job import begin, make_jobs
-    from cli.seen import keeping_told
+    from cli.job import begin, keeping_told, make_jobs
     from core.files import lock
 
     jobs = make_jobs(args, own, command)

@@ -15,8 +15,7 @@ from typing import NamedTuple
 import config
 from base import location
 from cli.flags import refreshed
-from cli.job import calls_left, other_server
-from cli.seen import asked, change_of_models, read_known, seen_now
+from cli.job import asked, calls_left, change_of_models, other_server, read_known, seen_now
 from core.errors import MissingError, UsageError
 from core.text import plain
 from llm.addresses import find_tag

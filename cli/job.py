@@ -6,23 +6,24 @@ jobs = begin(jobs, args)                 # with the cache folder to itself: rati
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import config
 from base import device, location
-from cli import seen
 from cli.flags import STAGE_FILES, command_like, configure, refreshed
 from cli.own import Own
 from config import Contestant, Persona
 from core.errors import MissingError, UsageError
-from core.files import keep_previous
+from core.files import keep_previous, write_json
 from core.text import count as counted
 from evidence.design import listed as ranked_as_lists
 from llm.addresses import find_tag, parse_address
@@ -71,7 +72,7 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
     served = (args.models and not args.responses) or args.judge or args.ground_truth != "round_robin" or voted
     if llm.available or served:
         return jobs
-    if seen.read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
+    if read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
         return jobs
     note = f"THE EMBEDDED MODEL STANDS IN FOR OLLAMA. {llm.trouble} {other_server(llm.address)}".strip()
     return _for_each(_embedded(args, own, wanted, note), args, own, command)
@@ -123,7 +124,7 @@ def _embedded(args: Namespace, own: Own, wanted: Sequence[str], *notes: str) -> 
 
 
 def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
-    known, default = seen.read_known(args.cache_dir), config.DEFAULT_MODELS
+    known, default = read_known(args.cache_dir), config.DEFAULT_MODELS
     params = configure(args, "ollama", len(own.prompts))
     judge, *tags = (find_tag(tag, default) or tag for tag in (args.judge or config.DEFAULT_JUDGE, *(wanted or default)))
     digests = {tag: model.digest for tag, model in known.items()}
@@ -160,7 +161,7 @@ def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
         log.warning("OPENAI_BASE_URL is not set: %s is asked, which bills every token.", llm.address)
     there = listed is not None and llm.is_ollama()
     notes = (OLLAMA_THERE.format(host=llm.address.removesuffix("/v1")),) if there else ()
-    known = None if args.refresh else seen.read_known(args.cache_dir).get(seen.remembered_as(llm, judge))
+    known = None if args.refresh else read_known(args.cache_dir).get(remembered_as(llm, judge))
     context = (listed or {}).get(judge) or (known and known.context)
     chosen = own.contestants or dict.fromkeys(wanted, UNKNOWN)
     label = f"openai ({OFF if listed is None else llm.address})"
@@ -173,13 +174,12 @@ def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
 def other_server(address: str) -> str:
     """Say how to ask the server with the OpenAI API that OPENAI_BASE_URL names, or that answers where Ollama was looked
     for; empty where there is none."""
-    named = os.environ.get("OPENAI_BASE_URL", "").strip()
-    urls = [f"{address}/v1"]
-    with suppress(UsageError):  # said where it is asked for
-        urls = [parse_address(named), *urls] if named else urls
-    found = next(filter(speaks_here, urls), None)
-    asking = f"OPENAI_BASE_URL={found} python main.py --backend openai --models A B --judge C"
-    return f"{found} answers, and speaks the OpenAI API. To ask it:\n  {asking}" if found else ""
+    with suppress(UsageError):  # what the variable holds is no address, which is said where it is asked for
+        url = parse_address(os.environ.get("OPENAI_BASE_URL", "").strip() or f"{address}/v1")
+        if speaks_here(url):
+            asking = f"OPENAI_BASE_URL={url} python main.py --backend openai --models A B --judge C"
+            return f"{url} answers, and speaks the OpenAI API. To ask it:\n  {asking}"
+    return ""
 
 
 def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) -> Job:
@@ -191,6 +191,90 @@ def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) 
     models = dict.fromkeys(votes.models, UNKNOWN)
     job = Job(name, Persona(), models, PEOPLE, NOBODY, params, args.cache_dir, label=label)
     return _for_each(job, args, replace(own, personas={name: job.persona}), command)[0]
+
+
+# ── What servers have ────────────────────────────────────────────────────────────────────────────────────
+
+# With them a run on full caches needs no server, and a model that was pulled anew is noticed before it is asked again.
+MODELS_FILE = "model_digests.json"
+
+
+class Known(NamedTuple):
+    """A server's model as it was last"""
+
+    digest: str  # empty where no server tells one
+    context: int | None = None  # in tokens; None where the server did not say
+    server: str | None = None  # the version of the server that had it: another one may sample differently
+    parameters: str = ""  # its size in the server's words
+    file_name: str = ""  # the model's name by its own file
+
+
+def asked(job: Job) -> list[str]:
+    """The models that are asked: the contestants, where their answers are not given, and the judge."""
+    return list(dict.fromkeys([*(() if job.responses else job.contestants), job.judge]))
+
+
+def read_known(cache_dir: Path) -> dict[str, Known]:
+    """By tag; empty where there is no such file, or none of ours."""
+    try:
+        found = json.loads((cache_dir / MODELS_FILE).read_text(encoding="utf-8"))
+        fields = Known._fields  # another version's file may hold more
+        return {tag: Known(**{k: v for k, v in entry.items() if k in fields}) for tag, entry in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def remember(cache_dir: Path, found: Mapping[str, Known]) -> dict[str, Known]:
+    """Write down what was found of some models beside what is known of the others. Returns all of it."""
+    known = read_known(cache_dir) | dict(found)
+    write_json(cache_dir / MODELS_FILE, {tag: model._asdict() for tag, model in known.items()})
+    return known
+
+
+def remembered_as(llm: OpenAIModel, model: str) -> str:
+    """The key under which is written down what a server with the OpenAI API said of a model."""
+    return f"{model} at {llm.address}"
+
+
+@contextmanager
+def keeping_told(job: Job) -> Iterator[None]:
+    """Write down the judge's context that only a refusal told: the next run shortens what it is shown."""
+    try:
+        yield
+    finally:
+        if isinstance(job.llm, OpenAIModel) and (context := job.llm.told.get(job.judge)):
+            remember(job.cache_dir, {remembered_as(job.llm, job.judge): Known("", context)})
+
+
+def seen_now(job: Job) -> dict[str, Known]:
+    """The run's models as their server has them; empty where it does not answer."""
+    llm, found = job.llm, dict[str, Known]()
+    if isinstance(llm, OpenAIModel):
+        return {remembered_as(llm, job.judge): Known("", job.judge_context)}
+    installed = llm.installed() if isinstance(llm, OllamaModel) and llm.available else {}
+    for tag in asked(job):
+        if isinstance(llm, OllamaModel) and (name := find_tag(tag, installed)):
+            info, shown = installed[name], llm.show(tag)
+            parameters = (info.details and info.details.parameter_size) or ""
+            found[tag] = Known(info.digest or "", shown.context_length, llm.version(), parameters, shown.file_name)
+    return found
+
+
+def change_of_models(known: Mapping[str, Known], now: Mapping[str, Known]) -> str:
+    """Said before anything is asked where another model answers to a tag than when it was last seen; else empty."""
+    tags = ", ".join(tag for tag, model in now.items() if tag in known and known[tag].digest != model.digest)
+    said = "changed since the cache was filled (pulled again?); their answers and what was judged of them are asked "
+    return tags and f"{tags} {said}again where the cache has none of these. The old ones stay beside them."
+
+
+def same_models(job: Job, known: Mapping[str, Known]) -> list[str]:
+    """Notes on contestants that are one model under several tags."""
+    tags: dict[str, list[str]] = {}
+    for name in job.contestants if not job.responses else ():
+        if name in known and known[name].digest:
+            tags.setdefault(known[name].digest, []).append(name)
+    several = ["ONE MODEL UNDER SEVERAL TAGS, ranked as so many: " + " = ".join(names) for names in tags.values()]
+    return [note for note in several if " = " in note]
 
 
 # ── The beginning of a run ───────────────────────────────────────────────────────────────────────────────
@@ -207,21 +291,21 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
         return list(jobs)
     from stages import arena
 
-    now = seen.seen_now(jobs[0])
-    if change := seen.change_of_models(seen.read_known(args.cache_dir), now):
+    now = seen_now(jobs[0])
+    if change := change_of_models(read_known(args.cache_dir), now):
         log.warning("%s", change)
-    known = seen.remember(args.cache_dir, now)
+    known = remember(args.cache_dir, now)
     table = arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ()))
     contents = {tag: model.file_name for tag, model in known.items()}
     by_tag = jobs[0].llm.backend == "ollama" and not jobs[0].responses
     contestants, ratings = arena.rate(jobs[0].contestants, table, ollama=by_tag, contents=contents)
-    versions = (known[tag].server for tag in seen.asked(jobs[0]) if tag in known)
+    versions = (known[tag].server for tag in asked(jobs[0]) if tag in known)
     server = ", ".join(dict.fromkeys(filter(None, versions)))
     sizes = {tag: known[tag].parameters for tag in contestants if tag in known and known[tag].parameters}
     return [
         replace(
             job, contestants=contestants, ratings=ratings, server=server, sizes=sizes,
-            notes=(*table.notes, *job.notes, *seen.same_models(job, known)),
+            notes=(*table.notes, *job.notes, *same_models(job, known)),
         )
         for job in jobs
     ]  # fmt: skip

@@ -204,34 +204,31 @@ def verdict(evidence: Mapping[str, Any] | None, p_best: float) -> str:
 
 
 def as_text(answer: Answer, run: str) -> str:
-    """The models with their chances, speed and size, how far to trust it, the other systems in brief, and the first
-    one's response in full. ``run``: the command that measures how far.
+    """The models with their chances, speed and size, how far to trust it, and the first one's response in full.
+    ``run``: the command that measures how far.
 
-    Sorted by the first figure that is shown; without places where the order is not surely better than chance.
+    Without places where the order is not surely better than chance.
     """
     best, chances, evidence = answer["best"], answer["p_best"], answer["evidence"]
-    by, placed = best["by"], best["verdict"] != "no evidence"
-    scores = {place["model"]: number(place["score"], 2) for place in answer[by]} if by != "combined" else {}
+    placed, kind = best["verdict"] != "no evidence", "Best with"
+    figures = {model: percent(chances[model]) for model in best_first(chances)}
+    if best["by"] != "combined":  # sorted by the figure that is shown
+        figures, kind = {place["model"]: number(place["score"], 2) for place in answer[best["by"]]}, "Score"
     rows = []
-    for place, model in enumerate(scores or best_first(chances), start=1):
+    for place, (model, figure) in enumerate(figures.items(), start=1):
         known = answer["models"][model]
-        cells = [scores[model]] if scores else []
-        cells += [percent(chances[model]), number(known["tokens_per_second"], 0), known["parameter_size"] or MISSING]
-        rows.append([f"{f'{place}.' if placed else '·':2} {plain(model)}", *map(plain, cells)])
-    heads = ["   Model", *(["Score"] if scores else []), "Best with", "Tok/s", "Size"]
+        cells = [figure, number(known["tokens_per_second"], 0), plain(known["parameter_size"] or MISSING)]
+        rows.append([f"{f'{place}.' if placed else '·':2} {plain(model)}", *cells])
     said = [VERDICTS[best["verdict"]].format(model=plain(best["model"]), chance=percent(best["p_best"]))]
-    for system in CONTENDERS:
-        order = ", ".join(plain(place["model"]) for place in answer[system])
-        said += [f"{SYSTEMS[system]}: {order}."] if system != by else []
     if evidence:
-        figures = [f"{SYSTEMS[s]} {estimate(f['mean'], f['ci95'])}" for s, f in evidence["cross_validated"].items()]
-        said += [f"On prompts not seen in training, {METRICS[evidence['main_metric']]}: {'; '.join(figures)}."]
+        measured = [f"{SYSTEMS[s]} {estimate(f['mean'], f['ci95'])}" for s, f in evidence["cross_validated"].items()]
+        said += [f"On prompts not seen in training, {METRICS[evidence['main_metric']]}: {'; '.join(measured)}."]
         said += map(plain, evidence["warnings"])
     lines = [line for sentence in (*said, CHANCES) for line in wrapped(sentence)]
     if not evidence:
         lines += ["How far to trust this was not measured yet. This does:", f"  {run}"]
     cut = " (cut at --num_predict)" if best["truncated"] else ""
     title = f"Response of {'the first' if placed else 'one of them'}: {plain(best['model'])}{cut}"
-    rule = "─" * len(title)
-    head = ["", f"Prompt: {plain(answer['prompt'])}", "", f"Ranked by: {SYSTEMS[by]}", *table(heads, rows), ""]
-    return "\n".join([*head, *lines, "", title, rule, plain(best["text"], lines=True), rule])
+    rule, heads = "─" * len(title), ("   Model", kind, "Tok/s", "Size")
+    top = ["", f"Prompt: {plain(answer['prompt'])}", "", f"Ranked by: {SYSTEMS[best['by']]}", *table(heads, rows), ""]
+    return "\n".join([*top, *lines, "", title, rule, plain(best["text"], lines=True), rule])
