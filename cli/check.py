@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import config
 from base import location
 from cli.flags import refreshed
-from cli.job import asked, calls_left, change_of_models, other_server, read_known, seen_now
+from cli.job import calls_left, change_of_models, other_server, read_known, seen_now
 from core.errors import MissingError, UsageError
 from core.text import plain
 from llm.addresses import find_tag
@@ -30,7 +30,7 @@ class Finding(NamedTuple):
 
     about: str
     said: str
-    fix: str = ""  # the command that gets it, where it is needed and missing
+    fix: str = ""  # the command that gets it, where it is missing
 
     def __str__(self) -> str:
         return f"{self.about}: {self.said}" + (f"\n    {self.fix}" if self.fix else "")
@@ -82,60 +82,52 @@ def require_usable(args: Namespace) -> None:
 
 
 def look(job: Job, calls: Mapping[str, int], args: Namespace) -> Iterator[Finding]:
-    """The server, each model, the reward base and the GPU. ``calls``: still to make, by model."""
-    if isinstance(job.llm, OllamaModel):
+    """The server and the models that are still to be asked (``calls``, by model), the reward base and the GPU."""
+    if calls and isinstance(job.llm, OllamaModel):
         yield from _ollama(job, job.llm, calls)
-    elif isinstance(job.llm, OpenAIModel):
+    elif calls and isinstance(job.llm, OpenAIModel):
         yield from _openai(job, job.llm, calls)
-    else:
-        yield _embedded("Embedded model", calls)
+    elif calls:
+        yield _embedded("Embedded model")
     if calls or args.refresh or not any(args.cache_dir.glob("features_*")):
         yield _base(job)
-    else:
-        yield Finding("Reward base", "not looked for: everything is cached")
     card = job.machine["gpu"]
     lacking = job.device == "cuda" and not card and not Path("/dev/nvidia0").exists()
     yield Finding("GPU", card or "none found by nvidia-smi", "--device cpu" * lacking)
 
 
-def _ollama(job: Job, llm: OllamaModel, calls: Mapping[str, int]) -> Iterator[Finding]:
+def _ollama(job: Job, llm: OllamaModel, names: Iterable[str]) -> Iterator[Finding]:
     if not llm.available:
-        yield _lacking("Ollama", f"{llm.trouble} {other_server(llm.address)}".strip(), "ollama serve", calls)
+        yield Finding("Ollama", f"{llm.trouble} {other_server(llm.address)}".strip(), "ollama serve")
         return
     yield Finding("Ollama", f"version {llm.version()} answers at {llm.address}")
     there = llm.installed()
-    for name in asked(job):
-        if not find_tag(name, there):
-            yield _lacking(_role(job, name), "not installed", f"ollama pull {name}", calls.get(name))
-        else:
+    for name in names:
+        if find_tag(name, there):
             shown = llm.show(name)
-            said = NO_TEMPLATE if shown.bare else _context(shown.context_length) + ", can think" * shown.thinking
-            yield Finding(_role(job, name), said)
+            yield Finding(_role(job, name), NO_TEMPLATE if shown.bare else _context(shown.context_length))
+        else:
+            yield Finding(_role(job, name), "not installed", f"ollama pull {name}")
 
 
-def _openai(job: Job, llm: OpenAIModel, calls: Mapping[str, int]) -> Iterator[Finding]:
+def _openai(job: Job, llm: OpenAIModel, names: Iterable[str]) -> Iterator[Finding]:
     try:
         there = dict(llm.listed())
         llm.require_admission()
     except MissingError as error:
         fix = "OPENAI_API_KEY=… and OPENAI_BASE_URL=http://…/v1 name a server that answers"
-        yield _lacking("OpenAI API", str(error), fix, calls)
+        yield Finding("OpenAI API", str(error), fix)
         return
     some = ", ".join(sorted(there)[:10])
     said = f"{llm.address} answers and lists {len(there)} models: {some or 'any may be asked for'}"
     yield Finding("OpenAI API", f"{said}; it tells no digests: a model that changes is not noticed")
     if llm.is_ollama():  # there "x" is "x:latest"
         there |= {name.removesuffix(":latest"): context for name, context in there.items()}
-    for name in asked(job):
-        if there and name not in there:
-            fix = f"--models and --judge with the server's: {some}"
-            yield _lacking(_role(job, name), "not in the server's list", fix, calls.get(name))
-        else:
+    for name in names:
+        if name in there or not there:
             yield Finding(_role(job, name), "listed, " * bool(there) + _context(there.get(name)))
-
-
-def _lacking(about: str, said: str, fix: str, needed: object) -> Finding:
-    return Finding(about, said, fix) if needed else Finding(about, f"{said} (not needed)")
+        else:
+            yield Finding(_role(job, name), "not in the server's list", f"--models and --judge with one of: {some}")
 
 
 def _role(job: Job, name: str) -> str:
@@ -147,19 +139,19 @@ def _context(tokens: int | None) -> str:
     return f"context {tokens:,} tokens" if tokens else "context not told"
 
 
-def _embedded(about: str, needed: object) -> Finding:
+def _embedded(about: str) -> Finding:
     from llm import embedded
 
     if embedded.weights_path() is not None:
         return Finding(about, config.EMBEDDED_NAME)
-    return _lacking(about, f"the weights of {config.EMBEDDED_NAME} are not installed", embedded.FIX, needed)
+    return Finding(about, f"the weights of {config.EMBEDDED_NAME} are not installed", embedded.FIX)
 
 
 def _base(job: Job) -> Finding:
     """The reward base, by ``auto`` the one that is likely: it is chosen when the texts are read."""
     name, note = location.choose(job.base_model, job.device, job.cache_dir, [job.name])
     if name == location.EMBEDDED and not note:
-        return _embedded("Reward base, which is no reward model", needed=True)
+        return _embedded("Reward base, which is no reward model")
     if not note and (why := location.missing(name)):
         return Finding("Reward base", f"{name}: {why}", location.remedy(name))
     return Finding("Reward base", note or name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -30,12 +29,8 @@ ON: dict[str, Any] = {"action": "store_true"}
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """End the program with one line, and the flag that is nearest to an unknown one: no usage of all flags."""
-        import difflib
-
-        wrong = re.findall(r"--[\w-]+", message) if "unrecognized" in message else []
-        near = [flag for word in wrong for flag in difflib.get_close_matches(word, self._option_string_actions, 1)]
-        self.exit(2, f"{self.prog}: error: {plain(message)}{f'; did you mean {near[0]}?' if near else ''}\n")
+        """End the program with one line, and no usage of all flags."""
+        self.exit(2, f"{self.prog}: error: {plain(message)} (--help lists all flags)\n")
 
 
 def parser(about: str | None = None) -> argparse.ArgumentParser:

@@ -93,15 +93,13 @@ def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
     if job.judging_contestant:
         notes += (f"The judge {job.judge} is also a contestant: it may prefer its own answers.",)
 
-    def ask(name: str) -> str:
-        return "" if own.responses else command_like(args, name, rank="PROMPT")
-
     return [
         replace(
-            job, name=name, persona=persona, prompts=own.prompts, responses=own.responses, notes=notes, ask=ask(name),
+            job, name=name, persona=persona, prompts=own.prompts, responses=own.responses, notes=notes, command=command,
+            ask="" if own.responses else command_like(args, name, rank="PROMPT"),
             samples_dir=None if args.refresh else config.SAMPLES_DIR, prompts_dir=config.PROMPTS_DIR,
             results_dir=args.results_dir, base_model=location.EMBEDDED if alone else args.base_model,
-            device=args.device, ray=args.ray, ablate=args.ablate, command=command,
+            device=args.device, ray=args.ray, ablate=args.ablate,
             machine={"gpu": card and card.said, "cores": os.cpu_count()},
         )
         for name, persona in own.personas.items()

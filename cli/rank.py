@@ -25,7 +25,7 @@ from core.records import Prompt, Response
 from core.text import normal, percent, plain, wrapped
 from report.answer import beats_chance
 from report.console import table
-from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, estimate, number
+from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, Document, estimate, number
 from stages.own import FEWEST_PROMPTS
 
 if TYPE_CHECKING:
@@ -47,9 +47,6 @@ VERDICTS = {
     "no evidence": "No evidence: nothing shows that on prompts not seen this ranking is surely better than chance.",
 }
 CHANCES = "Chances: by the combined system. Tok/s: by the server's clock, or as asked where it tells none."
-
-Answer = Mapping[str, Any]
-"""All that is said of one prompt: the line that ``--json`` prints."""
 
 
 def by_cache(args: Namespace, job: Job) -> int:
@@ -146,7 +143,7 @@ def prompts_of(asked: str) -> list[str]:
     return texts
 
 
-def ranking(systems: Fitted, responses: Sequence[Response], evidence: Mapping[str, Any] | None) -> Answer:
+def ranking(systems: Fitted, responses: Sequence[Response], evidence: Document | None) -> Document:
     """Rank the models by their responses to one prompt: by each system, by the chance to be best, and the best one."""
     of, prompt_id = {response.model: response for response in responses}, responses[0].prompt_id
     places: dict[str, list[dict[str, Any]]] = {}
@@ -169,7 +166,7 @@ def best_first(scores: Mapping[str, float]) -> list[str]:
 # ── How far to trust it ──────────────────────────────────────────────────────────────────────────────────
 
 
-def read_evidence(job: Job, base: str) -> Mapping[str, Any] | None:
+def read_evidence(job: Job, base: str) -> Document | None:
     """Read what a run on the same has measured on prompts that it had not trained on; None where there is no results
     file of these models, judge, ``base`` and seed."""
     expected = {"judge": job.judge, "base_model": base, "seed": job.params.random_seed}
@@ -184,14 +181,13 @@ def read_evidence(job: Job, base: str) -> Mapping[str, Any] | None:
             "recommended": document["recommended"],
             "main_metric": metric,
             "cross_validated": {system: document["cross_validated"][system][metric] for system in CONTENDERS},
-            "warnings": document["verdict"]["warnings"],
             "prompts": document["counts"]["prompts"],
         }
     except (OSError, ValueError, KeyError, TypeError):  # no file, or none of ours
         return None
 
 
-def verdict(evidence: Mapping[str, Any] | None, p_best: float) -> str:
+def verdict(evidence: Document | None, p_best: float) -> str:
     """``sure``, ``likely`` or ``open`` by the first one's chance to be the best; ``no evidence`` where the ranking was
     not surely better than chance on prompts that it had not been trained on, or not measured."""
     crossed = evidence["cross_validated"][evidence["recommended"]]["ci95"] if evidence else None
@@ -203,7 +199,7 @@ def verdict(evidence: Mapping[str, Any] | None, p_best: float) -> str:
 # ── In the terminal ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def as_text(answer: Answer, run: str) -> str:
+def as_text(answer: Document, run: str) -> str:
     """The models with their chances, speed and size, how far to trust it, and the first one's response in full.
     ``run``: the command that measures how far.
 
@@ -223,7 +219,6 @@ def as_text(answer: Answer, run: str) -> str:
     if evidence:
         measured = [f"{SYSTEMS[s]} {estimate(f['mean'], f['ci95'])}" for s, f in evidence["cross_validated"].items()]
         said += [f"On prompts not seen in training, {METRICS[evidence['main_metric']]}: {'; '.join(measured)}."]
-        said += map(plain, evidence["warnings"])
     lines = [line for sentence in (*said, CHANCES) for line in wrapped(sentence)]
     if not evidence:
         lines += ["How far to trust this was not measured yet. This does:", f"  {run}"]
