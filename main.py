@@ -83,7 +83,7 @@ def run(args: Namespace, command: str) -> int:
     own = cli_own.read(args)
     if args.preferences:
         return run_votes(args, own, command)
-    from cli import check, rank
+    from cli import check
     from cli.job import begin, keeping_told, make_jobs
     from core.files import lock
 
@@ -94,6 +94,8 @@ def run(args: Namespace, command: str) -> int:
     with lock(args.cache_dir), keeping_told(jobs[0]):
         jobs = begin(jobs, args)
         if args.rank is not None:
+            from cli import rank
+
             return rank.by_cache(args, jobs[0])
         if args.vote:
             from people.voting import vote

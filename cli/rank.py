@@ -16,28 +16,31 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import config
+from base.features import Features, compute_features
 from cli.flags import command_like
 from cli.job import PEOPLE
+from combined import Combined
 from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Prompt, Response
 from core.text import normal, percent, plain, wrapped
+from data_generation import Data, collect_responses, make_data
+from elo_system import EloSystem
+from evaluation import shuffled
+from evidence.design import make_systems
+from evidence.leaderboard import tokens_per_second
 from report.answer import beats_chance
 from report.console import table
 from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, Document, estimate, number
+from reward_model import RewardModel
 from stages.own import FEWEST_PROMPTS
+from stages.tasks import Job
 
 if TYPE_CHECKING:
-    from base.features import Features
-    from combined import Combined
-    from data_generation import Data
-    from elo_system import EloSystem
     from people.read import Votes
-    from reward_model import RewardModel
-    from stages.tasks import Job
 
-    Fitted = tuple[EloSystem, RewardModel, Combined]
+Fitted = tuple[EloSystem, RewardModel, Combined]
 
 SURE, LIKELY = 0.95, 0.5  # chances of the first one to be the best
 VERDICTS = {
@@ -52,10 +55,6 @@ CHANCES = "Chances: by the combined system. Tok/s: by the server's clock, or as 
 def by_cache(args: Namespace, job: Job) -> int:
     """Rank for the prompts of ``--rank`` by all that the cache holds of the persona. Raises MissingError where that are
     too few whole prompts to learn from."""
-    from data_generation import make_data
-    from evaluation import shuffled
-    from evidence.design import make_systems
-
     # as many prompts as there are, whatever number the last run was asked for
     most = max(job.params.num_prompts, len({key for key, _ in job.kept(config.PROMPTS_FILE)}))
     job = replace(job, params=replace(job.params, num_prompts=most))
@@ -93,10 +92,6 @@ def rank(
 ) -> int:
     """Answer every prompt of ``--rank``. They are asked together: each model loads once. Responses and features are
     kept like all others; ``also``: names of other runs that may have read the texts of what is ``known``."""
-    from base.features import compute_features
-    from data_generation import collect_responses
-    from evidence.leaderboard import tokens_per_second
-
     texts = prompts_of(args.rank)
     # The id follows from the text, and the seeds of the answers from the id: the same prompt is asked once ever.
     prompts = [Prompt(f"asked-{fingerprint(text)}", text) for text in dict.fromkeys(texts)]
