@@ -6,7 +6,6 @@ python main.py --preferences votes/votes_coder.jsonl --rank "How do I …?"
 
 from __future__ import annotations
 
-import io
 import json
 import statistics
 import sys
@@ -128,11 +127,9 @@ def rank(
 
 def prompts_of(asked: str) -> list[str]:
     """The text itself; for "-" the lines of standard input. Raises UsageError where there are none."""
-    if asked == "-" and isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-    lines = sys.stdin if asked == "-" else [asked]
-    # no server takes halves of characters
-    texts = [text for line in lines if (text := normal(line.encode("utf-8", "replace").decode()))]
+    given = sys.stdin.buffer.read() if asked == "-" else asked.encode("utf-8", "replace")  # no halves of characters
+    said = given.decode("utf-8", "replace")
+    texts = [text for line in (said.split("\n") if asked == "-" else [said]) if (text := normal(line))]
     if not texts:
         raise UsageError("--rank -: standard input held no prompt. Give one prompt a line.")
     return texts
