@@ -1,7 +1,7 @@
 """System C: what the models are worth and what the texts show, learned together.
 
     system = Combined(features, {"llama3:8b": 1171.0, "gemma3:4b": 1293.0}, params).fit(preferences)
-    system.ranking("coder-007")                         # best first
+    system.scores("coder-007")                          # {model: s, in logits}
     system.posterior("coder-007").best_chances()        # {model: the chance that it is the best for this prompt}
 
     P(a ≻ b | x) = σ(s_a − s_b),  s(x, m, y) = α·g_m + θ_m + β·b(x, y) + w·φ(x, y)
@@ -160,9 +160,9 @@ class Posterior(NamedTuple):
         noise = np.random.default_rng(seed).standard_normal((draws, len(self.mean)))
         return np.asarray(self.mean + noise @ (axes * np.sqrt(np.maximum(variances, 0.0))).T)
 
-    def best_chances(self, draws: int = 2000, seed: int = 0) -> dict[str, float]:
+    def best_chances(self, draws: int = 2000) -> dict[str, float]:
         """{model: the share of draws in which its score is the highest}."""
-        best = self.draw(draws, seed).argmax(axis=1)
+        best = self.draw(draws, seed=0).argmax(axis=1)
         return dict(zip(self.models, (np.bincount(best, minlength=len(self.models)) / draws).tolist(), strict=True))
 
 
@@ -239,10 +239,6 @@ class Combined(Ranker):
         (of_v, slope), inputs = self._certainty, fit.inputs[list(rows.values())]
         covariance = slope**2 * ((inputs * fit.tau) @ of_v @ (inputs * fit.tau).T) + RESIDUAL * np.eye(len(rows))
         return Posterior(tuple(rows), slope * (inputs @ fit.coefficients), covariance)
-
-    def best_chances(self, prompt_id: str, draws: int = 2000, seed: int = 0) -> dict[str, float]:
-        """{model: the chance that its response to this prompt is the best}."""
-        return self.posterior(prompt_id).best_chances(draws, seed)
 
     def _with(self, fit: Fit) -> Self:
         fitted = copy.copy(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 PROMPTS_DIR = ROOT / "prompts"
@@ -230,10 +230,8 @@ PERSONAS: dict[str, Persona] = {
 
 # ── Experiment ───────────────────────────────────────────────────────────────────────────────────────────
 
-T = TypeVar("T", int, float)
 
-
-def _within(default: T, lowest: float, highest: float, why: str) -> T:
+def _within(default: float, lowest: float, highest: float, why: str) -> Any:
     """A figure with its bounds and the reason for them, which is said where a value lies outside."""
     return dataclasses.field(default=default, metadata={"bounds": (lowest, highest, why)})
 
@@ -284,9 +282,7 @@ class ExperimentConfig:
     response_temperature: float = _within(0.7, 0.0, 5.0, "it is a sampling temperature")
     prompt_temperature: float = _within(0.9, 0.0, 5.0, "it is a sampling temperature")
     judge_temperature: float = _within(0.0, 0.0, 5.0, "it is a sampling temperature")  # a judge should not roll dice
-    prompts_per_request: int = _within(
-        10, 1, 1000, "it counts prompts of one list; small models lose count in longer ones"
-    )
+    prompts_per_request: int = _within(10, 1, 1000, "small models lose count in longer lists")
     # "auto": asked for where no probabilities come with the verdict; writing one takes most of a judgement's time.
     judge_reasons: str = _one_of("auto", "on", "off")
     listwise_shuffles: int = _within(4, 1, 1000, "it counts the orders in which responses are shown")

@@ -1,7 +1,7 @@
 """System A: each contestant's rating is its global Elo plus an offset of the user's own.
 
     system = EloSystem({"llama3:8b": 1171.0, "gemma3:4b": 1293.0}).fit(preferences)
-    system.ranking("any prompt")  # one ranking for all prompts
+    system.scores("any prompt")  # the ratings: one ranking for all prompts
 
 Given is the global rating, which stays. Learned is the offset, 0 at first: each preference moves it by one standard Elo
 update, up by what the outcome exceeds the expectation of the ratings so far. No text is read, so that what is learned
@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from scipy.special import expit
+
 from core.files import write_json
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference
@@ -25,12 +27,11 @@ from core.records import Preference
 SCALE = 400.0
 LOGIT = math.log(10.0) / SCALE  # one Elo point in logits
 UNRATED_START = 1000.0  # only where nobody is rated: then no figure means anything but the differences
-FARTHEST = 300.0  # in scales: beyond it 10^x overflows, and the expectation is 0 anyway
 
 
 def expectation(rating_a: float, rating_b: float) -> float:
     """Expected outcome of a against b, E = 1 / (1 + 10^((R_b − R_a) / 400)), in [0, 1]."""
-    return float(1.0 / (1.0 + 10.0 ** min((rating_b - rating_a) / SCALE, FARTHEST)))
+    return float(expit(LOGIT * (rating_a - rating_b)))
 
 
 def starting_ratings(ratings: Mapping[str, float | None]) -> dict[str, float]:
@@ -52,8 +53,7 @@ class EloSystem(Ranker):
     def __init__(self, ratings: Mapping[str, float | None], k: float = 32.0) -> None:
         self._start = starting_ratings(ratings)
         self.k = float(k)
-        self.offsets = dict.fromkeys(self._start, 0.0)
-        self.updates = 0
+        self.offsets, self.updates = dict.fromkeys(self._start, 0.0), 0
 
     @property
     def ratings(self) -> dict[str, float]:
@@ -71,13 +71,11 @@ class EloSystem(Ranker):
 
     def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
         """Each set's preferences, from offset 0."""
-        fitted = []
-        for s in sets:
-            system = copy.copy(self)
+        fitted = [copy.copy(self) for _ in sets]
+        for system, s in zip(fitted, sets, strict=True):
             system.offsets, system.updates = dict.fromkeys(self._start, 0.0), 0
             for preference in s.preferences:
                 system.update(preference)
-            fitted.append(system)
         return fitted
 
     def scores(self, prompt_id: str) -> dict[str, float]:  # noqa: ARG002  (one ranking for all prompts)

@@ -6,8 +6,8 @@ Everything loops over ``Ranker``s without asking which is which. Intervals and t
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
@@ -21,6 +21,8 @@ from core.records import GroundTruth, Preference
 Array = NDArray[np.float64]
 Places = tuple[tuple[int, int], ...]
 """Each model's place in two rankings, 0 the lowest; equal scores share a place. Sorted: names don't matter."""
+CurveFold = tuple[Sequence[TrainingSet], Sequence[GroundTruth]]
+"""What trains, once in each order of the preferences, and what tests."""
 
 TOP_K = 3
 CACHED_PAIRS = 2**14  # of rankings; without ties, n models have n! of them
@@ -83,8 +85,6 @@ def prompt_metrics(scores: Mapping[str, float], truth: GroundTruth) -> Metrics |
     missing = [m for m in truth.scores if m not in scores or math.isnan(scores[m])]
     if missing:
         raise ValueError(f"no score for {', '.join(missing)} on prompt {truth.prompt_id!r}")
-    if any(map(math.isnan, truth.scores.values())):
-        raise ValueError(f"a true score is NaN on prompt {truth.prompt_id!r}")
     return _metrics(_places((scores[m] for m in truth.scores), truth.scores.values()))
 
 
@@ -102,29 +102,20 @@ def _metrics(places: Places) -> Metrics | None:
     return Metrics(*_correlations(places), sum(hits) / len(hits), _top_overlap(x, y, 1), _top_overlap(x, y, TOP_K))
 
 
+def _top_overlap(x: Sequence[int], y: Sequence[int], k: int) -> float:
+    """Expected share of the k best by x, some drawn among equals, that are among the k best by y, however equals of y
+    are drawn; k is at most the number of models."""
+    k = min(k, len(x))
+    (sure_x, tied_x), (sure_y, tied_y) = _top(x, k), _top(y, k)
+    draws = [sure_x.union(drawn) for drawn in combinations(tied_x, k - len(sure_x))]
+    hits = [len(best & sure_y) + min(k - len(sure_y), len(best & tied_y)) for best in draws]
+    return sum(hits) / len(hits) / k
+
+
 def _top(places: Sequence[int], k: int) -> tuple[set[int], set[int]]:
     """Who is surely among the best k, and who is tied for the rest of the seats."""
     cut = sorted(places, reverse=True)[k - 1]
     return {i for i, place in enumerate(places) if place > cut}, {i for i, place in enumerate(places) if place == cut}
-
-
-def _top_overlap(x: Sequence[int], y: Sequence[int], k: int) -> float:
-    """Expected share of the k best by x that are among the k best by y; k is at most the number of models.
-
-    For k = 1 it is the chance that x's best, drawn among equals, is one of y's bests.
-    """
-    k = min(k, len(x))
-    (sure_x, tied_x), (sure_y, tied_y) = _top(x, k), _top(y, k)
-    seats_x, seats_y = k - len(sure_x), k - len(sure_y)
-    # each tied by x has the same chance of a seat
-    expected = len(sure_x & sure_y) + seats_x * len(tied_x & sure_y) / len(tied_x)
-    # Those tied by y fill what seats y has left. x draws some of them: how many is hypergeometric.
-    already, shared = len(sure_x & tied_y), len(tied_x & tied_y)
-    draws = math.comb(len(tied_x), seats_x)
-    for drawn in range(min(shared, seats_x) + 1):
-        ways = math.comb(shared, drawn) * math.comb(len(tied_x) - shared, seats_x - drawn)
-        expected += min(seats_y, already + drawn) * ways / draws
-    return expected / k
 
 
 def mean_metrics(values: Iterable[Metrics]) -> Metrics:
@@ -141,11 +132,6 @@ def per_prompt(ranker: Ranker, truths: Iterable[GroundTruth]) -> dict[str, Metri
     return {prompt_id: metrics for prompt_id, metrics in found.items() if metrics is not None}
 
 
-def evaluate(ranker: Ranker, truths: Iterable[GroundTruth]) -> Metrics:
-    """Their mean over prompts."""
-    return mean_metrics(per_prompt(ranker, truths).values())
-
-
 # ── Splits ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -156,19 +142,11 @@ def split(prompt_ids: Sequence[str], train_count: int, seed: int) -> tuple[tuple
     return tuple(prompt_ids[i] for i in train), tuple(prompt_ids[i] for i in test)
 
 
-# (seed, FOLD_STREAM) draws the folds: by the seed alone the documented split's test prompts were the last fold
-FOLD_STREAM = 1_000
-
-
-def folds(prompt_ids: Sequence[str], n: int, seed: int | Sequence[int]) -> tuple[tuple[str, ...], ...]:
+def folds(prompt_ids: Sequence[str], n: int, seed: int) -> tuple[tuple[str, ...], ...]:
     """``n`` test parts whose sizes differ by at most one; every prompt is in exactly one."""
-    parts = np.array_split(np.random.default_rng(seed).permutation(len(prompt_ids)), n)
+    # a stream of its own: by the seed alone the documented split's test prompts were the last fold
+    parts = np.array_split(np.random.default_rng((seed, 1_000)).permutation(len(prompt_ids)), n)
     return tuple(tuple(prompt_ids[i] for i in sorted(part)) for part in parts)
-
-
-def training_ids(parts: Sequence[Sequence[str]], test: int) -> tuple[str, ...]:
-    """The prompts that train while part ``test`` tests: those of all other parts."""
-    return tuple(prompt_id for i, part in enumerate(parts) if i != test for prompt_id in part)
 
 
 def shuffled(preferences: Sequence[Preference], seed: int | Sequence[int]) -> tuple[Preference, ...]:
@@ -176,9 +154,14 @@ def shuffled(preferences: Sequence[Preference], seed: int | Sequence[int]) -> tu
     return tuple(preferences[i] for i in np.random.default_rng(seed).permutation(len(preferences)))
 
 
-def _truths_of(parts: Sequence[Sequence[str]], truths: Iterable[GroundTruth]) -> list[list[GroundTruth]]:
+def rounds(
+    preferences: Sequence[Preference], truths: Iterable[GroundTruth], parts: Sequence[Sequence[str]]
+) -> list[tuple[TrainingSet, list[GroundTruth]]]:
+    """For each part of the prompts (see ``folds``) what trains on all other parts, and its truths, which test."""
     known = {truth.prompt_id: truth for truth in truths}
-    return [[known[p] for p in part if p in known] for part in parts]
+    others = ([p for i, other in enumerate(parts) if i != test for p in other] for test in range(len(parts)))
+    tests = ([known[p] for p in part if p in known] for part in parts)
+    return [(TrainingSet.of(preferences, ids), own) for ids, own in zip(others, tests, strict=True)]
 
 
 # ── Cross-validation ─────────────────────────────────────────────────────────────────────────────────────
@@ -192,49 +175,33 @@ def cross_validate(
 ) -> dict[str, dict[str, Metrics]]:
     """Each prompt's metrics under the training that did not see it: {ranker name: {prompt id: metrics}}.
 
-    ``parts`` are the test parts (see ``folds``). Prompts without a truth, or whose truth is all tied, are missing from
-    the result.
+    Prompts without a truth, or whose truth is all tied, are missing from the result.
     """
-    tests = _truths_of(parts, truths)
-    sets = [TrainingSet.of(preferences, training_ids(parts, i)) for i in range(len(parts))]
-    result: dict[str, dict[str, Metrics]] = {}
+    sets, tests = zip(*rounds(preferences, truths, parts), strict=True)
+    result = {}
     for ranker in rankers:
-        result[ranker.name] = {}
-        for fitted, test in zip(ranker.fit_many(sets), tests, strict=True):
-            result[ranker.name].update(per_prompt(fitted, test))
+        tested = zip(ranker.fit_many(sets), tests, strict=True)
+        result[ranker.name] = {p: found for fitted, test in tested for p, found in per_prompt(fitted, test).items()}
     return result
 
 
 # ── Learning curves ──────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Curves:
-    """Learning curves over several orders of the preferences."""
+class Curves(NamedTuple):
+    """The metrics after so many preferences, of every test prompt whose truth orders anything."""
 
-    counts: tuple[int, ...]
-    """Preferences at each point: 0, every, 2 · every, … and the last."""
-    prompt_ids: tuple[str, ...]
-    """The test prompts whose truth orders anything."""
-    values: Mapping[str, Array]
-    """{metric: [orders, points, prompts]}"""
+    counts: tuple[int, ...]  # preferences at each point: 0, every, 2 · every, … and the last
+    rows: Sequence[Mapping[str, Metrics]]  # {prompt id: metrics, a mean over orders of the preferences} at each point
 
     @property
     def points(self) -> list[tuple[int, Metrics]]:
-        """(preferences, the mean of each metric over orders and prompts) at each point."""
-        if not self.prompt_ids:
-            return [(n, mean_metrics([])) for n in self.counts]
-        means = np.stack([self.values[name].mean((0, 2)) for name in METRICS], axis=1)
-        return [(n, Metrics(*row)) for n, row in zip(self.counts, means.tolist(), strict=True)]
+        """(preferences, the mean of each metric over prompts) at each point."""
+        return [(n, mean_metrics(row.values())) for n, row in zip(self.counts, self.rows, strict=True)]
 
-
-class CurveFold(NamedTuple):
-    """Prompts and preferences that train, truths that test."""
-
-    train_ids: Collection[str]
-    orders: Sequence[Sequence[Preference]]
-    """The training preferences, once in each order."""
-    truths: Sequence[GroundTruth]
+    def values(self, metric: str) -> Array:
+        """[points, prompts] of one metric."""
+        return np.array([[getattr(found, metric) for found in row.values()] for row in self.rows], np.float64)
 
 
 def curve_folds(
@@ -245,12 +212,10 @@ def curve_folds(
     seed: int,
 ) -> list[CurveFold]:
     """Every prompt a test prompt once, over orders of the preferences drawn by the seed."""
-    tested = []
-    for i, tests in enumerate(_truths_of(parts, truths)):
-        ids = training_ids(parts, i)
-        own = TrainingSet.of(preferences, ids).preferences
-        tested.append(CurveFold(ids, [shuffled(own, [seed, j]) for j in range(orders)], tests))
-    return tested
+    return [
+        ([replace(own, preferences=shuffled(own.preferences, [seed, j])) for j in range(orders)], tests)
+        for own, tests in rounds(preferences, truths, parts)
+    ]
 
 
 def learning_curves(ranker: Ranker, tested: Sequence[CurveFold], every: int) -> Curves:
@@ -258,26 +223,14 @@ def learning_curves(ranker: Ranker, tested: Sequence[CurveFold], every: int) -> 
 
     All folds, orders and points are one ``fit_many``.
     """
+    sets = [order for orders, _ in tested for order in orders]
     # folds differ by a prompt or so, and a point must be the mean of as many preferences in each
-    total = min(len(order) for fold in tested for order in fold.orders)
+    total = min(len(s.preferences) for s in sets)
     counts = (*range(0, total, every), total)
-    sets = [
-        TrainingSet(tuple(order[:n]), tuple(fold.train_ids)) for fold in tested for order in fold.orders for n in counts
-    ]
-    fitted = iter(ranker.fit_many(sets))
-    blocks = []  # [orders, points, the fold's prompts, metrics]
-    prompt_ids: list[str] = []
-    for fold in tested:
-        found = [[per_prompt(next(fitted), fold.truths) for _ in counts] for _ in fold.orders]
-        values = np.array([[list(point.values()) for point in order] for order in found], dtype=np.float64)
-        blocks.append(values.reshape(*values.shape[:2], -1, len(METRICS)))  # it has no last axis where no prompt is
-        prompt_ids += found[0][0]
-    stacked = np.concatenate(blocks, axis=2)
-    return Curves(counts, tuple(prompt_ids), {name: stacked[..., i] for i, name in enumerate(METRICS)})
-
-
-def level(found: Mapping[str, Metrics], counts: tuple[int, ...]) -> Curves:
-    """The curve of a system that is trained once: its metrics by prompt, {prompt id: metrics}, at every point."""
-    rows = np.array(list(found.values()), dtype=np.float64).reshape(-1, len(METRICS)).T  # [metrics, prompts]
-    values = {name: np.tile(row, (1, len(counts), 1)) for name, row in zip(METRICS, rows, strict=True)}
-    return Curves(counts, tuple(found), values)
+    fitted = iter(ranker.fit_many([replace(s, preferences=s.preferences[:n]) for s in sets for n in counts]))
+    rows: list[dict[str, Metrics]] = [{} for _ in counts]
+    for orders, truths in tested:
+        found = [[per_prompt(next(fitted), truths) for _ in counts] for _ in orders]
+        for row, point in zip(rows, zip(*found, strict=True), strict=True):
+            row.update({prompt_id: mean_metrics([order[prompt_id] for order in point]) for prompt_id in point[0]})
+    return Curves(counts, rows)

@@ -16,26 +16,21 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 try:
-    import config
+    from cli.flags import check_combination, command_like, parse
 except (TypeError, ValueError) as error:  # it is made to be edited: an unknown field is said, not traced
     print(f"config.py can't be used: {error}. Put that entry right and run again.", file=sys.stderr)
     sys.exit(2)
 
-from cli.flags import check_combination, command_like, parse
 from core.errors import SuiteError
 from core.text import plain, wrapped
 
 if TYPE_CHECKING:
-    from cli.own import Own
-    from evidence.document import Document
+    from evidence.experiment import Document
     from stages.tasks import Job
-
-INTERRUPTED = 130
 
 
 def run_persona(job: Job) -> Document:
@@ -44,16 +39,15 @@ def run_persona(job: Job) -> Document:
     from data_generation import make_data
     from evidence.design import listed, make_systems, read_texts
     from evidence.experiment import counts, keep_for_readers, measure
-    from people.read import on_these, own_votes_file, read_own_votes
     from report import console, files
 
-    clock, votes = Clock(), read_own_votes(own_votes_file(job.name))
+    clock = Clock()
     console.print_header(job.name, job.label, job.notes)
     data = make_data(job, clock, listed(job.prompt_ids, job.params))  # prompts → responses → judgements → truths
     console.print_counts(counts(data, job.params))
     features = read_texts(job, data, clock)  # the frozen base reads each text once
     systems = make_systems(job, data, features)  # A, B, C and what they must beat
-    document = measure(job, data, systems, clock, on_these(votes, data.prompts, data.responses))
+    document = measure(job, data, systems, clock)
     paths = files.write_results(document, job.results_dir)  # what was measured is written before it is told
     keep_for_readers(job, data, systems)
     console.print_results(document, told=(*job.notes, *features.notes))
@@ -68,7 +62,7 @@ def run_personas(jobs: Sequence[Job]) -> int:
         from evidence.experiment import together
         from report import console, files
 
-        document = together(documents, jobs[0])
+        document = together(documents)
         paths = files.write_together(document, jobs[0].results_dir)
         console.print_personas(document)
         console.print_files(paths)
@@ -78,16 +72,27 @@ def run_personas(jobs: Sequence[Job]) -> int:
 def run(args: Namespace, command: str) -> int:
     """Choose who is asked, look whether all is there, and do what was asked for."""
     check_combination(args)  # bad usage is said before any server is looked for
-    from cli import own as cli_own
-
-    own = cli_own.read(args)
-    if args.preferences:
-        return run_votes(args, own, command)
     from cli import check
-    from cli.job import begin, keeping_told, make_jobs
+    from cli import own as cli_own
+    from cli.job import begin, keeping_told, make_jobs, votes_job
     from core.files import lock
 
-    jobs = make_jobs(args, own, command)
+    own, votes = cli_own.read(args), None
+    if args.preferences:  # people's votes in the place of a simulated persona's
+        from people import run as people
+        from people.read import load_votes
+
+        votes = load_votes(
+            args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=own.answers
+        )
+        if args.check:
+            return people.show(args.preferences, votes)
+        if args.rank is None:
+            job = votes_job(args, votes, own, command)
+            with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
+                people.run(job, votes, refresh=bool(args.refresh))
+            return 0
+    jobs = make_jobs(args, own, command, votes.models if votes else ())
     if args.check:
         return check.check(jobs, args)
     check.require(jobs, args)
@@ -96,36 +101,12 @@ def run(args: Namespace, command: str) -> int:
         if args.rank is not None:
             from cli import rank
 
-            return rank.by_cache(args, jobs[0])
+            return rank.by_votes(args, jobs[0], votes) if votes else rank.by_cache(args, jobs[0])
         if args.vote:
             from people.voting import vote
 
             return vote(jobs[0], args.vote, partial(command_like, args, jobs[0].name))
         return run_personas(jobs)
-
-
-def run_votes(args: Namespace, own: Own, command: str) -> int:
-    """The experiment, or a ranking, by people's votes in the place of a simulated persona's."""
-    from cli import rank
-    from cli.job import begin, make_jobs, votes_job
-    from core.files import lock
-    from people import run as people
-    from people.read import load_votes
-
-    name = people.run_name(args.preferences)
-    votes = load_votes(
-        args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=own.answers
-    )
-    if args.check:
-        return people.show(args.preferences, votes)
-    if args.rank is None:
-        job = votes_job(args, name, votes, own, command)
-        with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
-            people.run(job, votes, refresh=bool(args.refresh))
-        return 0
-    jobs = make_jobs(args, replace(own, personas={name: config.Persona()}), command, votes.models)
-    with lock(args.cache_dir):
-        return rank.by_votes(args, begin(jobs, args)[0], votes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -151,32 +132,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # the stores are left by now, and hold every answer
         kept = f"Every answer so far is kept in {args.cache_dir}/; the same command goes on."
         print(f"\nInterrupted. {plain(kept)}", file=sys.stderr)
-        return INTERRUPTED
+        return 130
 
 
 def _say_plainly(args: Namespace) -> None:
-    """Log messages go to the terminal without anything that steers it, each warning once; with --json none to standard
-    output."""
+    """Send log messages to the terminal without anything that steers it, each warning once; with --json none to
+    standard output."""
     import logging  # after the flags: --help answers at once
 
-    said = set[str]()
+    warned = set[str]()
 
     class Plain(logging.StreamHandler[TextIO]):
-        def filter(self, record: logging.LogRecord) -> bool:
-            text = record.getMessage()
-            again = record.levelno >= logging.WARNING and text in said
-            said.add(text)
-            return not again
-
         def emit(self, record: logging.LogRecord) -> None:
             from tqdm import tqdm
 
-            with tqdm.external_write_mode(self.stream):  # above a progress bar that stands in the terminal
-                super().emit(record)
-
-        def format(self, record: logging.LogRecord) -> str:
-            lines = plain(super().format(record), lines=True).split("\n")  # an indented one is a command, left whole
-            return "\n".join(part for line in lines for part in ([line] if line[:1] == " " else wrapped(line)))
+            text = plain(self.format(record), lines=True)
+            if record.levelno >= logging.WARNING:
+                if text in warned:
+                    return
+                warned.add(text)
+            # an indented line is a command, left whole
+            lines = [part for line in text.split("\n") for part in ([line] if line[:1] == " " else wrapped(line))]
+            tqdm.write("\n".join(lines), self.stream)  # above a progress bar that stands in the terminal
+            self.flush()
 
     handler = Plain(sys.stderr if args.json else sys.stdout)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)

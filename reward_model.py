@@ -1,7 +1,7 @@
 """System B: a frozen reward model, and a small head on it that learns one person's preferences.
 
     model = RewardModel(features, {"llama3:8b": 1171.0, "gemma3:4b": 1293.0}, params).fit(preferences)
-    model.ranking("coder-007")                          # best first
+    model.scores("coder-007")                           # {model: the reward of its response}
 
     reward(x, y) = β · base score / its spread within prompts + MLP(inputs of x, y)
     loss         = preference + λ · regularization
@@ -25,13 +25,14 @@ In the tiny steps of a training the interpreter costs more than the arithmetic: 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import cache
 from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -54,14 +55,8 @@ FIRST_LAYER = 0.1  # the direct way learns first, the hidden layer what is left
 STEPS_AN_EPOCH = 100  # at most: more preferences make larger batches, not a longer training
 MEAN_DECAY, SQUARE_DECAY = 0.9, 0.999  # Adam's β₁ and β₂
 EPSILON = 1e-6  # above the rounding of a float32 gradient, which Adam would magnify where the true one is zero
+LOSSES = ("preference_loss", "regularization_loss")  # the second before λ, and 0 where λ is 0
 CHUNK_FLOATS = 1 << 18  # weights trained side by side: with gradients and moments they stay in the processor's cache
-
-
-class EpochLoss(NamedTuple):
-    """Means over one epoch's steps, as met while training; ``regularization`` before λ, and 0 where λ is 0."""
-
-    preference: float
-    regularization: float
 
 
 # ── The head ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -107,16 +102,15 @@ class Shared(NamedTuple):
     inputs: np.ndarray  # [all texts, components]
     base: np.ndarray  # [all texts] the base's score over its spread
     scaler: Scaler
-    rated: np.ndarray
-    """[pairs, 2] rows of all rated pairs of responses to the same training prompt."""
-    expected: np.ndarray
-    """[pairs] the Elo expectation that the first is preferred."""
+    rated: np.ndarray  # [pairs, 2] rows of all rated pairs of responses to the same training prompt
+    expected: np.ndarray  # [pairs] the Elo expectation that the first is preferred
 
 
 class Training(NamedTuple):
     """The data of one training on n preferences."""
 
     shared: Shared
+    head: np.ndarray  # [weights] to begin with
     pairs: np.ndarray  # [n, 2] rows of the two texts of each preference
     outcomes: np.ndarray  # [n]
     batch: int  # preferences a step
@@ -151,12 +145,10 @@ def draw(trainings: Sequence[Training], params: ExperimentConfig) -> tuple[np.nd
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def train(
-    first: np.ndarray, trainings: Sequence[Training], params: ExperimentConfig, device: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Train n heads side by side from their ``first`` weights [n, weights], as many preferences a step in each.
+def train(trainings: Sequence[Training], params: ExperimentConfig, device: str) -> tuple[np.ndarray, np.ndarray]:
+    """Train n heads side by side, as many preferences a step in each, the longest trainings first.
 
-    The longest trainings must come first. Returns the trained weights, and [most steps, n, 2] both losses of each step.
+    Returns the trained weights [n, weights], and [most steps, n, 2] both losses of each step.
     """
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits, embedding
@@ -168,7 +160,7 @@ def train(
     rows += np.array([below[id(t.shared)] for t in trainings])[:, None, None]
     seen_texts = (np.concatenate(column) for column in zip(*(t[:2] for t in distinct.values()), strict=True))
     pairs, target, share, inputs, base = (torch.from_numpy(array).to(device) for array in (rows, *rest, *seen_texts))
-    weights = torch.from_numpy(first).to(device, copy=True)
+    weights = torch.from_numpy(np.stack([t.head for t in trainings])).to(device)
     mean, square = torch.zeros_like(weights), torch.zeros_like(weights)  # Adam's moments of the gradient
     losses = torch.zeros(*share.shape[:2], 2, device=device)
     k = share.shape[2] - trainings[0].batch  # rated pairs, which stand first
@@ -218,7 +210,7 @@ def one_thread() -> Iterator[None]:
 
 
 class RewardModel(Ranker):
-    """System B. ``history`` has both losses of each epoch of the last training."""
+    """System B. ``history``: {loss: its mean over the steps of each epoch of the last training, as met on the way}."""
 
     name = "reward_model"
 
@@ -236,20 +228,13 @@ class RewardModel(Ranker):
         ``start``: fitted models, one a set, from which each training goes on by the parameters of this one: with the
         head of its start, and with its scaler and rated pairs.
         """
-        known: dict[tuple[tuple[str, ...], str | None], Shared] = {}
-        fitted = []
-        for i, s in enumerate(sets):
-            key = s.prompt_ids, s.held_out
-            if start is None and key not in known:
-                known[key] = self._share(s)
-            shared, head = (start[i]._shared, start[i]._head) if start else (known[key], first_head(self._params))
-            fitted.append(copy.copy(self)._learn(shared, head))
-        trainings = [self._training(s, model._shared) for s, model in zip(sets, fitted, strict=True)]
-
-        def trained(chunk: list[int]) -> tuple[np.ndarray, np.ndarray]:
-            first = np.stack([fitted[i]._head for i in chunk])
-            return train(first, [trainings[i] for i in chunk], self._params, self._device)
-
+        if start:
+            begun = [(one._shared, one._head) for one in start]
+        else:
+            share = cache(self._share)
+            begun = [(share(replace(s, preferences=())), first_head(self._params)) for s in sets]
+        trainings = [self._training(s, *known) for s, known in zip(sets, begun, strict=True)]
+        fitted = [copy.copy(self)._learn(training.shared, training.head) for training in trainings]
         order = [i for i, training in enumerate(trainings) if training.steps]  # without preferences nothing is trained
         # Alike are those with as many preferences a step; the longest go first, as ``train`` wants them.
         order.sort(key=lambda i: (trainings[i].batch, -trainings[i].steps))
@@ -258,12 +243,12 @@ class RewardModel(Ranker):
         chunks = [group[begin : begin + size] for group in alike for begin in range(0, len(group), size)]
         cores = ThreadPoolExecutor(os.cpu_count())
         with one_thread(), bar(None, len(order), "trainings") as done:
+            found = cores.map(lambda chunk: train([trainings[i] for i in chunk], self._params, self._device), chunks)
             try:
-                for chunk, (heads, losses) in zip(chunks, cores.map(trained, chunks), strict=True):
+                for chunk, (heads, losses) in zip(chunks, found, strict=True):
                     for j, i in enumerate(chunk):
                         epochs = losses[: trainings[i].steps, j].reshape(self._params.max_epochs, -1, 2).mean(axis=1)
-                        history = tuple(EpochLoss(*epoch) for epoch in epochs.tolist())
-                        fitted[i]._learn(trainings[i].shared, heads[j], history)
+                        fitted[i]._learn(trainings[i].shared, heads[j], epochs.T.tolist())
                     done.update(len(chunk))
             finally:
                 cores.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for nothing
@@ -287,10 +272,11 @@ class RewardModel(Ranker):
         about = {"base": self._base, "base_scale": scaler.base_scale, "history": self.history}
         head = {name: layer[0].numpy() for name, layer in named.items()}
         arrays = {"centre": scaler.centre, "projection": scaler.projection, **head}
-        write_tensors(path, arrays, {"about": json.dumps({**about, "config": dataclasses.asdict(self._params)})})
+        write_tensors(path, arrays, {"about": json.dumps({**about, "config": asdict(self._params)})})
 
-    def _learn(self, shared: Shared, head: np.ndarray, history: tuple[EpochLoss, ...] = ()) -> Self:
-        self._shared, self._head, self.history, self._rewards = shared, head, history, None
+    def _learn(self, shared: Shared, head: np.ndarray, losses: Sequence[Sequence[float]] = ((), ())) -> Self:
+        self._shared, self._head, self._rewards = shared, head, None
+        self.history = dict(zip(LOSSES, losses, strict=True))
         return self
 
     def _share(self, s: TrainingSet) -> Shared:
@@ -306,8 +292,8 @@ class RewardModel(Ranker):
         expected = np.array([expectation(elo[a], elo[b]) for (a, _), (b, _) in rated])
         return Shared(inputs, scaler.base(texts.score).astype(np.float32), scaler, pairs, expected)
 
-    def _training(self, s: TrainingSet, shared: Shared) -> Training:
+    def _training(self, s: TrainingSet, shared: Shared, head: np.ndarray) -> Training:
         n, outcomes = len(s.preferences), np.array([p.outcome for p in s.preferences])
         batch = max(self._params.batch_size, math.ceil(n / STEPS_AN_EPOCH))
         steps = self._params.max_epochs * math.ceil(n / batch)
-        return Training(shared, self._texts.pairs(s.preferences), outcomes, batch, steps)
+        return Training(shared, head, self._texts.pairs(s.preferences), outcomes, batch, steps)

@@ -33,10 +33,8 @@ ANSWERS_WITHIN = 10.0  # seconds for a connection to a cluster's address: Ray it
 LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 
 
-def read(
-    asked: str, base: str, device: str, texts: Sequence[tuple[str, str]]
-) -> Generator[tuple[str, list[int], Vectors]]:
-    """(``cpu`` or ``cuda``, positions in ``texts``, their vectors), a batch of like length at a time.
+def read(asked: str, base: str, device: str, texts: Sequence[tuple[str, str]]) -> Generator[tuple[list[int], Vectors]]:
+    """(positions in ``texts``, their vectors), a batch of like length at a time.
 
     Raises what a worker raised; MissingError where Ray, the cluster or its GPU is not there or fails in a way that Ray
     can't make good; MemoryError where no node has memory for the base.
@@ -62,11 +60,9 @@ def read(
                 if "error" in batch:
                     raise batch["error"][0]
                 cut += int(batch["cut"][0])
-                yield kind, batch["row"].tolist(), Vectors(*(batch[field] for field in Vectors._fields))
+                yield batch["row"].tolist(), Vectors(*(batch[field] for field in Vectors._fields))
         except ray.exceptions.RayError as error:
-            raise MissingError(
-                f"The cluster failed: {error}\nWhat was read is kept; the same command goes on."
-            ) from error
+            raise MissingError(f"The cluster failed: {error}\nWhat was read is kept; the command goes on.") from error
         frozen_base.say_cut(cut, len(texts))
 
 
@@ -77,10 +73,10 @@ def _connected(asked: str) -> Iterator[Any]:
     address = os.environ.get("RAY_ADDRESS", asked) if asked == "auto" else asked
     # sockets' names must be short
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as scratch:
-        start: dict[str, Any] = {"include_dashboard": False, "_temp_dir": scratch} if asked == "local" else {}
+        start: dict[str, Any] = {}
         if asked == "local":
-            os.environ.update(LOCAL)
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            os.environ.update(LOCAL, RAY_AUTH_TOKEN=secrets.token_hex(32))
+            start = {"include_dashboard": False, "_temp_dir": scratch}
         try:
             import ray
             import ray.data
@@ -122,17 +118,18 @@ def _places(ray: Any, base: str, device: str) -> tuple[str, int, dict[str, float
 class Worker:
     """Opens the base once and reads the batches that Ray Data hands to it."""
 
+    _base: frozen_base.FrozenBase | None = None
+
     def __init__(self, name: str, kind: str, identity: str | None) -> None:
         """``identity``: what this node must say of the base's files."""
         self._given, self._identity = (name, kind), identity
-        self._base: frozen_base.FrozenBase | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Vectors of the texts, in columns; or the error, which Ray would wrap and repeat."""
         try:
             base = self._base = self._base or self._open()
-            texts = zip(batch["prompt"].tolist(), batch["response"].tolist(), strict=True)
-            parts = list(base.embed(list(texts)))
+            texts = list(zip(batch["prompt"].tolist(), batch["response"].tolist(), strict=True))
+            parts = list(base.embed(texts))
         except Exception as error:
             return {"error": [error]}
         order = np.concatenate([rows for rows, _ in parts])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,22 +33,17 @@ def gpu() -> Gpu | None:
     query += [f"--id={visible.split(',')[0]}"] if visible else []
     try:
         said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):  # a driver that is not loaded, or hangs
+        *figures, name = said.partition("\n")[0].split(", ", 3)
+        free, total, capability = map(float, figures)
+    except (OSError, subprocess.SubprocessError, ValueError):  # a driver that is not loaded, or hangs
         return None
-    found = re.match(r"([\d.]+), ([\d.]+), ([\d.]+), (.+)", said)
-    if found is None:
-        return None
-    free, total, capability = (float(figure) for figure in found.groups()[:3])
     # before compute capability 8.0 bfloat16 is only emulated, and weights are held in float32
     room = free / 1024 / (1 if capability >= 8.0 else 2)
-    return Gpu(f"{found[4].strip()}, {free / 1024:.1f} of {total / 1024:.1f} GiB free", room)
+    return Gpu(f"{name}, {free / 1024:.1f} of {total / 1024:.1f} GiB free", room)
 
 
 def usable(asked: str) -> str:
-    """``cuda`` or ``cpu``: where torch can run what ``--device`` asks for. Everything that runs on a device asks here.
-
-    Raises MissingError where the GPU asked for can't be used.
-    """
+    """``cuda`` or ``cpu`` for what ``--device`` asks. Raises MissingError where the GPU asked for can't be used."""
     import torch
 
     there = torch.cuda.is_available()
@@ -76,11 +69,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     import torch
 
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in NO_MEMORY)
-
-
-def give_back() -> None:
-    """Free what a closed base has left on the GPU: torch would keep it, and the next persona's models need it."""
-    import torch
-
-    gc.collect()  # modules that hold each other
-    torch.cuda.empty_cache()

@@ -5,6 +5,7 @@ A run whose texts are all there imports neither torch nor transformers.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
@@ -35,22 +36,14 @@ SAVE_SECONDS = 60.0
 class Features:
     """Vectors of every (prompt, response): n texts, states of width d."""
 
-    index: Mapping[tuple[str, str], int]
-    """(prompt id, model) → row."""
-    mean: np.ndarray
-    """[n, d] float32: mean hidden state over the response's tokens."""
-    last: np.ndarray
-    """[n, d] float32: the hidden state where the score head reads."""
-    base_score: np.ndarray
-    """[n] float32: the pre-trained head's own score; 0 where the base has none."""
+    index: Mapping[tuple[str, str], int]  # (prompt id, model) → row
+    mean: np.ndarray  # [n, d] float32: mean hidden state over the response's tokens
+    last: np.ndarray  # [n, d] float32: the hidden state where the score head reads
+    base_score: np.ndarray  # [n] float32: the pre-trained head's own score; 0 where the base has none
     has_score: bool
-    base: str
-    """The base's name."""
-    device: str = "cpu"
-    """Where heads are trained on them: as asked for, but on the processor where the base had to read there just now,
-    for then the GPU is full or gone."""
-    notes: tuple[str, ...] = ()
-    """What is to be said of the choice of the base."""
+    base: str  # the base's name
+    device: str = "cpu"  # where heads are trained on them
+    notes: tuple[str, ...] = ()  # what is to be said of the choice of the base
 
 
 def compute_features(
@@ -88,9 +81,12 @@ def compute_features(
     if note:
         log.warning("%s", note)
     if missing:
-        if _read(base, device, ray, missing, kept, str(identity)) == "cpu":
-            device = "cpu"
-        base_device.give_back()
+        _read(base, device, ray, missing, kept, str(identity))
+        import torch
+
+        gc.collect()  # modules that hold each other
+        torch.cuda.empty_cache()  # the next persona's models need what a closed base has left there
+        device = base_device.usable(device)
     mean, last, score = map(np.stack, zip(*(kept.rows[key] for key in keys), strict=True))
     index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
     return Features(index, mean, last, score, bool(score.any()), base, device, (note,) if note else ())
@@ -104,8 +100,8 @@ def _keys(identity: str | None, texts: Sequence[tuple[str, str]]) -> list[str]:
 
 def _read(
     base: str, device: str, ray: str | None, missing: Mapping[str, tuple[str, str]], kept: _Kept, identity: str
-) -> str:
-    """Read what is missing, each text once however often it was answered, and keep it; the kind of device that read.
+) -> None:
+    """Read what is missing, each text once however often it was answered, and keep it.
 
     The whole file is saved once a minute: after each batch, the writing would grow with the square of the texts. So a
     kill costs a minute of reading; an error and Ctrl-C cost nothing.
@@ -113,14 +109,12 @@ def _read(
     if kept.rows and kept.identity != identity:
         log.warning("The texts were read by %s, and this is %s: they are read anew", kept.identity, identity)
     # half an emoji (models send that) is no text to a tokenizer
-    texts = [
-        (p.encode("utf-8", "replace").decode(), r.encode("utf-8", "replace").decode()) for p, r in missing.values()
-    ]
-    keys, used, saved = list(missing), "", time.monotonic()
-    with closing(_batches(base, device, ray, texts)) as batches, bar(None, len(keys), "texts read") as done:
-        try:
-            for batch in batches:
-                used, rows, vectors = batch
+    whole = ([text.encode("utf-8", "replace").decode() for text in pair] for pair in missing.values())
+    texts = [(prompt, response) for prompt, response in whole]
+    keys, saved = list(missing), time.monotonic()
+    try:
+        with closing(_batches(base, device, ray, texts)) as batches, bar(None, len(keys), "texts read") as done:
+            for rows, vectors in batches:
                 if not all(np.isfinite(part).all() for part in vectors):
                     raise UsageError(f"{base} gave numbers that are not finite: try --device cpu or another base.")
                 kept.add([keys[i] for i in rows], vectors, identity)
@@ -128,34 +122,30 @@ def _read(
                 if time.monotonic() - saved >= SAVE_SECONDS:
                     kept.save()
                     saved = time.monotonic()
-        except (RuntimeError, MemoryError) as error:
-            if not base_device.is_out_of_memory(error):
-                raise
-            raise MissingError(
-                f"{base} needs more memory than is free. Everything so far is kept, and the texts that it has read. "
-                "Free memory and run it again, or take the processor (--device cpu) or a smaller base "
-                f"(--base_model {base_location.EMBEDDED})."
-            ) from error
-        finally:
-            kept.save()
-    log.info("Features of %d texts by %s on %s", len(keys), identity, used)
-    return used
+    except (RuntimeError, MemoryError) as error:
+        if not base_device.is_out_of_memory(error):
+            raise
+        raise MissingError(
+            f"{base} needs more memory than is free. Everything so far is kept, and the texts that it has read. Free "
+            "memory and run it again, or take the processor (--device cpu) or a smaller base (--base_model embedded)."
+        ) from error
+    finally:
+        kept.save()
+    log.info("Features of %d texts by %s", len(keys), identity)
 
 
 def _batches(
     base: str, device: str, ray: str | None, texts: Sequence[tuple[str, str]]
-) -> Generator[tuple[str, list[int], Vectors]]:
-    """(``cpu`` or ``cuda``, positions in ``texts``, their vectors), read here or on a cluster."""
+) -> Generator[tuple[list[int], Vectors]]:
+    """(positions in ``texts``, their vectors), read here or on a cluster."""
     if ray is not None:
         from base import cluster
 
-        yield from cluster.read(ray, base, device, texts)
-        return
+        return cluster.read(ray, base, device, texts)
     kind = base_device.usable(device)
     if (kind, device) == ("cpu", "auto") and base_device.gpu() is not None:
         log.warning("nvidia-smi shows a GPU that torch can't use: %s reads on the processor", base)
-    for rows, vectors in frozen_base.open_base(base, kind).embed(texts):
-        yield kind, rows, vectors
+    return frozen_base.open_base(base, kind).embed(texts)
 
 
 class _Kept:

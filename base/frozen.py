@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ranking.base")
 
 MAX_LENGTH = 2048  # tokens of prompt and response together; longer texts are cut, counted and said
-# Stands where the response goes while the template's own words around it are found.
-_SLOT = "\ue000response\ue000"
+_SLOT = "\ue000response\ue000"  # where the response goes while the template's own words around it are found
 
 
 class Vectors(NamedTuple):
@@ -37,10 +36,8 @@ class Vectors(NamedTuple):
 
 class _Text(NamedTuple):
     ids: list[int]
-    first: int
-    """Position of the response's first token."""
-    end: int
-    """One past its last; ``first`` == ``end`` for an empty response."""
+    first: int  # position of the response's first token
+    end: int  # one past its last; the closing token stands for an empty response
 
 
 class FrozenBase:
@@ -59,7 +56,7 @@ class FrozenBase:
         bos = tokenizer.bos_token_id
         self._adds_bos = bos is not None and tokenizer("")["input_ids"][:1] == [bos]
 
-    def embed(self, texts: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Vectors]]:
+    def embed(self, texts: Sequence[tuple[str, str]]) -> Generator[tuple[list[int], Vectors]]:
         """(positions in ``texts``, their vectors), batch by batch.
 
         Longest texts first, so that memory runs out at once or never; where it does, half as many tokens go through
@@ -89,10 +86,21 @@ class FrozenBase:
         # Control tokens in a text lose their power, and what stands for the response must not occur.
         prompt, response = (self._special.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text) for text in (prompt, response))
         text = self._tokenize(prompt, response)
-        if len(text.ids) > MAX_LENGTH:
-            self.cut += 1
-            text = self._tokenize(*self._shorten(prompt, response, len(text.ids) - (text.end - text.first)))
-        return text
+        if len(text.ids) <= MAX_LENGTH:
+            return text
+        self.cut += 1
+        # Both keep their beginning: the prompt up to half of the room, or what the response leaves of it. The
+        # template's closing words always stay, for the score is read there.
+        settings = {"add_special_tokens": False, "return_offsets_mapping": True}
+        spans = [self._tokenizer(part, **settings)["offset_mapping"] for part in (prompt, response)]
+        around = len(text.ids) - (text.end - text.first) - len(spans[0])
+        room = max(2, MAX_LENGTH - 8 - around)  # 8: tokens may join differently at a cut
+        first = min(len(spans[0]), max(room // 2, room - len(spans[1])))
+        short, answer = (
+            part if len(of) <= kept else part[: of[kept - 1][1]]
+            for part, of, kept in zip((prompt, response), spans, (first, room - first), strict=True)
+        )
+        return self._tokenize(short, answer)
 
     def _tokenize(self, prompt: str, response: str) -> _Text:
         before, after = self._render(prompt, _SLOT).split(_SLOT)
@@ -102,30 +110,14 @@ class FrozenBase:
         start, stop = len(before), len(rendered) - len(after)
         tokens = self._tokenizer(rendered, return_offsets_mapping=True)
         spans = tokens["offset_mapping"]
-        inside = [i for i, (a, b) in enumerate(spans) if a < b and b > start and a < stop]
-        ids = tokens["input_ids"]
-        return _Text(ids, inside[0], inside[-1] + 1) if inside else _Text(ids, len(ids), len(ids))
+        inside = [i for i, (a, b) in enumerate(spans) if a < b and b > start and a < stop] or [len(spans) - 1]
+        return _Text(tokens["input_ids"], inside[0], inside[-1] + 1)
 
     def _render(self, prompt: str, response: str) -> str:
         """The base's own template; without the BOS that the tokenizer itself will add."""
         turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
         rendered = str(self._tokenizer.apply_chat_template(turns, tokenize=False))
         return rendered.removeprefix(self._tokenizer.bos_token) if self._adds_bos else rendered
-
-    def _shorten(self, prompt: str, response: str, around: int) -> tuple[str, str]:
-        """Both texts keep their beginning: the prompt up to half of the room, or what the response leaves of it.
-
-        ``around``: tokens of everything but the response. The template's closing words always stay, for the score is
-        read there.
-        """
-        counts = [len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (prompt, response)]
-        room = max(2, MAX_LENGTH - 8 - (around - counts[0]))  # 8: tokens may join differently at a cut
-        kept = min(counts[0], max(room // 2, room - counts[1]))
-        return self._head(prompt, kept), self._head(response, room - kept)
-
-    def _head(self, text: str, tokens: int) -> str:
-        spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        return text if len(spans) <= tokens else text[: spans[tokens - 1][1]]
 
     # ── Tokens to vectors ──
 
@@ -139,8 +131,7 @@ class FrozenBase:
         inside = torch.zeros(ids.shape)
         for i, text in enumerate(texts):
             ids[i, : len(text.ids)] = torch.tensor(text.ids)
-            inside[i, min(text.first, len(text.ids) - 1) : max(text.end, text.first + 1)] = 1.0
-        inside[torch.arange(ids.shape[1]) >= lengths[:, None]] = 0.0
+            inside[i, text.first : text.end] = 1.0
         with torch.inference_mode():
             hidden = self._backbone(input_ids=ids.to(self._kind), use_cache=False).last_hidden_state
             share = (inside / inside.sum(dim=1, keepdim=True)).to(self._kind)

@@ -78,10 +78,8 @@ def find_local(name: str) -> Path | None:
 
 
 def identity(name: str) -> str | None:
-    """Names the base's weights, tokenizer and template: a hub model by its commit, a folder by the hash of its files.
-
-    None where the base is not on this machine.
-    """
+    """Names the base's weights, tokenizer and template: a hub model by its commit, a folder by the hash of its files;
+    None where the base is not on this machine."""
     if name == EMBEDDED:
         return f"{config.EMBEDDED_NAME} ({config.EMBEDDED_WEIGHTS})"
     folder = find_local(name)
@@ -91,24 +89,22 @@ def identity(name: str) -> str | None:
         return f"{name}@{folder.name}"  # the hub's cache calls a snapshot's folder by its commit
     found = hashlib.sha256()
     for path in sorted(path for pattern in WANTED_FILES for path in folder.glob(pattern)):
-        found.update(f"{path.name} {path.stat().st_size}\n".encode())
-        found.update(_sample(path) if path.suffix == ".safetensors" else path.read_bytes())
-    return f"{name} sha256:{found.hexdigest()[:16]}"
-
-
-def _sample(path: Path) -> bytes:
-    """A file's table of tensors and the first bytes of each: training moves every one of them, while names and sizes
-    stay. To hash 15 GB as a whole would take half a minute of every run."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        table = file.read(min(length, path.stat().st_size))
-        parts = [table]
-        with suppress(ValueError):  # damaged: opening the base says so
+        size = path.stat().st_size
+        found.update(f"{path.name} {size}\n".encode())
+        if path.suffix != ".safetensors":
+            found.update(path.read_bytes())
+            continue
+        # The table of tensors and the first bytes of each: training moves every one of them, while names and sizes
+        # stay. To hash 15 GB as a whole would take half a minute of every run.
+        with path.open("rb") as file, suppress(ValueError):  # damaged: opening the base says so
+            length = int.from_bytes(file.read(8), "little")
+            table = file.read(min(length, size))
+            found.update(table)
             for entry in json.loads(table).values():
                 start, end = entry.get("data_offsets", (0, 0))
                 file.seek(8 + length + start)
-                parts.append(file.read(min(end - start, SAMPLE)))
-    return b"".join(parts)
+                found.update(file.read(min(end - start, SAMPLE)))
+    return f"{name} sha256:{found.hexdigest()[:16]}"
 
 
 # ── From the hub ─────────────────────────────────────────────────────────────────────────────────────────
@@ -133,20 +129,16 @@ def remedy(name: str) -> str:
 
 
 def fetch(name: str) -> Path:
-    """The base's folder on this machine, fetched from the hub if need be.
-
-    Raises MissingError where it can't be had.
-    """
-    folder, why = find_local(name), missing(name)
-    if folder is None and not why:
+    """The base's folder on this machine, fetched from the hub if need be. Raises MissingError where it can't be had."""
+    folder = find_local(name)
+    if folder is not None:
+        return folder
+    why = missing(name)
+    if not why:
         from huggingface_hub import snapshot_download
 
         try:
-            folder = Path(snapshot_download(name, allow_patterns=WANTED_FILES))
+            return Path(snapshot_download(name, allow_patterns=WANTED_FILES))
         except Exception as error:  # a broken line, terms to accept: its client's errors change with its HTTP library
             why = str(error)
-    if folder is None:
-        raise MissingError(
-            f"The base model {name} is missing: {why}. What is cached is kept. To mend it: {remedy(name)}"
-        )
-    return folder
+    raise MissingError(f"The base model {name} is missing: {why}. What is cached is kept. To mend it: {remedy(name)}")

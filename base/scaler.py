@@ -23,12 +23,9 @@ Ints = NDArray[np.intp]
 class Scaler:
     """Statistics of the training texts alone, by which any text is seen."""
 
-    centre: Array
-    """[width of the states]."""
-    projection: Array
-    """[width of the states, components]."""
-    base_scale: float
-    """Spread of the base's score within prompts; 1 where it does not vary."""
+    centre: Array  # [width of the states]
+    projection: Array  # [width of the states, components]
+    base_scale: float  # spread of the base's score within prompts; 1 where it does not vary
 
     @classmethod
     def of(cls, states: NDArray[Any], base_score: NDArray[Any], prompts: Ints, components: int) -> Self:

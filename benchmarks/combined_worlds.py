@@ -181,7 +181,7 @@ def plant(kind: Kind, seed: int, runs: Sequence[Recorded]) -> World:
 
 def mean_tau(system: Ranker, world: World) -> float:
     """Mean Kendall's τ on the world's test prompts."""
-    return evaluation.evaluate(system, world.truths).kendall_tau or 0.0
+    return evaluation.mean_metrics(evaluation.per_prompt(system, world.truths).values()).kendall_tau or 0.0
 
 
 Chances = list[tuple[float, bool]]  # what System C says of a model, and whether it was the best
@@ -200,7 +200,7 @@ def measure(world: World) -> tuple[dict[str, float], dict[int, Chances]]:
         n: [
             (chance, model == truth.ranking[0])
             for truth in world.truths
-            for model, chance in system.best_chances(truth.prompt_id, 1000).items()
+            for model, chance in system.posterior(truth.prompt_id).best_chances(1000).items()
         ]
         for n, system in zip(COUNTS, fitted, strict=True)
     }

@@ -18,10 +18,10 @@ from cli.flags import refreshed
 from cli.job import calls_left, change_of_models, other_server, read_known, seen_now
 from core.errors import MissingError, UsageError
 from core.text import plain
-from llm.addresses import find_tag
+from data_generation import by_model
+from llm.connection import find_tag
 from llm.ollama import NO_TEMPLATE, OllamaModel
 from llm.openai import OpenAIModel
-from stages.counting import by_model
 from stages.tasks import TEMPLATES, Job, load_template
 
 
@@ -97,7 +97,7 @@ def look(job: Job, calls: Mapping[str, int], args: Namespace) -> Iterator[Findin
 
 
 def _ollama(job: Job, llm: OllamaModel, names: Iterable[str]) -> Iterator[Finding]:
-    if not llm.available:
+    if llm.trouble:
         yield Finding("Ollama", f"{llm.trouble} {other_server(llm.address)}".strip(), "ollama serve")
         return
     yield Finding("Ollama", f"version {llm.version()} answers at {llm.address}")

@@ -25,11 +25,11 @@ from config import Contestant, Persona
 from core.errors import MissingError, UsageError
 from core.files import keep_previous, write_json
 from core.text import count as counted
+from data_generation import Calls, by_model, count
 from evidence.design import listed as ranked_as_lists
-from llm.addresses import find_tag, parse_address
+from llm.connection import find_tag, get_json, parse_address
 from llm.ollama import OllamaModel
-from llm.openai import OpenAIModel, speaks_here
-from stages.counting import Calls, by_model, count
+from llm.openai import OpenAIModel
 from stages.tasks import Job
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
     llm = jobs[0].llm
     if args.backend != "auto" or not isinstance(llm, OllamaModel):
         return jobs
-    if llm.available and os.environ.get("OPENAI_BASE_URL", "").strip():
+    if not llm.trouble and os.environ.get("OPENAI_BASE_URL", "").strip():
         log.info("Ollama answers and is asked; the server that OPENAI_BASE_URL names: --backend openai")
     served = (args.models and not args.responses) or args.judge or args.ground_truth != "round_robin" or voted
-    if llm.available or served:
+    if not llm.trouble or served:
         return jobs
     if read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
         return jobs
@@ -126,15 +126,13 @@ def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     params = configure(args, "ollama", len(own.prompts))
     judge, *tags = (find_tag(tag, default) or tag for tag in (args.judge or config.DEFAULT_JUDGE, *(wanted or default)))
     digests = {tag: model.digest for tag, model in known.items()}
-    llm = OllamaModel(
-        concurrency=params.concurrency, timeout=params.timeout, num_ctx=params.num_ctx, known_digests=digests
-    )
+    llm = OllamaModel(concurrency=params.concurrency, timeout=params.timeout, num_ctx=params.num_ctx, digests=digests)
     context = known[judge].context if judge in known else None
-    if llm.available:
+    if not llm.trouble:
         with suppress(MissingError):  # said later, with all else that is missing
             context = llm.show(judge).context_length
     chosen = own.contestants or {tag: default.get(tag) or Contestant(None, None, tag) for tag in tags}
-    label = "ollama" if llm.available else f"ollama ({OFF})"
+    label = "ollama" if not llm.trouble else f"ollama ({OFF})"
     return Job(
         "", Persona(), chosen, judge, llm, params, args.cache_dir, label=label, ratings={}, judge_context=context
     )
@@ -174,21 +172,21 @@ def other_server(address: str) -> str:
     for; empty where there is none."""
     with suppress(UsageError):  # what the variable holds is no address, which is said where it is asked for
         url = parse_address(os.environ.get("OPENAI_BASE_URL", "").strip() or f"{address}/v1")
-        if speaks_here(url):
+        if isinstance(get_json(f"{url}/models").get("data"), list):
             asking = f"OPENAI_BASE_URL={url} python main.py --backend openai --models A B --judge C"
             return f"{url} answers, and speaks the OpenAI API. To ask it:\n  {asking}"
     return ""
 
 
-def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) -> Job:
+def votes_job(args: Namespace, votes: Votes, own: Own, command: str) -> Job:
     """Build the job of a run on people's votes: nobody is asked."""
     from people.run import fitting
 
     params = fitting(configure(args, "votes"), len(votes.prompts))
     label = f"human votes of {counted(len(votes.users), 'person', 'people')}"
     models = dict.fromkeys(votes.models, UNKNOWN)
-    job = Job(name, Persona(), models, PEOPLE, NOBODY, params, args.cache_dir, label=label)
-    return _for_each(job, args, replace(own, personas={name: job.persona}), command)[0]
+    job = Job("", Persona(), models, PEOPLE, NOBODY, params, args.cache_dir, label=label)
+    return _for_each(job, args, own, command)[0]
 
 
 # ── What servers have ────────────────────────────────────────────────────────────────────────────────────
@@ -249,7 +247,7 @@ def seen_now(job: Job) -> dict[str, Known]:
     llm, found = job.llm, dict[str, Known]()
     if isinstance(llm, OpenAIModel):
         return {remembered_as(llm, job.judge): Known("", job.judge_context)}
-    installed = llm.installed() if isinstance(llm, OllamaModel) and llm.available else {}
+    installed = llm.installed() if isinstance(llm, OllamaModel) and not llm.trouble else {}
     for tag in asked(job):
         if isinstance(llm, OllamaModel) and (name := find_tag(tag, installed)):
             info, shown = installed[name], llm.show(tag)
@@ -296,13 +294,13 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     table = arena.load_table(args.cache_dir, refresh="all" in (args.refresh or ()))
     contents = {tag: model.file_name for tag, model in known.items()}
     by_tag = jobs[0].llm.backend == "ollama" and not jobs[0].responses
-    contestants, ratings = arena.rate(jobs[0].contestants, table, ollama=by_tag, contents=contents)
+    ratings = arena.rate(jobs[0].contestants, table, ollama=by_tag, contents=contents)
     versions = (known[tag].server for tag in asked(jobs[0]) if tag in known)
     server = ", ".join(dict.fromkeys(filter(None, versions)))
-    sizes = {tag: known[tag].parameters for tag in contestants if tag in known and known[tag].parameters}
+    sizes = {tag: known[tag].parameters for tag in jobs[0].contestants if tag in known and known[tag].parameters}
     return [
         replace(
-            job, contestants=contestants, ratings=ratings, server=server, sizes=sizes,
+            job, ratings=ratings, server=server, sizes=sizes,
             notes=(*table.notes, *job.notes, *same_models(job, known)),
         )
         for job in jobs

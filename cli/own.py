@@ -16,6 +16,7 @@ from config import Contestant, Persona
 from core.errors import UsageError
 from core.records import Prompt, Response
 from core.text import Names
+from people.run import run_name
 from stages.own import FEWEST_PROMPTS, Answers, check_persona, read_answers, read_persona, read_prompts
 
 
@@ -23,7 +24,7 @@ from stages.own import FEWEST_PROMPTS, Answers, check_persona, read_answers, rea
 class Own:
     """The content of the files that the flags name."""
 
-    personas: Mapping[str, Persona]  # by name: all whose preferences this run learns; none with ``--preferences``
+    personas: Mapping[str, Persona]  # by name: all whose preferences this run learns; empty ones of people who vote
     prompts: tuple[Prompt, ...] = ()  # in the order of their ids, so that the order in the file changes no split
     responses: tuple[Response, ...] = ()
     answers: Answers | None = None  # all that ``--responses`` names, for votes to be joined to
@@ -41,7 +42,8 @@ def read(args: Namespace) -> Own:
     if args.responses:
         answers = read_answers([Path(name) for name in args.responses], skip_bad_rows=args.skip_bad_rows)
     if args.preferences:
-        return Own({}, answers=answers, notes=answers.notes if answers else ())
+        name = run_name(args.preferences)
+        return Own({name: Persona()}, answers=answers, notes=answers.notes if answers else ())
     who = find_personas(args.persona, topics_needed=not (args.prompts or args.responses))
     prompts, notes = read_prompts(Path(args.prompts)) if args.prompts else ([], ())
     models: tuple[str, ...] = ()
@@ -75,8 +77,6 @@ def find_personas(asked: str | None, *, topics_needed: bool) -> dict[str, Person
             source = f"persona {name!r} in config.py"
             found[name] = check_persona(dataclasses.asdict(config.PERSONAS[name]), source)
         elif Path(name).suffix.lower() in (".toml", ".json"):
-            from people.run import run_name
-
             source, name = name, run_name(name)
             found[name] = read_persona(Path(source))
         else:

@@ -24,7 +24,7 @@ from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Prompt, Response
 from core.text import normal, percent, plain, wrapped
-from data_generation import Data, collect_responses, make_data
+from data_generation import Data, make_data
 from elo_system import EloSystem
 from evaluation import shuffled
 from evidence.design import make_systems
@@ -35,6 +35,7 @@ from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, Document, estima
 from reward_model import RewardModel
 from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
+from stages.writing import collect_responses
 
 if TYPE_CHECKING:
     from people.read import Votes
@@ -143,7 +144,7 @@ def ranking(systems: Fitted, responses: Sequence[Response], evidence: Document |
         scores = {model: score for model, score in system.scores(prompt_id).items() if model in of}
         mean = statistics.fmean(scores.values())  # only differences mean anything
         places[system.name] = [{"model": model, "score": scores[model] - mean} for model in best_first(scores)]
-    by, chances = evidence["recommended"] if evidence else "combined", systems[-1].best_chances(prompt_id)
+    by, chances = evidence["recommended"] if evidence else "combined", systems[-1].posterior(prompt_id).best_chances()
     first = best_first(chances)[0] if by == "combined" else places[by][0]["model"]
     how = {"p_best": chances[first], "verdict": verdict(evidence, chances[first]), "by": by}
     said = {"text": of[first].text, "truncated": of[first].truncated}

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 log = logging.getLogger("ranking.progress")
@@ -38,18 +39,12 @@ def bar(items: Iterable[Any] | None, total: int, what: str) -> Any:
     """
     from tqdm import tqdm
 
-    if sys.stderr.isatty():
-        return tqdm(items, total=total, desc=what, leave=False, delay=QUIET)
-    lines: Any = {"file": _Lines(), "delay": MINUTE, "mininterval": MINUTE, "miniters": 1}
-    return tqdm(items, total=total, desc=what, leave=False, bar_format="{desc}: {n} of {total}", **lines)
-
-
-class _Lines:
-    """Logs what tqdm would draw."""
-
-    def write(self, text: str) -> None:
+    def log_line(text: str) -> None:
         if line := text.strip():
             log.info("%s", line)
 
-    def flush(self) -> None:
-        """Nothing waits."""
+    how: Any = {"delay": QUIET}
+    if not sys.stderr.isatty():
+        how = {"delay": MINUTE, "mininterval": MINUTE, "miniters": 1, "bar_format": "{desc}: {n} of {total}"}
+        how["file"] = SimpleNamespace(write=log_line, flush=lambda: None)
+    return tqdm(items, total=total, desc=what, leave=False, **how)

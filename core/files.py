@@ -45,10 +45,7 @@ def encode(text: str) -> bytes:
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Replace ``path`` as a whole or not at all; its folder is made where it is missing.
-
-    Raises UsageError with the reason (read-only folder, full disk, …); then the old file is as it was.
-    """
+    """Replace ``path`` as a whole or, with a UsageError (a full disk, say), not at all. Its folder is made."""
     temporary = path.with_name(f".{path.name}.tmp")  # one left by a kill is written over
     with told(path), contextlib.ExitStack() as stack:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +58,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def write_json(path: Path, document: object) -> None:
-    """Write ``as_json``, as a whole. Raises what ``write_atomically`` raises."""
+    """Write ``as_json`` atomically."""
     write_atomically(path, as_json(document))
 
 
@@ -71,7 +68,7 @@ def as_json(document: object) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
-    """Write arrays and what is to be known about them as safetensors, as a whole."""
+    """Write arrays and what is to be known about them as safetensors, atomically."""
     import numpy as np
     from safetensors.numpy import save
 
@@ -132,32 +129,18 @@ def keep_previous(*paths: Path) -> None:
 # ── JSON Lines ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def append(path: Path, line: bytes, *, sync: bool = True) -> None:
-    """Add a line that ends with a line feed, safe against ``kill -9`` on return and, with ``sync``, a power cut.
+def append_line(path: Path, row: Mapping[str, object]) -> None:
+    """Add one line of JSON; a torn last line goes. Raises UsageError.
 
-    A torn last line is cut off first; a whole one that lacks its end gets it. Raises UsageError.
+    Half an emoji becomes "?": other programs read these files, and many refuse its escape.
     """
     with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
-            file.seek(max(0, file.tell() - 1))
-            if file.read() not in (b"", b"\n"):
-                file.seek(0)
-                last = file.read().rpartition(b"\n")[2]
-                try:
-                    json.loads(last)
-                    line = b"\n" + line
-                except ValueError:
-                    file.truncate(file.tell() - len(last))
-            file.write(line)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-
-
-def append_line(path: Path, row: Mapping[str, object]) -> None:
-    """Add one line of JSON. Half an emoji becomes "?": other programs read these files, and many refuse its escape."""
-    append(path, json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n")
+        *lines, last = (path.read_bytes() if path.exists() else b"").split(b"\n")
+    with contextlib.suppress(ValueError):
+        json.loads(last)
+        lines.append(last)  # whole, though it lacks its end
+    lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"))
+    write_atomically(path, b"".join(line + b"\n" for line in lines))
 
 
 def drop_last_line(path: Path) -> None:
@@ -170,11 +153,8 @@ def drop_last_line(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the folder for a whole run; the system releases it on a kill. Says that it waits.
-
-    Raises UsageError where the folder can't be written, and for another run where it is not to ``wait``.
-    """
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the folder for a whole run; the system releases it on a kill. Raises UsageError where it is read-only."""
     from filelock import FileLock, Timeout
 
     guard = FileLock(folder / ".lock")
@@ -183,10 +163,6 @@ def lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
         try:
             guard.acquire(timeout=0)
         except Timeout:
-            if not wait:
-                raise UsageError(
-                    f"Another run is still using {folder}; nothing was changed. Run this again when it is done."
-                ) from None
             log.warning("another run is using %s; waiting for it", folder)
             guard.acquire()
     try:

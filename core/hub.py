@@ -16,9 +16,8 @@ LOAD_SECONDS = 90.0  # a table of some hundred rows on a slow line
 
 
 def offline() -> bool:
-    """True where the environment asks the Hugging Face libraries to stay off the network."""
-    asked = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"))
-    return any(value.strip().upper() in {"1", "ON", "YES", "TRUE"} for value in asked)
+    """True where the environment asks to stay off the network."""
+    return os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def endpoint() -> str:
@@ -28,15 +27,11 @@ def endpoint() -> str:
 
 def reachable() -> bool:
     """True where the hub answers one small request; False too where the environment forbids to ask it."""
-    answered = 0 if offline() else status("")
-    return 0 < answered < 500 and answered not in (403, 407)  # a proxy's or a captive portal's answer, not the hub's
+    return not offline() and 0 < status("") < 400
 
 
 def status(path: str) -> int:
-    """The HTTP status of an address on the hub, 0 where nothing answers; settled within ``REACH_SECONDS``.
-
-    The hub's own client would try again and again.
-    """
+    """The HTTP status of an address on the hub, 0 where nothing answers; its own client would try again and again."""
     import httpx
 
     ask = functools.partial(httpx.head, f"{endpoint()}{path}", timeout=REACH_SECONDS, follow_redirects=True)
@@ -46,21 +41,26 @@ def status(path: str) -> int:
         return 0
 
 
-def within(seconds: float, job: Callable[[], T]) -> T:
-    """The job's result or its exception; TimeoutError after ``seconds``.
-
-    The job then stays behind in a daemon thread, which does not keep the program from ending: neither a name
-    look-up nor the hub's client can be interrupted from outside.
-    """
+def beside(job: Callable[[], T]) -> Future[T]:
+    """Begin the job in a daemon thread, which does not keep the program from ending, as an executor's would."""
     future: Future[T] = Future()
 
     def work() -> None:
         try:
             future.set_result(job())
-        except BaseException as error:  # handed to the caller below
+        except BaseException as error:  # raised where the result is asked for
             future.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()
+    return future
+
+
+def within(seconds: float, job: Callable[[], T]) -> T:
+    """The job's result or its exception; TimeoutError after ``seconds``.
+
+    The job then stays behind: neither a name look-up nor the hub's client can be interrupted from outside.
+    """
+    future = beside(job)
     if not wait([future], seconds).done:
         raise TimeoutError(f"no answer within {seconds:g} s")
     return future.result()

@@ -27,10 +27,7 @@ class TrainingSet:
 
     @classmethod
     def of(
-        cls,
-        preferences: Sequence[Preference],
-        prompt_ids: Collection[str] | None = None,
-        held_out: str | None = None,
+        cls, preferences: Sequence[Preference], prompt_ids: Collection[str] | None = None, held_out: str | None = None
     ) -> TrainingSet:
         """Preferences on ``prompt_ids`` (None: all of theirs) in which ``held_out`` takes no part."""
         allowed = dict.fromkeys(p.prompt_id for p in preferences) if prompt_ids is None else dict.fromkeys(prompt_ids)
@@ -58,16 +55,7 @@ class Ranker(ABC):
         prompt_ids: Collection[str] | None = None,
         held_out: str | None = None,
     ) -> Self:
-        """Forget what was learned, learn from ``preferences`` and return self.
-
-        ``prompt_ids`` are the training prompts, judged yet or not (None: those of the preferences);
-        ``held_out`` names a contestant that training must not see.
-        """
+        """Forget what was learned, learn from ``preferences`` (see ``TrainingSet.of``) and return self."""
         (fitted,) = self.fit_many([TrainingSet.of(preferences, prompt_ids, held_out)])
         vars(self).update(vars(fitted))
         return self
-
-    def ranking(self, prompt_id: str) -> tuple[str, ...]:
-        """Contestants for this prompt, best first."""
-        scores = self.scores(prompt_id)
-        return tuple(sorted(scores, key=lambda model: (-scores[model], model)))

@@ -87,6 +87,5 @@ class Rating:
     elo: float | None
     source: str
     arena_name: str | None = None
-    ollama_tag: str | None = None
     proxy: bool = False
     """True where ``arena_name`` is a relative that stands in: it must be called a proxy wherever it shows."""

@@ -5,10 +5,9 @@ One file is meant to be opened, read and edited:
     {"schema_version": 2, "stage": …, "about": …, "items": [{"key": …, "made_from": …, NAME: …, "value": …}, …]}
 
 An item is found by its key and by the hash of what it was made from, so items of one key can stand beside each other.
-While a store is open, each ``put`` is one line appended to ``<file>.journal``: what has been put survives ``kill -9``
-(not a power cut: only the main file is fsynced). On leaving, the main file is replaced as a whole and the journal
-removed; after a crash the next opening does that. Replaying a journal twice gives the same as once, so a kill between
-the two does no harm either. Nothing damaged is ever deleted: it is set aside.
+While a store is open, each ``put`` is one line appended to ``<file>.journal``, which survives ``kill -9`` (not a power
+cut). On leaving, the main file is replaced as a whole and the journal removed; after a crash the next opening does so.
+Replaying a journal twice gives the same as once. Nothing damaged is ever deleted: it is set aside.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
 from core.errors import UsageError
-from core.files import append, encode, read, set_aside, told, write_json
+from core.files import encode, read, set_aside, told, write_json
 
 SCHEMA_VERSION = 2
 ABOUT = (
@@ -55,9 +54,8 @@ class Store:
     """
 
     def __init__(self, path: Path, *, stage: str, samples: Path | None = None) -> None:
-        self.path = path
+        self.path, self._journal = path, path.with_name(f"{path.name}.journal")
         self._stage, self._samples = stage, samples
-        self._journal = _journal_of(path)
         self._items: Items = {}
         self._print_outs: dict[str, Any] = {}
         self._changed = False
@@ -65,7 +63,7 @@ class Store:
     def __enter__(self) -> Self:
         journal = read(self._journal)
         self._items, self._print_outs, sound = _contents(read(self.path))
-        replayed, whole = _replayed(journal)
+        replayed, _, whole = _replayed(journal)
         self._items |= replayed
         for path in [self.path] * (not sound) + [self._journal] * (not whole):
             kept = f"{len(self._items)} items are used, whatever else it held is asked for again"
@@ -81,51 +79,45 @@ class Store:
                 self._compact()
 
     def get(self, key: str, made_from: str) -> Any | None:
-        """The value under ``key`` that was made from just this, taken over from the samples too; None without one."""
+        """The value under ``key`` that was made from just this, also from the samples; None without one."""
         item = self._items.get((key, made_from))
         if item is None and (item := self._recorded.get((key, made_from))):
             self.put_many([item])
         return item and item.value
 
     def put(self, key: str, made_from: str, value: Any, **names: str) -> None:
-        """Keep a JSON value other than None, safe against ``kill -9`` on return. Raises UsageError where it can't be
-        written."""
+        """Keep a JSON value other than None. Raises UsageError where it can't be written."""
         self.put_many([Item(key, made_from, names, value)])
 
     def put_many(self, items: Iterable[Item]) -> None:
-        """Keep all of these: after a kill all of them are there or none. Raises what ``put`` raises."""
-        found, _, _ = _items_of(_as_read([_entry(item) for item in items]))
+        """Keep all of these or, after a kill, none. Raises what ``put`` raises."""
+        # as they will be read back from the file
+        found, _, _ = _items_of(json.loads(json.dumps([_entry(item) for item in items], allow_nan=False)))
         fresh = {id: item for id, item in found.items() if self._items.get(id) != item}
         if fresh:
             self._changed = True
             self._items |= fresh  # first, so that an interrupt in between does not lose them on leaving
             line = json.dumps([_entry(item) for item in fresh.values()], ensure_ascii=False)
-            append(self._journal, encode(line + "\n"), sync=False)
+            with told(self._journal):
+                self._journal.parent.mkdir(parents=True, exist_ok=True)
+                with self._journal.open("ab") as file:
+                    file.write(encode(line + "\n"))
 
     def print_out(self, rows: Mapping[str, Any]) -> None:
         """Write down values that follow from the items, by key, for the reader: in place of all earlier ones."""
-        fresh = _as_read(dict(rows))
+        fresh = json.loads(json.dumps(dict(rows), allow_nan=False))
         self._changed |= fresh != self._print_outs
         self._print_outs = fresh
 
     @cached_property
     def _recorded(self) -> Items:
-        """The items of the samples."""
-        found, _, sound = _contents(read(self._samples) if self._samples else None)
-        if not sound:
-            log.warning("%s is damaged. `git checkout %s` brings it back.", self._samples, self._samples)
-        return found
+        return _contents(read(self._samples) if self._samples else None)[0]
 
     def _compact(self) -> None:
-        """The main file anew from what is in memory, then no journal."""
-        print_outs = [{"key": key, "print_out": True, "value": value} for key, value in self._print_outs.items()]
-        document = {
-            "schema_version": SCHEMA_VERSION,
-            "stage": self._stage,
-            "about": ABOUT,
-            "items": [*map(_entry, self._items.values()), *print_outs],
-        }
-        write_json(self.path, document)
+        entries = [*map(_entry, self._items.values())]
+        entries += [{"key": key, "print_out": True, "value": value} for key, value in self._print_outs.items()]
+        head = {"schema_version": SCHEMA_VERSION, "stage": self._stage, "about": ABOUT}
+        write_json(self.path, {**head, "items": entries})
         with told(self._journal, "removed"):
             self._journal.unlink(missing_ok=True)
         self._changed = False
@@ -140,38 +132,30 @@ def read_items(path: Path, samples: Path | None = None) -> Items:
     Writes nothing and says nothing: what is damaged counts as missing. Raises UsageError where a file can't be read.
     """
     # The journal first: where a run beside this one compacts in between, it is replayed on its own result.
-    journal, data, recorded = read(_journal_of(path)), read(path), read(samples) if samples else None
-    return _contents(recorded)[0] | _contents(data)[0] | _replayed(journal)[0]
-
-
-def _journal_of(path: Path) -> Path:
-    return path.with_name(path.name + ".journal")
+    journal, data = read(path.with_name(f"{path.name}.journal")), read(path)
+    return _contents(read(samples) if samples else None)[0] | _contents(data)[0] | _replayed(journal)[0]
 
 
 def _contents(data: bytes | None) -> tuple[Items, dict[str, Any], bool]:
     """Whatever can be used of a main file, items and print-outs, and whether that is all. None: no file."""
-    if data is None:
-        return {}, {}, True
+    entries: list[object] = [] if data is None else [None]  # what is no entry
     with suppress(ValueError, RecursionError):
-        match _parse(data):
-            case {"schema_version": version, "items": [*entries]} if version == SCHEMA_VERSION:
-                return _items_of(entries)
-    return {}, {}, False
+        match _parse(data or b""):
+            case {"schema_version": version, "items": [*found]} if version == SCHEMA_VERSION:
+                entries = found
+    return _items_of(entries)
 
 
-def _replayed(journal: bytes | None) -> tuple[Items, bool]:
-    """The items of a journal, and whether that is all it holds but for a torn last line: its put never returned."""
-    found: Items = {}
+def _replayed(journal: bytes | None) -> tuple[Items, dict[str, Any], bool]:
+    """The same of a journal, whose torn last line is no damage: its put never returned."""
+    entries: list[object] = []
     *lines, tail = (journal or b"").split(b"\n")
-    sound = True
     for line in filter(None, [*lines, tail]):
         try:
-            items, _, whole = _items_of(_parse(line))
-            found |= items
+            entries += _parse(line)
         except (ValueError, TypeError, RecursionError):  # TypeError: a number is no list
-            whole = line is tail
-        sound &= whole
-    return found, sound
+            entries += [] if line is tail else [None]
+    return _items_of(entries)
 
 
 def _items_of(entries: Iterable[object]) -> tuple[Items, dict[str, Any], bool]:
@@ -192,11 +176,6 @@ def _items_of(entries: Iterable[object]) -> tuple[Items, dict[str, Any], bool]:
 
 def _entry(item: Item) -> dict[str, Any]:
     return {"key": item.key, "made_from": item.made_from, **item.names, "value": item.value}
-
-
-def _as_read(value: Any) -> Any:
-    """A value as it will be read back from a file. Raises TypeError or ValueError for what is not JSON."""
-    return json.loads(json.dumps(value, allow_nan=False))
 
 
 def _parse(data: bytes) -> Any:

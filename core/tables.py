@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UsageError
+from core.files import read
 from core.text import normal
 
 Row = Mapping[str, Any]
 Rows = Mapping[int, Row]
 """{number: row}, from 1; a CSV's header and empty lines are not counted."""
-BadRows = dict[int, str]
+BadRows = dict[int, str | ValueError]
 """{row number: why the row cannot be used}, the values that were found after a colon."""
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -47,8 +48,6 @@ def read_rows(path: Path) -> tuple[Rows, BadRows]:
     stands for NaN and for cells that a short row lacks. Raises UsageError for a file that can't be read at all.
     """
     kind = path.suffix.lower()
-    if not path.is_file():
-        raise UsageError(f"{path} {'is not a file' if path.exists() else 'does not exist'}")
     if kind not in ENDINGS:
         raise UsageError(f"{path} has an unknown ending; known are {', '.join(ENDINGS)}")
     try:
@@ -56,28 +55,28 @@ def read_rows(path: Path) -> tuple[Rows, BadRows]:
             import pyarrow.parquet
 
             return arrow_rows(pyarrow.parquet.read_table(path)), {}
-        data = path.read_bytes()
-        return _read_csv(data, encoding_of(data, path)) if kind in (".csv", ".tsv") else _read_json(data)
+        # in JSON bytes that are no text cost their row alone
+        return _read_csv(text_of(path)) if kind in (".csv", ".tsv") else _read_json(text_of(path, "surrogateescape"))
     except (ValueError, OSError, NotImplementedError, csv.Error) as error:  # pyarrow's are of the first three
         raise UsageError(f"{path} cannot be read as {kind}: {first_line(error)}") from error
 
 
-def refuse_bad_rows(bad: BadRows, source: object, total: int, *, skip: bool | None = None) -> None:
-    """Raise UsageError naming the wrong rows among so many in ``total``; without any, return.
-
-    ``skip`` True leaves them out where others are left and they are single ones; None: they can't be left out.
-    """
-    common, rows = Counter(reason.partition(":")[0] for reason in bad.values()).most_common(1)[0] if bad else ("", 0)
-    single = rows <= max(1, SINGLE * total)
-    if not bad or (skip and single and len(bad) < total):
+def refuse_bad_rows(bad: Mapping[int, str | ValueError], source: object, total: int, skip: bool | None = None) -> None:
+    """Raise UsageError naming the ``bad`` rows of so many, if any; with ``skip`` not where they are single ones and
+    others are left. None: they can't be left out."""
+    if not bad:
+        return
+    common, rows = Counter(str(reason).partition(":")[0] for reason in bad.values()).most_common(1)[0]
+    single = rows <= max(1, SINGLE * total) and len(bad) < total
+    if skip and single:
         return
     lines = [f"{source}: {len(bad)} of {total} rows cannot be used:"]
     lines += [f"  row {number}: {reason}" for number, reason in sorted(bad.items())[:SHOWN]]
     lines += [f"  … and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
     mend = "Nothing was changed. Correct them"
-    if skip is not None and single and len(bad) < total:
+    if skip is not None and single:
         mend += ", or leave them out: --skip_bad_rows"
-    elif not single and total > rows:
+    elif skip is not None:
         mend += f": {rows} rows are too many to leave out for one reason ({common})"
     raise UsageError("\n".join([*lines, mend]))
 
@@ -88,13 +87,10 @@ def columns_of(rows: Rows) -> list[str]:
 
 
 def renamed(rows: Rows, aliases: Mapping[str, Sequence[str]]) -> Rows:
-    """The rows with our names for columns, each the first of its aliases where there is no column of that name."""
-    columns, ours = columns_of(rows), dict[str, str]()
-    for name, others in aliases.items():
-        found = next((other for other in others if other in columns), None)
-        if found and name not in columns:
-            ours[found] = name
-    return {number: {ours.get(k, k): v for k, v in row.items()} for number, row in rows.items()} if ours else rows
+    """The rows with our names for columns, each for its aliases where there is no column of that name."""
+    columns = columns_of(rows)
+    ours = {other: name for name, others in aliases.items() for other in others if name not in columns}
+    return {number: {ours.get(k, k): v for k, v in row.items()} for number, row in rows.items()}
 
 
 def text_in(row: Row, name: str, *, empty: bool = False, figures: bool = False) -> str:
@@ -129,8 +125,8 @@ def arrow_rows(table: Any) -> Rows:
     """The rows of an Arrow table, without nested columns that nothing reads: the Arena's are large."""
     import pyarrow as pa
 
-    read = [f.name for f in table.schema if f.name in _NESTED or not pa.types.is_nested(f.type)]
-    return {number: _named(row) for number, row in enumerate(table.select(read).to_pylist(), start=1)}
+    names = [f.name for f in table.schema if f.name in _NESTED or not pa.types.is_nested(f.type)]
+    return {number: _named(row) for number, row in enumerate(table.select(names).to_pylist(), start=1)}
 
 
 def first_line(error: BaseException) -> str:
@@ -140,7 +136,6 @@ def first_line(error: BaseException) -> str:
 
 @functools.cache
 def _column(name: str) -> str:
-    """The name of a column as it is usually written."""
     return "_".join(normal(name).lower().split())
 
 
@@ -158,27 +153,28 @@ _NO_WESTERN = re.compile(
 )
 
 
-def encoding_of(data: bytes, source: object) -> str:
-    """How a text is written: UTF-8, UTF-16 with its mark, or Western Europe's Windows-1252, which is said.
+def text_of(path: Path, errors: str = "strict") -> str:
+    """The text of a file in UTF-8, in UTF-16 with its mark, or in Western Europe's Windows-1252, which is said.
 
-    Raises ValueError for anything else.
+    ``errors`` as of ``bytes.decode``. Raises UsageError for a file that is not there or of anything else.
     """
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
+    data = read(path)
+    if data is None:
+        raise UsageError(f"{path} does not exist.")
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        data.decode()
-        return "utf-8-sig"
+        return data.decode("utf-16" if wide else "utf-8-sig", errors)
     except UnicodeDecodeError as error:
-        if _NO_WESTERN.search(data):
+        if wide or _NO_WESTERN.search(data):
             said = f"{error.reason} at byte {error.start}"
-            raise ValueError(f"it is no UTF-8 text ({said}). Save it as UTF-8 and run again") from None
-    log.warning("%s is no UTF-8 and is read as Windows-1252; where letters look wrong, save it as UTF-8", source)
-    return "cp1252"
+            raise UsageError(f"{path} is no UTF-8 text ({said}). Save it as UTF-8 and run again.") from None
+    log.warning("%s is no UTF-8 and is read as Windows-1252; where letters look wrong, save it as UTF-8", path)
+    return data.decode("cp1252")
 
 
-def _read_csv(data: bytes, encoding: str) -> tuple[Rows, BadRows]:
+def _read_csv(text: str) -> tuple[Rows, BadRows]:
     csv.field_size_limit(2**31 - 1)  # else it stops at cells of 128 KiB
-    lines = io.TextIOWrapper(io.BytesIO(data), encoding, newline="")
+    lines = io.StringIO(text, newline="")
     head = lines.readline()
     if said := re.fullmatch(r'"?sep=(.)"?\s*', head):  # Excel's own word for what separates the cells
         separator, head = said[1], lines.readline()
@@ -190,7 +186,7 @@ def _read_csv(data: bytes, encoding: str) -> tuple[Rows, BadRows]:
         raise ValueError(f"it has a column twice: {', '.join(names)}")
     rows = dict(enumerate(reader, start=1))
     wrong = f"it has more cells than the header (texts with {separator!r} stand in quotes)"
-    bad = {number: wrong for number, row in rows.items() if None in row}
+    bad: BadRows = {number: wrong for number, row in rows.items() if None in row}
     return {number: row for number, row in rows.items() if number not in bad}, bad
 
 
@@ -200,10 +196,7 @@ _DECODER = json.JSONDecoder(parse_constant=lambda text: None if text == "NaN" el
 _BETWEEN = re.compile(r"[\s,]*")
 
 
-def _read_json(data: bytes) -> tuple[Rows, BadRows]:
-    is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    # a text with bytes that are none is refused where it is read
-    text = data.decode("utf-16") if is_wide else data.decode("utf-8-sig", "surrogateescape")
+def _read_json(text: str) -> tuple[Rows, BadRows]:
     values = list(_values(text))
     if len(values) == 1 and isinstance(values[0], dict):  # an object around the rows
         lists = [v for v in values[0].values() if isinstance(v, list) and v and isinstance(v[0], dict)]

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 _OUTER = re.compile(r"\A[\s\u200b\u2060\ufeff]+|[\s\u200b\u2060\ufeff]+\Z")  # white space, also what has no width
 # Joiners belong to words and emoji; every other format character can hide or reorder what follows it.
-WIDTH = 80  # columns of a terminal
 _HARMLESS_FORMATS = frozenset("\u200c\u200d")
+WIDTH = 80  # columns of a terminal
 
 
 # ── When two are one ─────────────────────────────────────────────────────────────────────────────────────

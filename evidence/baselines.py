@@ -1,6 +1,6 @@
 """Rankers that every system must beat; Bradley–Terry alone learns.
 
-BradleyTerry(models).fit(preferences).ranking("any prompt")
+BradleyTerry(models).fit(preferences).scores("any prompt")
 bradley_terry(wins)          # [..., models, models] how often each won against which → [..., models] in logits
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
+from scipy.special import expit
 
 from base.features import Features
 from core.ranking import Ranker, TrainingSet
@@ -25,7 +26,7 @@ LONGEST_STEP = 1.0  # in logits: an undamped step overshoots where one model nea
 
 
 class Fixed(Ranker):
-    """Scores that no preference changes: ``fit`` learns nothing."""
+    """Scores that no preference changes. ``scores`` raises KeyError for a prompt that has none."""
 
     def __init__(self, name: str, scores: Callable[[str], Mapping[str, float]]) -> None:
         self.name, self._scores_of = name, scores
@@ -34,7 +35,6 @@ class Fixed(Ranker):
         return [self] * len(sets)
 
     def scores(self, prompt_id: str) -> dict[str, float]:
-        """Raises KeyError for a prompt that has no values."""
         return dict(self._scores_of(prompt_id))
 
 
@@ -73,23 +73,18 @@ def random_ranking(models: Sequence[str], seed: int = 0) -> Fixed:
 
 
 class BradleyTerry(Ranker):
-    """Bradley–Terry strengths of the user's own preferences, one ranking for all prompts, on the Elo scale, mean 0.
-
-    Contestants without any preference stand at the mean.
-    """
+    """Bradley–Terry strengths of the user's own preferences on the Elo scale, the same for all prompts; mean 0."""
 
     name = "bradley_terry"
 
     def __init__(self, models: Sequence[str]) -> None:
-        self._models = tuple(models)
-        self._scores = dict.fromkeys(self._models, 0.0)
+        self._scores = dict.fromkeys(models, 0.0)
 
     def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
-        """Raises KeyError for a preference with an unknown contestant."""
         fitted = [copy.copy(self) for _ in sets]
         for ranker, s in zip(fitted, sets, strict=True):
-            strengths = bradley_terry(wins_of(s.preferences, self._models)) / LOGIT
-            ranker._scores = dict(zip(self._models, strengths.tolist(), strict=True))
+            strengths = bradley_terry(wins_of(s.preferences, list(self._scores))) / LOGIT
+            ranker._scores = dict(zip(self._scores, strengths.tolist(), strict=True))
         return fitted
 
     def scores(self, prompt_id: str) -> dict[str, float]:  # noqa: ARG002
@@ -97,10 +92,7 @@ class BradleyTerry(Ranker):
 
 
 def wins_of(preferences: Sequence[Preference], models: Sequence[str]) -> Array:
-    """[models, models] how often each was preferred to which: an outcome o counts o for a over b and 1 − o back.
-
-    Raises KeyError for a preference with an unknown contestant.
-    """
+    """[models, models] how often each was preferred to which: an outcome o counts o for a over b and 1 − o back."""
     number = {model: i for i, model in enumerate(models)}
     wins = np.zeros((len(number), len(number)))
     for p in preferences:
@@ -112,14 +104,12 @@ def wins_of(preferences: Sequence[Preference], models: Sequence[str]) -> Array:
 
 def bradley_terry(wins: Array, ties: float = 1.0) -> Array:
     """[..., m, m] how often each model won against which → [..., m] strengths in logits, mean 0 over those judged; the
-    others stand at 0. Many tables are solved side by side.
+    others stand at 0.
 
     The likelihood has no maximum for a model that always wins, nor between groups that never met. Imagined ``ties`` of
     each judged model with an average one give it one (Newman, JMLR 24, 2023: the logistic prior). Newton's method on
     Σ n_ab ln σ(θ_a − θ_b) + ties · ½ Σ_a [ln σ(θ_a) + ln σ(−θ_a)], which is concave.
     """
-    from scipy.special import expit
-
     games = wins + wins.swapaxes(-1, -2)
     judged = games.sum(axis=-1) > 0.0
     known = np.maximum(judged.sum(axis=-1, keepdims=True), 1)
@@ -140,14 +130,10 @@ def bradley_terry(wins: Array, ties: float = 1.0) -> Array:
 
 
 def estimated_ratings(others: Sequence[Preference], models: Sequence[str]) -> dict[str, Rating]:
-    """Ratings of contestants that were never on the Arena: Bradley–Terry over other personas' recorded preferences.
-
-    They lie about 1000, to one decimal. A contestant that nobody else knows is unrated.
-    """
-    known = {model for p in others for model in (p.model_a, p.model_b)}
+    """Ratings about 1000 of contestants that were never on the Arena; one that no other knows is unrated."""
+    source = "estimated: Bradley-Terry over the other recorded personas' preferences, no Arena rating"
     strengths = BradleyTerry(models).fit(others).scores("")
-    rated = "estimated: Bradley-Terry over the other recorded personas' preferences, no Arena rating"
-    unrated = "unrated: not in the recorded run, no Arena rating"
-    return {
-        m: Rating(m, round(1000.0 + strengths[m], 1), rated) if m in known else Rating(m, None, unrated) for m in models
-    }
+    found = {model: Rating(model, None, "unrated: not in the recorded run, no Arena rating") for model in models}
+    for model in {model for p in others for model in (p.model_a, p.model_b)}:
+        found[model] = Rating(model, round(1000.0 + strengths[model], 1), source)
+    return found

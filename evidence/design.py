@@ -25,23 +25,20 @@ from reward_model import RewardModel
 from stages.likelihood import recorded_preferences
 from stages.tasks import Job
 
-# ── The split ────────────────────────────────────────────────────────────────────────────────────────────
-
 
 @dataclass(frozen=True)
 class Design:
-    """Which preferences train and which prompts test."""
+    """Which preferences train and which prompts test: in the documented split, and in each fold."""
 
     preferences: tuple[Preference, ...]
     """One for each pair of each prompt in an order drawn by the seed: neither a point of a learning curve nor Elo's
     last updates then hang on one prompt."""
     truths: tuple[GroundTruth, ...]
-    """Truth of every prompt, for whatever is cross-validated: round robin, or listwise where that was asked for."""
+    """One for each prompt: of the round robin, or listwise where that was asked for."""
     train_ids: tuple[str, ...]
     test_ids: tuple[str, ...]
-    """The documented split."""
     folds: tuple[tuple[str, ...], ...]
-    """The parts of the cross-validation: every prompt is in one of them."""
+    """Test prompts of each part of the cross-validation: every prompt is in one of them."""
 
     @property
     def training(self) -> tuple[Preference, ...]:
@@ -55,8 +52,7 @@ class Design:
 
 
 def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ...]:
-    """Prompts whose responses are also ranked as a list: all, where that is the truth; the test prompts, where it only
-    stands beside the round robin."""
+    """Prompts whose responses are also ranked as a list: all, or the test prompts beside their round robin, or none."""
     if params.ground_truth == "listwise":
         return tuple(prompt_ids)
     _, test = evaluation.split(prompt_ids, params.train_prompts, params.random_seed)
@@ -73,13 +69,10 @@ def design(data: Data, params: ExperimentConfig) -> Design:
     train, test = map(answered, evaluation.split(data.planned, params.train_prompts, params.random_seed))
     if not test:
         raise MissingError("Every prompt that would have tested is left out. Run again with a higher --num_prompts.")
-    folds = evaluation.folds(data.planned, params.folds, (params.random_seed, evaluation.FOLD_STREAM))
+    folds = evaluation.folds(data.planned, params.folds, params.random_seed)
     truths = data.listwise if params.ground_truth == "listwise" else data.truths
     preferences = evaluation.shuffled(data.preferences, params.random_seed)
     return Design(preferences, truths, train, test, tuple(filter(None, map(answered, folds))))
-
-
-# ── Systems ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
@@ -91,12 +84,10 @@ class Systems:
     combined: Combined
     baselines: tuple[Ranker, ...]
     features: Features
-    ratings: Mapping[str, Rating]
-    """Every contestant's global rating."""
+    ratings: Mapping[str, Rating]  # every contestant's, global
 
     @property
     def contenders(self) -> tuple[Ranker, ...]:
-        """Those that learn from the preferences what the baselines do not."""
         return self.elo, self.reward, self.combined
 
     @property

@@ -5,32 +5,38 @@ document = measure(job, data, systems, clock)     # systems: evidence.design.mak
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from typing import Any
 
 import config
 import evaluation
+from base.features import Features
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
-from core.ranking import Ranker
-from core.records import Preference
+from core.ranking import TrainingSet
+from core.records import Rating
 from data_generation import Data
 from elo_system import EloSystem
 from evaluation import CurveFold, Curves, Metrics
 from evidence import hypotheses, leaderboard
 from evidence.baselines import BradleyTerry
 from evidence.design import Design, Systems, design
-from evidence.document import Document, make_document, training_history
 from evidence.intervals import difference_json
-from evidence.judge_quality import TIE, agreement, agreement_with_person, judge_quality
+from evidence.judge_quality import TIE, agreement, judge_quality
+from report import answer as sentences
+from report import words
 from report.words import CONTENDERS
 from reward_model import RewardModel
 from stages.tasks import Job
 
+LIBRARIES = ("torch", "transformers", "datasets", "ollama", "openai", "scipy", "numpy")
 EXAMPLES = 3  # test prompts shown with all their responses
+PLACES = ("truth_place", "elo_place", "reward_place", "combined_place")
 ORDERS = 2  # of the preferences, that a cross-validated curve is averaged over
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "Reward model": {},
@@ -45,19 +51,20 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 }
 """Variants of Systems B and C, both as configured first, and what each changes in the parameters."""
 
+Document = dict[str, Any]
+"""The results. Its keys are a contract with other programs: more may be added, none renamed. ``report/`` shows it."""
 
-def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[Preference] = ()) -> Document:
-    """Measure who is best, the documented split, the cross-validation, H1 and H2: the results document.
 
-    ``own``: a person's own votes on the same responses. Trains the systems; they end up fitted on the documented split.
-    """
+def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
+    """Measure who is best, the documented split, the cross-validation, H1 and H2: the results document. The systems
+    end up fitted on the documented split."""
     params, plan = job.params, design(data, job.params)
     elo = {model: rating.elo for model, rating in systems.ratings.items()}
     with clock.stage("training"):
         for ranker in systems.every:
             ranker.fit(plan.training, prompt_ids=plan.train_ids)
         final = {r.name: evaluation.per_prompt(r, plan.test_truths) for r in systems.every}
-        fold = CurveFold(plan.train_ids, [plan.training], plan.test_truths)
+        fold = [TrainingSet(plan.training, plan.train_ids)], plan.test_truths
         split = _curves(systems, [fold], params, final)
     with clock.stage("cross_validation"):
         crossed = evaluation.cross_validate(systems.every, plan.preferences, plan.truths, plan.folds)
@@ -73,7 +80,6 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
         "judge_quality": {
             **judge_quality(data.judgements, data.responses, job.judging_contestant),
             "listwise_agreement": agreement(data.truths, data.listwise),
-            "agreement_with_person": agreement_with_person(own, data.preferences),
         },
         "final": {name: evaluation.mean_metrics(found.values())._asdict() for name, found in final.items()},
         **hypotheses.compared(hypotheses.scores_of(crossed, plan.folds), "kendall_tau"),
@@ -87,23 +93,59 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock, own: Sequence[
             **{name: hypotheses.bands(curve, plan.folds) for name, curve in curves.items()},
         },
         "hypotheses": tested,
-        "per_prompt": per_prompt(crossed, plan.folds, data),
+        "per_prompt": per_prompt(crossed, data, plan),
         "examples": examples(systems, data, plan),
         "people": None,
-        "training_history": training_history(systems.reward.history),
+        "training_history": systems.reward.history,
         "ablation": ablations,
         "timings_s": clock.seconds,
     }
     job = replace(job, notes=(*job.notes, *answer_notes(job, data)))
     answer = leaderboard.answer(data.preferences, data.responses, elo, params.random_seed, job.sizes)
-    return make_document(job, systems.features, list(systems.ratings.values()), answer, measured)
+    ratings = list(systems.ratings.values())
+    return make_document(job, systems.features, ratings, answer | measured)
+
+
+def make_document(job: Job, features: Features, ratings: Sequence[Rating], measured: Document) -> Document:
+    """The document of a persona's run, or of people's votes: what it was, what was ``measured``, and the sentences made
+    from its own figures."""
+    asked = {"ollama_server": job.server} if job.server else {}  # another one samples differently
+    tags = {model: contestant.ollama_tag for model, contestant in job.contestants.items()}
+    found: Document = {
+        "schema_version": config.SCHEMA_VERSION,
+        "persona": job.name,
+        "backend": job.llm.backend,
+        "label": job.label,
+        "judge": job.judge,
+        "base_model": features.base,
+        "base_is_reward_model": features.has_score,
+        "device": features.device.replace("auto", "cuda" if job.machine.get("gpu") else "cpu"),
+        "seed": job.params.random_seed,
+        "config": asdict(job.params),
+        "models": [
+            {"name": r.model, "backend": job.llm.backend, "ollama_tag": tags.get(r.model), "arena_name": r.arena_name}
+            | {"elo": r.elo, "elo_source": r.source, "proxy": r.proxy}
+            for r in ratings
+        ],
+        "versions": {"python": platform.python_version(), **asked, **{name: version(name) for name in LIBRARIES}},
+        "machine": job.machine,
+        "command": job.command,
+        "notes": words.noted((*job.notes, *features.notes)),
+        **measured,
+    }
+    judge = measured["judge_quality"]
+    turns = not judge.get("reads") and (judge.get("flip_rate") or 0.0) > 0.5
+    if judge.get("reads") == "place" or turns:
+        found["answer"]["more_prompts"] = None  # more of them tell nothing, or nobody knows yet whether they do
+    found["answer"] |= {"sentence": sentences.sentence(found), "whose": sentences.whose(found), "ask": job.ask}
+    found["verdict"] |= {"sentence": words.verdict(found), "warnings": words.warnings(found)}
+    return found
 
 
 def answer_notes(job: Job, data: Data) -> list[str]:
-    """A note on the answers that met the length limit, by model: a cut answer loses. A note on speeds that are none of
-    the server's own."""
-    notes, limit = [], job.params.num_predict
-    cut, given = (Counter(r.model for r in data.responses if r.truncated or every) for every in (False, True))
+    """Notes on answers that met the length limit, for a cut answer loses, and on speeds that no server told."""
+    notes, limit, given = [], job.params.num_predict, Counter(r.model for r in data.responses)
+    cut = Counter(r.model for r in data.responses if r.truncated)
     if cut and job.llm.backend != "embedded":  # whose recorded answers are nearly all cut, at a limit chosen for that
         shares = ", ".join(f"{model}: {n} of {given[model]}" for model, n in cut.most_common())
         notes.append(f"{shares} answers cut at {limit} tokens: --num_predict {2 * limit}")
@@ -114,19 +156,17 @@ def answer_notes(job: Job, data: Data) -> list[str]:
 
 def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
     """Numbers of all records; ``preferences`` and ``ties`` are those that train, ``left_out`` by kind."""
-    plan = design(data, params)
-    near = TIE if any(not j.ordered or j.log_odds is not None for j in data.judgements) else 0.0
+    plan, spoken = design(data, params), [j for j in data.judgements if j.ordered and j.log_odds is None]
     # in words a pair that turns with the order is no tie
-    said = {(j.prompt_id, j.first, j.second) for j in data.judgements if near or j.outcome == 0.5}
+    decided = {(j.prompt_id, j.first, j.second) for j in spoken if j.outcome != 0.5}
+    near = [(p.prompt_id, p.model_a, p.model_b) for p in plan.training if abs(p.outcome - 0.5) <= TIE]
     return {
         "prompts": len(data.prompts),
         "train_prompts": len(plan.train_ids),
         "test_prompts": len(plan.test_ids),
         "pairs": len(plan.preferences),
         "preferences": len(plan.training),
-        "ties": sum(
-            abs(p.outcome - 0.5) <= near and (p.prompt_id, p.model_a, p.model_b) in said for p in plan.training
-        ),
+        "ties": sum(pair not in decided for pair in near),
         "ground_truth_rankings": len(plan.test_truths),
         "judge_calls": len(data.judgements),
         "truncated_responses": sum(r.truncated for r in data.responses),
@@ -134,9 +174,6 @@ def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
         "texts_with_chat_markers": data.with_markers,
         "left_out": {what: data.left_out.get(what, 0) for what in ("prompts", "responses", "pairs", "rankings")},
     }
-
-
-# ── Learning curves, hypotheses, ablations ───────────────────────────────────────────────────────────────
 
 
 def _curves(
@@ -150,15 +187,15 @@ def _curves(
         if params.incremental:
             found[system.name] = evaluation.learning_curves(system, folds, every)
         else:
-            found[system.name] = evaluation.level(once[system.name], found[systems.elo.name].counts)
+            counts = found[systems.elo.name].counts
+            found[system.name] = Curves(counts, [once[system.name]] * len(counts))
     return found
 
 
 def put_to_test(
     systems: Systems, curves: Mapping[str, Curves], folds: Sequence[CurveFold], plan: Design, params: ExperimentConfig
 ) -> dict[str, Any]:
-    """H1 from the ``curves`` cross-validated on ``folds``, and H2 with each contestant held out of training in turn,
-    both on Systems B and C."""
+    """H1 by the ``curves`` on ``folds``, and H2 with each contestant held out in turn, both of Systems B and C."""
     models = list(systems.ratings)
     placed = {
         system.name: hypotheses.held_out(system, plan.preferences, plan.truths, plan.folds, models)
@@ -167,54 +204,40 @@ def put_to_test(
     if params.incremental:
         flat = EloSystem(dict.fromkeys(models), params.elo_k)
         curves = {**curves, "from_flat": evaluation.learning_curves(flat, folds, params.evaluation_frequency)}
-    tested = {
-        name: {
-            "sample_efficiency": hypotheses.sample_efficiency(curves, name, plan.folds)
-            if params.incremental
-            else hypotheses.not_tested("Learning curves need --incremental."),
-            "generalization": hypotheses.generalization(placed, name),
-        }
-        for name in ("reward_model", "combined")
-    }
-    return {**tested["reward_model"], "combined": tested["combined"]}
+    tested = {}
+    for name in ("reward_model", "combined"):
+        quicker = {"verdict": "not tested", "reason": "Learning curves need --incremental."}
+        if params.incremental:
+            quicker = hypotheses.sample_efficiency(curves, name, plan.folds)
+        tested[name] = {"sample_efficiency": quicker, "generalization": hypotheses.generalization(placed, name)}
+    return tested["reward_model"] | {"combined": tested["combined"]}
 
 
 def ablation_table(base: ExperimentConfig, systems: Systems, plan: Design) -> list[dict[str, Any]]:
-    """[{name, kendall_tau: {mean, ci95}, difference: {difference, ci95, p_value}}], one row a variant.
-
-    ``difference``: mean τ minus that of the first row, the reward model as configured, paired by prompt; null in that
-    row.
-    """
-    features, given = systems.features, {model: rating.elo for model, rating in systems.ratings.items()}
-    crossed, first = {}, next(iter(ABLATIONS))
+    """[{name, kendall_tau: {mean, ci95}, difference: {difference, ci95, p_value}}], one row a variant; ``difference``
+    to the first row, the reward model as configured, paired by prompt."""
+    given = {model: rating.elo for model, rating in systems.ratings.items()}
+    crossed: dict[str, dict[str, Metrics]] = {}
     for name, changes in ABLATIONS.items():
         params, ratings = replace(base, **changes), given if "Arena" not in name else dict.fromkeys(given)
-        if changes and (params == base or ("base score" in name and not features.has_score)):
-            continue  # it would repeat another row
-        ranker: Ranker = Combined(features, ratings, params)
-        if name.startswith("Reward model"):
-            ranker = RewardModel(features, ratings, params)
-        found = evaluation.cross_validate([ranker], plan.preferences, plan.truths, plan.folds)
-        crossed[name] = found[ranker.name]
+        if changes and params == base:
+            continue  # it would repeat the row as configured
+        kind: type[RewardModel | Combined] = RewardModel if name.startswith("Reward model") else Combined
+        ranker = kind(systems.features, ratings, params)
+        ranker.name = name
+        crossed |= evaluation.cross_validate([ranker], plan.preferences, plan.truths, plan.folds)
     tau = hypotheses.scores_of(crossed, plan.folds)["kendall_tau"]
+    first, *others = crossed
+    gains = {first: None} | {name: tau.gain(name, first) for name in others}
     return [
-        {
-            "name": name,
-            "kendall_tau": tau.mean(name),
-            "difference": difference_json(tau.gain(name, first) if name != first else None),
-        }
-        for name in crossed
+        {"name": name, "kendall_tau": tau.mean(name), "difference": difference_json(gain)}
+        for name, gain in gains.items()
     ]
 
 
-# ── Prompt by prompt ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def per_prompt(
-    crossed: Mapping[str, Mapping[str, Metrics]], folds: Sequence[Sequence[str]], data: Data
-) -> list[dict[str, Any]]:
+def per_prompt(crossed: Mapping[str, Mapping[str, Metrics]], data: Data, plan: Design) -> list[dict[str, Any]]:
     """Cross-validated metrics of the contenders, prompt by prompt."""
-    fold, text = hypotheses.fold_of(folds), {p.id: p.text for p in data.prompts}
+    fold, text = hypotheses.fold_of(plan.folds), {p.id: p.text for p in data.prompts}
     return [
         {
             "prompt_id": p,
@@ -228,25 +251,18 @@ def per_prompt(
 
 
 def examples(systems: Systems, data: Data, plan: Design) -> list[dict[str, Any]]:
-    """Test prompts with their responses and the place that truth and each contender give each."""
+    """Test prompts with their responses and the place that truth and each contender give each; equal ones share it."""
     texts = {(r.prompt_id, r.model): r.text for r in data.responses}
-    prompts = {p.id: p.text for p in data.prompts}
-    names, shown = ("elo_place", "reward_place", "combined_place"), []
+    prompts, shown = {p.id: p.text for p in data.prompts}, []
     for truth in plan.test_truths[:EXAMPLES]:
-        scores = [truth.scores, *(system.scores(truth.prompt_id) for system in systems.contenders)]
-        places = dict(zip(("truth_place", *names), map(_places, scores), strict=True))
-        responses = [
-            {"model": model, "text": texts[truth.prompt_id, model]}
-            | {name: place[model] for name, place in places.items()}
-            for model in truth.ranking
-        ]
+        by = [truth.scores, *(system.scores(truth.prompt_id) for system in systems.contenders)]
+        responses = []
+        for model in truth.ranking:
+            places = [1 + sum(other > scores[model] for other in scores.values()) for scores in by]
+            said = {"model": model, "text": texts[truth.prompt_id, model]}
+            responses.append(said | dict(zip(PLACES, places, strict=True)))
         shown.append({"prompt": prompts[truth.prompt_id], "responses": responses})
     return shown
-
-
-def _places(scores: Mapping[str, float]) -> dict[str, int]:
-    """1 + how many have a higher score; those with the same score share a place."""
-    return {model: 1 + sum(other > score for other in scores.values()) for model, score in scores.items()}
 
 
 def keep_for_readers(job: Job, data: Data, systems: Systems) -> None:
@@ -256,15 +272,8 @@ def keep_for_readers(job: Job, data: Data, systems: Systems) -> None:
     systems.reward.fit(preferences).save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
 
 
-def together(documents: Mapping[str, Document], job: Job) -> dict[str, Any]:
-    """The results document of ``--persona all``: every persona's own, and the methods over all their prompts. ``job``:
-    any of the personas'."""
-    return {
-        "schema_version": config.SCHEMA_VERSION,
-        "backend": job.llm.backend,
-        "label": job.label,
-        "judge": job.judge,
-        "seed": job.params.random_seed,
-        "pooled": hypotheses.pooled(documents),
-        "personas": dict(documents),
-    }
+def together(documents: Mapping[str, Document]) -> Document:
+    """The results document of ``--persona all``: every persona's own, and the methods over all their prompts."""
+    one = next(iter(documents.values()))
+    shared = {key: one[key] for key in ("schema_version", "backend", "label", "judge", "seed")}
+    return shared | {"pooled": hypotheses.pooled(documents), "personas": dict(documents)}

@@ -15,31 +15,27 @@ import numpy as np
 
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
-from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, training_ids
+from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, rounds
 from evidence.intervals import Difference, Groups, difference, difference_json, mean_interval, side, winner
 from report.words import CONTENDERS
 
-RELEVANT = 0.05
-"""The smallest advantage worth naming, in τ (H1) and in pair accuracy (H2): it moves less than one pair in 20."""
-
+RELEVANT = 0.05  # smallest advantage worth naming, in τ (H1) and in pair accuracy (H2): less than one pair in 20
 RIVALS = ("elo_offset", "reward_model")  # of the combined system
 
+Parts = Sequence[Sequence[str]]  # prompt ids of each fold
 Placed = Mapping[tuple[str, str], float]
 """{(prompt id, contestant): share of its pairs that a ranker orders right which never saw it in training}"""
 
 
-def fold_of(parts: Sequence[Sequence[str]]) -> dict[str, int]:
+def fold_of(parts: Parts) -> dict[str, int]:
     """{prompt id: its fold}."""
     return {prompt_id: i for i, part in enumerate(parts) for prompt_id in part}
 
 
-def by_fold(prompt_ids: Sequence[str], parts: Sequence[Sequence[str]]) -> Groups:
+def by_fold(prompt_ids: Sequence[str], parts: Parts) -> Groups:
     """The folds that values of these prompts have in common."""
     fold = fold_of(parts)
     return Groups([fold[prompt_id] for prompt_id in prompt_ids])
-
-
-# ── The systems against each other ───────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +43,7 @@ class Scores:
     """One metric of every system on the same n prompts (or votes), each under a training that did not see it."""
 
     metric: str
-    values: Mapping[str, Sequence[float] | Array]
-    """{system: [n]}"""
+    values: Mapping[str, Sequence[float] | Array]  # {system: [n]}
     groups: Groups
 
     def mean(self, system: str) -> dict[str, Any]:
@@ -63,22 +58,21 @@ class Scores:
         return difference(self.values[better], self.values[worse], self.groups, high - low)
 
 
-def scores_of(crossed: Mapping[str, Mapping[str, Metrics]], parts: Sequence[Sequence[str]]) -> dict[str, Scores]:
+def scores_of(crossed: Mapping[str, Mapping[str, Metrics]], parts: Parts) -> dict[str, Scores]:
     """{metric: Scores} of {system: {prompt id: metrics}}, cross-validated in the folds ``parts``."""
-    prompts = list(next(iter(crossed.values())))
-    groups = by_fold(prompts, parts)
-    return {
-        metric: Scores(metric, {s: [getattr(rows[p], metric) for p in prompts] for s, rows in crossed.items()}, groups)
-        for metric in METRICS
-    }
+    prompts, found = list(next(iter(crossed.values()))), {}
+    for metric in METRICS:
+        values = {s: [getattr(rows[p], metric) for p in prompts] for s, rows in crossed.items()}
+        found[metric] = Scores(metric, values, by_fold(prompts, parts))
+    return found
 
 
 def compared(scores: Mapping[str, Scores], main: str) -> dict[str, Any]:
     """The systems against each other, decided by the metric ``main``: the document's keys from ``cross_validated`` to
-    ``verdict``, in which the sentences are still empty.
+    ``verdict``.
 
-    Recommended is the combined system unless a rival surely beats it (of two such the one with the higher mean). Of
-    baselines that surely beat Systems A and B alike it is warned: then the winner is one of the beaten.
+    Recommended is the combined system unless a rival surely beats it (of two such the one with the higher mean).
+    ``stronger_baselines`` surely beat Systems A and B alike: then the winner is one of the beaten.
     """
     values = scores[main]
     over = {rival: values.gain("combined", rival) for rival in RIVALS}
@@ -93,31 +87,23 @@ def compared(scores: Mapping[str, Scores], main: str) -> dict[str, Any]:
         },
         "recommended": max(worse, key=lambda rival: values.mean(rival)["mean"]) if worse else "combined",
         "verdict": {
-            "sentence": "",
             "better_than": ["combined"] if worse else [rival for rival in RIVALS if side(over[rival]) > 0],
             "stronger_baselines": [
                 s for s in values.values
                 if s not in CONTENDERS and all(side(values.gain(s, rival)) > 0 for rival in RIVALS)
             ],
-            "warnings": [],
         },
     }  # fmt: skip
 
 
 def pooled(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The contenders' τ over all personas' prompts together, from every persona's ``per_prompt``: five times "none" may
-    hide one answer. {prompts, and what ``compared`` says}.
-
-    Folds share training data within a persona and never beyond it, so a group is a persona's fold.
-    """
+    """{prompts, and what ``compared`` says} of the contenders' τ over all personas' prompts together: five times "none"
+    may hide one answer."""
     rows = [(persona, row) for persona, document in documents.items() for row in document["per_prompt"]]
-    folds = [(persona, row["fold"]) for persona, row in rows]
+    folds = [(persona, row["fold"]) for persona, row in rows]  # training data is shared within a persona alone
     groups = Groups(folds, k=min(document["config"]["folds"] for document in documents.values()))
     tau = Scores("kendall_tau", {s: [row[s]["kendall_tau"] for _, row in rows] for s in CONTENDERS}, groups)
     return {"prompts": len(rows), **compared({tau.metric: tau}, tau.metric)}
-
-
-# ── Verdicts ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def verdict(advantage: Difference | None) -> str:
@@ -127,11 +113,6 @@ def verdict(advantage: Difference | None) -> str:
     return "not supported" if advantage is not None and advantage.ci95[1] < RELEVANT else "inconclusive"
 
 
-def not_tested(reason: str) -> dict[str, Any]:
-    """A hypothesis that this run could not test, and why."""
-    return {"verdict": "not tested", "reason": reason}
-
-
 def _against_all(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Results against each rival as one: the weakest verdict, and beside them all figures against the first."""
     verdicts = [one["verdict"] for one in found.values()]
@@ -139,51 +120,38 @@ def _against_all(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return next(iter(found.values())) | {"verdict": weakest} | dict(found)
 
 
-# ── H1: sample efficiency ────────────────────────────────────────────────────────────────────────────────
+def bands(curves: Curves, parts: Parts) -> dict[str, list[dict[str, Any]]]:
+    """{metric: [{mean, ci95}]}: over orders and prompts, at each point."""
+    groups = by_fold(list(curves.rows[0]), parts)
+    return {m: [Scores(m, {"": row}, groups).mean("") for row in curves.values(m)] for m in METRICS}
 
 
-def bands(curves: Curves, parts: Sequence[Sequence[str]]) -> dict[str, dict[str, list[float | None]]]:
-    """{metric: {mean, lo, hi}}: the mean over orders and prompts at each point, with its 95 % interval."""
-    found, groups = {}, by_fold(curves.prompt_ids, parts)
-    for metric, values in curves.values.items():
-        points = [Scores(metric, {"": row}, groups).mean("") for row in values.mean(0)]
-        low, high = ([point["ci95"] and point["ci95"][side] for point in points] for side in (0, 1))
-        found[metric] = {"mean": [point["mean"] for point in points], "lo": low, "hi": high}
-    return found
-
-
-def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Sequence[Sequence[str]]) -> dict[str, Any]:
+def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Parts) -> dict[str, Any]:
     """H1: the system ``name`` needs fewer preferences than System A. ``curves``: {system: its cross-validated curves}
     over the same orders, points and prompts.
 
     Its rivals are ``elo_offset``, System A from the Arena, and ``from_flat``, the same with all contestants equal in
     the beginning: being quicker than someone who starts from the wrong end is no sign of learning quickly. Tested on
-    the area between the curves in τ, paired by prompt: orders are drawn at will and no sample of anything, so they are
-    averaged first.
+    the area between the curves in τ, paired by prompt: orders are no sample of anything, so they are averaged first.
     """
-    found, groups, own = {}, by_fold(curves[name].prompt_ids, parts), curves[name]
-    for key, elo in (("from_arena", curves["elo_offset"]), ("from_flat", curves["from_flat"])):
-        advantage = difference(_area_per_prompt(own), _area_per_prompt(elo), groups)
+    found, groups = {}, by_fold(list(curves[name].rows[0]), parts)
+    area = {  # under each prompt's curve, divided by its width: [prompts], in units of τ
+        s: np.asarray(np.trapezoid(one.values("kendall_tau"), one.counts, axis=0) / one.counts[-1])
+        for s, one in curves.items()
+    }
+    for key, elo in (("from_arena", "elo_offset"), ("from_flat", "from_flat")):
+        advantage = difference(area[name], area[elo], groups)
         found[key] = {
             "verdict": verdict(advantage),
             "area_between_curves": difference_json(advantage),
-            "elo_offset_final": elo.points[-1][1].kendall_tau,
-            f"{name}_final": own.points[-1][1].kendall_tau,
+            "elo_offset_final": curves[elo].points[-1][1].kendall_tau,
+            f"{name}_final": curves[name].points[-1][1].kendall_tau,
         }
     return _against_all(found)
 
 
-def _area_per_prompt(curves: Curves) -> Array:
-    """Area under each prompt's curve of τ, mean over orders, divided by its width: [prompts], in units of τ."""
-    return np.asarray(np.trapezoid(curves.values["kendall_tau"].mean(0), curves.counts, axis=0) / curves.counts[-1])
-
-
-# ── H2: generalization to unseen models ──────────────────────────────────────────────────────────────────
-
-
 def pair_accuracy(scores: Mapping[str, float], truth: GroundTruth, model: str) -> float | None:
-    """Share of the model's pairs that the truth orders and ``scores`` order so too, a tied score half; None where the
-    truth orders none of them."""
+    """Share of the model's pairs, of those that the truth orders, in ``scores``' right order, a tied score half."""
     hits = [
         0.5 if scores[m] == scores[model] else float((scores[m] > scores[model]) == (true > truth.scores[model]))
         for m, true in truth.scores.items()
@@ -196,18 +164,17 @@ def held_out(
     ranker: Ranker,
     preferences: Sequence[Preference],
     truths: Iterable[GroundTruth],
-    parts: Sequence[Sequence[str]],
+    parts: Parts,
     models: Sequence[str],
 ) -> Placed:
     """Each contestant held out in turn, each prompt a test prompt once; all trainings are one ``fit_many``."""
-    known = {truth.prompt_id: truth for truth in truths}
-    runs = [(model, i) for model in models for i in range(len(parts))]
-    fitted = ranker.fit_many([TrainingSet.of(preferences, training_ids(parts, i), model) for model, i in runs])
+    every = rounds(preferences, truths, parts)
+    runs = [(model, *one) for model in models for one in every]
+    fitted = ranker.fit_many([TrainingSet.of(own.preferences, own.prompt_ids, model) for model, own, _ in runs])
     placed = {
-        (prompt_id, model): pair_accuracy(one.scores(prompt_id), known[prompt_id], model)
-        for one, (model, i) in zip(fitted, runs, strict=True)
-        for prompt_id in parts[i]
-        if prompt_id in known
+        (truth.prompt_id, model): pair_accuracy(one.scores(truth.prompt_id), truth, model)
+        for one, (model, _, tests) in zip(fitted, runs, strict=True)
+        for truth in tests
     }
     return {cell: share for cell, share in placed.items() if share is not None}
 
@@ -218,8 +185,7 @@ def generalization(placed: Mapping[str, Placed], name: str) -> dict[str, Any]:
 
     The rivals are ``elo_offset``, the contestant's global Elo, and ``bradley_terry``, someone who knows nothing of it:
     the others by Bradley–Terry and the unseen one at their mean. Tested on the accuracy of its pairs, by prompt or by
-    contestant, whichever is less sure: a claim about unseen models needs more than many prompts, and six contestants
-    leave five degrees of freedom.
+    contestant, whichever is less sure: a claim about unseen models needs more than many prompts.
     """
     found, cells = {}, list(placed[name])
     groups = Groups(units=[[prompt_id for prompt_id, _ in cells], [model for _, model in cells]])

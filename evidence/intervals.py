@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -32,18 +33,12 @@ _ROUNDING = 1e-12  # spreads below it are rounding errors of equal values
 class Groups:
     """What n values have in common. Empty: they are independent."""
 
-    folds: Sequence[Hashable] = ()
-    """[n] the fold in which each was tested; empty where nothing was cross-validated."""
-    units: Sequence[Sequence[Hashable]] = ()
-    """Labels [n] of what testifies, such as the person and the prompt of each vote; the widest interval counts. Empty:
-    each value for itself."""
-    weights: Array | None = None
-    """[n] of the values, 1 in the mean."""
-    k: int | None = None
-    """Folds of one cross-validation, where ``folds`` are those of several."""
+    folds: Sequence[Hashable] = ()  # [n] in which each was tested; empty where nothing was cross-validated
+    units: Sequence[Sequence[Hashable]] = ()  # kinds of labels [n] of what testifies, else each value for itself
+    weights: Array | None = None  # [n], 1 in the mean
+    k: int | None = None  # folds of one cross-validation, where ``folds`` are those of several
 
     def mean(self, values: Array) -> float:
-        """Weighted mean of ``values`` [n]."""
         return float(values.mean() if self.weights is None else (self.weights * values).mean())
 
     def witnesses(self, n: int) -> int:
@@ -71,7 +66,6 @@ def _clustered(pull: Array, labels: Sequence[Hashable]) -> list[tuple[float, int
 
 
 def numbered(labels: Sequence[Hashable]) -> Ints:
-    """Each label's number, counted as they first appear."""
     number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     return np.array([number[label] for label in labels], np.intp)
 
@@ -85,7 +79,6 @@ class Difference(NamedTuple):
     difference: float
     ci95: Interval
     p_value: float
-    """Below 0.05 only where the interval excludes 0, and never for fewer than six pairs."""
 
 
 def difference_json(found: Difference | None) -> dict[str, Any]:
@@ -96,19 +89,16 @@ def difference_json(found: Difference | None) -> dict[str, Any]:
 def difference(
     a: Sequence[float] | Array, b: Sequence[float] | Array, groups: Groups = INDEPENDENT, reach: float = 2.0
 ) -> Difference | None:
-    """Mean of a − b, paired, of finite values; None without pairs.
+    """Mean of a − b, paired; None without pairs. ``reach`` is the largest difference possible (2 for τ).
 
-    ``reach`` is the largest difference possible (2 for τ). Its p-value is never below 2 · 2⁻ⁿ, what flipping the signs
-    of n differences could give at best: fewer than six name nothing.
+    The p-value is never below 2 · 2⁻ⁿ, what flipping the signs of n differences could give at best: fewer than six name
+    nothing.
     """
-    from scipy.special import stdtr
-
     d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     if not len(d):
         return None
     mean, errors, witnesses = groups.mean(d), groups.errors(d), groups.witnesses(len(d))
     if errors:
-        # degrees of freedom differ: the largest error need not give the widest interval
         half = _half_width(errors)
         interval = max(mean - half, -reach), min(mean + half, reach)
         p_value = max(2.0 * float(stdtr(df, -abs(mean) / se)) for se, df in errors if se > 0.0)
@@ -119,8 +109,7 @@ def difference(
 
 
 def _half_width(errors: Sequence[tuple[float, int]]) -> float:
-    from scipy.special import stdtrit
-
+    # degrees of freedom differ: the largest error need not give the widest interval
     return max(float(stdtrit(df, 1.0 - ALPHA / 2.0)) * se for se, df in errors)
 
 
@@ -137,11 +126,10 @@ def _unseen(value: float, n: int, low: float, high: float) -> Interval:
 def mean_interval(
     values: Sequence[float] | Array, low: float = -1.0, high: float = 1.0, groups: Groups = INDEPENDENT
 ) -> Interval | None:
-    """95 % interval of the mean of values within [low, high]; None without values.
+    """95 % interval of the mean of values within [low, high], which it never leaves; None without values.
 
     Wilson's idea with a t quantile and the spread that was seen: the variance shrinks with the distance from the bounds
-    as (μ − low)(high − μ) does. For top-1 hits that is the Wilson interval, in the middle the t interval, and it never
-    leaves the bounds.
+    as (μ − low)(high − μ) does.
     """
     x = np.asarray(values, dtype=np.float64)
     if not len(x):
@@ -154,9 +142,6 @@ def mean_interval(
     centre = (share + h2 / 2.0) / (1.0 + h2)
     half = math.sqrt(h2 * (share * (1.0 - share) + h2 / 4.0)) / (1.0 + h2)
     return low + (high - low) * (centre - half), low + (high - low) * (centre + half)
-
-
-# ── What a difference says ───────────────────────────────────────────────────────────────────────────────
 
 
 def side(found: Difference | None) -> int:

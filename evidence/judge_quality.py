@@ -1,4 +1,4 @@
-"""Quality of the judge: flips between the two orders, preference for place and length, agreement with a person."""
+"""Quality of the judge: flips between the two orders, preference for place and length."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
-from core.records import GroundTruth, Judgement, Preference, Response
+from core.records import GroundTruth, Judgement, Response
 from evaluation import kendall_tau
-from evidence.intervals import Groups, difference
 from stages.judging import preferences_from
 from stages.reads import what_is_read
 
 TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a judge answers in degrees
-FEWEST_SHARED = 10  # pairs that person and judge both decide, below which nothing is said of them
 
 
 def judge_quality(
@@ -26,15 +22,14 @@ def judge_quality(
     ``flip_rate``: of the pairs judged in both orders, the share in which whoever wins changes with the order (a tie in
     one of them is no flip). ``first_position_rate``: share won by what came first, a tie half; 0.5 is fair. Both are
     null for a judge that sees no order, and below ten pairs. ``longer_response_rate``: share won by the longer of two
-    responses. ``self_win_rate``: share won by the judge's own responses, where it is a contestant. ``reads``: place,
-    length or answers (``stages.reads``), null where the pairs are too few to say; ``sentence`` says it. ``by_words``,
-    ``by_probabilities``: the figures that it rests on.
+    responses. ``self_win_rate``: by the judge's own, where it is a contestant. ``reads``, ``sentence``, ``by_words``,
+    ``by_probabilities``: what it reads and the figures that say so (``stages.reads``).
     """
     length = {(r.prompt_id, r.model): len(r.text) for r in responses}
     longer, own = [], []
     for p in preferences_from(list(judgements)):
-        long_a, long_b = length.get((p.prompt_id, p.model_a)), length.get((p.prompt_id, p.model_b))
-        if long_a is not None and long_b is not None and long_a != long_b:
+        long_a, long_b = length.get((p.prompt_id, p.model_a), 0), length.get((p.prompt_id, p.model_b), 0)
+        if long_a != long_b:
             longer.append(p.outcome if long_a > long_b else 1.0 - p.outcome)
         if judge in (p.model_a, p.model_b):
             own.append(p.outcome if p.model_a == judge else 1.0 - p.outcome)
@@ -57,43 +52,8 @@ def agreement(a: Iterable[GroundTruth], b: Iterable[GroundTruth]) -> float | Non
     A prompt that one calls all tied and the other orders counts 0; one that both call all tied is left out.
     """
     known = {truth.prompt_id: truth.scores for truth in b}
-    taus = []
-    for truth in a:
-        other = known.get(truth.prompt_id, {})
-        models = [m for m in truth.scores if m in other]
-        if any(len({scores[m] for m in models}) > 1 for scores in (truth.scores, other)):
-            taus.append(kendall_tau(truth.scores, other))
-    return _mean(taus)
-
-
-def agreement_with_person(votes: Iterable[Preference], judged: Iterable[Preference]) -> dict[str, Any]:
-    """{pairs, share, kappa, ci95}: how often a person and the judge prefer the same response, of the ``pairs`` that
-    both decide; null below ``FEWEST_SHARED`` of them.
-
-    κ = 2 · share − 1 (sides are drawn, so agreement by chance is 1/2), its interval clustered by prompt.
-    """
-    sides = {}
-    for p in judged:
-        sides[p.prompt_id, p.model_a, p.model_b] = _side(p.outcome)
-        sides[p.prompt_id, p.model_b, p.model_a] = -_side(p.outcome)
-    shared = [
-        (vote.prompt_id, _side(vote.outcome) * sides.get((vote.prompt_id, vote.model_a, vote.model_b), 0.0))
-        for vote in votes
-    ]
-    prompts, agree = [p for p, product in shared if product], [product for _, product in shared if product]
-    level = [0.0] * len(agree)
-    found = difference(agree, level, Groups(units=[prompts]), reach=1.0) if len(agree) >= FEWEST_SHARED else None
-    return {
-        "pairs": len(agree),
-        "share": (1.0 + found.difference) / 2.0 if found else None,
-        "kappa": found.difference if found else None,
-        "ci95": list(found.ci95) if found else None,
-    }
-
-
-def _side(outcome: float) -> float:
-    """1: the first, −1: the second, 0: a tie."""
-    return 0.0 if abs(outcome - 0.5) <= TIE else float(np.sign(outcome - 0.5))
+    both = [(truth.scores, known[truth.prompt_id]) for truth in a if truth.prompt_id in known]
+    return _mean([kendall_tau(one, other) for one, other in both if len({*one.values()}) + len({*other.values()}) > 2])
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit, stdtr, stdtrit
 
 from core.clock import bar
 from core.records import Preference, Response
@@ -37,16 +38,16 @@ POWER = 0.8  # with which ``more_prompts`` would tell a difference of the size s
 
 
 class Standings(NamedTuple):
-    """All models, best first, and how many more prompts it would take to know more."""
+    """All models, best first, and how many more prompts would separate the first two."""
 
-    rows: Sequence[Mapping[str, Any]]
+    rows: list[dict[str, Any]]
     """{model, place, places{lo, hi}, win_rate{mean, ci95}, p_best, best_on, judged_on, comparisons}.
 
     ``place``: 1 + how many have a higher win rate; ``lo``: 1 + how many are surely better; ``hi``: the number of models
     less how many are surely worse. ``p_best``: share of draws in which it leads, ties shared; no chance, for of two
     equal models it is about uniform. ``best_on`` of the prompts ``judged_on`` no model has a higher mean outcome."""
     more_prompts: int | None
-    """How many more would separate the first two; None where they are told apart, and where nobody can say."""
+    """None where they are told apart, where nobody can say, and where several people vote, of whom more are needed."""
 
 
 class _Votes:
@@ -56,8 +57,8 @@ class _Votes:
         self.prompt = numbered([p.prompt_id for p in preferences])
         self.user = numbered([p.user for p in preferences])
         self.prompts, self.people = int(self.prompt.max()) + 1, int(self.user.max()) + 1
+        # the smaller number of what is drawn anew
         self.clusters = min(self.prompts, self.people) if self.people > 1 else self.prompts
-        """The smaller number of what is drawn anew."""
         self.models, number = len(models), {model: i for i, model in enumerate(models)}
         a, b = (np.array([number[getattr(p, model)] for p in preferences]) for model in ("model_a", "model_b"))
         outcome = np.array([p.outcome for p in preferences])
@@ -85,9 +86,6 @@ class _Votes:
         return np.concatenate(found)
 
 
-# ── What the preferences show ────────────────────────────────────────────────────────────────────────────
-
-
 def standings(preferences: Sequence[Preference], models: Sequence[str], seed: int) -> Standings:
     """The models by at least one preference.
 
@@ -95,8 +93,6 @@ def standings(preferences: Sequence[Preference], models: Sequence[str], seed: in
     at 5 %: all ranges of places then hold together (Mogstad et al., *Inference for Ranks*, Review of Economic Studies
     91, 2024).
     """
-    from scipy.special import stdtr, stdtrit
-
     votes = _Votes(preferences, models)
     rates = win_rates(votes.wins(np.zeros_like(votes.prompt)).toarray().reshape(len(models), -1))
     drawn, clusters = votes.drawn_rates(seed), votes.clusters
@@ -132,8 +128,6 @@ def standings(preferences: Sequence[Preference], models: Sequence[str], seed: in
 
 def win_rates(wins: Array) -> Array:
     """[..., models, models] how often each won against which → [..., models] mean over the others of σ(θ_m − θ_j)."""
-    from scipy.special import expit
-
     theta = bradley_terry(wins, TIES)
     chances = expit(theta[..., :, None] - theta[..., None, :])
     return np.asarray((chances.sum(axis=-1) - 0.5) / (wins.shape[-1] - 1))
@@ -141,8 +135,6 @@ def win_rates(wins: Array) -> Array:
 
 def _interval(rate: float, half: float, clusters: int) -> Interval:
     """``rate`` ± ``half`` on the scale of log-odds, which it never leaves; where no draw differs, by their number."""
-    from scipy.special import expit, logit
-
     if half <= 0.0 or not 0.0 < rate < 1.0:
         return mean_interval([min(max(rate, 0.0), 1.0)] * clusters, 0.0, 1.0) or (0.0, 1.0)
     width = half / (rate * (1.0 - rate))
@@ -162,12 +154,7 @@ def _counted(votes: _Votes) -> list[dict[str, int]]:
 
 
 def _more_prompts(votes: _Votes, rates: Array, errors: Array, better: NDArray[np.bool_]) -> int | None:
-    """How many more prompts would tell the first two apart at the level that Holm has reached: the error falls as 1/√n.
-
-    None where they are, where nobody can say, and where several people vote, for then more of them are needed too.
-    """
-    from scipy.special import stdtrit
-
+    """``Standings.more_prompts``, at the level that Holm has reached: the error falls as 1/√n."""
     first, second = np.argsort(-rates, kind="stable")[:2].tolist()
     gap, error = round(float(rates[first] - rates[second]), SAME), float(errors[first, second])
     if votes.people > 1 or better[first, second] or not (gap > 0.0 and error > 0.0):
@@ -182,15 +169,12 @@ def _more_prompts(votes: _Votes, rates: Array, errors: Array, better: NDArray[np
     return max(1, bisect_left(range(1_000_000), True, lo=6, key=enough) - votes.prompts)
 
 
-# ── For the results ──────────────────────────────────────────────────────────────────────────────────────
-
-
 def answer(
     preferences: Sequence[Preference],
     responses: Sequence[Response],
     elo: Mapping[str, float | None],
     seed: int,
-    parameters: Mapping[str, str] = MappingProxyType({}),
+    parameters: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The document's ``answer``, ``leaderboard`` and ``likes``. ``elo``: every model's global rating; ``parameters``:
     {model: "8.0B"}.
@@ -198,34 +182,23 @@ def answer(
     ``best`` is the leader (None where nothing is known), ``tied_with`` are the models that can't be told from it,
     ``unlikely`` those of them that hardly any draw puts first.
     """
-    found = standings(preferences, list(elo), seed)
-    rated, speed = {m: rating for m, rating in elo.items() if rating is not None}, tokens_per_second(responses)
-    places = {m: 1 + sum(other > rating for other in rated.values()) for m, rating in rated.items()}
-    rows = [
-        {
-            **row,
-            "global_place": places.get(row["model"]),
-            "elo": elo[row["model"]],
-            "tokens_per_s": speed.get(row["model"]),
-            "parameters": parameters.get(row["model"]),
-        }
-        for row in found.rows
-    ]
+    rows, more_prompts = standings(preferences, list(elo), seed)
+    speed, rated = tokens_per_second(responses), [rating for rating in elo.values() if rating is not None]
+    for row in rows:
+        model, rating = row["model"], elo[row["model"]]
+        row["global_place"] = None if rating is None else 1 + sum(other > rating for other in rated)
+        row |= {"elo": rating, "tokens_per_s": speed.get(model), "parameters": (parameters or {}).get(model)}
     first = [row for row in rows if row["places"]["lo"] == 1]
     best, *tied = [row["model"] for row in first] if len(first) < len(rows) else [None]
-    said = {
-        "best": best,
-        "tied_with": tied,
-        "unlikely": [row["model"] for row in first if best and row["p_best"] < UNLIKELY],
-        "more_prompts": found.more_prompts,
-    }
+    unlikely = [row["model"] for row in first if best and row["p_best"] < UNLIKELY]
+    said = {"best": best, "tied_with": tied, "unlikely": unlikely, "more_prompts": more_prompts}
     return {"answer": said, "leaderboard": rows, "likes": likings(preferences, responses)}
 
 
 def tokens_per_second(responses: Sequence[Response]) -> dict[str, float]:
     """{model: tokens over seconds of all its timed responses}; models without any are left out."""
-    timed = [(r.model, r.tokens, r.seconds) for r in responses if r.tokens and r.seconds > 0.0]
-    return {
-        model: sum(tokens for m, tokens, _ in timed if m == model) / sum(s for m, _, s in timed if m == model)
-        for model in dict.fromkeys(model for model, _, _ in timed)
-    }
+    timed: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for r in responses:
+        if r.tokens and r.seconds > 0.0:
+            timed[r.model].append((r.tokens, r.seconds))
+    return {model: sum(tokens for tokens, _ in own) / sum(s for _, s in own) for model, own in timed.items()}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import expit, stdtr, stdtrit
 
 from combined import Pairs, newton
 from core.records import Preference, Response
@@ -28,14 +29,12 @@ class Trait(NamedTuple):
 
     name: str
     measure: Callable[[str], float]
-    more: tuple[str, str]
-    """Words for what is liked where the weight is positive, and for a difference of 1."""
-    less: tuple[str, str]
-    """The same where it is negative, and for a difference of −1."""
+    more: tuple[str, str]  # words for what is liked where the weight is positive, and for a difference of 1
+    less: tuple[str, str]  # where it is negative, and for a difference of −1
 
 
 def _lines(text: str, pattern: str) -> float:
-    """Share of the lines that hold something which the pattern begins."""
+    """Share of the lines, empty ones left out, that begin with the pattern."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return sum(bool(re.match(pattern, line)) for line in lines) / len(lines) if lines else 0.0
 
@@ -67,8 +66,6 @@ def likings(preferences: Sequence[Preference], responses: Iterable[Response]) ->
     ``weight``: log-odds for a difference of ``unit``, positive in the direction that is liked; ``p_value`` corrected
     for the number of traits; ``wins``: how often such a text is preferred to one that is otherwise alike.
     """
-    from scipy.special import expit, stdtr, stdtrit
-
     values = {(r.prompt_id, r.model): np.array([trait.measure(r.text) for trait in TRAITS]) for r in responses}
     kept = [p for p in preferences if {(p.prompt_id, p.model_a), (p.prompt_id, p.model_b)} <= values.keys()]
     x = np.array([values[p.prompt_id, p.model_a] - values[p.prompt_id, p.model_b] for p in kept])
@@ -115,8 +112,6 @@ def clustered_logit(x: Array, outcome: Array, cluster: Ints) -> tuple[Array, Arr
     Bootstrap Methods for Cluster-Robust Inference*, Journal of Applied Econometrics 38, 2023). Effective clusters:
     (Σ h)² / Σ h², h a cluster's part of the weight's information (after Carter, Schnepel & Steigerwald, 2017).
     """
-    from scipy.special import expit
-
     n, size = x.shape
     scale = np.sqrt((x**2).mean(axis=0))
     z, width = x / scale, RIDGE**-0.5  # the ridge is a prior of this width around 0

@@ -1,21 +1,21 @@
-"""Read a model's answer, whichever server gave it: thoughts taken off, structured answers found and validated."""
+"""Form a question and read its answer, whichever server is asked: thoughts are taken off, JSON found and validated."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, create_model, field_validator
+from pydantic import BaseModel, BeforeValidator, create_model
 
 from core.text import plain
-from llm.interface import Choice, Completion, Decision, Request
+from llm.interface import Completion, Request
 
 # A thought and the mark that ends it; one that is cut off runs to the end of the text.
 _THOUGHTS = (
@@ -31,9 +31,12 @@ _THOUGHT = re.compile(rf"\A\s*(?:{'|'.join(_THOUGHTS)})", re.DOTALL | re.IGNOREC
 _CHANNEL_END = re.compile(r"(?:<\|(?:return|end)\|>\s*)+\Z")
 # Some templates open the thought before the answer begins, and only its end is seen.
 _END_OF_THOUGHT = re.compile(r"\A(?:(?!<think>|```|~~~).)*?^</think>\s*$", re.DOTALL | re.MULTILINE)
-_ANY_MARK = re.compile(r"[<\[◁|]{1,2}[\w:|/-]{3,30}[>\]▷|]{1,2}")
+ANY_MARK = re.compile(r"[<\[◁|]{1,2}[\w:|/-]{3,30}[>\]▷|]{1,2}")
 _SURROGATES = re.compile("[\ud800-\udfff]")  # half an emoji has no UTF-8: it can't be sent on to a judge
 SAID_CHARACTERS = 80  # of an answer of no use
+# Ends of an answer in the words of different servers: by itself, and at its limit. Any other is a failure.
+_WHOLE = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
+_CUT = ("length", "max_tokens", "model_length")
 
 
 class UselessError(Exception):
@@ -52,26 +55,27 @@ def without_thinking(text: str) -> str:
     return answer.strip()
 
 
-def unknown_mark(text: str) -> str:
-    """The mark in brackets with which an answer begins, as a thought of a kind not known would; else empty."""
-    found = _ANY_MARK.match(text)
-    return found[0] if found else ""
+def read_answer(request: Request, text: str, end: Any, tokens: Any, seconds: float, logprobs: Any) -> Completion:
+    """The answer that a client's records tell, without thoughts and, where the request has a schema, validated.
 
-
-def read_answer(request: Request, said: Completion) -> Completion:
-    """``said`` without thoughts, and validated where the request has a schema. Raises UselessError."""
-    text = without_thinking(_SURROGATES.sub("\ufffd", said.text))
+    Raises UselessError for one without a text, or with any ``end`` but the known good ones.
+    """
+    if end not in _WHOLE + _CUT:
+        raise UselessError(f"the answer broke off ({plain(end)})")
+    text = without_thinking(_SURROGATES.sub("\ufffd", text))
     if not text:
         raise UselessError("an empty answer", silent=True)
+    known = tokens if type(tokens) is int and tokens >= 0 else None
+    spoken = tuple(
+        (t.token, {t.token: t.logprob, **{other.token: other.logprob for other in t.top_logprobs or ()}})
+        for t in logprobs or ()
+    )
     parsed = find_json(request.schema, text) if request.schema else None
-    return dataclasses.replace(said, text=text, parsed=parsed)
+    return Completion(text, known, seconds, end in _CUT, parsed, spoken=spoken)
 
 
 def find_json(schema: type[BaseModel], text: str) -> BaseModel:
-    """The last JSON object in ``text`` that obeys the schema: some models write words, a fence or marks around it.
-
-    Raises UselessError where there is none.
-    """
+    """The last JSON object in ``text`` that obeys the schema, whatever stands around it; UselessError without one."""
     found, at = None, text.find("{")
     while at >= 0:
         end = at + 1
@@ -85,33 +89,30 @@ def find_json(schema: type[BaseModel], text: str) -> BaseModel:
     return found
 
 
-# ── Schemas ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── What is asked ────────────────────────────────────────────────────────────────────────────────────────
 
+WARMER = 0.2  # temperature added with each redraw: at 0 another seed would draw the same useless answer again
+TOP_LOGPROBS = 20  # the most that servers give
 CHARACTERS_A_TOKEN = 2  # of a schema's strings, rather too few than too many: no allowed answer then meets its limit
 ITEM_CHARACTERS = 400  # of one string in a list
 MOST_REPEATS = 1000  # a server's grammar takes no more repetitions than about twice as many
+LEAST_SHARE = 1e-9  # some fill the list up with tokens of no probability, which has no logarithm
 
 
 def bounded(schema: type[BaseModel], num_predict: int, *, strings: bool = True) -> dict[str, Any]:
     """The JSON schema with lists, and where asked ``strings``, so short that no answer is cut at its token limit, and
     of a list of labels each once: a model at temperature 0 may otherwise repeat itself until it is cut."""
-    characters = CHARACTERS_A_TOKEN * num_predict
-
-    def bound(node: dict[str, Any], longest: int) -> dict[str, Any]:
-        if strings and node.get("type") == "string" and "enum" not in node and "const" not in node:
-            return {**node, "maxLength": min(longest, MOST_REPEATS)}
-        if node.get("type") == "array":
-            labels = node["items"].get("enum")
-            least, most = (len(labels), len(labels)) if labels else (1, max(1, characters // ITEM_CHARACTERS))
-            items = bound(node["items"], ITEM_CHARACTERS)
-            return {**node, "items": items, "minItems": least, "maxItems": min(most, MOST_REPEATS)}
-        properties = {name: bound(inner, longest) for name, inner in node.get("properties", {}).items()}
-        return {**node, "properties": properties} if properties else node
-
-    return bound(schema.model_json_schema(), characters)
-
-
-# ── Choices ──────────────────────────────────────────────────────────────────────────────────────────────
+    characters, found = CHARACTERS_A_TOKEN * num_predict, schema.model_json_schema()
+    for field in found["properties"].values():
+        text, longest = field, characters
+        if field["type"] == "array":
+            text, longest = field["items"], ITEM_CHARACTERS
+            labels = len(text.get("enum", ()))
+            most = labels or max(1, characters // ITEM_CHARACTERS)
+            field.update(minItems=labels or 1, maxItems=min(most, MOST_REPEATS))
+        if strings and "enum" not in text:
+            text["maxLength"] = min(longest, MOST_REPEATS)
+    return found
 
 
 class Verdict(BaseModel):
@@ -130,47 +131,40 @@ def verdict_schema(options: tuple[str, ...], *, reason: bool) -> type[Verdict]:
         bare = said.strip(" \t\n\"'[]().").casefold() if isinstance(said, str) else said
         return next((option for option in options if option.casefold() == bare), said)
 
-    fields: dict[str, Any] = {"choice": (Literal[options], ...), **({"reason": (str, ...)} if reason else {})}
-    checked: dict[str, Any] = {"spelled": field_validator("choice", mode="before")(spelled)}
-    return create_model("Verdict", __base__=Verdict, __validators__=checked, **fields)
+    fields: dict[str, Any] = {"choice": (Annotated[Literal[options], BeforeValidator(spelled)], ...)}
+    if reason:
+        fields["reason"] = (str, ...)
+    return create_model("Verdict", __base__=Verdict, **fields)
 
 
-def as_request(choice: Choice) -> Request:
-    """The choice as a request for a verdict."""
-    apart = ("options", "reason")
-    same = {f.name: getattr(choice, f.name) for f in dataclasses.fields(choice) if f.name not in apart}
-    return Request(**same, schema=verdict_schema(choice.options, reason=choice.reason))
+def redrawn(request: Request, number: int, *, in_words: bool) -> Request:
+    """The request for one more draw: another seed, warmer, and where asked with its schema in words."""
+    prompt = request.prompt
+    if request.schema and in_words:
+        schema = json.dumps(bounded(request.schema, request.num_predict, strings=False))
+        prompt += f"\n\nAnswer with nothing but one JSON object that obeys this schema:\n{schema}"
+    seed = (request.seed + number * 7919) & 0x7FFFFFFF
+    return replace(request, prompt=prompt, seed=seed, temperature=round(request.temperature + WARMER * number, 3))
 
 
-def as_decision(choice: Choice, answer: Completion) -> Decision:
-    """The answer to ``as_request`` as a decision."""
-    verdict = answer.parsed
-    assert isinstance(verdict, Verdict)
-    reason, shares = getattr(verdict, "reason", ""), verdict_probabilities(choice.options, answer.spoken)
-    return Decision(verdict.choice, reason, probabilities=shares, seconds=answer.seconds)
+def common_body(request: Request) -> dict[str, Any]:
+    """What every server is sent: model and chat and, of verdicts alone, the wish for log-probabilities."""
+    turns = [("system", request.system), ("user", request.prompt)]
+    messages = [{"role": role, "content": text} for role, text in turns if text]
+    body: dict[str, Any] = {"model": request.model, "messages": messages}
+    if request.schema and issubclass(request.schema, Verdict):
+        body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+    return body
 
 
-TOP_LOGPROBS = 20  # the most that servers give
-LEAST_SHARE = 1e-9  # some fill the list up with tokens of no probability, which has no logarithm
-
-
-def read_logprobs(tokens: Any) -> tuple[tuple[str, dict[str, float]], ...]:
-    """The tokens of an answer with the likeliest in their places, from a client's records; empty where none came."""
-    return tuple(
-        (t.token, {t.token: t.logprob, **{other.token: other.logprob for other in t.top_logprobs or ()}})
-        for t in tokens or ()
-    )
-
-
-def verdict_probabilities(
-    options: Sequence[str], spoken: Sequence[tuple[str, Mapping[str, float]]]
-) -> dict[str, float] | None:
+def verdict_probabilities(options: Sequence[str], answer: Completion) -> dict[str, float] | None:
     """The options' shares at the token where the verdict stands; None where it is not found.
 
     It is found in the tokens' own text, which may begin with more than the answer holds. Shares are made one among the
     options, since a server's come before its grammar's mask. A token that begins one option alone is counted for it,
     with or without a quote or blank. An option that is not among the tokens listed has what the last of them has.
     """
+    spoken = answer.spoken
     places = list(re.finditer(r'"choice"\s*:\s*"', "".join(token for token, _ in spoken)))
     ends = itertools.accumulate(len(token) for token, _ in spoken)
     begins = places[-1].end() if places else math.inf  # the last one: a thought may have tried others

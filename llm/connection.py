@@ -1,87 +1,110 @@
-"""Reach a server over HTTP: its proxy and certificates, and the errors that it answers with."""
+"""Reach a server: its address and names as it reads them itself, its proxy and certificates, and what it refuses."""
 
 from __future__ import annotations
 
 import functools
-import http.client
-import importlib.util
-import json
+import os
 import re
-import urllib.request
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from core.errors import MissingError, UsageError
+from core.errors import UsageError
 from core.text import plain
-from llm.addresses import is_loopback
 
-if TYPE_CHECKING:
-    import ssl
-
+PATIENCE = 5.0  # seconds in which a living server takes a connection, and says what it is
 SAID_CHARACTERS = 200  # of a server's error message: some send whole pages
+_HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a server listens on everything
+_API = re.compile(r"/(api|v1)(/.*)?$")  # of Ollama, as tools write it behind the address
 
 
-def client_options(url: str) -> dict[str, Any]:
-    """Options with which an httpx client reaches ``url``, whatever the environment holds.
+def parse_host(host: str) -> tuple[str, tuple[str, str] | None]:
+    """(address without credentials, (user, password) or None) from a host as Ollama's own client reads it.
 
-    The client itself reads no variable: it fails on entries of NO_PROXY that every other program takes. Raises
-    UsageError or MissingError naming the variable that can't be used.
+    No scheme means http and port 11434, no host or every interface (0.0.0.0) this machine; a path to its API is left
+    away. Raises UsageError, which quotes nothing: it may hold a password.
     """
-    return {"trust_env": False, "proxy": _proxy(url), "verify": _certificates(url.startswith("https"))}
+    address, parts = _split(host, "OLLAMA_HOST", "http://127.0.0.1:11434 or https://user:p%40ss@host:443", 11434)
+    auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+    return address + _API.sub("", parts.path).rstrip("/"), auth
 
 
-def _proxy(url: str) -> str | None:
-    """The proxy that the environment names for ``url``; None for loopback, to which no proxy leads."""
+def parse_address(url: str) -> str:
+    """The address as OpenAI's client wants it: no scheme means http, no path /v1. Raises as ``parse_host``."""
+    address, parts = _split(url, "OPENAI_BASE_URL", "http://127.0.0.1:1234/v1; a key belongs into OPENAI_API_KEY")
+    return address + (parts.path.rstrip("/") or "/v1")
+
+
+def _split(text: str, variable: str, example: str, port: int | None = None) -> tuple[str, SplitResult]:
+    """(scheme, host and port; all parts). ``port``: of an address without a scheme, in which a user may stand."""
+    text = text.strip(" \t\r\n\"',")
+    scheme, divider, rest = text.rpartition("://")
+    try:
+        parts = urlsplit(f"{scheme or 'http'}://{rest}")
+        asked = parts.port or (None if divider else port)
+        name = _HERE.get(parts.hostname or "", parts.hostname or "")
+        written = re.fullmatch(r"[!-~]*", text) and not re.search("[,?#]", text) and "@" not in parts.path
+        known = parts.scheme in ("http", "https") and re.fullmatch(r"[\w.:%-]+", name)
+        if not written or not known or ("@" in text and not port):
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"{variable} is not one address such as {example}.") from None
+    host = f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{host}" + (f":{asked}" if asked else ""), parts
+
+
+def read_key(name: str, value: str | None = None) -> str:
+    """The key in the variable ``name``, or a given one. Raises UsageError, without quoting it, for one that is none."""
+    key = (os.environ.get(name, "") if value is None else value).strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(f"{name} holds characters that no key has; it was copied with something else?")
+    return key
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address is this machine's own loopback."""
+    name = urlsplit(url).hostname or ""
+    return name in ("localhost", "::1") or name.startswith("127.")
+
+
+def find_tag(tag: str, installed: Iterable[str]) -> str | None:
+    """The installed name that answers to a tag: itself, in other letters, or as ``:latest``; None where none does."""
+    names = {name.casefold(): name for name in installed}
+    return names.get(tag.casefold()) or names.get(f"{tag}:latest".casefold())
+
+
+@functools.cache  # reading the certificates takes 30 ms
+def client_options(url: str) -> dict[str, Any]:
+    """Options with which an httpx client reaches ``url``: this machine past every proxy, others as the environment
+    says. Raises OSError where its certificates can't be read."""
     import httpx
 
-    parts, named = urlsplit(url), urllib.request.getproxies()
-    proxy = (named.get(parts.scheme) or named.get("all") or "").strip()
-    if not proxy or is_loopback(url) or urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    proxy = proxy if "://" in proxy else f"http://{proxy}"
-    variables = f"{parts.scheme.upper()}_PROXY or ALL_PROXY"
-    try:
-        scheme = httpx.Proxy(proxy).url.scheme
-    except (ValueError, httpx.InvalidURL):  # it is not repeated: it may hold a password
-        example = "http://host:8080 or socks5://host:1080"
-        raise UsageError(f"{variables} names no proxy such as {example}. Mend or unset it.") from None
-    if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
-        raise MissingError(
-            f"{variables} names a SOCKS proxy, for which a package is missing. Get it, or unset the variable:\n"
-            '  pip install "httpx[socks]"'
-        )
-    return proxy
+    certificates = httpx.create_ssl_context(trust_env=url.startswith("https"))
+    return {"trust_env": not is_loopback(url), "verify": certificates}
 
 
-@functools.cache  # reading the certificates takes 30 ms, a new client without it 0.1 ms
-def _certificates(secure: bool) -> ssl.SSLContext:
+def get_json(url: str) -> dict[str, Any]:
+    """The JSON object that a GET answers, else empty. Without OpenAI's client, whose import takes a second."""
     import httpx
 
-    try:
-        return httpx.create_ssl_context(trust_env=secure)
-    except OSError as error:
-        raise UsageError(f"SSL_CERT_FILE or SSL_CERT_DIR can't be read: {error}. Mend or unset it.") from None
+    with suppress(Exception):  # whatever it is, nothing of use answers there
+        return dict(httpx.get(url, timeout=PATIENCE, **client_options(url)).json())
+    return {}
+
+
+_MESSAGE = re.compile(r'"message": ?"(.*?)"[,}]')
 
 
 def said_by(status: int, said: object) -> str:
-    """A server's error in words, made printable and short."""
-    words = plain(said)[:SAID_CHARACTERS].strip()
-    return f"HTTP {status}: {words}" if words else f"HTTP {status}, without a word"
+    """A server's error in words, printable and short: the message in it, where it is JSON."""
+    message = _MESSAGE.search(str(said))
+    return f"HTTP {status}: {plain(message[1] if message else said)[:SAID_CHARACTERS].strip()}"
 
 
-def get_json(url: str, seconds: float) -> Any:
-    """What a GET answers, None where that is no JSON. Without a client, whose import takes a second."""
-    handlers = [urllib.request.ProxyHandler({})] if is_loopback(url) else []
-    try:
-        with urllib.request.build_opener(*handlers).open(url, timeout=seconds) as reply:
-            return json.load(reply)
-    except (OSError, ValueError, http.client.HTTPException):
-        return None
-
-
-# A prompt beyond the context in the words of Ollama, llama.cpp, LM Studio, vLLM and its engine, OpenAI and Anthropic.
-_OVERFLOW = re.compile("context.?(length|size|window)|n_ctx|maximum model length|prompt is too long", re.IGNORECASE)
-_CONTEXT = re.compile(r'(?:n_ctx"?|context.?(?:length|size|window)|model length)[^\d"]{1,20}?(\d{3,})', re.IGNORECASE)
+# A prompt beyond the context in the words of Ollama, llama.cpp, LM Studio, vLLM and its engine, TGI, OpenAI, Anthropic.
+_OVERFLOW = re.compile("(?i)context.?(length|size|window)|n_ctx|model length|prompt is too long|`inputs` (tokens|must)")
+_CONTEXT = re.compile(r'(?i)(?:n_ctx"?|context.?(?:length|size|window)|model length|<=)[^\d"]{1,20}?(\d{3,})')
 
 
 class ContextError(Exception):
@@ -94,7 +117,7 @@ class ContextError(Exception):
 
 def read_overflow(status: int, said: str) -> ContextError | None:
     """The error that a refusal of a prompt that is too long stands for; None for any other refusal."""
-    if status != 400 or not _OVERFLOW.search(said):
+    if status not in (400, 413, 422) or not _OVERFLOW.search(said):
         return None
     context = _CONTEXT.search(said)
     return ContextError(max(map(int, re.findall(r"\d{3,}", said)), default=None), int(context[1]) if context else None)

@@ -7,6 +7,7 @@ gives other sums in other batches, and an answer must not depend on what was ask
 from __future__ import annotations
 
 import importlib.util
+import re
 import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -25,15 +26,14 @@ FIX = "pip install --no-deps -r requirements-embedded.txt"
 BATCH_ROWS = 32  # decoding is bound by reading the weights: rows beside each other are almost free up to here
 TOP_K = 40  # the tail of a model this small is noise
 
-# GGUF's names of a Llama block's tensors and transformers' names for them.
-_BLOCK_NAMES = {
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
+# GGUF's names of a Llama's tensors and transformers' names for them.
+_NAMES = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "^blk": "model.layers",
+    "attn_([qkv])": r"self_attn.\1_proj",
     "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
+    "ffn_(gate|up|down)": r"mlp.\1_proj",
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
 }
@@ -47,87 +47,49 @@ def weights_path() -> Path | None:
 
 
 def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """Load SmolLM2-135M-Instruct and its tokenizer. ``dtype`` None: float32.
+    """Load SmolLM2-135M-Instruct and its tokenizer. ``dtype`` None: float32. Raises MissingError without the wheel.
 
-    The GGUF tensors are mapped onto transformers' directly: seconds, where its own GGUF loader takes minutes.
-    Raises MissingError where the wheel is not installed.
+    The GGUF tensors are mapped onto transformers' directly: its own GGUF loader takes minutes.
     """
     path = weights_path()
     if path is None:
         raise MissingError(f"The embedded model's weights are not installed. Get them with:\n  {FIX}")
     import torch
-    from gguf import GGUFReader
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from gguf import GGUFReader, dequantize
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    reader = GGUFReader(path)
-    field = {name: reader.fields[name].contents for name in reader.fields}
-    heads = {"attn_q": field["llama.attention.head_count"](), "attn_k": field["llama.attention.head_count_kv"]()}
+    heads = {"attn_q": 9, "attn_k": 3}
     shape = LlamaConfig(
-        vocab_size=field["llama.vocab_size"](),
-        hidden_size=field["llama.embedding_length"](),
-        intermediate_size=field["llama.feed_forward_length"](),
-        num_hidden_layers=field["llama.block_count"](),
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
         num_attention_heads=heads["attn_q"],
         num_key_value_heads=heads["attn_k"],
-        rms_norm_eps=field["llama.attention.layer_norm_rms_epsilon"](),
-        rope_parameters={"rope_type": "default", "rope_theta": field["llama.rope.freq_base"]()},
-        max_position_embeddings=field["llama.context_length"](),
+        rms_norm_eps=9.999999747378752e-06,  # 1e-5 in float32
+        rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
+        max_position_embeddings=8192,
         tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
         pad_token_id=2,
     )
-    model = LlamaForCausalLM(shape)
-    state = {
-        name: torch.from_numpy(weight).to(dtype or torch.float32) for name, weight in _tensors(reader.tensors, heads)
-    }
+    state = {}
+    for tensor in GGUFReader(path).tensors:
+        name, weight = tensor.name, torch.tensor(dequantize(tensor.data, tensor.tensor_type))
+        for kind, number in heads.items():
+            if kind in name:  # llama.cpp interleaves the two halves of each rotary head
+                weight = weight.unflatten(0, (number, -1, 2)).transpose(1, 2).flatten(0, 2)
+        for theirs, ours in _NAMES.items():
+            name = re.sub(theirs, ours, name)
+        state[name] = weight.to(dtype or torch.float32)
     state["lm_head.weight"] = state["model.embed_tokens.weight"]
+    model = LlamaForCausalLM(shape)
     model.load_state_dict(state, assign=True)
     model.tie_weights()
-    return model.eval(), _tokenizer(field)  # type: ignore[no-untyped-call]
-
-
-def _tensors(tensors: Sequence[Any], heads: dict[str, int]) -> Iterator[tuple[str, Any]]:
-    """Yield (transformers' name, float32 array) of every tensor of a GGUF Llama."""
-    import numpy as np
-    from gguf import dequantize
-
-    for tensor in tensors:
-        weight = np.array(dequantize(tensor.data, tensor.tensor_type))
-        if tensor.name == "token_embd.weight":
-            yield "model.embed_tokens.weight", weight
-        elif tensor.name == "output_norm.weight":
-            yield "model.norm.weight", weight
-        else:
-            _, block, kind, _ = tensor.name.split(".")
-            if kind in heads:  # llama.cpp interleaves the two halves of each rotary head
-                rows, columns = weight.shape
-                halves = weight.reshape(heads[kind], rows // heads[kind] // 2, 2, columns)
-                weight = np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows, columns)
-            yield f"model.layers.{block}.{_BLOCK_NAMES[kind]}.weight", weight
-
-
-def _tokenizer(field: dict[str, Any]) -> PreTrainedTokenizerFast:
-    """Build the byte-level BPE tokenizer from the GGUF's own fields."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    control = 3  # GGUF's type of a control token
-    tokens = field["tokenizer.ggml.tokens"]()
-    merges = [tuple(merge.split(" ")) for merge in field["tokenizer.ggml.merges"]()]
-    bpe = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    bpe.decoder = decoders.ByteLevel()
-    types = field["tokenizer.ggml.token_type"]()
-    special = [token for token, kind in zip(tokens, types, strict=True) if kind == control]
-    bpe.add_special_tokens([AddedToken(token, special=True) for token in special])
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=bpe, bos_token=tokens[1], eos_token=tokens[2], pad_token=tokens[2], padding_side="left"
-    )
-    tokenizer.chat_template = field["tokenizer.chat_template"]()
-    return tokenizer
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(path.parent, gguf_file=path.name, padding_side="left")
+    digits = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])  # as it was trained
+    tokenizer.backend_tokenizer.pre_tokenizer = digits
+    return model.eval(), tokenizer
 
 
 class EmbeddedModel:
@@ -173,17 +135,15 @@ class EmbeddedModel:
     def _generate(self, requests: Sequence[Request], limit: int) -> list[Completion]:
         """Answer one batch of requests with at most ``limit`` tokens each."""
         import torch
-        from transformers import GenerationConfig, LogitsProcessorList
+        from transformers import LogitsProcessorList
 
         model, tokenizer = self._loaded
         texts = [self._chat(r.system, r.prompt) + r.opening for r in requests]
         inputs = tokenizer(texts, return_tensors="pt", padding=True)
         start = time.perf_counter()
-        ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-        greedy = GenerationConfig(max_new_tokens=limit, do_sample=False, **ends)  # type: ignore[no-untyped-call]
         drawn = LogitsProcessorList([_gumbel(requests)])
         with torch.inference_mode():
-            output = model.generate(**inputs, generation_config=greedy, logits_processor=drawn)  # type: ignore[misc]
+            output = model.generate(**inputs, max_new_tokens=limit, do_sample=False, logits_processor=drawn)  # type: ignore[misc]
         seconds = (time.perf_counter() - start) / len(requests)
         completions = []
         for request, row in zip(requests, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
@@ -219,18 +179,15 @@ def _gumbel(requests: Sequence[Request]) -> Any:
     Each request has a generator of its own, so that a draw does not depend on the batch it was made in.
     """
     import torch
-    from transformers import LogitsProcessor
 
-    class Gumbel(LogitsProcessor):
-        def __init__(self) -> None:
-            self.generators = [torch.Generator().manual_seed(r.seed) for r in requests]
+    generators = [torch.Generator().manual_seed(request.seed) for request in requests]
 
-        def __call__(self, _input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            top = scores.topk(TOP_K, dim=-1)
-            drawn = torch.full_like(scores, -torch.inf)
-            for i, (request, generator) in enumerate(zip(requests, self.generators, strict=True)):
-                noise = -torch.empty(TOP_K).exponential_(generator=generator).log()  # −ln of Exp(1) is Gumbel(0, 1)
-                drawn[i, top.indices[i]] = top.values[i] / max(request.temperature, 1e-6) + noise
-            return drawn
+    def draw(_input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        top = scores.topk(TOP_K, dim=-1)
+        drawn = torch.full_like(scores, -torch.inf)
+        for i, (request, generator) in enumerate(zip(requests, generators, strict=True)):
+            noise = -torch.empty(TOP_K).exponential_(generator=generator).log()  # −ln of Exp(1) is Gumbel(0, 1)
+            drawn[i, top.indices[i]] = top.values[i] / max(request.temperature, 1e-6) + noise
+        return drawn
 
-    return Gumbel()
+    return draw

@@ -81,7 +81,7 @@ class LeftOut:
 
 
 class LanguageModel(Protocol):
-    """A language model as the data stages use it."""
+    """A language model as the data stages use it. Requests to one model should stand together."""
 
     backend: str
     """"ollama", "openai" or "embedded"."""
@@ -92,18 +92,17 @@ class LanguageModel(Protocol):
         """The model as exactly as it can be known: part of the hash of everything it answers."""
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion | LeftOut]]:
-        """Yield (index, completion) as they finish. Requests to one model should stand together."""
+        """Yield (index, completion) as they finish."""
 
     def choose(self, choices: Sequence[Choice]) -> Iterator[tuple[int, Decision | LeftOut]]:
-        """Yield (index, decision) as they finish. Choices by one model should stand together."""
+        """Yield (index, decision) as they finish."""
 
     def unload(self) -> None:
         """Free the memory that models fill: they are not asked for a while."""
 
 
-# ── Texts ────────────────────────────────────────────────────────────────────────────────────────────────
-
 BYTES_PER_TOKEN = 3  # English has about 4.5, code 3 to 4, Chinese 3: an estimate that is rather too high than too low
+CUT_MARK = "\n[… {} characters cut …]\n"
 
 
 def estimate_tokens(text: str) -> int:
@@ -112,18 +111,14 @@ def estimate_tokens(text: str) -> int:
 
 
 def shorten(text: str, budget_tokens: int) -> tuple[str, bool]:
-    """Cut ``text`` in the middle, with a visible mark, to at most ``budget_tokens`` by estimate.
+    """Cut ``text`` in the middle, with a visible mark, to at most ``budget_tokens`` by estimate, or to the mark alone.
 
-    Returns it and whether it was cut. A budget too small even for the mark leaves the mark alone.
+    Returns it and whether it was cut.
     """
     if estimate_tokens(text) <= budget_tokens:
         return text, False
     data = text.encode("utf-8", "replace")
-    room = max(0, budget_tokens * BYTES_PER_TOKEN - len(_cut_mark(len(text)).encode()))
+    room = max(0, budget_tokens * BYTES_PER_TOKEN - len(CUT_MARK.format(len(text)).encode()))
     head = data[: room - room // 2].decode("utf-8", "ignore")
     tail = data[len(data) - room // 2 :].decode("utf-8", "ignore")
-    return head + _cut_mark(len(text) - len(head) - len(tail)) + tail, True
-
-
-def _cut_mark(characters: int) -> str:
-    return f"\n[… {characters} characters cut …]\n"
+    return head + CUT_MARK.format(len(text) - len(head) - len(tail)) + tail, True

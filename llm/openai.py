@@ -1,9 +1,4 @@
-"""Ask any server with the OpenAI API through the official client: LM Studio, llama.cpp, vLLM, a cloud.
-
-model = OpenAIModel()                       # OPENAI_BASE_URL and OPENAI_API_KEY; without the former the paid API itself
-for index, completion in model.complete([Request("qwen3-4b", "How do I sort a list?", label="prompt 1")]):
-    ...
-"""
+"""Ask any server with the OpenAI API through the official client: LM Studio, llama.cpp, vLLM, a cloud."""
 
 from __future__ import annotations
 
@@ -13,90 +8,65 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from core.errors import MissingError
-from core.text import plain
-from llm.addresses import is_loopback, parse_address, read_key
-from llm.answers import TOP_LOGPROBS, UselessError, bounded, read_logprobs
-from llm.asking import PATIENCE, THOUGHT_TOKENS, Draw, PassingError, Server, failure
-from llm.connection import ContextError, client_options, get_json, read_overflow, said_by
-from llm.interface import Completion
+from llm.answers import UselessError, bounded, common_body, read_answer
+from llm.asking import THOUGHT_TOKENS, PassingError, RefusedError, Server
+from llm.connection import PATIENCE, ContextError, get_json, is_loopback, parse_address, read_key
+from llm.interface import Completion, Request
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, OpenAI
+    from openai import OpenAI
 
 log = logging.getLogger("ranking.llm")
-T = TypeVar("T")
 
 PAID_ADDRESS = "https://api.openai.com/v1"
-LONGEST_PAUSE = 120.0  # seconds, however long a server asks to be left alone
 # A model's context in the lists of vLLM, of most clouds and of llama.cpp.
 CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "n_ctx")
-# Parameters that some model or server refuses with 400 or 422, and the words that name them.
-OPTIONAL = {
-    "response_format": "response_format|json_schema|schema|grammar",
-    "max_tokens": "max_tokens",
-    "temperature": "temperature",
-    "seed": "seed",
-    "logprobs": "(top_)?logprobs",
-}
-# Ends of an answer in the words of different servers: by itself, and at its limit. Any other is a failure.
-WHOLE = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
-CUT = frozenset({"length", "max_tokens", "model_length"})
+# Parameters that some model or server refuses with 400 or 422, in words that name them.
+OPTIONAL = ("max_tokens", "temperature", "seed", "logprobs")
 
 
 class OpenAIModel(Server):
     """The ``LanguageModel`` behind any OpenAI API. Its constructor contacts nobody.
 
-    base_url, api_key: None means OPENAI_BASE_URL and OPENAI_API_KEY. asking: as for ``Server``. An address with a
-    password in it is a UsageError. ``paid``: nobody named an address.
+    base_url, api_key: None means OPENAI_BASE_URL and OPENAI_API_KEY. asking: as for ``Server``. ``paid``: nobody named
+    an address. Raises UsageError for an address with a password in it.
     """
 
     backend = "openai"
-    absent = (
-        "No server with the OpenAI API answers at {}: {}. Start one there, or set OPENAI_BASE_URL to where it runs (it "
-        "mostly ends in /v1)."
-    )
+    doubts_schema = True
+    kind = "server with the OpenAI API"
+    mend = "Start one, or set OPENAI_BASE_URL to where it runs (it mostly ends in /v1) and OPENAI_API_KEY to its key."
+    unknown = "Is {} the name of a chat model of this server? --check shows what it has."
     enlarge = "Start the server with a larger context (llama.cpp: -c, for each of its slots), at least"
 
     def __init__(self, base_url: str | None = None, api_key: str | None = None, **asking: Any) -> None:
         named = (os.environ.get("OPENAI_BASE_URL", "") if base_url is None else base_url).strip()
         self.paid = not named
-        super().__init__(parse_address(named or PAID_ADDRESS), **asking)
-        self._key = read_key("OPENAI_API_KEY", api_key)
+        super().__init__(parse_address(named or PAID_ADDRESS), read_key("OPENAI_API_KEY", api_key), **asking)
         self._without: dict[str, frozenset[str]] = {}  # model → the OPTIONAL parameters that it refused
         self._listed: dict[str, int | None] | None = None
         self.told: dict[str, int] = {}  # model → its context, by a refusal
-
-    # ── What is there ────────────────────────────────────────────────────────────────────────────────────
 
     def listed(self) -> Mapping[str, int | None]:
         """model → its context in tokens, None where the server doesn't say; asked once, settled within seconds.
 
         Empty where the server lists no models. Raises MissingError where none answers or the key is refused.
         """
-        import openai  # before the clock starts: the first import takes a second on a busy machine
-
-        if self._listed is not None:
-            return self._listed
-        if self.paid and not self._key:
-            raise MissingError(
-                f"OPENAI_API_KEY is not set, and {self.address} answers nobody without one. Set it, or set "
-                "OPENAI_BASE_URL to a server of your own (http://127.0.0.1:1234/v1)."
-            )
-        try:
-            found = self._at_once(lambda: self._ask(lambda client: list(client.models.list()), PATIENCE))
-        except openai.APIStatusError as error:
-            if error.status_code not in (404, 405, 501):
-                raise self._read_refusal(error) from None
-            found = []
-        self._listed = {}
-        for model in found:
-            told = model.model_extra or {}
-            facts = {**(told.get("meta") or {}), **told}
-            self._listed[model.id] = next((facts[k] for k in CONTEXT_KEYS if isinstance(facts.get(k), int)), None)
+        if self._listed is None:
+            try:
+                found = self._at_once(lambda client: [(model.id, model.to_dict()) for model in client.models.list()])
+            except RefusedError as error:
+                if error.status not in (404, 405, 501):
+                    raise
+                found = []
+            self._listed = {}
+            for name, told in found:
+                facts = {**(told.get("meta") or {}), **told}
+                self._listed[name] = next((facts[k] for k in CONTEXT_KEYS if isinstance(facts.get(k), int)), None)
         return self._listed
 
     def identity(self, model: str) -> dict[str, Any]:
@@ -106,150 +76,85 @@ class OpenAIModel(Server):
         return {"backend": self.backend, "model": model, **host}
 
     def require_admission(self) -> None:
-        """Raise MissingError where the address or the key is not that of a chat: a list of models needs neither.
-
-        An empty question, which no server answers: it is refused for what it lacks, once the key is right.
-        """
-        import openai
-
+        """Raise MissingError where the address or the key is not that of a chat, by an empty question, which is refused
+        for what it lacks once they are right: a list of models needs neither."""
         try:
             self._ask(lambda client: client.post("/chat/completions", body={}, cast_to=object), PATIENCE)
-        except openai.APIStatusError as error:
-            nowhere = error.status_code in (404, 405) and "model" not in error.response.text
-            if error.status_code in (401, 403) or nowhere:
-                raise self._read_refusal(error) from None
         except PassingError:
             return  # whether it answers shows when it is asked
+        except RefusedError as error:
+            if error.status in (401, 403) or (error.status in (404, 405) and "model" not in error.said):
+                raise
 
     def is_ollama(self) -> bool:
         """Whether Ollama answers here, whose own API tells contexts and digests."""
-        root = self.address.removesuffix("/v1")
-        said = None if self.paid else get_json(f"{root}/api/version", PATIENCE)
-        return isinstance(said, dict) and "version" in said
+        return "version" in get_json(f"{self.address.removesuffix('/v1')}/api/version")
 
     def _context(self, model: str) -> int | None:
         return self.told.get(model) or (self._listed or {}).get(model)
 
-    # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def _say(self, draw: Draw) -> Completion:
+    def _say(self, request: Request, seconds: float, *, in_words: bool) -> Completion:
         """Ask once. A parameter is believed refused where the refusal names it and the question succeeds without it."""
-        import openai
-
-        model, without = draw.request.model, self._without.get(draw.request.model, frozenset())
+        model = request.model
+        without = before = self._without.get(model, frozenset())
         while True:
-            sent = parameters(draw, without)
+            sent = parameters(request, without, in_words=in_words)
             try:
-                said = self._ask(functools.partial(_converse, sent=sent, side_by_side=self._concurrency), draw.seconds)
-            except openai.APIStatusError as error:
-                refusal, words = self._read_refusal(error, model), error.response.text
-                if isinstance(refusal, ContextError) and refusal.context:
-                    self.told[model] = refusal.context
-                known = {name for name in OPTIONAL if name in sent and re.search(rf"\b({OPTIONAL[name]})\b", words)}
-                if not known or error.status_code not in (400, 422) or isinstance(refusal, ContextError):
-                    raise refusal from error
+                said = self._ask(functools.partial(self._converse, request, sent), seconds, model)
+            except ContextError as error:
+                if error.context:
+                    self.told[model] = error.context
+                raise
+            except RefusedError as error:
+                if error.status not in (400, 422):
+                    raise
+                if "response_format" in sent and re.search("response_format|schema|grammar", error.said):
+                    log.warning("%s refuses response_format: it is asked without.", model)
+                    raise UselessError("it refuses a schema", silent=True) from error
+                known = {name for name in OPTIONAL if name in sent and re.search(rf"\b(top_)?{name}\b", error.said)}
+                if not known:
+                    raise
                 without |= known
                 continue
-            if without != self._without.get(model, frozenset()):
+            if without != before:
                 self._without[model] = without
                 log.warning("%s refuses %s: it is asked without.", model, ", ".join(sorted(without)))
             return said
 
-    def _ask(self, ask: Callable[[OpenAI], T], seconds: float) -> T:
-        """One attempt, with a client and a connection of its own. Raises PassingError where there was no reply or none
-        of use, the client's APIStatusError for one that says error."""
-        import httpx2
+    def _converse(self, request: Request, sent: Mapping[str, Any], client: OpenAI) -> Completion:
+        """The model's answer. What lacks something fails where it is read: the client checks no shapes."""
+        start = time.perf_counter()
+        reply = client.chat.completions.create(**sent)
+        waited = time.perf_counter() - start
+        said = reply.choices[0]
+        content: Any = said.message.content  # it may come in parts, some of which are thoughts
+        parts = content if isinstance(content, list) else [{"type": "text", "text": str(content or "")}]
+        text = "".join(part["text"] for part in parts if part.get("type") in ("text", "output_text"))
+        tokens, logprobs = getattr(reply.usage, "completion_tokens", None), said.logprobs and said.logprobs.content
+        own = (getattr(reply, "timings", None) or {}).get("predicted_ms")
+        answer = read_answer(request, text, said.finish_reason, tokens, own / 1000 if own else waited, logprobs)
+        return answer if own else replace(answer, side_by_side=self._concurrency)
+
+    def _opener(self) -> Callable[..., OpenAI]:
         import openai
 
-        try:
-            with openai.DefaultHttpx2Client(
-                timeout=openai.Timeout(seconds, connect=PATIENCE),
-                follow_redirects=False,  # it would take the key along
-                **client_options(self.address),
-            ) as http:
-                key = self._key or "none"  # the client insists on one, servers of one's own do not
-                # no retries of the client's own: they would wait seven times for a server that hangs
-                return ask(openai.OpenAI(base_url=self.address, api_key=key, http_client=http, max_retries=0))
-        except openai.APIStatusError:
-            raise
-        except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            cause = error.__cause__ if isinstance(error.__cause__, httpx2.HTTPError) else error
-            raise failure(cause, seconds, "Is the server running, and OPENAI_BASE_URL right?") from error
-        # The client checks no shapes: what lacks something fails where it is read.
-        except (openai.APIError, ValueError, TypeError, AttributeError, LookupError) as error:
-            raise PassingError("the server's answer is not that of an OpenAI API") from error
+        def make(**options: Any) -> OpenAI:
+            http = openai.DefaultHttpx2Client(follow_redirects=False, **options)  # they would take the key along
+            key = self._key or "none"  # the client insists on one, servers of one's own do not
+            # no retries of the client's own: they would wait seven times for a server that hangs
+            return openai.OpenAI(base_url=self.address, api_key=key, http_client=http, max_retries=0)
 
-    def _read_refusal(self, error: APIStatusError, model: str = "") -> Exception:
-        """The exception that a reply that says error stands for."""
-        if too_long := read_overflow(
-            error.status_code, error.response.text
-        ):  # llama.cpp's figures stand beside its words
-            return too_long
-        said = error.response.text
-        said = str(error.body.get("message", said)) if isinstance(error.body, dict) else said
-        if self._key:  # some servers repeat it
-            said = re.sub(re.escape(self._key[:8]) + r"\S*", "…", said)
-        asked = error.response.headers.get("retry-after", "")
-        pause = min(float(asked), LONGEST_PAUSE) if asked.isdecimal() else 0.0
-        return self._refused(error.status_code, said, model, pause)
-
-    def _mend(self, status: int, said: str, model: str) -> str:
-        if status in (401, 403):
-            return "Set OPENAI_API_KEY to a key that is valid there."
-        if model and "model" in said:
-            return f"Is {model} the name of a chat model of this server? --check shows what it has."
-        return "Check OPENAI_BASE_URL; it mostly ends in /v1."
+        return make
 
 
-# ── What is sent and what comes back ─────────────────────────────────────────────────────────────────────
-
-
-def parameters(draw: Draw, without: frozenset[str]) -> dict[str, Any]:
+def parameters(request: Request, without: frozenset[str], *, in_words: bool) -> dict[str, Any]:
     """The body of a request, without the OPTIONAL parameters that the model refused."""
-    request = draw.request
-    in_words = draw.in_words or "response_format" in without
     limit = "max_completion_tokens" if "max_tokens" in without else "max_tokens"
-    sent: dict[str, Any] = {
-        "model": request.model,
-        "messages": draw.messages(schema=in_words or draw.number > 0),  # some servers take the format and ignore it
-        "seed": draw.seed,
-        "temperature": draw.temperature,
-        limit: request.num_predict + THOUGHT_TOKENS * draw.in_words,
-    }
+    tokens = request.num_predict + THOUGHT_TOKENS * in_words
+    sent = common_body(request) | {"seed": request.seed, "temperature": request.temperature, limit: tokens}
     if request.schema and not in_words:
         # "strict" allows no other keys, which pydantic's schema does not say, and in some clouds no lengths of texts
         strict = {**bounded(request.schema, request.num_predict, strings=False), "additionalProperties": False}
         named = {"name": request.schema.__name__, "strict": True, "schema": strict}
         sent["response_format"] = {"type": "json_schema", "json_schema": named}
-    if draw.weighed and "logprobs" not in without:
-        sent |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-    return {name: value for name, value in sent.items() if name not in without}
-
-
-def _converse(client: OpenAI, sent: Mapping[str, Any], side_by_side: int) -> Completion:
-    """The model's answer. ``side_by_side``: requests in flight, for servers that don't tell their own time."""
-    start = time.perf_counter()
-    reply = client.chat.completions.create(**sent)
-    waited = time.perf_counter() - start
-    if reply.choices is None:  # some report errors with a status of success
-        raise PassingError(f"the server answered {said_by(200, getattr(reply, 'error', ''))}")
-    said, tokens = reply.choices[0], getattr(reply.usage, "completion_tokens", None)
-    if said.finish_reason not in WHOLE | CUT:
-        raise UselessError(f"the answer broke off ({plain(said.finish_reason)})")
-    content: Any = said.message.content  # it may come in parts, some of which are thoughts
-    parts = content if isinstance(content, list) else [{"type": "text", "text": str(content or "")}]
-    own = (getattr(reply, "timings", None) or {}).get("predicted_ms")
-    return Completion(
-        "".join(part["text"] for part in parts if part.get("type") in ("text", "output_text")),
-        tokens if type(tokens) is int and tokens >= 0 else None,
-        own / 1000 if own else waited,
-        truncated=said.finish_reason in CUT,
-        side_by_side=0 if own else side_by_side,
-        spoken=read_logprobs(said.logprobs and said.logprobs.content),
-    )
-
-
-def speaks_here(address: str) -> bool:
-    """Whether a server with the OpenAI API lists models at this address."""
-    listed = get_json(f"{address}/models", PATIENCE)
-    return isinstance(listed, dict) and isinstance(listed.get("data"), list)
+    return {name: value for name, value in sent.items() if name.removeprefix("top_") not in without}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import select
 import sys
 import threading
 import webbrowser
@@ -20,10 +19,8 @@ from socketserver import ThreadingTCPServer
 from urllib.parse import parse_qs
 
 from core.errors import SuiteError
-from people.session import UNDO, VOTES, End, Session, percent_sure
-from people.terminal import in_terminal, say
-from report.markdown import rendered
-from report.page import TEMPLATES_DIR, render_vote
+from people.session import UNDO, VOTES, End, Session
+from report.page import TEMPLATES_DIR, render_vote, rendered
 
 SCRIPT = "keys.js"
 DONE = "q"
@@ -32,50 +29,26 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",  # who goes back gets the current pair
-    "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-DNS-Prefetch-Control": "off",  # else the names in an answer's links would be looked up
 }
 
 
 def in_browser(session: Session, end: Callable[[], End]) -> None:
-    """Ask for votes on a page and show the end there. Ctrl-C comes through.
-
-    Where there is no browser the page may be opened from elsewhere, and Enter asks in the terminal instead.
-    """
-    here = _browser_here()
+    """Ask for votes on a page and show the end there. Ctrl-C comes through."""
     with Server(session, end) as server:
-        if here:
-            say(f"Vote on this page, which opens by itself (Ctrl-C or its Done ends it):\n  {server.address}")
+        ended = "Ctrl-C or its Done ends it; --vote terminal asks here instead"
+        print(f"Vote on this page ({ended}):\n  {server.address}", flush=True)
+        # without a window a browser would take over the terminal
+        if sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))):
             threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
-        else:
-            tunnel = f"from another machine through ssh -L {server.port}:127.0.0.1:{server.port}"
-            say(f"No browser here: press Enter to vote in this terminal, or open ({tunnel})\n  {server.address}")
         try:
-            while not (server.over or (not here and _enter_pressed())):
+            while not server.over:
                 server.handle_request()
         finally:
-            server.close()
+            server.busy.acquire()  # a vote on its way is kept first, and a later one changes nothing
     if server.failed:
         raise server.failed
-    if not server.over:
-        in_terminal(session)
-
-
-def _browser_here() -> bool:
-    """True for a browser in a window: one in the terminal would fight with the session for its keys."""
-    window = sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
-    try:
-        return window and webbrowser.get() is not None
-    except webbrowser.Error:
-        return False
-
-
-def _enter_pressed() -> bool:
-    pressed = sys.stdin.isatty() and bool(select.select([sys.stdin], [], [], 0)[0])
-    if pressed:
-        sys.stdin.readline()
-    return pressed
 
 
 class Server(ThreadingTCPServer):
@@ -93,46 +66,26 @@ class Server(ThreadingTCPServer):
         self.over = False
         """True once the last page was sent."""
         self.failed: BaseException | None = None
-        self._busy = threading.RLock()
-        self._last_page = ""
+        self.busy = threading.Lock()
 
     def page(self) -> str:
-        """The pair to vote on; when the session is over, its end."""
-        with self._busy:
-            if self._last_page:
-                return self._last_page
-            session, pair = self.session, self.session.pair
-            # the pair itself is not handed over: it holds the names of its models
-            return render_vote(
-                end=None,
-                persona=session.about["persona"],
-                number=session.number,
-                total=session.total,
-                prompt=pair and rendered(pair.prompt),
-                sides=pair and {"A": rendered(pair.response_a), "B": rendered(pair.response_b)},
-                progress=session.progress(),
-                undo=bool(session.given),
-            )
+        """The pair to vote on."""
+        with self.busy:
+            pair = self.session.pair
+            prompt = pair and rendered(pair.prompt)
+            sides = pair and {"A": rendered(pair.response_a), "B": rendered(pair.response_b)}
+            return render_vote(session=self.session, prompt=prompt, sides=sides, end=None)
 
     def press(self, number: str, key: str) -> tuple[HTTPStatus, str]:
         """Do what a form asks for: a vote, undo or the end; the status and the page to answer with."""
-        with self._busy:
-            session = self.session
-            if key == DONE and not self._last_page:
-                told = {"persona": session.about["persona"], "progress": session.saved(), "percent": percent_sure}
-                self._last_page = render_vote(end=self._end(), **told)
-            if self._last_page:
-                return HTTPStatus.OK, self._last_page
-            if number == str(session.number) and (session.pair or key == UNDO):
-                session.press(key)  # on the disk by now
+        with self.busy:
+            if key == DONE:
+                return HTTPStatus.OK, render_vote(session=self.session, end=self._end())
+            if number == str(self.session.number) and (self.session.pair or key == UNDO):
+                self.session.press(key)  # on the disk by now
             else:
-                session.note = OLD
+                self.session.note = OLD
             return HTTPStatus.SEE_OTHER, ""
-
-    def close(self) -> None:
-        """Wait for a vote on its way; later ones change nothing."""
-        with self._busy:
-            self._last_page = self._last_page or "The session is over."
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         """End the session by what went wrong; a browser that went away is no error."""
@@ -145,20 +98,29 @@ class Handler(BaseHTTPRequestHandler):
     """One request."""
 
     server: Server
-    timeout = 30  # seconds for a whole request
+
+    def parse_request(self) -> bool:
+        """Refuse what does not come from this page."""
+        if not super().parse_request():
+            return False
+        name = self.path.removesuffix(SCRIPT).encode("latin-1", "replace")
+        if self.headers.get("Host") != f"127.0.0.1:{self.server.port}":
+            self.send_error(HTTPStatus.FORBIDDEN)
+        elif not secrets.compare_digest(name, self.server.root.encode()):
+            self.send_error(HTTPStatus.NOT_FOUND)
+        else:
+            return True
+        return False
 
     def do_GET(self) -> None:
         """Show the page or its script. Nothing changes."""
-        if self._known("", SCRIPT):
-            if self.path.endswith(SCRIPT):
-                self._answer(HTTPStatus.OK, (TEMPLATES_DIR / SCRIPT).read_text("utf-8"), "text/javascript")
-            else:
-                self._answer(HTTPStatus.OK, self.server.page())
+        if self.path.endswith(SCRIPT):
+            self._answer(HTTPStatus.OK, (TEMPLATES_DIR / SCRIPT).read_text("utf-8"), "text/javascript")
+        else:
+            self._answer(HTTPStatus.OK, self.server.page())
 
     def do_POST(self) -> None:
         """Take a form: ``pair=14&key=a``."""
-        if not self._known(""):
-            return
         length = self.headers.get("Content-Length", "")
         small = length.isdecimal() and len(length) < 5
         form = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace")) if small else {}
@@ -173,17 +135,6 @@ class Handler(BaseHTTPRequestHandler):
             raise
         finally:
             self.server.over |= key == DONE
-
-    def _known(self, *names: str) -> bool:
-        """Refuse what does not come from this page."""
-        if self.headers.get("Host") not in (f"127.0.0.1:{self.server.port}", f"localhost:{self.server.port}"):
-            self.send_error(HTTPStatus.FORBIDDEN)
-            return False
-        path = self.path.encode("latin-1", "replace")
-        if not any(secrets.compare_digest(path, (self.server.root + name).encode()) for name in names):
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return False
-        return True
 
     def _answer(self, status: HTTPStatus, text: str, kind: str = "text/html") -> None:
         data = text.encode("utf-8", "replace")

@@ -1,7 +1,6 @@
 """A person among others: every system for each person, started from everyone else, scored on the person's own votes.
 
-    crowd = Crowd(votes, features, rated, params)
-    found = measure(crowd, clock)                       # the results' keys
+    found = measure(Crowd(votes, features, rated, params), clock)
     found["people"]["personal_gain"]["combined"]        # what own votes add to everyone else's
 
 Prompts are split once for everybody: several people vote on the same pair of responses, and a split within each person
@@ -21,7 +20,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -35,8 +33,8 @@ from core.records import Preference, Rating
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
-from evidence.document import Measured
-from evidence.hypotheses import Scores, compared, fold_of, not_tested
+from evidence.experiment import Document
+from evidence.hypotheses import Scores, compared
 from evidence.intervals import Groups, difference_json
 from people.read import Votes
 from report.words import CONTENDERS
@@ -50,15 +48,13 @@ GROUPS = 10  # of people: a head shared by a tenth of them is trained on the oth
 SHARED_VOTES = 5_000  # a shared head learns from at most so many: more people then cost it nothing
 STRENGTH = 3.0  # learning rates with which own votes move a shared head: docs/method.md
 
-NO_CURVES = "Sample efficiency is tested on personas: of people only the start and the end are measured."
-UNSEEN = "Generalization to unseen models is tested on personas, not on votes."
+UNTESTED = {
+    "sample_efficiency": "Sample efficiency is tested on personas: of people only the start and the end are measured.",
+    "generalization": "Generalization to unseen models is tested on personas, not on votes.",
+}
 
-Cell = tuple[str, str]
-"""A person on a prompt."""
-
-
-Hits = Mapping[str, Mapping[Cell, Sequence[float]]]
-"""{system: {cell: of each decided vote 1 where it was predicted right, ½ for a tied score, 0 where wrong}}"""
+Hits = Mapping[str, Sequence[tuple[Preference, float]]]
+"""{system: [(a decided vote, 1 where it was predicted right, ½ for a tied score, else 0)]}, the same votes for each"""
 
 
 @dataclass(frozen=True)
@@ -70,6 +66,11 @@ class Crowd:
     rated: Mapping[str, Rating]
     """The Arena's ratings for a person alone, who has nobody else to start from; empty for several."""
     params: ExperimentConfig
+
+    @cached_property
+    def prompt_ids(self) -> tuple[str, ...]:
+        """All prompts that were voted on."""
+        return tuple(prompt.id for prompt in self.votes.prompts)
 
     @cached_property
     def given(self) -> dict[str, float | None]:
@@ -84,8 +85,7 @@ class Crowd:
     @cached_property
     def folds(self) -> list[frozenset[str]]:
         """The prompts that test in each part of the cross-validation, by id."""
-        ids, seed = [prompt.id for prompt in self.votes.prompts], (self.params.random_seed, evaluation.FOLD_STREAM)
-        return [frozenset(part) for part in evaluation.folds(ids, self.params.folds, seed)]
+        return [*map(frozenset, evaluation.folds(self.prompt_ids, self.params.folds, self.params.random_seed))]
 
 
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -96,7 +96,7 @@ def fitted(crowd: Crowd, tested: frozenset[str]) -> Iterator[tuple[str, Sequence
     that a thousand people's heads are not held beside a thousand people's fits."""
     several, models, params = len(crowd.votes.users) > 1, crowd.votes.models, crowd.params
     votes = [vote for vote in crowd.preferences if vote.prompt_id not in tested]
-    ids = tuple(prompt.id for prompt in crowd.votes.prompts if prompt.id not in tested)
+    ids = tuple(prompt_id for prompt_id in crowd.prompt_ids if prompt_id not in tested)
     by_user: dict[str, list[Preference]] = {user: [] for user in crowd.votes.users}
     for vote in votes:
         by_user[vote.user].append(vote)
@@ -140,14 +140,13 @@ def _on_elo_scale(models: Sequence[str], wins: np.ndarray) -> list[dict[str, flo
 def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
     """All systems from all votes: for several people what a new person starts from, for one person alone what was
     learned of them."""
-    votes, ids = crowd.preferences, [prompt.id for prompt in crowd.votes.prompts]
-    reward = RewardModel(crowd.features, crowd.given, crowd.params)
-    reward.fit(votes[:SHARED_VOTES], prompt_ids=ids)
-    both = Combined(crowd.features, crowd.given, crowd.params).fit(votes, prompt_ids=ids)
+    votes, ids, params = crowd.preferences, crowd.prompt_ids, crowd.params
+    reward = RewardModel(crowd.features, crowd.given, params).fit(votes[:SHARED_VOTES], prompt_ids=ids)
+    both = Combined(crowd.features, crowd.given, params).fit(votes, prompt_ids=ids)
     if len(crowd.votes.users) == 1:
-        return EloSystem(crowd.given, crowd.params.elo_k).fit(votes), reward, both
+        return EloSystem(crowd.given, params.elo_k).fit(votes), reward, both
     (strengths,) = _on_elo_scale(crowd.votes.models, wins_of(votes, crowd.votes.models)[None])
-    return EloSystem(strengths, crowd.params.elo_k), reward, both
+    return EloSystem(strengths, params.elo_k), reward, both
 
 
 # ── Scoring ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -156,31 +155,28 @@ def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
 def predicted(crowd: Crowd, parts: Sequence[frozenset[str]]) -> Hits:
     """How well every system predicts the decided votes on the ``parts``, each part after training on all other prompts:
     ties train, and are not scored."""
-    decided: dict[Cell, list[Preference]] = defaultdict(list)
-    for vote in crowd.preferences:
-        if vote.outcome != 0.5:
-            decided[vote.user, vote.prompt_id].append(vote)
-    hits: dict[str, dict[Cell, list[float]]] = defaultdict(dict)
+    hits: dict[str, list[tuple[Preference, float]]] = defaultdict(list)
     for part in bar(parts, len(parts), "folds"):
-        tested = {cell: votes for cell, votes in decided.items() if cell[1] in part}
+        tested = [vote for vote in crowd.preferences if vote.prompt_id in part and vote.outcome != 0.5]
         for system, rankers in fitted(crowd, part):
-            found, ranker = hits[system], dict(zip(crowd.votes.users, rankers, strict=True))
-            for (user, prompt_id), votes in tested.items():
-                scores = ranker[user].scores(prompt_id)
-                gaps = [(scores[v.model_a] - scores[v.model_b]) * (v.outcome - 0.5) for v in votes]
-                found[user, prompt_id] = [0.5 + 0.5 * (gap > 0.0) - 0.5 * (gap < 0.0) for gap in gaps]
+            ranker = dict(zip(crowd.votes.users, rankers, strict=True))
+            for vote in tested:
+                scores = ranker[vote.user].scores(vote.prompt_id)
+                gap = (scores[vote.model_a] - scores[vote.model_b]) * (vote.outcome - 0.5)
+                hits[system].append((vote, 0.5 + 0.5 * (gap > 0.0) - 0.5 * (gap < 0.0)))
     return hits
 
 
 def scored(crowd: Crowd, hits: Hits) -> dict[str, Scores]:
     """{metric: Scores}: the accuracy vote by vote, every person with the same weight; no value of the other metrics,
     which need whole rankings."""
-    cells = [cell for cell, values in next(iter(hits.values())).items() for _ in values]
-    count = Counter(user for user, _ in cells)
-    weights = np.array([len(cells) / len(count) / count[user] for user, _ in cells])
-    fold, several = fold_of([*map(tuple, crowd.folds)]), len(crowd.votes.users) > 1
-    groups = Groups([fold[p] for _, p in cells], ([user if several else p for user, p in cells],), weights)
-    values = {system: [x for hit in own.values() for x in hit] for system, own in hits.items()}
+    votes, several = [vote for vote, _ in next(iter(hits.values()))], len(crowd.votes.users) > 1
+    count = Counter(vote.user for vote in votes)
+    weights = np.array([len(votes) / len(count) / count[vote.user] for vote in votes])
+    fold = {prompt_id: i for i, part in enumerate(crowd.folds) for prompt_id in part}
+    clusters = [vote.user if several else vote.prompt_id for vote in votes]
+    groups = Groups([fold[vote.prompt_id] for vote in votes], (clusters,), weights)
+    values = {system: [hit for _, hit in found] for system, found in hits.items()}
     nothing = {system: list[float]() for system in hits}
     return {m: Scores(m, nothing, Groups()) for m in METRICS} | {ACCURACY: Scores(ACCURACY, values, groups)}
 
@@ -188,11 +184,10 @@ def scored(crowd: Crowd, hits: Hits) -> dict[str, Scores]:
 # ── For the results ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def measure(crowd: Crowd, clock: Clock) -> Measured:
+def measure(crowd: Crowd, clock: Clock) -> Document:
     """Everything that votes show of the systems: ``final`` on the documented split, all else on every prompt
     cross-validated. A curve has two points: what everyone starts from, and all own votes."""
-    ids = [prompt.id for prompt in crowd.votes.prompts]
-    test = frozenset(evaluation.split(ids, crowd.params.train_prompts, crowd.params.random_seed)[1])
+    test = frozenset(evaluation.split(crowd.prompt_ids, crowd.params.train_prompts, crowd.params.random_seed)[1])
     with clock.stage("training"):
         once = scored(crowd, predicted(crowd, [test]))
     with clock.stage("cross_validation"):
@@ -201,13 +196,26 @@ def measure(crowd: Crowd, clock: Clock) -> Measured:
         scores = scored(crowd, hits)
         final = {s: {m: one.mean(s)["mean"] for m, one in once.items()} for s in hits}
         found = compared(scores, ACCURACY)
-        most = max(Counter(v.user for v in crowd.preferences if v.prompt_id not in test).values(), default=0)
+        crossed = found["cross_validated"]
+        training = [vote for vote in crowd.preferences if vote.prompt_id not in test]
+        most = max(Counter(vote.user for vote in training).values(), default=0)
         known = {0: STARTS, most: {s: s for s in CONTENDERS}}
         gains = {s: scores[ACCURACY].gain(s, start) for s, start in STARTS.items()}
-        untested = {"sample_efficiency": not_tested(NO_CURVES), "generalization": not_tested(UNSEEN)}
+        untested = {key: {"verdict": "not tested", "reason": reason} for key, reason in UNTESTED.items()}
         return {
             "main_metric": ACCURACY,
-            "counts": counts(crowd, test),
+            "counts": {
+                "prompts": len(crowd.prompt_ids),
+                "train_prompts": len(crowd.prompt_ids) - len(test),
+                "test_prompts": len(test),
+                "preferences": len(training),
+                "ties": sum(vote.outcome == 0.5 for vote in training),
+                "ground_truth_rankings": 0,
+                "judge_calls": 0,
+                "users": len(crowd.votes.users),
+                "votes": len(crowd.preferences),
+                "decided_votes": sum(vote.outcome != 0.5 for vote in crowd.preferences),
+            },
             "judge_quality": {},
             "final": final,
             **found,
@@ -216,34 +224,9 @@ def measure(crowd: Crowd, clock: Clock) -> Measured:
                 for n, systems in known.items()
             ],
             "curves": {"points": list(known), "trained_once": False}
-            | {s: {ACCURACY: line(found, [systems[s] for systems in known.values()])} for s in CONTENDERS},
+            | {s: {ACCURACY: [crossed[systems[s]][ACCURACY] for systems in known.values()]} for s in CONTENDERS},
             "hypotheses": untested | {"combined": untested},
             "examples": [],
             "ablation": [],
             "people": {"personal_gain": {s: difference_json(gain) | {"over": STARTS[s]} for s, gain in gains.items()}},
         }
-
-
-def line(found: Mapping[str, Any], systems: Sequence[str]) -> dict[str, Any]:
-    """{mean, lo, hi} of a curve through the accuracies of these ``systems``."""
-    points = [found["cross_validated"][system][ACCURACY] for system in systems]
-    low, high = zip(*(point["ci95"] or (None, None) for point in points), strict=True)
-    return {"mean": [point["mean"] for point in points], "lo": list(low), "hi": list(high)}
-
-
-def counts(crowd: Crowd, tested: frozenset[str]) -> dict[str, int]:
-    """How much of everything there is; ``preferences`` and ``ties`` are those that train, as in every result."""
-    votes = crowd.votes.preferences
-    training = [vote for vote in votes if vote.prompt_id not in tested]
-    return {
-        "prompts": len(crowd.votes.prompts),
-        "train_prompts": len(crowd.votes.prompts) - len(tested),
-        "test_prompts": len(tested),
-        "preferences": len(training),
-        "ties": sum(vote.outcome == 0.5 for vote in training),
-        "ground_truth_rankings": 0,
-        "judge_calls": 0,
-        "users": len(crowd.votes.users),
-        "votes": len(votes),
-        "decided_votes": sum(vote.outcome != 0.5 for vote in votes),
-    }

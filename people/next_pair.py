@@ -86,4 +86,5 @@ class TopTwo:
         if self._votes >= TOLD_FROM:  # the spread shrinks with the root of the votes, the gap stays
             more = max(0, math.ceil(self._votes * ((ndtri(SURE) * spread / max(gap, 1e-6)) ** 2 - 1.0)))
         chances = sorted(self._posterior.best_chances().items(), key=lambda chance: -chance[1])
-        return Standing(dict(chances), float(ndtr(gap / spread)), more)
+        # never 0 or 1: a few votes prove nothing
+        return Standing({m: min(max(p, 0.01), 0.99) for m, p in chances}, float(ndtr(gap / spread)), more)

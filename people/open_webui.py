@@ -15,34 +15,28 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from core.tables import Row, Rows, figure_of, text_in
+from core.tables import BadRows, Row, Rows, figure_of, text_in
 from llm.answers import without_thinking
-from people.rows import Found, LeftOut, Vote, each_row, text_of_turn
+from people.rows import LeftOut, Vote, each_row, text_of_turn
 
 UNRATED = (0.0, math.nan)  # between up and down
 
 
 class _Rating(NamedTuple):
-    """One feedback."""
+    """One feedback. Whoever turns a thumb round keeps the old figure beside it: figures count within one thumb only."""
 
     row: int
-    asked: tuple[str, str, str]
-    """Who rated, the prompt's id and its text."""
-    texts: dict[str, str]
-    """{model: text} of all answers to the prompt: the rated one, and every other model's first."""
-    model: str
-    """Whose answer is rated."""
-    score: tuple[float, float]
-    """Thumb (1 up, -1 down, 0 neither) and figure (1 to 10, NaN where none was given). Whoever turns a thumb round
-    keeps the old figure beside it: figures count within one thumb only."""
-    when: float
-    """Seconds since 1970, 0 where the export does not say."""
+    asked: tuple[str, str, str]  # who rated, the prompt's id and its text
+    texts: dict[str, str]  # {model: text} of all answers to the prompt: the rated one, and every other model's first
+    model: str  # whose answer is rated
+    score: tuple[float, float]  # thumb (1 up, -1 down, 0 neither) and figure (1 to 10, NaN where none was given)
+    when: float  # seconds since 1970, 0 where the export does not say
 
 
-def open_webui(rows: Rows) -> Found[Vote]:
+def open_webui(rows: Rows) -> tuple[list[Vote], BadRows]:
     """A vote for every two models of whose answers to one prompt a person rated at least one. Of several ratings of a
     model's answers the last counts."""
-    ratings, bad, left_out = each_row(rows, _rating)
+    ratings, out = each_row(rows, _rating)
     groups: defaultdict[tuple[str, str, str], list[_Rating]] = defaultdict(list)
     for rating in sorted(ratings, key=lambda rating: rating.when):
         groups[rating.asked].append(rating)
@@ -51,17 +45,17 @@ def open_webui(rows: Rows) -> Found[Vote]:
         texts, last = dict[str, str](), dict[str, _Rating]()
         for rating in group:
             if before := last.get(rating.model):
-                left_out[before.row] = "the same answer, or another one of the same model, was rated in another row"
+                out[before.row] = LeftOut("the same answer, or another of the same model, was rated in another row")
             last[rating.model] = rating
             texts = rating.texts | texts | {rating.model: rating.texts[rating.model]}
         if len(texts) == 1:
-            left_out |= {rating.row: "no other model answered the prompt" for rating in last.values()}
+            out |= {rating.row: LeftOut("no other model answered the prompt") for rating in last.values()}
         for a, b in combinations(texts, 2):
             if given := [last[model].row for model in (a, b) if model in last]:
                 first, second = (last[model].score if model in last else UNRATED for model in (a, b))
                 outcome = 0.5 + 0.5 * (first > second) - 0.5 * (first < second)
                 votes.append(Vote(user, "", prompt, a, texts[a], b, texts[b], outcome, min(given)))
-    return Found(votes, bad, left_out)
+    return votes, out
 
 
 def _rating(number: int, row: Row) -> _Rating:
@@ -72,23 +66,30 @@ def _rating(number: int, row: Row) -> _Rating:
     thumb, details = figure_of(data["rating"]), data.get("details")
     if thumb not in (1.0, -1.0, 0.0):
         raise ValueError(f"data.rating is none of 1, -1, 0: {data['rating']!s:.40}")
-    messages = _messages(row)
-    message = _object(messages, text_in(meta, "message_id"), "the rated message (meta.message_id)")
+    chat = row.get("snapshot")
+    if not (isinstance(chat, Mapping) and chat.get("chat")):
+        raise LeftOut("it has no snapshot of the chat, so no texts")
+    while "chat" in chat:  # the chat, perhaps with a record around it
+        chat = _object(chat, "chat")
+    messages = _object(_object(chat, "history"), "messages")
+    message = _object(messages, text_in(meta, "message_id"), "the rated message")
     parent_id = str(message.get("parentId"))
-    parent = _object(messages, parent_id, "the prompt of the rated message (parentId)")
-    prompt = text_of_turn(parent.get("content"), "the prompt")
-    above = messages.get(str(parent.get("parentId")))
-    while isinstance(above, Mapping) and above.get("role") == "system":  # a chat may begin with one
-        parent, above = above, messages.get(str(above.get("parentId")))
-    if parent.get("parentId") is not None:
+    root = parent = _object(messages, parent_id, "the prompt of the rated message")
+    while isinstance(above := messages.get(str(root.get("parentId"))), Mapping) and above.get("role") == "system":
+        root = above  # a chat may begin with one
+    if root.get("parentId") is not None:
         raise LeftOut("the rating is of a later turn")
-    if not prompt.strip():
-        raise ValueError("the prompt is empty")
     model, text = _answer(message)
+    texts: dict[str, str] = {}
+    for other in messages.values():
+        if isinstance(other, Mapping) and str(other.get("parentId")) == parent_id:
+            with contextlib.suppress(ValueError):  # no text (a picture, say), failed or unfinished
+                who, said = _answer(other)
+                texts |= {who: said} if said.strip() and who not in texts else {}
+    asked = user, parent_id, text_of_turn(parent.get("content"), "the prompt")
     detail = figure_of(details.get("rating")) if isinstance(details, Mapping) else math.nan
     when = figure_of(row.get("updated_at"))
-    texts = _answers(messages, parent_id) | {model: text}
-    return _Rating(number, (user, parent_id, prompt), texts, model, (thumb, detail), when if when > 0 else 0.0)
+    return _Rating(number, asked, texts | {model: text}, model, (thumb, detail), when if when > 0 else 0.0)
 
 
 def _object(row: Row, name: str, place: str = "") -> Mapping[str, Any]:
@@ -98,39 +99,12 @@ def _object(row: Row, name: str, place: str = "") -> Mapping[str, Any]:
     return value
 
 
-def _messages(row: Row) -> Mapping[str, Any]:
-    """{message id: message} of the snapshot. Raises LeftOut where there is none, ValueError where it is damaged."""
-    chat = row.get("snapshot")
-    if not (isinstance(chat, Mapping) and chat.get("chat")):
-        raise LeftOut("it has no snapshot of the chat, so no texts")
-    while isinstance(chat, Mapping) and "chat" in chat:  # the chat, perhaps with a record around it
-        chat = chat["chat"]
-    history = chat.get("history") if isinstance(chat, Mapping) else None
-    place = "the chat in the snapshot (snapshot.chat.chat.history.messages)"
-    return _object(history if isinstance(history, Mapping) else {}, "messages", place)
-
-
 def _answer(message: Mapping[str, Any]) -> tuple[str, str]:
     """Who answered, and what. In the arena mode ``model`` is the arena's own name and hides who it was."""
     if message.get("error") or message.get("done") is False:
         raise LeftOut("the rated answer was not finished")
-    text = answer_alone(text_of_turn(message.get("content"), "the rated answer"))
-    for name in (message.get("selectedModelId"), message.get("model")):
-        if isinstance(name, str) and name.strip():
-            return name, text
-    raise ValueError("the rated answer names no model")
-
-
-def _answers(messages: Mapping[str, Any], parent_id: str) -> dict[str, str]:
-    """{model: its first text} of the answers to a prompt, failed, unfinished and empty ones aside."""
-    found: dict[str, str] = {}
-    for message in messages.values():
-        if isinstance(message, Mapping) and str(message.get("parentId")) == parent_id:
-            with contextlib.suppress(ValueError, LeftOut):  # no text: a picture, say
-                model, text = _answer(message)
-                if text.strip():
-                    found.setdefault(model, text)
-    return found
+    model = text_in(message, "selectedModelId" if message.get("selectedModelId") else "model")
+    return model, answer_alone(text_of_turn(message.get("content"), "the rated answer"))
 
 
 # ── Answers alone ────────────────────────────────────────────────────────────────────────────────────────
@@ -144,15 +118,12 @@ _TAGS = re.compile(
 
 def answer_alone(text: str) -> str:
     """An answer without what the chat folds away, blocks within blocks included, and without leaked thoughts."""
-    kept, depth, end = list[str](), 0, 0
+    kept, depth, end = "", 0, 0
     for tag in _TAGS.finditer(text):
         if tag["folds"] and not depth:
-            kept.append(text[end : tag.start()])
-            depth, end = 1, len(text)  # a block that never ends takes the rest
+            kept, depth, end = kept + text[end : tag.start()], 1, len(text)  # one that never ends takes the rest
         elif depth and tag["closes"]:
             depth, end = depth - 1, tag.end()
         elif depth and (tag["folds"] or tag["opens"]):
             depth += 1
-    found = "".join([*kept, text[end:]]) if kept else text
-    thoughtless = without_thinking(found)
-    return text if thoughtless == text.strip() else thoughtless
+    return without_thinking(kept + text[end:])

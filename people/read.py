@@ -14,36 +14,16 @@ from functools import partial
 from pathlib import Path
 
 import config
-from core import hub
+from core import hub, tables
 from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
-from core.tables import (
-    ENDINGS,
-    Row,
-    Rows,
-    arrow_rows,
-    columns_of,
-    first_line,
-    id_in,
-    read_rows,
-    refuse_bad_rows,
-    text_in,
-)
+from core.tables import BadRows, Rows, columns_of, id_in, read_rows, refuse_bad_rows, text_in
 from core.text import Names, count, normal
+from people import rows as kinds
 from people.open_webui import open_webui
-from people.rows import (
-    EVERYONE,
-    VOTE_COLUMNS,
-    Found,
-    Vote,
-    alpaca_eval_vote,
-    arena_vote,
-    each_row,
-    own_vote,
-    refuse_coding,
-)
+from people.rows import EVERYONE, OWN, VOTE_COLUMNS, LeftOut, Vote, each_row, own_vote
 from stages.own import Answers, prompt_id
 
 USER = "me"  # the name under which own votes are kept
@@ -69,80 +49,83 @@ class Votes:
 def load_votes(
     source: str, *, skip_bad_rows: bool = False, cache_dir: Path | None = None, answers: Answers | None = None
 ) -> Votes:
-    """Votes from a file or a hub id ("owner/name" or "owner/name:config").
+    """Votes from a file or a hub id ("owner/name" or "owner/name:config"): in VOTE_COLUMNS, or an export.
 
-    An export known by its columns, or VOTE_COLUMNS (``outcome`` in [0, 1]: 1 means a preferred). Prompts are known by
-    their text, and an id in the file, which may be missing, is a name for it. ``answers``: the texts of votes that
-    carry none. ``cache_dir``: where ``datasets`` keeps what it downloads.
+    Prompts are known by their text, and an id in the file, which may be missing, is a name for it. ``answers``: the
+    texts of votes that carry none. ``cache_dir``: where ``datasets`` keeps what it downloads.
 
     Raises UsageError for what cannot be read and, unless ``skip_bad_rows``, for wrong rows; MissingError where a hub is
     needed and out of reach.
     """
     path = Path(source)
-    is_hub_id = not path.exists() and path.suffix.lower() not in ENDINGS and _HUB_ID.fullmatch(source)
+    is_hub_id = not path.exists() and path.suffix.lower() not in tables.ENDINGS and _HUB_ID.fullmatch(source)
     rows, unread = (_hub_rows(source, cache_dir), {}) if is_hub_id else read_rows(path)
     total = len(rows) + len(unread)
     if not rows:
         refuse_bad_rows(unread, source, total)
         raise UsageError(f"{source} has no rows")
-    models, bare = Names(answers.models if answers else ()), dict[int, str]()
+    models, bare = Names(answers.models if answers else ()), BadRows()
     if answers is not None:
         rows, bare = _joined(rows, answers, models, source)
     kind, read = recognize(columns_of(rows), source)
-    found = read(rows, source)
-    (votes, bad, left_out), notes = _one_of_each(Found(found.votes, unread | found.bad, bare | found.left_out), models)
-    refuse_bad_rows(bad, source, total, skip=skip_bad_rows if votes else None)
+    kinds.refuse_coding(rows, kind, source)
+    votes, out = read(rows)
+    out |= bare | unread
+    votes, notes = _one_of_each(votes, out, models)
+    refuse_bad_rows(_wrong(out), source, total, skip=skip_bad_rows)
+    left_out = {number: str(out[number]) for number in sorted(out)}
     if not votes:
         refuse_bad_rows(left_out, source, total)
-    left_out = dict(sorted((left_out | bad).items()))
     said = [] if kind == OWN else [f"read as {kind}: {count(len(votes), 'vote')} from {count(total, 'row')}"]
     why = Counter(reason.partition(":")[0] for reason in left_out.values())
     said += [f"{rows} left out: {reason}" for reason, rows in why.most_common()]
     preferences = tuple(vote.preference() for vote in votes)
-    given = {
-        (p.user, p.prompt_id, frozenset({(p.model_a, p.outcome), (p.model_b, 1 - p.outcome)})) for p in preferences
-    }
-    if repeats := len(preferences) - len(given):
+    if repeats := len(preferences) - len(set(preferences)):
         said.append(f"{count(repeats, 'vote')} given again by the same person on the same responses: each counts")
     texts = dict(claim for vote in votes for claim in vote.claims())
     return Votes(
-        preferences=preferences,
+        preferences,
         prompts=tuple(Prompt(prompt, text) for (prompt, model), text in texts.items() if not model),
         responses=tuple(Response(*key, text) for key, text in texts.items() if key[1]),
         users=tuple(dict.fromkeys(p.user for p in preferences)),
         models=tuple(dict.fromkeys(model for _, model in texts if model)),
         left_out=left_out,
         notes=("; ".join([*said, *notes]),) if said or notes else (),
-        personas=tuple(dict.fromkeys(p for v in votes if isinstance(p := rows[v.row].get("persona"), str) and p)),
+        personas=tuple(dict.fromkeys(str(row["persona"]) for row in rows.values() if row.get("persona"))),
     )
 
 
-def _one_of_each(found: Found[Vote], models: Names) -> tuple[Found[Vote], list[str]]:
-    """The votes with one name for each model and person, one prompt for each text, and one text, the first, for each
-    model's response to it; and what is to be said of the names."""
-    bad, left_out, people, kept = found.bad, found.left_out, Names(), list[Vote]()
+def _one_of_each(votes: Sequence[Vote], out: BadRows, models: Names) -> tuple[list[Vote], list[str]]:
+    """One name for each model and person, one prompt for each text, and one text, the first, for each model's response
+    to it; and what is to be said of the names. Votes of which that can't be made go ``out``."""
+    people, kept = Names(), list[Vote]()
     texts_of, ids, texts = dict[str, str](), dict[str, str](), dict[tuple[str, str], str]()
-    for vote in bar(found.votes, len(found.votes), "votes"):
+    for vote in bar(votes, len(votes), "votes"):
         prompt, a, b = normal(vote.prompt), models.of(vote.model_a), models.of(vote.model_b)
         given = normal(vote.prompt_id) or fingerprint(prompt)
-        if texts_of.setdefault(given, prompt) != prompt:
-            bad[vote.row] = f"prompt_id stands for another prompt in an earlier row (prompts need no id): {given:.40}"
-            continue
-        if a == b:
-            left_out[vote.row] = "the same model answers on both sides"
-            continue
-        known = ids.setdefault(prompt, given)
-        first = texts.setdefault((known, a), vote.response_a), texts.setdefault((known, b), vote.response_b)
-        if [*map(normal, first)] == [normal(vote.response_a), normal(vote.response_b)]:
-            kept.append(Vote(people.of(vote.user), known, prompt, a, first[0], b, first[1], vote.outcome, vote.row))
+        if not prompt:
+            out[vote.row] = "the prompt is empty"
+        elif texts_of.setdefault(given, prompt) != prompt:
+            out[vote.row] = f"prompt_id stands for another prompt in an earlier row (prompts need no id): {given:.40}"
+        elif a == b:
+            out[vote.row] = LeftOut("the same model answers on both sides")
         else:
-            left_out[vote.row] = "on a second text of one model to the same prompt"
+            known = ids.setdefault(prompt, given)
+            first = texts.setdefault((known, a), vote.response_a), texts.setdefault((known, b), vote.response_b)
+            if [*map(normal, first)] == [normal(vote.response_a), normal(vote.response_b)]:
+                kept.append(Vote(people.of(vote.user), known, prompt, a, first[0], b, first[1], vote.outcome, vote.row))
+            else:
+                out[vote.row] = LeftOut("on a second text of one model to the same prompt")
     notes = [*models.notes, *people.notes]
     if more := len(texts_of) - len(ids):
         notes.append(f"{count(more, 'prompt_id')} of a prompt that has one already: one text is one prompt")
     if any(vote.user == EVERYONE for vote in kept):
         notes.append("it does not say who voted: all count as one person")
-    return Found(kept, bad, left_out), notes
+    return kept, notes
+
+
+def _wrong(out: BadRows) -> BadRows:
+    return {number: reason for number, reason in out.items() if not isinstance(reason, LeftOut)}
 
 
 # ── Kinds of files ───────────────────────────────────────────────────────────────────────────────────────
@@ -151,57 +134,42 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
 def _hub_rows(source: str, cache_dir: Path | None) -> Rows:
-    if not hub.reachable():
-        raise MissingError(
-            f"{source} is neither a file here nor to be had from the model hub, which is out of reach. Nothing was "
-            "changed. Download it where there is a network and pass the file: --preferences FILE.parquet"
-        )
     import datasets
 
     name, _, part = source.partition(":")
     hub.quiet_datasets()
     try:
+        if not hub.reachable():  # its client would try again and again
+            raise OSError("it is out of reach")
         found = datasets.load_dataset(name, part or None, cache_dir=str(cache_dir) if cache_dir else None)
     except Exception as error:  # the hub's client raises errors of many libraries; each ends the run with its text
-        raise UsageError(f"{source} could not be loaded from the hub: {first_line(error)}") from error
-    return arrow_rows(found["train" if "train" in found else next(iter(found))].data.table)
+        raise MissingError(
+            f"{source} is no file here and can't be had from the hub: {tables.first_line(error)}. Nothing was changed. "
+            "Download it elsewhere, and pass the file: --preferences FILE.parquet"
+        ) from error
+    return tables.arrow_rows(found["train" if "train" in found else next(iter(found))].data.table)
 
 
-def _coded(
-    read: Callable[[int, Row], Vote], column: str, low: float, usual: str, rows: Rows, source: str
-) -> Found[Vote]:
-    """Rows with an outcome from ``low`` to one more in a ``column``."""
-    refuse_coding((row.get(column) for row in rows.values()), source, usual, low=low)
-    return each_row(rows, read)
-
-
-OUTCOMES = "outcomes are 0, 0.5 and 1, or between: 1 where a is preferred"
-PREFERENCES = "alpaca_eval's preferences are 1 and 2, or between: 1 for the first output"
-Reader = Callable[[Rows, str], Found[Vote]]
-OWN, ARENA, ALPACA = "votes", "the Arena's data sets", "alpaca_eval's annotations"
-ARENA_COLUMNS = ("model_a", "model_b", "winner", "conversation_a", "conversation_b")
-ARENA_55K_COLUMNS = (*VOTE_COLUMNS[2:-1], "winner_model_a", "winner_model_b", "winner_tie")
-ALPACA_COLUMNS = ("instruction", "output_1", "generator_1", "output_2", "generator_2", "preference")
+Reader = Callable[[Rows], tuple[list[Vote], BadRows]]
+_ARENA, _ARENA_ROWS = "the Arena's data sets", partial(each_row, read=kinds.arena_vote)
 # What a file may be, the columns that it must have then, and its reader.
 _KINDS: Sequence[tuple[str, Sequence[str], Reader]] = (
-    (OWN, VOTE_COLUMNS, partial(_coded, own_vote, "outcome", 0.0, OUTCOMES)),
-    ("Open WebUI's feedback export", ("user_id", "data", "meta"), lambda rows, _: open_webui(rows)),
-    (ARENA, ARENA_COLUMNS, lambda rows, _: each_row(rows, arena_vote)),
-    (ARENA, ARENA_55K_COLUMNS, lambda rows, _: each_row(rows, arena_vote)),
-    (ALPACA, ALPACA_COLUMNS, partial(_coded, alpaca_eval_vote, "preference", 1.0, PREFERENCES)),
+    (OWN, VOTE_COLUMNS, partial(each_row, read=own_vote)),
+    ("Open WebUI's feedback export", ("user_id", "data", "meta"), open_webui),
+    (_ARENA, ("model_a", "model_b", "winner", "conversation_a", "conversation_b"), _ARENA_ROWS),
+    (_ARENA, (*VOTE_COLUMNS[2:-1], "winner_model_a", "winner_model_b", "winner_tie"), _ARENA_ROWS),
+    (kinds.ALPACA, kinds.ALPACA_COLUMNS, partial(each_row, read=kinds.alpaca_eval_vote)),
 )
 
 
 def recognize(columns: Collection[str], source: str) -> tuple[str, Reader]:
     """What a file with such columns is, and its reader. Raises UsageError where each kind lacks one."""
     there = {*columns, "prompt_id"}  # only a name: prompts are known by their text
-    lacking = [[name for name in needed if name not in there] for _, needed, _ in _KINDS]
-    nearest = min(range(len(_KINDS)), key=lambda i: len(lacking[i]) / len(_KINDS[i][1]))
-    kind, _, read = _KINDS[nearest]
-    if lacking[nearest]:
+    kind, needed, read = min(_KINDS, key=lambda kind: len(set(kind[1]) - there) / len(kind[1]))
+    if lacking := [name for name in needed if name not in there]:
         raise UsageError(
-            f"{source} looks like {kind} and lacks the columns {', '.join(lacking[nearest])}; it has "
-            f"{', '.join(columns)}. Nothing was changed. Rename the columns that are meant, or export it anew."
+            f"{source} looks like {kind} and lacks the columns {', '.join(lacking)}; it has {', '.join(columns)}. "
+            "Nothing was changed. Rename the columns that are meant, or export it anew."
         )
     return kind, read
 
@@ -209,13 +177,10 @@ def recognize(columns: Collection[str], source: str) -> tuple[str, Reader]:
 # ── Votes without texts ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[Rows, dict[int, str]]:
-    """The rows with prompt and responses from ``answers``, by the prompt's text or else its id, and those left out.
-
-    Raises UsageError where the votes have their texts, or none finds its own.
-    """
+def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[Rows, BadRows]:
+    """The rows with prompt and responses from ``answers``, by the prompt's text or else its id, and those left out."""
     asked = {prompt.id: prompt.text for prompt in answers.prompts}
-    found, left_out, unknown = dict(rows), dict[int, str](), set[str]()
+    found, out = dict(rows), BadRows()
     for number, row in rows.items():
         names = {side: models.of(name) for side in "ab" if isinstance(name := row.get(f"model_{side}"), str)}
         if not names or (row.get("response_a") is not None and row.get("response_b") is not None):
@@ -229,17 +194,13 @@ def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[R
         found[number] = {**row, **texts, "prompt_id": own, "prompt": asked.get(own)}
         if None in texts.values():
             del found[number]
-            left_out[number] = "its texts are in no file of --responses"
-            unknown |= set(names.values()) - set(answers.models)
+            why = "its texts are in no file of --responses"
+            out[number] = LeftOut(f"{why}: they are looked up by model and by the prompt's whole text, or else its id")
     if not found:
-        those = f"; they have no {', '.join(sorted(unknown))}" if unknown else ""
-        raise UsageError(
-            f"None of the {len(left_out)} votes in {source} finds its texts in --responses, by prompt (its whole text, "
-            f"or prompt_id where there is none) and model{those}. Nothing was changed."
-        )
+        refuse_bad_rows(out, source, len(rows))
     if found == rows:
         raise UsageError(f"--responses: the votes in {source} have their texts already. Leave --responses out.")
-    return found, left_out
+    return found, out
 
 
 # ── Own votes ────────────────────────────────────────────────────────────────────────────────────────────
@@ -251,13 +212,12 @@ def own_votes_file(name: str) -> Path:
 
 
 def read_own_votes(path: Path) -> list[Vote]:
-    """All votes that sessions have kept in a file; lines that do not parse (a torn last one) are left out.
-
-    Raises UsageError for a file of other things."""
+    """All votes that sessions have kept in a file, but a torn line. Raises UsageError for a file of other things."""
     rows, unread = read_rows(path) if path.exists() else ({}, {})
-    found, bad, _ = each_row(rows, own_vote)
-    if len(bad) + len(unread) > 1:
-        refuse_bad_rows(unread | bad, path, len(rows) + len(unread), skip=True)
+    found, out = each_row(rows, own_vote)
+    bad = unread | _wrong(out)
+    if len(bad) > 1:
+        refuse_bad_rows(bad, path, len(rows) + len(unread), skip=True)
     return found
 
 

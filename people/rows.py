@@ -1,6 +1,6 @@
 """Votes row by row: our own columns, the Arena's data sets and alpaca_eval's annotations.
 
-votes, bad, left_out = each_row(rows, arena_vote)
+votes, out = each_row(rows, arena_vote)
 votes[0].outcome
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from core.clock import bar
 from core.errors import UsageError
@@ -56,30 +56,19 @@ class Vote(NamedTuple):
 VOTE_COLUMNS = Vote._fields[:-1]
 
 
-class Found(NamedTuple, Generic[T]):
-    """What is read of a file. Each row is in ``votes`` (several may make one vote), in ``bad`` or in ``left_out``."""
-
-    votes: list[T]
-    bad: BadRows
-    left_out: dict[int, str]
-    """{row number: why}: good rows that are no votes on first answers."""
-
-
-class LeftOut(Exception):  # noqa: N818 - nothing is wrong
+class LeftOut(ValueError):  # noqa: N818 - nothing is wrong
     """A good row that is no vote on first answers."""
 
 
-def each_row(rows: Rows, read: Callable[[int, Row], T]) -> Found[T]:
-    """Everything that ``read`` makes of the rows, and why others are wrong or left out."""
-    found, bad, left_out = list[T](), BadRows(), dict[int, str]()
+def each_row(rows: Rows, read: Callable[[int, Row], T]) -> tuple[list[T], BadRows]:
+    """Everything that ``read`` makes of the rows, and why others give nothing."""
+    found, out = list[T](), BadRows()
     for number, row in bar(rows.items(), len(rows), "rows"):
         try:
             found.append(read(number, row))
-        except LeftOut as reason:
-            left_out[number] = str(reason)
-        except ValueError as error:
-            bad[number] = str(error)
-    return Found(found, bad, left_out)
+        except ValueError as reason:
+            out[number] = reason.with_traceback(None)  # which would hold every frame
+    return found, out
 
 
 # ── Outcomes ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -90,20 +79,27 @@ WINNERS = {
 }  # fmt: skip
 
 
-def refuse_coding(values: Iterable[object], source: str, usual: str, *, low: float = 0.0) -> None:
-    """Raise UsageError where the figures of a whole column mean something else than numbers from ``low`` to one more.
+OWN, ALPACA = "votes", "alpaca_eval's annotations"
+CODINGS = {
+    OWN: ("outcome", 0.0, "outcomes are 0, 0.5 and 1, or between: 1 where a is preferred"),
+    ALPACA: ("preference", 1.0, "alpaca_eval's preferences are 1 and 2, or between: 1 for the first output"),
+}
+"""{kind of file: its column of figures, the lowest of them, one less than the highest, and what they mean}"""
+ALPACA_COLUMNS = ("instruction", "output_1", "generator_1", "output_2", "generator_2", "preference")
+
+
+def refuse_coding(rows: Rows, kind: str, source: str) -> None:
+    """Raise UsageError where the figures of a whole column mean something else than those of CODINGS.
 
     Leaving the rows out that don't fit would misread the others: of −1, 0, 1 the ties would count as defeats.
     """
-    figures = [figure for value in values if math.isfinite(figure := figure_of(value))]
+    column, low, usual = CODINGS.get(kind, ("", 0.0, ""))
+    figures = [figure for row in rows.values() if math.isfinite(figure := figure_of(row.get(column)))]
     found, outside = set(figures), sum(not low <= figure <= low + 1.0 for figure in figures)
-    few = found == {0, 1} if low else found & {2, 3} and found <= {0, 1, 2, 3}
-    many = outside > max(1, SINGLE * len(figures)) and min(found) >= 0 and 2 <= max(found) <= 100
-    if not (-1 in found or few or many):
-        return
-    shown = [-1.0, 0.0, 1.0] if -1 in found else sorted(found)
-    coding = ", ".join(f"{figure:g}" for figure in shown) if -1 in found or few else f"0 to {max(found):g}"
-    raise UsageError(f"{source}: the votes are coded {coding}, and {usual}. Nothing was changed. Write them so.")
+    few = found == {0, 1} if low else -1 in found or (found & {2, 3} and found <= {0, 1, 2, 3})
+    if few or outside > max(1, SINGLE * len(figures)):
+        coding = ", ".join(f"{f:g}" for f in sorted(found)[:5]) if few else f"{min(found):g} to {max(found):g}"
+        raise UsageError(f"{source}: the votes are coded {coding}, and {usual}. Nothing was changed. Write them so.")
 
 
 def _leave_out_later_turns(row: Row) -> None:
@@ -135,40 +131,26 @@ def own_vote(number: int, row: Row) -> Vote:
 def arena_vote(number: int, row: Row) -> Vote:
     """Who won, and the first turns of two conversations."""
     _leave_out_later_turns(row)
-    outcome, model_a, model_b = _winner(row), text_in(row, "model_a"), text_in(row, "model_b")
+    flags = (name for name in ("model_a", "model_b", "tie") if figure_of(row.get(f"winner_{name}")) == 1)
+    winner = row["winner"] if "winner" in row else " and ".join(flags)  # the 55k has a flag for each
+    outcome = WINNERS.get(str(winner).strip().lower())
+    if outcome is None:
+        raise ValueError(f"winner is none of {', '.join(WINNERS)}: {winner!s:.40}")
     (prompt, a), (other, b) = _first_turn(row, "a"), _first_turn(row, "b")
     if prompt != other:
         raise ValueError("conversation_a and conversation_b begin with different prompts")
-    if not prompt.strip():
-        raise ValueError("the prompt is empty")
-    return Vote(_who(row, "judge", "judge_hash"), "", prompt, model_a, a, model_b, b, outcome, number)
+    models = text_in(row, "model_a"), text_in(row, "model_b")
+    return Vote(_who(row, "judge", "judge_hash"), "", prompt, models[0], a, models[1], b, outcome, number)
 
 
 def _who(row: Row, *names: str) -> str:
-    """The first of these columns that says who voted."""
     for name in names:
-        try:
+        with contextlib.suppress(ValueError):
             return text_in(row, name, figures=True)
-        except ValueError:
-            continue
     return EVERYONE
 
 
-def _winner(row: Row) -> float:
-    """1 where a wins, 0 where b does, 0.5 for every tie."""
-    if "winner" not in row:  # the 55k: a flag for each
-        won = [name for name in ("model_a", "model_b", "tie") if figure_of(row.get(f"winner_{name}")) == 1]
-        if len(won) != 1:
-            raise ValueError("not one of winner_model_a, winner_model_b, winner_tie is 1")
-        return WINNERS[won[0]]
-    outcome = WINNERS.get(str(row["winner"]).strip().lower())
-    if outcome is None:
-        raise ValueError(f"winner is none of {', '.join(WINNERS)}: {row['winner']!s:.40}")
-    return outcome
-
-
 def _first_turn(row: Row, side: str) -> tuple[str, str]:
-    """The first prompt of a side's conversation and its answer."""
     name = f"conversation_{side}"
     if name in row:
         turns = [turn for turn in _listed(row, name) if isinstance(turn, Mapping)]
@@ -194,14 +176,9 @@ def _listed(row: Row, name: str) -> list[Any]:
 
 def text_of_turn(content: Any, place: str) -> str:
     """The text of a turn's content: a text, or a list of parts that all are texts."""
-    texts = []
-    for part in content if isinstance(content, list) else [{"text": content}]:
-        text = part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else None
-        try:
-            texts.append(text_in({place: text}, place, empty=True))
-        except ValueError:
-            raise ValueError(f"{place} is no text") from None
-    return "\n".join(texts)
+    parts = content if isinstance(content, list) else [{"text": content}]
+    texts = [p.get("text") if isinstance(p, Mapping) and p.get("type", "text") == "text" else None for p in parts]
+    return "\n".join(text_in({place: text}, place, empty=True) for text in texts)
 
 
 # ── alpaca_eval ──────────────────────────────────────────────────────────────────────────────────────────
@@ -209,12 +186,11 @@ def text_of_turn(content: Any, place: str) -> str:
 
 def alpaca_eval_vote(number: int, row: Row) -> Vote:
     """Two outputs, and a preference from 1 (the first) to 2."""
-    written = row.get("preference")
-    if written is None or str(written).strip().lower() in ("", "nan", "none"):
+    preference = figure_of(row.get("preference")) or 1.5  # earlier versions write 0 for a draw
+    if math.isnan(preference):
         raise LeftOut("the annotator gave no preference")
-    preference = figure_of(written) or 1.5  # earlier versions write 0 for a draw
     if not 1 <= preference <= 2:
-        raise ValueError(f"preference is no number in [1, 2]: {written!s:.40}")
+        raise ValueError(f"preference is no number in [1, 2]: {preference:g}")
     prompt = text_in(row, "instruction")
     if row.get("input"):  # what the instruction is about, in some of its data sets
         prompt += f"\n\n{text_in(row, 'input')}"

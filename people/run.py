@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import textwrap
 from pathlib import Path
 
 import config
@@ -18,24 +17,18 @@ from core.errors import UsageError
 from core.records import Rating
 from core.text import plain
 from evidence import leaderboard
-from evidence.document import Document, make_document, training_history
+from evidence.experiment import make_document
 from people.many import Crowd, learned, measure
 from people.read import Votes
-from report import console
+from report import console, files
 from stages.tasks import Job
 
 RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
 GIVEN = "one person alone has nobody else to start from: ratings are the Arena's, where it lists the model"
-SHOWN = 60  # characters of a prompt
 
 
-def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
-    """The experiment on votes: write its files, then say what they hold. Returns the results document.
-
-    ``refresh`` computes all features anew and asks the hub for ratings.
-    """
-    from report.files import write_results
-
+def run(job: Job, votes: Votes, *, refresh: bool = False) -> None:
+    """The experiment on votes: write its files, then say what they hold. ``refresh``: features and ratings anew."""
     clock = Clock()
     rated, about_ratings = arena_ratings(votes, job.cache_dir, refresh=refresh)
     rows = (f"the votes row by row: {job.command} --check",) if votes.notes else ()
@@ -50,26 +43,25 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> Document:
     measured = measure(crowd, clock)
     with clock.stage("training"):
         elo, reward, _ = learned(crowd)
-    measured |= {"training_history": training_history(reward.history), "timings_s": clock.seconds}
+    measured |= {"training_history": reward.history, "timings_s": clock.seconds}
     models = list(rated.values()) or [Rating(model, rating, RATED) for model, rating in elo.ratings.items()]
     answer = leaderboard.answer(votes.preferences, votes.responses, crowd.given, job.params.random_seed)
-    document = make_document(job, features, models, answer, measured)
-    paths = write_results(document, job.results_dir)
+    document = make_document(job, features, models, answer | measured)
+    paths = files.write_results(document, job.results_dir)
     elo.save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
     reward.save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
     console.print_counts(document["counts"])
     console.print_results(document, told=(*job.notes, *features.notes))
     console.print_files(paths)
-    return document
 
 
 def show(source: str, votes: Votes) -> int:
     """Print every vote and every row that is none, with the reason; the exit status. Nothing is written."""
-    prompts = {prompt.id: textwrap.shorten(prompt.text, SHOWN, placeholder="…") for prompt in votes.prompts}
+    prompts = {prompt.id: prompt.text for prompt in votes.prompts}
     counts = f"votes: {len(votes.preferences)}, people: {len(votes.users)}, prompts: {len(prompts)}"
     lines = [f"{source}: {counts}, models: {len(votes.models)}", *votes.notes]
     for v in votes.preferences:
-        lines.append(f'  {v.user}: {v.model_a} against {v.model_b}: {v.outcome:g} on "{prompts[v.prompt_id]}"')
+        lines.append(f'  {v.user}: {v.model_a} against {v.model_b}: {v.outcome:g} on "{prompts[v.prompt_id]:.60}"')
     lines += [f"  row {row}: {reason}" for row, reason in votes.left_out.items()]
     print("\n".join(map(plain, lines)))
     return 0
@@ -78,7 +70,7 @@ def show(source: str, votes: Votes) -> int:
 def run_name(source: str) -> str:
     """What the run's files are named after: the file's stem, or the hub id, in characters that any disk takes.
 
-    Raises UsageError where that is a persona's name, whose results and learned state would be replaced.
+    Raises UsageError where that is a persona's name, whose results would be replaced.
     """
     stem = Path(source).stem if Path(source).suffix else source
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:100] or "votes"
@@ -95,10 +87,7 @@ def fitting(params: ExperimentConfig, prompts: int) -> ExperimentConfig:
     try:
         return dataclasses.replace(params, num_prompts=prompts)
     except ValueError as error:
-        raise UsageError(
-            f"The votes are on {prompts} prompts: {error}. Prompts are split for training and testing, so votes on "
-            "more of them are needed."
-        ) from None
+        raise UsageError(f"The votes are on {prompts} prompts, and votes on more are needed: {error}.") from None
 
 
 def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tuple[dict[str, Rating], tuple[str, ...]]:
@@ -108,7 +97,6 @@ def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tu
     from stages import arena
 
     table = arena.load_table(cache_dir, refresh=refresh)
-    _, found = arena.rate(votes.models, table)
-    proxies = tuple(f"{name}: rated by {rating.source}" for name, rating in found.items() if rating.proxy)
-    rated = {name: dataclasses.replace(rating, ollama_tag=None) for name, rating in found.items()}
+    rated = arena.rate(votes.models, table)
+    proxies = tuple(f"{name}: rated by {rating.source}" for name, rating in rated.items() if rating.proxy)
     return rated, (GIVEN, *table.notes, *proxies)

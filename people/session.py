@@ -1,19 +1,18 @@
 """A session of own votes: which pair comes next, what a key does, how sure the order is, wherever it is asked.
 
-with open_session(job, prompts, responses) as session:
-    while session.pair:
-        session.press("a")      # on the disk when this returns, in the format that --preferences reads
+session = Session(job, prompts, responses)
+while session.pair:
+    session.press("a")      # on the disk when this returns, in the format that --preferences reads
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from core.files import append_line, drop_last_line, lock
+from core.files import append_line, drop_last_line
 from core.records import Prompt, Response
 from core.text import count, normal, percent
 from people.next_pair import SURE, Standing, TopTwo
@@ -49,6 +48,7 @@ class Session:
                 pair = Vote(USER, prompt.id, prompt.text, a.model, a.text, b.model, b.text)
                 if (prompt.id, pair.models) not in voted and normal(a.text) != normal(b.text):
                     self._left.append(pair)
+        self.total = len(self.votes) + len(self._left)  # pairs
         self._shown: list[Vote] = []  # without a vote yet, the one to vote on last
         self.given: list[Vote] = []
         """Pairs voted on in this session."""
@@ -65,11 +65,6 @@ class Session:
     def number(self) -> int:
         """The pair's number, those of earlier sessions counted."""
         return len(self.votes) + 1
-
-    @property
-    def total(self) -> int:
-        """All pairs that there are."""
-        return len(self.votes) + len(self._shown) + len(self._left)
 
     def press(self, key: str) -> None:
         """Keep the vote of one of the keys VOTES, or take this session's last one back (UNDO)."""
@@ -99,12 +94,12 @@ class Session:
         if self.note or not self.votes:
             return self.note
         standing = self.models.standing()
-        chance = percent_sure(next(iter(standing.chances.values())))
+        chance = percent(next(iter(standing.chances.values())))
         so_far = f"{count(len(self.votes), 'vote')} so far: the model ahead is the best with a chance of {chance}."
         return f"{so_far} {more(standing)}"
 
     def saved(self) -> str:
-        """What this session kept."""
+        """What this session kept, in words."""
         return f"{count(len(self.given), 'vote')} saved in {self.path}; pairs left: {self.total - len(self.votes)}"
 
 
@@ -112,33 +107,16 @@ class End(NamedTuple):
     """What is said, with names, when a session is over."""
 
     title: str
-    chances: Mapping[str, float]
-    """{model: chance that it is the best}, most likely first; empty without a vote."""
+    chances: Mapping[str, str]  # {model: chance that it is the best, in percent}, best first; empty without a vote
     remarks: Sequence[str]
-    commands: Sequence[tuple[str, str]]
-    """What to do next, and its command line."""
-
-
-@contextmanager
-def open_session(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> Iterator[Session]:
-    """The one session that this folder of votes can have. Raises UsageError where another one is going on."""
-    with lock(own_votes_file(job.name).parent, wait=False):
-        yield Session(job, prompts, responses)
-
-
-# ── Words ────────────────────────────────────────────────────────────────────────────────────────────────
+    commands: Mapping[str, str]  # {what to do next: its command line}
 
 
 def more(standing: Standing) -> str:
     """How many more votes would separate the best two; empty as long as nobody can say."""
     if standing.ahead >= SURE:
-        return f"It is ahead of the second with {percent_sure(standing.ahead)}."
+        return f"It is ahead of the second with {percent(standing.ahead)}."
     votes = standing.more_votes
     if votes is not None and votes > MOST_TOLD:
         return "It would take hundreds of votes to separate the best two."
     return "" if votes is None else f"Roughly {count(votes, 'more vote')} would separate the best two."
-
-
-def percent_sure(chance: float) -> str:
-    """A chance in percent, never 0 or 100: a few votes prove nothing."""
-    return percent(min(max(chance, 0.01), 0.99))

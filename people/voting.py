@@ -1,17 +1,20 @@
-"""``python main.py --vote``: a session of own votes, and what they show when it is over."""
+"""``python main.py --vote``: a session of own votes, here or in the browser, and what they show when it is over."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from functools import cache
+from functools import partial
 
-from core.text import count, wrapped
+from core.files import lock
+from core.text import WIDTH, count, percent, plain, wrapped
 from people.browser import in_browser
-from people.read import read_own_votes
-from people.session import End, Session, more, open_session, percent_sure
-from people.terminal import in_terminal, say
+from people.read import own_votes_file, read_own_votes
+from people.session import UNDO, VOTES, End, Session, more
 from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
+
+KEYS = "a: A is better  b: B is better  t: tie  x: both bad  u: undo  q: quit"
 
 
 def vote(job: Job, where: str, command: Callable[..., str]) -> int:
@@ -19,12 +22,13 @@ def vote(job: Job, where: str, command: Callable[..., str]) -> int:
 
     ``command`` makes a command line of these flags that goes on with this run's cache and base.
     """
-    from data_generation import collect_responses, generate_prompts
+    from stages.writing import collect_responses, generate_prompts
 
     prompts = generate_prompts(job)
     responses = collect_responses(job, prompts)
-    with open_session(job, prompts, responses) as session:
-        end = cache(lambda: end_of(session, command))
+    with lock(own_votes_file(job.name).parent):
+        session = Session(job, prompts, responses)
+        end = partial(end_of, session, command)
         try:
             if where == "terminal" or not session.pair:
                 in_terminal(session)
@@ -33,29 +37,51 @@ def vote(job: Job, where: str, command: Callable[..., str]) -> int:
         finally:
             say(session.saved())
     title, chances, remarks, commands = end()
-    by_model = ", ".join(f"{model} {percent_sure(chance)}" for model, chance in chances.items())
+    by_model = ", ".join(f"{model} {chance}" for model, chance in chances.items())
     for paragraph in (f"{title} {by_model}." if by_model else title, *remarks):
         say("\n".join(wrapped(paragraph)))
-    for what, line in commands:
+    for what, line in commands.items():
         say(f"{what}\n  {line}")
     return 0
 
 
 def end_of(session: Session, command: Callable[..., str]) -> End:
     """Sum a session up: the chances by the votes on these answers, how many are kept in all, and what to do next."""
-    votes, own, path = read_own_votes(session.path), session.votes, str(session.path)
-    standing, title, remarks = session.models.standing(), "No votes on these answers yet.", list[str]()
-    if not votes:
-        return End(title, {}, remarks, [])
-    if own:
-        title = f"By your {count(len(own), 'vote')}, the chance that each model is the best:"
-        remarks = [more(standing)]
-    prompts = len({vote.prompt_id for vote in votes})
+    kept, standing, path = read_own_votes(session.path), session.models.standing(), str(session.path)
+    chances = {model: percent(chance) for model, chance in standing.chances.items() if session.votes}
+    title = f"By your {count(len(session.votes), 'vote')}, the chance that each model is the best:"
+    prompts = len({vote.prompt_id for vote in kept})
+    remarks = [more(standing), f"{count(len(kept), 'vote')} on {count(prompts, 'prompt')} in all."]
     learn, rank = command(preferences=path), command(preferences=path, rank="PROMPT")
-    commands = [("To rank the models for a prompt by your votes:", rank), ("To run all systems on your votes:", learn)]
-    given = f"{count(len(votes), 'vote')} on {count(prompts, 'prompt')} in all."
-    if (lacking := FEWEST_PROMPTS - prompts) > 0:
-        needed = f"Votes on {FEWEST_PROMPTS} prompts are needed before anything can learn from them"
-        given += f" {needed}: on {lacking} more."
-        commands = [("The same command goes on with the pairs left; then:", learn)]
-    return End(title, standing.chances if own else {}, [remark for remark in (*remarks, given) if remark], commands)
+    commands = {"To rank the models for a prompt by your votes:": rank, "To run all systems on your votes:": learn}
+    if prompts < FEWEST_PROMPTS:
+        remarks += [f"Nothing can learn from votes on fewer than {FEWEST_PROMPTS} prompts."]
+        commands = {"The same command goes on with the pairs left; then:": learn}
+    if not chances:
+        title, remarks = "No votes on these answers yet.", remarks[1:]
+    return End(title, chances, [*filter(None, remarks)], commands)
+
+
+# ── In the terminal ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def in_terminal(session: Session) -> None:
+    """Ask for a vote on pair after pair, model names never shown. Ctrl-C comes through; the end of the input is "q"."""
+    while pair := session.pair:
+        place = f"Pair {session.number} of {session.total}"
+        for title, text in {place: pair.prompt, "Response A": pair.response_a, "Response B": pair.response_b}.items():
+            say(f"\n{f'── {title} ':─<{WIDTH}}\n{text.strip() or '(no answer)'}")
+        say("\n".join(["─" * WIDTH, *wrapped(session.progress())]))
+        print(f"{KEYS} > ", end="", flush=True)
+        key = (sys.stdin.readline() or "q").strip().lower()
+        if key == "q":
+            break
+        if key in (*VOTES, UNDO):
+            session.press(key)
+        else:
+            session.note = "Please answer a, b, t, x, u or q, and press Enter."
+
+
+def say(text: str) -> None:
+    """Print a text without anything in it that steers the terminal."""
+    print(plain(text, lines=True), flush=True)

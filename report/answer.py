@@ -16,21 +16,19 @@ def sentence(document: Document) -> str:
     """Name the best model, or those that may be it, in one sentence."""
     found, counts = document["answer"], document["counts"]
     if found["best"] is None:
-        tied = counts.get("decided_votes") == 0
-        why = "every vote is a tie" if tied else "no model is surely better than another"
-        said = f"Nothing is known yet: {why}"
         top, *others = document["leaderboard"]
-        if not tied and top["best_on"] == top["judged_on"] and not any(row["best_on"] for row in others):
+        said = "Nothing is known yet: no model is surely better than another"
+        if counts.get("decided_votes") == 0:
+            said = "Nothing is known yet: every vote is a tie"
+        elif top["best_on"] == top["judged_on"] and not any(row["best_on"] for row in others):
             said = f"{plain(top['model'])} leads, on too few prompts to be sure"
         return f"{'; '.join(filter(None, [said, _more(document)]))}."
     whose = "your" if counts.get("users", 1) == 1 else "these people's"
     first = [found["best"], *found["tied_with"]]
     rates = {row["model"]: row for row in document["leaderboard"]}
     if len(first) == 1:
-        wins = percent(rates[found["best"]]["win_rate"]["mean"])
-        return (
-            f"{plain(found['best'])} is {whose} best model: it wins {wins} of its comparisons; the others are behind."
-        )
+        best, wins = plain(first[0]), percent(rates[first[0]]["win_rate"]["mean"])
+        return f"{best} is {whose} best model: it wins {wins} of its comparisons; the others are behind."
     leads = [model for model in first if model not in found["unlikely"]]
     ahead = listed([percent(rates[model]["p_best"]) for model in leads], "and")
     likely = ("very likely " if rates[leads[0]]["p_best"] >= VERY_LIKELY else "probably ") if len(leads) == 1 else ""
@@ -79,14 +77,6 @@ def ask(document: Document) -> tuple[str, str]:
 def beats_chance(metric: str, around: Sequence[float] | None) -> bool:
     """True where a ranking's interval on prompts that it was not trained on lies above chance."""
     return around is not None and around[0] > CHANCE[metric]
-
-
-def best_on(example: Document) -> str:
-    """Name the best answer to one prompt; all of them where none is better."""
-    best = [response["model"] for response in example["responses"] if response["truth_place"] == 1]
-    if len(best) == len(example["responses"]):
-        return "No answer is better than another"
-    return f"Best: {listed(best, 'and')}"
 
 
 def likes(document: Document) -> str:

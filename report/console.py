@@ -1,7 +1,6 @@
-"""The console: lines of 80 columns while a run goes on and when it is done.
+"""The console: what data there is, how the systems did, and the answer, in lines of 80 columns.
 
-It says what data there is, how the systems did, and the answer. ``--log_level debug`` shows the evidence for each
-verdict too; all else is on the page.
+``--log_level debug`` shows the evidence for each verdict too; all else is on the page.
 """
 
 from __future__ import annotations
@@ -23,9 +22,6 @@ BRIEF = ("kendall_tau", "ranking_accuracy")
 ESTIMATED = "mean [95 % interval]"
 
 
-# ── While it runs ────────────────────────────────────────────────────────────────────────────────────────
-
-
 def print_header(name: str, label: str, notes: Sequence[str] = (), what: str = "Persona") -> None:
     """The head of a run: whose preferences, who answers and judges, and what is to be known before it begins."""
     who = f"{what}: {plain(name)} · backend: {plain(label)}"
@@ -35,9 +31,6 @@ def print_header(name: str, label: str, notes: Sequence[str] = (), what: str = "
 def print_counts(counts: Mapping[str, Any]) -> None:
     """The amount of data, once it is made; ``counts`` as in the results."""
     _show(wrapped(f"Data: {words.data(counts)}"))
-
-
-# ── Results ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def print_results(document: Document, told: Sequence[str] = ()) -> None:
@@ -50,13 +43,8 @@ def print_results(document: Document, told: Sequence[str] = ()) -> None:
     _show_blocks(
         *_systems(document),
         *(_details(document) if log.isEnabledFor(logging.DEBUG) else ()),
-        [
-            _banner("WHICH MODEL IS BEST"),
-            *wrapped(words.judge(document)),
-            *table(*tables.leaderboard(document)),
-            "",
-            *wrapped(tables.remarks(document)),
-        ],
+        [_banner("WHICH MODEL IS BEST"), *wrapped(words.judge(document)), *table(*tables.leaderboard(document))],
+        wrapped(tables.remarks(document)),
         wrapped(plain(answer.likes(document))),
         _notes(note for note in document["notes"] if note not in words.noted(told)),
         [RULE, *(line for sentence in sentences for line in wrapped(sentence)), RULE],
@@ -87,12 +75,9 @@ def _systems(document: Document) -> Iterable[Sequence[str]]:
 
 def _details(document: Document) -> Iterable[Sequence[str]]:
     """The evidence that the page folds away."""
-    verdicts = (
-        f"{title}, {system}: {verdict}. {why}"
-        for title, rows in words.hypotheses(document)
-        for system, verdict, why in rows
-    )
-    sentences = [document["verdict"]["sentence"], words.recommended(document), *verdicts]
+    sentences = [document["verdict"]["sentence"], words.recommended(document)]
+    for title, rows in words.hypotheses(document):
+        sentences += [f"{title}, {system}: {verdict}. {why}" for system, verdict, why in rows]
     found = (table(*tables.differences(document)), table(*tables.judge(document)))
     return [_banner("DETAILS"), *_hanging(sentences)], *found
 
@@ -103,12 +88,9 @@ def print_personas(together: Document) -> None:
         f"{plain(name)}: {plain(document['answer']['sentence'])} {answer.next_step(document)}"
         for name, document in together["personas"].items()
     ]
+    methods = table(*tables.methods_by_persona(together))
     _show_blocks(
-        [
-            _banner("ALL PERSONAS"),
-            f"Kendall's τ, cross-validated, {ESTIMATED}",
-            *table(*tables.methods_by_persona(together)),
-        ],
+        [_banner("ALL PERSONAS"), f"Kendall's τ, cross-validated, {ESTIMATED}", *methods],
         wrapped(words.pooled(together)),
         [_banner("WHICH MODEL IS BEST FOR WHOM"), "Comparisons won", *table(*tables.wins_by_persona(together))],
         [answer.MARK],
@@ -121,9 +103,6 @@ def print_files(paths: Sequence[Path]) -> None:
     *others, page = paths
     names = ", ".join(path.name for path in others)
     _show(["", *_hanging([f"Written to {page.parent}: {names}"]), f"Open {page}"])
-
-
-# ── Lines ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

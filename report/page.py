@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import config
 from core.text import plain
 from report import answer, plots, tables, words
-from report.markdown import rendered
 from report.words import Document
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
 
 TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
 
@@ -61,3 +65,20 @@ def _shown(value: object) -> object:
 def _drawn(draw: Callable[..., None], *arguments: Any) -> str:
     """A panel as a data URI. As an image nothing in it can reach the page: its names, styles and texts are its own."""
     return f"data:image/svg+xml;base64,{base64.b64encode(plots.svg(draw, *arguments)).decode()}"
+
+
+def rendered(text: str) -> Markup:
+    """Markdown as HTML that is safe: HTML in it stays text, a picture becomes a link, links lead to the web alone."""
+    from markupsafe import Markup
+
+    return Markup(_parser().render(plain(text, lines=True)))  # noqa: S704  the parser has escaped it
+
+
+@cache
+def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
+    # a line break that a model wrote is one, as in the chats that people read it in
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable("table").disable("image")
+    parser.validateLink = lambda url: url.startswith(("https://", "http://"))  # type: ignore[method-assign]
+    return parser

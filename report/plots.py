@@ -12,7 +12,6 @@ import math
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from core.text import plain
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     """Draws one metric, or all that there is, into a panel."""
 
 CORRELATIONS = ("kendall_tau", "spearman_rho")  # from −1 to 1; accuracies begin at 0
-COIN_FLIP = math.log(2)
 PANEL, PANELS_IN_A_ROW = (3.4, 2.9), 3  # inches
 
 BLUE, VERMILION, GREEN, GREY, INK, GRID = "#0072b2", "#d55e00", "#009e73", "#6b6b70", "black", "#d9d9de"
@@ -38,31 +36,26 @@ LINES: dict[str, dict[str, Any]] = {
     "global_elo": {"color": GREY, "marker": "D", "linestyle": (0, (1, 1.5))},
 }
 LEVEL = {"marker": ""}  # a constant has no points to mark
-HOLLOW: dict[str, Any] = {"color": INK, "linestyle": "", "marker": "d", "mfc": "none", "ms": 5}
+
 
 # Quiet grid, no box, texts that are never formulas.
 STYLE: Any = {
     "font.size": 9,
     "text.parse_math": False,
-    "axes.titlesize": "medium",
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "grid.linewidth": 0.6,
     **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), GRID),
     **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), INK),
-    "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
     "legend.frameon": False,
     "legend.handlelength": 3,
+    "figure.constrained_layout.w_pad": 0.12,
     "savefig.dpi": 200,
     "svg.fonttype": "none",  # texts in the reader's own fonts: half the size of outlines
     "svg.hashsalt": "report",  # the same page for the same results
 }
-
-
-# ── From a panel to a file ───────────────────────────────────────────────────────────────────────────────
 
 
 def png(figure: Callable[[Document], Figure], document: Document) -> bytes:
@@ -102,22 +95,15 @@ def _panels(draw: Draw, document: Document, metrics: Sequence[str], title: str, 
 
     columns = min(len(metrics), PANELS_IN_A_ROW)
     rows = math.ceil(len(metrics) / PANELS_IN_A_ROW)
-    width, height = max(7.2, PANEL[0] * columns), PANEL[1] * rows + 0.8
-    figure = Figure((width, height))
+    width = max(7.2, PANEL[0] * columns)
     said = ". ".join(filter(None, [document["label"], note if metrics else document["verdict"]["sentence"]]))
-    lines = textwrap.wrap(plain(said), int(width * 15))
-    whole = f"{title}, {short(words.subject(document), 32)}"
-    figure.text(0.012, 1 - 0.1 / height, whole, va="top", weight="bold", fontsize=12)
-    figure.text(0.012, 1 - 0.34 / height, "\n".join(lines), va="top", fontsize=8.5)
-    top = 1 - (0.38 + 0.15 * len(lines)) / height
-    figure.set_layout_engine("constrained", rect=(0, 0, 1, top), w_pad=0.12, h_pad=0.1)
+    lines = textwrap.wrap(plain(said).replace(" %", "\N{NO-BREAK SPACE}%"), int(width * 14))
+    heading = [f"{title}, {short(words.subject(document), 32)}", *lines]
+    figure = Figure((width, PANEL[1] * rows + 0.8), layout="constrained")
+    figure.suptitle("\n".join(heading), x=0.012, ha="left", fontsize=9)
+    for number, metric in enumerate(metrics, start=1):
+        draw(figure.add_subplot(rows, columns, number), document, metric)
     if metrics:
-        grid: Any = figure.subplots(rows, columns, squeeze=False)
-        for axes, metric in zip_longest(grid.flat, metrics):
-            if metric is None:
-                axes.set_axis_off()
-            else:
-                draw(axes, document, metric)
         _legend_below(figure, columns=2)
     return figure
 
@@ -140,13 +126,10 @@ def _limits(metric: str) -> tuple[float, float]:
 
 
 def _whole_ticks(axes: Axes) -> None:
-    """Ticks at whole numbers: there is no half preference and no half epoch."""
+    """There is no half preference and no half epoch."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
-
-
-# ── The answer ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def leaderboard_panel(axes: Axes, document: Document, _: str) -> None:
@@ -163,11 +146,8 @@ def leaderboard_panel(axes: Axes, document: Document, _: str) -> None:
     axes.grid(False, axis="y")
 
 
-# ── Learning curves ──────────────────────────────────────────────────────────────────────────────────────
-
-
 def learning_curves(document: Document) -> Figure:
-    """A panel for each metric that has a curve."""
+    """A panel for each metric that any system has."""
     return _panels(curve_panel, document, words.metrics(document), "Learning curves", curve_remark(document))
 
 
@@ -176,18 +156,14 @@ def curve_panel(axes: Axes, document: Document, metric: str) -> None:
     curves = document["curves"]
     every = max(1, len(curves["points"]) // 9)
     for system in CONTENDERS:
-        level = system != "elo_offset" and curves["trained_once"]
-        line = LINES[system] | (LEVEL if level else {})
-        label = f"{SYSTEMS[system]} (trained once)" if level else SYSTEMS[system]
-        # What is missing becomes NaN, a gap.
-        mean, low, high = (
-            [math.nan if value is None else float(value) for value in curves[system][metric][part]]
-            for part in ("mean", "lo", "hi")
-        )
-        axes.plot(curves["points"], mean, label=label, markevery=every, **line)
+        label, line = SYSTEMS[system], LINES[system]
+        if curves["trained_once"] and system != "elo_offset":
+            label, line = f"{label} (trained once)", line | LEVEL
+        points = curves[system][metric]
+        low, high = zip(*(point["ci95"] or (math.nan, math.nan) for point in points), strict=True)
+        axes.plot(curves["points"], [point["mean"] for point in points], label=label, markevery=every, **line)
         axes.fill_between(curves["points"], low, high, color=line["color"], alpha=0.18, linewidth=0)
-    # Global Elo never learns: its one value, on the prompts that the curves were measured on.
-    constant = document["cross_validated"]["global_elo"][metric]["mean"]
+    constant = document["cross_validated"]["global_elo"][metric]["mean"]  # it never learns
     if constant is not None:
         axes.axhline(constant, label=SYSTEMS["global_elo"], **LINES["global_elo"] | LEVEL)
     axes.set(ylim=_limits(metric), ylabel=METRICS[metric])
@@ -201,35 +177,24 @@ def curve_remark(document: Document) -> str:
     return f"Cross-validated: every prompt a test prompt once. Bands: 95 % interval of the mean over {over}."
 
 
-# ── Comparison of metrics ────────────────────────────────────────────────────────────────────────────────
-
-
 def metric_comparison(document: Document) -> Figure:
-    """A panel for each metric that is defined, with one row a system."""
+    """A panel for each metric that any system has."""
     return _panels(comparison_panel, document, words.metrics(document), "Metrics")
 
 
 def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
-    """Every system's mean with its 95 % interval as a row, the documented split as a hollow mark."""
-    systems, counts = words.systems(document), document["counts"]
+    """Every system's mean with its 95 % interval as a row."""
+    systems = words.systems(document)
     axes.plot([], [], color=INK, marker="o", label="cross-validated, 95 % interval")
-    split = f"{counts['train_prompts']} prompts train, {counts['test_prompts']} test"
-    axes.plot([], [], label=f"one split ({split})", **HOLLOW)
     for row, system in enumerate(systems):
-        found, once = document["cross_validated"][system][metric], document["final"][system][metric]
-        line = LINES.get(system, LINES["global_elo"])
+        found, line = document["cross_validated"][system][metric], LINES.get(system, LINES["global_elo"])
         if found["ci95"] is not None:
             axes.hlines(row, *found["ci95"], color=line["color"], linewidth=2)
             axes.plot(found["mean"], row, color=line["color"], marker=line["marker"], ms=6.5)
-        if once is not None:
-            axes.plot(once, row + 0.28, **HOLLOW)
     axes.axvline(0, color=GREY, linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(systems)), [SYSTEMS[system] for system in systems])
     axes.set(ylim=(len(systems) - 0.4, -0.6), xlim=_limits(metric), xlabel=METRICS[metric])
     axes.tick_params(labelleft=axes.get_subplotspec().is_first_col())  # type: ignore[union-attr]
-
-
-# ── Training history ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def training_history(document: Document) -> Figure:
@@ -244,6 +209,6 @@ def history_panel(axes: Axes, document: Document, _: str) -> None:
     epochs = range(1, len(history["preference_loss"]) + 1)
     axes.plot(epochs, history["preference_loss"], label="Preferences", **LINES["reward_model"])
     axes.plot(epochs, history["regularization_loss"], label=regularization, **LINES["elo_offset"])
-    axes.axhline(COIN_FLIP, label="Coin flip (ln 2)", **LINES["global_elo"] | LEVEL)
+    axes.axhline(math.log(2), label="Coin flip (ln 2)", **LINES["global_elo"] | LEVEL)
     axes.set(ylabel="Cross-entropy (nats)", xlabel="Epoch")
     _whole_ticks(axes)

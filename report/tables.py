@@ -10,12 +10,6 @@ from report import words
 from report.answer import percent_around
 from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, Document, estimate, number
 
-NAMES = [SYSTEMS[system] for system in CONTENDERS]
-AGAINST = {
-    "reward_model-elo_offset": "Reward − Elo",
-    "combined-elo_offset": "Combined − Elo",
-    "combined-reward_model": "Combined − Reward",
-}
 REMARKS = {
     "Votes": "Wins: its mean chance against the others by a Bradley–Terry fit. Votes: those that it was in.",
     "Places": "Places: those that can't be ruled out, all models' together (95 %).",
@@ -46,9 +40,6 @@ def cell(found: Mapping[str, Any]) -> str:
     if "mean" in found:
         return estimate(found["mean"], found["ci95"])
     return estimate(found["difference"], found["ci95"], signed=True)
-
-
-# ── The answer ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def leaderboard(document: Document) -> Table:
@@ -84,14 +75,14 @@ def places(document: Document, example: Mapping[str, Any]) -> Table:
     """Each model's place for an example's prompt, best first; the recommended system next to the truth."""
     keys = {"elo_offset": "elo_place", "reward_model": "reward_place", "combined": "combined_place"}
     shown = sorted(keys, key=lambda system: system != document["recommended"])
-    responses = sorted(example["responses"], key=lambda row: int(row["truth_place"]))
-    columns = [[response[key] for response in responses] for key in ("truth_place", *(keys[s] for s in shown))]
-    said = [[f"{place}" + " (tied)" * (column.count(place) > 1) for place in column] for column in columns]
-    rows = [[plain(response["model"]), *row] for response, row in zip(responses, zip(*said, strict=True), strict=True)]
+    responses, rows = sorted(example["responses"], key=lambda row: int(row["truth_place"])), []
+    for response in responses:
+        cells = [plain(response["model"])]
+        for key in ("truth_place", *(keys[system] for system in shown)):
+            tied = sum(other[key] == response[key] for other in responses) > 1
+            cells.append(f"{response[key]} (tied)" if tied else f"{response[key]}")
+        rows.append(cells)
     return Table(["Model", "Truth", *(SYSTEMS[system] for system in shown)], rows)
-
-
-# ── The methods ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def systems(document: Document, shown: Collection[str] = tuple(METRICS)) -> Table:
@@ -105,38 +96,32 @@ def differences(document: Document) -> Table:
     """The contenders' differences in each metric, paired by prompt."""
     found = [document["improvement"], *document["comparisons"].values()]
     rows = [[METRICS[metric], *(cell(gains[metric]) for gains in found)] for metric in words.metrics(document)]
-    return Table(["Metric", *AGAINST.values()], rows)
+    return Table(["Metric", "Reward − Elo", "Combined − Elo", "Combined − Reward"], rows)
 
 
 def ablation(document: Document) -> Table:
     """The variants, cross-validated on the same folds, and what each gains over the first, paired by prompt."""
-    rows = [
-        [plain(row["name"]), cell(row["kendall_tau"]), cell(row["difference"]) if "difference" in row else MISSING]
-        for row in document["ablation"]
-    ]
+    rows = [[plain(row["name"]), cell(row["kendall_tau"]), cell(row["difference"])] for row in document["ablation"]]
     return Table(["Variant", METRICS["kendall_tau"], "Difference"], rows)
-
-
-# ── The judge, the contestants ───────────────────────────────────────────────────────────────────
 
 
 def judge(document: Document) -> Table:
     """The judge's quality, in the figures that this judge and this run can have."""
     found = document["judge_quality"]
     rows = [[title, number(found[key], 2)] for key, title in QUALITY.items() if found.get(key) is not None]
-    agrees = found.get("agreement_with_person")
-    if agrees and agrees["ci95"]:
-        title = f"Agreement with your own votes on {agrees['pairs']} pairs (κ)"
-        rows.append([title, estimate(agrees["kappa"], agrees["ci95"])])
     return Table(["The judge", "Figure"], rows)
 
 
 def contestants(document: Document) -> Table:
-    """The models, their global ratings and where these come from."""
+    """The models, their global ratings and where these come from; a proxy is always called one."""
     rows = []
     for model in document["models"]:
-        named = f", as {model['arena_name']}" if model["arena_name"] and not model["proxy"] else ""
-        rows.append([plain(model["name"]), words.rating(model), plain(f"{model['elo_source']}{named}")])
+        named, rating = "", "no rating" if model["elo"] is None else number(model["elo"], 0)
+        if model["elo"] is not None and model["proxy"]:
+            rating += f" (proxy: {model['arena_name']})"
+        elif model["arena_name"]:
+            named = f", as {model['arena_name']}"
+        rows.append([*map(plain, (model["name"], rating, f"{model['elo_source']}{named}"))])
     return Table(["Contestant", "Global rating", "Source of the rating"], rows)
 
 
@@ -145,25 +130,19 @@ def settings(found: Mapping[str, Any]) -> Table:
     return Table([], [[plain(key), words.anything(value)] for key, value in found.items()])
 
 
-# ── Many personas ────────────────────────────────────────────────────────────────────────────────────────
-
-
 def wins_by_persona(together: Document) -> Table:
     """Each model's win rate for each persona, marked where it may be its best; "–" where it has no such model."""
-    boards = {
-        persona: {row["model"]: row for row in document["leaderboard"]}
-        for persona, document in together["personas"].items()
-    }
-    rows = []
-    for name in dict.fromkeys(model for board in boards.values() for model in board):
-        cells = []
-        for persona, board in boards.items():
-            known = together["personas"][persona]["answer"]["best"] is not None
-            row = board.get(name)
-            best = known and row is not None and row["places"]["lo"] == 1
-            cells.append(MISSING if row is None else percent(row["win_rate"]["mean"]) + (" *" if best else "  "))
-        rows.append([plain(name), *cells])
-    return Table(["Model", *map(plain, boards)], rows)
+    columns: dict[str, dict[str, str]] = {}
+    for persona, document in together["personas"].items():
+        found = document["answer"]
+        marked = {found["best"], *found["tied_with"]}
+        columns[persona] = {
+            row["model"]: percent(row["win_rate"]["mean"]) + (" *" if row["model"] in marked else "  ")
+            for row in document["leaderboard"]
+        }
+    models = dict.fromkeys(model for column in columns.values() for model in column)
+    rows = [[plain(model), *(column.get(model, MISSING) for column in columns.values())] for model in models]
+    return Table(["Model", *map(plain, columns)], rows)
 
 
 def methods_by_persona(together: Document) -> Table:
@@ -172,4 +151,4 @@ def methods_by_persona(together: Document) -> Table:
     for name, found in [*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)]:
         tau = [cell(found["cross_validated"][system]["kendall_tau"]) for system in CONTENDERS]
         rows.append([plain(name), *tau, SYSTEMS.get(found["winner"], "none")])
-    return Table(["Persona", *NAMES, "Winner"], rows)
+    return Table(["Persona", *(SYSTEMS[system] for system in CONTENDERS), "Winner"], rows)

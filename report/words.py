@@ -25,7 +25,6 @@ SYSTEMS = {
     "random": "Random",
 }
 CONTENDERS = ("elo_offset", "reward_model", "combined")
-READERS = ("reward_model", "combined")  # systems that read texts
 METRICS = {
     "kendall_tau": "Kendall's τ",
     "spearman_rho": "Spearman's ρ",
@@ -33,10 +32,7 @@ METRICS = {
     "top_1_accuracy": "Top-1 accuracy",
     "top_3_accuracy": "Top-3 accuracy",
 }
-CHANCE = {"kendall_tau": 0.0, "ranking_accuracy": 0.5}  # each as far below the best as above the worst
-
-
-# ── Texts and figures ───────────────────────────────────────────────────────────────────────────────────
+CHANCE = {"kendall_tau": 0.0, "ranking_accuracy": 0.5}
 
 
 def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
@@ -49,13 +45,10 @@ def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str
     return text.replace("-", minus)
 
 
-def estimate(value: float | None, bounds: Sequence[float] | None, digits: int = 2, *, signed: bool = False) -> str:
+def estimate(value: float | None, bounds: Sequence[float] | None, *, signed: bool = False) -> str:
     """A figure with its 95 % interval beside it, where it has one: "0.53 [0.31, 0.69]"."""
-    figure = number(value, digits, signed=signed)
-    if bounds is None:
-        return figure
-    low, high = (number(bound, digits, signed=signed) for bound in bounds)
-    return f"{figure} [{low}, {high}]"
+    figure, *around = (number(x, 2, signed=signed) for x in (value, *(bounds or ())))
+    return f"{figure} [{', '.join(around)}]" if around else figure
 
 
 def difference(gain: Mapping[str, Any]) -> str:
@@ -79,11 +72,7 @@ def noted(notes: Sequence[str]) -> list[str]:
     return [note[:1].upper() + note[1:] if note.partition(" ")[0].isalpha() else note for note in dict.fromkeys(notes)]
 
 
-# ── What a run was ───────────────────────────────────────────────────────────────────────────────────────
-
-
 def subject(document: Document) -> str:
-    """The run's subject: "persona coder", "votes mine"."""
     return f"{'persona' if document['people'] is None else 'votes'} {plain(document['persona'])}"
 
 
@@ -111,16 +100,6 @@ def systems(document: Document) -> list[str]:
     return [s for s in SYSTEMS if s in document["cross_validated"] and not (alone and s.startswith("shared_"))]
 
 
-def rating(model: Mapping[str, Any]) -> str:
-    """A contestant's global rating; a proxy is always called one."""
-    if model["elo"] is None:
-        return "no rating"
-    return number(model["elo"], 0) + (f" (proxy: {plain(model['arena_name'])})" if model["proxy"] else "")
-
-
-# ── The verdict ──────────────────────────────────────────────────────────────────────────────────────────
-
-
 def verdict(document: Document) -> str:
     """Name the better one of the systems A and B, in a sentence."""
     voted, reward, elo = document["people"] is not None, "personalized reward model", "Elo offset"
@@ -133,19 +112,14 @@ def verdict(document: Document) -> str:
     return f"The {better} {does} better than the {worse}."
 
 
-def warnings(document: Document, stronger_baselines: Sequence[str]) -> list[str]:
-    """Doubts about the verdict; ``stronger_baselines`` beat both systems in the main metric."""
-    said, metric = [], document["main_metric"]
-    found = [document["cross_validated"][system][metric] for system in CONTENDERS]
-    if all(one["ci95"] and one["ci95"][1] - one["ci95"][0] > 1.0 - CHANCE[metric] for one in found):
-        few = "votes" if document["people"] else "prompts"
-        said.append(f"Too few {few} to compare systems: the intervals of all three are wider than half the scale.")
-    if stronger_baselines:
-        names = ", ".join(SYSTEMS[system] for system in stronger_baselines)
+def warnings(document: Document) -> list[str]:
+    """Doubts about the verdict."""
+    said = []
+    if stronger := document["verdict"].get("stronger_baselines"):
+        names = ", ".join(SYSTEMS[system] for system in stronger)
         said.append(f"A baseline does significantly better than both systems: {names}.")
-    if gone := {what: number for what, number in document["counts"].get("left_out", {}).items() if number}:
-        counted = ", ".join(f"{what}: {number}" for what, number in gone.items())
-        said.append(f"Left out, since no usable answer could be had: {counted}.")
+    if gone := [f"{what}: {n}" for what, n in document["counts"].get("left_out", {}).items() if n]:
+        said.append(f"Left out, since no usable answer could be had: {', '.join(gone)}.")
     return said
 
 
@@ -175,20 +149,6 @@ def pooled(together: Document) -> str:
     return f"Over all {found['prompts']} prompts of all personas, the reward model's τ minus the Elo offset's: {gain}."
 
 
-def personal_gains(document: Document) -> list[str]:
-    """The gain of each system from a person's own votes, over what it knows without them, in a sentence each."""
-    gains, shown = document["people"]["personal_gain"] if document["people"] else {}, systems(document)
-    return [
-        f"{SYSTEMS[system]}: a person's own votes change its ranking accuracy by {difference(gain)}"
-        + (f" (over {SYSTEMS[gain['over']]}, which has none of them)." if gain["over"] in shown else ".")
-        for system, gain in gains.items()
-        if gain["difference"] is not None
-    ]
-
-
-# ── The hypotheses ───────────────────────────────────────────────────────────────────────────────────────
-
-
 def hypotheses(document: Document) -> list[tuple[str, list[tuple[str, str, str]]]]:
     """Each hypothesis by its title, with (system, verdict, why) of both systems that read texts."""
     tested = {"reward_model": document["hypotheses"], "combined": document["hypotheses"]["combined"]}
@@ -198,10 +158,9 @@ def hypotheses(document: Document) -> list[tuple[str, list[tuple[str, str, str]]
         ("H2 generalization", "generalization", _generalization),
     ):
         rows = []
-        for system in READERS:
-            found = tested[system][key]
-            reason = plain(found["reason"]) if found["verdict"] == "not tested" else why(found, system)
-            rows.append((SYSTEMS[system], str(found["verdict"]), reason))
+        for system, of in tested.items():
+            reason = plain(of[key]["reason"]) if "reason" in of[key] else why(of[key], system)
+            rows.append((SYSTEMS[system], str(of[key]["verdict"]), reason))
         said.append((title, rows))
     return said
 

@@ -23,10 +23,9 @@ from pydantic import BaseModel, create_model, field_validator
 import config
 from core.files import fingerprint
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
-from core.store import Items
 from llm.interface import Choice, Request, estimate_tokens, shorten
 from stages.reads import FIRST_LOOK, what_is_read
-from stages.tasks import Job, Task, ask_missing, fill, load_template, log, make_task, most_left_out, open_tasks, records
+from stages.tasks import Job, Task, ask_missing, fill, load_template, log, make_task, records
 
 # ── What a judge is shown ────────────────────────────────────────────────────────────────────────────────
 
@@ -66,8 +65,7 @@ def question(job: Job, template: str, prompt: Prompt, shown: Sequence[Response])
     for i, r in enumerate(shown):
         if r.truncated:
             texts[i] += f"\n--- response cut off here at its token limit {mark}"
-    persona = job.persona
-    about = {"title": persona.title, "description": persona.description, "prompt": unmarked(prompt.text)}
+    about = {"title": job.persona.title, "description": job.persona.description, "prompt": unmarked(prompt.text)}
     return texts, {**about, "mark": mark}
 
 
@@ -99,34 +97,32 @@ class JudgedPair:
     prompt_id: str
     first: str
     second: str
-    winner: str  # ``first``, ``second`` or "tie"; "A" and "B" in items of earlier versions
+    winner: str  # ``first``, ``second`` or "tie"
     reason: str = ""
     probabilities: dict[str, float] | None = None  # of "A" (``first``), "B" and "tie", where a server tells them
 
     def __post_init__(self) -> None:
-        if self.winner not in self._outcomes():
+        if self.winner not in (self.first, self.second, "tie"):
             raise ValueError(f"winner is {self.winner!r}, neither {self.first}, {self.second} nor tie")
-
-    def _outcomes(self) -> dict[str, float]:
-        return {"A": 1.0, "B": 0.0, "tie": 0.5, self.first: 1.0, self.second: 0.0}
 
     def judgement(self) -> Judgement:
         """The same as the record that the stages hand on. Where the word is not the likeliest label, since somebody
         edited it or a redraw said it, the word counts and not the probabilities."""
-        outcome, odds, shares = self._outcomes()[self.winner], None, self.probabilities
-        if shares and self._outcomes()[max(shares, key=lambda label: shares[label])] == outcome:
-            a, b = (max(shares.get(label, 0.0), SMALLEST) for label in ("A", "B"))
-            odds = math.log(a / b)
+        word = {self.first: "A", self.second: "B"}.get(self.winner, "tie")
+        outcome, odds, shares = {"A": 1.0, "B": 0.0, "tie": 0.5}[word], None, self.probabilities
+        if shares and max(shares, key=lambda label: shares[label]) == word:
+            odds = math.log(max(shares.get("A", 0.0), SMALLEST) / max(shares.get("B", 0.0), SMALLEST))
         return Judgement(self.prompt_id, self.first, self.second, outcome, self.reason, log_odds=odds)
 
 
-def pair_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], kept: Items) -> list[Task]:
+def pair_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Task]:
     """One task for each ordered pair of contestants and each prompt, in the order in which neighbours share the
     longest beginning.
 
-    With ``judge_reasons`` auto the first is asked without a reason, and so are all others where its answer, among the
-    ``kept`` items, came with probabilities: then a reason is not needed to trust a verdict, and takes most of its time.
+    With ``judge_reasons`` auto the first is asked without a reason, and so are all others where its answer, once it is
+    kept, came with probabilities: then a reason is not needed to trust a verdict, and takes most of its time.
     """
+    kept = job.kept(config.PREFERENCES_FILE)
     template, given = load_template(job.prompts_dir, PAIR_TEMPLATE), {(r.prompt_id, r.model): r for r in responses}
     reasons, tasks = job.params.judge_reasons == "on", list[Task]()
     for prompt, (first, second) in itertools.product(prompts, list(itertools.permutations(job.contestants, 2))):
@@ -165,36 +161,27 @@ def _pair_value(task: Task, decision: Any) -> dict[str, Any]:
     return {**said, "probabilities": shares} if shares else said
 
 
-def judge_pairs(
-    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], *, ask: bool = True
-) -> list[Judgement]:
+def judge_pairs(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Judgement]:
     """Every pair of responses to every prompt, judged as the persona would, in both orders; a pair with one of them
     missing is left out, since one order alone carries the judge's liking for a place.
 
     The first answer shows whether probabilities come, the prompts that make the first ``FIRST_LOOK`` pairs what the
     judge reads: both are said while there is a choice to go on.
     """
-    file, tasks = config.PREFERENCES_FILE, pair_tasks(job, prompts, responses, job.kept(config.PREFERENCES_FILE))
-    most = most_left_out(len(tasks))
-    if ask and open_tasks(job.kept(file), tasks[:1]):
-        ask_missing(job, file, tasks[:1], _pair_value, most=most)
-        tasks = pair_tasks(job, prompts, responses, job.kept(file))
-        tried = job.kept(file)[tasks[0].id].value
-        weighed = "probabilities" in tried
-        said = "probabilities with its words" if weighed else "words alone (Ollama gives probabilities since 0.12.11)"
-        if "winner" in tried:  # not left out
-            log.info("The judge %s gives %s; judge_reasons in config.py says when it is asked why.", job.judge, said)
+    file, tasks = config.PREFERENCES_FILE, pair_tasks(job, prompts, responses)
     each = math.perm(len(job.contestants), 2)
-    first = tasks[: -(-2 * FIRST_LOOK // each) * each]
-    if ask and len(first) < len(tasks) and open_tasks(job.kept(file), first):
-        ask_missing(job, file, first, _pair_value, most=most)
+    look = -(-2 * FIRST_LOOK // each) * each
+    if ask_missing(job, file, tasks, _pair_value, first=1):
+        tasks = pair_tasks(job, prompts, responses)
+        if any(pair.probabilities is None for pair in records(job, file, tasks[:1], JudgedPair)):
+            log.info("The judge %s gives words alone, no probabilities: Ollama gives those since 0.12.11.", job.judge)
+    if look < len(tasks) and ask_missing(job, file, tasks, _pair_value, first=look):
         lengths = {(r.prompt_id, r.model): len(r.text) for r in responses}
-        found = what_is_read([pair.judgement() for pair in records(job, file, first, JudgedPair)], lengths)
+        found = what_is_read([pair.judgement() for pair in records(job, file, tasks[:look], JudgedPair)], lengths)
         if found.reads:
             level = logging.INFO if found.reads == "answers" else logging.WARNING
-            log.log(level, "After %d pairs: %s Ctrl-C ends the run here.", len(first) // 2, found.sentence)
-    if ask:
-        ask_missing(job, file, tasks, _pair_value, most=most)
+            log.log(level, "After %d pairs: %s Ctrl-C ends the run here.", look // 2, found.sentence)
+    ask_missing(job, file, tasks, _pair_value)
     pairs = records(job, file, tasks, JudgedPair)
     judged = {(pair.prompt_id, pair.first, pair.second) for pair in pairs}
     return [pair.judgement() for pair in pairs if (pair.prompt_id, pair.second, pair.first) in judged]
@@ -261,29 +248,25 @@ def list_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response
     return tasks
 
 
-def _list_value(task: Task, completion: Any) -> dict[str, Any]:
-    return {"ranking": [task.about["shown"][LABELS.index(label)] for label in completion.parsed.ranking]}
+def _list_value(task: Task, answer: Any) -> dict[str, Any]:
+    return {"ranking": [task.about["shown"][LABELS.index(label)] for label in answer.parsed.ranking]}
 
 
-def rank_listwise(
-    job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], *, ask: bool = True
-) -> tuple[list[GroundTruth], int]:
+def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> tuple[list[GroundTruth], int]:
     """Each prompt's contestants by their mean place over ``listwise_shuffles`` orders of showing, of which at least
     half must have been answered; and how many orders of all prompts were left out."""
     file, tasks = config.GROUND_TRUTH_FILE, list_tasks(job, prompts, responses)
-    if ask:
-        ask_missing(job, file, tasks, _list_value, most=most_left_out(len(tasks)))
-    rankings = records(job, file, tasks, RankedList)
-    points: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for r in rankings:
-        for place, model in enumerate(r.ranking):
-            points[r.prompt_id][model].append(len(r.ranking) - 1 - place)
+    if tasks:
+        ask_missing(job, file, tasks, _list_value)
+    orders: dict[str, list[list[str]]] = defaultdict(list)
+    for ranked in records(job, file, tasks, RankedList):
+        orders[ranked.prompt_id].append(ranked.ranking)
     truths = [
-        GroundTruth(prompt_id, {model: fmean(own) for model, own in by_model.items()}, "listwise")
-        for prompt_id, by_model in points.items()
-        if 2 * len(next(iter(by_model.values()))) >= job.params.listwise_shuffles
+        GroundTruth(prompt_id, {m: -fmean(order.index(m) for order in given) for m in job.contestants}, "listwise")
+        for prompt_id, given in orders.items()
+        if 2 * len(given) >= job.params.listwise_shuffles
     ]
-    return truths, len(tasks) - len(rankings)
+    return truths, len(tasks) - sum(map(len, orders.values()))
 
 
 # ── From judgements to preferences and truth ─────────────────────────────────────────────────────────────
@@ -302,7 +285,7 @@ def preferences_from(judgements: Sequence[Judgement]) -> list[Preference]:
     for (prompt_id, a, b), judged in pairs.items():
         outcome = fmean(j.outcome if j.first == a else 1.0 - j.outcome for j in judged)
         odds = [j.log_odds if j.first == a else -j.log_odds for j in judged if j.log_odds is not None]
-        if len({j.first for j in judged}) == 2 and len(odds) == len(judged):
+        if len(odds) == 2:
             outcome = float(expit(fmean(odds) / config.JUDGE_TEMPERATURE))
         preferences.append(Preference(prompt_id, a, b, outcome))
     return preferences

@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from config import DEFAULT_ASKS, Persona
 from core.errors import UsageError
-from core.files import fingerprint, read
+from core.files import fingerprint
 from core.records import Prompt, Response
-from core.tables import BadRows, Rows, columns_of, encoding_of, id_in, read_rows, refuse_bad_rows, renamed, text_in
+from core.tables import BadRows, Rows, id_in, read_rows, refuse_bad_rows, renamed, text_in, text_of
 from core.text import Names, normal
 from llm.answers import without_thinking
 from stages.tasks import wrong_fields
@@ -46,13 +46,13 @@ def read_prompts(path: Path) -> tuple[list[Prompt], tuple[str, ...]]:
     or fewer than five are left.
     """
     if path.suffix.lower() == ".txt":
-        lines = normal(_text_of(path)).split("\n")
+        lines = normal(text_of(path)).split("\n")
         rows: Rows = {number: {"prompt": line} for number, line in enumerate(lines, start=1) if line.strip()}
         bad: BadRows = {}
     else:
-        rows, bad = _read(path, ("prompt",))
+        rows, bad = read_rows(path)
     texts = []
-    for number, row in rows.items():
+    for number, row in renamed(rows, ALIASES).items():
         try:
             texts.append(normal(text_in(row, "prompt")))
         except ValueError as error:
@@ -83,7 +83,7 @@ class Answers:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models whose answers they are, by name."""
+        """Sorted by name."""
         return tuple(sorted({model for _, model in self.texts}))
 
     def complete(self, models: Collection[str]) -> list[Prompt]:
@@ -104,9 +104,9 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
     prompts, ids, models = dict[str, Prompt](), dict[str, str](), Names()
     answers, counts = dict[tuple[str, str], str](), Counter[str]()
     for path in dict.fromkeys(paths):
-        rows, bad = _read(path, tuple(ALIASES))
+        rows, bad = read_rows(path)
         total = len(rows) + len(bad)
-        for number, row in rows.items():
+        for number, row in renamed(rows, ALIASES).items():
             try:
                 text, model = normal(text_in(row, "prompt")), models.of(text_in(row, "model"))
                 response = text_in(row, "response", empty=True)  # models do answer nothing
@@ -118,24 +118,14 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
                 continue
             prompts[own] = Prompt(own, text)
             alone = without_thinking(response)
-            counts["answers whose thoughts at the beginning are not part of them"] += alone != response.strip()
+            thought = alone != response.strip()
+            counts["answers whose thoughts at the beginning are not part of them"] += thought
             counts["second answers of a model to the same prompt, left out"] += (own, model) in answers
-            answers.setdefault((own, model), response if alone == response.strip() else alone)
+            answers.setdefault((own, model), alone if thought else response)
         refuse_bad_rows(bad, path, total, skip=skip_bad_rows)
         counts["wrong rows, left out"] += len(bad)
     notes = (*(f"{what}: {count}" for what, count in counts.items() if count), *models.notes)
     return Answers(tuple(prompts.values()), answers, ids, notes)
-
-
-def _read(path: Path, columns: Sequence[str]) -> tuple[Rows, BadRows]:
-    """The rows of a file. Raises UsageError where it has none, or lacks one of the columns."""
-    rows, bad = read_rows(path)
-    rows = renamed(rows, ALIASES)
-    there = columns_of(rows)
-    lacking = [name for name in columns if name not in there]
-    if lacking and not bad:
-        raise UsageError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(there) or 'none'}.")
-    return rows, bad
 
 
 # ── A person ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,7 +144,7 @@ class _Described(BaseModel):
 
 def read_persona(path: Path) -> Persona:
     """The person that a ``.toml`` or ``.json`` file describes. Raises UsageError naming the file and the field."""
-    text = _text_of(path)
+    text = text_of(path)
     try:
         values = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -174,13 +164,3 @@ def check_persona(values: object, source: str) -> Persona:
         raise UsageError(f"{source} can't be used: {wrong_fields(error)}. It may have {known}.") from None
     answerer = found.answerer or f"You are this person: {found.title}. {found.description}"
     return Persona(found.title, found.description, answerer, tuple(found.asks) or DEFAULT_ASKS, tuple(found.topics))
-
-
-def _text_of(path: Path) -> str:
-    data = read(path)
-    if data is None:
-        raise UsageError(f"{path} does not exist.")
-    try:
-        return data.decode(encoding_of(data, path))
-    except ValueError as error:
-        raise UsageError(f"{path} can't be read: {error}.") from None

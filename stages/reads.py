@@ -29,7 +29,6 @@ MANY = 60  # pairs in which content would have shown: a spread of 1.5 times the 
 LEVEL = 0.05
 DRAWS = 2000  # exchanges drawn; with fewer p = 0.05 would be a matter of luck
 MOSTLY = 0.75  # a share of pairs that turn with the order that is called a habit
-FAIR = (0.35, 0.65)  # a share of judgements won by the first place that is no liking for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +61,19 @@ class Read:
         words, found = self.by_words, self.by_probabilities or self.by_words
         if words is None or found is None or (self.reads is None and words.flip_rate < MOSTLY):
             return ""
-        turned, judgements = round(words.flip_rate * words.pairs), 2 * words.pairs
         counted = (
-            f"chose what stood first in {round(words.first_position_rate * judgements)} of {judgements} judgements "
-            f"({turned} of {words.pairs} pairs turn with the order)"
+            f"chose what stood first in {round(words.first_position_rate * 2 * words.pairs)} of {2 * words.pairs} "
+            f"judgements ({round(words.flip_rate * words.pairs)} of {words.pairs} pairs turn with the order)"
         )
         which = "longer" if found.length_slope > 0.0 else "shorter"
         hollow = "its probabilities hold no more" if self.by_probabilities else "more prompts won't help"
-        habit = f"The judge {counted}: it judges the place, not the answer"
-        if FAIR[0] <= words.first_position_rate <= FAIR[1]:
-            habit = (
-                f"The judge's choices turn with the order ({turned} of {words.pairs} pairs): they hold nothing of the "
-                "answers"
-            )
         said = {
-            "place": f"{habit}, and {hollow}; take another --judge.",
+            "place": f"The judge {counted}: it judges the place, not the answer, and {hollow}; take another --judge.",
             "length": f"The judge reads the length: its choices follow the {which} answer, and beside that hold no "
             f"more than chance does ({p_said(found.p_length)}); the baseline longest_response knows as much.",
             "answers": "The judge reads the answers: its choices hold more than their places and lengths "
             f"({p_said(found.p_length)}).",
-            None: "Whether the judge's probabilities hold more than its words can be said from about "
-            f"{FIRST_LOOK} to {MANY} pairs on.",
+            None: f"What the judge reads can be said from about {MANY} pairs on.",
         }[self.reads]
         alone = self.reads != "place" and words.flip_rate >= MOSTLY
         return f"{said} Its words alone {counted}." if alone else said
@@ -91,17 +82,23 @@ class Read:
 def what_is_read(judgements: Iterable[Judgement], lengths: Lengths) -> Read:
     """Test a judge by its judgements in both orders; by probabilities where enough pairs have them, else by words."""
     orders = {(j.prompt_id, j.first, j.second): j for j in judgements if j.ordered}
-    both = [
-        (one, orders[one.prompt_id, one.second, one.first])
-        for one in orders.values()
-        if one.first < one.second and (one.prompt_id, one.second, one.first) in orders
-    ]
+    pairs = ((one, orders.get((one.prompt_id, one.second, one.first))) for one in orders.values())
+    both = [(one, other) for one, other in pairs if other and one.first < one.second]
     weighed = [pair for pair in both if all(j.log_odds is not None for j in pair)]
     words = _spread(both, [[2.0 * j.outcome - 1.0 for j in pair] for pair in both], lengths)
     odds = _spread(weighed, [[j.log_odds or 0.0 for j in pair] for pair in weighed], lengths)
     if 2 * len(weighed) < len(both):
         odds = None
-    return Read(_verdict(odds or words, by_words=odds is None), words, odds)
+    found, reads = odds or words, None
+    if found and found.pairs >= (FIRST_LOOK if odds else FEWEST):
+        turned = odds is None and found.flip_rate >= MOSTLY
+        if found.p_place <= LEVEL and found.p_length <= LEVEL:
+            reads = "answers"
+        elif found.p_place <= LEVEL and abs(found.length_slope) > 2.0 * found.length_error:
+            reads = "length"
+        elif found.p_place > LEVEL and (turned or found.pairs >= MANY or found.p_place > 0.5):
+            reads = "place"
+    return Read(reads, words, odds)
 
 
 def _spread(
@@ -137,14 +134,3 @@ def _exchanged(texts: Array, places: Array) -> float:
     gain, draw = texts**2 - (places - places.mean()) ** 2, np.random.default_rng(0)
     drawn = (gain.sum() - 2.0 * gain[draw.integers(0, 2, len(gain), dtype=bool)].sum() for _ in range(DRAWS))
     return (1 + sum(bool(found >= gain.sum() - 1e-12) for found in drawn)) / (1 + DRAWS)
-
-
-def _verdict(found: Spread | None, *, by_words: bool) -> str | None:
-    if found is None or (found.pairs < FIRST_LOOK and not by_words):
-        return None
-    if found.p_place <= LEVEL:
-        if found.p_length <= LEVEL:
-            return "answers"
-        return "length" if abs(found.length_slope) > 2.0 * found.length_error else None
-    turned = by_words and found.flip_rate >= MOSTLY
-    return "place" if turned or found.pairs >= MANY or found.p_place > 0.5 else None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +62,8 @@ class Job:
     machine: Mapping[str, Any] = field(default_factory=dict)  # GPU and cores as the run began
     ablate: bool = False  # the table of baselines and ablations is made too
     ray: str | None = None  # the cluster that reads the texts (``local``, ``auto`` or an address); None: this process
+    silent: bool = False  # nothing is asked or written: what the cache holds is all there is
+    anew: Collection[str] = ()  # stages of which nothing that is kept counts
 
     @property
     def prompt_ids(self) -> tuple[str, ...]:
@@ -82,7 +83,7 @@ class Job:
 
     def kept(self, file: str) -> Items:
         """All items of one stage, also of the recorded run; nothing is written."""
-        return read_items(self.path(file), self._recorded(file))
+        return {} if STAGES[file] in self.anew else read_items(self.path(file), self._recorded(file))
 
     def path(self, file: str) -> Path:
         """The cache file of one stage."""
@@ -99,7 +100,7 @@ class Job:
 # ── One way to ask ───────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """One question to a model and the cache item that its answer becomes."""
 
@@ -107,7 +108,7 @@ class Task:
     made_from: str
     question: Request | Choice
     about: Mapping[str, Any]  # the beginning of the kept value: of which prompt and models it is
-    names: Mapping[str, str]  # said beside the item's hash, for whoever opens the file
+    names: Mapping[str, str] = field(default_factory=dict)  # said beside the item's hash, for whoever opens the file
 
     @property
     def id(self) -> tuple[str, str]:
@@ -116,49 +117,66 @@ class Task:
 
 
 def make_task(job: Job, key: str, question: Request | Choice, names: Mapping[str, str], **about: Any) -> Task:
-    """The hash covers the model's identity and the whole question, but not the label that messages show."""
+    """The hash covers the model's identity and the whole question, but not the label that messages show.
+
+    Raises MissingError where nobody knows which model it is; silent, nothing of its answers is kept.
+    """
+    try:
+        identity = job.llm.identity(question.model)
+    except MissingError:
+        if not job.silent:
+            raise
+        identity = {"digest": "not installed"}
     made_from = {f.name: getattr(question, f.name) for f in fields(question) if f.name != "label"}
     if made_from.get("schema"):
         made_from["schema"] = made_from["schema"].model_json_schema()
-    return Task(key, fingerprint(job.llm.identity(question.model), made_from), question, about, names)
+    return Task(key, fingerprint(identity, made_from), question, about, names)
+
+
+def open_tasks(job: Job, file: str, tasks: Iterable[Task]) -> list[Task]:
+    """The tasks that still have to be asked."""
+    kept = job.kept(file)
+    return [task for task in tasks if task.id not in kept]
 
 
 Value = Callable[[Task, Any], Mapping[str, Any]]
-
-
-def open_tasks(items: Items, tasks: Iterable[Task]) -> list[Task]:
-    """The tasks that still have to be asked."""
-    return [task for task in tasks if task.id not in items]
+"""What is kept of an answer, beside what the task is about."""
 
 
 def ask_missing(
-    job: Job, file: str, tasks: Sequence[Task], value: Value, *, most: int, part: Callable[[Task], str] | None = None
-) -> None:
-    """Ask what is not kept yet, and keep each answer at once.
+    job: Job, file: str, tasks: Sequence[Task], value: Value, *, first: int | None = None, whole: str = ""
+) -> bool:
+    """Ask what is not kept yet, of the ``first`` tasks or of all, and keep each answer at once. Whether any was asked.
 
-    ``value`` makes what is kept of an answer, beside what the task is about. A question without any usable answer is
-    kept as left out, under its hash. Raises MissingError where that are more than ``most`` of the tasks, or of the
-    ``part``s that they belong to.
+    A question without any usable answer is kept as left out, under its hash. Raises MissingError where these are too
+    many of the tasks or, with ``whole`` a key of what they are about, of these.
     """
-    part = part or (lambda task: task.key)
-    what = STAGES[file].replace("_", " ")
+    if job.silent:
+        return False
+    part = {task.id: str(task.about.get(whole, task.key)) for task in tasks}
+    total, what = len(set(part.values())), STAGES[file].replace("_", " ")
     with job.store(file) as store:
-        kept = [(task, store.get(*task.id)) for task in tasks]
+        kept = [(task, store.get(*task.id)) for task in tasks[:first]]
         missing = [task for task, found in kept if found is None]
-        gone = {part(task): why for task, found in kept if (why := why_left_out(found))}
-        require_enough(gone, most, what)
+        gone = {part[task.id]: why for task, found in kept if (why := why_left_out(found))}
+        require_enough(gone, total, what)
         if not missing:
-            log.info("Using cached %s for persona: %s", what, job.name)
-        for index, answered in answers_to(job, [task.question for task in missing], what):
-            task = missing[index]
+            if first is None:
+                log.info("Using cached %s for persona: %s", what, job.name)
+            return False
+        questions: list[Any] = [task.question for task in missing]
+        answers = job.llm.choose(questions) if isinstance(questions[0], Choice) else job.llm.complete(questions)
+        for index, answered in bar(answers, len(missing), what):
+            task: Task = missing[index]
             if isinstance(answered, LeftOut):
                 log.warning("%s is left out: %s", task.question.label, answered.reason)
-                gone[part(task)] = answered.reason
+                gone[part[task.id]] = answered.reason
                 made: Mapping[str, Any] = {LEFT_OUT: answered.reason}
             else:
                 made = value(task, answered)
             store.put(*task.id, {**task.about, **made}, **task.names)
-            require_enough(gone, most, what)
+            require_enough(gone, total, what)
+    return True
 
 
 LEFT_OUT = "left_out"
@@ -170,13 +188,10 @@ def why_left_out(value: Any) -> str | None:
     return str(value[LEFT_OUT]) if isinstance(value, dict) and LEFT_OUT in value else None
 
 
-def most_left_out(number: int) -> int:
-    """Answers of so many that may be left out before the rest is no fair picture: a tenth, and always one."""
-    return max(1, number // 10)
-
-
-def require_enough(gone: Mapping[str, str], most: int, what: str) -> None:
-    """Raise MissingError where more than ``most`` are ``gone`` ({which: why})."""
+def require_enough(gone: Mapping[str, str], total: int, what: str) -> None:
+    """Raise MissingError where more than a tenth of ``total`` are ``gone`` ({which: why}), and more than one: the rest
+    is no fair picture."""
+    most = max(1, total // 10)
     if len(gone) > most:
         raise MissingError(
             f"No usable answer for {len(gone)} of the {what}, where at most {most} may be left out; the last one: "
@@ -185,42 +200,29 @@ def require_enough(gone: Mapping[str, str], most: int, what: str) -> None:
         )
 
 
-def answers_to(job: Job, questions: Sequence[Any], what: str) -> Iterator[tuple[int, Any]]:
-    """Yield (index, answer) as they come. ``questions`` are all requests or all choices."""
-    if questions:
-        answers = job.llm.choose(questions) if isinstance(questions[0], Choice) else job.llm.complete(questions)
-        yield from bar(answers, len(questions), what)
-
-
-# ── From cached values to records ────────────────────────────────────────────────────────────────────────
-
-
 def records(job: Job, file: str, tasks: Iterable[Task], shape: type[Record]) -> list[Record]:
-    """The record of every task that has an answer, in order. Raises UsageError as ``read_value`` does."""
-    kept, path = job.kept(file), job.path(file)
-    found = [kept[task.id] for task in tasks if task.id in kept]
-    return [read_value(path, item.key, item.value, shape) for item in found if not why_left_out(item.value)]
+    """The record of every task that has an answer, in order, with what the task is about.
 
-
-def read_value(path: Path, key: str, value: Any, shape: type[Record]) -> Record:
-    """The record that a cached value holds. Raises UsageError where somebody's edit left something out."""
-    try:
-        return _adapter(shape).validate_python(value)  # type: ignore[no-any-return,arg-type]
-    except ValidationError as error:
-        raise UsageError(
-            f"{path}: the item {key!r} can't be used ({wrong_fields(error)}). Nothing was changed. Put it right, or "
-            "delete the whole item and the next run asks it again."
-        ) from None
+    Raises UsageError where somebody's edit left something out.
+    """
+    kept, adapter, found = job.kept(file), TypeAdapter(shape), list[Record]()
+    for task in tasks:
+        value = kept[task.id].value if task.id in kept else None
+        if value is None or why_left_out(value):
+            continue
+        try:
+            found.append(adapter.validate_python({**value, **task.about} if isinstance(value, dict) else value))
+        except ValidationError as error:
+            raise UsageError(
+                f"{job.path(file)}: the item {task.key!r} can't be used ({wrong_fields(error)}). Nothing was changed. "
+                "Put it right, or delete the whole item and the next run asks it again."
+            ) from None
+    return found
 
 
 def wrong_fields(error: ValidationError) -> str:
     """Each field that is wrong, and why."""
     return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
-
-
-@cache
-def _adapter(shape: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(shape)
 
 
 # ── Texts ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -234,7 +236,7 @@ TEMPLATES = {
 
 
 def load_template(folder: Path, name: str) -> str:
-    """The template's text. Raises UsageError naming a file, or a placeholder that is missing or unknown."""
+    """The template's text. Raises UsageError naming a file that can't be read, or a placeholder that it lacks."""
     path = folder / name
     try:
         text = path.read_text(encoding="utf-8")
@@ -242,16 +244,14 @@ def load_template(folder: Path, name: str) -> str:
         raise UsageError(
             f"The template {path} can't be read: {error}. `git checkout {path.name}` brings it back."
         ) from None
-    found = set(_PLACEHOLDER.findall(text))
-    for problem, names in (("lacks", TEMPLATES[name] - found), ("has the unknown", found - TEMPLATES[name])):
-        for placeholder in sorted(names):
-            raise UsageError(f"The template {path} {problem} placeholder {{{placeholder}}}. Mend it and run again.")
+    if lacking := TEMPLATES[name] - set(_PLACEHOLDER.findall(text)):
+        raise UsageError(f"The template {path} lacks {{{min(lacking)}}}. Mend it and run again.")
     return text
 
 
 def fill(template: str, **values: object) -> str:
-    """Every placeholder replaced in one pass, so that a value is never read as a template."""
-    return _PLACEHOLDER.sub(lambda match: str(values[match.group(1)]), template)
+    """Every placeholder replaced in one pass, so that a value is never read as a template; others stay as they are."""
+    return _PLACEHOLDER.sub(lambda match: str(values.get(match[1], match[0])), template)
 
 
 def words(text: str) -> frozenset[str]:

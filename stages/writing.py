@@ -6,8 +6,8 @@ responses = collect_responses(job, prompts)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -32,56 +32,25 @@ class PromptList(BaseModel):
     prompts: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenPrompt:
-    """A prompt as it is kept."""
-
-    text: str
-
-
 MAX_BARREN_REQUESTS = 5
 FEWEST_WORDS = 4
 
 
-def generate_prompts(job: Job, *, ask: bool = True) -> list[Prompt]:
+def generate_prompts(job: Job) -> list[Prompt]:
     """``num_prompts`` distinct prompts of the persona, or the user's own. Raises MissingError where the writer can't
-    find as many. ``ask`` False: those that are written already."""
+    find as many."""
     if job.prompts:
         return list(job.prompts)
-    wanted = prompt_tasks(job)
-    if ask:
-        _write_missing(job, wanted)
-    kept = job.kept(config.PROMPTS_FILE)
-    there = [task for task in wanted if task.id in kept]
-    texts = records(job, config.PROMPTS_FILE, there, WrittenPrompt)
-    return [Prompt(task.key, written.text) for task, written in zip(there, texts, strict=True)]
-
-
-def prompt_tasks(job: Job) -> list[Task]:
-    """The item of every prompt. The earlier prompts that a writer is shown only steer: they are not in its hash."""
     if job.llm.weighs_options:
-        return [
-            make_task(job, key, likelihood.prompt_request(job, n), {"topic": likelihood.topic_of(job, n)})
-            for n, key in enumerate(job.prompt_ids)
-        ]
-    return [make_task(job, key, _basis(job), {"judge": job.judge}) for key in job.prompt_ids]
-
-
-def _write_missing(job: Job, wanted: Sequence[Task]) -> None:
-    """Ask for the prompts that are not written yet and keep each batch at once."""
-    write = likelihood.write_prompts if job.llm.weighs_options else _write_prompts
-    with job.store(config.PROMPTS_FILE) as store:
-        missing = [number for number, task in enumerate(wanted) if store.get(*task.id) is None]
-        if not missing:
-            tasks.log.info("Using cached prompts for persona: %s", job.name)
-        known = [written.text for written in records(job, config.PROMPTS_FILE, wanted, WrittenPrompt)]
-        with bar(None, len(missing), "prompts") as done:
-            for batch in write(job, missing, known):
-                store.put_many(Item(*wanted[n].id, wanted[n].names, {"text": text}) for n, text in batch.items())
-                if not batch:
-                    barren = _barren(job)
-                    store.put(*barren.id, (store.get(*barren.id) or 0) + 1, **barren.names)
-                done.update(len(batch))
+        wanted = likelihood.prompt_tasks(job)
+        known = [written.text for written in records(job, config.PROMPTS_FILE, wanted, Prompt)]
+        tasks.ask_missing(job, config.PROMPTS_FILE, wanted, likelihood.prompt_value(job, known))
+    else:
+        # the earlier prompts that a writer is shown only steer: they are not in the hash
+        wanted = [make_task(job, key, _basis(job), {"judge": job.judge}, id=key) for key in job.prompt_ids]
+        if not job.silent:
+            _write_missing(job, wanted)
+    return records(job, config.PROMPTS_FILE, wanted, Prompt)
 
 
 def _basis(job: Job) -> Request:
@@ -96,30 +65,37 @@ def _basis(job: Job) -> Request:
     )
 
 
-def _barren(job: Job) -> Task:
-    """The item that counts requests that brought no prompt, so that the next run draws others."""
-    return make_task(job, "requests that brought no new prompt", _basis(job), {"judge": job.judge})
+def _write_missing(job: Job, wanted: Sequence[Task]) -> None:
+    """Ask for the prompts that are not written yet, in batches that are shown the ones before, and keep each at once.
 
-
-def _write_prompts(job: Job, numbers: Sequence[int], known: Sequence[str]) -> Iterator[dict[int, str]]:
-    """The texts of these prompts, asked for in batches, each shown the ``known`` ones."""
-    earlier = tried.value if (tried := job.kept(config.PROMPTS_FILE).get(_barren(job).id)) else 0
-    barren = 0  # requests in a row that brought nothing new
-    while numbers:
-        request = prompt_request(job, numbers[: job.params.prompts_per_request], known, attempt=earlier + barren)
-        ((_, completion),) = tasks.answers_to(job, [request], "prompts")
-        written = [] if isinstance(completion, LeftOut) else completion.parsed.prompts
-        # small writers copy: a line of the template, the form of the answer ("first request"), a topic as it stands
-        whole = (t for t in written if len(t.split()) >= FEWEST_WORDS and t not in job.persona.topics)
-        fresh = dict(zip(numbers, tasks.unlike(whole, [*known, *_basis(job).prompt.splitlines()]), strict=False))
-        yield fresh
-        barren = 0 if fresh else barren + 1
-        if barren == MAX_BARREN_REQUESTS:
-            raise MissingError(
-                f"{job.judge} wrote only {len(known)} of {job.params.num_prompts} distinct prompts; they are kept. "
-                "Take another --judge, or prompts of your own (--prompts FILE)."
-            )
-        numbers, known = numbers[len(fresh) :], [*known, *fresh.values()]
+    Requests that brought no prompt are counted in an item of their own, so that the next run draws others.
+    """
+    names, basis, in_a_row = {"judge": job.judge}, _basis(job), 0
+    barren = make_task(job, "requests that brought no new prompt", basis, names)
+    known = [written.text for written in records(job, config.PROMPTS_FILE, wanted, Prompt)]
+    with job.store(config.PROMPTS_FILE) as store, bar(None, len(wanted) - len(known), "prompts") as done:
+        missing = [number for number, task in enumerate(wanted) if store.get(*task.id) is None]
+        if not missing:
+            tasks.log.info("Using cached prompts for persona: %s", job.name)
+        while missing:
+            attempt = store.get(*barren.id) or 0
+            request = prompt_request(job, missing[: job.params.prompts_per_request], known, attempt)
+            ((_, completion),) = job.llm.complete([request])
+            written = [] if isinstance(completion, LeftOut) else completion.parsed.prompts  # type: ignore[union-attr]
+            # small writers copy: a line of the template, the form of the answer ("first request"), a topic as it stands
+            whole = (t for t in written if len(t.split()) >= FEWEST_WORDS and t not in job.persona.topics)
+            fresh = dict(zip(missing, tasks.unlike(whole, [*known, *basis.prompt.splitlines()]), strict=False))
+            store.put_many(Item(*wanted[n].id, names, {**wanted[n].about, "text": text}) for n, text in fresh.items())
+            done.update(len(fresh))
+            missing, known = missing[len(fresh) :], [*known, *fresh.values()]
+            in_a_row = 0 if fresh else in_a_row + 1
+            if not fresh:
+                store.put(*barren.id, attempt + 1, **names)
+            if in_a_row == MAX_BARREN_REQUESTS:
+                raise MissingError(
+                    f"{job.judge} wrote only {len(known)} of {job.params.num_prompts} distinct prompts; they are kept. "
+                    "Take another --judge, or prompts of your own (--prompts FILE)."
+                )
 
 
 def prompt_request(job: Job, numbers: Sequence[int], known: Sequence[str], attempt: int = 0) -> Request:
@@ -148,16 +124,14 @@ def prompt_request(job: Job, numbers: Sequence[int], known: Sequence[str], attem
 # ── Responses ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def collect_responses(job: Job, prompts: Sequence[Prompt], *, ask: bool = True) -> list[Response]:
+def collect_responses(job: Job, prompts: Sequence[Prompt]) -> list[Response]:
     """Every contestant's response to every prompt; those that are there already are taken as they are. Where one is
     left out, the others' responses to that prompt are still here."""
     if job.responses:
         given = {(r.prompt_id, r.model): r for r in job.responses}
         return [given[prompt.id, model] for model in job.contestants for prompt in prompts]
     file, wanted = config.RESPONSES_FILE, response_tasks(job, prompts)
-    if ask:
-        most, part = tasks.most_left_out(len(prompts)), lambda task: str(task.about["prompt_id"])
-        tasks.ask_missing(job, file, wanted, _response_value, most=most, part=part)
+    tasks.ask_missing(job, file, wanted, _response_value, whole="prompt_id")
     return records(job, file, wanted, Response)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -15,6 +16,11 @@ for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
 
 # a shell starts what runs in the background with Ctrl-C ignored, and the programs that tests interrupt would inherit it
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What importing made is no garbage: no collection looks at it again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,6 +41,23 @@ def _own_logging() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     suite.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A base on the disk that costs nothing."""
+    from tiny_models import save_model
+
+    return str(save_model(tmp_path_factory.mktemp("base"), "llama"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pictures_where_they_are_looked_at(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Seven of them cost more than all else of a small run."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.module.__name__ not in ("test_page", "test_people"):
+            patch.setattr("report.plots._saved", lambda *_, **__: b"")
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -58,4 +58,4 @@ def all_scores(system: Ranker) -> np.ndarray:
 def tau(system: Ranker, liked: Likes) -> float:
     """Mean Kendall's τ with what is liked, on the test prompts."""
     truths = [GroundTruth(p, {m: liked[p, m] for m in MODELS}) for p in TEST]
-    return evaluation.evaluate(system, truths).kendall_tau or 0.0
+    return evaluation.mean_metrics(evaluation.per_prompt(system, truths).values()).kendall_tau or 0.0

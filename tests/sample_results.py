@@ -23,8 +23,7 @@ def persona(*, incremental: bool = True) -> Document:
     if not incremental:
         document["curves"]["trained_once"] = True
         for system in ("reward_model", "combined"):
-            for parts in document["curves"][system].values():
-                parts |= {part: [values[-1]] * len(values) for part, values in parts.items()}
+            document["curves"][system] |= {m: [p[-1]] * len(p) for m, p in document["curves"][system].items()}
         for tested in (document["hypotheses"], document["hypotheses"]["combined"]):
             tested["sample_efficiency"] = {"verdict": "not tested", "reason": "It needs --incremental."}
     return document
@@ -41,7 +40,8 @@ def votes(*, decided: bool = True, users: int = 12) -> Document:
     for system, figures in document["final"].items():
         document["final"][system] = {metric: figures[metric] if metric == known else None for metric in figures}
     gains = {metric: dict(GAIN if metric == known else UNKNOWN) for metric in crossed["random"]}
-    level = {part: [0.6 if decided else None] * len(document["curves"]["points"]) for part in ("mean", "lo", "hi")}
+    point = {"mean": 0.6, "ci95": [0.6, 0.6]} if decided else {"mean": None, "ci95": None}
+    level = [point] * len(document["curves"]["points"])
     untested = {"verdict": "not tested", "reason": "Not on votes."}
     both = {"sample_efficiency": untested, "generalization": untested}
     starts = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined": "shared_combined"}
@@ -56,7 +56,7 @@ def votes(*, decided: bool = True, users: int = 12) -> Document:
     document["people"] = {"personal_gain": gained}
     document["answer"] |= {"tied_with": ["numbered_steps"], "more_prompts": 40}
     document["answer"] |= {"sentence": answer.sentence(document), "whose": answer.whose(document)}
-    document["verdict"] |= {"sentence": words.verdict(document), "warnings": words.warnings(document, ())}
+    document["verdict"] |= {"sentence": words.verdict(document), "warnings": words.warnings(document)}
     return document
 
 

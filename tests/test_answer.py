@@ -25,8 +25,9 @@ from cli.rank import verdict
 from core.clock import Clock
 from core.files import fingerprint
 from core.records import Prompt
-from data_generation import collect_responses, make_data
+from data_generation import make_data
 from evidence.design import design, make_systems
+from stages.writing import collect_responses
 
 ASKED = "How do I sort a list of words by their length?"
 RUN = ["--backend", "ollama", "--num_prompts", "5"]
@@ -106,7 +107,7 @@ def test_scores_are_those_of_a_training_on_every_prompt(
         mean = statistics.fmean(scores.values())
         found = {place["model"]: place["score"] for place in line[system.name]}
         assert found == pytest.approx({model: score - mean for model, score in scores.items()}, abs=1e-4)
-    assert line["p_best"] == pytest.approx(systems.combined.best_chances(prompt.id), abs=0.01)
+    assert line["p_best"] == pytest.approx(systems.combined.posterior(prompt.id).best_chances(), abs=0.01)
     assert line["best"]["p_best"] == line["p_best"][line["best"]["model"]] == max(line["p_best"].values())
     measured = json.loads((cache.parent / "results" / "evaluation_results_coder.json").read_text(encoding="utf-8"))
     assert line["evidence"]["cross_validated"]["combined"] == measured["cross_validated"]["combined"]["kendall_tau"]
@@ -130,14 +131,13 @@ def test_json_lines_of_standard_input_and_nothing_else(
 
 
 def test_without_a_run_there_is_nothing_to_rank_by_and_after_one_all_that_it_left_counts(
-    cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    cache: Path, server: FakeOllama, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty = str(cache.parent / "empty")
     assert main.main([*RUN, "--num_predict", "96", "--cache_dir", empty, "--rank", ASKED]) == 3
     offered = capsys.readouterr().err.splitlines()[-1].strip()
     assert offered == f"python main.py --persona coder --backend ollama --num_predict 96 --cache_dir {empty}"
     assert not server.calls
-    monkeypatch.setattr("report.files.PLOTS", {})
     assert main.main([*RUN[:2], *folders(cache), "--num_prompts", "6"]) == 0
     (six,), (all_,) = (ranked(cache, ASKED, capsys, "--num_prompts", number) for number in ("6", "25"))
     assert all_["evidence"]["prompts"] == 6
@@ -157,7 +157,7 @@ def test_without_a_run_there_is_nothing_to_rank_by_and_after_one_all_that_it_lef
 def test_a_command_imports_nothing_heavy_that_it_does_not_use(
     cache: Path, server: FakeOllama, flags: list[str], not_imported: str
 ) -> None:
-    assert rank(cache, ASKED) == 0, "the prompt was asked before"
+    assert "--rank" not in flags or rank(cache, ASKED) == 0, "the prompt was asked before"
     said = f"print(sorted(set({not_imported.split()}) & set(sys.modules)))"
     asked = [*RUN, *folders(cache), *flags]
     code = f"import atexit, sys; atexit.register(lambda: {said}); import main; main.main({asked})"

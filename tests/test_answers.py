@@ -90,6 +90,7 @@ def message(finish_reason: str | None = "stop", **fields: Any) -> Json:
         ({"usage": "many"}, "yes", None),
         ({"usage": {"completion_tokens": "12", "prompt_tokens": "x"}}, "yes", None),
         ({"usage": {"completion_tokens": True}}, "yes", None),
+        ({"usage": {"completion_tokens": -1}}, "yes", None),
         (message("length"), "yes", 1),
         (message(content=PARTS), "yes", 1),
         # of no use: drawn again, left out in the end
@@ -166,6 +167,8 @@ def test_a_question_beyond_the_context_is_left_out_alone_and_refuses_no_schema(w
         model = model_of(server, concurrency=1)
         found = dict(model.choose(asked))
     older = read_overflow(400, '{"type":"exceed_context_size_error","code":400,"n_prompt_tokens":3001,"n_ctx":2048}')
+    tgi = read_overflow(422, "`inputs` tokens + `max_new_tokens` must be <= 2048. Given: 3001 `inputs` tokens")
+    assert tgi and (tgi.tokens, tgi.context) == (3001, 2048)
     assert model.told == {"a-8b": 2048} and older and (older.tokens, older.context) == (3001, 2048)
     assert [isinstance(found[i], Decision) for i in range(4)] == [True, False, True, False]
     assert "about 3,0" in found[1].reason

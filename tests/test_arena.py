@@ -66,7 +66,7 @@ def test_ratings_come_from_one_published_table_and_who_is_not_in_it_is_unrated(
     wanted = {name: rating for name, rating, category, _ in LMARENA if category == "overall"}
     assert table.scores == wanted, "of category overall, of the newest date, without style control"
     assert (table.label, table.notes) == (f"{arena.SCALE}, 2025-09-01", ())
-    _, ratings = rate(DEFAULT_MODELS, table)
+    ratings = rate(DEFAULT_MODELS, table)
     assert {name: r.elo for name, r in ratings.items()} == {
         "llama3:8b": 1170.6, "llama3.1:8b": 1192.3, "gemma3:4b": 1290.25, "qwen3:8b": None,
         "phi4-mini:3.8b": 1086.0, "mistral:7b": None,
@@ -80,7 +80,7 @@ def test_without_a_hub_the_whole_shipped_snapshot_is_used_and_said(tmp_path: Pat
     table = load_table(tmp_path)
     assert "out of reach" in table.notes[0]
     assert f"SHIPPED SNAPSHOT of {ARENA_DATE}" in table.notes[1]
-    _, ratings = rate([*DEFAULT_MODELS, "vicuna-13b", "gpt-4"], table)
+    ratings = rate([*DEFAULT_MODELS, "vicuna-13b", "gpt-4"], table)
     assert {name: ratings[name].elo for name in DEFAULT_MODELS} == {name: c.elo for name, c in DEFAULT_MODELS.items()}
     assert ratings["mistral:7b"].source == f"proxy: Mistral-7B-Instruct-v0.2 ({SOURCE})"
     assert (ratings["vicuna-13b"].elo, ratings["gpt-4"].elo) == (SHIPPED["Vicuna-13B"], None)
@@ -91,8 +91,8 @@ def test_the_cached_table_stays_until_it_is_refreshed(
 ) -> None:
     with monkeypatch.context() as older:
         older.setattr(arena, "ARENA_DATE", "2024-01-01")
-        load_table(tmp_path, offline=True)
-    assert load_table(tmp_path, offline=True).date == ARENA_DATE, "the snapshot of another version is not used"
+        load_table(tmp_path)
+    assert load_table(tmp_path).date == ARENA_DATE, "the snapshot of another version is not used"
     published()
     assert load_table(tmp_path).source == arena.SNAPSHOT, "one scale for all runs"
     fresh = load_table(tmp_path, refresh=True)

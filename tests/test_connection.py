@@ -10,7 +10,7 @@ from fake_openai import FakeOpenAI
 from ollama._client import _parse_host
 
 from core.errors import UsageError
-from llm.addresses import parse_host
+from llm.connection import parse_host
 from llm.ollama import OllamaModel
 from llm.openai import OpenAIModel
 

@@ -17,10 +17,9 @@ import config
 from config import Contestant, ExperimentConfig
 from core.clock import Clock
 from core.records import Judgement, Preference, Prompt, Response
-from data_generation import Data, make_data
+from data_generation import Data, count, make_data
 from evidence.design import design
 from llm.interface import Choice, Completion, Decision, Request
-from stages.counting import count
 from stages.judging import ranking_schema, round_robin_truths
 from stages.likelihood import judge_by_likelihood, recorded_preferences
 from stages.tasks import Job
@@ -208,9 +207,9 @@ def test_what_a_refresh_sets_aside_is_asked_again_and_nothing_is_deleted(job: Jo
 # ── A cache that somebody opens ──────────────────────────────────────────────────────────────────────────
 
 
-def test_an_edited_judgement_counts_and_older_words_for_a_winner_are_read_on(job: Job) -> None:
+def test_an_edited_judgement_counts(job: Job) -> None:
     made(job)
-    for winner, outcome in (("b", 0.0), ("tie", 0.5), ("B", 0.0), ("A", 1.0)):
+    for winner, outcome in (("b", 0.0), ("tie", 0.5), ("a", 1.0)):
         edit(job, config.PREFERENCES_FILE, "coder-001/a vs b", lambda value, winner=winner: value.update(winner=winner))
         assert made(job).judgements[0] == Judgement("coder-001", "a", "b", outcome, "it came first")
 

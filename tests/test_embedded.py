@@ -3,29 +3,22 @@ on what is asked beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
+from tiny_models import smollm2
 
 import config
 from llm import embedded
-from llm.embedded import EmbeddedModel, load_smollm2
+from llm.embedded import EmbeddedModel
 from llm.interface import Choice, Request
 
 
-@pytest.fixture(scope="module")
-def loaded() -> Any:
-    return load_smollm2()
-
-
-@pytest.fixture(scope="module")
-def model(loaded: Any) -> Iterator[EmbeddedModel]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedded, "load_smollm2", lambda: loaded)
-        yield EmbeddedModel()
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> EmbeddedModel:
+    monkeypatch.setattr(embedded, "load_smollm2", smollm2)
+    return EmbeddedModel()
 
 
 def request(style: str, seed: int = 1) -> Request:
@@ -46,8 +39,8 @@ def test_an_answer_depends_on_its_own_request_alone(model: EmbeddedModel) -> Non
     assert other.text != together[1].text, "another seed draws another answer"
 
 
-def test_options_are_weighed_as_a_plain_forward_pass_does(model: EmbeddedModel, loaded: Any) -> None:
-    causal, tokenizer = loaded
+def test_options_are_weighed_as_a_plain_forward_pass_does(model: EmbeddedModel) -> None:
+    causal, tokenizer = smollm2()
     turns = [{"role": "system", "content": "You are a poet."}, {"role": "user", "content": "Tell me about rain."}]
     prefix = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     for options in (("Rain falls.", "purple of seven the quickly"), ("Rain falls.",), ("Rain", "the")):

@@ -169,7 +169,7 @@ SETS: dict[str, tuple[list[Row], Read, dict[int, str]]] = {
           **{f"winner_{side}": int(side == won) for side in ("model_a", "model_b", "tie")}}
          for i, won in enumerate(("model_a", "model_b", "tie", ""))],
         [("everyone", "Why?", "alpha", "beta", outcome) for outcome in (1.0, 0.0, 0.5)],
-        {4: "not one of winner_model_a, winner_model_b, winner_tie is 1"},
+        {4: "winner is none of model_a, model_b, tie"},
     ),
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -89,6 +90,9 @@ def test_what_was_read_is_kept_when_reading_ends_early(
 ) -> None:
     with pytest.raises(raised, match=said):
         compute(tmp_path, FakeBase(error=error))
+    if raised is MissingError:
+        with pytest.raises(raised, match=said):  # nor is there room to open it
+            compute(tmp_path, Mock(side_effect=error))
     base = FakeBase()
     assert compute(tmp_path, base).mean.shape == (6, 4) and len(base.asked) == 2
 

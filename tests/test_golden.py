@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import whole_run
 from fake_brain import key
 from fake_ollama import FakeOllama
-from tiny_models import save_model
+from tiny_models import smollm2
 
 import config
 import main
@@ -101,15 +100,15 @@ def test_the_recorded_run_answers_every_question(persona: str, tmp_path: Path) -
 
 
 def test_a_recorded_run_measures_what_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("base.frozen.precision", lambda kind: torch.float32)  # bfloat16 is not every processor's
+    # float32: bfloat16 is not every processor's
+    monkeypatch.setattr("llm.embedded.load_smollm2", lambda _: smollm2())
     folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
     for mode, flags in (("once", []), ("incremental", ["--incremental"])):
         path = GOLDEN / f"{mode}.json"
         golden, lines = json.loads(path.read_text(encoding="utf-8")), list[str]()
         for persona in config.PERSONAS if WHICH else ("coder",):
             assert main.main(["--persona", persona, "--backend", "embedded", *folders, *flags]) == 0
-            written = (tmp_path / "results" / config.RESULTS_FILE.format(name=persona)).read_text(encoding="utf-8")
-            found = figures(json.loads(written))
+            found = figures(whole_run.document(tmp_path, persona))
             lines += moved(found, golden[persona])
             golden[persona] = found
         if WHICH == "write":
@@ -117,9 +116,11 @@ def test_a_recorded_run_measures_what_it_did(tmp_path: Path, monkeypatch: pytest
         assert WHICH == "write" or lines == []
 
 
-def test_a_run_over_http_asks_the_same_questions_in_the_same_order(tmp_path: Path) -> None:
-    base = save_model(tmp_path / "base", "qwen")
+def test_a_run_over_http_asks_the_same_questions_in_the_same_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str
+) -> None:
     with FakeOllama(models=whole_run.TAGS) as server:
-        whole_run.run(server, tmp_path, str(base), *whole_run.SMALL, "--concurrency", "1")
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        assert whole_run.run_here(tmp_path, tiny_base, *whole_run.SMALL, "--concurrency", "1") == 0
         asked = [f"{call.model} {key(call.request)[:16]}" for call in server.calls]
     assert asked == json.loads((GOLDEN / "http.json").read_text(encoding="utf-8"))

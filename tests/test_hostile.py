@@ -17,11 +17,12 @@ import main
 from config import ExperimentConfig
 from core.clock import Clock
 from core.text import plain
-from data_generation import collect_responses, generate_prompts, make_data
+from data_generation import make_data
 from llm.ollama import OllamaModel
 from report.page import render_report
 from stages.judging import judge_pairs, rank_listwise, unmarked
 from stages.tasks import Job
+from stages.writing import collect_responses, generate_prompts
 
 GOOD = "A plain and honest answer, with its own words."
 MARK = "0123456789abcdef"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from elo_system import EloSystem
-from evaluation import METRICS, Curves, Metrics, cross_validate, curve_folds, folds, learning_curves, shuffled
+from evaluation import Curves, Metrics, cross_validate, curve_folds, folds, learning_curves, shuffled
 from evidence import hypotheses
 from evidence.baselines import BradleyTerry, global_elo
 from evidence.hypotheses import generalization, held_out, pair_accuracy, scores_of, verdict
@@ -57,8 +57,8 @@ def planted_curves(rise: float) -> Curves:
     """τ rises from 0 to 0.8 with the preferences, ``rise`` of them to go half way."""
     counts = tuple(range(0, 241, 40))
     mean = np.array([0.8 * n / (n + rise) for n in counts])
-    values = np.broadcast_to(mean[None, :, None] + 0.1 * np.sin(np.arange(25) * rise), (3, len(counts), 25))
-    return Curves(counts, tuple(f"p{i}" for i in range(25)), dict.fromkeys(METRICS, values))
+    values = mean[:, None] + 0.1 * np.sin(np.arange(25) * rise)
+    return Curves(counts, [{f"p{i}": Metrics(*[tau] * 5) for i, tau in enumerate(row)} for row in values.tolist()])
 
 
 def quicker(elo: Curves, flat: Curves, learner: Curves, parts: Any = PARTS) -> dict[str, Any]:

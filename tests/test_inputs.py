@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,12 @@ def test_a_wrong_setting_is_named() -> None:
     for values in ({"num_promts": 25}, {"num_prompts": "25"}, {"folds": 6, "num_prompts": 5}):
         with pytest.raises((ValueError, TypeError), match=next(iter(values))):
             ExperimentConfig(**values)
+
+
+def test_a_warning_is_said_once_whatever_was_logged_before(capsys: pytest.CaptureFixture[str]) -> None:
+    main._say_plainly(Namespace(json=False, log_level="info"))
+    log = logging.getLogger("ranking.test")
+    log.info("the \x1b[2Jsame")
+    for _ in range(2):
+        log.warning("the \x1b[2Jsame")
+    assert capsys.readouterr().out == "the \ufffd[2Jsame\n" * 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.records import GroundTruth, Judgement, Preference, Response
-from evidence.judge_quality import agreement, agreement_with_person, judge_quality
+from core.records import GroundTruth, Judgement, Response
+from evidence.judge_quality import agreement, judge_quality
 
 
 def test_flips_the_share_of_the_first_position_and_of_the_longer_response() -> None:
@@ -26,24 +26,3 @@ def test_agreement_of_two_rounds() -> None:
     tied = [GroundTruth("p", dict.fromkeys("abc", 1.0))]
     assert agreement(one, other) == pytest.approx((1 + 1 / 3) / 2)
     assert (agreement(one, tied), agreement(tied, tied), agreement(one, [])) == (0.0, None, None)
-
-
-def test_agreement_with_a_person_counts_the_pairs_that_both_decide() -> None:
-    judged = [Preference(f"p{i}", "a", "b", 0.75) for i in range(12)] + [Preference("p0", "a", "c", 0.5)]
-    mine = [Preference(f"p{i}", "b", "a", float(i < 3), "me") for i in range(12)]  # against the judge on three
-    ties = [Preference("p0", "a", "c", 1.0, "me"), Preference("p1", "b", "a", 0.5, "me")]
-    found = agreement_with_person([*mine, *ties, Preference("p1", "a", "d", 1.0)], judged)
-    assert (found["pairs"], found["share"], found["kappa"]) == (12, 0.75, 0.5)
-    low, high = found["ci95"]
-    assert -0.1 < low < 0.5 < high <= 1.0
-    assert agreement_with_person(mine[:9], judged) == {"pairs": 9, "share": None, "kappa": None, "ci95": None}
-
-
-def test_choices_that_turn_without_a_liking_for_either_place_are_not_called_a_liking() -> None:
-    orders = (("a", "b"), ("b", "a"))
-    judged = [Judgement(f"p{i}", first, second, float(i % 2)) for i in range(16) for first, second in orders]
-    found = judge_quality(judged, [])
-    assert found["reads"] == "place"
-    assert found["sentence"].startswith(
-        "The judge's choices turn with the order (16 of 16 pairs): they hold nothing of"
-    )

@@ -11,11 +11,9 @@ from begun import ids_for_testing
 from fake_brain import last_text, shown
 from fake_ollama import FakeOllama
 from ollama_helpers import model_of
-from tiny_models import save_model
-from whole_run import CALLS, SMALL, TAGS, results
+from whole_run import CALLS, SMALL, TAGS, results, run_here
 
 import config
-import main
 from core.clock import Clock
 from core.errors import MissingError
 from core.records import Preference
@@ -58,19 +56,16 @@ def training_topics(job: Job) -> list[str]:
 
 
 def test_a_run_ends_with_what_was_hopeless_counted_said_and_never_asked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_base: str
 ) -> None:
-    base = str(save_model(tmp_path / "base", "llama"))
-    folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
-    command = ["--backend", "ollama", "--base_model", base, *folders, *SMALL]
     with FakeOllama() as server:
         one, other, *_ = training_topics(job_on(server, tmp_path))
         server.faults = Hopeless(one, pair=other)
         monkeypatch.setenv("OLLAMA_HOST", server.url)
-        assert main.main(command) == 0
+        assert run_here(tmp_path, tiny_base, *SMALL) == 0
         said = capsys.readouterr().out
         asked = len(server.calls)
-        assert main.main([*command, "--ablate"]) == 0
+        assert run_here(tmp_path, tiny_base, *SMALL, "--ablate") == 0
         assert len(server.calls) == asked, "what is left out is not asked again"
     assert asked == CALLS - 6 + 2 * (DRAWS - 1), "a prompt without all responses is not judged"
     counts = results(tmp_path)["counts"]

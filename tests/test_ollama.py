@@ -48,7 +48,7 @@ def test_a_server_whose_name_is_looked_up_for_ever_is_none(monkeypatch: pytest.M
     monkeypatch.setattr(asking, "PATIENCE", 0.1)
     end = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: end.wait())
-    assert not OllamaModel("far.example:11434").available
+    assert "No Ollama server answers" in OllamaModel("far.example:11434").trouble
     end.set()
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from begun import ME, PROMPTS, answers_of, write
 from fake_ollama import FakeOllama
-from tiny_models import save_model
+from whole_run import document as results
 
 import main
 from core.errors import UsageError
@@ -23,16 +21,6 @@ def run(folder: Path, *flags: str, base: str = "embedded") -> int:
     """The program with a cache and results in ``folder``."""
     folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
     return main.main([*folders, "--eval_freq", "100", "--base_model", base, *flags])
-
-
-@pytest.fixture(scope="module")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A reward base that costs nothing."""
-    return str(save_model(tmp_path_factory.mktemp("base"), "llama"))
-
-
-def results(folder: Path, name: str) -> dict[str, Any]:
-    return dict(json.loads((folder / "results" / f"evaluation_results_{name}.json").read_text(encoding="utf-8")))
 
 
 def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -> None:

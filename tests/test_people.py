@@ -122,10 +122,10 @@ def test_a_busy_voter_counts_once_ties_are_not_scored_and_a_tied_score_counts_ha
     outcomes = (0.5, 1.0, 0.75, 0.0, 0.5, 0.5)
     changed = [dataclasses.replace(v, outcome=o) for v, o in zip(votes.preferences, outcomes, strict=True)]
     c = crowd_of(dataclasses.replace(votes, preferences=tuple(changed)), texts)
-    hits = {s: dict(cells) for s, cells in predicted(c, [frozenset().union(*c.folds)]).items()}
-    assert sum(map(len, hits["random"].values())) == 3
-    assert {x for values in hits["base_reward"].values() for x in values} == {0.5}, "this base has no score"
-    hits["random"] = {cell: [float(cell[0] == "person 0")] * len(x) for cell, x in hits["random"].items()}
+    hits = dict(predicted(c, [frozenset().union(*c.folds)]))
+    assert len(hits["random"]) == 3
+    assert {hit for _, hit in hits["base_reward"]} == {0.5}, "this base has no score"
+    hits["random"] = [(vote, float(vote.user == "person 0")) for vote, _ in hits["random"]]
     assert scored(c, hits)["ranking_accuracy"].mean("random")["mean"] == pytest.approx(0.5)
 
 
@@ -198,8 +198,8 @@ def test_votes_become_results_plots_and_a_report_to_which_hostile_names_do_no_ha
     for system in (*STARTS, *STARTS.values(), "base_reward", "bradley_terry", "longest_response", "random"):
         assert None not in found["cross_validated"][system]["ranking_accuracy"].values()
     for system, start in STARTS.items():
-        curve = found["curves"][system]["ranking_accuracy"]["mean"]
-        assert curve == [found["cross_validated"][name]["ranking_accuracy"]["mean"] for name in (start, system)]
+        curve = found["curves"][system]["ranking_accuracy"]
+        assert curve == [found["cross_validated"][name]["ranking_accuracy"] for name in (start, system)]
     page = (tmp_path / "results" / f"report_{name}.html").read_text(encoding="utf-8")
     assert "<script>" not in page and not set("\x1b\u202e") & set(page)
 

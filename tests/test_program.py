@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from fake_brain import default_brain, last_text, shown
 from fake_ollama import DEFAULT_TAGS, FakeOllama
-from tiny_models import save_model
+from whole_run import document as results
+from whole_run import run_here as run
 
 import config
-import main
 
 CODE = [f"result_{i} = [row['name'] for row in cursor.fetchall() if row['id'] % {i + 2} == 0]" for i in range(6)]
 STORY = [
@@ -48,27 +48,12 @@ def judge(request: dict[str, Any], *, by_model: bool = False) -> str:
     return "\n".join(lines)
 
 
-def run(tmp_path: Path, *flags: str) -> int:
-    folders = ["--cache_dir", str(tmp_path / "cache"), "--results_dir", str(tmp_path / "results")]
-    return main.main(["--backend", "ollama", *folders, *flags])
-
-
-def results(tmp_path: Path, persona: str = "coder") -> dict[str, Any]:
-    text = (tmp_path / "results" / f"evaluation_results_{persona}.json").read_text(encoding="utf-8")
-    return dict(json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON")))
-
-
-@pytest.fixture(scope="module")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_model(tmp_path_factory.mktemp("base"), "llama"))
-
-
 def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: str
 ) -> None:
     with FakeOllama(latency=0.002) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
-        assert run(tmp_path, "--base_model", tiny_base) == 0
+        assert run(tmp_path, tiny_base) == 0
         first = results(tmp_path)
         made = {"prompts": 25, "train_prompts": 20, "test_prompts": 5, "preferences": 300, "ground_truth_rankings": 5}
         assert first["counts"].items() >= (made | {"judge_calls": 750, "shortened_responses": 0}).items()
@@ -76,10 +61,10 @@ def test_a_default_run_asks_what_it_must_and_a_second_one_nothing(
         assert len(server.loads) <= 7 and server.max_in_flight > 1
         assert {tag: server.calls_by_model[tag] for tag in DEFAULT_TAGS[1:]} == dict.fromkeys(DEFAULT_TAGS[1:], 25)
         asked = len(server.calls)
-        assert run(tmp_path, "--base_model", tiny_base, "--num_prompts", "30") == 0
+        assert run(tmp_path, tiny_base, "--num_prompts", "30") == 0
         new = server.calls[asked:]
         assert len(new) == 1 + 5 * 6 + 5 * 30, "five more prompts, their responses and their pairs in both orders"
-    assert run(tmp_path, "--base_model", tiny_base, "--lambda_reg", "0") == 0, "the server is off"
+    assert run(tmp_path, tiny_base, "--lambda_reg", "0") == 0, "the server is off"
     again = results(tmp_path)
     assert again["config"]["lambda_reg"] == 0.0
     assert again["final"]["combined"] == first["final"]["combined"]
@@ -92,7 +77,7 @@ def test_a_planted_taste_for_texts_is_recovered_by_the_system_that_reads_them(
 ) -> None:
     with FakeOllama(brain=judge) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
-        assert run(tmp_path, "--base_model", tiny_base, "--concurrency", "8", "--num_prompts", "20") == 0
+        assert run(tmp_path, tiny_base, "--concurrency", "8", "--num_prompts", "20") == 0
     found = results(tmp_path)
     tau = {name: metrics["kendall_tau"]["mean"] for name, metrics in found["cross_validated"].items()}
     assert tau["reward_model"] >= 0.75 and tau["reward_model"] > tau["elo_offset"] + 0.3
@@ -106,7 +91,7 @@ def test_all_personas_stand_side_by_side(tmp_path: Path, monkeypatch: pytest.Mon
     flags = ["--persona", "all", "--num_prompts", "5", "--models", *DEFAULT_TAGS[:3], "--ground_truth", "both"]
     with FakeOllama(brain=partial(judge, by_model=True)) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
-        assert run(tmp_path, *flags, "--base_model", tiny_base) == 0
+        assert run(tmp_path, tiny_base, *flags) == 0
         lists = [call for call in server.calls if "ranking" in json.dumps(call.request.get("format"))]
         assert len(lists) == 2 * config.ExperimentConfig().listwise_shuffles
     together = results(tmp_path, "all")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import random
 import signal
+import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_brain import default_brain
 from fake_ollama import FakeOllama, Model
-from tiny_models import save_model
 from whole_run import (
     CALLS,
     SMALL,
@@ -24,55 +21,48 @@ from whole_run import (
     kept,
     kill_and_go_on,
     results,
+    run_here,
     start,
     steady_brain,
     stop_after,
 )
 
-import main
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    with contextlib.redirect_stderr(io.StringIO()):
-        return str(save_model(tmp_path_factory.mktemp("base"), "llama"))
-
-
-def run_here(patch: pytest.MonkeyPatch, base: str, server: FakeOllama, folder: Path, *flags: str) -> int:
-    """The same in this process, which has torch loaded already."""
-    patch.setenv("OLLAMA_HOST", server.url)
-    folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
-    return main.main(["--backend", "ollama", "--base_model", base, *folders, *SMALL, *flags])
-
 
 @pytest.fixture
-def here(base: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    return partial(run_here, monkeypatch, base)
+def here(tiny_base: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    def run(server: FakeOllama, folder: Path, *flags: str) -> int:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        return run_here(folder, tiny_base, *SMALL, *flags)
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def clean(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clean(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run without any trouble."""
     folder = tmp_path_factory.mktemp("clean")
     with FakeOllama(brain=steady_brain) as server, pytest.MonkeyPatch.context() as patch:
-        assert run_here(patch, base, server, folder) == 0
+        patch.setenv("OLLAMA_HOST", server.url)
+        assert run_here(folder, tiny_base, *SMALL) == 0
     return folder
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(
-    tmp_path: Path, base: str, here: Callable[..., int], clean: Path
+    tmp_path: Path, tiny_base: str, here: Callable[..., int], clean: Path
 ) -> None:
     """20 times in benchmarks/faults.py."""
     with FakeOllama(brain=steady_brain, latency=0.05) as server:
         go_on = lambda server, folder, *_: here(server, folder)  # noqa: E731
-        kill_and_go_on(server, tmp_path, base, random.Random(3), go_on)
+        kill_and_go_on(server, tmp_path, tiny_base, random.Random(3), go_on)
     assert kept(tmp_path) == kept(clean)
     assert results(tmp_path) == results(clean)
 
 
-def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tmp_path: Path, base: str, here: Callable[..., int]) -> None:
+def test_ctrl_c_keeps_everything_and_says_how_to_go_on(
+    tmp_path: Path, tiny_base: str, here: Callable[..., int]
+) -> None:
     with FakeOllama(latency=0.1) as server:
-        process = start(server, tmp_path, base, *SMALL)
+        process = start(server, tmp_path, tiny_base, *SMALL)
         stop_after(process, server, 20, 0.05, signal.SIGINT)
         out, errors = process.communicate()
         assert process.returncode == 130
@@ -94,12 +84,15 @@ def test_a_failing_server_leaves_no_mark_on_the_results(tmp_path: Path, here: Ca
     assert {**results(tmp_path), "config": None} == {**results(clean), "config": None}
 
 
-def test_two_runs_at_once_ask_every_question_once(tmp_path: Path, base: str) -> None:
+def test_two_runs_at_once_ask_every_question_once(tmp_path: Path, tiny_base: str, here: Callable[..., int]) -> None:
     """Ten times in benchmarks/faults.py."""
     with FakeOllama(latency=0.02) as server:
-        both = [start(server, tmp_path, base, *SMALL) for _ in range(2)]
-        said = [process.communicate() for process in both]
-        assert [process.returncode for process in both] == [0, 0], said
+        other = start(server, tmp_path, tiny_base, *SMALL)
+        while not server.calls and other.poll() is None:
+            time.sleep(0.005)
+        assert here(server, tmp_path) == 0
+        said = other.communicate()
+        assert other.returncode == 0, said
         assert len(server.calls) == CALLS
     assert kept(tmp_path)["responses"]
 

@@ -1,8 +1,9 @@
-"""Tiny random models of the real classes, saved as they come from a hub."""
+"""Tiny random models of the real classes, saved as they come from a hub, and the embedded one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from transformers import (
     Qwen3ForSequenceClassification,
 )
 
+from llm.embedded import load_smollm2
+
 LLAMA_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|start|>{{ m['role'] }}\n\n{{ m['content'] | trim }}<|eot|>{% endfor %}"
 )
@@ -25,6 +28,12 @@ QWEN_TEMPLATE = (  # with a system prompt of its own, and thoughts cut out of an
     "{% if m['role'] == 'assistant' %}<think>\n\n</think>\n\n{{ m['content'].split('</think>')[-1] }}"
     "{% else %}{{ m['content'] }}{% endif %}<|im_end|>\n{% endfor %}"
 )
+
+
+@cache
+def smollm2() -> Any:
+    """The embedded model and its tokenizer, in float32; read once for all tests of a process."""
+    return load_smollm2()
 
 
 def tiny_tokenizer(template: str, special: Sequence[str], **named: str) -> PreTrainedTokenizerFast:

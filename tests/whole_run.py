@@ -18,6 +18,7 @@ from fake_ollama import FakeOllama
 from fake_server import by_chance
 
 import config
+import main
 from core.store import read_items
 
 ROOT = Path(__file__).parent.parent
@@ -68,6 +69,12 @@ def run(server: FakeOllama, folder: Path, base: str, *flags: str) -> str:
     return out
 
 
+def run_here(folder: Path, base: str, *flags: str) -> int:
+    """The same in this process, which has torch loaded already, on the server of OLLAMA_HOST; its exit status."""
+    folders = ["--cache_dir", str(folder / "cache"), "--results_dir", str(folder / "results")]
+    return main.main(["--backend", "ollama", "--base_model", base, *folders, *flags])
+
+
 def stop_after(process: subprocess.Popen[str], server: FakeOllama, calls: int, delay: float, sign: int) -> None:
     """Send the signal ``delay`` seconds after the server was asked so many times."""
     while len(server.calls) < calls and process.poll() is None:
@@ -89,10 +96,15 @@ def _timeless(value: Json) -> Json:
     return {k: v for k, v in value.items() if k != "seconds"}
 
 
+def document(folder: Path, name: str = "coder") -> Json:
+    """The results as they were written; raises ValueError at a NaN, which is not JSON."""
+    text = (folder / "results" / config.RESULTS_FILE.format(name=name)).read_text(encoding="utf-8")
+    return dict(json.loads(text, parse_constant=int))
+
+
 def results(folder: Path) -> Json:
     """The results without what the clock and the command line put into them."""
-    path = folder / "results" / config.RESULTS_FILE.format(name="coder")
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = document(folder)
     for row in found["leaderboard"]:
         del row["tokens_per_s"]
     del found["answer"]["ask"]
