@@ -14,14 +14,7 @@ import config
 from core.errors import UsageError
 from core.text import WIDTH, plain
 
-# What --refresh makes anew, in the order of the stages, and the files of each.
-STAGE_FILES = {
-    "prompts": config.PROMPTS_FILE,
-    "responses": config.RESPONSES_FILE,
-    "preferences": config.PREFERENCES_FILE,
-    "ground_truth": config.GROUND_TRUTH_FILE,
-    "features": config.FEATURES_FILES,
-}
+STAGES = tuple(config.STAGES.values())
 # Parameters whose flag has another name.
 FLAG_OF = {"evaluation_frequency": "eval_freq", "random_seed": "seed"}
 ON: dict[str, Any] = {"action": "store_true"}
@@ -75,8 +68,8 @@ def parser(about: str | None = None) -> argparse.ArgumentParser:
     where = "give your own preferences on a page in the browser, or here in the terminal"
     flag("vote", where, nargs="?", const="browser", choices=["browser", "terminal"])
     flag("check", "look only: what is missing, how many calls a run makes; with --preferences: its rows", **ON)
-    anew = f"make this stage and what follows anew: {', '.join(STAGE_FILES)} or all"
-    flag("refresh", anew, nargs="+", choices=[*STAGE_FILES, "all"], metavar="STAGE")
+    anew = f"make this stage and what follows anew: {', '.join(STAGES)} or all"
+    flag("refresh", anew, nargs="+", choices=[*STAGES, "all"], metavar="STAGE")
     flag("base_model", "hub id or folder of the reward base", default="auto")
     flag("device", "where the base runs and heads are trained", choices=["auto", "cpu", "cuda"], default="auto")
     flag("ray", "read texts on Ray: local, auto or an address (docs/scale.md)", metavar="local|auto|ADDRESS")
@@ -153,11 +146,10 @@ def check_combination(args: argparse.Namespace) -> None:
             raise UsageError(f"--{flag} goes with --{' and --'.join(others)} only.")
 
 
-def refreshed(stages: Sequence[str] | None) -> list[str]:
+def refreshed(stages: Sequence[str] | None) -> tuple[str, ...]:
     """The stages that ``--refresh`` makes anew, with those that follow."""
-    order = list(STAGE_FILES)
-    firsts = [0 if stage == "all" else order.index(stage) for stage in stages or ()]
-    return order[min(firsts, default=len(order)) :]
+    firsts = [0 if stage == "all" else STAGES.index(stage) for stage in stages or ()]
+    return STAGES[min(firsts, default=len(STAGES)) :]
 
 
 # Flags of one call alone; every other one is part of what another command has to be told too: who answers and judges,

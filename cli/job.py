@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import config
 from base import device, location
-from cli.flags import STAGE_FILES, command_like, configure, refreshed
+from cli.flags import command_like, configure, refreshed
 from cli.own import Own
 from config import Contestant, Persona
 from core.errors import MissingError, UsageError
@@ -200,7 +200,6 @@ class Known(NamedTuple):
 
     digest: str  # empty where no server tells one
     context: int | None = None  # in tokens; None where the server did not say
-    server: str | None = None  # the version of the server that had it: another one may sample differently
     parameters: str = ""  # its size in the server's words
     file_name: str = ""  # the model's name by its own file
 
@@ -252,7 +251,7 @@ def seen_now(job: Job) -> dict[str, Known]:
         if isinstance(llm, OllamaModel) and (name := find_tag(tag, installed)):
             info, shown = installed[name], llm.show(tag)
             parameters = (info.details and info.details.parameter_size) or ""
-            found[tag] = Known(info.digest or "", shown.context_length, llm.version(), parameters, shown.file_name)
+            found[tag] = Known(info.digest or "", shown.context_length, parameters, shown.file_name)
     return found
 
 
@@ -279,10 +278,9 @@ def same_models(job: Job, known: Mapping[str, Known]) -> list[str]:
 def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     """The first steps of a run that has the cache folder to itself: caches to be made anew are set aside, models that
     changed are said, ratings fetched."""
-    for stage in refreshed(args.refresh):
-        files = [STAGE_FILES[stage].format(name=job.name) for job in jobs]
-        # nothing that was paid for is deleted
-        keep_previous(*(path for file in files for path in args.cache_dir.glob(f"{file}*")))
+    anew = [file for file, stage in config.STAGES.items() if stage in refreshed(args.refresh)]
+    for name in (file.format(name=job.name) for file in anew for job in jobs):
+        keep_previous(*args.cache_dir.glob(f"{name}*"))  # nothing that was paid for is deleted
     if jobs[0].ratings is None:  # answering styles: estimated from the recorded run
         return list(jobs)
     from stages import arena
@@ -295,12 +293,10 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     contents = {tag: model.file_name for tag, model in known.items()}
     by_tag = jobs[0].llm.backend == "ollama" and not jobs[0].responses
     ratings = arena.rate(jobs[0].contestants, table, ollama=by_tag, contents=contents)
-    versions = (known[tag].server for tag in asked(jobs[0]) if tag in known)
-    server = ", ".join(dict.fromkeys(filter(None, versions)))
     sizes = {tag: known[tag].parameters for tag in jobs[0].contestants if tag in known and known[tag].parameters}
     return [
         replace(
-            job, ratings=ratings, server=server, sizes=sizes,
+            job, ratings=ratings, sizes=sizes,
             notes=(*table.notes, *job.notes, *same_models(job, known)),
         )
         for job in jobs

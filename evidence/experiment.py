@@ -109,7 +109,6 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
 def make_document(job: Job, features: Features, ratings: Sequence[Rating], measured: Document) -> Document:
     """The document of a persona's run, or of people's votes: what it was, what was ``measured``, and the sentences made
     from its own figures."""
-    asked = {"ollama_server": job.server} if job.server else {}  # another one samples differently
     tags = {model: contestant.ollama_tag for model, contestant in job.contestants.items()}
     found: Document = {
         "schema_version": config.SCHEMA_VERSION,
@@ -127,7 +126,7 @@ def make_document(job: Job, features: Features, ratings: Sequence[Rating], measu
             | {"elo": r.elo, "elo_source": r.source, "proxy": r.proxy}
             for r in ratings
         ],
-        "versions": {"python": platform.python_version(), **asked, **{name: version(name) for name in LIBRARIES}},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         "machine": job.machine,
         "command": job.command,
         "notes": words.noted((*job.notes, *features.notes)),
