@@ -11,7 +11,7 @@ from fake_openai import FakeOpenAI, Model
 from ollama_helpers import model_of, unused_address
 
 import main
-from cli.seen import keeping_told
+from cli.job import keeping_told
 from core.errors import MissingError
 from llm.interface import Choice, Request
 from llm.openai import OpenAIModel
