@@ -135,7 +135,7 @@ def check_combination(args: argparse.Namespace) -> None:
     if "preferences" not in given:
         apart.append(("responses", "rank", "the models of a file can't be asked for new answers"))
     if args.persona == "all":
-        apart += [("persona", flag, "all is no one persona") for flag in ("rank", "vote", "prompts", "responses")]
+        apart += [("persona", flag, "name one in place of all") for flag in ("rank", "vote", "prompts", "responses")]
     if args.backend == "embedded":
         apart.append(("ground_truth", "backend", "the embedded model weighs texts one by one, it makes no lists"))
     for flag, other, why in apart:

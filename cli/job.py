@@ -30,6 +30,7 @@ from evidence.design import listed as ranked_as_lists
 from llm.connection import find_tag, get_json, parse_address
 from llm.ollama import OllamaModel
 from llm.openai import OpenAIModel
+from stages import arena
 from stages.tasks import Job
 
 if TYPE_CHECKING:
@@ -283,8 +284,6 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
         keep_previous(*args.cache_dir.glob(f"{name}*"))  # nothing that was paid for is deleted
     if jobs[0].ratings is None:  # answering styles: estimated from the recorded run
         return list(jobs)
-    from stages import arena
-
     now = seen_now(jobs[0])
     if change := change_of_models(read_known(args.cache_dir), now):
         log.warning("%s", change)
@@ -295,9 +294,6 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     ratings = arena.rate(jobs[0].contestants, table, ollama=by_tag, contents=contents)
     sizes = {tag: known[tag].parameters for tag in jobs[0].contestants if tag in known and known[tag].parameters}
     return [
-        replace(
-            job, ratings=ratings, sizes=sizes,
-            notes=(*table.notes, *job.notes, *same_models(job, known)),
-        )
+        replace(job, ratings=ratings, sizes=sizes, notes=(*table.notes, *job.notes, *same_models(job, known)))
         for job in jobs
-    ]  # fmt: skip
+    ]
