@@ -89,7 +89,7 @@ def look(job: Job, calls: Mapping[str, int], args: Namespace) -> Iterator[Findin
         yield from _openai(job, job.llm, calls)
     elif calls:
         yield _embedded("Embedded model")
-    if calls or args.refresh or not any(args.cache_dir.glob("features_*")):
+    if calls or args.refresh or args.check or not any(args.cache_dir.glob("features_*")):
         yield _base(job)
     card = job.machine["gpu"]
     lacking = job.device == "cuda" and not card and not Path("/dev/nvidia0").exists()

@@ -120,7 +120,7 @@ APART = (
     ("prompts", "preferences", "the votes bring their own prompts"),
     ("ground_truth", "preferences", "people's own votes are the truth"),
     ("refresh", "rank", "it asks only for the new prompt; run without --rank to make a stage anew"),
-    ("ray", "vote", "no text is read"),
+    *(("ray", mode, "no text is read") for mode in ("vote", "check")),
 )
 NEEDS = {"json": ("rank",), "skip_bad_rows": ("preferences", "responses")}  # flag → those that it has a meaning with
 

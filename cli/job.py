@@ -87,13 +87,13 @@ def calls_left(jobs: Sequence[Job], anew: Sequence[str] = ()) -> list[Calls]:
 def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
     """The job of each persona, the same but for whose it is."""
     if len(job.contestants) < 2:
-        raise UsageError(f"--models {' '.join(job.contestants)}: a ranking needs at least two different contestants.")
+        names = " ".join(job.contestants)
+        raise UsageError(f"A ranking needs two different contestants, and there is only {names}: see --models.")
     card, backend = device.gpu(), args.backend if args.preferences else job.llm.backend
     alone = (args.base_model, backend) == ("auto", "embedded")  # beside the embedded model reads the embedded base
     notes = (*job.notes, *own.notes)
     if job.judging_contestant:
         notes += (f"The judge {job.judge} is also a contestant: it may prefer its own answers.",)
-
     return [
         replace(
             job, name=name, persona=persona, prompts=own.prompts, responses=own.responses, notes=notes, command=command,

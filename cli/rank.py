@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import config
 from base.features import Features, compute_features
 from cli.flags import command_like
-from cli.job import PEOPLE
+from cli.job import PEOPLE, asked
 from combined import Combined
 from core.clock import Clock
 from core.errors import MissingError, UsageError
@@ -58,6 +58,8 @@ def by_cache(args: Namespace, job: Job) -> int:
     if args.num_prompts is None:  # as many prompts as there are, whatever number the last run was asked for
         most = max(job.params.num_prompts, len({key for key, _ in job.kept(config.PROMPTS_FILE)}))
         job = replace(job, params=replace(job.params, num_prompts=most))
+    for name in asked(job):
+        job.llm.identity(name)  # a model or server that is missing is told before a cache that lacks its answers
     data = make_data(job, Clock(), ask=False)
     if len(data.prompts) < FEWEST_PROMPTS:
         raise MissingError(
