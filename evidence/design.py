@@ -20,6 +20,7 @@ from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference, Rating
 from data_generation import Data
 from elo_system import EloSystem
+from evaluation import Round
 from evidence import baselines
 from reward_model import RewardModel
 from stages.likelihood import recorded_preferences
@@ -37,18 +38,19 @@ class Design:
     """One for each prompt: of the round robin, or listwise where that was asked for."""
     train_ids: tuple[str, ...]
     test_ids: tuple[str, ...]
-    folds: tuple[tuple[str, ...], ...]
-    """Test prompts of each part of the cross-validation: every prompt is in one of them."""
+    fold: Mapping[str, int]
+    """{prompt id: the part of the cross-validation in which it tests}."""
 
     @property
-    def training(self) -> tuple[Preference, ...]:
-        """The documented split's preferences."""
-        return TrainingSet.of(self.preferences, self.train_ids).preferences
+    def split(self) -> Round:
+        """The documented split."""
+        tests = [truth for truth in self.truths if truth.prompt_id in self.test_ids]
+        return TrainingSet.of(self.preferences, self.train_ids), tests
 
     @property
-    def test_truths(self) -> tuple[GroundTruth, ...]:
-        """Truths of its test prompts."""
-        return tuple(truth for truth in self.truths if truth.prompt_id in self.test_ids)
+    def rounds(self) -> list[Round]:
+        """The cross-validation."""
+        return evaluation.rounds(self.preferences, self.truths, self.fold)
 
 
 def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ...]:
@@ -61,18 +63,15 @@ def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ..
 
 def design(data: Data, params: ExperimentConfig) -> Design:
     """Split the data as the parameters say. Raises MissingError where no prompt that tests has been answered."""
-    here = {prompt.id for prompt in data.prompts}
-
-    def answered(part: Sequence[str]) -> tuple[str, ...]:
-        return tuple(prompt_id for prompt_id in part if prompt_id in here)
-
-    train, test = map(answered, evaluation.split(data.planned, params.train_prompts, params.random_seed))
+    here, both = {prompt.id for prompt in data.prompts}, (data.planned, params.train_prompts, params.random_seed)
+    train, test = (tuple(p for p in part if p in here) for part in evaluation.split(*both))
     if not test:
         raise MissingError("Every prompt that would have tested is left out. Run again with a higher --num_prompts.")
     folds = evaluation.folds(data.planned, params.folds, params.random_seed)
+    fold = {prompt_id: number for prompt_id, number in folds.items() if prompt_id in here}
     truths = data.listwise if params.ground_truth == "listwise" else data.truths
     preferences = evaluation.shuffled(data.preferences, params.random_seed)
-    return Design(preferences, truths, train, test, tuple(filter(None, map(answered, folds))))
+    return Design(preferences, truths, train, test, fold)
 
 
 @dataclass(frozen=True)

@@ -83,9 +83,9 @@ class Crowd:
         return evaluation.shuffled(self.votes.preferences, self.params.random_seed)
 
     @cached_property
-    def folds(self) -> list[frozenset[str]]:
-        """The prompts that test in each part of the cross-validation, by id."""
-        return [*map(frozenset, evaluation.folds(self.prompt_ids, self.params.folds, self.params.random_seed))]
+    def fold(self) -> dict[str, int]:
+        """{prompt id: the part of the cross-validation in which it tests}."""
+        return evaluation.folds(self.prompt_ids, self.params.folds, self.params.random_seed)
 
 
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,11 +152,13 @@ def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
 # ── Scoring ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def predicted(crowd: Crowd, parts: Sequence[frozenset[str]]) -> Hits:
-    """How well every system predicts the decided votes on the ``parts``, each part after training on all other prompts:
-    ties train, and are not scored."""
+def predicted(crowd: Crowd, fold: Mapping[str, int]) -> Hits:
+    """How well every system predicts the decided votes on the prompts of ``fold``, each part of them after training on
+    all other prompts: ties train, and are not scored."""
     hits: dict[str, list[tuple[Preference, float]]] = defaultdict(list)
-    for part in bar(parts, len(parts), "folds"):
+    numbers = dict.fromkeys(fold.values())
+    for number in bar(numbers, len(numbers), "folds"):
+        part = frozenset(prompt_id for prompt_id, one in fold.items() if one == number)
         tested = [vote for vote in crowd.preferences if vote.prompt_id in part and vote.outcome != 0.5]
         for system, rankers in fitted(crowd, part):
             ranker = dict(zip(crowd.votes.users, rankers, strict=True))
@@ -173,9 +175,8 @@ def scored(crowd: Crowd, hits: Hits) -> dict[str, Scores]:
     votes, several = [vote for vote, _ in next(iter(hits.values()))], len(crowd.votes.users) > 1
     count = Counter(vote.user for vote in votes)
     weights = np.array([len(votes) / len(count) / count[vote.user] for vote in votes])
-    fold = {prompt_id: i for i, part in enumerate(crowd.folds) for prompt_id in part}
     clusters = [vote.user if several else vote.prompt_id for vote in votes]
-    groups = Groups([fold[vote.prompt_id] for vote in votes], (clusters,), weights)
+    groups = Groups([crowd.fold[vote.prompt_id] for vote in votes], (clusters,), weights)
     values = {system: [hit for _, hit in found] for system, found in hits.items()}
     nothing = {system: list[float]() for system in hits}
     return {m: Scores(m, nothing, Groups()) for m in METRICS} | {ACCURACY: Scores(ACCURACY, values, groups)}
@@ -189,9 +190,9 @@ def measure(crowd: Crowd, clock: Clock) -> Document:
     cross-validated. A curve has two points: what everyone starts from, and all own votes."""
     test = frozenset(evaluation.split(crowd.prompt_ids, crowd.params.train_prompts, crowd.params.random_seed)[1])
     with clock.stage("training"):
-        once = scored(crowd, predicted(crowd, [test]))
+        once = scored(crowd, predicted(crowd, dict.fromkeys(test, 0)))
     with clock.stage("cross_validation"):
-        hits = predicted(crowd, crowd.folds)
+        hits = predicted(crowd, crowd.fold)
     with clock.stage("evaluation"):
         scores = scored(crowd, hits)
         final = {s: {m: one.mean(s)["mean"] for m, one in once.items()} for s in hits}

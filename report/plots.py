@@ -56,11 +56,12 @@ STYLE: Any = {
     "svg.fonttype": "none",  # texts in the reader's own fonts: half the size of outlines
     "svg.hashsalt": "report",  # the same page for the same results
 }
+WHOLE: Any = {"nbins": 6, "steps": [1, 2, 5, 10], "integer": True}  # ticks: there is no half preference or epoch
 
 
-def png(figure: Callable[[Document], Figure], document: Document) -> bytes:
-    """The whole figure, on white."""
-    return _saved(lambda: figure(document), format="png", facecolor="white")
+def png(*what: Any) -> bytes:
+    """The figure of ``panels``, on white."""
+    return _saved(lambda: panels(*what), format="png", facecolor="white")
 
 
 def svg(draw: Draw, document: Document, metric: str = "") -> bytes:
@@ -88,7 +89,7 @@ def _saved(make: Callable[[], Figure], **options: Any) -> bytes:
     return target.getvalue()
 
 
-def _panels(draw: Draw, document: Document, metrics: Sequence[str], title: str, note: str = "") -> Figure:
+def panels(draw: Draw, document: Document, metrics: Sequence[str], title: str, note: str = "") -> Figure:
     """A panel for each metric over one legend, below the title and who answered and judged; without metrics the reason
     why."""
     from matplotlib.figure import Figure
@@ -125,13 +126,6 @@ def _limits(metric: str) -> tuple[float, float]:
     return (-1.05 if metric in CORRELATIONS else -0.05), 1.05
 
 
-def _whole_ticks(axes: Axes) -> None:
-    """There is no half preference and no half epoch."""
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
-
-
 def leaderboard_panel(axes: Axes, document: Document, _: str) -> None:
     """One row a model, best first; in colour those that the answer names."""
     rows, answer = document["leaderboard"], document["answer"]
@@ -144,11 +138,6 @@ def leaderboard_panel(axes: Axes, document: Document, _: str) -> None:
     axes.set_yticks(range(len(rows)), [short(row["model"]) for row in rows])
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0.0, 100.0), xlabel="Wins, %")
     axes.grid(False, axis="y")
-
-
-def learning_curves(document: Document) -> Figure:
-    """A panel for each metric that any system has."""
-    return _panels(curve_panel, document, words.metrics(document), "Learning curves", curve_remark(document))
 
 
 def curve_panel(axes: Axes, document: Document, metric: str) -> None:
@@ -168,18 +157,13 @@ def curve_panel(axes: Axes, document: Document, metric: str) -> None:
         axes.axhline(constant, label=SYSTEMS["global_elo"], **LINES["global_elo"] | LEVEL)
     axes.set(ylim=_limits(metric), ylabel=METRICS[metric])
     axes.set_xlabel("Own votes used per person" if document["people"] else "Preferences used")
-    _whole_ticks(axes)
+    axes.locator_params("x", **WHOLE)
 
 
 def curve_remark(document: Document) -> str:
     """The prompts that the curves were measured on, and their bands."""
     over = "people, clustered by person" if document["people"] else "prompts"
     return f"Cross-validated: every prompt a test prompt once. Bands: 95 % interval of the mean over {over}."
-
-
-def metric_comparison(document: Document) -> Figure:
-    """A panel for each metric that any system has."""
-    return _panels(comparison_panel, document, words.metrics(document), "Metrics")
 
 
 def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
@@ -197,13 +181,8 @@ def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
     axes.tick_params(labelleft=axes.get_subplotspec().is_first_col())  # type: ignore[union-attr]
 
 
-def training_history(document: Document) -> Figure:
-    """Both losses of the reward head after each epoch."""
-    return _panels(history_panel, document, ["losses"], "Training of the reward model")
-
-
 def history_panel(axes: Axes, document: Document, _: str) -> None:
-    """Cross-entropies in nats, unweighted; the regularization enters the sum with λ."""
+    """Both losses of the reward head after each epoch, unweighted; the regularization enters the sum with λ."""
     history = document["training_history"]
     regularization = f"Rank regularization (enters with λ = {document['config']['lambda_reg']:g})"
     epochs = range(1, len(history["preference_loss"]) + 1)
@@ -211,4 +190,4 @@ def history_panel(axes: Axes, document: Document, _: str) -> None:
     axes.plot(epochs, history["regularization_loss"], label=regularization, **LINES["elo_offset"])
     axes.axhline(math.log(2), label="Coin flip (ln 2)", **LINES["global_elo"] | LEVEL)
     axes.set(ylabel="Cross-entropy (nats)", xlabel="Epoch")
-    _whole_ticks(axes)
+    axes.locator_params("x", **WHOLE)
