@@ -70,12 +70,6 @@ def _cosine(x: Array, y: Array) -> float:
     return float((x * y).sum()) / math.sqrt(squares) if squares else 0.0
 
 
-def kendall_tau(a: Mapping[str, float], b: Mapping[str, float]) -> float:
-    """Kendall's τ-b of two sets of scores over the models in both; 0 where either is all tied."""
-    models = [m for m in a if m in b]
-    return _correlations(_places((a[m] for m in models), (b[m] for m in models)))[0]
-
-
 def prompt_metrics(scores: Mapping[str, float], truth: GroundTruth) -> Metrics | None:
     """The five metrics of one prompt over the truth's models; None where the truth is all tied.
 

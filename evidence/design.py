@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import evaluation
 from base.features import Features, compute_features
@@ -17,7 +18,7 @@ from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import MissingError
 from core.ranking import Ranker, TrainingSet
-from core.records import GroundTruth, Preference, Rating
+from core.records import Preference, Rating
 from data_generation import Data
 from elo_system import EloSystem
 from evaluation import Round
@@ -27,30 +28,19 @@ from stages.likelihood import recorded_preferences
 from stages.tasks import Job
 
 
-@dataclass(frozen=True)
-class Design:
-    """Which preferences train and which prompts test: in the documented split, and in each fold."""
+class Design(NamedTuple):
+    """What trains and what tests: in the documented split, and in each part of the cross-validation."""
 
     preferences: tuple[Preference, ...]
     """One for each pair of each prompt in an order drawn by the seed: neither a point of a learning curve nor Elo's
     last updates then hang on one prompt."""
-    truths: tuple[GroundTruth, ...]
-    """One for each prompt: of the round robin, or listwise where that was asked for."""
-    train_ids: tuple[str, ...]
     test_ids: tuple[str, ...]
+    """Test prompts of the documented split."""
+    split: Round
     fold: Mapping[str, int]
     """{prompt id: the part of the cross-validation in which it tests}."""
-
-    @property
-    def split(self) -> Round:
-        """The documented split."""
-        tests = [truth for truth in self.truths if truth.prompt_id in self.test_ids]
-        return TrainingSet.of(self.preferences, self.train_ids), tests
-
-    @property
-    def rounds(self) -> list[Round]:
-        """The cross-validation."""
-        return evaluation.rounds(self.preferences, self.truths, self.fold)
+    rounds: Sequence[Round]
+    """The cross-validation."""
 
 
 def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ...]:
@@ -71,7 +61,8 @@ def design(data: Data, params: ExperimentConfig) -> Design:
     fold = {prompt_id: number for prompt_id, number in folds.items() if prompt_id in here}
     truths = data.listwise if params.ground_truth == "listwise" else data.truths
     preferences = evaluation.shuffled(data.preferences, params.random_seed)
-    return Design(preferences, truths, train, test, fold)
+    split = TrainingSet.of(preferences, train), [truth for truth in truths if truth.prompt_id in test]
+    return Design(preferences, test, split, fold, evaluation.rounds(preferences, truths, fold))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from evidence.intervals import difference_json
 from evidence.judge_quality import TIE, agreement, judge_quality
 from report import answer as sentences
 from report import words
-from report.words import CONTENDERS
+from report.words import CONTENDERS, Document
 from reward_model import RewardModel
 from stages.tasks import Job
 
@@ -50,25 +50,22 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 }
 """Variants of Systems B and C, both as configured first, and what each changes in the parameters."""
 
-Document = dict[str, Any]
-"""The results. Its keys are a contract with other programs: more may be added, none renamed. ``report/`` shows it."""
-
 
 def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
     """Measure who is best, the documented split, the cross-validation, H1 and H2: the results document. The systems
     end up fitted on the documented split."""
     params, plan = job.params, design(data, job.params)
-    (training, truths), rounds = plan.split, plan.rounds
+    training, truths = plan.split
     elo = {model: rating.elo for model, rating in systems.ratings.items()}
     with clock.stage("training"):
         for ranker in systems.every:
-            ranker.fit(training.preferences, prompt_ids=plan.train_ids)
+            ranker.fit(training.preferences, prompt_ids=training.prompt_ids)
         final = {r.name: evaluation.per_prompt(r, truths) for r in systems.every}
         split = _curves(systems, [plan.split], params, final)
     with clock.stage("cross_validation"):
-        crossed = evaluation.cross_validate(systems.every, rounds)
+        crossed = evaluation.cross_validate(systems.every, plan.rounds)
     with clock.stage("hypotheses"):
-        orders = evaluation.reordered(rounds, ORDERS, params.random_seed)
+        orders = evaluation.reordered(plan.rounds, ORDERS, params.random_seed)
         curves = _curves(systems, orders, params, crossed)
         tested = put_to_test(systems, curves, orders, plan, params)
     with clock.stage("ablation"):
@@ -161,7 +158,7 @@ def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
     near = [(p.prompt_id, p.model_a, p.model_b) for p in training.preferences if abs(p.outcome - 0.5) <= TIE]
     return {
         "prompts": len(data.prompts),
-        "train_prompts": len(plan.train_ids),
+        "train_prompts": len(training.prompt_ids),
         "test_prompts": len(plan.test_ids),
         "pairs": len(plan.preferences),
         "preferences": len(training.preferences),

@@ -33,11 +33,10 @@ from core.records import Preference, Rating
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
-from evidence.experiment import Document
 from evidence.hypotheses import Scores, compared
 from evidence.intervals import Groups, difference_json
 from people.read import Votes
-from report.words import CONTENDERS
+from report.words import CONTENDERS, Document
 from reward_model import RewardModel
 
 ACCURACY = "ranking_accuracy"
