@@ -21,7 +21,8 @@ from core.records import GroundTruth, Preference
 
 Array = NDArray[np.float64]
 Places = tuple[tuple[int, int], ...]
-"""Each model's place in two rankings, 0 the lowest; equal scores share a place. Sorted: names don't matter."""
+"""Each model's (predicted, true) place, 0 the lowest; equal scores share one. Sorted, so that rankings that repeat are
+recognized: it is all that a metric depends on."""
 Round = tuple[TrainingSet, Sequence[GroundTruth]]
 """What trains and what tests."""
 
@@ -45,14 +46,6 @@ BOUNDS = {name: (-1.0 if name in ("kendall_tau", "spearman_rho") else 0.0, 1.0) 
 
 
 # ── Metrics ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _places(x: Iterable[float], y: Iterable[float]) -> Places:
-    """All that a metric of two rankings depends on, so that rankings that repeat are recognized."""
-    x, y = list(x), list(y)
-    # floats are compared here, once: all that follows counts whole places
-    place_x, place_y = ({value: i for i, value in enumerate(sorted(set(values)))} for values in (x, y))
-    return tuple(sorted((place_x[a], place_y[b]) for a, b in zip(x, y, strict=True)))
 
 
 def _correlations(places: Places) -> tuple[float, float]:
@@ -80,12 +73,14 @@ def prompt_metrics(scores: Mapping[str, float], truth: GroundTruth) -> Metrics |
     missing = [m for m in truth.scores if m not in scores or math.isnan(scores[m])]
     if missing:
         raise ValueError(f"no score for {', '.join(missing)} on prompt {truth.prompt_id!r}")
-    return _metrics(_places((scores[m] for m in truth.scores), truth.scores.values()))
+    # floats are compared here, once: all that follows counts whole places
+    both = [scores[m] for m in truth.scores], [*truth.scores.values()]
+    place, true = ({value: i for i, value in enumerate(sorted(set(values)))} for values in both)
+    return _metrics(tuple(sorted((place[a], true[b]) for a, b in zip(*both, strict=True))))
 
 
 @lru_cache(CACHED_PAIRS)
 def _metrics(places: Places) -> Metrics | None:
-    """The metrics of (predicted, true) places."""
     x, y = [a for a, _ in places], [b for _, b in places]
     hits = [
         0.5 if x[i] == x[j] else float((x[i] < x[j]) == (y[i] < y[j]))

@@ -52,9 +52,6 @@ UNTESTED = {
     "generalization": "Generalization to unseen models is tested on personas, not on votes.",
 }
 
-Hits = Mapping[str, Sequence[tuple[Preference, float]]]
-"""{system: [(a decided vote, 1 where it was predicted right, ½ for a tied score, else 0)]}, the same votes for each"""
-
 
 @dataclass(frozen=True)
 class Crowd:
@@ -151,34 +148,34 @@ def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
 # ── Scoring ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def predicted(crowd: Crowd, fold: Mapping[str, int]) -> Hits:
-    """How well every system predicts the decided votes on the prompts of ``fold``, each part of them after training on
-    all other prompts: ties train, and are not scored."""
-    hits: dict[str, list[tuple[Preference, float]]] = defaultdict(list)
+def predicted(crowd: Crowd, fold: Mapping[str, int]) -> tuple[list[Preference], dict[str, list[float]]]:
+    """The decided votes [n] on the prompts of ``fold``, and {system: [n] 1 where it predicts that vote right, ½ for a
+    tied score, else 0} after training on all prompts of the other folds. Ties train, and are not scored."""
+    votes, hits = list[Preference](), defaultdict[str, list[float]](list)
     numbers = dict.fromkeys(fold.values())
     for number in bar(numbers, len(numbers), "folds"):
         part = frozenset(prompt_id for prompt_id, one in fold.items() if one == number)
         tested = [vote for vote in crowd.preferences if vote.prompt_id in part and vote.outcome != 0.5]
+        votes += tested
         for system, rankers in fitted(crowd, part):
             ranker = dict(zip(crowd.votes.users, rankers, strict=True))
             for vote in tested:
                 scores = ranker[vote.user].scores(vote.prompt_id)
                 gap = (scores[vote.model_a] - scores[vote.model_b]) * (vote.outcome - 0.5)
-                hits[system].append((vote, 0.5 + 0.5 * (gap > 0.0) - 0.5 * (gap < 0.0)))
-    return hits
+                hits[system].append(0.5 + 0.5 * (gap > 0.0) - 0.5 * (gap < 0.0))
+    return votes, hits
 
 
-def scored(crowd: Crowd, hits: Hits) -> dict[str, Scores]:
-    """{metric: Scores}: the accuracy vote by vote, every person with the same weight; no value of the other metrics,
-    which need whole rankings."""
-    votes, several = [vote for vote, _ in next(iter(hits.values()))], len(crowd.votes.users) > 1
+def scored(crowd: Crowd, votes: Sequence[Preference], hits: Mapping[str, Sequence[float]]) -> dict[str, Scores]:
+    """{metric: Scores} of what was ``predicted``: the accuracy vote by vote, every person with the same weight; no
+    value of the other metrics, which need whole rankings."""
+    several = len(crowd.votes.users) > 1
     count = Counter(vote.user for vote in votes)
     weights = np.array([len(votes) / len(count) / count[vote.user] for vote in votes])
     clusters = [vote.user if several else vote.prompt_id for vote in votes]
     groups = Groups([crowd.fold[vote.prompt_id] for vote in votes], (clusters,), weights)
-    values = {system: [hit for _, hit in found] for system, found in hits.items()}
     nothing = {system: list[float]() for system in hits}
-    return {m: Scores(m, nothing, Groups()) for m in METRICS} | {ACCURACY: Scores(ACCURACY, values, groups)}
+    return {m: Scores(m, nothing, Groups()) for m in METRICS} | {ACCURACY: Scores(ACCURACY, hits, groups)}
 
 
 # ── For the results ──────────────────────────────────────────────────────────────────────────────────────
@@ -189,14 +186,14 @@ def measure(crowd: Crowd, clock: Clock) -> Document:
     cross-validated. A curve has two points: what everyone starts from, and all own votes."""
     test = frozenset(evaluation.split(crowd.prompt_ids, crowd.params.train_prompts, crowd.params.random_seed)[1])
     with clock.stage("training"):
-        once = scored(crowd, predicted(crowd, dict.fromkeys(test, 0)))
+        once = scored(crowd, *predicted(crowd, dict.fromkeys(test, 0)))
     with clock.stage("cross_validation"):
-        hits = predicted(crowd, crowd.fold)
+        found = predicted(crowd, crowd.fold)
     with clock.stage("evaluation"):
-        scores = scored(crowd, hits)
-        final = {s: {m: one.mean(s)["mean"] for m, one in once.items()} for s in hits}
-        found = compared(scores, ACCURACY)
-        crossed = found["cross_validated"]
+        scores = scored(crowd, *found)
+        final = {s: {m: one.mean(s)["mean"] for m, one in once.items()} for s in once[ACCURACY].values}
+        decided = compared(scores, ACCURACY)
+        crossed = decided["cross_validated"]
         training = [vote for vote in crowd.preferences if vote.prompt_id not in test]
         most = max(Counter(vote.user for vote in training).values(), default=0)
         known = {0: STARTS, most: {s: s for s in CONTENDERS}}
@@ -218,7 +215,7 @@ def measure(crowd: Crowd, clock: Clock) -> Document:
             },
             "judge_quality": {},
             "final": final,
-            **found,
+            **decided,
             "learning_curve": [
                 {"preferences": n} | {s: {ACCURACY: final[name][ACCURACY]} for s, name in systems.items()}
                 for n, systems in known.items()

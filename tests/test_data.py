@@ -80,11 +80,11 @@ def job(tmp_path: Path) -> Job:
 
 
 def made(job: Job) -> Data:
-    return make_data(job, Clock(), ids_for_testing(job))
+    return make_data(job, Clock())
 
 
 def foreseen(job: Job, **options: Any) -> Counter[tuple[str, str]]:
-    return count(job, ids_for_testing(job), **options)
+    return count(job, **options)
 
 
 def asked(job: Job) -> tuple[int, int, int]:
