@@ -80,10 +80,6 @@ class Systems:
     def contenders(self) -> tuple[Ranker, ...]:
         return self.elo, self.reward, self.combined
 
-    @property
-    def every(self) -> tuple[Ranker, ...]:
-        return *self.contenders, *self.baselines
-
 
 def read_texts(job: Job, data: Data, clock: Clock) -> Features:
     """Each text through the frozen base, once ever."""

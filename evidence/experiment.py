@@ -56,14 +56,15 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
     end up fitted on the documented split."""
     params, plan = job.params, design(data, job.params)
     training, truths = plan.split
+    rankers = *systems.contenders, *systems.baselines
     elo = {model: rating.elo for model, rating in systems.ratings.items()}
     with clock.stage("training"):
-        for ranker in systems.every:
+        for ranker in rankers:
             ranker.fit(training.preferences, prompt_ids=training.prompt_ids)
-        final = {r.name: evaluation.per_prompt(r, truths) for r in systems.every}
+        final = {r.name: evaluation.per_prompt(r, truths) for r in rankers}
         split = _curves(systems, [plan.split], params, final)
     with clock.stage("cross_validation"):
-        crossed = evaluation.cross_validate(systems.every, plan.rounds)
+        crossed = evaluation.cross_validate(rankers, plan.rounds)
     with clock.stage("hypotheses"):
         orders = evaluation.reordered(plan.rounds, ORDERS, params.random_seed)
         curves = _curves(systems, orders, params, crossed)

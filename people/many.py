@@ -18,8 +18,6 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -53,35 +51,17 @@ UNTESTED = {
 }
 
 
-@dataclass(frozen=True)
 class Crowd:
     """Who votes on what, and all that training is done with."""
 
-    votes: Votes
-    features: Features
-    rated: Mapping[str, Rating]
-    """The Arena's ratings for a person alone, who has nobody else to start from; empty for several."""
-    params: ExperimentConfig
-
-    @cached_property
-    def prompt_ids(self) -> tuple[str, ...]:
-        """All prompts that were voted on."""
-        return tuple(prompt.id for prompt in self.votes.prompts)
-
-    @cached_property
-    def given(self) -> dict[str, float | None]:
-        """{model: its rating}."""
-        return {model: self.rated[model].elo if model in self.rated else None for model in self.votes.models}
-
-    @cached_property
-    def preferences(self) -> tuple[Preference, ...]:
-        """In the order, drawn by the seed, in which everyone's are used."""
-        return evaluation.shuffled(self.votes.preferences, self.params.random_seed)
-
-    @cached_property
-    def fold(self) -> dict[str, int]:
-        """{prompt id: the part of the cross-validation in which it tests}."""
-        return evaluation.folds(self.prompt_ids, self.params.folds, self.params.random_seed)
+    def __init__(self, votes: Votes, features: Features, rated: Mapping[str, Rating], params: ExperimentConfig) -> None:
+        """``rated``: the Arena's ratings for a person alone, who has nobody else to start from; empty for several."""
+        self.votes, self.features, self.params = votes, features, params
+        self.given = {model: rated[model].elo if model in rated else None for model in votes.models}
+        self.prompt_ids = tuple(prompt.id for prompt in votes.prompts)
+        self.fold = evaluation.folds(self.prompt_ids, params.folds, params.random_seed)
+        self.preferences = evaluation.shuffled(votes.preferences, params.random_seed)
+        """In the order in which everyone's are used."""
 
 
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     Draw = Callable[[Axes, Document, str], None]
     """Draws one metric, or all that there is, into a panel."""
 
-CORRELATIONS = ("kendall_tau", "spearman_rho")  # from −1 to 1; accuracies begin at 0
+ACCURACIES, CORRELATIONS = (-0.05, 1.05), (-1.05, 1.05)  # all values fit, and noise is not blown up to fill the panel
+LIMITS = dict.fromkeys(METRICS, ACCURACIES) | {"kendall_tau": CORRELATIONS, "spearman_rho": CORRELATIONS}
 PANEL, PANELS_IN_A_ROW = (3.4, 2.9), 3  # inches
 
 BLUE, VERMILION, GREEN, GREY, INK, GRID = "#0072b2", "#d55e00", "#009e73", "#6b6b70", "black", "#d9d9de"
@@ -71,8 +72,8 @@ def svg(draw: Draw, document: Document, metric: str = "") -> bytes:
 
     def panel() -> Figure:
         figure = Figure((4.2, 3.6), layout="constrained")
-        draw(figure.subplots(), document, metric)
-        _legend_below(figure, columns=1)
+        draw(axes := figure.subplots(), document, metric)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left")
         return figure
 
     return _saved(panel, format="svg", transparent=True, metadata={"Date": None})
@@ -104,26 +105,15 @@ def panels(draw: Draw, document: Document, metrics: Sequence[str], title: str, n
     figure.suptitle("\n".join(heading), x=0.012, ha="left", fontsize=9)
     for number, metric in enumerate(metrics, start=1):
         draw(figure.add_subplot(rows, columns, number), document, metric)
-    if metrics:
-        _legend_below(figure, columns=2)
+    if metrics:  # the first panel's legend for all
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return figure
-
-
-def _legend_below(figure: Figure, columns: int) -> None:
-    """The first panel's legend below all panels, outside the data."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=columns)
 
 
 def short(text: object, limit: int = 24) -> str:
     """At most ``limit`` characters, the cut visible."""
     whole = plain(text)
     return whole if len(whole) <= limit else f"{whole[: limit - 1]}…"
-
-
-def _limits(metric: str) -> tuple[float, float]:
-    """All values that a metric can take: what is drawn fits, and noise is not blown up to fill the panel."""
-    return (-1.05 if metric in CORRELATIONS else -0.05), 1.05
 
 
 def leaderboard_panel(axes: Axes, document: Document, _: str) -> None:
@@ -155,7 +145,7 @@ def curve_panel(axes: Axes, document: Document, metric: str) -> None:
     constant = document["cross_validated"]["global_elo"][metric]["mean"]  # it never learns
     if constant is not None:
         axes.axhline(constant, label=SYSTEMS["global_elo"], **LINES["global_elo"] | LEVEL)
-    axes.set(ylim=_limits(metric), ylabel=METRICS[metric])
+    axes.set(ylim=LIMITS[metric], ylabel=METRICS[metric])
     axes.set_xlabel("Own votes used per person" if document["people"] else "Preferences used")
     axes.locator_params("x", **WHOLE)
 
@@ -177,7 +167,7 @@ def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
             axes.plot(found["mean"], row, color=line["color"], marker=line["marker"], ms=6.5)
     axes.axvline(0, color=GREY, linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(systems)), [SYSTEMS[system] for system in systems])
-    axes.set(ylim=(len(systems) - 0.4, -0.6), xlim=_limits(metric), xlabel=METRICS[metric])
+    axes.set(ylim=(len(systems) - 0.4, -0.6), xlim=LIMITS[metric], xlabel=METRICS[metric])
     axes.tick_params(labelleft=axes.get_subplotspec().is_first_col())  # type: ignore[union-attr]
 
 
