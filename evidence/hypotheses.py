@@ -7,7 +7,7 @@ hypothesis has two rivals, and its verdict is the weaker of those against either
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +24,6 @@ RIVALS = ("elo_offset", "reward_model")  # of the combined system
 
 Placed = Mapping[tuple[str, str], float]
 """{(prompt id, contestant): share of its pairs that a ranker orders right which never saw it in training}"""
-
-
-def by_fold(prompt_ids: Iterable[str], fold: Mapping[str, int]) -> Groups:
-    """What values of these prompts have in common. ``fold``: of each prompt."""
-    return Groups([fold[prompt_id] for prompt_id in prompt_ids])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +49,10 @@ class Scores:
 def scores_of(crossed: Mapping[str, Mapping[str, Metrics]], fold: Mapping[str, int]) -> dict[str, Scores]:
     """{metric: Scores} of {system: {prompt id: metrics}}. ``fold``: in which each prompt tested."""
     prompts, found = list(next(iter(crossed.values()))), {}
+    groups = Groups([fold[prompt_id] for prompt_id in prompts])
     for metric in METRICS:
         values = {s: [getattr(rows[p], metric) for p in prompts] for s, rows in crossed.items()}
-        found[metric] = Scores(metric, values, by_fold(prompts, fold))
+        found[metric] = Scores(metric, values, groups)
     return found
 
 
@@ -115,7 +111,7 @@ def _against_all(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 def bands(curves: Curves, fold: Mapping[str, int]) -> dict[str, list[dict[str, Any]]]:
     """{metric: [{mean, ci95}]}: over orders and prompts, at each point."""
-    groups = by_fold(curves.rows[0], fold)
+    groups = Groups([fold[prompt_id] for prompt_id in curves.rows[0]])
     return {m: [Scores(m, {"": row}, groups).mean("") for row in curves.values(m)] for m in METRICS}
 
 
@@ -127,7 +123,7 @@ def sample_efficiency(curves: Mapping[str, Curves], name: str, fold: Mapping[str
     the beginning: being quicker than someone who starts from the wrong end is no sign of learning quickly. Tested on
     the area between the curves in τ, paired by prompt: orders are no sample of anything, so they are averaged first.
     """
-    found, groups = {}, by_fold(curves[name].rows[0], fold)
+    found, groups = {}, Groups([fold[prompt_id] for prompt_id in curves[name].rows[0]])
     area = {  # under each prompt's curve, divided by its width: [prompts], in units of τ
         s: np.asarray(np.trapezoid(one.values("kendall_tau"), one.counts, axis=0) / one.counts[-1])
         for s, one in curves.items()
