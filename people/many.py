@@ -21,16 +21,18 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-import evaluation
 from base.features import Features
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock, bar
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference, Rating
+from data_generation import Data
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
+from evidence.design import design
+from evidence.experiment import counts
 from evidence.hypotheses import Scores, compared
 from evidence.intervals import Groups, difference_json
 from people.read import Votes
@@ -59,9 +61,8 @@ class Crowd:
         self.votes, self.features, self.params = votes, features, params
         self.given = {model: rated[model].elo if model in rated else None for model in votes.models}
         self.prompt_ids = tuple(prompt.id for prompt in votes.prompts)
-        self.fold = evaluation.folds(self.prompt_ids, params.folds, params.random_seed)
-        self.preferences = evaluation.shuffled(votes.preferences, params.random_seed)
-        """In the order in which everyone's are used."""
+        self.data = Data(votes.prompts, votes.responses, (), votes.preferences, (), planned=self.prompt_ids)
+        self.plan = design(self.data, params)  # what trains and what tests, the same for everybody
 
 
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -71,7 +72,7 @@ def fitted(crowd: Crowd, tested: frozenset[str]) -> Iterator[tuple[str, Sequence
     """(system, a ranker for each person) after training on all prompts but the ``tested`` ones, system by system, so
     that a thousand people's heads are not held beside a thousand people's fits."""
     several, models, params = len(crowd.votes.users) > 1, crowd.votes.models, crowd.params
-    votes = [vote for vote in crowd.preferences if vote.prompt_id not in tested]
+    votes = [vote for vote in crowd.plan.preferences if vote.prompt_id not in tested]
     ids = tuple(prompt_id for prompt_id in crowd.prompt_ids if prompt_id not in tested)
     by_user: dict[str, list[Preference]] = {user: [] for user in crowd.votes.users}
     for vote in votes:
@@ -116,7 +117,7 @@ def _on_elo_scale(models: Sequence[str], wins: np.ndarray) -> list[dict[str, flo
 def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
     """All systems from all votes: for several people what a new person starts from, for one person alone what was
     learned of them."""
-    votes, ids, params = crowd.preferences, crowd.prompt_ids, crowd.params
+    votes, ids, params = crowd.plan.preferences, crowd.prompt_ids, crowd.params
     reward = RewardModel(crowd.features, crowd.given, params).fit(votes[:SHARED_VOTES], prompt_ids=ids)
     both = Combined(crowd.features, crowd.given, params).fit(votes, prompt_ids=ids)
     if len(crowd.votes.users) == 1:
@@ -135,7 +136,7 @@ def predicted(crowd: Crowd, fold: Mapping[str, int]) -> tuple[list[Preference], 
     numbers = dict.fromkeys(fold.values())
     for number in bar(numbers, len(numbers), "folds"):
         part = frozenset(prompt_id for prompt_id, one in fold.items() if one == number)
-        tested = [vote for vote in crowd.preferences if vote.prompt_id in part and vote.outcome != 0.5]
+        tested = [vote for vote in crowd.plan.preferences if vote.prompt_id in part and vote.outcome != 0.5]
         votes += tested
         for system, rankers in fitted(crowd, part):
             ranker = dict(zip(crowd.votes.users, rankers, strict=True))
@@ -153,7 +154,7 @@ def scored(crowd: Crowd, votes: Sequence[Preference], hits: Mapping[str, Sequenc
     count = Counter(vote.user for vote in votes)
     weights = np.array([len(votes) / len(count) / count[vote.user] for vote in votes])
     clusters = [vote.user if several else vote.prompt_id for vote in votes]
-    groups = Groups([crowd.fold[vote.prompt_id] for vote in votes], (clusters,), weights)
+    groups = Groups([crowd.plan.fold[vote.prompt_id] for vote in votes], (clusters,), weights)
     nothing = {system: list[float]() for system in hits}
     return {m: Scores(m, nothing, Groups()) for m in METRICS} | {ACCURACY: Scores(ACCURACY, hits, groups)}
 
@@ -164,34 +165,27 @@ def scored(crowd: Crowd, votes: Sequence[Preference], hits: Mapping[str, Sequenc
 def measure(crowd: Crowd, clock: Clock) -> Document:
     """Everything that votes show of the systems: ``final`` on the documented split, all else on every prompt
     cross-validated. A curve has two points: what everyone starts from, and all own votes."""
-    test = frozenset(evaluation.split(crowd.prompt_ids, crowd.params.train_prompts, crowd.params.random_seed)[1])
+    plan = crowd.plan
     with clock.stage("training"):
-        once = scored(crowd, *predicted(crowd, dict.fromkeys(test, 0)))
+        once = scored(crowd, *predicted(crowd, dict.fromkeys(plan.test_ids, 0)))
     with clock.stage("cross_validation"):
-        found = predicted(crowd, crowd.fold)
+        found = predicted(crowd, plan.fold)
     with clock.stage("evaluation"):
         scores = scored(crowd, *found)
         final = {s: {m: one.mean(s)["mean"] for m, one in once.items()} for s in once[ACCURACY].values}
         decided = compared(scores, ACCURACY)
         crossed = decided["cross_validated"]
-        training = [vote for vote in crowd.preferences if vote.prompt_id not in test]
-        most = max(Counter(vote.user for vote in training).values(), default=0)
+        most = max(Counter(vote.user for vote in plan.split[0].preferences).values(), default=0)
         known = {0: STARTS, most: {s: s for s in CONTENDERS}}
         gains = {s: scores[ACCURACY].gain(s, start) for s, start in STARTS.items()}
         untested = {key: {"verdict": "not tested", "reason": reason} for key, reason in UNTESTED.items()}
         return {
             "main_metric": ACCURACY,
             "counts": {
-                "prompts": len(crowd.prompt_ids),
-                "train_prompts": len(crowd.prompt_ids) - len(test),
-                "test_prompts": len(test),
-                "preferences": len(training),
-                "ties": sum(vote.outcome == 0.5 for vote in training),
-                "ground_truth_rankings": 0,
-                "judge_calls": 0,
+                **counts(crowd.data, crowd.params),
                 "users": len(crowd.votes.users),
-                "votes": len(crowd.preferences),
-                "decided_votes": sum(vote.outcome != 0.5 for vote in crowd.preferences),
+                "votes": len(plan.preferences),
+                "decided_votes": sum(vote.outcome != 0.5 for vote in plan.preferences),
             },
             "judge_quality": {},
             "final": final,

@@ -46,7 +46,7 @@ def everything(crowd: Crowd, tested: frozenset[str]) -> dict[str, list[dict[str,
 
 
 def first_fold(crowd: Crowd) -> frozenset[str]:
-    return frozenset(prompt_id for prompt_id, number in crowd.fold.items() if number == 0)
+    return frozenset(prompt_id for prompt_id, number in crowd.plan.fold.items() if number == 0)
 
 
 def close(one: Any, other: Any) -> bool:
@@ -70,7 +70,7 @@ def test_offsets_are_elo_updates_of_own_votes_on_everyone_elses_ratings() -> Non
     known = dataclasses.replace(votes, preferences=(*votes.preferences, *late), users=(*votes.users, "late"))
     c, tested = crowd_of(known, texts), frozenset({"q0"})
     found, me = everything(c, tested), c.votes.users[1]
-    kept = [vote for vote in c.preferences if vote.prompt_id not in tested]
+    kept = [vote for vote in c.plan.preferences if vote.prompt_id not in tested]
     own, others = ([v for v in kept if (v.user == me) is mine] for mine in (True, False))
     start = {m: 1000.0 + r for m, r in BradleyTerry(c.votes.models).fit(others).scores("").items()}
     moved = EloSystem(start, 32.0).fit(own).scores("")
@@ -126,7 +126,7 @@ def test_a_busy_voter_counts_once_ties_are_not_scored_and_a_tied_score_counts_ha
     outcomes = (0.5, 1.0, 0.75, 0.0, 0.5, 0.5)
     changed = [dataclasses.replace(v, outcome=o) for v, o in zip(votes.preferences, outcomes, strict=True)]
     c = crowd_of(dataclasses.replace(votes, preferences=tuple(changed)), texts)
-    decided, hits = predicted(c, dict.fromkeys(c.fold, 0))
+    decided, hits = predicted(c, dict.fromkeys(c.plan.fold, 0))
     assert len(decided) == len(hits["random"]) == 3
     assert set(hits["base_reward"]) == {0.5}, "this base has no score"
     hits["random"] = [float(vote.user == "person 0") for vote in decided]
