@@ -29,7 +29,7 @@ from core.ranking import Ranker, TrainingSet
 from core.records import Preference, Rating
 from data_generation import Data
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
-from evaluation import METRICS
+from evaluation import METRICS, Round
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
 from evidence.design import design
 from evidence.experiment import counts
@@ -60,20 +60,19 @@ class Crowd:
         """``rated``: the Arena's ratings for a person alone, who has nobody else to start from; empty for several."""
         self.votes, self.features, self.params = votes, features, params
         self.given = {model: rated[model].elo if model in rated else None for model in votes.models}
-        self.prompt_ids = tuple(prompt.id for prompt in votes.prompts)
-        self.data = Data(votes.prompts, votes.responses, (), votes.preferences, (), planned=self.prompt_ids)
+        ids = tuple(prompt.id for prompt in votes.prompts)
+        self.data = Data(votes.prompts, votes.responses, (), votes.preferences, (), planned=ids)
         self.plan = design(self.data, params)  # what trains and what tests, the same for everybody
 
 
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fitted(crowd: Crowd, tested: frozenset[str]) -> Iterator[tuple[str, Sequence[Ranker]]]:
-    """(system, a ranker for each person) after training on all prompts but the ``tested`` ones, system by system, so
-    that a thousand people's heads are not held beside a thousand people's fits."""
+def fitted(crowd: Crowd, training: TrainingSet) -> Iterator[tuple[str, Sequence[Ranker]]]:
+    """(system, a ranker for each person) after ``training``, system by system, so that a thousand people's heads are
+    not held beside a thousand people's fits."""
     several, models, params = len(crowd.votes.users) > 1, crowd.votes.models, crowd.params
-    votes = [vote for vote in crowd.plan.preferences if vote.prompt_id not in tested]
-    ids = tuple(prompt_id for prompt_id in crowd.prompt_ids if prompt_id not in tested)
+    votes, ids = training.preferences, training.prompt_ids
     by_user: dict[str, list[Preference]] = {user: [] for user in crowd.votes.users}
     for vote in votes:
         by_user[vote.user].append(vote)
@@ -117,7 +116,7 @@ def _on_elo_scale(models: Sequence[str], wins: np.ndarray) -> list[dict[str, flo
 def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
     """All systems from all votes: for several people what a new person starts from, for one person alone what was
     learned of them."""
-    votes, ids, params = crowd.plan.preferences, crowd.prompt_ids, crowd.params
+    votes, ids, params = crowd.plan.preferences, crowd.data.planned, crowd.params
     reward = RewardModel(crowd.features, crowd.given, params).fit(votes[:SHARED_VOTES], prompt_ids=ids)
     both = Combined(crowd.features, crowd.given, params).fit(votes, prompt_ids=ids)
     if len(crowd.votes.users) == 1:
@@ -129,16 +128,15 @@ def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
 # ── Scoring ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def predicted(crowd: Crowd, fold: Mapping[str, int]) -> tuple[list[Preference], dict[str, list[float]]]:
-    """The decided votes [n] on the prompts of ``fold``, and {system: [n] 1 where it predicts that vote right, ½ for a
-    tied score, else 0} after training on all prompts of the other folds. Ties train, and are not scored."""
+def predicted(crowd: Crowd, rounds: Sequence[Round]) -> tuple[list[Preference], dict[str, list[float]]]:
+    """The decided votes [n] on the prompts that did not train in each of the ``rounds``, and {system: [n] 1 where it
+    predicts that vote right, ½ for a tied score, else 0}. Ties train, and are not scored."""
     votes, hits = list[Preference](), defaultdict[str, list[float]](list)
-    numbers = dict.fromkeys(fold.values())
-    for number in bar(numbers, len(numbers), "folds"):
-        part = frozenset(prompt_id for prompt_id, one in fold.items() if one == number)
-        tested = [vote for vote in crowd.plan.preferences if vote.prompt_id in part and vote.outcome != 0.5]
+    for training, _ in bar(rounds, len(rounds), "folds"):
+        seen = set(training.prompt_ids)
+        tested = [vote for vote in crowd.plan.preferences if vote.prompt_id not in seen and vote.outcome != 0.5]
         votes += tested
-        for system, rankers in fitted(crowd, part):
+        for system, rankers in fitted(crowd, training):
             ranker = dict(zip(crowd.votes.users, rankers, strict=True))
             for vote in tested:
                 scores = ranker[vote.user].scores(vote.prompt_id)
@@ -167,9 +165,9 @@ def measure(crowd: Crowd, clock: Clock) -> Document:
     cross-validated. A curve has two points: what everyone starts from, and all own votes."""
     plan = crowd.plan
     with clock.stage("training"):
-        once = scored(crowd, *predicted(crowd, dict.fromkeys(plan.test_ids, 0)))
+        once = scored(crowd, *predicted(crowd, [plan.split]))
     with clock.stage("cross_validation"):
-        found = predicted(crowd, plan.fold)
+        found = predicted(crowd, plan.rounds)
     with clock.stage("evaluation"):
         scores = scored(crowd, *found)
         final = {s: {m: one.mean(s)["mean"] for m, one in once.items()} for s in once[ACCURACY].values}

@@ -19,6 +19,7 @@ from base.frozen import Vectors
 from benchmarks.people_worlds import World
 from config import EXPERIMENT_CONFIG
 from core.clock import Clock
+from core.ranking import TrainingSet
 from core.records import Preference
 from elo_system import EloSystem
 from evidence.baselines import BradleyTerry
@@ -38,10 +39,11 @@ def crowd_of(votes: Votes, found: features.Features, epochs: int = 4) -> Crowd:
 
 
 def everything(crowd: Crowd, tested: frozenset[str]) -> dict[str, list[dict[str, dict[str, float]]]]:
-    """{system: [person: {prompt id: scores}]} on the tested prompts."""
+    """{system: [person: {prompt id: scores}]} on the tested prompts, of a training on all others."""
+    others = [prompt_id for prompt_id in crowd.data.planned if prompt_id not in tested]
     return {
         system: [{p: dict(ranker.scores(p)) for p in tested} for ranker in rankers]
-        for system, rankers in fitted(crowd, tested)
+        for system, rankers in fitted(crowd, TrainingSet.of(crowd.plan.preferences, others))
     }
 
 
@@ -126,7 +128,7 @@ def test_a_busy_voter_counts_once_ties_are_not_scored_and_a_tied_score_counts_ha
     outcomes = (0.5, 1.0, 0.75, 0.0, 0.5, 0.5)
     changed = [dataclasses.replace(v, outcome=o) for v, o in zip(votes.preferences, outcomes, strict=True)]
     c = crowd_of(dataclasses.replace(votes, preferences=tuple(changed)), texts)
-    decided, hits = predicted(c, dict.fromkeys(c.plan.fold, 0))
+    decided, hits = predicted(c, [(TrainingSet.of([]), ())])
     assert len(decided) == len(hits["random"]) == 3
     assert set(hits["base_reward"]) == {0.5}, "this base has no score"
     hits["random"] = [float(vote.user == "person 0") for vote in decided]
