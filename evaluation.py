@@ -182,35 +182,22 @@ def cross_validate(rankers: Sequence[Ranker], rounds: Sequence[Round]) -> dict[s
 
 # ── Learning curves ──────────────────────────────────────────────────────────────────────────────────────
 
-
-class Curves(NamedTuple):
-    """The metrics after so many preferences, of every test prompt whose truth orders anything."""
-
-    counts: tuple[int, ...]  # preferences at each point: 0, every, 2 · every, … and the last
-    rows: Sequence[Mapping[str, Metrics]]  # {prompt id: metrics, a mean over orders of the preferences} at each point
-
-    @property
-    def points(self) -> list[tuple[int, Metrics]]:
-        """(preferences, the mean of each metric over prompts) at each point."""
-        return [(n, mean_metrics(row.values())) for n, row in zip(self.counts, self.rows, strict=True)]
-
-    def values(self, metric: str) -> Array:
-        """[points, prompts] of one metric."""
-        return np.array([[getattr(found, metric) for found in row.values()] for row in self.rows], np.float64)
+Curve = Mapping[int, Mapping[str, Metrics]]
+"""{preferences: {prompt id: metrics after so many of them}}, from 0 to all."""
 
 
-def learning_curves(ranker: Ranker, rounds: Sequence[Round], every: int) -> Curves:
+def learning_curve(ranker: Ranker, rounds: Sequence[Round], every: int) -> Curve:
     """The metrics after 0, every, 2 · every, … preferences, up to as many as the round with the fewest has.
 
-    All rounds and points are one ``fit_many``.
+    A prompt's metrics are the mean over its rounds. All rounds and points are one ``fit_many``.
     """
     # folds differ by a prompt or so, and a point must be the mean of as many preferences in each
     total = min(len(s.preferences) for s, _ in rounds)
     counts = (*range(0, total, every), total)
     fitted = iter(ranker.fit_many([replace(s, preferences=s.preferences[:n]) for s, _ in rounds for n in counts]))
-    rows: list[dict[str, list[Metrics]]] = [defaultdict(list) for _ in counts]
+    points: dict[int, dict[str, list[Metrics]]] = {n: defaultdict(list) for n in counts}
     for _, truths in rounds:
-        for row in rows:
+        for row in points.values():
             for prompt_id, found in per_prompt(next(fitted), truths).items():
                 row[prompt_id].append(found)
-    return Curves(counts, [{prompt_id: mean_metrics(found) for prompt_id, found in row.items()} for row in rows])
+    return {n: {prompt_id: mean_metrics(found) for prompt_id, found in row.items()} for n, row in points.items()}

@@ -21,7 +21,7 @@ from core.clock import Clock
 from core.records import Rating
 from data_generation import Data
 from elo_system import EloSystem
-from evaluation import Curves, Metrics, Round
+from evaluation import Curve, Metrics, Round
 from evidence import hypotheses, leaderboard
 from evidence.baselines import BradleyTerry
 from evidence.design import Design, Systems, design
@@ -81,11 +81,11 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
         "final": {name: evaluation.mean_metrics(found.values())._asdict() for name, found in final.items()},
         **hypotheses.compared(hypotheses.scores_of(crossed, plan.fold), "kendall_tau"),
         "learning_curve": [
-            {"preferences": points[0][0]} | {name: m._asdict() for name, (_, m) in zip(split, points, strict=True)}
-            for points in zip(*(curve.points for curve in split.values()), strict=True)
+            {"preferences": n} | {s: evaluation.mean_metrics(curve[n].values())._asdict() for s, curve in split.items()}
+            for n in split["elo_offset"]
         ],
         "curves": {
-            "points": list(curves["elo_offset"].counts),
+            "points": list(curves["elo_offset"]),
             "trained_once": not params.incremental,
             **{name: hypotheses.bands(curve, plan.fold) for name, curve in curves.items()},
         },
@@ -175,21 +175,20 @@ def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
 
 def _curves(
     systems: Systems, rounds: Sequence[Round], params: ExperimentConfig, once: Mapping[str, Mapping[str, Metrics]]
-) -> dict[str, Curves]:
+) -> dict[str, Curve]:
     """System A's curve, which learns by updates, and where the run is incremental B's and C's, trained at each point;
     else the level of their one training, of which ``once`` has {system: {prompt id: metrics}}."""
-    found: dict[str, Curves] = {}
+    found: dict[str, Curve] = {}
     for system in systems.contenders:
         if params.incremental or system is systems.elo:
-            found[system.name] = evaluation.learning_curves(system, rounds, params.evaluation_frequency)
+            found[system.name] = evaluation.learning_curve(system, rounds, params.evaluation_frequency)
         else:
-            counts = found[systems.elo.name].counts
-            found[system.name] = Curves(counts, [once[system.name]] * len(counts))
+            found[system.name] = dict.fromkeys(found[systems.elo.name], once[system.name])
     return found
 
 
 def put_to_test(
-    systems: Systems, curves: Mapping[str, Curves], orders: Sequence[Round], plan: Design, params: ExperimentConfig
+    systems: Systems, curves: Mapping[str, Curve], orders: Sequence[Round], plan: Design, params: ExperimentConfig
 ) -> dict[str, Any]:
     """H1 by the ``curves`` over ``orders``, and H2 with each contestant held out in turn, both of Systems B and C."""
     models = list(systems.ratings)
@@ -199,7 +198,7 @@ def put_to_test(
     }
     if params.incremental:
         flat = EloSystem(dict.fromkeys(models), params.elo_k)
-        curves = {**curves, "from_flat": evaluation.learning_curves(flat, orders, params.evaluation_frequency)}
+        curves = {**curves, "from_flat": evaluation.learning_curve(flat, orders, params.evaluation_frequency)}
     tested = {}
     for name in ("reward_model", "combined"):
         quicker = {"verdict": "not tested", "reason": "Learning curves need --incremental."}

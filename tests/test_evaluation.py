@@ -19,7 +19,7 @@ from evaluation import (
     Metrics,
     cross_validate,
     folds,
-    learning_curves,
+    learning_curve,
     mean_metrics,
     per_prompt,
     prompt_metrics,
@@ -101,13 +101,13 @@ def test_every_prompt_with_an_order_is_tested_once() -> None:
 def test_each_point_is_the_mean_of_trainings_on_so_many_of_the_first_preferences() -> None:
     fold, ratings = dict.fromkeys(IDS[:5], 0) | dict.fromkeys(IDS[5:], 1), {"a": 900.0, "b": 1000.0, "c": 1100.0}
     system = EloSystem(ratings)
-    found = learning_curves(system, reordered(rounds(PREFERENCES, TRUTHS, fold), 3, 1), 6)
-    assert found.counts == (0, 6, 12, 15) and found.values("kendall_tau").shape == (4, 10)
-    for n, metrics in found.points:
+    found = learning_curve(system, reordered(rounds(PREFERENCES, TRUTHS, fold), 3, 1), 6)
+    assert list(found) == [0, 6, 12, 15] and [sorted(row) for row in found.values()] == [IDS] * 4
+    for n, row in found.items():
         by_hand = [
             mean_metrics(per_prompt(EloSystem(ratings).fit(shuffled(own, [1, j])[:n]), truths).values()).kendall_tau
             for train, truths in ((IDS[5:], TRUTHS[:5]), (IDS[:5], TRUTHS[5:]))
             for own in [[p for p in PREFERENCES if p.prompt_id in train]]
             for j in range(3)
         ]
-        assert metrics.kendall_tau == pytest.approx(np.mean(by_hand), abs=1e-4)
+        assert mean_metrics(row.values()).kendall_tau == pytest.approx(np.mean(by_hand), abs=1e-4)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from elo_system import EloSystem
-from evaluation import Curves, Metrics, cross_validate, folds, learning_curves, reordered, rounds, shuffled
+from evaluation import Curve, Metrics, cross_validate, folds, learning_curve, reordered, rounds, shuffled
 from evidence import hypotheses
 from evidence.baselines import BradleyTerry, global_elo
 from evidence.hypotheses import generalization, held_out, pair_accuracy, scores_of, verdict
@@ -53,15 +53,18 @@ def test_the_combined_system_is_recommended_unless_another_surely_beats_it(
     assert found["verdict"]["stronger_baselines"] == ["longest_response"]
 
 
-def planted_curves(rise: float) -> Curves:
+def planted_curves(rise: float) -> Curve:
     """τ rises from 0 to 0.8 with the preferences, ``rise`` of them to go half way."""
     counts = tuple(range(0, 241, 40))
     mean = np.array([0.8 * n / (n + rise) for n in counts])
     values = mean[:, None] + 0.1 * np.sin(np.arange(25) * rise)
-    return Curves(counts, [{f"p{i}": Metrics(*[tau] * 5) for i, tau in enumerate(row)} for row in values.tolist()])
+    return {
+        n: {f"p{i}": Metrics(*[tau] * 5) for i, tau in enumerate(row)}
+        for n, row in zip(counts, values.tolist(), strict=True)
+    }
 
 
-def quicker(elo: Curves, flat: Curves, learner: Curves, fold: Any = FOLD) -> dict[str, Any]:
+def quicker(elo: Curve, flat: Curve, learner: Curve, fold: Any = FOLD) -> dict[str, Any]:
     curves = {"elo_offset": elo, "from_flat": flat, "reward_model": learner}
     return hypotheses.sample_efficiency(curves, "reward_model", fold)
 
@@ -154,7 +157,7 @@ def test_degenerate_tables_end_in_json_without_nan_and_never_in_a_false_winner(d
     crossed["reward_model"] = crossed["combined"] = crossed["elo_offset"]  # equal systems
     found = decided(crossed, fold)
     assert found["winner"] == "none" and found["improvement"]["kendall_tau"]["difference"] in (None, 0.0)
-    curves = learning_curves(rankers[0], reordered(parts, 2, 0), 4)
+    curves = learning_curve(rankers[0], reordered(parts, 2, 0), 4)
     placed = {ranker.name: held_out(ranker, parts, models) for ranker in rankers}
     placed["reward_model"] = placed["elo_offset"]
     tested = [quicker(curves, curves, curves, fold), generalization(placed, "reward_model")]
