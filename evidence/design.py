@@ -53,8 +53,9 @@ def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ..
 
 def design(data: Data, params: ExperimentConfig) -> Design:
     """Split the data as the parameters say. Raises MissingError where no prompt that tests has been answered."""
-    here, both = {prompt.id for prompt in data.prompts}, (data.planned, params.train_prompts, params.random_seed)
-    train, test = (tuple(p for p in part if p in here) for part in evaluation.split(*both))
+    here = {prompt.id for prompt in data.prompts}
+    parts = evaluation.split(data.planned, params.train_prompts, params.random_seed)
+    train, test = (tuple(prompt_id for prompt_id in part if prompt_id in here) for part in parts)
     if not test:
         raise MissingError("Every prompt that would have tested is left out. Run again with a higher --num_prompts.")
     folds = evaluation.folds(data.planned, params.folds, params.random_seed)
