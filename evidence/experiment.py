@@ -35,7 +35,6 @@ from stages.tasks import Job
 
 LIBRARIES = ("torch", "transformers", "datasets", "ollama", "openai", "scipy", "numpy")
 EXAMPLES = 3  # test prompts shown with all their responses
-PLACES = ("truth_place", "elo_place", "reward_place", "combined_place")
 ORDERS = 2  # of the preferences, that a cross-validated curve is averaged over
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "Reward model": {},
@@ -250,12 +249,13 @@ def examples(systems: Systems, data: Data, plan: Design) -> list[dict[str, Any]]
     texts = {(r.prompt_id, r.model): r.text for r in data.responses}
     prompts, shown = {p.id: p.text for p in data.prompts}, []
     for truth in plan.split[1][:EXAMPLES]:
-        by = [truth.scores, *(system.scores(truth.prompt_id) for system in systems.contenders)]
-        responses = []
-        for model in truth.ranking:
-            places = [1 + sum(other > scores[model] for other in scores.values()) for scores in by]
-            said = {"model": model, "text": texts[truth.prompt_id, model]}
-            responses.append(said | dict(zip(PLACES, places, strict=True)))
+        by = {"truth_place": truth.scores}
+        by |= {words.PLACES[system.name]: system.scores(truth.prompt_id) for system in systems.contenders}
+        responses = [
+            {"model": model, "text": texts[truth.prompt_id, model]}
+            | {key: 1 + sum(s > scores[model] for s in scores.values()) for key, scores in by.items()}
+            for model in truth.ranking
+        ]
         shown.append({"prompt": prompts[truth.prompt_id], "responses": responses})
     return shown
 

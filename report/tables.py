@@ -66,12 +66,11 @@ def remarks(document: Document) -> str:
 
 def places(document: Document, example: Mapping[str, Any]) -> Table:
     """Each model's place for an example's prompt, best first; the recommended system next to the truth."""
-    keys = {"elo_offset": "elo_place", "reward_model": "reward_place", "combined": "combined_place"}
-    shown = sorted(keys, key=lambda system: system != document["recommended"])
+    shown = sorted(CONTENDERS, key=lambda system: system != document["recommended"])
     responses, rows = sorted(example["responses"], key=lambda row: int(row["truth_place"])), []
     for response in responses:
         cells = [plain(response["model"])]
-        for key in ("truth_place", *(keys[system] for system in shown)):
+        for key in ("truth_place", *(words.PLACES[system] for system in shown)):
             tied = sum(other[key] == response[key] for other in responses) > 1
             cells.append(f"{response[key]} (tied)" if tied else f"{response[key]}")
         rows.append(cells)

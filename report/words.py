@@ -26,6 +26,7 @@ SYSTEMS = {
     "random": "Random",
 }
 CONTENDERS = ("elo_offset", "reward_model", "combined")
+PLACES = {"elo_offset": "elo_place", "reward_model": "reward_place", "combined": "combined_place"}  # keys of an example
 METRICS = {
     "kendall_tau": "Kendall's τ",
     "spearman_rho": "Spearman's ρ",
@@ -123,11 +124,6 @@ def warnings(document: Document) -> list[str]:
     if gone := [f"{what}: {n}" for what, n in document["counts"].get("left_out", {}).items() if n]:
         said.append(f"Left out, since no usable answer could be had: {', '.join(gone)}.")
     return said
-
-
-def judge(document: Document) -> str:
-    """How far to trust the judge; empty where nobody can say."""
-    return plain(document["judge_quality"].get("sentence") or "")
 
 
 def evidence(document: Document) -> str:
