@@ -29,7 +29,7 @@ from core.errors import SuiteError
 from core.text import plain, wrapped
 
 if TYPE_CHECKING:
-    from evidence.experiment import Document
+    from report.words import Document
     from stages.tasks import Job
 
 

@@ -212,7 +212,7 @@ def as_text(answer: Document, run: str) -> str:
         rows.append([f"{f'{place}.' if placed else '·':2} {plain(model)}", *cells])
     said = [VERDICTS[best["verdict"]].format(model=plain(best["model"]), chance=percent(best["p_best"]))]
     if evidence:
-        measured = [f"{SYSTEMS[s]} {estimate(f['mean'], f['ci95'])}" for s, f in evidence["cross_validated"].items()]
+        measured = [f"{SYSTEMS[s]} {estimate(f)}" for s, f in evidence["cross_validated"].items()]
         said += [f"On prompts not seen in training, {METRICS[evidence['main_metric']]}: {'; '.join(measured)}."]
     lines = [line for sentence in (*said, CHANCES) for line in wrapped(sentence)]
     if not evidence:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from core.records import GroundTruth, Judgement, Response
-from evaluation import kendall_tau
+from evaluation import mean_metrics, prompt_metrics
 from stages.judging import preferences_from
 from stages.reads import what_is_read
 
@@ -51,9 +51,10 @@ def agreement(a: Iterable[GroundTruth], b: Iterable[GroundTruth]) -> float | Non
 
     A prompt that one calls all tied and the other orders counts 0; one that both call all tied is left out.
     """
-    known = {truth.prompt_id: truth.scores for truth in b}
-    both = [(truth.scores, known[truth.prompt_id]) for truth in a if truth.prompt_id in known]
-    return _mean([kendall_tau(one, other) for one, other in both if len({*one.values()}) + len({*other.values()}) > 2])
+    known = {truth.prompt_id: truth for truth in b}
+    both = [(truth, known[truth.prompt_id]) for truth in a if truth.prompt_id in known]
+    found = [prompt_metrics(one.scores, other) or prompt_metrics(other.scores, one) for one, other in both]
+    return mean_metrics(filter(None, found)).kendall_tau
 
 
 def _mean(values: Sequence[float]) -> float | None:

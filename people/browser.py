@@ -20,7 +20,7 @@ from urllib.parse import parse_qs
 
 from core.errors import SuiteError
 from people.session import UNDO, VOTES, End, Session
-from report.page import TEMPLATES_DIR, render_vote, rendered
+from report.page import TEMPLATES_DIR, render, rendered
 
 SCRIPT = "keys.js"
 DONE = "q"
@@ -74,13 +74,13 @@ class Server(ThreadingTCPServer):
             pair = self.session.pair
             prompt = pair and rendered(pair.prompt)
             sides = pair and {"A": rendered(pair.response_a), "B": rendered(pair.response_b)}
-            return render_vote(session=self.session, prompt=prompt, sides=sides, end=None)
+            return render("vote", session=self.session, prompt=prompt, sides=sides, end=None)
 
     def press(self, number: str, key: str) -> tuple[HTTPStatus, str]:
         """Do what a form asks for: a vote, undo or the end; the status and the page to answer with."""
         with self.busy:
             if key == DONE:
-                return HTTPStatus.OK, render_vote(session=self.session, end=self._end())
+                return HTTPStatus.OK, render("vote", session=self.session, end=self._end())
             if number == str(self.session.number) and (self.session.pair or key == UNDO):
                 self.session.press(key)  # on the disk by now
             else:

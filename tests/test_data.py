@@ -80,11 +80,11 @@ def job(tmp_path: Path) -> Job:
 
 
 def made(job: Job) -> Data:
-    return make_data(job, Clock(), ids_for_testing(job))
+    return make_data(job, Clock())
 
 
 def foreseen(job: Job, **options: Any) -> Counter[tuple[str, str]]:
-    return count(job, ids_for_testing(job), **options)
+    return count(job, **options)
 
 
 def asked(job: Job) -> tuple[int, int, int]:
@@ -173,7 +173,7 @@ def test_lists_are_counted_as_they_are_asked_and_are_the_truth_where_that_is_wan
     for ranked in data.listwise:
         assert ranked.ranking == ("c", "b", "a"), "the longest response is c's, whatever label it had"
     plan = design(data, job.params)
-    assert {t.method for t in (*plan.truths, *plan.test_truths)} == {
+    assert {t.method for _, truths in (plan.split, *plan.rounds) for t in truths} == {
         "listwise" if truth == "listwise" else "round_robin"
     }
     requests = [r.prompt for r in job.llm.requests if r.schema not in (None, PromptList)]  # type: ignore[attr-defined]

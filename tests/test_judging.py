@@ -23,7 +23,7 @@ from core.clock import Clock
 from core.errors import MissingError
 from core.records import Judgement, Prompt, Response
 from data_generation import Data, count, make_data
-from evaluation import kendall_tau
+from evaluation import prompt_metrics
 from evidence.judge_quality import judge_quality
 from llm.ollama import OllamaModel
 from stages.judging import pair_tasks, preferences_from, with_markers
@@ -133,7 +133,7 @@ def test_a_taste_in_probabilities_is_found_where_words_take_the_first_place(
     data, asked = run(tmp_path / "weighed", with_a_taste)
     quality = judge_quality(data.judgements, data.responses)
     truth = {model: float(MODELS.index(model)) for model in MODELS}
-    assert min(kendall_tau(truth, found.scores) for found in data.truths) >= 0.8
+    assert min(prompt_metrics(truth, found).kendall_tau for found in data.truths) >= 0.8
     assert all(0.0 < p.outcome < 1.0 for p in data.preferences)
     assert (quality["first_position_rate"], quality["flip_rate"], quality["reads"]) == (1.0, 1.0, "answers")
     forms = [list(request["format"]["properties"]) for request in asked if request["model"] == "judge"][1:]

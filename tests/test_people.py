@@ -19,6 +19,7 @@ from base.frozen import Vectors
 from benchmarks.people_worlds import World
 from config import EXPERIMENT_CONFIG
 from core.clock import Clock
+from core.ranking import TrainingSet
 from core.records import Preference
 from elo_system import EloSystem
 from evidence.baselines import BradleyTerry
@@ -38,11 +39,16 @@ def crowd_of(votes: Votes, found: features.Features, epochs: int = 4) -> Crowd:
 
 
 def everything(crowd: Crowd, tested: frozenset[str]) -> dict[str, list[dict[str, dict[str, float]]]]:
-    """{system: [person: {prompt id: scores}]} on the tested prompts."""
+    """{system: [person: {prompt id: scores}]} on the tested prompts, of a training on all others."""
+    others = [prompt_id for prompt_id in crowd.data.planned if prompt_id not in tested]
     return {
         system: [{p: dict(ranker.scores(p)) for p in tested} for ranker in rankers]
-        for system, rankers in fitted(crowd, tested)
+        for system, rankers in fitted(crowd, TrainingSet.of(crowd.plan.preferences, others))
     }
+
+
+def first_fold(crowd: Crowd) -> frozenset[str]:
+    return frozenset(prompt_id for prompt_id, number in crowd.plan.fold.items() if number == 0)
 
 
 def close(one: Any, other: Any) -> bool:
@@ -66,7 +72,7 @@ def test_offsets_are_elo_updates_of_own_votes_on_everyone_elses_ratings() -> Non
     known = dataclasses.replace(votes, preferences=(*votes.preferences, *late), users=(*votes.users, "late"))
     c, tested = crowd_of(known, texts), frozenset({"q0"})
     found, me = everything(c, tested), c.votes.users[1]
-    kept = [vote for vote in c.preferences if vote.prompt_id not in tested]
+    kept = [vote for vote in c.plan.preferences if vote.prompt_id not in tested]
     own, others = ([v for v in kept if (v.user == me) is mine] for mine in (True, False))
     start = {m: 1000.0 + r for m, r in BradleyTerry(c.votes.models).fit(others).scores("").items()}
     moved = EloSystem(start, 32.0).fit(own).scores("")
@@ -82,12 +88,12 @@ def test_a_person_alone_starts_from_the_arena_where_it_lists_the_models() -> Non
     assert notes[0] == people.GIVEN and notes[-1].startswith("mistral:7b: rated by proxy: Mistral-7B-Instruct-v0.2 (")
     c = crowd_of(votes, texts)
     assert (c.given["llama3:8b"], c.given["nobody:1b"]) == (1171.0, None)
-    assert everything(c, c.folds[0])["global_elo"][0][min(c.folds[0])]["llama3:8b"] == 1171.0
+    assert everything(c, first_fold(c))["global_elo"][0][min(first_fold(c))]["llama3:8b"] == 1171.0
 
 
 def test_no_vote_on_a_test_prompt_is_used_nor_one_of_ones_own_in_what_a_person_starts_from() -> None:
     votes, texts = World(people=4, votes_each=25, prompts=12, personal=1.0).draw()
-    tested = crowd_of(votes, texts).folds[0]
+    tested = first_fold(crowd_of(votes, texts))
     before, other_tests, other_own = (
         everything(crowd_of(v, texts), tested)
         for v in (votes, turned(votes, "prompt_id", set(tested)), turned(votes, "user", {votes.users[2]}))
@@ -122,11 +128,11 @@ def test_a_busy_voter_counts_once_ties_are_not_scored_and_a_tied_score_counts_ha
     outcomes = (0.5, 1.0, 0.75, 0.0, 0.5, 0.5)
     changed = [dataclasses.replace(v, outcome=o) for v, o in zip(votes.preferences, outcomes, strict=True)]
     c = crowd_of(dataclasses.replace(votes, preferences=tuple(changed)), texts)
-    hits = dict(predicted(c, [frozenset().union(*c.folds)]))
-    assert len(hits["random"]) == 3
-    assert {hit for _, hit in hits["base_reward"]} == {0.5}, "this base has no score"
-    hits["random"] = [(vote, float(vote.user == "person 0")) for vote, _ in hits["random"]]
-    assert scored(c, hits)["ranking_accuracy"].mean("random")["mean"] == pytest.approx(0.5)
+    decided, hits = predicted(c, [(TrainingSet.of([]), ())])
+    assert len(decided) == len(hits["random"]) == 3
+    assert set(hits["base_reward"]) == {0.5}, "this base has no score"
+    hits["random"] = [float(vote.user == "person 0") for vote in decided]
+    assert scored(c, decided, hits)["ranking_accuracy"].mean("random")["mean"] == pytest.approx(0.5)
 
 
 # ── From files, end to end ───────────────────────────────────────────────────────────────────────────────
@@ -205,7 +211,7 @@ def test_votes_become_results_plots_and_a_report_to_which_hostile_names_do_no_ha
 
 
 def test_one_person_alone_is_their_own_persona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("report.files.PLOTS", {})
+    monkeypatch.setattr("report.plots.png", lambda *_: b"")
     assert run(tmp_path, "votes_me.csv", rows(["me"], prompts=12, votes_each=60)) == 0
     found = results(tmp_path, "votes_me")
     assert found["counts"]["users"] == 1

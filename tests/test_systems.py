@@ -175,7 +175,7 @@ def test_newton_finds_the_maximum_of_the_written_out_objective() -> None:
 
 
 def test_a_held_out_contestant_counts_as_rated() -> None:
-    held = make(PLAIN, prior_arena=0.0, prior_texts=0.0).fit(VOTES, prompt_ids=TRAIN, held_out="e")
+    held = make(PLAIN, prior_arena=0.0, prior_texts=0.0).fit_many([TrainingSet.of(VOTES, TRAIN, "e")])[0]
     assert held.scores("p25")["e"] == pytest.approx(80.0 * math.log(10.0) / 400.0)  # g alone, no strength of its own
 
 
@@ -201,8 +201,7 @@ def test_side_by_side_equals_one_by_one_and_leaves_the_first_as_it_is(
         patch.setattr(reward_model, "CHUNK_FLOATS", at_once)
         patch.setattr(reward_model, "STEPS_AN_EPOCH", 8)  # more than 32 preferences make larger batches
         for s, fitted in zip(sets, first.fit_many(sets), strict=True):
-            alone = system(FEATURES, ratings, params)
-            alone.fit(s.preferences, prompt_ids=s.prompt_ids, held_out=s.held_out)
+            (alone,) = system(FEATURES, ratings, params).fit_many([s])
             assert all_scores(alone) == pytest.approx(all_scores(fitted), abs=1e-4)
     assert np.array_equal(before, all_scores(first)) and torch.get_num_threads() == threads
 
@@ -267,7 +266,7 @@ def test_any_votes_give_finite_scores_and_chances(
     rows: list[tuple[str, list[str], float]], times: int, held_out: str | None, features: Features
 ) -> None:
     votes = [Preference(p, models[0], models[1], outcome) for p, models, outcome in rows] * times
-    fitted = make(features).fit(votes, held_out=held_out)
+    fitted = make(features).fit_many([TrainingSet.of(votes, None, held_out)])[0]
     assert np.ptp(all_scores(fitted), axis=1).max() < 1e3
     assert sum(fitted.posterior("p29").best_chances(100).values()) == pytest.approx(1.0)
     # else texts that are believed alike would be ordered by their place
