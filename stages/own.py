@@ -22,13 +22,13 @@ from config import DEFAULT_ASKS, Persona
 from core.errors import UsageError
 from core.files import fingerprint
 from core.records import Prompt, Response
-from core.tables import BadRows, Rows, id_in, read_rows, refuse_bad_rows, renamed, text_in, text_of
+from core.tables import BadRows, Rows, columns_of, id_in, read_rows, refuse_bad_rows, text_in, text_of
 from core.text import Names, normal
 from llm.answers import without_thinking
 from stages.tasks import wrong_fields
 
 FEWEST_PROMPTS = 5  # fewer leave nothing to test on
-ALIASES = {"prompt": ("instruction",), "model": ("generator",), "response": ("output",)}  # alpaca_eval's words
+ALPACA = {"prompt": "instruction", "model": "generator", "response": "output"}  # alpaca_eval's words for our columns
 
 
 def prompt_id(text: str) -> str:
@@ -50,9 +50,9 @@ def read_prompts(path: Path) -> tuple[list[Prompt], tuple[str, ...]]:
         rows: Rows = {number: {"prompt": line} for number, line in enumerate(lines, start=1) if line.strip()}
         bad: BadRows = {}
     else:
-        rows, bad = read_rows(path)
+        rows, bad = _read(path, "prompt")
     texts = []
-    for number, row in renamed(rows, ALIASES).items():
+    for number, row in rows.items():
         try:
             texts.append(normal(text_in(row, "prompt")))
         except ValueError as error:
@@ -104,9 +104,9 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
     prompts, ids, models = dict[str, Prompt](), dict[str, str](), Names()
     answers, counts = dict[tuple[str, str], str](), Counter[str]()
     for path in dict.fromkeys(paths):
-        rows, bad = read_rows(path)
+        rows, bad = _read(path, *ALPACA)
         total = len(rows) + len(bad)
-        for number, row in renamed(rows, ALIASES).items():
+        for number, row in rows.items():
             try:
                 text, model = normal(text_in(row, "prompt")), models.of(text_in(row, "model"))
                 response = text_in(row, "response", empty=True)  # models do answer nothing
@@ -126,6 +126,17 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
         counts["wrong rows, left out"] += len(bad)
     notes = (*(f"{what}: {count}" for what, count in counts.items() if count), *models.notes)
     return Answers(tuple(prompts.values()), answers, ids, notes)
+
+
+def _read(path: Path, *wanted: str) -> tuple[Rows, BadRows]:
+    """The rows of a file, by our columns. Raises UsageError naming those of the ``wanted`` that it lacks."""
+    rows, bad = read_rows(path)
+    there = columns_of(rows)
+    ours = {other: name for name, other in ALPACA.items() if name not in there}
+    lacking = [name for name in wanted if name not in there and ALPACA[name] not in there]
+    if lacking and not bad:
+        raise UsageError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(there) or 'none'}.")
+    return {number: {ours.get(name, name): value for name, value in row.items()} for number, row in rows.items()}, bad
 
 
 # ── A person ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -109,6 +109,8 @@ NAMES = {
     "llama3.2": "Meta-Llama-3.2-3B-Instruct", "gemma3:12b-it-qat": "Gemma-3-12B-it", "phi4": "Phi-4",
     "qwen2.5-coder:32b": "qwen2.5-coder-32b-instruct", "mixtral:8x7b": "mixtral-8x7b-instruct-v0.1",
     "command-r:35b-08-2024-q4_0": "command-r-08-2024", "deepseek-r1:671b": "deepseek-r1",
+    "phi3": "Phi-3-Mini-128k-Instruct", "phi3:mini": "Phi-3-Mini-128k-Instruct",
+    "phi3:3.8b": "Phi-3-Mini-128k-Instruct", "phi3:medium": "Phi-3-Medium-4k-Instruct", "GPT-4-0613": "GPT-4-0613",
     # refused, since one part of the name is another
     "deepseek-r1:8b": "size 8b is not listed",  # the distilled one; the Arena's has 671b
     "mistral:7b": "version 0.3 is not listed", "llama3.2-vision:11b": "variant vision is not listed",
