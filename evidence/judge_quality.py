@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from core.records import GroundTruth, Judgement, Response
@@ -34,13 +33,11 @@ def judge_quality(
         if judge in (p.model_a, p.model_b):
             own.append(p.outcome if p.model_a == judge else 1.0 - p.outcome)
     read = what_is_read(judgements, length)
+    words = read["by_words"] or {}
     return {
-        "reads": read.reads,
-        "sentence": read.sentence,
-        "by_words": read.by_words and asdict(read.by_words),
-        "by_probabilities": read.by_probabilities and asdict(read.by_probabilities),
-        "flip_rate": read.by_words and read.by_words.flip_rate,
-        "first_position_rate": read.by_words and read.by_words.first_position_rate,
+        **read,
+        "flip_rate": words.get("flip_rate"),
+        "first_position_rate": words.get("first_position_rate"),
         "longer_response_rate": _mean(longer),
         "self_win_rate": _mean(own),
     }

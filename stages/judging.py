@@ -13,7 +13,6 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from string import ascii_uppercase
 from typing import Any, Literal
@@ -90,29 +89,26 @@ def with_markers(prompts: Sequence[Prompt], responses: Sequence[Response]) -> in
 # ── Pairs ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedPair:
-    """The judge's word on one pair, as it is kept."""
-
-    prompt_id: str
-    first: str
-    second: str
-    winner: str  # ``first``, ``second`` or "tie"
-    reason: str = ""
-    probabilities: dict[str, float] | None = None  # of "A" (``first``), "B" and "tie", where a server tells them
-
-    def __post_init__(self) -> None:
-        if self.winner not in (self.first, self.second, "tie"):
-            raise ValueError(f"winner is {self.winner!r}, neither {self.first}, {self.second} nor tie")
-
-    def judgement(self) -> Judgement:
-        """The same as the record that the stages hand on. Where the word is not the likeliest label, since somebody
-        edited it or a redraw said it, the word counts and not the probabilities."""
-        word = {self.first: "A", self.second: "B"}.get(self.winner, "tie")
-        outcome, odds, shares = {"A": 1.0, "B": 0.0, "tie": 0.5}[word], None, self.probabilities
-        if shares and max(shares, key=lambda label: shares[label]) == word:
-            odds = math.log(max(shares.get("A", 0.0), SMALLEST) / max(shares.get("B", 0.0), SMALLEST))
-        return Judgement(self.prompt_id, self.first, self.second, outcome, self.reason, log_odds=odds)
+def judgement(
+    prompt_id: str,
+    first: str,
+    second: str,
+    winner: str,
+    reason: str = "",
+    probabilities: dict[str, float] | None = None,
+    **_: Any,
+) -> Judgement:
+    """The judge's word on one pair, as it is kept: the ``winner`` by name or "tie", and the ``probabilities`` of "A"
+    (``first``), "B" and "tie" where a server tells them. Where the word is not the likeliest label, since somebody
+    edited it or a redraw said it, the word counts and not the probabilities."""
+    words = {first: "A", second: "B", "tie": "tie"}
+    if winner not in words:
+        raise ValueError(f"winner is {winner!r}, neither {first}, {second} nor tie")
+    outcome, odds = {"A": 1.0, "B": 0.0, "tie": 0.5}[words[winner]], None
+    if probabilities and max(probabilities, key=lambda label: probabilities[label]) == words[winner]:
+        a, b = (max(probabilities.get(label, 0.0), SMALLEST) for label in "AB")
+        odds = math.log(a / b)
+    return Judgement(prompt_id, first, second, outcome, reason, log_odds=odds)
 
 
 def pair_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Task]:
@@ -173,36 +169,23 @@ def judge_pairs(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respons
     look = -(-2 * FIRST_LOOK // each) * each
     if ask_missing(job, file, tasks, _pair_value, first=1):
         tasks = pair_tasks(job, prompts, responses)
-        if any(pair.probabilities is None for pair in records(job, file, tasks[:1], JudgedPair)):
+        if any(first.log_odds is None for first in records(job, file, tasks[:1], judgement)):
             log.info("The judge %s gives words alone, no probabilities: Ollama gives those since 0.12.11.", job.judge)
     if look < len(tasks) and ask_missing(job, file, tasks, _pair_value, first=look):
         lengths = {(r.prompt_id, r.model): len(r.text) for r in responses}
-        found = what_is_read([pair.judgement() for pair in records(job, file, tasks[:look], JudgedPair)], lengths)
-        if found.reads:
-            level = logging.INFO if found.reads == "answers" else logging.WARNING
-            log.log(level, "After %d pairs: %s Ctrl-C ends the run here.", look // 2, found.sentence)
+        found = what_is_read(records(job, file, tasks[:look], judgement), lengths)
+        if found["reads"]:
+            level = logging.INFO if found["reads"] == "answers" else logging.WARNING
+            log.log(level, "After %d pairs: %s Ctrl-C ends the run here.", look // 2, found["sentence"])
     ask_missing(job, file, tasks, _pair_value)
-    pairs = records(job, file, tasks, JudgedPair)
-    judged = {(pair.prompt_id, pair.first, pair.second) for pair in pairs}
-    return [pair.judgement() for pair in pairs if (pair.prompt_id, pair.second, pair.first) in judged]
+    judgements = records(job, file, tasks, judgement)
+    judged = {(j.prompt_id, j.first, j.second) for j in judgements}
+    return [j for j in judgements if (j.prompt_id, j.second, j.first) in judged]
 
 
 # ── Rankings of a list ───────────────────────────────────────────────────────────────────────────────────
 
 LABELS = [*ascii_uppercase, *map("".join, itertools.product(ascii_uppercase, repeat=2))]
-
-
-@dataclass(frozen=True, slots=True)
-class RankedList:
-    """One ranking as it is kept: the models as they were shown, and best first."""
-
-    prompt_id: str
-    shown: list[str]
-    ranking: list[str]
-
-    def __post_init__(self) -> None:
-        if sorted(self.ranking) != sorted(self.shown):
-            raise ValueError(f"ranking must hold each of {', '.join(self.shown)} once")
 
 
 def ranking_schema(labels: Sequence[str]) -> type[BaseModel]:
@@ -252,6 +235,12 @@ def _list_value(task: Task, answer: Any) -> dict[str, Any]:
     return {"ranking": [task.about["shown"][LABELS.index(label)] for label in answer.parsed.ranking]}
 
 
+def _order(prompt_id: str, shown: list[str], ranking: list[str], **_: Any) -> tuple[str, list[str]]:
+    if sorted(ranking) != sorted(shown):
+        raise ValueError(f"ranking must hold each of {', '.join(shown)} once")
+    return prompt_id, ranking
+
+
 def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> tuple[list[GroundTruth], int]:
     """Each prompt's contestants by their mean place over ``listwise_shuffles`` orders of showing, of which at least
     half must have been answered; and how many orders of all prompts were left out."""
@@ -259,8 +248,8 @@ def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respo
     if tasks:
         ask_missing(job, file, tasks, _list_value)
     orders: dict[str, list[list[str]]] = defaultdict(list)
-    for ranked in records(job, file, tasks, RankedList):
-        orders[ranked.prompt_id].append(ranked.ranking)
+    for prompt_id, ranking in records(job, file, tasks, _order):
+        orders[prompt_id].append(ranking)
     truths = [
         GroundTruth(prompt_id, {m: -fmean(order.index(m) for order in given) for m in job.contestants}, "listwise")
         for prompt_id, given in orders.items()

@@ -1,6 +1,6 @@
 """What a judge reads where it compares two answers: their place, their length, or the answers.
 
-found = what_is_read(judgements, lengths)     # found.reads, found.sentence
+found = what_is_read(judgements, lengths)     # found["reads"], found["sentence"]
 
 Without any content in a judge's words or probabilities, what they say of the two texts and what they say of the two
 places are alike: half the difference and half the sum of one pair's two judgements spread by as much. Under that null
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,40 +48,12 @@ class Spread:
     length_error: float  # its standard error
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What the judge reads, by which of its signs, and the figures."""
+def what_is_read(judgements: Iterable[Judgement], lengths: Lengths) -> dict[str, Any]:
+    """Test a judge by its judgements in both orders; by probabilities where enough pairs have them, else by words.
 
-    reads: str | None  # place, length or answers; None where the pairs are too few to say
-    by_words: Spread | None
-    by_probabilities: Spread | None  # these decide, where there are any
-
-    @property
-    def sentence(self) -> str:
-        """How far to trust the judge, in words; empty where the pairs are too few to say anything."""
-        words, found = self.by_words, self.by_probabilities or self.by_words
-        if words is None or found is None or (self.reads is None and words.flip_rate < MOSTLY):
-            return ""
-        counted = (
-            f"chose what stood first in {round(words.first_position_rate * 2 * words.pairs)} of {2 * words.pairs} "
-            f"judgements ({round(words.flip_rate * words.pairs)} of {words.pairs} pairs turn with the order)"
-        )
-        which = "longer" if found.length_slope > 0.0 else "shorter"
-        hollow = "its probabilities hold no more" if self.by_probabilities else "more prompts won't help"
-        said = {
-            "place": f"The judge {counted}: it judges the place, not the answer, and {hollow}; take another --judge.",
-            "length": f"The judge reads the length: its choices follow the {which} answer, and beside that hold no "
-            f"more than chance does ({p_said(found.p_length)}); the baseline longest_response knows as much.",
-            "answers": "The judge reads the answers: its choices hold more than their places and lengths "
-            f"({p_said(found.p_length)}).",
-            None: f"What the judge reads can be said from about {MANY} pairs on.",
-        }[self.reads]
-        alone = self.reads != "place" and words.flip_rate >= MOSTLY
-        return f"{said} Its words alone {counted}." if alone else said
-
-
-def what_is_read(judgements: Iterable[Judgement], lengths: Lengths) -> Read:
-    """Test a judge by its judgements in both orders; by probabilities where enough pairs have them, else by words."""
+    ``reads``: place, length or answers; None where the pairs are too few to say. ``sentence``: how far to trust the
+    judge; empty where nothing can be said. ``by_words``, ``by_probabilities``: the figures of a ``Spread``, or None.
+    """
     orders = {(j.prompt_id, j.first, j.second): j for j in judgements if j.ordered}
     pairs = ((one, orders.get((one.prompt_id, one.second, one.first))) for one in orders.values())
     both = [(one, other) for one, other in pairs if other and one.first < one.second]
@@ -98,7 +71,31 @@ def what_is_read(judgements: Iterable[Judgement], lengths: Lengths) -> Read:
             reads = "length"
         elif found.p_place > LEVEL and (turned or found.pairs >= MANY or found.p_place > 0.5):
             reads = "place"
-    return Read(reads, words, odds)
+    sentence = _sentence(reads, words, odds) if words else ""
+    figures = {"by_words": words and asdict(words), "by_probabilities": odds and asdict(odds)}
+    return {"reads": reads, "sentence": sentence, **figures}
+
+
+def _sentence(reads: str | None, words: Spread, odds: Spread | None) -> str:
+    if reads is None and words.flip_rate < MOSTLY:
+        return ""
+    counted = (
+        f"chose what stood first in {round(words.first_position_rate * 2 * words.pairs)} of {2 * words.pairs} "
+        f"judgements ({round(words.flip_rate * words.pairs)} of {words.pairs} pairs turn with the order)"
+    )
+    found = odds or words
+    which = "longer" if found.length_slope > 0.0 else "shorter"
+    hollow = "its probabilities hold no more" if odds else "more prompts won't help"
+    said = {
+        "place": f"The judge {counted}: it judges the place, not the answer, and {hollow}; take another --judge.",
+        "length": f"The judge reads the length: its choices follow the {which} answer, and beside that hold no "
+        f"more than chance does ({p_said(found.p_length)}); the baseline longest_response knows as much.",
+        "answers": "The judge reads the answers: its choices hold more than their places and lengths "
+        f"({p_said(found.p_length)}).",
+        None: f"What the judge reads can be said from about {MANY} pairs on.",
+    }[reads]
+    alone = reads != "place" and words.flip_rate >= MOSTLY
+    return f"{said} Its words alone {counted}." if alone else said
 
 
 def _spread(

@@ -201,19 +201,20 @@ def require_enough(gone: Mapping[str, str], total: int, what: str) -> None:
         )
 
 
-def records(job: Job, file: str, tasks: Iterable[Task], shape: type[Record]) -> list[Record]:
-    """The record of every task that has an answer, in order, with what the task is about.
+def records(job: Job, file: str, tasks: Iterable[Task], make: Callable[..., Record]) -> list[Record]:
+    """What ``make`` makes of every task's answer and of what the task is about, where it has one, in order.
 
     Raises UsageError where somebody's edit left something out.
     """
-    kept, adapter, found = job.kept(file), TypeAdapter(shape), list[Record]()
+    kept, found = job.kept(file), list[Record]()
+    adapter: TypeAdapter[Record] = TypeAdapter(make)  # type: ignore[arg-type]
     for task in tasks:
         value = kept[task.id].value if task.id in kept else None
         if value is None or why_left_out(value):
             continue
         try:
             found.append(adapter.validate_python({**value, **task.about} if isinstance(value, dict) else value))
-        except ValidationError as error:
+        except ValueError as error:
             raise UsageError(
                 f"{job.path(file)}: the item {task.key!r} can't be used ({wrong_fields(error)}). Nothing was changed. "
                 "Put it right, or delete the whole item and the next run asks it again."
@@ -221,8 +222,10 @@ def records(job: Job, file: str, tasks: Iterable[Task], shape: type[Record]) -> 
     return found
 
 
-def wrong_fields(error: ValidationError) -> str:
+def wrong_fields(error: ValueError) -> str:
     """Each field that is wrong, and why."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
 
 

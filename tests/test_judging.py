@@ -173,13 +173,13 @@ def test_the_liking_for_a_place_cancels_and_a_judge_with_clear_words_keeps_its_c
     words, shares = (preferences_from(judged) for judged in (by_words, weighed))
     assert [p.outcome for p in shares] == pytest.approx([p.outcome for p in words], abs=1e-3)
     lengths = {(f"p{i}", m): rng.randrange(50, 5000) for i in range(40) for m in "ab"}
-    assert what_is_read(by_words, lengths).reads == what_is_read(weighed, lengths).reads == "answers"
+    assert what_is_read(by_words, lengths)["reads"] == what_is_read(weighed, lengths)["reads"] == "answers"
     long = {(p, m): math.log(n) for (p, m), n in lengths.items()}
     by_length = [
         replace(j, log_odds=0.9 + 0.4 * (long[j.prompt_id, j.first] - long[j.prompt_id, j.second]) + rng.gauss(0, 0.2))
         for j in weighed
     ]
-    assert what_is_read(by_length, lengths).reads == "length"
+    assert what_is_read(by_length, lengths)["reads"] == "length"
 
 
 def test_a_judge_of_places_and_cut_answers_are_said_in_console_page_and_results(
