@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import config
@@ -48,8 +48,7 @@ class Data:
 def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool = True) -> Data:
     """Everything that is asked for one persona.
 
-    ``listed``: ids of the prompts that are also ranked as a list (``params.ground_truth`` listwise or both: see
-    ``evidence.design.listed``).
+    ``listed``: ids of the prompts that are also ranked as a list (``evidence.design.listed``).
     ``ask`` False: what the cache holds. Nothing is asked, written or said; a prompt that lacks anything is left out.
     """
     job, models = replace(job, silent=not ask), list(job.contestants)
@@ -70,7 +69,7 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
     true = {truth.prompt_id for truth in truths}  # a prompt without a truth tests nothing: it is left out whole
     prompts, responses = [p for p in prompts if p.id in true], [r for r in answered if r.prompt_id in true]
     left_out["prompts"] = len(job.prompt_ids) - len(prompts)
-    chosen = _chosen(job, prompts, listed)
+    chosen = [p for p in prompts if p.id in listed]
     with clock.stage("ground_truth"):
         if ask:
             without = {id_: f"too little of {id_} was judged" for id_ in job.prompt_ids if id_ not in true}
@@ -117,7 +116,7 @@ def count(job: Job, listed: Collection[str] = (), *, anew: Collection[str] = ())
     else:
         tasks = judging.pair_tasks(job, prompts, responses)
         calls["preferences", judge] = len(open_tasks(job, config.PREFERENCES_FILE, tasks))
-    tasks = judging.list_tasks(job, _chosen(job, prompts, listed), responses)
+    tasks = judging.list_tasks(job, [p for p in prompts if p.id in listed], responses)
     calls["ground_truth", judge] = len(open_tasks(job, config.GROUND_TRUTH_FILE, tasks))
     return +calls
 
@@ -134,8 +133,3 @@ def by_model(counts: Iterable[Calls]) -> Counter[str]:
 def _answered_by_all(job: Job, prompts: Iterable[Prompt], responses: Iterable[Response]) -> list[Prompt]:
     have = {(r.prompt_id, r.model) for r in responses}
     return [p for p in prompts if all((p.id, model) in have for model in job.contestants)]
-
-
-def _chosen(job: Job, prompts: Sequence[Prompt], listed: Collection[str]) -> list[Prompt]:
-    """The prompts that are ranked as lists too."""
-    return [p for p in prompts if p.id in listed and job.params.ground_truth != "round_robin"]

@@ -35,7 +35,7 @@ class Judgement:
     """The judge's word on one pair, in the order in which it was shown.
 
     ``outcome`` is 1 where ``first`` was preferred, 0 where ``second`` was, 0.5 for a tie, and anything
-    between for a judge that answers in degrees. ``ordered`` is False for a judge that sees no order.
+    between for a judge that answers in degrees: it sees no order, and judges each pair once.
     ``log_odds``: ln p(first) − ln p(second), where the judge's probabilities are known.
     """
 
@@ -43,8 +43,6 @@ class Judgement:
     first: str
     second: str
     outcome: float
-    reason: str = ""
-    ordered: bool = True
     log_odds: float | None = None
 
 

@@ -60,7 +60,7 @@ def question(job: Job, template: str, prompt: Prompt, shown: Sequence[Response])
     marks = (fingerprint("mark", prompt.text, shown[0].text, *range(n))[:8] for n in itertools.count())
     mark = next(mark for mark in marks if not any(mark in text for text in [prompt.text, *whole]))
     tokens = room(job, template, prompt, len(shown))
-    texts = [shorten(text, tokens)[0] for text in whole]
+    texts = [shorten(text, tokens) for text in whole]
     for i, r in enumerate(shown):
         if r.truncated:
             texts[i] += f"\n--- response cut off here at its token limit {mark}"
@@ -90,13 +90,7 @@ def with_markers(prompts: Sequence[Prompt], responses: Sequence[Response]) -> in
 
 
 def judgement(
-    prompt_id: str,
-    first: str,
-    second: str,
-    winner: str,
-    reason: str = "",
-    probabilities: dict[str, float] | None = None,
-    **_: Any,
+    prompt_id: str, first: str, second: str, winner: str, probabilities: dict[str, float] | None = None, **_: Any
 ) -> Judgement:
     """The judge's word on one pair, as it is kept: the ``winner`` by name or "tie", and the ``probabilities`` of "A"
     (``first``), "B" and "tie" where a server tells them. Where the word is not the likeliest label, since somebody
@@ -108,7 +102,7 @@ def judgement(
     if probabilities and max(probabilities, key=lambda label: probabilities[label]) == words[winner]:
         a, b = (max(probabilities.get(label, 0.0), SMALLEST) for label in "AB")
         odds = math.log(a / b)
-    return Judgement(prompt_id, first, second, outcome, reason, log_odds=odds)
+    return Judgement(prompt_id, first, second, outcome, odds)
 
 
 def pair_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Task]:
@@ -245,8 +239,7 @@ def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respo
     """Each prompt's contestants by their mean place over ``listwise_shuffles`` orders of showing, of which at least
     half must have been answered; and how many orders of all prompts were left out."""
     file, tasks = config.GROUND_TRUTH_FILE, list_tasks(job, prompts, responses)
-    if tasks:
-        ask_missing(job, file, tasks, _list_value)
+    ask_missing(job, file, tasks, _list_value)
     orders: dict[str, list[list[str]]] = defaultdict(list)
     for prompt_id, ranking in records(job, file, tasks, _order):
         orders[prompt_id].append(ranking)

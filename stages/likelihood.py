@@ -88,7 +88,7 @@ def judge_by_likelihood(job: Job, prompts: Sequence[Prompt], responses: Sequence
     if not job.silent:
         _read_missing(job, tasks)
     reference, own = (records(job, file, readings, Reading) for readings in tasks.values())
-    judgements = [Judgement(p, a, b, outcome, ordered=False) for p, a, b, outcome in _outcomes(own, reference)]
+    judgements = [Judgement(*pair) for pair in _outcomes(own, reference)]
     if not job.silent:
         with job.store(file) as store:
             said = {f"{j.prompt_id}/{j.first} vs {j.second}": {"outcome": j.outcome} for j in judgements}

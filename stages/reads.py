@@ -54,7 +54,7 @@ def what_is_read(judgements: Iterable[Judgement], lengths: Lengths) -> dict[str,
     ``reads``: place, length or answers; None where the pairs are too few to say. ``sentence``: how far to trust the
     judge; empty where nothing can be said. ``by_words``, ``by_probabilities``: the figures of a ``Spread``, or None.
     """
-    orders = {(j.prompt_id, j.first, j.second): j for j in judgements if j.ordered}
+    orders = {(j.prompt_id, j.first, j.second): j for j in judgements}
     pairs = ((one, orders.get((one.prompt_id, one.second, one.first))) for one in orders.values())
     both = [(one, other) for one, other in pairs if other and one.first < one.second]
     weighed = [pair for pair in both if all(j.log_odds is not None for j in pair)]

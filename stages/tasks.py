@@ -152,7 +152,7 @@ def ask_missing(
     A question without any usable answer is kept as left out, under its hash. Raises MissingError where these are too
     many of the tasks or, with ``whole`` a key of what they are about, of these.
     """
-    if job.silent:
+    if job.silent or not tasks:
         return False
     part = {task.id: str(task.about.get(whole, task.key)) for task in tasks}
     total, what = len(set(part.values())), STAGES[file].replace("_", " ")

@@ -18,7 +18,7 @@ from config import Contestant, ExperimentConfig
 from core.clock import Clock
 from core.records import Judgement, Preference, Prompt, Response
 from data_generation import Data, count, make_data
-from evidence.design import design
+from evidence import design
 from llm.interface import Choice, Completion, Decision, Request
 from stages.judging import ranking_schema, round_robin_truths
 from stages.likelihood import judge_by_likelihood, recorded_preferences
@@ -80,11 +80,11 @@ def job(tmp_path: Path) -> Job:
 
 
 def made(job: Job) -> Data:
-    return make_data(job, Clock(), ids_for_testing(job))
+    return make_data(job, Clock(), design.listed(job.prompt_ids, job.params))
 
 
 def foreseen(job: Job, **options: Any) -> Counter[tuple[str, str]]:
-    return count(job, ids_for_testing(job), **options)
+    return count(job, design.listed(job.prompt_ids, job.params), **options)
 
 
 def asked(job: Job) -> tuple[int, int, int]:
@@ -110,7 +110,7 @@ def test_every_contestant_answers_every_prompt_and_every_pair_is_judged_in_both_
     assert all((p, second, first) in pairs for p, first, second in pairs)
     assert {p.outcome for p in data.preferences} == {0.5}, "a judge that says A in both orders has no taste"
     assert len(data.preferences) == 6 * 3 and [t.prompt_id for t in data.truths] == [p.id for p in data.prompts]
-    assert not data.listwise, "the round robin is the truth, whatever prompts were listed"
+    assert not data.listwise, "the round robin is the truth"
 
 
 def edit(job: Job, file: str, key: str, change: Callable[[dict[str, Any]], object] | None) -> None:
@@ -172,7 +172,7 @@ def test_lists_are_counted_as_they_are_asked_and_are_the_truth_where_that_is_wan
     assert make_data(job, Clock(), listed, ask=False) == data
     for ranked in data.listwise:
         assert ranked.ranking == ("c", "b", "a"), "the longest response is c's, whatever label it had"
-    plan = design(data, job.params)
+    plan = design.design(data, job.params)
     assert {t.method for t in (*plan.truths, *plan.test_truths)} == {
         "listwise" if truth == "listwise" else "round_robin"
     }
@@ -211,7 +211,7 @@ def test_an_edited_judgement_counts(job: Job) -> None:
     made(job)
     for winner, outcome in (("b", 0.0), ("tie", 0.5), ("a", 1.0)):
         edit(job, config.PREFERENCES_FILE, "coder-001/a vs b", lambda value, winner=winner: value.update(winner=winner))
-        assert made(job).judgements[0] == Judgement("coder-001", "a", "b", outcome, "it came first")
+        assert made(job).judgements[0] == Judgement("coder-001", "a", "b", outcome)
 
 
 # ── The embedded model ───────────────────────────────────────────────────────────────────────────────────
@@ -228,9 +228,7 @@ def weighing(job: Job) -> Job:
 
 def test_readings_by_likelihood_make_graded_outcomes_without_an_order(weighing: Job) -> None:
     judgements = judge_by_likelihood(weighing, [Prompt("coder-001", "p")], READ)
-    assert [(j.first, j.second, j.ordered) for j in judgements] == [
-        ("a", "b", False), ("a", "c", False), ("b", "c", False),
-    ]  # fmt: skip
+    assert [(j.first, j.second) for j in judgements] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert judgements[1].outcome == pytest.approx(0.8022, abs=1e-3), "σ((0.09 − 0.02) / 0.05)"
 
 
