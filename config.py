@@ -318,6 +318,13 @@ RESPONSES_FILE = "model_responses_{name}.json"
 PREFERENCES_FILE = "preference_data_{name}.json"  # the judge's answers on pairs
 GROUND_TRUTH_FILE = "ground_truth_{name}.json"  # rankings of whole prompts
 FEATURES_FILES = "features_{name}_*.safetensors"  # one a base
+STAGES = {  # file → stage, in their order
+    PROMPTS_FILE: "prompts",
+    RESPONSES_FILE: "responses",
+    PREFERENCES_FILE: "preferences",
+    GROUND_TRUTH_FILE: "ground_truth",
+    FEATURES_FILES: "features",
+}
 ELO_STATE_FILE = "elo_state_{name}.json"
 REWARD_HEAD_FILE = "reward_head_{name}.safetensors"
 VOTES_FILE = "votes_{name}.jsonl"

@@ -16,17 +16,15 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 try:
-    import config
+    from cli.flags import check_combination, command_like, parse
 except (TypeError, ValueError) as error:  # it is made to be edited: an unknown field is said, not traced
     print(f"config.py can't be used: {error}. Put that entry right and run again.", file=sys.stderr)
     sys.exit(2)
 
-from cli.flags import check_combination, command_like, parse
 from core.errors import SuiteError
 from core.text import plain, wrapped
 
@@ -74,10 +72,9 @@ def run_personas(jobs: Sequence[Job]) -> int:
 def run(args: Namespace, command: str) -> int:
     """Choose who is asked, look whether all is there, and do what was asked for."""
     check_combination(args)  # bad usage is said before any server is looked for
-    from cli import check, rank
+    from cli import check
     from cli import own as cli_own
-    from cli.job import begin, make_jobs, votes_job
-    from cli.seen import keeping_told
+    from cli.job import begin, keeping_told, make_jobs, votes_job
     from core.files import lock
 
     own, votes = cli_own.read(args), None
@@ -85,32 +82,31 @@ def run(args: Namespace, command: str) -> int:
         from people import run as people
         from people.read import load_votes
 
-        name = people.run_name(args.preferences)
         votes = load_votes(
             args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=own.answers
         )
         if args.check:
             return people.show(args.preferences, votes)
         if args.rank is None:
-            job = votes_job(args, name, votes, own, command)
+            job = votes_job(args, votes, own, command)
             with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
                 people.run(job, votes, refresh=bool(args.refresh))
             return 0
-        own = replace(own, personas={name: config.Persona()})
     jobs = make_jobs(args, own, command, votes.models if votes else ())
     if args.check:
         return check.check(jobs, args)
     check.require(jobs, args)
-    with lock(args.cache_dir):
+    with lock(args.cache_dir), keeping_told(jobs[0]):
         jobs = begin(jobs, args)
         if args.rank is not None:
+            from cli import rank
+
             return rank.by_votes(args, jobs[0], votes) if votes else rank.by_cache(args, jobs[0])
         if args.vote:
             from people.voting import vote
 
-            return vote(jobs[0], args.vote, partial(command_like, args))
-        with keeping_told(jobs[0]):
-            return run_personas(jobs)
+            return vote(jobs[0], args.vote, partial(command_like, args, jobs[0].name))
+        return run_personas(jobs)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,7 +162,10 @@ def _say_plainly(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    status = main()
+    try:
+        status = main()
+    except SystemExit as ended:  # by the parser: --help, or flags that are none
+        status = 2 if ended.code else 0
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # answers that are still on their way are not waited for

@@ -16,6 +16,7 @@ from config import Contestant, Persona
 from core.errors import UsageError
 from core.records import Prompt, Response
 from core.text import Names
+from people.run import run_name
 from stages.own import FEWEST_PROMPTS, Answers, check_persona, read_answers, read_persona, read_prompts
 
 
@@ -23,13 +24,10 @@ from stages.own import FEWEST_PROMPTS, Answers, check_persona, read_answers, rea
 class Own:
     """The content of the files that the flags name."""
 
-    personas: Mapping[str, Persona]
-    """By name: all whose preferences this run learns; none with ``--preferences``."""
-    prompts: tuple[Prompt, ...] = ()
-    """In the order of their ids, so that the order in the file changes no split."""
+    personas: Mapping[str, Persona]  # by name: all whose preferences this run learns; empty ones of people who vote
+    prompts: tuple[Prompt, ...] = ()  # in the order of their ids, so that the order in the file changes no split
     responses: tuple[Response, ...] = ()
-    answers: Answers | None = None
-    """All that ``--responses`` names, for votes to be joined to."""
+    answers: Answers | None = None  # all that ``--responses`` names, for votes to be joined to
     notes: tuple[str, ...] = ()
 
     @property
@@ -44,7 +42,8 @@ def read(args: Namespace) -> Own:
     if args.responses:
         answers = read_answers([Path(name) for name in args.responses], skip_bad_rows=args.skip_bad_rows)
     if args.preferences:
-        return Own({}, answers=answers, notes=answers.notes if answers else ())
+        name = run_name(args.preferences)
+        return Own({name: Persona()}, answers=answers, notes=answers.notes if answers else ())
     who = find_personas(args.persona, topics_needed=not (args.prompts or args.responses))
     prompts, notes = read_prompts(Path(args.prompts)) if args.prompts else ([], ())
     models: tuple[str, ...] = ()
@@ -53,8 +52,6 @@ def read(args: Namespace) -> Own:
         models = tuple(dict.fromkeys(map(names.of, args.models or answers.models)))
         if odd := [model for model in models if model not in answers.models]:
             raise UsageError(f"--models {odd[0]}: the models of --responses are {', '.join(answers.models)}.")
-        if len(models) < 2:
-            raise UsageError(f"--responses: a ranking needs at least two models; there is only {', '.join(models)}.")
         wanted, answered = prompts or list(answers.prompts), answers.complete(models)
         prompts = [prompt for prompt in wanted if prompt in answered]
         if len(prompts) < FEWEST_PROMPTS:
@@ -69,23 +66,17 @@ def read(args: Namespace) -> Own:
     return Own(who, tuple(chosen), answers.responses(chosen, models) if answers else (), notes=notes)
 
 
-# ── Whose preferences ────────────────────────────────────────────────────────────────────────────────────
-
-
 def find_personas(asked: str | None, *, topics_needed: bool) -> dict[str, Persona]:
     """The personas that ``--persona`` asks for, by name: one, all of config.py, or the one that a file describes.
 
     ``topics_needed``: prompts are to be written. Raises UsageError naming what is wrong, also a missing field.
     """
-    asked = config.DEFAULT_PERSONA if asked is None else asked
-    found = {}
+    asked, found = asked or config.DEFAULT_PERSONA, {}
     for name in config.PERSONAS if asked == "all" else [asked]:
         if name in config.PERSONAS:
             source = f"persona {name!r} in config.py"
             found[name] = check_persona(dataclasses.asdict(config.PERSONAS[name]), source)
         elif Path(name).suffix.lower() in (".toml", ".json"):
-            from people.run import run_name
-
             source, name = name, run_name(name)
             found[name] = read_persona(Path(source))
         else:

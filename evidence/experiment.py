@@ -60,7 +60,6 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
     end up fitted on the documented split."""
     params, plan = job.params, design(data, job.params)
     elo = {model: rating.elo for model, rating in systems.ratings.items()}
-    sizes = {model: said for model, (_, said) in job.sizes.items() if said}
     with clock.stage("training"):
         for ranker in systems.every:
             ranker.fit(plan.training, prompt_ids=plan.train_ids)
@@ -102,7 +101,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
         "timings_s": clock.seconds,
     }
     job = replace(job, notes=(*job.notes, *answer_notes(job, data)))
-    answer = leaderboard.answer(data.preferences, data.responses, elo, params.random_seed, sizes)
+    answer = leaderboard.answer(data.preferences, data.responses, elo, params.random_seed, job.sizes)
     ratings = list(systems.ratings.values())
     return make_document(job, systems.features, ratings, answer | measured)
 
@@ -110,7 +109,6 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
 def make_document(job: Job, features: Features, ratings: Sequence[Rating], measured: Document) -> Document:
     """The document of a persona's run, or of people's votes: what it was, what was ``measured``, and the sentences made
     from its own figures."""
-    asked = {"ollama_server": job.server} if job.server else {}  # another one samples differently
     tags = {model: contestant.ollama_tag for model, contestant in job.contestants.items()}
     found: Document = {
         "schema_version": config.SCHEMA_VERSION,
@@ -128,7 +126,7 @@ def make_document(job: Job, features: Features, ratings: Sequence[Rating], measu
             | {"elo": r.elo, "elo_source": r.source, "proxy": r.proxy}
             for r in ratings
         ],
-        "versions": {"python": platform.python_version(), **asked, **{name: version(name) for name in LIBRARIES}},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         "machine": job.machine,
         "command": job.command,
         "notes": words.noted((*job.notes, *features.notes)),

@@ -52,7 +52,7 @@ def end_of(session: Session, command: Callable[..., str]) -> End:
     title = f"By your {count(len(session.votes), 'vote')}, the chance that each model is the best:"
     prompts = len({vote.prompt_id for vote in kept})
     remarks = [more(standing), f"{count(len(kept), 'vote')} on {count(prompts, 'prompt')} in all."]
-    learn, rank = command("--preferences", path), command("--preferences", path, "--rank", "PROMPT")
+    learn, rank = command(preferences=path), command(preferences=path, rank="PROMPT")
     commands = {"To rank the models for a prompt by your votes:": rank, "To run all systems on your votes:": learn}
     if prompts < FEWEST_PROMPTS:
         remarks += [f"Nothing can learn from votes on fewer than {FEWEST_PROMPTS} prompts."]

@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-import config
-from config import PROMPTS_DIR, SAMPLES_DIR, Contestant, ExperimentConfig, Persona
+from config import PROMPTS_DIR, SAMPLES_DIR, STAGES, Contestant, ExperimentConfig, Persona
 from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
@@ -23,14 +22,6 @@ from llm.interface import Choice, LanguageModel, LeftOut, Request
 log = logging.getLogger("ranking.data")
 
 Record = TypeVar("Record")
-
-STAGES = {
-    config.PROMPTS_FILE: "prompts",
-    config.RESPONSES_FILE: "responses",
-    config.PREFERENCES_FILE: "preferences",
-    config.GROUND_TRUTH_FILE: "ground_truth",
-}
-"""The stage of each cache file, in their order."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +42,13 @@ class Job:
     responses: tuple[Response, ...] = ()  # answers to them that are there already: no contestant is asked then
     results_dir: Path = Path("results")
     ratings: Mapping[str, Rating] | None = None  # None: estimated from the recorded run (embedded contestants)
-    # {contestant: (bytes, parameters in its server's words)}, where a server tells them
-    sizes: Mapping[str, tuple[int | None, str]] = field(default_factory=dict)
+    sizes: Mapping[str, str] = field(default_factory=dict)  # parameters of a contestant, where a server tells them
     base_model: str = "embedded"  # hub id, folder, ``embedded``, or ``auto``: chosen when the texts are read
     device: str = "auto"  # as asked for: a GPU where there is one
     label: str = ""  # who answers and judges, as said in every output
     command: str = ""  # the command line of this run
     ask: str = ""  # the command that ranks the models for a prompt by what the cache holds
     notes: tuple[str, ...] = ()  # sentences that a reader must know before the figures
-    server: str = ""  # the version of the server that answered; empty where none was asked
     machine: Mapping[str, Any] = field(default_factory=dict)  # GPU and cores as the run began
     ablate: bool = False  # the table of baselines and ablations is made too
     ray: str | None = None  # the cluster that reads the texts (``local``, ``auto`` or an address); None: this process
