@@ -19,7 +19,7 @@ from core.clock import Clock
 from core.records import GroundTruth, Judgement, Preference, Prompt, Response
 from stages import judging
 from stages.judging import preferences_from, rank_listwise, round_robin_truths
-from stages.likelihood import judge_by_likelihood, reading_groups, reading_tasks
+from stages.likelihood import judge_by_likelihood, reading_tasks
 from stages.tasks import Job, open_tasks, require_enough
 from stages.writing import collect_responses, generate_prompts, response_tasks
 
@@ -110,9 +110,8 @@ def count(job: Job, listed: Collection[str] = (), *, anew: Collection[str] = ())
         responses.append(Response(text=UNWRITTEN + task.key, **task.about))
     prompts = _answered_by_all(job, prompts, responses)
     if weighs:
-        for group, readings in reading_tasks(job, prompts, responses).items():
-            texts = len(open_tasks(job, config.PREFERENCES_FILE, readings))
-            calls["preferences", judge] += len(reading_groups(job)[group]) * texts
+        for readers, readings in reading_tasks(job, prompts, responses):
+            calls["preferences", judge] += len(readers) * len(open_tasks(job, config.PREFERENCES_FILE, readings))
     else:
         tasks = judging.pair_tasks(job, prompts, responses)
         calls["preferences", judge] = len(open_tasks(job, config.PREFERENCES_FILE, tasks))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations, groupby, product
 from pathlib import Path
 from statistics import fmean
@@ -30,39 +30,34 @@ from stages.tasks import Job, Task, make_task, records, unlike, words
 REFERENCE_GROUP = "reference readers"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One group's readings of one response, as they are kept: {reader: mean log p per token}."""
-
-    prompt_id: str
-    model: str
-    log_likelihood: Annotated[dict[str, float], Field(min_length=1)]
+Readings = Mapping[tuple[str, str], Mapping[str, float]]
+"""(prompt id, model) → {reader: mean log p per token}."""
+Group = tuple[dict[str, str], list[Task]]
+"""Readers with their system prompts, and a task for each response: an item holds what all of them read in it."""
 
 
-def reading_groups(job: Job) -> dict[str, dict[str, str]]:
-    """{group: {reader: system prompt}}: one item of the cache holds what one group reads in one response."""
-    return {REFERENCE_GROUP: config.REFERENCE_READERS, job.name: {job.name: job.persona.answerer}}
-
-
-def reading_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> dict[str, list[Task]]:
-    """Each group's readings: a question stands for one to each of its readers."""
+def reading_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Group]:
+    """The reference readers, then the persona's own; a task's question stands for one to each of its readers."""
     texts, identity = {(r.prompt_id, r.model): r.text for r in responses}, job.llm.identity(config.EMBEDDED_NAME)
-    tasks: dict[str, list[Task]] = {group: [] for group in reading_groups(job)}
-    for (group, readers), p, m in product(reading_groups(job).items(), prompts, job.contestants):
-        if group == REFERENCE_GROUP:  # recorded with the neutral assistant's reading, which nothing needs any more
-            readers = {**readers, "neutral": config.NEUTRAL_READER}
-        made_from = fingerprint(identity, p.text, texts[p.id, m], readers)
-        asked = Choice(config.EMBEDDED_NAME, p.text, (texts[p.id, m],), label=f"{p.id} read by {group}")
-        tasks[group].append(Task(f"{p.id}/{m} read by {group}", made_from, asked, {"prompt_id": p.id, "model": m}))
-    return tasks
+    groups = []
+    for group, readers in ((REFERENCE_GROUP, config.REFERENCE_READERS), (job.name, {job.name: job.persona.answerer})):
+        # recorded with the neutral assistant's reading, which nothing needs any more
+        neutral = {"neutral": config.NEUTRAL_READER} if group == REFERENCE_GROUP else {}
+        tasks = []
+        for p, m in product(prompts, job.contestants):
+            made_from = fingerprint(identity, p.text, texts[p.id, m], {**readers, **neutral})
+            asked = Choice(config.EMBEDDED_NAME, p.text, (texts[p.id, m],), label=f"{p.id} read by {group}")
+            tasks.append(Task(f"{p.id}/{m} read by {group}", made_from, asked, {"prompt_id": p.id, "model": m}))
+        groups.append((readers, tasks))
+    return groups
 
 
-def _read_missing(job: Job, tasks: Mapping[str, Sequence[Task]]) -> None:
+def _read_missing(job: Job, groups: Sequence[Group]) -> None:
     """Read what was not read yet: all missing responses to a prompt side by side."""
     steps = [
-        (reading_groups(job)[group], list(same))
-        for group, readings in tasks.items()
-        for _, same in groupby(readings, key=lambda task: task.about["prompt_id"])
+        (readers, list(same))
+        for readers, tasks in groups
+        for _, same in groupby(tasks, key=lambda task: task.about["prompt_id"])
     ]
     with job.store(config.PREFERENCES_FILE) as store:
         for readers, same in bar(steps, len(steps), "readings of prompts"):
@@ -84,10 +79,10 @@ def _read_missing(job: Job, tasks: Mapping[str, Sequence[Task]]) -> None:
 def judge_by_likelihood(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Judgement]:
     """Every pair of responses to every prompt, once. All readings are kept among the job's preferences, and the
     outcomes printed beside them."""
-    tasks, file = reading_tasks(job, prompts, responses), config.PREFERENCES_FILE
+    groups, file = reading_tasks(job, prompts, responses), config.PREFERENCES_FILE
     if not job.silent:
-        _read_missing(job, tasks)
-    reference, own = (records(job, file, readings, Reading) for readings in tasks.values())
+        _read_missing(job, groups)
+    reference, own = (dict(records(job, file, tasks, _reading)) for _, tasks in groups)
     judgements = [Judgement(*pair) for pair in _outcomes(own, reference)]
     if not job.silent:
         with job.store(file) as store:
@@ -96,7 +91,13 @@ def judge_by_likelihood(job: Job, prompts: Sequence[Prompt], responses: Sequence
     return judgements
 
 
-def _outcomes(own: Sequence[Reading], reference: Sequence[Reading]) -> Iterator[tuple[str, str, str, float]]:
+def _reading(
+    prompt_id: str, model: str, log_likelihood: Annotated[dict[str, float], Field(min_length=1)]
+) -> tuple[tuple[str, str], Mapping[str, float]]:
+    return (prompt_id, model), log_likelihood
+
+
+def _outcomes(own: Readings, reference: Readings) -> Iterator[tuple[str, str, str, float]]:
     """Yield (prompt id, a, b, σ((s_a − s_b)/T)): how strongly the response of a is preferred.
 
     s(y) = mean log p(y | persona, x) − the mean of the same over the reference readers, in nats per token. What
@@ -104,12 +105,10 @@ def _outcomes(own: Sequence[Reading], reference: Sequence[Reading]) -> Iterator[
     """
     from scipy.special import expit
 
-    others = {(r.prompt_id, r.model): r.log_likelihood for r in reference}
     advantages = {}
-    for r in own:
-        if read := others.get((r.prompt_id, r.model)):
-            mean = fmean(read[reader] for reader in config.REFERENCE_READERS if reader in read)
-            advantages[r.prompt_id, r.model] = round(fmean(r.log_likelihood.values()) - mean, 6)
+    for key in filter(reference.get, own):
+        mean = fmean(reference[key][reader] for reader in config.REFERENCE_READERS if reader in reference[key])
+        advantages[key] = round(fmean(own[key].values()) - mean, 6)
     for ((p, a), s_a), ((other, b), s_b) in combinations(advantages.items(), 2):
         if p == other:
             yield p, a, b, round(float(expit((s_a - s_b) / config.EMBEDDED_JUDGE_TEMPERATURE)), 4)
@@ -124,10 +123,11 @@ def recorded_preferences(job: Job) -> list[Preference]:
     preferences = []
     for persona in [name for name in config.PERSONAS if name != job.name] if job.samples_dir else []:
         path = (job.samples_dir or Path()) / config.PREFERENCES_FILE.format(name=persona)
-        read: dict[str, list[Reading]] = {persona: [], REFERENCE_GROUP: []}
+        read: dict[str, dict[tuple[str, str], Mapping[str, float]]] = {persona: {}, REFERENCE_GROUP: {}}
         for item in read_items(path).values():
-            if item.value["model"] in job.contestants:
-                read[item.key.partition(" read by ")[2]].append(Reading(**item.value))
+            key, readings = _reading(**item.value)
+            if key[1] in job.contestants:
+                read[item.key.partition(" read by ")[2]][key] = readings
         preferences += [Preference(*pair, persona) for pair in _outcomes(read[persona], read[REFERENCE_GROUP])]
     return preferences
 

@@ -13,10 +13,10 @@ import json
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, TypeAdapter, with_config
 
 from config import DEFAULT_ASKS, Persona
 from core.errors import UsageError
@@ -142,15 +142,7 @@ def _read(path: Path, *wanted: str) -> tuple[Rows, BadRows]:
 # ── A person ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Described(BaseModel):
-    """A person as a file describes one."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-    title: str = Field(min_length=1)
-    description: str = Field(min_length=1)
-    topics: list[str] = []
-    answerer: str = ""
-    asks: list[str] = []
+_PERSONA = TypeAdapter(with_config(ConfigDict(extra="forbid", str_strip_whitespace=True))(Persona))
 
 
 def read_persona(path: Path) -> Persona:
@@ -169,9 +161,11 @@ def check_persona(values: object, source: str) -> Persona:
     Raises UsageError naming every field that can't be used.
     """
     try:
-        found = _Described.model_validate(values)
-    except ValidationError as error:
-        known = ", ".join(_Described.model_fields)
+        found = _PERSONA.validate_python(values)
+        if not (found.title and found.description):
+            raise ValueError("title or description is missing")
+    except ValueError as error:
+        known = ", ".join(field.name for field in fields(Persona))
         raise UsageError(f"{source} can't be used: {wrong_fields(error)}. It may have {known}.") from None
     answerer = found.answerer or f"You are this person: {found.title}. {found.description}"
-    return Persona(found.title, found.description, answerer, tuple(found.asks) or DEFAULT_ASKS, tuple(found.topics))
+    return replace(found, answerer=answerer, asks=found.asks or DEFAULT_ASKS)

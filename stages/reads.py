@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from core.text import p_said
 Array = NDArray[np.float64]
 Lengths = Mapping[tuple[str, str], int]
 """(prompt id, model) → characters of the response."""
+Figures = dict[str, Any]
 
 FIRST_LOOK = 20  # pairs after which it is said for the first time, while the judge is still being asked
 FEWEST = 10  # pairs below which nothing is said; by probabilities, which are finer, ``FIRST_LOOK``
@@ -32,76 +32,59 @@ DRAWS = 2000  # exchanges drawn; with fewer p = 0.05 would be a matter of luck
 MOSTLY = 0.75  # a share of pairs that turn with the order that is called a habit
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Figures of the pairs judged in both orders, by words or by probabilities."""
-
-    pairs: int
-    first_position_rate: float  # share of judgements won by what came first, a tie half
-    flip_rate: float  # share of pairs whose two orders name different winners; a tie in one of them is no flip
-    position_bias: float  # mean log-odds of the first place; by words +1, 0 or −1 stand for log-odds
-    position_sd: float
-    texts_sd: float
-    p_place: float  # chance that the texts seem to count for so much where the places alone do
-    p_length: float  # the same with the length of the answers taken out
-    length_slope: float  # log-odds that e times the length brings; 0 where all lengths are the same
-    length_error: float  # its standard error
-
-
 def what_is_read(judgements: Iterable[Judgement], lengths: Lengths) -> dict[str, Any]:
     """Test a judge by its judgements in both orders; by probabilities where enough pairs have them, else by words.
 
     ``reads``: place, length or answers; None where the pairs are too few to say. ``sentence``: how far to trust the
-    judge; empty where nothing can be said. ``by_words``, ``by_probabilities``: the figures of a ``Spread``, or None.
+    judge; empty where nothing can be said. ``by_words``, ``by_probabilities``: its figures, or None.
     """
     orders = {(j.prompt_id, j.first, j.second): j for j in judgements}
     pairs = ((one, orders.get((one.prompt_id, one.second, one.first))) for one in orders.values())
     both = [(one, other) for one, other in pairs if other and one.first < one.second]
     weighed = [pair for pair in both if all(j.log_odds is not None for j in pair)]
-    words = _spread(both, [[2.0 * j.outcome - 1.0 for j in pair] for pair in both], lengths)
-    odds = _spread(weighed, [[j.log_odds or 0.0 for j in pair] for pair in weighed], lengths)
+    words = _figures(both, [[2.0 * j.outcome - 1.0 for j in pair] for pair in both], lengths)
+    odds = _figures(weighed, [[j.log_odds or 0.0 for j in pair] for pair in weighed], lengths)
     if 2 * len(weighed) < len(both):
         odds = None
     found, reads = odds or words, None
-    if found and found.pairs >= (FIRST_LOOK if odds else FEWEST):
-        turned = odds is None and found.flip_rate >= MOSTLY
-        if found.p_place <= LEVEL and found.p_length <= LEVEL:
+    if found and found["pairs"] >= (FIRST_LOOK if odds else FEWEST):
+        turned = odds is None and found["flip_rate"] >= MOSTLY
+        if found["p_place"] <= LEVEL and found["p_length"] <= LEVEL:
             reads = "answers"
-        elif found.p_place <= LEVEL and abs(found.length_slope) > 2.0 * found.length_error:
+        elif found["p_place"] <= LEVEL and abs(found["length_slope"]) > 2.0 * found["length_error"]:
             reads = "length"
-        elif found.p_place > LEVEL and (turned or found.pairs >= MANY or found.p_place > 0.5):
+        elif found["p_place"] > LEVEL and (turned or found["pairs"] >= MANY or found["p_place"] > 0.5):
             reads = "place"
     sentence = _sentence(reads, words, odds) if words else ""
-    figures = {"by_words": words and asdict(words), "by_probabilities": odds and asdict(odds)}
-    return {"reads": reads, "sentence": sentence, **figures}
+    return {"reads": reads, "sentence": sentence, "by_words": words, "by_probabilities": odds}
 
 
-def _sentence(reads: str | None, words: Spread, odds: Spread | None) -> str:
-    if reads is None and words.flip_rate < MOSTLY:
+def _sentence(reads: str | None, words: Figures, odds: Figures | None) -> str:
+    if reads is None and words["flip_rate"] < MOSTLY:
         return ""
     counted = (
-        f"chose what stood first in {round(words.first_position_rate * 2 * words.pairs)} of {2 * words.pairs} "
-        f"judgements ({round(words.flip_rate * words.pairs)} of {words.pairs} pairs turn with the order)"
+        f"chose what stood first in {round(words['first_position_rate'] * 2 * words['pairs'])} of {2 * words['pairs']} "
+        f"judgements ({round(words['flip_rate'] * words['pairs'])} of {words['pairs']} pairs turn with the order)"
     )
     found = odds or words
-    which = "longer" if found.length_slope > 0.0 else "shorter"
+    which = "longer" if found["length_slope"] > 0.0 else "shorter"
     hollow = "its probabilities hold no more" if odds else "more prompts won't help"
     said = {
         "place": f"The judge {counted}: it judges the place, not the answer, and {hollow}; take another --judge.",
         "length": f"The judge reads the length: its choices follow the {which} answer, and beside that hold no "
-        f"more than chance does ({p_said(found.p_length)}); the baseline longest_response knows as much.",
+        f"more than chance does ({p_said(found['p_length'])}); the baseline longest_response knows as much.",
         "answers": "The judge reads the answers: its choices hold more than their places and lengths "
-        f"({p_said(found.p_length)}).",
+        f"({p_said(found['p_length'])}).",
         None: f"What the judge reads can be said from about {MANY} pairs on.",
     }[reads]
-    alone = reads != "place" and words.flip_rate >= MOSTLY
+    alone = reads != "place" and words["flip_rate"] >= MOSTLY
     return f"{said} Its words alone {counted}." if alone else said
 
 
-def _spread(
+def _figures(
     pairs: Sequence[tuple[Judgement, Judgement]], odds: Sequence[Sequence[float]], lengths: Lengths
-) -> Spread | None:
-    """``odds``: each pair's two log-odds of what stood first."""
+) -> Figures | None:
+    """``odds``: each pair's two log-odds of what stood first; by words +1, 0 or −1 stand for them."""
     if len(pairs) < FEWEST:
         return None
     one, other = np.array(odds).T
@@ -111,18 +94,22 @@ def _spread(
     information = float(ratio @ ratio)
     slope = float(texts @ ratio) / information if information else 0.0
     rest = texts - slope * ratio
-    return Spread(
-        pairs=len(pairs),
-        first_position_rate=float((np.sign([one, other]).mean() + 1.0) / 2.0),
-        flip_rate=float((one * other > 0.0).mean()),
-        position_bias=float(places.mean()),
-        position_sd=float(places.std()),
-        texts_sd=float(np.sqrt((texts**2).mean())),
-        p_place=_exchanged(texts, places),
-        p_length=_exchanged(rest, places),
-        length_slope=slope,
-        length_error=float(np.sqrt((rest**2 * ratio**2).sum()) / information) if information else 0.0,
-    )
+    return {
+        "pairs": len(pairs),
+        # share of judgements won by what came first, a tie half
+        "first_position_rate": float((np.sign([one, other]).mean() + 1.0) / 2.0),
+        # share of pairs whose two orders name different winners; a tie in one of them is no flip
+        "flip_rate": float((one * other > 0.0).mean()),
+        "position_bias": float(places.mean()),
+        "position_sd": float(places.std()),
+        "texts_sd": float(np.sqrt((texts**2).mean())),
+        # chance that the texts seem to count for so much where the places alone do; the same with length taken out
+        "p_place": _exchanged(texts, places),
+        "p_length": _exchanged(rest, places),
+        # log-odds that e times the length brings, 0 where all lengths are the same; its standard error
+        "length_slope": slope,
+        "length_error": float(np.sqrt((rest**2 * ratio**2).sum()) / information) if information else 0.0,
+    }
 
 
 def _exchanged(texts: Array, places: Array) -> float:

@@ -17,6 +17,7 @@ from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Prompt, Rating, Response
 from core.store import Items, Store, read_items
+from core.tables import text_of
 from llm.interface import Choice, LanguageModel, LeftOut, Request
 
 log = logging.getLogger("ranking.data")
@@ -107,20 +108,11 @@ class Task:
 
 
 def make_task(job: Job, key: str, question: Request | Choice, names: Mapping[str, str], **about: Any) -> Task:
-    """The hash covers the model's identity and the whole question, but not the label that messages show.
-
-    Raises MissingError where nobody knows which model it is; silent, nothing of its answers is kept.
-    """
-    try:
-        identity = job.llm.identity(question.model)
-    except MissingError:
-        if not job.silent:
-            raise
-        identity = {"digest": "not installed"}
+    """The hash covers the model's identity and the whole question, but not the label that messages show."""
     made_from = {f.name: getattr(question, f.name) for f in fields(question) if f.name != "label"}
     if made_from.get("schema"):
         made_from["schema"] = made_from["schema"].model_json_schema()
-    return Task(key, fingerprint(identity, made_from), question, about, names)
+    return Task(key, fingerprint(job.llm.identity(question.model), made_from), question, about, names)
 
 
 def open_tasks(job: Job, file: str, tasks: Iterable[Task]) -> list[Task]:
@@ -230,15 +222,9 @@ TEMPLATES = {
 
 def load_template(folder: Path, name: str) -> str:
     """The template's text. Raises UsageError naming a file that can't be read, or a placeholder that it lacks."""
-    path = folder / name
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"The template {path} can't be read: {error}. `git checkout {path.name}` brings it back."
-        ) from None
+    text = text_of(folder / name).replace("\r\n", "\n")
     if lacking := TEMPLATES[name] - set(_PLACEHOLDER.findall(text)):
-        raise UsageError(f"The template {path} lacks {{{min(lacking)}}}. Mend it and run again.")
+        raise UsageError(f"{folder / name} lacks {{{min(lacking)}}}. `git checkout` brings it back as it was.")
     return text
 
 

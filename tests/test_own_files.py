@@ -94,5 +94,5 @@ def test_the_example_describes_a_person_and_an_unknown_field_is_named(tmp_path: 
     assert found.title == "Amateur gardener" and "\n" not in found.description and "slugs" in found.topics
     assert found.asks == config.DEFAULT_ASKS
     (tmp_path / "me.toml").write_text(ME + 'topic = ["slugs"]', encoding="utf-8")
-    with pytest.raises(UsageError, match=r"me.toml.*topic: Extra inputs are not permitted. It may have title, "):
+    with pytest.raises(UsageError, match=r"me.toml.*topic: Unexpected keyword argument. It may have title, "):
         read_persona(tmp_path / "me.toml")
