@@ -1,7 +1,7 @@
 """The data: prompts → responses → judgements → truths, each stage reading the records of the stage before it.
 
 data = make_data(job, Clock())
-calls = count(job)      # what it would ask: {("responses", "gemma3:4b"): 25, ("preferences", "llama3:8b"): 750}
+calls = count(job)      # what it would ask: {"gemma3:4b": 25, "llama3:8b": 753}
 
 A stage turns what it wants to know into tasks, looks each up in the cache by the hash of exactly what it would be made
 from, asks a language model for the rest, and keeps every answer at once (``stages.tasks``).
@@ -23,8 +23,6 @@ from stages.likelihood import judge_by_likelihood, reading_tasks
 from stages.tasks import Job, open_tasks, require_enough
 from stages.writing import collect_responses, generate_prompts, response_tasks
 
-Calls = Counter[tuple[str, str]]
-"""Calls by (stage, model); for a model that weighs texts, a call is one text."""
 UNWRITTEN = "\0 not there yet: "  # stands as a text that nobody wrote: what is asked about it has a hash of no item
 
 
@@ -94,39 +92,33 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
     )
 
 
-def count(job: Job, listed: Collection[str] = (), *, anew: Collection[str] = ()) -> Calls:
-    """Count what ``make_data(job, clock, listed)`` would ask, exactly as far as the cache reaches, else the most there
-    can be; nothing is asked or written. ``anew``: stages of which nothing counts as cached."""
+def count(job: Job, listed: Collection[str] = (), *, anew: Collection[str] = ()) -> Counter[str]:
+    """Count what ``make_data(job, clock, listed)`` would ask each model, exactly as far as the cache reaches, else the
+    most there can be; nothing is asked or written. Where a model weighs texts, a call is one text.
+
+    ``anew``: stages of which nothing counts as cached.
+    """
     job = replace(job, silent=True, anew=anew)
-    calls, judge, weighs = Calls(), job.judge, job.llm.weighs_options
+    calls, judge, weighs = Counter[str](), job.judge, job.llm.weighs_options
     written = {prompt.id: prompt for prompt in generate_prompts(job)}
     prompts = [written.get(id_) or Prompt(id_, UNWRITTEN + id_) for id_ in job.prompt_ids]
     missing = len(prompts) - len(written)
-    calls["prompts", judge] = -(-missing // (1 if weighs else job.params.prompts_per_request))
+    calls[judge] = -(-missing // (1 if weighs else job.params.prompts_per_request))
     responses = collect_responses(job, prompts)
     tasks = [] if job.responses else open_tasks(job, config.RESPONSES_FILE, response_tasks(job, prompts))
     for task in tasks:
-        calls["responses", judge if weighs else task.question.model] += 1
+        calls[judge if weighs else task.question.model] += 1
         responses.append(Response(text=UNWRITTEN + task.key, **task.about))
     prompts = _answered_by_all(job, prompts, responses)
     if weighs:
         for readers, readings in reading_tasks(job, prompts, responses):
-            calls["preferences", judge] += len(readers) * len(open_tasks(job, config.PREFERENCES_FILE, readings))
+            calls[judge] += len(readers) * len(open_tasks(job, config.PREFERENCES_FILE, readings))
     else:
         tasks = judging.pair_tasks(job, prompts, responses)
-        calls["preferences", judge] = len(open_tasks(job, config.PREFERENCES_FILE, tasks))
+        calls[judge] += len(open_tasks(job, config.PREFERENCES_FILE, tasks))
     tasks = judging.list_tasks(job, [p for p in prompts if p.id in listed], responses)
-    calls["ground_truth", judge] = len(open_tasks(job, config.GROUND_TRUTH_FILE, tasks))
+    calls[judge] += len(open_tasks(job, config.GROUND_TRUTH_FILE, tasks))
     return +calls
-
-
-def by_model(counts: Iterable[Calls]) -> Counter[str]:
-    """Calls of all stages, by model."""
-    calls: Counter[str] = Counter()
-    for counted in counts:
-        for (_, model), number in counted.items():
-            calls[model] += number
-    return calls
 
 
 def _answered_by_all(job: Job, prompts: Iterable[Prompt], responses: Iterable[Response]) -> list[Prompt]:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -25,7 +26,7 @@ from config import Contestant, Persona
 from core.errors import MissingError, UsageError
 from core.files import keep_previous, write_json
 from core.text import count as counted
-from data_generation import Calls, by_model, count
+from data_generation import count
 from evidence.design import listed as ranked_as_lists
 from llm.connection import find_tag, get_json, parse_address
 from llm.ollama import OllamaModel
@@ -73,13 +74,13 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
     served = (args.models and not args.responses) or args.judge or args.ground_truth != "round_robin" or voted
     if not llm.trouble or served:
         return jobs
-    if read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
+    if read_known(args.cache_dir) and not args.refresh and not any(calls_left(jobs)):
         return jobs
     note = f"THE EMBEDDED MODEL STANDS IN FOR OLLAMA. {llm.trouble} {other_server(llm.address)}".strip()
     return _for_each(_embedded(args, own, wanted, note), args, own, command)
 
 
-def calls_left(jobs: Sequence[Job], anew: Sequence[str] = ()) -> list[Calls]:
+def calls_left(jobs: Sequence[Job], anew: Sequence[str] = ()) -> list[Counter[str]]:
     """Count the calls that each job still has to make. ``anew``: stages of which nothing counts as cached."""
     return [count(job, ranked_as_lists(job.prompt_ids, job.params), anew=anew) for job in jobs]
 

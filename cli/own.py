@@ -54,14 +54,15 @@ def read(args: Namespace) -> Own:
             raise UsageError(f"--models {odd[0]}: the models of --responses are {', '.join(answers.models)}.")
         wanted, answered = prompts or list(answers.prompts), answers.complete(models)
         prompts = [prompt for prompt in wanted if prompt in answered]
-        if len(prompts) < FEWEST_PROMPTS:
-            raise UsageError(
-                f"--responses: only {len(prompts)} of {len(wanted)} prompts have an answer of each of "
-                f"{', '.join(models)}; at least {FEWEST_PROMPTS} are needed. Add answers, or choose --models."
-            )
         notes += answers.notes
         if len(prompts) < len(wanted):
             notes += (f"prompts that not every model answered, left out: {len(wanted) - len(prompts)}",)
+    if (args.prompts or answers) and len(prompts) < FEWEST_PROMPTS:
+        having = f" with an answer of each of {', '.join(models)}" * bool(answers)
+        raise UsageError(
+            f"There are only {len(prompts)} different prompts{having}; fewer than {FEWEST_PROMPTS} leave nothing to test "
+            "on. Nothing was asked. Add some and run again."
+        )
     chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)
     return Own(who, tuple(chosen), answers.responses(chosen, models) if answers else (), notes=notes)
 

@@ -42,8 +42,8 @@ def prompt_id(text: str) -> str:
 def read_prompts(path: Path) -> tuple[list[Prompt], tuple[str, ...]]:
     """The different prompts of a file, in its order, and what is to be said of it.
 
-    A ``.txt`` has one a line, the others a column ``prompt``. Raises UsageError where it can't be read, a row is wrong,
-    or fewer than five are left.
+    A ``.txt`` has one a line, the others a column ``prompt``. Raises UsageError where it can't be read, or a row is
+    wrong.
     """
     if path.suffix.lower() == ".txt":
         lines = normal(text_of(path)).split("\n")
@@ -59,11 +59,6 @@ def read_prompts(path: Path) -> tuple[list[Prompt], tuple[str, ...]]:
             bad[number] = str(error)
     refuse_bad_rows(bad, path, len(rows) + len(bad))
     different = list(dict.fromkeys(texts))
-    if len(different) < FEWEST_PROMPTS:
-        raise UsageError(
-            f"{path} holds {len(different)} different prompts; at least {FEWEST_PROMPTS} are needed, for fewer leave "
-            "nothing to test on. Nothing was asked. Add some and run again."
-        )
     repeats = len(texts) - len(different)
     notes = (f"{path.name}: {len(different)} prompts; repeats dropped: {repeats}",) if repeats else ()
     return [Prompt(prompt_id(text), text) for text in different], notes
