@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import config
 from core.clock import Clock
-from core.records import GroundTruth, Judgement, Preference, Prompt, Response
+from core.records import GroundTruth, Preference, Prompt, Response
 from stages import judging
 from stages.judging import preferences_from, rank_listwise, round_robin_truths
 from stages.likelihood import judge_by_likelihood, reading_tasks
@@ -32,7 +32,7 @@ class Data:
 
     prompts: tuple[Prompt, ...]
     responses: tuple[Response, ...]
-    judgements: tuple[Judgement, ...]
+    judgements: tuple[Preference, ...]  # in the orders in which they were shown
     preferences: tuple[Preference, ...]  # one for each pair of each prompt, in the order of the prompts
     truths: tuple[GroundTruth, ...]  # round-robin truth of every prompt
     listwise: tuple[GroundTruth, ...] = ()  # truth of the prompts ``listed``, ranked as lists

@@ -60,7 +60,7 @@ def read(args: Namespace) -> Own:
     if (args.prompts or answers) and len(prompts) < FEWEST_PROMPTS:
         having = f" with an answer of each of {', '.join(models)}" * bool(answers)
         raise UsageError(
-            f"There are only {len(prompts)} different prompts{having}; fewer than {FEWEST_PROMPTS} leave nothing to test "
+            f"There are only {len(prompts)} prompts{having}; fewer than {FEWEST_PROMPTS} leave nothing to test "
             "on. Nothing was asked. Add some and run again."
         )
     chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)

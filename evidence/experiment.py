@@ -157,7 +157,7 @@ def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
     """Numbers of all records; ``preferences`` and ``ties`` are those that train, ``left_out`` by kind."""
     plan, spoken = design(data, params), (j for j in data.judgements if j.log_odds is None)
     # in words a pair that turns with the order is no tie
-    decided = {(j.prompt_id, j.first, j.second) for j in spoken if j.outcome in (0.0, 1.0)}
+    decided = {(j.prompt_id, j.model_a, j.model_b) for j in spoken if j.outcome in (0.0, 1.0)}
     near = [(p.prompt_id, p.model_a, p.model_b) for p in plan.training if abs(p.outcome - 0.5) <= TIE]
     return {
         "prompts": len(data.prompts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from core.records import GroundTruth, Judgement, Response
+from core.records import GroundTruth, Preference, Response
 from evaluation import kendall_tau
 from stages.judging import preferences_from
 from stages.reads import what_is_read
@@ -14,7 +14,7 @@ TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a jud
 
 
 def judge_quality(
-    judgements: Sequence[Judgement], responses: Iterable[Response], judge: str | None = None
+    judgements: Sequence[Preference], responses: Iterable[Response], judge: str | None = None
 ) -> dict[str, Any]:
     """The ``judge_quality`` key; null for whatever cannot be known.
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, create_model, field_validator
 
 import config
 from core.files import fingerprint
-from core.records import GroundTruth, Judgement, Preference, Prompt, Response
+from core.records import GroundTruth, Preference, Prompt, Response
 from llm.interface import Choice, Request, estimate_tokens, shorten
 from stages.reads import FIRST_LOOK, what_is_read
 from stages.tasks import Job, Task, ask_missing, fill, load_template, log, make_task, records
@@ -91,7 +91,7 @@ def with_markers(prompts: Sequence[Prompt], responses: Sequence[Response]) -> in
 
 def judgement(
     prompt_id: str, first: str, second: str, winner: str, probabilities: dict[str, float] | None = None, **_: Any
-) -> Judgement:
+) -> Preference:
     """The judge's word on one pair, as it is kept: the ``winner`` by name or "tie", and the ``probabilities`` of "A"
     (``first``), "B" and "tie" where a server tells them. Where the word is not the likeliest label, since somebody
     edited it or a redraw said it, the word counts and not the probabilities."""
@@ -102,7 +102,7 @@ def judgement(
     if probabilities and max(probabilities, key=lambda label: probabilities[label]) == words[winner]:
         a, b = (max(probabilities.get(label, 0.0), SMALLEST) for label in "AB")
         odds = math.log(a / b)
-    return Judgement(prompt_id, first, second, outcome, odds)
+    return Preference(prompt_id, first, second, outcome, log_odds=odds)
 
 
 def pair_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Task]:
@@ -151,7 +151,7 @@ def _pair_value(task: Task, decision: Any) -> dict[str, Any]:
     return {**said, "probabilities": shares} if shares else said
 
 
-def judge_pairs(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Judgement]:
+def judge_pairs(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Preference]:
     """Every pair of responses to every prompt, judged as the persona would, in both orders; a pair with one of them
     missing is left out, since one order alone carries the judge's liking for a place.
 
@@ -173,8 +173,8 @@ def judge_pairs(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respons
             log.log(level, "After %d pairs: %s Ctrl-C ends the run here.", look // 2, found["sentence"])
     ask_missing(job, file, tasks, _pair_value)
     judgements = records(job, file, tasks, judgement)
-    judged = {(j.prompt_id, j.first, j.second) for j in judgements}
-    return [j for j in judgements if (j.prompt_id, j.second, j.first) in judged]
+    judged = {(j.prompt_id, j.model_a, j.model_b) for j in judgements}
+    return [j for j in judgements if (j.prompt_id, j.model_b, j.model_a) in judged]
 
 
 # ── Rankings of a list ───────────────────────────────────────────────────────────────────────────────────
@@ -254,19 +254,19 @@ def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respo
 # ── From judgements to preferences and truth ─────────────────────────────────────────────────────────────
 
 
-def preferences_from(judgements: Sequence[Judgement]) -> list[Preference]:
+def preferences_from(judgements: Sequence[Preference]) -> list[Preference]:
     """One preference a pair: σ(s/T) where both orders have log-odds, s half their difference, in which the liking for
     a place cancels; else the mean outcome over the orders in which it was judged."""
     from scipy.special import expit
 
-    pairs: dict[tuple[str, str, str], list[Judgement]] = {}
+    pairs: dict[tuple[str, str, str], list[Preference]] = {}
     for j in judgements:
-        key, turned = (j.prompt_id, j.first, j.second), (j.prompt_id, j.second, j.first)
+        key, turned = (j.prompt_id, j.model_a, j.model_b), (j.prompt_id, j.model_b, j.model_a)
         pairs.setdefault(turned if turned in pairs else key, []).append(j)
     preferences = []
     for (prompt_id, a, b), judged in pairs.items():
-        outcome = fmean(j.outcome if j.first == a else 1.0 - j.outcome for j in judged)
-        odds = [j.log_odds if j.first == a else -j.log_odds for j in judged if j.log_odds is not None]
+        outcome = fmean(j.outcome if j.model_a == a else 1.0 - j.outcome for j in judged)
+        odds = [j.log_odds if j.model_a == a else -j.log_odds for j in judged if j.log_odds is not None]
         if len(odds) == 2:
             outcome = float(expit(fmean(odds) / config.JUDGE_TEMPERATURE))
         preferences.append(Preference(prompt_id, a, b, outcome))

@@ -20,7 +20,7 @@ import config
 from core.clock import bar
 from core.errors import MissingError
 from core.files import fingerprint
-from core.records import Judgement, Preference, Prompt, Response
+from core.records import Preference, Prompt, Response
 from core.store import read_items
 from llm.interface import Choice, Request
 from stages.tasks import Job, Task, make_task, records, unlike, words
@@ -76,17 +76,17 @@ def _read_missing(job: Job, groups: Sequence[Group]) -> None:
 # ── From readings to judgements ──────────────────────────────────────────────────────────────────────────
 
 
-def judge_by_likelihood(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Judgement]:
+def judge_by_likelihood(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Preference]:
     """Every pair of responses to every prompt, once. All readings are kept among the job's preferences, and the
     outcomes printed beside them."""
     groups, file = reading_tasks(job, prompts, responses), config.PREFERENCES_FILE
     if not job.silent:
         _read_missing(job, groups)
     reference, own = (dict(records(job, file, tasks, _reading)) for _, tasks in groups)
-    judgements = [Judgement(*pair) for pair in _outcomes(own, reference)]
+    judgements = list(_outcomes(own, reference))
     if not job.silent:
         with job.store(file) as store:
-            said = {f"{j.prompt_id}/{j.first} vs {j.second}": {"outcome": j.outcome} for j in judgements}
+            said = {f"{j.prompt_id}/{j.model_a} vs {j.model_b}": {"outcome": j.outcome} for j in judgements}
             store.print_out(said)
     return judgements
 
@@ -97,8 +97,8 @@ def _reading(
     return (prompt_id, model), log_likelihood
 
 
-def _outcomes(own: Readings, reference: Readings) -> Iterator[tuple[str, str, str, float]]:
-    """Yield (prompt id, a, b, σ((s_a − s_b)/T)): how strongly the response of a is preferred.
+def _outcomes(own: Readings, reference: Readings, user: str = "") -> Iterator[Preference]:
+    """Yield one for each pair, with σ((s_a − s_b)/T): how strongly the response of a is preferred.
 
     s(y) = mean log p(y | persona, x) − the mean of the same over the reference readers, in nats per token. What
     everybody finds likely cancels out; what is left is likelier to this persona than to people in general.
@@ -111,7 +111,8 @@ def _outcomes(own: Readings, reference: Readings) -> Iterator[tuple[str, str, st
         advantages[key] = round(fmean(own[key].values()) - mean, 6)
     for ((p, a), s_a), ((other, b), s_b) in combinations(advantages.items(), 2):
         if p == other:
-            yield p, a, b, round(float(expit((s_a - s_b) / config.EMBEDDED_JUDGE_TEMPERATURE)), 4)
+            outcome = round(float(expit((s_a - s_b) / config.EMBEDDED_JUDGE_TEMPERATURE)), 4)
+            yield Preference(p, a, b, outcome, user)
 
 
 def recorded_preferences(job: Job) -> list[Preference]:
@@ -120,7 +121,7 @@ def recorded_preferences(job: Job) -> list[Preference]:
     To the embedded contestants they are what the Arena's votes are to models: everyone else's taste. The persona's own
     have no part in it. Contestants that the recorded run does not know have none.
     """
-    preferences = []
+    preferences = list[Preference]()
     for persona in [name for name in config.PERSONAS if name != job.name] if job.samples_dir else []:
         path = (job.samples_dir or Path()) / config.PREFERENCES_FILE.format(name=persona)
         read: dict[str, dict[tuple[str, str], Mapping[str, float]]] = {persona: {}, REFERENCE_GROUP: {}}
@@ -128,7 +129,7 @@ def recorded_preferences(job: Job) -> list[Preference]:
             key, readings = _reading(**item.value)
             if key[1] in job.contestants:
                 read[item.key.partition(" read by ")[2]][key] = readings
-        preferences += [Preference(*pair, persona) for pair in _outcomes(read[persona], read[REFERENCE_GROUP])]
+        preferences += _outcomes(read[persona], read[REFERENCE_GROUP], persona)
     return preferences
 
 

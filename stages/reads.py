@@ -10,13 +10,14 @@ they are exchanged pair by pair; content lets the difference spread more.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.records import Judgement
+from core.records import Preference
 from core.text import p_said
 
 Array = NDArray[np.float64]
@@ -32,15 +33,15 @@ DRAWS = 2000  # exchanges drawn; with fewer p = 0.05 would be a matter of luck
 MOSTLY = 0.75  # a share of pairs that turn with the order that is called a habit
 
 
-def what_is_read(judgements: Iterable[Judgement], lengths: Lengths) -> dict[str, Any]:
+def what_is_read(judgements: Iterable[Preference], lengths: Lengths) -> dict[str, Any]:
     """Test a judge by its judgements in both orders; by probabilities where enough pairs have them, else by words.
 
     ``reads``: place, length or answers; None where the pairs are too few to say. ``sentence``: how far to trust the
     judge; empty where nothing can be said. ``by_words``, ``by_probabilities``: its figures, or None.
     """
-    orders = {(j.prompt_id, j.first, j.second): j for j in judgements}
-    pairs = ((one, orders.get((one.prompt_id, one.second, one.first))) for one in orders.values())
-    both = [(one, other) for one, other in pairs if other and one.first < one.second]
+    orders = {(j.prompt_id, j.model_a, j.model_b): j for j in judgements}
+    pairs = ((one, orders.get((one.prompt_id, one.model_b, one.model_a))) for one in orders.values())
+    both = [(one, other) for one, other in pairs if other and one.model_a < one.model_b]
     weighed = [pair for pair in both if all(j.log_odds is not None for j in pair)]
     words = _figures(both, [[2.0 * j.outcome - 1.0 for j in pair] for pair in both], lengths)
     odds = _figures(weighed, [[j.log_odds or 0.0 for j in pair] for pair in weighed], lengths)
@@ -82,15 +83,15 @@ def _sentence(reads: str | None, words: Figures, odds: Figures | None) -> str:
 
 
 def _figures(
-    pairs: Sequence[tuple[Judgement, Judgement]], odds: Sequence[Sequence[float]], lengths: Lengths
+    pairs: Sequence[tuple[Preference, Preference]], odds: Sequence[Sequence[float]], lengths: Lengths
 ) -> Figures | None:
     """``odds``: each pair's two log-odds of what stood first; by words +1, 0 or −1 stand for them."""
     if len(pairs) < FEWEST:
         return None
     one, other = np.array(odds).T
     texts, places = (one - other) / 2.0, (one + other) / 2.0  # what is said of the texts, and of the places
-    size = {key: math.log(max(1, length)) for key, length in lengths.items()}
-    ratio = np.array([size.get((j.prompt_id, j.first), 0.0) - size.get((j.prompt_id, j.second), 0.0) for j, _ in pairs])
+    size = defaultdict(float, {key: math.log(max(1, length)) for key, length in lengths.items()})
+    ratio = np.array([size[j.prompt_id, j.model_a] - size[j.prompt_id, j.model_b] for j, _ in pairs])
     information = float(ratio @ ratio)
     slope = float(texts @ ratio) / information if information else 0.0
     rest = texts - slope * ratio

@@ -16,7 +16,7 @@ from begun import ids_for_testing, jobs_of
 import config
 from config import Contestant, ExperimentConfig
 from core.clock import Clock
-from core.records import Judgement, Preference, Prompt, Response
+from core.records import Preference, Prompt, Response
 from data_generation import Data, count, make_data
 from evidence import design
 from llm.interface import Choice, Completion, Decision, Request
@@ -105,7 +105,7 @@ def test_every_contestant_answers_every_prompt_and_every_pair_is_judged_in_both_
     assert [p.id for p in data.prompts] == [f"coder-{i:03d}" for i in range(1, 7)]
     assert len({p.text for p in data.prompts}) == 6
     assert [(r.model, r.prompt_id) for r in data.responses] == [(m, p.id) for m in MODELS for p in data.prompts]
-    pairs = {(j.prompt_id, j.first, j.second) for j in data.judgements}
+    pairs = {(j.prompt_id, j.model_a, j.model_b) for j in data.judgements}
     assert len(pairs) == len(data.judgements) == 6 * 6
     assert all((p, second, first) in pairs for p, first, second in pairs)
     assert {p.outcome for p in data.preferences} == {0.5}, "a judge that says A in both orders has no taste"
@@ -211,7 +211,7 @@ def test_an_edited_judgement_counts(job: Job) -> None:
     made(job)
     for winner, outcome in (("b", 0.0), ("tie", 0.5), ("a", 1.0)):
         edit(job, config.PREFERENCES_FILE, "coder-001/a vs b", lambda value, winner=winner: value.update(winner=winner))
-        assert made(job).judgements[0] == Judgement("coder-001", "a", "b", outcome)
+        assert made(job).judgements[0] == Preference("coder-001", "a", "b", outcome)
 
 
 # ── The embedded model ───────────────────────────────────────────────────────────────────────────────────
@@ -228,7 +228,7 @@ def weighing(job: Job) -> Job:
 
 def test_readings_by_likelihood_make_graded_outcomes_without_an_order(weighing: Job) -> None:
     judgements = judge_by_likelihood(weighing, [Prompt("coder-001", "p")], READ)
-    assert [(j.first, j.second) for j in judgements] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [(j.model_a, j.model_b) for j in judgements] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert judgements[1].outcome == pytest.approx(0.8022, abs=1e-3), "σ((0.09 − 0.02) / 0.05)"
 
 

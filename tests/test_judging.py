@@ -21,7 +21,7 @@ import config
 from config import Contestant, ExperimentConfig
 from core.clock import Clock
 from core.errors import MissingError
-from core.records import Judgement, Prompt, Response
+from core.records import Preference, Prompt, Response
 from data_generation import Data, count, make_data
 from evaluation import kendall_tau
 from evidence.judge_quality import judge_quality
@@ -162,13 +162,13 @@ def test_a_taste_in_probabilities_is_found_where_words_take_the_first_place(
 
 
 def test_the_liking_for_a_place_cancels_and_a_judge_with_clear_words_keeps_its_conclusions() -> None:
-    both = [Judgement("p", "a", "b", 1.0, log_odds=0.9 + 0.3), Judgement("p", "b", "a", 1.0, log_odds=0.9 - 0.3)]
+    both = [Preference("p", "a", "b", 1.0, log_odds=0.9 + 0.3), Preference("p", "b", "a", 1.0, log_odds=0.9 - 0.3)]
     assert preferences_from(both)[0].outcome == pytest.approx(0.7310586, abs=1e-4), "σ(0.3 / 0.3)"
     rng, by_words, weighed = random.Random(1), [], []
     for i in range(40):
         s = rng.choice((-1, 1)) * rng.uniform(3.0, 6.0)
         for first, second, odds in (("a", "b", 0.2 + s), ("b", "a", 0.2 - s)):
-            by_words.append(Judgement(f"p{i}", first, second, float(odds > 0.0)))
+            by_words.append(Preference(f"p{i}", first, second, float(odds > 0.0)))
             weighed.append(replace(by_words[-1], log_odds=odds))
     words, shares = (preferences_from(judged) for judged in (by_words, weighed))
     assert [p.outcome for p in shares] == pytest.approx([p.outcome for p in words], abs=1e-3)
@@ -176,7 +176,9 @@ def test_the_liking_for_a_place_cancels_and_a_judge_with_clear_words_keeps_its_c
     assert what_is_read(by_words, lengths)["reads"] == what_is_read(weighed, lengths)["reads"] == "answers"
     long = {(p, m): math.log(n) for (p, m), n in lengths.items()}
     by_length = [
-        replace(j, log_odds=0.9 + 0.4 * (long[j.prompt_id, j.first] - long[j.prompt_id, j.second]) + rng.gauss(0, 0.2))
+        replace(
+            j, log_odds=0.9 + 0.4 * (long[j.prompt_id, j.model_a] - long[j.prompt_id, j.model_b]) + rng.gauss(0, 0.2)
+        )
         for j in weighed
     ]
     assert what_is_read(by_length, lengths)["reads"] == "length"
