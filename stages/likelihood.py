@@ -7,7 +7,7 @@ are not asked for as a list: it continues the persona's way of asking, once a to
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations, groupby, product
 from pathlib import Path
@@ -155,23 +155,19 @@ def prompt_tasks(job: Job) -> list[Task]:
     return tasks
 
 
-def prompt_value(job: Job, known: list[str]) -> Callable[[Task, Any], dict[str, str]]:
-    """Make a prompt of each answer: its first sentence, where that is on the topic and unlike the ``known`` prompts,
-    else the way of asking and the topic themselves. Raises MissingError where these were asked before."""
-
-    def value(task: Task, answer: Any) -> dict[str, str]:
-        topic, opening = task.names["topic"], task.question.opening  # type: ignore[union-attr]
-        found = re.match(r"[^.?!\n]{12,220}[.?!]", answer.text)
-        sentence = found[0] if found else ""
-        stems, said = ({word[:5] for word in words(text) if len(word) > 3} for text in (topic, sentence))
-        candidates = [sentence] if 2 * len(stems & said) >= len(stems) else []
-        text = next(unlike([*candidates, f"{opening}: {topic}?"], known), None)
-        if text is None:
-            raise MissingError(
-                f"The topics of {job.name} are too few for {job.params.num_prompts} different prompts; all written "
-                "are kept. Add topics, take a lower --num_prompts, or prompts of your own (--prompts FILE)."
-            )
-        known.append(text)
-        return {"text": text}
-
-    return value
+def prompt_value(job: Job, known: list[str], task: Task, answer: Any) -> dict[str, str]:
+    """Make a prompt of an answer: its first sentence, where that is on the topic and unlike the ``known`` prompts, else
+    the way of asking and the topic themselves. Raises MissingError where these were asked before."""
+    topic, opening = task.names["topic"], task.question.opening  # type: ignore[union-attr]
+    found = re.match(r"[^.?!\n]{12,220}[.?!]", answer.text)
+    sentence = found[0] if found else ""
+    stems, said = ({word[:5] for word in words(text) if len(word) > 3} for text in (topic, sentence))
+    candidates = [sentence] if 2 * len(stems & said) >= len(stems) else []
+    text = next(unlike([*candidates, f"{opening}: {topic}?"], known), None)
+    if text is None:
+        raise MissingError(
+            f"The topics of {job.name} are too few for {job.params.num_prompts} different prompts; all written "
+            "are kept. Add topics, take a lower --num_prompts, or prompts of your own (--prompts FILE)."
+        )
+    known.append(text)
+    return {"text": text}

@@ -90,6 +90,8 @@ class Job:
 
 # ── One way to ask ───────────────────────────────────────────────────────────────────────────────────────
 
+LEFT_OUT = "left_out"  # the key under which an item without an answer says why
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -140,7 +142,7 @@ def ask_missing(
     with job.store(file) as store:
         kept = [(task, store.get(*task.id)) for task in tasks[:first]]
         missing = [task for task, found in kept if found is None]
-        gone = {part[task.id]: why for task, found in kept if (why := why_left_out(found))}
+        gone = {part[task.id]: found[LEFT_OUT] for task, found in kept if isinstance(found, dict) and LEFT_OUT in found}
         require_enough(gone, total, what)
         if not missing:
             if first is None:
@@ -159,15 +161,6 @@ def ask_missing(
             store.put(*task.id, {**task.about, **made}, **task.names)
             require_enough(gone, total, what)
     return True
-
-
-LEFT_OUT = "left_out"
-"""The key under which an item without an answer says why."""
-
-
-def why_left_out(value: Any) -> str | None:
-    """Why a cached value stands for no answer; None where it is one, or nothing."""
-    return str(value[LEFT_OUT]) if isinstance(value, dict) and LEFT_OUT in value else None
 
 
 def require_enough(gone: Mapping[str, str], total: int, what: str) -> None:
@@ -191,7 +184,7 @@ def records(job: Job, file: str, tasks: Iterable[Task], make: Callable[..., Reco
     adapter: TypeAdapter[Record] = TypeAdapter(make)  # type: ignore[arg-type]
     for task in tasks:
         value = kept[task.id].value if task.id in kept else None
-        if value is None or why_left_out(value):
+        if value is None or (isinstance(value, dict) and LEFT_OUT in value):
             continue
         try:
             found.append(adapter.validate_python({**value, **task.about} if isinstance(value, dict) else value))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -44,7 +45,7 @@ def generate_prompts(job: Job) -> list[Prompt]:
     if job.llm.weighs_options:
         wanted = likelihood.prompt_tasks(job)
         known = [written.text for written in records(job, config.PROMPTS_FILE, wanted, Prompt)]
-        tasks.ask_missing(job, config.PROMPTS_FILE, wanted, likelihood.prompt_value(job, known))
+        tasks.ask_missing(job, config.PROMPTS_FILE, wanted, partial(likelihood.prompt_value, job, known))
     else:
         # what all requests share, the template and the persona; the earlier prompts that a writer is shown only steer
         basis = Request(
