@@ -14,7 +14,7 @@ TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a jud
 
 
 def judge_quality(
-    judgements: Sequence[Preference], responses: Iterable[Response], judge: str | None = None
+    judgements: Sequence[Preference], responses: Sequence[Response], judge: str | None = None
 ) -> dict[str, Any]:
     """The ``judge_quality`` key; null for whatever cannot be known.
 
@@ -32,7 +32,7 @@ def judge_quality(
             longer.append(p.outcome if long_a > long_b else 1.0 - p.outcome)
         if judge in (p.model_a, p.model_b):
             own.append(p.outcome if p.model_a == judge else 1.0 - p.outcome)
-    read = what_is_read(judgements, length)
+    read = what_is_read(judgements, responses)
     words = read["by_words"] or {}
     return {
         **read,

@@ -82,8 +82,7 @@ def shortened(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]
 
 def with_markers(prompts: Sequence[Prompt], responses: Sequence[Response]) -> int:
     """Count the texts in which chat markers are broken."""
-    texts = [*(p.text for p in prompts), *(r.text for r in responses)]
-    return sum(MARKER.search(text) is not None for text in texts)
+    return sum(MARKER.search(record.text) is not None for some in (prompts, responses) for record in some)
 
 
 # ── Pairs ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,8 +165,7 @@ def judge_pairs(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respons
         if any(first.log_odds is None for first in records(job, file, tasks[:1], judgement)):
             log.info("The judge %s gives words alone, no probabilities: Ollama gives those since 0.12.11.", job.judge)
     if look < len(tasks) and ask_missing(job, file, tasks, _pair_value, first=look):
-        lengths = {(r.prompt_id, r.model): len(r.text) for r in responses}
-        found = what_is_read(records(job, file, tasks[:look], judgement), lengths)
+        found = what_is_read(records(job, file, tasks[:look], judgement), responses)
         if found["reads"]:
             level = logging.INFO if found["reads"] == "answers" else logging.WARNING
             log.log(level, "After %d pairs: %s Ctrl-C ends the run here.", look // 2, found["sentence"])

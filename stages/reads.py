@@ -1,6 +1,6 @@
 """What a judge reads where it compares two answers: their place, their length, or the answers.
 
-found = what_is_read(judgements, lengths)     # found["reads"], found["sentence"]
+found = what_is_read(judgements, responses)     # found["reads"], found["sentence"]
 
 Without any content in a judge's words or probabilities, what they say of the two texts and what they say of the two
 places are alike: half the difference and half the sum of one pair's two judgements spread by as much. Under that null
@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.records import Preference
+from core.records import Preference, Response
 from core.text import p_said
 
 Array = NDArray[np.float64]
-Lengths = Mapping[tuple[str, str], int]
-"""(prompt id, model) → characters of the response."""
 Figures = dict[str, Any]
 
 FIRST_LOOK = 20  # pairs after which it is said for the first time, while the judge is still being asked
@@ -33,7 +31,7 @@ DRAWS = 2000  # exchanges drawn; with fewer p = 0.05 would be a matter of luck
 MOSTLY = 0.75  # a share of pairs that turn with the order that is called a habit
 
 
-def what_is_read(judgements: Iterable[Preference], lengths: Lengths) -> dict[str, Any]:
+def what_is_read(judgements: Iterable[Preference], responses: Iterable[Response]) -> dict[str, Any]:
     """Test a judge by its judgements in both orders; by probabilities where enough pairs have them, else by words.
 
     ``reads``: place, length or answers; None where the pairs are too few to say. ``sentence``: how far to trust the
@@ -43,8 +41,9 @@ def what_is_read(judgements: Iterable[Preference], lengths: Lengths) -> dict[str
     pairs = ((one, orders.get((one.prompt_id, one.model_b, one.model_a))) for one in orders.values())
     both = [(one, other) for one, other in pairs if other and one.model_a < one.model_b]
     weighed = [pair for pair in both if all(j.log_odds is not None for j in pair)]
-    words = _figures(both, [[2.0 * j.outcome - 1.0 for j in pair] for pair in both], lengths)
-    odds = _figures(weighed, [[j.log_odds or 0.0 for j in pair] for pair in weighed], lengths)
+    size = defaultdict(float, {(r.prompt_id, r.model): math.log(max(1, len(r.text))) for r in responses})
+    words = _figures(both, [[2.0 * j.outcome - 1.0 for j in pair] for pair in both], size)
+    odds = _figures(weighed, [[j.log_odds or 0.0 for j in pair] for pair in weighed], size)
     if 2 * len(weighed) < len(both):
         odds = None
     found, reads = odds or words, None
@@ -83,14 +82,16 @@ def _sentence(reads: str | None, words: Figures, odds: Figures | None) -> str:
 
 
 def _figures(
-    pairs: Sequence[tuple[Preference, Preference]], odds: Sequence[Sequence[float]], lengths: Lengths
+    pairs: Sequence[tuple[Preference, Preference]],
+    odds: Sequence[Sequence[float]],
+    size: Mapping[tuple[str, str], float],
 ) -> Figures | None:
-    """``odds``: each pair's two log-odds of what stood first; by words +1, 0 or −1 stand for them."""
+    """``odds``: each pair's two log-odds of what stood first; by words +1, 0 or −1 stand for them. ``size``: the
+    logarithm of a response's length."""
     if len(pairs) < FEWEST:
         return None
     one, other = np.array(odds).T
     texts, places = (one - other) / 2.0, (one + other) / 2.0  # what is said of the texts, and of the places
-    size = defaultdict(float, {key: math.log(max(1, length)) for key, length in lengths.items()})
     ratio = np.array([size[j.prompt_id, j.model_a] - size[j.prompt_id, j.model_b] for j, _ in pairs])
     information = float(ratio @ ratio)
     slope = float(texts @ ratio) / information if information else 0.0

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 import config
 from core.clock import bar
@@ -29,7 +29,6 @@ from stages.tasks import Job, Task, fill, load_template, make_task, records
 class PromptList(BaseModel):
     """What the prompt writer answers with."""  # the schema sent holds this line: another one asks another question
 
-    model_config = ConfigDict(extra="ignore")
     prompts: list[str]
 
 

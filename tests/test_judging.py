@@ -173,7 +173,8 @@ def test_the_liking_for_a_place_cancels_and_a_judge_with_clear_words_keeps_its_c
     words, shares = (preferences_from(judged) for judged in (by_words, weighed))
     assert [p.outcome for p in shares] == pytest.approx([p.outcome for p in words], abs=1e-3)
     lengths = {(f"p{i}", m): rng.randrange(50, 5000) for i in range(40) for m in "ab"}
-    assert what_is_read(by_words, lengths)["reads"] == what_is_read(weighed, lengths)["reads"] == "answers"
+    texts = [Response(p, m, "x" * n) for (p, m), n in lengths.items()]
+    assert what_is_read(by_words, texts)["reads"] == what_is_read(weighed, texts)["reads"] == "answers"
     long = {(p, m): math.log(n) for (p, m), n in lengths.items()}
     by_length = [
         replace(
@@ -181,7 +182,7 @@ def test_the_liking_for_a_place_cancels_and_a_judge_with_clear_words_keeps_its_c
         )
         for j in weighed
     ]
-    assert what_is_read(by_length, lengths)["reads"] == "length"
+    assert what_is_read(by_length, texts)["reads"] == "length"
 
 
 def test_a_judge_of_places_and_cut_answers_are_said_in_console_page_and_results(
