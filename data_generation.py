@@ -108,7 +108,7 @@ def count(job: Job, listed: Collection[str] = (), *, anew: Collection[str] = ())
     tasks = [] if job.responses else open_tasks(job, config.RESPONSES_FILE, response_tasks(job, prompts))
     for task in tasks:
         calls[judge if weighs else task.question.model] += 1
-        responses.append(Response(text=UNWRITTEN + task.key, **task.about))
+        responses.append(Response(text=UNWRITTEN + task.id[0], **task.about))
     prompts = _answered_by_all(job, prompts, responses)
     if weighs:
         for readers, readings in reading_tasks(job, prompts, responses):

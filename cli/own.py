@@ -5,7 +5,6 @@ python main.py --persona me.toml --prompts mine.txt       me.toml: see persona.e
 
 from __future__ import annotations
 
-import dataclasses
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,7 +75,7 @@ def find_personas(asked: str | None, *, topics_needed: bool) -> dict[str, Person
     for name in config.PERSONAS if asked == "all" else [asked]:
         if name in config.PERSONAS:
             source = f"persona {name!r} in config.py"
-            found[name] = check_persona(dataclasses.asdict(config.PERSONAS[name]), source)
+            found[name] = check_persona(config.PERSONAS[name], source)
         elif Path(name).suffix.lower() in (".toml", ".json"):
             source, name = name, run_name(name)
             found[name] = read_persona(Path(source))

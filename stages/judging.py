@@ -60,10 +60,8 @@ def question(job: Job, template: str, prompt: Prompt, shown: Sequence[Response])
     marks = (fingerprint("mark", prompt.text, shown[0].text, *range(n))[:8] for n in itertools.count())
     mark = next(mark for mark in marks if not any(mark in text for text in [prompt.text, *whole]))
     tokens = room(job, template, prompt, len(shown))
-    texts = [shorten(text, tokens) for text in whole]
-    for i, r in enumerate(shown):
-        if r.truncated:
-            texts[i] += f"\n--- response cut off here at its token limit {mark}"
+    cut = f"\n--- response cut off here at its token limit {mark}"
+    texts = [shorten(text, tokens) + cut * r.truncated for text, r in zip(whole, shown, strict=True)]
     about = {"title": job.persona.title, "description": job.persona.description, "prompt": unmarked(prompt.text)}
     return texts, {**about, "mark": mark}
 

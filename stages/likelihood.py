@@ -47,7 +47,8 @@ def reading_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respo
         for p, m in product(prompts, job.contestants):
             made_from = fingerprint(identity, p.text, texts[p.id, m], {**readers, **neutral})
             asked = Choice(config.EMBEDDED_NAME, p.text, (texts[p.id, m],), label=f"{p.id} read by {group}")
-            tasks.append(Task(f"{p.id}/{m} read by {group}", made_from, asked, {"prompt_id": p.id, "model": m}))
+            key = f"{p.id}/{m} read by {group}", made_from
+            tasks.append(Task(key, asked, {"prompt_id": p.id, "model": m}))
         groups.append((readers, tasks))
     return groups
 

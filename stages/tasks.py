@@ -97,16 +97,10 @@ LEFT_OUT = "left_out"  # the key under which an item without an answer says why
 class Task:
     """One question to a model and the cache item that its answer becomes."""
 
-    key: str
-    made_from: str
+    id: tuple[str, str]  # key and hash, by which the item is found
     question: Request | Choice
     about: Mapping[str, Any]  # the beginning of the kept value: of which prompt and models it is
     names: Mapping[str, str] = field(default_factory=dict)  # said beside the item's hash, for whoever opens the file
-
-    @property
-    def id(self) -> tuple[str, str]:
-        """Key and hash, by which its item is found."""
-        return self.key, self.made_from
 
 
 def make_task(job: Job, key: str, question: Request | Choice, names: Mapping[str, str], **about: Any) -> Task:
@@ -114,7 +108,7 @@ def make_task(job: Job, key: str, question: Request | Choice, names: Mapping[str
     made_from = {f.name: getattr(question, f.name) for f in fields(question) if f.name != "label"}
     if made_from.get("schema"):
         made_from["schema"] = made_from["schema"].model_json_schema()
-    return Task(key, fingerprint(job.llm.identity(question.model), made_from), question, about, names)
+    return Task((key, fingerprint(job.llm.identity(question.model), made_from)), question, about, names)
 
 
 def open_tasks(job: Job, file: str, tasks: Iterable[Task]) -> list[Task]:
@@ -137,7 +131,7 @@ def ask_missing(
     """
     if job.silent or not tasks:
         return False
-    part = {task.id: str(task.about.get(whole, task.key)) for task in tasks}
+    part = {task.id: str(task.about.get(whole, task.id[0])) for task in tasks}
     total, what = len(set(part.values())), STAGES[file].replace("_", " ")
     with job.store(file) as store:
         kept = [(task, store.get(*task.id)) for task in tasks[:first]]
@@ -190,7 +184,7 @@ def records(job: Job, file: str, tasks: Iterable[Task], make: Callable[..., Reco
             found.append(adapter.validate_python({**value, **task.about} if isinstance(value, dict) else value))
         except ValueError as error:
             raise UsageError(
-                f"{job.path(file)}: the item {task.key!r} can't be used ({wrong_fields(error)}). Nothing was changed. "
+                f"{job.path(file)}: the item {task.id[0]!r} can't be used ({wrong_fields(error)}). Nothing was changed. "
                 "Put it right, or delete the whole item and the next run asks it again."
             ) from None
     return found
