@@ -49,7 +49,6 @@ OLLAMA_THERE = (
 # Stands in a job for a language model where people's votes, with the texts they are on, are all there is.
 NOBODY = cast("LanguageModel", SimpleNamespace(backend="votes", weighs_options=False))
 PEOPLE = "the people themselves"  # who judged them
-UNKNOWN = Contestant(None, None, None)
 
 
 # ── Who is asked ─────────────────────────────────────────────────────────────────────────────────────────
@@ -92,7 +91,7 @@ def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
     card, backend = device.gpu(), args.backend if args.preferences else job.llm.backend
     alone = (args.base_model, backend) == ("auto", "embedded")  # beside the embedded model reads the embedded base
     notes = (*job.notes, *own.notes)
-    if job.judging_contestant:
+    if job.judge in job.contestants:
         notes += (f"The judge {job.judge} is also a contestant: it may prefer its own answers.",)
 
     return [
@@ -133,7 +132,7 @@ def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     if not llm.trouble:
         with suppress(MissingError):  # said later, with all else that is missing
             context = llm.show(judge).context_length
-    chosen = own.contestants or {tag: default.get(tag) or Contestant(None, None, tag) for tag in tags}
+    chosen = own.contestants or {tag: default.get(tag) or Contestant() for tag in tags}
     label = "ollama" if not llm.trouble else f"ollama ({OFF})"
     return Job(
         "", Persona(), chosen, judge, llm, params, args.cache_dir, label=label, ratings={}, judge_context=context
@@ -161,7 +160,7 @@ def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     notes = (OLLAMA_THERE.format(host=llm.address.removesuffix("/v1")),) if there else ()
     known = None if args.refresh else read_known(args.cache_dir).get(remembered_as(llm, judge))
     context = (listed or {}).get(judge) or (known and known.context)
-    chosen = own.contestants or dict.fromkeys(wanted, UNKNOWN)
+    chosen = own.contestants or dict.fromkeys(wanted, Contestant())
     label = f"openai ({OFF if listed is None else llm.address})"
     return Job(
         "", Persona(), chosen, judge, llm, params, args.cache_dir, label=label, notes=notes, ratings={},
@@ -186,7 +185,7 @@ def votes_job(args: Namespace, votes: Votes, own: Own, command: str) -> Job:
 
     params = fitting(configure(args, "votes"), len(votes.prompts))
     label = f"human votes of {counted(len(votes.users), 'person', 'people')}"
-    models = dict.fromkeys(votes.models, UNKNOWN)
+    models = dict.fromkeys(votes.models, Contestant())
     job = Job("", Persona(), models, PEOPLE, NOBODY, params, args.cache_dir, label=label)
     return _for_each(job, args, own, command)[0]
 

@@ -32,7 +32,7 @@ class Own:
     @property
     def contestants(self) -> dict[str, Contestant]:
         """The models of ``responses``: none of them is asked, so none has a tag."""
-        return {response.model: Contestant(None, None, None) for response in self.responses}
+        return {response.model: Contestant() for response in self.responses}
 
 
 def read(args: Namespace) -> Own:

@@ -78,7 +78,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
         "main_metric": "kendall_tau",
         "counts": counts(data, params),
         "judge_quality": {
-            **judge_quality(data.judgements, data.responses, job.judging_contestant),
+            **judge_quality(data.judgements, data.responses, job.judge),
             "listwise_agreement": agreement(data.truths, data.listwise),
         },
         "final": {name: evaluation.mean_metrics(found.values())._asdict() for name, found in final.items()},
@@ -109,7 +109,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
 def make_document(job: Job, features: Features, ratings: Sequence[Rating], measured: Document) -> Document:
     """The document of a persona's run, or of people's votes: what it was, what was ``measured``, and the sentences made
     from its own figures."""
-    tags = {model: contestant.ollama_tag for model, contestant in job.contestants.items()}
+    tagged = job.llm.backend == "ollama" and not job.responses
     found: Document = {
         "schema_version": config.SCHEMA_VERSION,
         "persona": job.name,
@@ -122,8 +122,8 @@ def make_document(job: Job, features: Features, ratings: Sequence[Rating], measu
         "seed": job.params.random_seed,
         "config": asdict(job.params),
         "models": [
-            {"name": r.model, "backend": job.llm.backend, "ollama_tag": tags.get(r.model), "arena_name": r.arena_name}
-            | {"elo": r.elo, "elo_source": r.source, "proxy": r.proxy}
+            {"name": r.model, "backend": job.llm.backend, "ollama_tag": r.model if tagged else None}
+            | {"arena_name": r.arena_name, "elo": r.elo, "elo_source": r.source, "proxy": r.proxy}
             for r in ratings
         ],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},

@@ -52,12 +52,11 @@ class ArenaTable:
 
 
 def snapshot_table() -> ArenaTable:
-    """The shipped figures; a rating that ``config.py`` gives a contestant counts as configured."""
+    """The shipped figures."""
     with SNAPSHOT_FILE.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(line for line in file if not line.startswith("#"))
         scores = {row["model"]: float(row["score"]) for row in rows}
-    configured = {c.arena_name: c.elo for c in DEFAULT_MODELS.values() if c.arena_name and c.elo is not None}
-    return ArenaTable(SNAPSHOT, ARENA_DATE, {**scores, **configured})
+    return ArenaTable(SNAPSHOT, ARENA_DATE, scores)
 
 
 def load_table(cache_dir: Path, *, refresh: bool = False) -> ArenaTable:
@@ -115,7 +114,7 @@ def rate(
     """
     ratings = {}
     for name in names:
-        known = DEFAULT_MODELS.get(name, Contestant(None, None, None))
+        known = DEFAULT_MODELS.get(name, Contestant())
         how, prefix = "", "proxy: " if known.proxy else ""
         if known.arena_name:
             listed, _ = match_arena_name(known.arena_name, table.scores, ollama=False)

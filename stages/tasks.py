@@ -63,11 +63,6 @@ class Job:
             return tuple(prompt.id for prompt in self.prompts)
         return tuple(f"{self.name}-{number:03d}" for number in range(1, self.params.num_prompts + 1))
 
-    @property
-    def judging_contestant(self) -> str | None:
-        """The contestant that is also the judge, and may prefer its own answers; None where there is none."""
-        return next((name for name, c in self.contestants.items() if self.judge == (c.ollama_tag or name)), None)
-
     def store(self, file: str) -> Store:
         """The cache file of one stage, filled up from the recorded run."""
         return Store(self.path(file), stage=STAGES[file], samples=self._recorded(file))
@@ -184,7 +179,7 @@ def records(job: Job, file: str, tasks: Iterable[Task], make: Callable[..., Reco
             found.append(adapter.validate_python({**value, **task.about} if isinstance(value, dict) else value))
         except ValueError as error:
             raise UsageError(
-                f"{job.path(file)}: the item {task.id[0]!r} can't be used ({wrong_fields(error)}). Nothing was changed. "
+                f"{job.path(file)}: item {task.id[0]!r} can't be used ({wrong_fields(error)}). Nothing was changed. "
                 "Put it right, or delete the whole item and the next run asks it again."
             ) from None
     return found

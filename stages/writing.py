@@ -137,7 +137,7 @@ def response_tasks(job: Job, prompts: Sequence[Prompt]) -> list[Task]:
     wanted = []
     for (model, contestant), prompt in product(job.contestants.items(), prompts):
         question = Request(
-            model=contestant.ollama_tag or model,
+            model=model,
             prompt=prompt.text,
             system=contestant.system or None,
             opening=contestant.opening,

@@ -81,7 +81,10 @@ def test_without_a_hub_the_whole_shipped_snapshot_is_used_and_said(tmp_path: Pat
     assert "out of reach" in table.notes[0]
     assert f"SHIPPED SNAPSHOT of {ARENA_DATE}" in table.notes[1]
     ratings = rate([*DEFAULT_MODELS, "vicuna-13b", "gpt-4"], table)
-    assert {name: ratings[name].elo for name in DEFAULT_MODELS} == {name: c.elo for name, c in DEFAULT_MODELS.items()}
+    assert {name: ratings[name].elo for name in DEFAULT_MODELS} == {
+        "llama3:8b": 1171.0, "llama3.1:8b": 1193.0, "gemma3:4b": 1293.0, "qwen3:8b": 1320.0, "phi4-mini:3.8b": 1087.0,
+        "mistral:7b": 1097.0,
+    }  # fmt: skip
     assert ratings["mistral:7b"].source == f"proxy: Mistral-7B-Instruct-v0.2 ({SOURCE})"
     assert (ratings["vicuna-13b"].elo, ratings["gpt-4"].elo) == (SHIPPED["Vicuna-13B"], None)
 

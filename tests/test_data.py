@@ -75,7 +75,7 @@ class Scripted:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    contestants = {name: Contestant(None, None, name) for name in MODELS}
+    contestants = {name: Contestant() for name in MODELS}
     return Job("coder", config.PERSONAS["coder"], contestants, "judge", Scripted(), SIX, tmp_path, None)
 
 
@@ -142,7 +142,7 @@ CHANGES: dict[str, tuple[Callable[[Job], Job], tuple[int, int, int]]] = {
     "nothing": (lambda job: job, (0, 0, 0)),
     "two more prompts": (lambda job: replace(job, params=replace(SIX, num_prompts=8)), (1, 2 * 3, 2 * 6)),
     "a contestant": (
-        lambda job: replace(job, contestants={**job.contestants, "d": Contestant(None, None, "d")}), (0, 6, 6 * 6)
+        lambda job: replace(job, contestants={**job.contestants, "d": Contestant()}), (0, 6, 6 * 6)
     ),
     "longer answers": (lambda job: replace(job, params=replace(SIX, num_predict=9)), (0, 18, 36)),
     "a judge": (lambda job: replace(job, judge="other"), (2, 18, 36)),

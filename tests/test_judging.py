@@ -39,7 +39,7 @@ def job_of(server: FakeOllama, folder: Path) -> Job:
     return Job(
         name="coder",
         persona=config.PERSONAS["coder"],
-        contestants={name: Contestant(None, None, name) for name in MODELS},
+        contestants={name: Contestant() for name in MODELS},
         judge="judge",
         llm=OllamaModel(server.url, concurrency=1, retry_wait=0.001),
         params=ExperimentConfig(num_prompts=5),
