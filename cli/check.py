@@ -75,7 +75,7 @@ def require_usable(args: Namespace) -> None:
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             raise UsageError(f"--{flag} {folder}: {there} is no folder that can be written. Choose another --{flag}.")
     for name in TEMPLATES:
-        load_template(config.PROMPTS_DIR, name)
+        load_template(name)
 
 
 # ── Models and base ──────────────────────────────────────────────────────────────────────────────────────

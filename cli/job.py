@@ -98,7 +98,7 @@ def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
         replace(
             job, name=name, persona=persona, prompts=own.prompts, responses=own.responses, notes=notes, command=command,
             ask="" if own.responses else command_like(args, name, rank="PROMPT"),
-            samples_dir=None if args.refresh else config.SAMPLES_DIR, prompts_dir=config.PROMPTS_DIR,
+            samples_dir=None if args.refresh else config.SAMPLES_DIR,
             results_dir=args.results_dir, base_model=location.EMBEDDED if alone else args.base_model,
             device=args.device, ray=args.ray, ablate=args.ablate,
             machine={"gpu": card and card.said, "cores": os.cpu_count()},

@@ -73,7 +73,7 @@ def unmarked(text: str) -> str:
 
 def shortened(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], listed: Collection[str]) -> int:
     """Count the responses that the judge was not shown in full: in pairs or, where ``listed``, all together."""
-    pair, whole = (load_template(job.prompts_dir, name) for name in (PAIR_TEMPLATE, LIST_TEMPLATE))
+    pair, whole = (load_template(name) for name in (PAIR_TEMPLATE, LIST_TEMPLATE))
     shown = {p.id: (whole, p, len(job.contestants)) if p.id in listed else (pair, p, 2) for p in prompts}
     return sum(estimate_tokens(unmarked(r.text)) > room(job, *shown[r.prompt_id]) for r in responses)
 
@@ -110,7 +110,7 @@ def pair_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response
     kept, came with probabilities: then a reason is not needed to trust a verdict, and takes most of its time.
     """
     kept = job.kept(config.PREFERENCES_FILE)
-    template, given = load_template(job.prompts_dir, PAIR_TEMPLATE), {(r.prompt_id, r.model): r for r in responses}
+    template, given = load_template(PAIR_TEMPLATE), {(r.prompt_id, r.model): r for r in responses}
     reasons, tasks = job.params.judge_reasons == "on", list[Task]()
     for prompt, (first, second) in itertools.product(prompts, list(itertools.permutations(job.contestants, 2))):
         shown = [given[prompt.id, first], given[prompt.id, second]]
@@ -195,7 +195,7 @@ def ranking_schema(labels: Sequence[str]) -> type[BaseModel]:
 
 def list_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Task]:
     """One task for each prompt and each of the ``listwise_shuffles``: all responses under neutral labels."""
-    template, given = load_template(job.prompts_dir, LIST_TEMPLATE), {(r.prompt_id, r.model): r for r in responses}
+    template, given = load_template(LIST_TEMPLATE), {(r.prompt_id, r.model): r for r in responses}
     tasks = []
     for prompt, shuffle in itertools.product(prompts, range(job.params.listwise_shuffles)):
         order = list(job.contestants)

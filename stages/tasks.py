@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from config import PROMPTS_DIR, SAMPLES_DIR, STAGES, Contestant, ExperimentConfig, Persona
+import config
 from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
@@ -30,14 +30,13 @@ class Job:
     """All that a run is, made once from the flags."""
 
     name: str  # the persona's key, which names the cache files
-    persona: Persona
-    contestants: Mapping[str, Contestant]
+    persona: config.Persona
+    contestants: Mapping[str, config.Contestant]
     judge: str
     llm: LanguageModel
-    params: ExperimentConfig
+    params: config.ExperimentConfig
     cache_dir: Path
-    samples_dir: Path | None = SAMPLES_DIR
-    prompts_dir: Path = PROMPTS_DIR
+    samples_dir: Path | None = config.SAMPLES_DIR
     judge_context: int | None = None  # tokens that the judge itself can be shown at most, where that is known
     prompts: tuple[Prompt, ...] = ()  # the user's own: none are written then
     responses: tuple[Response, ...] = ()  # answers to them that are there already: no contestant is asked then
@@ -65,11 +64,11 @@ class Job:
 
     def store(self, file: str) -> Store:
         """The cache file of one stage, filled up from the recorded run."""
-        return Store(self.path(file), stage=STAGES[file], samples=self._recorded(file))
+        return Store(self.path(file), stage=config.STAGES[file], samples=self._recorded(file))
 
     def kept(self, file: str) -> Items:
         """All items of one stage, also of the recorded run; nothing is written."""
-        return {} if STAGES[file] in self.anew else read_items(self.path(file), self._recorded(file))
+        return {} if config.STAGES[file] in self.anew else read_items(self.path(file), self._recorded(file))
 
     def path(self, file: str) -> Path:
         """The cache file of one stage."""
@@ -127,7 +126,7 @@ def ask_missing(
     if job.silent or not tasks:
         return False
     part = {task.id: str(task.about.get(whole, task.id[0])) for task in tasks}
-    total, what = len(set(part.values())), STAGES[file].replace("_", " ")
+    total, what = len(set(part.values())), config.STAGES[file].replace("_", " ")
     with job.store(file) as store:
         kept = [(task, store.get(*task.id)) for task in tasks[:first]]
         missing = [task for task, found in kept if found is None]
@@ -202,11 +201,12 @@ TEMPLATES = {
 }
 
 
-def load_template(folder: Path, name: str) -> str:
+def load_template(name: str) -> str:
     """The template's text. Raises UsageError naming a file that can't be read, or a placeholder that it lacks."""
-    text = text_of(folder / name).replace("\r\n", "\n")
+    path = config.PROMPTS_DIR / name
+    text = text_of(path).replace("\r\n", "\n")
     if lacking := TEMPLATES[name] - set(_PLACEHOLDER.findall(text)):
-        raise UsageError(f"{folder / name} lacks {{{min(lacking)}}}. `git checkout` brings it back as it was.")
+        raise UsageError(f"{path} lacks {{{min(lacking)}}}. `git checkout` brings it back as it was.")
     return text
 
 

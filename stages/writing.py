@@ -49,7 +49,7 @@ def generate_prompts(job: Job) -> list[Prompt]:
         # what all requests share, the template and the persona; the earlier prompts that a writer is shown only steer
         basis = Request(
             model=job.judge,
-            prompt=load_template(job.prompts_dir, "prompt_generation.txt"),
+            prompt=load_template("prompt_generation.txt"),
             system=f"{job.persona.title}. {job.persona.description} {'; '.join(job.persona.topics)}",
             temperature=job.params.prompt_temperature,
             seed=job.params.random_seed,

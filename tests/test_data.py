@@ -74,7 +74,9 @@ class Scripted:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
+def job(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Job:
+    templates = shutil.copytree(config.PROMPTS_DIR, tmp_path_factory.mktemp("templates"), dirs_exist_ok=True)
+    monkeypatch.setattr(config, "PROMPTS_DIR", templates)
     contestants = {name: Contestant() for name in MODELS}
     return Job("coder", config.PERSONAS["coder"], contestants, "judge", Scripted(), SIX, tmp_path, None)
 
@@ -123,11 +125,9 @@ def edit(job: Job, file: str, key: str, change: Callable[[dict[str, Any]], objec
 
 
 def template(job: Job) -> Job:
-    folder = job.cache_dir / "templates"
-    shutil.copytree(config.PROMPTS_DIR, folder)
-    with (folder / "preference_evaluation.txt").open("a", encoding="utf-8") as file:
+    with (config.PROMPTS_DIR / "preference_evaluation.txt").open("a", encoding="utf-8") as file:
         file.write("\nBe kind.\n")
-    return replace(job, prompts_dir=folder)
+    return job
 
 
 def edited(change: Callable[[dict[str, Any]], object] | None) -> Callable[[Job], Job]:

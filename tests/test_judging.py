@@ -207,7 +207,7 @@ def test_a_judge_of_places_and_cut_answers_are_said_in_console_page_and_results(
 
 
 def test_copies_and_fragments_are_no_prompts_and_the_next_run_draws_others(tmp_path: Path) -> None:
-    lines = load_template(config.PROMPTS_DIR, "prompt_generation.txt").splitlines()
+    lines = load_template("prompt_generation.txt").splitlines()
     template = next(line for line in lines if "stands alone" in line)
     topic = config.PERSONAS["coder"].topics[0]
     listed = json.dumps({"prompts": ["test request 1", template, topic, "Fix it", "Fix my bug"]})
