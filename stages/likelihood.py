@@ -12,9 +12,7 @@ from dataclasses import replace
 from itertools import combinations, groupby, product
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, cast
-
-from pydantic import Field
+from typing import Any, cast
 
 import config
 from core.clock import bar
@@ -55,23 +53,22 @@ def reading_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respo
 
 def _read_missing(job: Job, groups: Sequence[Group]) -> None:
     """Read what was not read yet: all missing responses to a prompt side by side."""
-    steps = [
-        (readers, list(same))
-        for readers, tasks in groups
-        for _, same in groupby(tasks, key=lambda task: task.about["prompt_id"])
-    ]
     with job.store(config.PREFERENCES_FILE) as store:
-        for readers, same in bar(steps, len(steps), "readings of prompts"):
-            missing: list[Task] = [task for task in same if store.get(*task.id) is None]
-            if not missing:
-                continue
+        steps = [
+            (readers, missing)
+            for readers, tasks in groups
+            for _, same in groupby(tasks, key=lambda task: task.about["prompt_id"])
+            if (missing := [task for task in same if store.get(*task.id) is None])
+        ]
+        for readers, missing in bar(steps, len(steps), "readings of prompts"):
             asked = cast("list[Choice]", [task.question for task in missing])
             about = replace(asked[0], options=tuple(choice.options[0] for choice in asked))
             choices = [replace(about, system=system) for system in readers.values()]
             decisions: dict[int, Any] = dict(job.llm.choose(choices))  # none is left out
             for column, task in enumerate(missing):
                 scores = {reader: round(decisions[row].scores[column], 6) for row, reader in enumerate(readers)}
-                store.put(*task.id, {**task.about, "log_likelihood": scores})
+                key, made_from = task.id
+                store.put(key, made_from, {**task.about, "log_likelihood": scores})
 
 
 # ── From readings to judgements ──────────────────────────────────────────────────────────────────────────
@@ -92,9 +89,7 @@ def judge_by_likelihood(job: Job, prompts: Sequence[Prompt], responses: Sequence
     return judgements
 
 
-def _reading(
-    prompt_id: str, model: str, log_likelihood: Annotated[dict[str, float], Field(min_length=1)]
-) -> tuple[tuple[str, str], Mapping[str, float]]:
+def _reading(prompt_id: str, model: str, log_likelihood: dict[str, float]) -> tuple[tuple[str, str], dict[str, float]]:
     return (prompt_id, model), log_likelihood
 
 
@@ -107,7 +102,7 @@ def _outcomes(own: Readings, reference: Readings, user: str = "") -> Iterator[Pr
     from scipy.special import expit
 
     advantages = {}
-    for key in filter(reference.get, own):
+    for key in (key for key in own if own[key] and reference.get(key)):
         mean = fmean(reference[key][reader] for reader in config.REFERENCE_READERS if reader in reference[key])
         advantages[key] = round(fmean(own[key].values()) - mean, 6)
     for ((p, a), s_a), ((other, b), s_b) in combinations(advantages.items(), 2):
