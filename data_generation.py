@@ -92,13 +92,10 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
     )
 
 
-def count(job: Job, listed: Collection[str] = (), *, anew: Collection[str] = ()) -> Counter[str]:
+def count(job: Job, listed: Collection[str] = ()) -> Counter[str]:
     """Count what ``make_data(job, clock, listed)`` would ask each model, exactly as far as the cache reaches, else the
-    most there can be; nothing is asked or written. Where a model weighs texts, a call is one text.
-
-    ``anew``: stages of which nothing counts as cached.
-    """
-    job = replace(job, silent=True, anew=anew)
+    most there can be; nothing is asked or written. Where a model weighs texts, a call is one text."""
+    job = replace(job, silent=True)
     calls, judge, weighs = Counter[str](), job.judge, job.llm.weighs_options
     written = {prompt.id: prompt for prompt in generate_prompts(job)}
     prompts = [written.get(id_) or Prompt(id_, UNWRITTEN + id_) for id_ in job.prompt_ids]

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import config
 from base import location
-from cli.flags import refreshed
 from cli.job import calls_left, change_of_models, other_server, read_known, seen_now
 from core.errors import MissingError, UsageError
 from core.text import plain
@@ -39,7 +38,7 @@ class Finding(NamedTuple):
 def check(jobs: Sequence[Job], args: Namespace) -> int:
     """Print all findings and the calls that the run makes. The exit status: 3 where something is missing, else 0."""
     require_usable(args)
-    calls = calls_left(jobs, refreshed(args.refresh))
+    calls = calls_left(jobs)
     found = list(look(jobs[0], sum(calls, Counter()), args))
     lines = [f"{'MISSING  ' if one.fix else 'ok       '}{one}" for one in found]
     change = change_of_models(read_known(args.cache_dir), seen_now(jobs[0]))
@@ -62,7 +61,7 @@ def require(jobs: Sequence[Job], args: Namespace) -> None:
     """
     require_usable(args)
     if args.rank is None and not args.vote:  # these say themselves what they still need
-        found = look(jobs[0], sum(calls_left(jobs, refreshed(args.refresh)), Counter()), args)
+        found = look(jobs[0], sum(calls_left(jobs), Counter()), args)
         if missing := [f"- {one}" for one in found if one.fix]:
             raise MissingError("\n".join(["Missing; nothing was asked, all that is cached is kept:", *missing]))
 

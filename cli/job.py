@@ -79,9 +79,9 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
     return _for_each(_embedded(args, own, wanted, note), args, own, command)
 
 
-def calls_left(jobs: Sequence[Job], anew: Sequence[str] = ()) -> list[Counter[str]]:
-    """Count the calls that each job still has to make. ``anew``: stages of which nothing counts as cached."""
-    return [count(job, ranked_as_lists(job.prompt_ids, job.params), anew=anew) for job in jobs]
+def calls_left(jobs: Sequence[Job]) -> list[Counter[str]]:
+    """Count the calls that each job still has to make."""
+    return [count(job, ranked_as_lists(job.prompt_ids, job.params)) for job in jobs]
 
 
 def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
@@ -98,7 +98,7 @@ def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
         replace(
             job, name=name, persona=persona, prompts=own.prompts, responses=own.responses, notes=notes, command=command,
             ask="" if own.responses else command_like(args, name, rank="PROMPT"),
-            samples_dir=None if args.refresh else config.SAMPLES_DIR,
+            samples_dir=None if args.refresh else config.SAMPLES_DIR, anew=refreshed(args.refresh),
             results_dir=args.results_dir, base_model=location.EMBEDDED if alone else args.base_model,
             device=args.device, ray=args.ray, ablate=args.ablate,
             machine={"gpu": card and card.said, "cores": os.cpu_count()},
@@ -279,11 +279,12 @@ def same_models(job: Job, known: Mapping[str, Known]) -> list[str]:
 def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     """The first steps of a run that has the cache folder to itself: caches to be made anew are set aside, models that
     changed are said, ratings fetched."""
-    anew = [file for file, stage in config.STAGES.items() if stage in refreshed(args.refresh)]
+    anew = [file for file, stage in config.STAGES.items() if stage in jobs[0].anew]
     for name in (file.format(name=job.name) for file in anew for job in jobs):
         keep_previous(*args.cache_dir.glob(f"{name}*"))  # nothing that was paid for is deleted
+    jobs = [replace(job, anew=()) for job in jobs]
     if jobs[0].ratings is None:  # answering styles: estimated from the recorded run
-        return list(jobs)
+        return jobs
     now = seen_now(jobs[0])
     if change := change_of_models(read_known(args.cache_dir), now):
         log.warning("%s", change)

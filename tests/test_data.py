@@ -85,8 +85,8 @@ def made(job: Job) -> Data:
     return make_data(job, Clock(), design.listed(job.prompt_ids, job.params))
 
 
-def foreseen(job: Job, **options: Any) -> Counter[str]:
-    return count(job, design.listed(job.prompt_ids, job.params), **options)
+def foreseen(job: Job) -> Counter[str]:
+    return count(job, design.listed(job.prompt_ids, job.params))
 
 
 def asked(job: Job) -> tuple[int, int, int]:
@@ -195,7 +195,7 @@ def test_a_cache_alone_gives_what_is_whole_in_it_and_nothing_is_asked_or_written
 
 def test_what_a_refresh_sets_aside_is_asked_again_and_nothing_is_deleted(job: Job) -> None:
     made(job)
-    assert foreseen(job, anew=("preferences", "ground_truth")) == {"judge": 36}
+    assert foreseen(replace(job, anew=("preferences", "ground_truth"))) == {"judge": 36}
     before = {path.name.split(".")[0] for path in job.cache_dir.iterdir()}
     folders = ["--cache_dir", str(job.cache_dir), "--results_dir", str(job.cache_dir / "results")]
     jobs_of("--backend", "embedded", "--refresh", "preferences", "responses", *folders)
