@@ -88,8 +88,7 @@ def load_table(cache_dir: Path, *, refresh: bool = False) -> ArenaTable:
 def _from_hub() -> ArenaTable:
     """Rows of category overall and of the newest date. Raises whatever keeps them from being had."""
     if not hub.reachable():
-        why = "HF_HUB_OFFLINE is set" if hub.offline() else f"no answer from {hub.endpoint()}"
-        raise OSError(f"the model hub is out of reach: {why}")
+        raise OSError(f"{hub.endpoint()} is out of reach, or HF_HUB_OFFLINE is set")
     import datasets
 
     hub.quiet_datasets()

@@ -42,8 +42,7 @@ def prompt_id(text: str) -> str:
 def read_prompts(path: Path) -> tuple[list[Prompt], tuple[str, ...]]:
     """The different prompts of a file, in its order, and what is to be said of it.
 
-    A ``.txt`` has one a line, the others a column ``prompt``. Raises UsageError where it can't be read, or a row is
-    wrong.
+    A ``.txt`` has one a line, the others a column ``prompt``. Raises UsageError where they can't be read.
     """
     if path.suffix.lower() == ".txt":
         lines = normal(text_of(path)).split("\n")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ DRAWS = 2000  # exchanges drawn; with fewer p = 0.05 would be a matter of luck
 MOSTLY = 0.75  # a share of pairs that turn with the order that is called a habit
 
 
-def what_is_read(judgements: Iterable[Preference], responses: Iterable[Response]) -> dict[str, Any]:
+def what_is_read(judgements: Iterable[Preference], responses: Sequence[Response]) -> dict[str, Any]:
     """Test a judge by its judgements in both orders; by probabilities where enough pairs have them, else by words.
 
     ``reads``: place, length or answers; None where the pairs are too few to say. ``sentence``: how far to trust the
@@ -41,9 +41,8 @@ def what_is_read(judgements: Iterable[Preference], responses: Iterable[Response]
     pairs = ((one, orders.get((one.prompt_id, one.model_b, one.model_a))) for one in orders.values())
     both = [(one, other) for one, other in pairs if other and one.model_a < one.model_b]
     weighed = [pair for pair in both if all(j.log_odds is not None for j in pair)]
-    size = defaultdict(float, {(r.prompt_id, r.model): math.log(max(1, len(r.text))) for r in responses})
-    words = _figures(both, [[2.0 * j.outcome - 1.0 for j in pair] for pair in both], size)
-    odds = _figures(weighed, [[j.log_odds or 0.0 for j in pair] for pair in weighed], size)
+    words = _figures(both, [[2.0 * j.outcome - 1.0 for j in pair] for pair in both], responses)
+    odds = _figures(weighed, [[j.log_odds or 0.0 for j in pair] for pair in weighed], responses)
     if 2 * len(weighed) < len(both):
         odds = None
     found, reads = odds or words, None
@@ -82,16 +81,14 @@ def _sentence(reads: str | None, words: Figures, odds: Figures | None) -> str:
 
 
 def _figures(
-    pairs: Sequence[tuple[Preference, Preference]],
-    odds: Sequence[Sequence[float]],
-    size: Mapping[tuple[str, str], float],
+    pairs: Sequence[tuple[Preference, Preference]], odds: Sequence[Sequence[float]], responses: Sequence[Response]
 ) -> Figures | None:
-    """``odds``: each pair's two log-odds of what stood first; by words +1, 0 or −1 stand for them. ``size``: the
-    logarithm of a response's length."""
+    """``odds``: each pair's two log-odds of what stood first; by words +1, 0 or −1 stand for them."""
     if len(pairs) < FEWEST:
         return None
     one, other = np.array(odds).T
     texts, places = (one - other) / 2.0, (one + other) / 2.0  # what is said of the texts, and of the places
+    size = defaultdict(float, {(r.prompt_id, r.model): math.log(max(1, len(r.text))) for r in responses})
     ratio = np.array([size[j.prompt_id, j.model_a] - size[j.prompt_id, j.model_b] for j, _ in pairs])
     information = float(ratio @ ratio)
     slope = float(texts @ ratio) / information if information else 0.0

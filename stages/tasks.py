@@ -53,7 +53,7 @@ class Job:
     ablate: bool = False  # the table of baselines and ablations is made too
     ray: str | None = None  # the cluster that reads the texts (``local``, ``auto`` or an address); None: this process
     silent: bool = False  # nothing is asked or written: what the cache holds is all there is
-    anew: Collection[str] = ()  # stages of which nothing that is kept counts, until ``cli.job.begin`` sets it aside
+    anew: Collection[str] = ()  # stages of which nothing that is kept counts: it will be set aside
 
     @property
     def prompt_ids(self) -> tuple[str, ...]:
