@@ -73,7 +73,7 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
             without = {id_: f"too little of {id_} was judged" for id_ in job.prompt_ids if id_ not in true}
             require_enough(without, len(job.prompt_ids), "prompts")
             with job.store(config.GROUND_TRUTH_FILE) as store:  # for people to read: they follow from the preferences
-                rows = {f"{t.prompt_id}/{t.method}": {"scores": dict(t.scores), "ranking": t.ranking} for t in truths}
+                rows = {f"{t.prompt_id}/round_robin": {"scores": dict(t.scores), "ranking": t.ranking} for t in truths}
                 store.print_out(rows)
         listwise, left_out["rankings"] = rank_listwise(job, chosen, responses)
     if ask:

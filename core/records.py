@@ -58,7 +58,6 @@ class GroundTruth:
 
     prompt_id: str
     scores: Mapping[str, float]
-    method: str = "round_robin"
 
     @property
     def ranking(self) -> tuple[str, ...]:

@@ -240,7 +240,7 @@ def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respo
     for prompt_id, ranking in records(job, file, tasks, _order):
         orders[prompt_id].append(ranking)
     truths = [
-        GroundTruth(prompt_id, {m: -fmean(order.index(m) for order in given) for m in job.contestants}, "listwise")
+        GroundTruth(prompt_id, {m: -fmean(order.index(m) for order in given) for m in job.contestants})
         for prompt_id, given in orders.items()
         if 2 * len(given) >= job.params.listwise_shuffles
     ]
