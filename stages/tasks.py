@@ -111,14 +111,11 @@ def open_tasks(job: Job, file: str, tasks: Iterable[Task]) -> list[Task]:
     return [task for task in tasks if task.id not in kept]
 
 
-Value = Callable[[Task, Any], Mapping[str, Any]]
-"""What is kept of an answer, beside what the task is about."""
-
-
 def ask_missing(
-    job: Job, file: str, tasks: Sequence[Task], value: Value, *, first: int | None = None, whole: str = ""
+    job: Job, file: str, tasks: Sequence[Task], value: Callable[..., Any], *, first: int | None = None, whole: str = ""
 ) -> bool:
-    """Ask what is not kept yet, of the ``first`` tasks or of all, and keep each answer at once. Whether any was asked.
+    """Ask what is not kept yet, of the ``first`` tasks or of all, and keep each answer at once: as the ``value`` made
+    of task and answer, beside what the task is about. Returns whether any was asked.
 
     A question without any usable answer is kept as left out, under its hash. Raises MissingError where these are too
     many of the tasks or, with ``whole`` a key of what they are about, of these.
