@@ -67,7 +67,6 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
     true = {truth.prompt_id for truth in truths}  # a prompt without a truth tests nothing: it is left out whole
     prompts, responses = [p for p in prompts if p.id in true], [r for r in answered if r.prompt_id in true]
     left_out["prompts"] = len(job.prompt_ids) - len(prompts)
-    chosen = [p for p in prompts if p.id in listed]
     with clock.stage("ground_truth"):
         if ask:
             without = {id_: f"too little of {id_} was judged" for id_ in job.prompt_ids if id_ not in true}
@@ -75,7 +74,7 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
             with job.store(config.GROUND_TRUTH_FILE) as store:  # for people to read: they follow from the preferences
                 rows = {f"{t.prompt_id}/round_robin": {"scores": dict(t.scores), "ranking": t.ranking} for t in truths}
                 store.print_out(rows)
-        listwise, left_out["rankings"] = rank_listwise(job, chosen, responses)
+        listwise, left_out["rankings"] = rank_listwise(job, [p for p in prompts if p.id in listed], responses)
     if ask:
         job.llm.unload()  # the reward base needs the memory
     return Data(
@@ -87,7 +86,7 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
         listwise=tuple(listwise),
         planned=job.prompt_ids,
         left_out=left_out,
-        shortened=0 if job.llm.weighs_options else judging.shortened(job, prompts, responses, {p.id for p in chosen}),
+        shortened=0 if job.llm.weighs_options else judging.shortened(job, prompts, responses, listed),
         with_markers=0 if job.llm.weighs_options else judging.with_markers(prompts, responses),
     )
 
