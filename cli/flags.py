@@ -74,8 +74,8 @@ def parser(about: str | None = None) -> argparse.ArgumentParser:
     flag("device", "where the base runs and heads are trained", choices=["auto", "cpu", "cuda"], default="auto")
     flag("ray", "read texts on Ray: local, auto or an address (docs/scale.md)", metavar="local|auto|ADDRESS")
     flag("seed", "seeds everything that draws", type=int, default=d.random_seed)
-    flag("cache_dir", "where answers are kept", type=Path, default=Path("cache"))
-    flag("results_dir", "where results are written", type=Path, default=Path("results"))
+    flag("cache_dir", "where answers are kept", type=_folder, default=Path("cache"))
+    flag("results_dir", "where results are written", type=_folder, default=Path("results"))
     flag("log_level", "debug shows each call", choices=["debug", "info", "warning", "error"], default="info")
     return p
 
@@ -83,6 +83,12 @@ def parser(about: str | None = None) -> argparse.ArgumentParser:
 def parse(argv: Sequence[str] | None, about: str | None = None) -> argparse.Namespace:
     """The flags of a command line; an unknown one ends the program."""
     return parser(about).parse_args(argv)
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a folder's name must not be empty")
+    return Path(text)
 
 
 def configure(args: argparse.Namespace, backend: str, prompts: int = 0) -> config.ExperimentConfig:
@@ -170,6 +176,7 @@ def command_like(args: argparse.Namespace, name: str, **others: str) -> str:
         others = {"persona": name if args.persona in (None, "all") else args.persona} | others
     else:  # the people judge, on prompts of their own and, unless they rank, on their models
         left |= {"judge", "prompts"} if "rank" in others else {"judge", "prompts", "models"}
+        left |= set() if args.preferences else {"responses"}  # votes given in a session hold their texts
     given = {flag: value for flag, value in vars(args).items() if flag not in left and value != usual.get_default(flag)}
     words = ["python", "main.py"]
     for flag, value in (others | given).items():

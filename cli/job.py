@@ -197,7 +197,7 @@ MODELS_FILE = "model_digests.json"
 
 
 class Known(NamedTuple):
-    """A server's model as it was last"""
+    """A server's model as it was last seen."""
 
     digest: str  # empty where no server tells one
     context: int | None = None  # in tokens; None where the server did not say

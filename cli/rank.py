@@ -55,9 +55,9 @@ CHANCES = "Chances: by the combined system. Tok/s: by the server's clock, or as 
 def by_cache(args: Namespace, job: Job) -> int:
     """Rank for the prompts of ``--rank`` by all that the cache holds of the persona. Raises MissingError where that are
     too few whole prompts to learn from."""
-    # as many prompts as there are, whatever number the last run was asked for
-    most = max(job.params.num_prompts, len({key for key, _ in job.kept(config.PROMPTS_FILE)}))
-    job = replace(job, params=replace(job.params, num_prompts=most))
+    if args.num_prompts is None:  # as many prompts as there are, whatever number the last run was asked for
+        most = max(job.params.num_prompts, len({key for key, _ in job.kept(config.PROMPTS_FILE)}))
+        job = replace(job, params=replace(job.params, num_prompts=most))
     data = make_data(job, Clock(), ask=False)
     if len(data.prompts) < FEWEST_PROMPTS:
         raise MissingError(
