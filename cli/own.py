@@ -5,7 +5,6 @@ python main.py --persona me.toml --prompts mine.txt       me.toml: see persona.e
 
 from __future__ import annotations
 
-import dataclasses
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ class Own:
     @property
     def contestants(self) -> dict[str, Contestant]:
         """The models of ``responses``: none of them is asked, so none has a tag."""
-        return {response.model: Contestant(None, None, None) for response in self.responses}
+        return {response.model: Contestant() for response in self.responses}
 
 
 def read(args: Namespace) -> Own:
@@ -54,14 +53,15 @@ def read(args: Namespace) -> Own:
             raise UsageError(f"--models {odd[0]}: the models of --responses are {', '.join(answers.models)}.")
         wanted, answered = prompts or list(answers.prompts), answers.complete(models)
         prompts = [prompt for prompt in wanted if prompt in answered]
-        if len(prompts) < FEWEST_PROMPTS:
-            raise UsageError(
-                f"--responses: only {len(prompts)} of {len(wanted)} prompts have an answer of each of "
-                f"{', '.join(models)}; at least {FEWEST_PROMPTS} are needed. Add answers, or choose --models."
-            )
         notes += answers.notes
         if len(prompts) < len(wanted):
             notes += (f"prompts that not every model answered, left out: {len(wanted) - len(prompts)}",)
+    if (args.prompts or answers) and len(prompts) < FEWEST_PROMPTS:
+        having = f" with an answer of each of {', '.join(models)}" * bool(answers)
+        raise UsageError(
+            f"There are only {len(prompts)} prompts{having}; fewer than {FEWEST_PROMPTS} leave nothing to test "
+            "on. Nothing was asked. Add some and run again."
+        )
     chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)
     return Own(who, tuple(chosen), answers.responses(chosen, models) if answers else (), notes=notes)
 
@@ -75,7 +75,7 @@ def find_personas(asked: str | None, *, topics_needed: bool) -> dict[str, Person
     for name in config.PERSONAS if asked == "all" else [asked]:
         if name in config.PERSONAS:
             source = f"persona {name!r} in config.py"
-            found[name] = check_persona(dataclasses.asdict(config.PERSONAS[name]), source)
+            found[name] = check_persona(config.PERSONAS[name], source)
         elif Path(name).suffix.lower() in (".toml", ".json"):
             source, name = name, run_name(name)
             found[name] = read_persona(Path(source))

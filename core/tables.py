@@ -18,7 +18,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +84,6 @@ def refuse_bad_rows(bad: Mapping[int, str | ValueError], source: object, total: 
 def columns_of(rows: Rows) -> list[str]:
     """The names of all columns, in the order in which they first appear."""
     return list(dict.fromkeys(str(name) for row in rows.values() for name in row))
-
-
-def renamed(rows: Rows, aliases: Mapping[str, Sequence[str]]) -> Rows:
-    """The rows with our names for columns, each for its aliases where there is no column of that name."""
-    columns = columns_of(rows)
-    ours = {other: name for name, others in aliases.items() for other in others if name not in columns}
-    return {number: {ours.get(k, k): v for k, v in row.items()} for number, row in rows.items()}
 
 
 def text_in(row: Row, name: str, *, empty: bool = False, figures: bool = False) -> str:

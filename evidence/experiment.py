@@ -74,7 +74,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
         "main_metric": "kendall_tau",
         "counts": counts(data, params),
         "judge_quality": {
-            **judge_quality(data.judgements, data.responses, job.judging_contestant),
+            **judge_quality(data.judgements, data.responses, job.judge),
             "listwise_agreement": agreement(data.truths, data.listwise),
         },
         "final": {name: evaluation.mean_metrics(found.values())._asdict() for name, found in final.items()},
@@ -105,7 +105,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
 def make_document(job: Job, features: Features, ratings: Sequence[Rating], measured: Document) -> Document:
     """The document of a persona's run, or of people's votes: what it was, what was ``measured``, and the sentences made
     from its own figures."""
-    tags = {model: contestant.ollama_tag for model, contestant in job.contestants.items()}
+    tagged = job.llm.backend == "ollama" and not job.responses
     found: Document = {
         "schema_version": config.SCHEMA_VERSION,
         "persona": job.name,
@@ -118,8 +118,8 @@ def make_document(job: Job, features: Features, ratings: Sequence[Rating], measu
         "seed": job.params.random_seed,
         "config": asdict(job.params),
         "models": [
-            {"name": r.model, "backend": job.llm.backend, "ollama_tag": tags.get(r.model), "arena_name": r.arena_name}
-            | {"elo": r.elo, "elo_source": r.source, "proxy": r.proxy}
+            {"name": r.model, "backend": job.llm.backend, "ollama_tag": r.model if tagged else None}
+            | {"arena_name": r.arena_name, "elo": r.elo, "elo_source": r.source, "proxy": r.proxy}
             for r in ratings
         ],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
@@ -152,9 +152,9 @@ def answer_notes(job: Job, data: Data) -> list[str]:
 def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
     """Numbers of all records; ``preferences`` and ``ties`` are those that train, ``left_out`` by kind."""
     plan = design(data, params)
-    (training, truths), spoken = plan.split, [j for j in data.judgements if j.ordered and j.log_odds is None]
+    (training, truths), spoken = plan.split, (j for j in data.judgements if j.log_odds is None)
     # in words a pair that turns with the order is no tie
-    decided = {(j.prompt_id, j.first, j.second) for j in spoken if j.outcome != 0.5}
+    decided = {(j.prompt_id, j.model_a, j.model_b) for j in spoken if j.outcome in (0.0, 1.0)}
     near = [(p.prompt_id, p.model_a, p.model_b) for p in training.preferences if abs(p.outcome - 0.5) <= TIE]
     return {
         "prompts": len(data.prompts),

@@ -42,7 +42,7 @@ HOSTILE = {
 
 
 def job_of(llm: OllamaModel, folder: Path) -> Job:
-    two = {tag: config.Contestant(None, None, tag) for tag in ("llama3:8b", "gemma3:4b")}
+    two = {tag: config.Contestant() for tag in ("llama3:8b", "gemma3:4b")}
     params = ExperimentConfig(num_prompts=5)
     return Job("coder", config.PERSONAS["coder"], two, "llama3:8b", llm, params, folder, None)
 

@@ -25,7 +25,7 @@ from stages.tasks import Job
 
 
 def job_on(server: FakeOllama, folder: Path, **params: Any) -> Job:
-    contestants = {tag: config.Contestant(None, None, tag) for tag in TAGS}
+    contestants = {tag: config.Contestant() for tag in TAGS}
     wanted = config.ExperimentConfig(**{"num_prompts": 5, **params})
     llm = model_of(server, concurrency=1)
     return Job("coder", config.PERSONAS["coder"], contestants, TAGS[0], llm, wanted, folder, None)
