@@ -143,7 +143,7 @@ def _batches(
 
         return cluster.read(ray, base, device, texts)
     kind = base_device.usable(device)
-    if (kind, device) == ("cpu", "auto") and base_device.gpu() is not None:
+    if (kind, device) == ("cpu", "auto") and base_device.gpu()[0]:
         log.warning("nvidia-smi shows a GPU that torch can't use: %s reads on the processor", base)
     return frozen_base.open_base(base, kind).embed(texts)
 

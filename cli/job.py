@@ -87,7 +87,7 @@ def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
     """The job of each persona, the same but for whose it is."""
     if len(job.contestants) < 2:
         raise UsageError(f"--models {' '.join(job.contestants)}: a ranking needs at least two different contestants.")
-    card, backend = device.gpu(), args.backend if args.preferences else job.llm.backend
+    backend = args.backend if args.preferences else job.llm.backend
     alone = (args.base_model, backend) == ("auto", "embedded")  # beside the embedded model reads the embedded base
     notes = (*job.notes, *own.notes)
     if job.judging_contestant:
@@ -100,7 +100,7 @@ def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
             samples_dir=None if args.refresh else config.SAMPLES_DIR, prompts_dir=config.PROMPTS_DIR,
             results_dir=args.results_dir, base_model=location.EMBEDDED if alone else args.base_model,
             device=args.device, ray=args.ray, ablate=args.ablate,
-            machine={"gpu": card and card.said, "cores": os.cpu_count()},
+            machine={"gpu": device.gpu()[0] or None, "cores": os.cpu_count()},
         )
         for name, persona in own.personas.items()
     ]  # fmt: skip

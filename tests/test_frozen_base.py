@@ -11,7 +11,6 @@ import pytest
 import torch
 from tiny_models import save_model
 
-from base.device import Gpu
 from base.frozen import FrozenBase, Vectors, open_base
 from base.location import SKYWORK, choose, features_stem
 from core.errors import UsageError
@@ -146,10 +145,11 @@ def test_free_memory_chooses_the_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: float, device: str, base: str
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("base.device.gpu", lambda: Gpu("a card", room))
+    monkeypatch.setattr("base.device.gpu", lambda: ("a card", room))
     chosen, note = choose("auto", device, tmp_path, ["coder"])
     assert chosen == "embedded" and note.startswith("THE REWARD BASE IS") and base in note, "no hub, and said loudly"
-    monkeypatch.setattr("core.hub.reachable", lambda: True)
+    monkeypatch.setattr("core.hub.offline", lambda: False)
+    monkeypatch.setattr("core.hub.status", lambda path: 200)
     assert choose("auto", device, tmp_path, ["coder"]) == (base, "")
     (tmp_path / f"{features_stem('student', MIDDLE)}.safetensors").touch()
     assert choose("auto", device, tmp_path, ["student", "coder"]) == (MIDDLE, ""), "the one that has read the texts"
