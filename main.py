@@ -17,7 +17,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 try:
     from cli.flags import check_combination, command_like, parse
@@ -140,24 +140,21 @@ def _say_plainly(args: Namespace) -> None:
     standard output."""
     import logging  # after the flags: --help answers at once
 
-    warned = set[str]()
+    out, told = sys.stderr if args.json else sys.stdout, set[tuple[int, str]]()
 
-    class Plain(logging.StreamHandler[TextIO]):
+    class Plain(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             from tqdm import tqdm
 
-            text = plain(self.format(record), lines=True)
-            if record.levelno >= logging.WARNING:
-                if text in warned:
-                    return
-                warned.add(text)
-            # an indented line is a command, left whole
-            lines = [part for line in text.split("\n") for part in ([line] if line[:1] == " " else wrapped(line))]
-            tqdm.write("\n".join(lines), self.stream)  # above a progress bar that stands in the terminal
-            self.flush()
+            text = plain(record.getMessage(), lines=True)
+            if record.levelno < logging.WARNING or (record.levelno, text) not in told:
+                told.add((record.levelno, text))
+                # an indented line is a command, left whole
+                lines = [part for line in text.split("\n") for part in ([line] if line[:1] == " " else wrapped(line))]
+                tqdm.write("\n".join(lines), out)  # above a progress bar that stands in the terminal
+                out.flush()
 
-    handler = Plain(sys.stderr if args.json else sys.stdout)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[Plain()], force=True)
     logging.getLogger("ranking").setLevel(args.log_level.upper())
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import config
 from base import frozen as frozen_base
 from base import location as base_location
-from base.frozen import Vectors
+from base.frozen import Batch, Vectors
 from core.errors import MissingError, UsageError
 
 BATCH = {"cpu": 16, "cuda": 256}  # texts that go to a worker at once and come back together
@@ -33,8 +33,8 @@ ANSWERS_WITHIN = 10.0  # seconds for a connection to a cluster's address: Ray it
 LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 
 
-def read(asked: str, base: str, device: str, texts: Sequence[tuple[str, str]]) -> Generator[tuple[list[int], Vectors]]:
-    """(positions in ``texts``, their vectors), a batch of like length at a time.
+def read(asked: str, base: str, device: str, texts: Sequence[tuple[str, str]]) -> Generator[Batch]:
+    """The texts, a batch of like length at a time.
 
     Raises what a worker raised; MissingError where Ray, the cluster or its GPU is not there or fails in a way that Ray
     can't make good; MemoryError where no node has memory for the base.
@@ -46,8 +46,8 @@ def read(asked: str, base: str, device: str, texts: Sequence[tuple[str, str]]) -
         order = sorted(range(len(texts)), key=lambda i: -sum(map(len, texts[i])))
         items = [{"row": i, "prompt": texts[i][0], "response": texts[i][1]} for i in order]
         blocks = math.ceil(len(items) / BATCH[kind])
-        workers, cut = min(blocks, workers), 0
-        vectors = ray.data.from_items(items, override_num_blocks=blocks).map_batches(
+        workers = min(blocks, workers)
+        found = ray.data.from_items(items, override_num_blocks=blocks).map_batches(
             Worker,
             fn_constructor_args=(base, kind, base_location.identity(base)),
             batch_size=None,
@@ -56,14 +56,13 @@ def read(asked: str, base: str, device: str, texts: Sequence[tuple[str, str]]) -
             **needs,
         )
         try:
-            for batch in vectors.iter_batches(batch_size=None, prefetch_batches=0):
+            for batch in found.iter_batches(batch_size=None, prefetch_batches=0):
                 if "error" in batch:
                     raise batch["error"][0]
-                cut += int(batch["cut"][0])
-                yield batch["row"].tolist(), Vectors(*(batch[field] for field in Vectors._fields))
+                vectors = Vectors(*(batch[field] for field in Vectors._fields))
+                yield batch["row"].tolist(), vectors, int(batch["cut"][0])
         except ray.exceptions.RayError as error:
             raise MissingError(f"The cluster failed: {error}\nWhat was read is kept; the command goes on.") from error
-        frozen_base.say_cut(cut, len(texts))
 
 
 @contextmanager
@@ -132,9 +131,9 @@ class Worker:
             parts = list(base.embed(texts))
         except Exception as error:
             return {"error": [error]}
-        order = np.concatenate([rows for rows, _ in parts])
-        columns = map(np.concatenate, zip(*(vectors for _, vectors in parts), strict=True))
-        cut = np.full(len(order), base.cut)
+        order = np.concatenate([rows for rows, _, _ in parts])
+        columns = map(np.concatenate, zip(*(vectors for _, vectors, _ in parts), strict=True))
+        cut = np.full(len(order), sum(cut for _, _, cut in parts))
         return {"row": batch["row"][order], "cut": cut, **dict(zip(Vectors._fields, columns, strict=True))}
 
     def _open(self) -> frozen_base.FrozenBase:

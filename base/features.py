@@ -20,7 +20,7 @@ import numpy as np
 from base import device as base_device
 from base import frozen as frozen_base
 from base import location as base_location
-from base.frozen import MAX_LENGTH, Vectors
+from base.frozen import MAX_LENGTH, Batch, Vectors
 from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import encode, read_tensors, set_aside, write_tensors
@@ -111,13 +111,14 @@ def _read(
     # half an emoji (models send that) is no text to a tokenizer
     whole = ([text.encode("utf-8", "replace").decode() for text in pair] for pair in missing.values())
     texts = [(prompt, response) for prompt, response in whole]
-    keys, saved = list(missing), time.monotonic()
+    keys, cut, saved = list(missing), 0, time.monotonic()
     try:
         with closing(_batches(base, device, ray, texts)) as batches, bar(None, len(keys), "texts read") as done:
-            for rows, vectors in batches:
+            for rows, vectors, longer in batches:
                 if not all(np.isfinite(part).all() for part in vectors):
                     raise UsageError(f"{base} gave numbers that are not finite: try --device cpu or another base.")
                 kept.add([keys[i] for i in rows], vectors, identity)
+                cut += longer
                 done.update(len(rows))
                 if time.monotonic() - saved >= SAVE_SECONDS:
                     kept.save()
@@ -132,12 +133,12 @@ def _read(
     finally:
         kept.save()
     log.info("Features of %d texts by %s", len(keys), identity)
+    if cut:
+        log.warning("%d of %d texts were longer than %d tokens and were cut", cut, len(keys), MAX_LENGTH)
 
 
-def _batches(
-    base: str, device: str, ray: str | None, texts: Sequence[tuple[str, str]]
-) -> Generator[tuple[list[int], Vectors]]:
-    """(positions in ``texts``, their vectors), read here or on a cluster."""
+def _batches(base: str, device: str, ray: str | None, texts: Sequence[tuple[str, str]]) -> Generator[Batch]:
+    """The texts, read here or on a cluster."""
     if ray is not None:
         from base import cluster
 

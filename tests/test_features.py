@@ -16,7 +16,7 @@ from tiny_models import save_model
 
 from base import location as base_location
 from base.features import compute_features
-from base.frozen import Vectors
+from base.frozen import Batch, Vectors
 from core.errors import MissingError, UsageError
 from core.records import Prompt, Response
 
@@ -36,13 +36,13 @@ class FakeBase:
         self.opened += 1
         return self
 
-    def embed(self, texts: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Vectors]]:
+    def embed(self, texts: Sequence[tuple[str, str]]) -> Iterator[Batch]:
         for start in range(0, len(texts), 2):
             if start == 4 and self.error:
                 raise self.error
             rows = list(range(start, min(start + 2, len(texts))))
             self.asked += [texts[i] for i in rows]
-            yield rows, self.vectors([texts[i] for i in rows])
+            yield rows, self.vectors([texts[i] for i in rows]), 0
 
     def vectors(self, texts: Sequence[tuple[str, str]]) -> Vectors:
         seeds = [sum(f"{p}|{r}".encode()) for p, r in texts]
