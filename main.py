@@ -45,7 +45,8 @@ def run_persona(job: Job) -> Document:
     console.print_header(job.name, job.label, job.notes)
     data = make_data(job, clock, listed(job.prompt_ids, job.params))  # prompts → responses → judgements → truths
     console.print_counts(counts(data, job.params))
-    features = read_texts(job, data, clock)  # the frozen base reads each text once
+    with clock.stage("features"):
+        features = read_texts(job, data.prompts, data.responses)  # the frozen base reads each text once
     systems = make_systems(job, data, features)  # A, B, C and what they must beat
     document = measure(job, data, systems, clock)
     paths = files.write_results(document, job.results_dir)  # what was measured is written before it is told

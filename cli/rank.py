@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import config
-from base.features import Features, compute_features
+from base.features import Features
 from cli.flags import command_like
 from cli.job import PEOPLE
 from combined import Combined
@@ -27,7 +27,7 @@ from core.text import normal, percent, plain, wrapped
 from data_generation import Data, make_data
 from elo_system import EloSystem
 from evaluation import shuffled
-from evidence.design import make_systems
+from evidence.design import make_systems, read_texts
 from evidence.leaderboard import tokens_per_second
 from report.answer import beats_chance
 from report.console import table
@@ -98,10 +98,7 @@ def rank(
     responses = collect_responses(job, prompts)
     job.llm.unload()
     every = [*known.responses, *responses]
-    features = compute_features(
-        job.base_model, [*known.prompts, *prompts], every, cache_dir=job.cache_dir, name=job.name, device=job.device,
-        also=also, ray=job.ray,
-    )  # fmt: skip
+    features = read_texts(job, [*known.prompts, *prompts], every, also=also)
     systems, evidence, speeds = fit(features), read_evidence(job, features.base), tokens_per_second(every)
     models = {m: {"tokens_per_second": speeds.get(m), "parameter_size": job.sizes.get(m)} for m in job.contestants}
     answers = {}

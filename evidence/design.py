@@ -1,6 +1,6 @@
 """The split into training and test prompts, and the systems that are compared.
 
-features = read_texts(job, data, clock)          # the frozen base reads each text once
+features = read_texts(job, data.prompts, data.responses)    # the frozen base reads each text once
 systems = make_systems(job, data, features)      # A, B, C and what they must beat
 plan = design(data, job.params)                  # what trains and what tests
 """
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import evaluation
 from base.features import Features, compute_features
 from combined import Combined
 from config import ExperimentConfig
-from core.clock import Clock
 from core.errors import MissingError
 from core.ranking import Ranker, TrainingSet
-from core.records import GroundTruth, Preference, Rating
+from core.records import GroundTruth, Preference, Prompt, Rating, Response
 from data_generation import Data
 from elo_system import EloSystem
 from evidence import baselines
@@ -95,13 +95,10 @@ class Systems:
         return *self.contenders, *self.baselines
 
 
-def read_texts(job: Job, data: Data, clock: Clock) -> Features:
-    """Each text through the frozen base, once ever."""
-    with clock.stage("features"):
-        return compute_features(
-            job.base_model, data.prompts, data.responses, cache_dir=job.cache_dir, name=job.name, device=job.device,
-            ray=job.ray,
-        )  # fmt: skip
+def read_texts(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], **more: Any) -> Features:
+    """Each text through the frozen base, once ever; ``more``: see ``compute_features``."""
+    where = {"cache_dir": job.cache_dir, "device": job.device, "ray": job.ray, **more}
+    return compute_features(job.base_model, prompts, responses, name=job.name, **where)
 
 
 def make_systems(job: Job, data: Data, features: Features) -> Systems:
