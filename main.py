@@ -165,5 +165,4 @@ if __name__ == "__main__":
     except SystemExit as ended:  # by the parser: --help, or flags that are none
         status = 2 if ended.code else 0
     sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(status)  # answers that are still on their way are not waited for

@@ -1,8 +1,8 @@
 """The split into training and test prompts, and the systems that are compared.
 
-features = read_texts(job, data.prompts, data.responses)    # the frozen base reads each text once
-systems = make_systems(job, data, features)      # A, B, C and what they must beat
-plan = design(data, job.params)                  # what trains and what tests
+features = read_texts(job, data.prompts, data.responses)     # the frozen base reads each text once
+systems = make_systems(job, data, features)                  # A, B, C and what they must beat
+plan = design(data, job.params)                              # what trains and what tests
 """
 
 from __future__ import annotations
