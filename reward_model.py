@@ -268,11 +268,9 @@ class RewardModel(Ranker):
         """Write head, scaler and parameters as safetensors for people who look; nothing reads them back."""
         import torch
 
-        scaler, named = self._shared.scaler, layers(torch.from_numpy(self._head)[None], self._params)
-        about = {"base": self._base, "base_scale": scaler.base_scale, "history": self.history}
-        head = {name: layer[0].numpy() for name, layer in named.items()}
-        arrays = {"centre": scaler.centre, "projection": scaler.projection, **head}
-        write_tensors(path, arrays, {"about": json.dumps({**about, "config": asdict(self._params)})})
+        named = layers(torch.from_numpy(self._head)[None], self._params)
+        arrays = asdict(self._shared.scaler) | {name: layer[0].numpy() for name, layer in named.items()}
+        write_tensors(path, arrays, {"base": self._base, "config": json.dumps(asdict(self._params))})
 
     def _learn(self, shared: Shared, head: np.ndarray, losses: Sequence[Sequence[float]] = ((), ())) -> Self:
         self._shared, self._head, self._rewards = shared, head, None

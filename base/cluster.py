@@ -126,18 +126,16 @@ class Worker:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Vectors of the texts, in columns; or the error, which Ray would wrap and repeat."""
         try:
-            base = self._base = self._base or self._open()
+            if self._base is None:
+                base, here = frozen_base.open_base(*self._given), base_location.identity(self._given[0])
+                if here != self._identity:
+                    raise UsageError(f"A node has {here}, not {self._identity}: put the same files on every node.")
+                self._base = base
             texts = list(zip(batch["prompt"].tolist(), batch["response"].tolist(), strict=True))
-            parts = list(base.embed(texts))
+            parts = list(self._base.embed(texts))
         except Exception as error:
             return {"error": [error]}
         order = np.concatenate([rows for rows, _, _ in parts])
         columns = map(np.concatenate, zip(*(vectors for _, vectors, _ in parts), strict=True))
         cut = np.full(len(order), sum(cut for _, _, cut in parts))
         return {"row": batch["row"][order], "cut": cut, **dict(zip(Vectors._fields, columns, strict=True))}
-
-    def _open(self) -> frozen_base.FrozenBase:
-        base, here = frozen_base.open_base(*self._given), base_location.identity(self._given[0])
-        if here != self._identity:
-            raise UsageError(f"A node has {here}, not {self._identity}: put the same files on every node.")
-        return base
