@@ -248,8 +248,8 @@ class Combined(Ranker):
 
     def _start(self, s: TrainingSet) -> Fit:
         """The Arena and the untouched base; scale and axes of texts are those of the training texts."""
-        texts, scaler, p = self._texts, self._texts.scaler(s), self._params
-        inputs = np.column_stack([self._whose, scaler.base(texts.score), scaler.inputs(texts.states)])
+        (of_texts, base, _), p = self._texts.seen(s), self._params
+        inputs = np.column_stack([self._whose, base, of_texts])
         prior = self._each(inputs.shape[1], 1.0, 0.0, 1.0, 0.0)
         tau = self._each(inputs.shape[1], p.prior_arena, p.prior_models, p.prior_base, p.prior_texts)
         return Fit(inputs, prior, tau, self._pairs((), inputs, prior, tau), np.zeros(len(tau)))
