@@ -21,8 +21,8 @@ from core.records import GroundTruth, Preference
 Array = NDArray[np.float64]
 Places = tuple[tuple[int, int], ...]
 """Each model's place in two rankings, 0 the lowest; equal scores share a place. Sorted: names don't matter."""
-Round = tuple[TrainingSet, Sequence[GroundTruth]]
-"""What trains, and what tests."""
+CurveFold = tuple[Sequence[TrainingSet], Sequence[GroundTruth]]
+"""What trains, once in each order of the preferences, and what tests."""
 
 TOP_K = 3
 CACHED_PAIRS = 2**14  # of rankings; without ties, n models have n! of them
@@ -156,7 +156,7 @@ def shuffled(preferences: Sequence[Preference], seed: int | Sequence[int]) -> tu
 
 def rounds(
     preferences: Sequence[Preference], truths: Iterable[GroundTruth], parts: Sequence[Sequence[str]]
-) -> list[Round]:
+) -> list[tuple[TrainingSet, list[GroundTruth]]]:
     """For each part of the prompts (see ``folds``) what trains on all other parts, and its truths, which test."""
     known = {truth.prompt_id: truth for truth in truths}
     others = ([p for i, other in enumerate(parts) if i != test for p in other] for test in range(len(parts)))
@@ -210,27 +210,27 @@ def curve_folds(
     parts: Sequence[Sequence[str]],
     orders: int,
     seed: int,
-) -> list[Round]:
-    """The ``rounds``, each in orders of its preferences drawn by the seed."""
+) -> list[CurveFold]:
+    """Every prompt a test prompt once, over orders of the preferences drawn by the seed."""
     return [
-        (replace(own, preferences=shuffled(own.preferences, [seed, j])), tests)
+        ([replace(own, preferences=shuffled(own.preferences, [seed, j])) for j in range(orders)], tests)
         for own, tests in rounds(preferences, truths, parts)
-        for j in range(orders)
     ]
 
 
-def learning_curves(ranker: Ranker, tested: Sequence[Round], every: int) -> Curves:
-    """The metrics after 0, every, 2 · every, … preferences, up to as many as the round with the fewest has.
+def learning_curves(ranker: Ranker, tested: Sequence[CurveFold], every: int) -> Curves:
+    """The metrics after 0, every, 2 · every, … preferences, up to as many as the fold with the fewest has.
 
-    All rounds and points are one ``fit_many``.
+    All folds, orders and points are one ``fit_many``.
     """
+    sets = [order for orders, _ in tested for order in orders]
     # folds differ by a prompt or so, and a point must be the mean of as many preferences in each
-    total = min(len(s.preferences) for s, _ in tested)
+    total = min(len(s.preferences) for s in sets)
     counts = (*range(0, total, every), total)
-    fitted = iter(ranker.fit_many([replace(s, preferences=s.preferences[:n]) for s, _ in tested for n in counts]))
-    rows: list[dict[str, list[Metrics]]] = [{} for _ in counts]
-    for _, truths in tested:
-        for row in rows:
-            for prompt_id, metrics in per_prompt(next(fitted), truths).items():
-                row.setdefault(prompt_id, []).append(metrics)
-    return Curves(counts, [{prompt_id: mean_metrics(found) for prompt_id, found in row.items()} for row in rows])
+    fitted = iter(ranker.fit_many([replace(s, preferences=s.preferences[:n]) for s in sets for n in counts]))
+    rows: list[dict[str, Metrics]] = [{} for _ in counts]
+    for orders, truths in tested:
+        found = [[per_prompt(next(fitted), truths) for _ in counts] for _ in orders]
+        for row, point in zip(rows, zip(*found, strict=True), strict=True):
+            row.update({prompt_id: mean_metrics([order[prompt_id] for order in point]) for prompt_id in point[0]})
+    return Curves(counts, rows)

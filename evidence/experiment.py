@@ -22,7 +22,7 @@ from core.ranking import TrainingSet
 from core.records import Rating
 from data_generation import Data
 from elo_system import EloSystem
-from evaluation import Curves, Metrics, Round
+from evaluation import CurveFold, Curves, Metrics
 from evidence import hypotheses, leaderboard
 from evidence.baselines import BradleyTerry
 from evidence.design import Design, Systems, design
@@ -64,7 +64,8 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
         for ranker in systems.every:
             ranker.fit(plan.training, prompt_ids=plan.train_ids)
         final = {r.name: evaluation.per_prompt(r, plan.test_truths) for r in systems.every}
-        split = _curves(systems, [(TrainingSet(plan.training, plan.train_ids), plan.test_truths)], params, final)
+        fold = [TrainingSet(plan.training, plan.train_ids)], plan.test_truths
+        split = _curves(systems, [fold], params, final)
     with clock.stage("cross_validation"):
         crossed = evaluation.cross_validate(systems.every, plan.preferences, plan.truths, plan.folds)
     with clock.stage("hypotheses"):
@@ -175,7 +176,7 @@ def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
 
 
 def _curves(
-    systems: Systems, folds: Sequence[Round], params: ExperimentConfig, once: Mapping[str, Mapping[str, Metrics]]
+    systems: Systems, folds: Sequence[CurveFold], params: ExperimentConfig, once: Mapping[str, Mapping[str, Metrics]]
 ) -> dict[str, Curves]:
     """System A's curve, which learns by updates, and where the run is incremental B's and C's, trained at each point;
     else the level of their one training, of which ``once`` has {system: {prompt id: metrics}}."""
@@ -191,7 +192,7 @@ def _curves(
 
 
 def put_to_test(
-    systems: Systems, curves: Mapping[str, Curves], folds: Sequence[Round], plan: Design, params: ExperimentConfig
+    systems: Systems, curves: Mapping[str, Curves], folds: Sequence[CurveFold], plan: Design, params: ExperimentConfig
 ) -> dict[str, Any]:
     """H1 by the ``curves`` on ``folds``, and H2 with each contestant held out in turn, both of Systems B and C."""
     models = list(systems.ratings)
