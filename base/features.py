@@ -24,7 +24,7 @@ from base import location as base_location
 from base.frozen import MAX_LENGTH, Batch, Vectors
 from core.clock import bar
 from core.errors import MissingError, UsageError
-from core.files import set_aside, write_tensors
+from core.files import encode, set_aside, write_tensors
 from core.records import Prompt, Response
 
 log = logging.getLogger("ranking.features")
@@ -58,17 +58,17 @@ def compute_features(
     name: str,
     device: str = "auto",
     refresh: bool = False,
-    also: Sequence[str] = (),
     ray: str | None = None,
 ) -> Features:
     """Features of ``responses``: from ``features_<name>_<base>.safetensors``, and from the base where a text is new.
 
     The base is opened only then, on the cluster that ``ray`` names or here; ``auto`` is chosen now, since the models
-    that were asked are unloaded by now. ``refresh`` leaves out what was kept; ``also``: names of other runs that may
-    have read the same texts. One process at a time (``files.lock``). Raises MissingError where the base, or memory for
-    it, is needed and not there; UsageError where it yields no finite numbers or a file can't be written.
+    that were asked are unloaded by now. ``refresh`` leaves out what was kept. One process at a time (``files.lock``).
+    Raises MissingError where the base, or memory for it, is needed and not there; UsageError where it yields no finite
+    numbers or a file can't be written.
     """
-    runs = (*also, name)
+    # own votes, whose run is called votes_P, are on texts that the persona's run has read
+    runs = list(dict.fromkeys((name.removeprefix("votes_"), name)))
     base, note = base_location.choose(base, device, cache_dir, runs)
     if note:
         log.warning("%s", note)
@@ -102,10 +102,7 @@ def compute_features(
 def _keys(identity: str | None, texts: Sequence[tuple[str, str]]) -> list[str]:
     """What each text's vectors are kept by; the template is part of the base's identity."""
     made_from = ([FORMAT, identity, MAX_LENGTH, prompt, response] for prompt, response in texts)
-    return [
-        hashlib.sha256(json.dumps(one, ensure_ascii=False).encode(errors="replace")).hexdigest()[:32]
-        for one in made_from
-    ]
+    return [hashlib.sha256(encode(json.dumps(one, ensure_ascii=False))).hexdigest()[:32] for one in made_from]
 
 
 def _read(batches: Generator[Batch], keys: Sequence[str], rows: Rows, path: Path, identity: str) -> None:

@@ -84,21 +84,19 @@ def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
     def fit(features: Features) -> Fitted:
         return learned(Crowd(votes, features, rated, params))
 
-    return rank(args, replace(job, judge=PEOPLE), votes, fit, also=votes.personas)
+    return rank(args, replace(job, judge=PEOPLE), votes, fit)
 
 
-def rank(
-    args: Namespace, job: Job, known: Data | Votes, fit: Callable[[Features], Fitted], also: Sequence[str] = ()
-) -> int:
+def rank(args: Namespace, job: Job, known: Data | Votes, fit: Callable[[Features], Fitted]) -> int:
     """Answer every prompt of ``--rank``. They are asked together: each model loads once. Responses and features are
-    kept like all others; ``also``: names of other runs that may have read the texts of what is ``known``."""
+    kept like all others."""
     texts = prompts_of(args.rank)
     # The id follows from the text, and the seeds of the answers from the id: the same prompt is asked once ever.
     prompts = [Prompt(f"asked-{fingerprint(text)}", text) for text in dict.fromkeys(texts)]
     responses = collect_responses(job, prompts)
     job.llm.unload()
     every = [*known.responses, *responses]
-    features = read_texts(job, [*known.prompts, *prompts], every, also=also)
+    features = read_texts(job, [*known.prompts, *prompts], every)
     systems, evidence, speeds = fit(features), read_evidence(job, features.base), tokens_per_second(every)
     models = {m: {"tokens_per_second": speeds.get(m), "parameter_size": job.sizes.get(m)} for m in job.contestants}
     answers = {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import evaluation
 from base.features import Features, compute_features
@@ -95,10 +94,12 @@ class Systems:
         return *self.contenders, *self.baselines
 
 
-def read_texts(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], **more: Any) -> Features:
-    """Each text through the frozen base, once ever; ``more``: see ``compute_features``."""
-    where = {"cache_dir": job.cache_dir, "device": job.device, "ray": job.ray, **more}
-    return compute_features(job.base_model, prompts, responses, name=job.name, **where)
+def read_texts(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], refresh: bool = False) -> Features:
+    """Each text through the frozen base, once ever but where ``refresh`` asks for it anew."""
+    return compute_features(
+        job.base_model, prompts, responses, cache_dir=job.cache_dir, name=job.name, device=job.device, refresh=refresh,
+        ray=job.ray,
+    )  # fmt: skip
 
 
 def make_systems(job: Job, data: Data, features: Features) -> Systems:

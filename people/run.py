@@ -35,7 +35,7 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> None:
     job = dataclasses.replace(job, notes=(*job.notes, *votes.notes, *rows, *about_ratings))
     console.print_header(job.name, job.label, job.notes, "Votes")
     with clock.stage("features"):
-        features = read_texts(job, votes.prompts, votes.responses, refresh=refresh, also=votes.personas)
+        features = read_texts(job, votes.prompts, votes.responses, refresh=refresh)
     crowd = Crowd(votes, features, rated, job.params)
     measured = measure(crowd, clock)
     with clock.stage("training"):
