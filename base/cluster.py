@@ -42,7 +42,16 @@ def read(asked: str, base: str, device: str, texts: Sequence[tuple[str, str]]) -
     if (folder := Path(base).expanduser()).is_dir():
         base = str(folder.resolve())  # workers are somewhere else
     with _connected(asked) as ray:
-        kind, workers, needs = _places(ray, base, device)
+        gpus, cores = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
+        if device == "cuda" and not gpus:
+            raise MissingError("The cluster has no GPU. Read on its processors: --device cpu")
+        kind, workers, needs = "cuda", gpus, {"num_gpus": 1.0}  # what each worker takes of its node
+        if not gpus or device == "cpu":
+            folder = base_location.find_local(base) or Path(os.devnull)
+            memory = BESIDE + sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+            if memory > max(node["Resources"].get("memory", 0.0) for node in ray.nodes()):
+                raise MemoryError("no node has memory for the base")
+            kind, workers, needs = "cpu", max(1, cores), {"num_cpus": 1, "memory": memory}
         order = sorted(range(len(texts)), key=lambda i: -sum(map(len, texts[i])))
         items = [{"row": i, "prompt": texts[i][0], "response": texts[i][1]} for i in order]
         blocks = math.ceil(len(items) / BATCH[kind])
@@ -98,20 +107,6 @@ def _connected(asked: str) -> Iterator[Any]:
             yield ray
         finally:
             ray.shutdown()
-
-
-def _places(ray: Any, base: str, device: str) -> tuple[str, int, dict[str, float]]:
-    """The kind of device that reads, how many workers there may be, and what each of them takes of its node."""
-    gpus, cores = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
-    if device == "cuda" and not gpus:
-        raise MissingError("The cluster has no GPU. Read on its processors: --device cpu")
-    if gpus and device != "cpu":
-        return "cuda", gpus, {"num_gpus": 1}
-    folder = base_location.find_local(base)
-    memory = BESIDE + sum(path.stat().st_size for path in (folder or Path(os.devnull)).glob("*.safetensors"))
-    if memory > max(node["Resources"].get("memory", 0.0) for node in ray.nodes()):
-        raise MemoryError("no node has memory for the base")
-    return "cpu", max(1, cores), {"num_cpus": 1, "memory": memory}
 
 
 class Worker:

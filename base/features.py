@@ -67,15 +67,13 @@ def compute_features(
     Raises MissingError where the base, or memory for it, is needed and not there; UsageError where it yields no finite
     numbers or a file can't be written.
     """
-    # own votes, whose run is called votes_P, are on texts that the persona's run has read
-    runs = list(dict.fromkeys((name.removeprefix("votes_"), name)))
-    base, note = base_location.choose(base, device, cache_dir, runs)
+    base, note = base_location.choose(base, device, cache_dir, name)
     if note:
         log.warning("%s", note)
     # half an emoji (models send that) is no text to a tokenizer
     asked = {p.id: p.text.encode("utf-8", "replace").decode() for p in prompts}
     texts = [(asked[r.prompt_id], r.text.encode("utf-8", "replace").decode()) for r in responses]
-    paths = [cache_dir / f"{base_location.features_stem(run, base)}.safetensors" for run in runs]
+    paths = base_location.features_files(cache_dir, name, base)
     read_by, rows = _kept(() if refresh else paths)
     identity = base_location.identity(base)
     keys = _keys(identity or read_by, texts)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,16 +29,16 @@ WANTED_FILES = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model", "*.txt"
 SAMPLE = 4096  # bytes of each tensor that tell a fine-tune from the model that it began as
 
 
-def choose(asked: str, device: str, cache_dir: Path, names: Sequence[str]) -> tuple[str, str]:
+def choose(asked: str, device: str, cache_dir: Path, name: str) -> tuple[str, str]:
     """The base that ``--base_model`` asks for, and what is to be said of the choice.
 
-    ``auto``: the size of Skywork that has read texts of these runs (``names``), so that full caches need no hub; else
+    ``auto``: the size of Skywork that has read texts of the run called ``name``, so that full caches need no hub; else
     the largest that the GPU's free memory allows, or the embedded base where that can't be had.
     """
     if asked != "auto":
         return asked, ""
     for base in SKYWORK:
-        if any((cache_dir / f"{features_stem(name, base)}.safetensors").exists() for name in names):
+        if any(map(Path.exists, features_files(cache_dir, name, base))):
             return base, ""
     room = 0.0 if device == "cpu" else base_device.gpu()[1]
     wanted = next(base for base, least in SKYWORK.items() if least <= room)
@@ -50,9 +49,12 @@ def choose(asked: str, device: str, cache_dir: Path, names: Sequence[str]) -> tu
     return EMBEDDED, note
 
 
-def features_stem(name: str, base: str) -> str:
-    """Name of the file, without its ending, that holds a run's vectors from one base."""
-    return f"features_{name}_{re.sub(r'[^A-Za-z0-9.-]+', '-', base).strip('-.')[-60:]}"
+def features_files(cache_dir: Path, name: str, base: str) -> list[Path]:
+    """Where vectors from one base may lie that a run needs, its own file last: own votes (``votes_P``) are on texts
+    that the persona's run has read."""
+    suffix = re.sub(r"[^A-Za-z0-9.-]+", "-", base).strip("-.")[-60:]
+    runs = dict.fromkeys((name.removeprefix("votes_"), name))
+    return [cache_dir / f"features_{run}_{suffix}.safetensors" for run in runs]
 
 
 # ── On this machine ──────────────────────────────────────────────────────────────────────────────────────

@@ -91,7 +91,7 @@ def look(job: Job, calls: Mapping[str, int], args: Namespace) -> Iterator[Findin
         yield _base("Embedded model", location.EMBEDDED)
     if calls or args.refresh or not any(args.cache_dir.glob("features_*")):
         # by ``auto`` the one that is likely: it is chosen when the texts are read
-        name, note = location.choose(job.base_model, job.device, job.cache_dir, [job.name])
+        name, note = location.choose(job.base_model, job.device, job.cache_dir, job.name)
         yield _base("Reward base" + ", which is no reward model" * (name == location.EMBEDDED), name, note)
     card = job.machine["gpu"]
     lacking = job.device == "cuda" and not card and not Path("/dev/nvidia0").exists()

@@ -12,7 +12,7 @@ import torch
 from tiny_models import save_model
 
 from base.frozen import FrozenBase, Vectors, open_base
-from base.location import SKYWORK, choose, features_stem
+from base.location import SKYWORK, choose, features_files
 from core.errors import UsageError
 
 # (class, padding token): the usual, the same as the closing token, and none
@@ -146,10 +146,10 @@ def test_free_memory_chooses_the_size(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("base.device.gpu", lambda: ("a card", room))
-    chosen, note = choose("auto", device, tmp_path, ["coder"])
+    chosen, note = choose("auto", device, tmp_path, "coder")
     assert chosen == "embedded" and note.startswith("THE REWARD BASE IS") and base in note, "no hub, and said loudly"
     monkeypatch.setattr("core.hub.offline", lambda: False)
     monkeypatch.setattr("core.hub.status", lambda path: 200)
-    assert choose("auto", device, tmp_path, ["coder"]) == (base, "")
-    (tmp_path / f"{features_stem('student', MIDDLE)}.safetensors").touch()
-    assert choose("auto", device, tmp_path, ["student", "coder"]) == (MIDDLE, ""), "the one that has read the texts"
+    assert choose("auto", device, tmp_path, "coder") == (base, "")
+    features_files(tmp_path, "coder", MIDDLE)[0].touch()
+    assert choose("auto", device, tmp_path, "votes_coder") == (MIDDLE, ""), "the one that has read the texts"
