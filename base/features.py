@@ -125,9 +125,8 @@ def _read(batches: Generator[Batch], keys: Sequence[str], rows: Rows, path: Path
         if not base_device.is_out_of_memory(error):
             raise
         raise MissingError(
-            f"{identity} needs more memory than is free. Everything so far is kept, and the texts that it has read. "
-            "Free memory and run it again, or take the processor (--device cpu) or a smaller base (--base_model "
-            "embedded)."
+            f"{identity} needs more memory than is free. Everything so far is kept. Free memory and run it again, or "
+            "take the processor (--device cpu) or a smaller base (--base_model embedded)."
         ) from error
     finally:
         _save(path, rows, identity)
@@ -142,11 +141,8 @@ def _batches(base: str, device: str, ray: str | None, texts: Sequence[tuple[str,
         from base import cluster
 
         yield from cluster.read(ray, base, device, texts)
-        return
-    kind = base_device.usable(device)
-    if (kind, device) == ("cpu", "auto") and base_device.gpu()[0]:
-        log.warning("nvidia-smi shows a GPU that torch can't use: %s reads on the processor", base)
-    yield from frozen_base.open_base(base, kind).embed(texts)
+    else:
+        yield from frozen_base.open_base(base, base_device.usable(device)).embed(texts)
 
 
 def _kept(paths: Sequence[Path]) -> tuple[str, Rows]:
