@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -230,11 +229,7 @@ PERSONAS: dict[str, Persona] = {
 
 def _within(default: float, lowest: float, highest: float, why: str) -> Any:
     """A figure with its bounds and the reason for them, which is said where a value lies outside."""
-    return dataclasses.field(default=default, metadata={"bounds": (lowest, highest, why)})
-
-
-def _one_of(default: str, *others: str) -> str:
-    return dataclasses.field(default=default, metadata={"choices": (default, *others)})
+    return field(default=default, metadata={"bounds": (lowest, highest, why)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +246,7 @@ class ExperimentConfig:
     random_seed: int = _within(42, 0, 2**32 - 1, "random generators take 32 bits")
     folds: int = _within(5, 2, 1000, "cross-validation needs a part to train on and a part to test on")
     incremental: bool = False
-    ground_truth: str = _one_of("round_robin", "listwise", "both")
+    ground_truth: str = field(default="round_robin", metadata={"choices": ("round_robin", "listwise", "both")})
 
     elo_k: float = _within(32.0, 1e-9, 1e4, "it is the largest step of an Elo update: 32 at FIDE and the early Arena")
     # Width and inputs: docs/results.md. A learning rate of 1e-4 on inputs this wide is one of 3e-4.
@@ -281,17 +276,17 @@ class ExperimentConfig:
     judge_temperature: float = _within(0.0, 0.0, 5.0, "it is a sampling temperature")  # a judge should not roll dice
     prompts_per_request: int = _within(10, 1, 1000, "small models lose count in longer lists")
     # "auto": asked for where no probabilities come with the verdict; writing one takes most of a judgement's time.
-    judge_reasons: str = _one_of("auto", "on", "off")
+    judge_reasons: str = field(default="auto", metadata={"choices": ("auto", "on", "off")})
     listwise_shuffles: int = _within(4, 1, 1000, "it counts the orders in which responses are shown")
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            name, value, kind = field.name, getattr(self, field.name), type(field.default)
-            choices = field.metadata.get("choices", (True, False) if kind is bool else (value,))
+        for one in fields(self):
+            name, value, kind = one.name, getattr(self, one.name), type(one.default)
+            choices = one.metadata.get("choices", (True, False) if kind is bool else (value,))
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
-            if "bounds" in field.metadata:
-                low, high, why = field.metadata["bounds"]
+            if "bounds" in one.metadata:
+                low, high, why = one.metadata["bounds"]
                 numbers = int if kind is int else int | float
                 if not isinstance(value, numbers) or not low <= value <= high:  # NaN fails too
                     raise ValueError(f"{name} must lie between {low:g} and {high:g}, got {value!r}: {why}")

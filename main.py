@@ -17,7 +17,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 try:
     from cli.flags import check_combination, command_like, parse
@@ -45,7 +45,8 @@ def run_persona(job: Job) -> Document:
     console.print_header(job.name, job.label, job.notes)
     data = make_data(job, clock, listed(job.prompt_ids, job.params))  # prompts → responses → judgements → truths
     console.print_counts(counts(data, job.params))
-    features = read_texts(job, data, clock)  # the frozen base reads each text once
+    with clock.stage("features"):
+        features = read_texts(job, data.prompts, data.responses)  # the frozen base reads each text once
     systems = make_systems(job, data, features)  # A, B, C and what they must beat
     document = measure(job, data, systems, clock)
     paths = files.write_results(document, job.results_dir)  # what was measured is written before it is told
@@ -140,24 +141,21 @@ def _say_plainly(args: Namespace) -> None:
     standard output."""
     import logging  # after the flags: --help answers at once
 
-    warned = set[str]()
+    out, told = sys.stderr if args.json else sys.stdout, set[tuple[int, str]]()
 
-    class Plain(logging.StreamHandler[TextIO]):
+    class Plain(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             from tqdm import tqdm
 
-            text = plain(self.format(record), lines=True)
-            if record.levelno >= logging.WARNING:
-                if text in warned:
-                    return
-                warned.add(text)
-            # an indented line is a command, left whole
-            lines = [part for line in text.split("\n") for part in ([line] if line[:1] == " " else wrapped(line))]
-            tqdm.write("\n".join(lines), self.stream)  # above a progress bar that stands in the terminal
-            self.flush()
+            text = plain(record.getMessage(), lines=True)
+            if record.levelno < logging.WARNING or (record.levelno, text) not in told:
+                told.add((record.levelno, text))
+                # an indented line is a command, left whole
+                lines = [part for line in text.split("\n") for part in ([line] if line[:1] == " " else wrapped(line))]
+                tqdm.write("\n".join(lines), out)  # above a progress bar that stands in the terminal
+                out.flush()
 
-    handler = Plain(sys.stderr if args.json else sys.stdout)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[Plain()], force=True)
     logging.getLogger("ranking").setLevel(args.log_level.upper())
 
 
@@ -167,5 +165,4 @@ if __name__ == "__main__":
     except SystemExit as ended:  # by the parser: --help, or flags that are none
         status = 2 if ended.code else 0
     sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(status)  # answers that are still on their way are not waited for

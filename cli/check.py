@@ -87,9 +87,11 @@ def look(job: Job, calls: Mapping[str, int], args: Namespace) -> Iterator[Findin
     elif calls and isinstance(job.llm, OpenAIModel):
         yield from _openai(job, job.llm, calls)
     elif calls:
-        yield _embedded("Embedded model")
+        yield _base("Embedded model", location.EMBEDDED)
     if calls or args.refresh or args.check or not any(args.cache_dir.glob("features_*")):
-        yield _base(job)
+        # by ``auto`` the one that is likely: it is chosen when the texts are read
+        name, note = location.choose(job.base_model, job.device, job.cache_dir, job.name)
+        yield _base("Reward base" + ", which is no reward model" * (name == location.EMBEDDED), name, note)
     card = job.machine["gpu"]
     lacking = job.device == "cuda" and not card and not Path("/dev/nvidia0").exists()
     yield Finding("GPU", card or "none found by nvidia-smi", "--device cpu" * lacking)
@@ -138,19 +140,7 @@ def _context(tokens: int | None) -> str:
     return f"context {tokens:,} tokens" if tokens else "context not told"
 
 
-def _embedded(about: str) -> Finding:
-    from llm import embedded
-
-    if embedded.weights_path() is not None:
-        return Finding(about, config.EMBEDDED_NAME)
-    return Finding(about, f"the weights of {config.EMBEDDED_NAME} are not installed", embedded.FIX)
-
-
-def _base(job: Job) -> Finding:
-    """The reward base, by ``auto`` the one that is likely: it is chosen when the texts are read."""
-    name, note = location.choose(job.base_model, job.device, job.cache_dir, [job.name])
-    if name == location.EMBEDDED and not note:
-        return _embedded("Reward base, which is no reward model")
-    if not note and (why := location.missing(name)):
-        return Finding("Reward base", f"{name}: {why}", location.remedy(name))
-    return Finding("Reward base", note or name)
+def _base(about: str, name: str, said: str = "") -> Finding:
+    why, fix = location.missing(name)
+    shown = config.EMBEDDED_NAME if name == location.EMBEDDED else name
+    return Finding(about, f"{shown}: {why}" if why else said or shown, fix)

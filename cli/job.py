@@ -89,7 +89,7 @@ def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
     if len(job.contestants) < 2:
         names = " ".join(job.contestants)
         raise UsageError(f"A ranking needs two different contestants, and there is only {names}: see --models.")
-    card, backend = device.gpu(), args.backend if args.preferences else job.llm.backend
+    backend = args.backend if args.preferences else job.llm.backend
     alone = (args.base_model, backend) == ("auto", "embedded")  # beside the embedded model reads the embedded base
     notes = (*job.notes, *own.notes)
     if job.judge in job.contestants:
@@ -101,7 +101,7 @@ def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
             samples_dir=None if args.refresh else config.SAMPLES_DIR, anew=refreshed(args.refresh),
             results_dir=args.results_dir, base_model=location.EMBEDDED if alone else args.base_model,
             device=args.device, ray=args.ray, ablate=args.ablate,
-            machine={"gpu": card and card.said, "cores": os.cpu_count()},
+            machine={"gpu": device.gpu()[0] or None, "cores": os.cpu_count()},
         )
         for name, persona in own.personas.items()
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import config
-from base.features import Features, compute_features
+from base.features import Features
 from cli.flags import command_like
 from cli.job import PEOPLE, asked
 from combined import Combined
@@ -27,7 +27,7 @@ from core.text import normal, percent, plain, wrapped
 from data_generation import Data, make_data
 from elo_system import EloSystem
 from evaluation import shuffled
-from evidence.design import make_systems
+from evidence.design import make_systems, read_texts
 from evidence.leaderboard import tokens_per_second
 from report.answer import beats_chance
 from report.console import table
@@ -86,24 +86,19 @@ def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
     def fit(features: Features) -> Fitted:
         return learned(Crowd(votes, features, rated, params))
 
-    return rank(args, replace(job, judge=PEOPLE), votes, fit, also=votes.personas)
+    return rank(args, replace(job, judge=PEOPLE), votes, fit)
 
 
-def rank(
-    args: Namespace, job: Job, known: Data | Votes, fit: Callable[[Features], Fitted], also: Sequence[str] = ()
-) -> int:
+def rank(args: Namespace, job: Job, known: Data | Votes, fit: Callable[[Features], Fitted]) -> int:
     """Answer every prompt of ``--rank``. They are asked together: each model loads once. Responses and features are
-    kept like all others; ``also``: names of other runs that may have read the texts of what is ``known``."""
+    kept like all others."""
     texts = prompts_of(args.rank)
     # The id follows from the text, and the seeds of the answers from the id: the same prompt is asked once ever.
     prompts = [Prompt(f"asked-{fingerprint(text)}", text) for text in dict.fromkeys(texts)]
     responses = collect_responses(job, prompts)
     job.llm.unload()
     every = [*known.responses, *responses]
-    features = compute_features(
-        job.base_model, [*known.prompts, *prompts], every, cache_dir=job.cache_dir, name=job.name, device=job.device,
-        also=also, ray=job.ray,
-    )  # fmt: skip
+    features = read_texts(job, [*known.prompts, *prompts], every)
     systems, evidence, speeds = fit(features), read_evidence(job, features.base), tokens_per_second(every)
     models = {m: {"tokens_per_second": speeds.get(m), "parameter_size": job.sizes.get(m)} for m in job.contestants}
     answers = {}

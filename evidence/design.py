@@ -1,8 +1,8 @@
 """The split into training and test prompts, and the systems that are compared.
 
-features = read_texts(job, data, clock)          # the frozen base reads each text once
-systems = make_systems(job, data, features)      # A, B, C and what they must beat
-plan = design(data, job.params)                  # what trains and what tests
+features = read_texts(job, data.prompts, data.responses)     # the frozen base reads each text once
+systems = make_systems(job, data, features)                  # A, B, C and what they must beat
+plan = design(data, job.params)                              # what trains and what tests
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import evaluation
 from base.features import Features, compute_features
 from combined import Combined
 from config import ExperimentConfig
-from core.clock import Clock
 from core.errors import MissingError
 from core.ranking import Ranker, TrainingSet
-from core.records import Preference, Rating
+from core.records import Preference, Prompt, Rating, Response
 from data_generation import Data
 from elo_system import EloSystem
 from evaluation import Round
@@ -82,13 +81,12 @@ class Systems:
         return self.elo, self.reward, self.combined
 
 
-def read_texts(job: Job, data: Data, clock: Clock) -> Features:
-    """Each text through the frozen base, once ever."""
-    with clock.stage("features"):
-        return compute_features(
-            job.base_model, data.prompts, data.responses, cache_dir=job.cache_dir, name=job.name, device=job.device,
-            ray=job.ray,
-        )  # fmt: skip
+def read_texts(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], refresh: bool = False) -> Features:
+    """Each text through the frozen base, once ever but where ``refresh`` asks for it anew."""
+    return compute_features(
+        job.base_model, prompts, responses, cache_dir=job.cache_dir, name=job.name, device=job.device, refresh=refresh,
+        ray=job.ray,
+    )  # fmt: skip
 
 
 def make_systems(job: Job, data: Data, features: Features) -> Systems:

@@ -42,8 +42,6 @@ class Votes:
     left_out: Mapping[int, str]
     """{row number: why}: rows that are no votes on first answers, and wrong ones where that was asked for."""
     notes: tuple[str, ...] = ()
-    personas: tuple[str, ...] = ()
-    """Whose responses they are on, where the rows of own votes say so."""
 
 
 def load_votes(
@@ -91,7 +89,6 @@ def load_votes(
         models=tuple(dict.fromkeys(model for _, model in texts if model)),
         left_out=left_out,
         notes=("; ".join([*said, *notes]),) if said or notes else (),
-        personas=tuple(dict.fromkeys(str(row["persona"]) for row in rows.values() if row.get("persona"))),
     )
 
 

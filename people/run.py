@@ -10,13 +10,13 @@ import re
 from pathlib import Path
 
 import config
-from base.features import compute_features
 from config import ExperimentConfig
 from core.clock import Clock
 from core.errors import UsageError
 from core.records import Rating
 from core.text import plain
 from evidence import leaderboard
+from evidence.design import read_texts
 from evidence.experiment import make_document
 from people.many import Crowd, learned, measure
 from people.read import Votes
@@ -35,10 +35,7 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> None:
     job = dataclasses.replace(job, notes=(*job.notes, *votes.notes, *rows, *about_ratings))
     console.print_header(job.name, job.label, job.notes, "Votes")
     with clock.stage("features"):
-        features = compute_features(
-            job.base_model, votes.prompts, votes.responses, cache_dir=job.cache_dir, name=job.name,
-            device=job.device, refresh=refresh, also=votes.personas, ray=job.ray,
-        )  # fmt: skip
+        features = read_texts(job, votes.prompts, votes.responses, refresh=refresh)
     crowd = Crowd(votes, features, rated, job.params)
     measured = measure(crowd, clock)
     with clock.stage("training"):

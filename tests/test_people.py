@@ -15,7 +15,7 @@ import pytest
 
 import main
 from base import features
-from base.frozen import Vectors
+from base.frozen import Batch, Vectors
 from benchmarks.people_worlds import World
 from config import EXPERIMENT_CONFIG
 from core.clock import Clock
@@ -144,10 +144,10 @@ class WordBase:
     has_score = False
     asked = 0
 
-    def embed(self, texts: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Vectors]]:
+    def embed(self, texts: Sequence[tuple[str, str]]) -> Iterator[Batch]:
         type(self).asked += len(texts)
         mean = np.array([[t.count("alpha"), t.count("beta"), len(t) / 50.0, 1.0] for _, t in texts], dtype=np.float32)
-        yield list(range(len(texts))), Vectors(mean, mean, np.zeros(len(texts), np.float32))
+        yield list(range(len(texts))), Vectors(mean, mean, np.zeros(len(texts), np.float32)), 0
 
 
 @pytest.fixture(scope="module", autouse=True)

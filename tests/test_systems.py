@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 import reward_model
 from base.features import Features
-from base.scaler import Scaler
+from base.scaler import scaled
 from combined import Combined, Posterior
 from config import ExperimentConfig
 from core.ranking import Ranker, TrainingSet
@@ -62,15 +62,15 @@ def test_texts_of_test_prompts_and_of_a_held_out_model_are_not_seen(system: type
 
 def test_what_is_seen_of_a_text_varies_within_prompts_at_one_scale_and_without_correlation() -> None:
     prompt, states, score = np.repeat(np.arange(20), 6), FEATURES.mean[:120], FEATURES.base_score[:120]
-    view = Scaler.of(states, score, prompt, components=20)
-    inputs = view.inputs(states).reshape(20, 6, -1)
+    inputs, _, about = scaled(states, score, np.arange(120), prompt, components=20)
+    inputs = inputs.reshape(20, 6, -1)
     deviations = (inputs - inputs.mean(axis=1, keepdims=True)).reshape(120, -1)
     squares = deviations.T @ deviations / 120
     assert np.trace(squares) == pytest.approx(1.0)
     assert np.abs(squares - np.diag(np.diag(squares))).max() < 1e-6
     shifted = states + 100.0 * np.random.default_rng(1).normal(size=(20, 20))[prompt]
-    same = Scaler.of(shifted, score, prompt, components=20)
-    assert np.abs(same.projection) == pytest.approx(np.abs(view.projection), rel=1e-2, abs=1e-3), "between is nothing"
+    same = scaled(shifted, score, np.arange(120), prompt, components=20)[2]["projection"]
+    assert np.abs(same) == pytest.approx(np.abs(about["projection"]), rel=1e-2, abs=1e-3), "between is nothing"
 
 
 @pytest.mark.parametrize("has_score", [True, False])
@@ -90,9 +90,10 @@ def test_before_any_preference_system_b_is_exactly_the_base_and_c_the_arena_and_
 def naive_training(params: ExperimentConfig, wanted: list[Preference]) -> tuple[np.ndarray, np.ndarray]:
     """One head and one loop, written down as the formulas say; rewards of all texts, and both losses of each epoch."""
     rng = np.random.default_rng(params.random_seed)
-    view = Scaler.of(POOLED[:120], FEATURES.base_score[:120], np.arange(120) // 6, params.components)
-    seen = view.inputs(POOLED) * params.input_scale * math.sqrt(params.components)
-    x, base = (torch.from_numpy(a.astype("f4")) for a in (seen, view.base(FEATURES.base_score)))
+    rows, scores = np.arange(120), FEATURES.base_score
+    inputs, spread, _ = scaled(POOLED, scores, rows, rows // 6, params.components)
+    seen = inputs * params.input_scale * math.sqrt(params.components)
+    x, base = (torch.from_numpy(a.astype("f4")) for a in (seen, spread))
     width, h = params.components + 1, params.hidden_width
     first = torch.from_numpy(rng.normal(0.0, 0.1 * math.sqrt(2 / width), (width, h)).astype("f4"))
     head = [first[:-1].clone(), first[-1].clone(), torch.zeros(h), torch.zeros(width - 1), torch.zeros(1)]
@@ -144,10 +145,10 @@ def test_a_training_is_that_of_one_head_in_one_plain_loop_with_torchs_optimizer(
 
 def naive_scores(votes: list[Preference], params: ExperimentConfig) -> np.ndarray:
     """The objective written out and minimized by SciPy."""
-    view = Scaler.of(POOLED[:120], FEATURES.base_score[:120], np.repeat(np.arange(20), 6), 128)
+    inputs, base, _ = scaled(POOLED, FEATURES.base_score, np.arange(120), np.repeat(np.arange(20), 6), 128)
     whose = np.eye(6)[[MODELS.index(m) for _, m in FEATURES.index]]
     rated = np.array([1080.0 if r is None else r for r in RATINGS.values()]) * math.log(10.0) / 400.0
-    x = np.column_stack([whose @ rated, whose, view.base(FEATURES.base_score), view.inputs(POOLED)])
+    x = np.column_stack([whose @ rated, whose, base, inputs])
     parts = [1, 6, 1, x.shape[1] - 8]
     mean = np.repeat([1.0, 0.0, 1.0, 0.0], parts)
     width = np.repeat([params.prior_arena, params.prior_models, params.prior_base, params.prior_texts], parts)
