@@ -151,8 +151,9 @@ _PHI_SIZES = {"mini": "3.8b", "small": "7b", "medium": "14b"}  # Microsoft's wor
 
 # What is left of a file's or repository's name when the model is taken out of it.
 _AROUND = re.compile(
-    r"(-\d{5}-of-\d{5})?\.gguf$|^meta-"
+    r"(-\d{5}-of-\d{5})?\.gguf$"
     r"|^(google|meta-llama|mistralai|qwen|microsoft|nvidia|deepseek-ai|ibm-granite|cohereforai|huggingfacetb|openai)_"
+    r"(meta-)?|^meta-"
     r"|[-_.:@](?:(?:ud-|i1-)?i?q\d\w*|b?f16|fp16|f32|fp8|mxfp4|int[48]|[48]bit|mlx|qat|awq|gptq)(?=[-_.:@]|$)"
 )
 _SIZE = re.compile(r"^(e|\d+x)?(\d+(?:\.\d+)?)([bm])$")
