@@ -29,6 +29,7 @@ MANY = 60  # pairs in which content would have shown: a spread of 1.5 times the 
 LEVEL = 0.05
 DRAWS = 2000  # exchanges drawn; with fewer p = 0.05 would be a matter of luck
 MOSTLY = 0.75  # a share of pairs that turn with the order that is called a habit
+NO_LIKING = 0.15  # nearer to a half than this, the share won by what stood first is no liking for that place
 
 
 def what_is_read(judgements: Iterable[Preference], responses: Sequence[Response]) -> dict[str, Any]:
@@ -62,14 +63,17 @@ def _sentence(reads: str | None, words: Figures, odds: Figures | None) -> str:
     if reads is None and words["flip_rate"] < MOSTLY:
         return ""
     counted = (
-        f"chose what stood first in {round(words['first_position_rate'] * 2 * words['pairs'])} of {2 * words['pairs']} "
-        f"judgements ({round(words['flip_rate'] * words['pairs'])} of {words['pairs']} pairs turn with the order)"
+        f"chose what stood first in {words['first']} of {2 * words['pairs']} judgements "
+        f"({round(words['flip_rate'] * words['pairs'])} of {words['pairs']} pairs turn with the order)"
     )
+    liking = "it judges the place, not the answer"
+    if abs(words["first_position_rate"] - 0.5) < NO_LIKING:
+        liking = "its choices hold nothing of the answers"
     found = odds or words
     which = "longer" if found["length_slope"] > 0.0 else "shorter"
     hollow = "its probabilities hold no more" if odds else "more prompts won't help"
     said = {
-        "place": f"The judge {counted}: it judges the place, not the answer, and {hollow}; take another --judge.",
+        "place": f"The judge {counted}: {liking}, and {hollow}; take another --judge.",
         "length": f"The judge reads the length: its choices follow the {which} answer, and beside that hold no "
         f"more than chance does ({p_said(found['p_length'])}); the baseline longest_response knows as much.",
         "answers": "The judge reads the answers: its choices hold more than their places and lengths "
@@ -95,7 +99,8 @@ def _figures(
     rest = texts - slope * ratio
     return {
         "pairs": len(pairs),
-        # share of judgements won by what came first, a tie half
+        "first": int((np.array(odds) > 0.0).sum()),  # judgements that name what stood first
+        # the share of them, where a tie counts half
         "first_position_rate": float((np.sign([one, other]).mean() + 1.0) / 2.0),
         # share of pairs whose two orders name different winners; a tie in one of them is no flip
         "flip_rate": float((one * other > 0.0).mean()),

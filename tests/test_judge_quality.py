@@ -26,3 +26,14 @@ def test_agreement_of_two_rounds() -> None:
     tied = [GroundTruth("p", dict.fromkeys("abc", 1.0))]
     assert agreement(one, other) == pytest.approx((1 + 1 / 3) / 2)
     assert (agreement(one, tied), agreement(tied, tied), agreement(one, [])) == (0.0, None, None)
+
+
+def test_choices_that_turn_without_a_liking_for_either_place_are_not_called_one_and_ties_are_no_choice() -> None:
+    orders = (("a", "b"), ("b", "a"))
+    turns = [Preference(f"p{i}", first, second, float(i % 2)) for i in range(16) for first, second in orders]
+    ties = [Preference(f"t{i}", first, second, 0.5) for i in range(2) for first, second in orders]
+    found = judge_quality([*turns, *ties], [])
+    assert found["reads"] == "place"
+    assert found["sentence"].startswith(
+        "The judge chose what stood first in 16 of 36 judgements (16 of 18 pairs turn with the order): its choices"
+    )
