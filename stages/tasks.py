@@ -98,11 +98,20 @@ class Task:
 
 
 def make_task(job: Job, key: str, question: Request | Choice, names: Mapping[str, str], **about: Any) -> Task:
-    """The hash covers the model's identity and the whole question, but not the label that messages show."""
+    """The hash covers the model's identity and the whole question, but not the label that messages show.
+
+    Raises MissingError where nobody knows which model it is; silent, nothing of its answers is kept.
+    """
+    try:
+        identity = job.llm.identity(question.model)
+    except MissingError:
+        if not job.silent:
+            raise
+        identity = {"digest": None}
     made_from = {f.name: getattr(question, f.name) for f in fields(question) if f.name != "label"}
     if made_from.get("schema"):
         made_from["schema"] = made_from["schema"].model_json_schema()
-    return Task((key, fingerprint(job.llm.identity(question.model), made_from)), question, about, names)
+    return Task((key, fingerprint(identity, made_from)), question, about, names)
 
 
 def open_tasks(job: Job, file: str, tasks: Iterable[Task]) -> list[Task]:
