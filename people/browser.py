@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import select
 import sys
 import threading
 import webbrowser
@@ -34,21 +35,31 @@ HEADERS = {
 }
 
 
-def in_browser(session: Session, end: Callable[[], End]) -> None:
-    """Ask for votes on a page and show the end there. Ctrl-C comes through."""
+def in_browser(session: Session, end: Callable[[], End]) -> bool:
+    """Ask for votes on a page and show the end there. Ctrl-C comes through.
+
+    True where there is no browser and Enter was pressed, to go on in the terminal: the page is over by then.
+    """
+    # without a window a browser would take over the terminal
+    here = sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
     with Server(session, end) as server:
-        ended = "Ctrl-C or its Done ends it; --vote terminal asks here instead"
-        print(f"Vote on this page ({ended}):\n  {server.address}", flush=True)
-        # without a window a browser would take over the terminal
-        if sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))):
+        where = "Vote" if here else "No browser here: press Enter to vote in this terminal, or vote"
+        print(f"{where} on this page (Ctrl-C or its Done ends it):\n  {server.address}", flush=True)
+        if here:
             threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
         try:
-            while not server.over:
+            while not (server.over or (not here and _enter_pressed())):
                 server.handle_request()
         finally:
             server.busy.acquire()  # a vote on its way is kept first, and a later one changes nothing
     if server.failed:
         raise server.failed
+    return not server.over
+
+
+def _enter_pressed() -> bool:
+    waits = sys.stdin.isatty() and select.select([sys.stdin], [], [], 0)[0]
+    return bool(waits and sys.stdin.readline())
 
 
 class Server(ThreadingTCPServer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -30,10 +31,8 @@ def vote(job: Job, where: str, command: Callable[..., str]) -> int:
         session = Session(job, prompts, responses)
         end = partial(end_of, session, command)
         try:
-            if where == "terminal" or not session.pair:
+            if where == "terminal" or not session.pair or in_browser(session, end):
                 in_terminal(session)
-            else:
-                in_browser(session, end)
         finally:
             say(session.saved())
     title, chances, remarks, commands = end()
@@ -73,13 +72,31 @@ def in_terminal(session: Session) -> None:
             say(f"\n{f'── {title} ':─<{WIDTH}}\n{text.strip() or '(no answer)'}")
         say("\n".join(["─" * WIDTH, *wrapped(session.progress())]))
         print(f"{KEYS} > ", end="", flush=True)
-        key = (sys.stdin.readline() or "q").strip().lower()
+        key = _key()
+        say("")  # ends the question's line
         if key == "q":
             break
         if key in (*VOTES, UNDO):
             session.press(key)
         else:
-            session.note = "Please answer a, b, t, x, u or q, and press Enter."
+            session.note = "Please answer a, b, t, x, u or q."
+
+
+def _key() -> str:
+    """One key press on a terminal, elsewhere a line; "q" where the input ends.
+
+    What was typed before the question is dropped: it was meant for another pair. A key of several characters (an arrow,
+    a pasted text) is handed over whole: its last letter alone could pass for a vote.
+    """
+    if not sys.stdin.isatty():
+        return (sys.stdin.readline() or "q").strip().lower()
+    import click
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else it would leave the terminal as it is for keys
+    try:
+        return click.getchar().lower()
+    except EOFError:
+        return "q"
 
 
 def say(text: str) -> None:
