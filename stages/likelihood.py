@@ -126,8 +126,8 @@ def recorded_preferences(job: Job) -> list[Preference]:
         path = (job.samples_dir or Path()) / config.PREFERENCES_FILE.format(name=persona)
         read: dict[str, list[Reading]] = {persona: [], REFERENCE_GROUP: []}
         for item in read_items(path).values():
-            if item.value["model"] in job.contestants:
-                read[item.key.partition(" read by ")[2]].append(Reading(**item.value))
+            if item["value"]["model"] in job.contestants:
+                read[item["key"].partition(" read by ")[2]].append(Reading(**item["value"]))
         preferences += [Preference(*pair, persona) for pair in _outcomes(read[persona], read[REFERENCE_GROUP])]
     return preferences
 

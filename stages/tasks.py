@@ -208,7 +208,7 @@ def records(job: Job, file: str, tasks: Iterable[Task], shape: type[Record]) -> 
     """
     kept, adapter, found = job.kept(file), TypeAdapter(shape), list[Record]()
     for task in tasks:
-        value = kept[task.id].value if task.id in kept else None
+        value = kept[task.id]["value"] if task.id in kept else None
         if value is None or why_left_out(value):
             continue
         try:

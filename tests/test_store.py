@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from core.errors import UsageError
 from core.files import append_line, drop_last_line
-from core.store import Item, Store, read_items
+from core.store import Store, read_items
 
 MACHINES, STEPS = 30, 20  # histories of random operations and crashes, and the operations in each
 
@@ -39,21 +39,18 @@ json_values = st.recursive(
 few_ids = st.tuples(st.sampled_from(["a", 'quo"ted', "ключ/é", "back\\slash", ""]), st.sampled_from(["h1", "h2"]))
 
 
-def items_of(held: Held) -> list[Item]:
-    return [Item(*id, {}, value) for id, value in held.items()]
-
-
 def filled(path: Path, count: int = 3) -> Held:
     """A store with ``count`` items; what was put into it."""
     held: Held = {(f"p-{i}", f"hash{i}"): {"text": f"Answer “{i}” é\n", "n": i} for i in range(count)}
     with Store(path, stage="answers") as store:
-        store.put_many(items_of(held))
+        for id, value in held.items():
+            store.put(*id, value)
     return held
 
 
 def seen(path: Path, samples: Path | None = None) -> Held:
     """What is read of the files."""
-    return {id: item.value for id, item in read_items(path, samples).items()}
+    return {id: item["value"] for id, item in read_items(path, samples).items()}
 
 
 def opened(path: Path) -> Held:
@@ -83,10 +80,11 @@ class Histories(RuleBasedStateMachine):
         return path.read_bytes() if path.exists() else b""
 
     @rule(held=st.dictionaries(few_ids, json_values, max_size=4))
-    def put_many(self, held: Held) -> None:
-        self.store.put_many(items_of(held))
-        self.truth.update({id: json.loads(json.dumps(value)) for id, value in held.items()})
-        self.states.append((len(self.journal()), copy.deepcopy(self.truth)))
+    def put(self, held: Held) -> None:
+        for id, value in held.items():
+            self.store.put(*id, value)
+            self.truth[id] = json.loads(json.dumps(value))
+            self.states.append((len(self.journal()), copy.deepcopy(self.truth)))
 
     @rule(id=few_ids)
     def get(self, id: tuple[str, str]) -> None:
