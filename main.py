@@ -86,9 +86,7 @@ def run(args: Namespace, command: str) -> int:
         from people.read import load_votes
 
         name = people.run_name(args.preferences)
-        votes = load_votes(
-            args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=own.answers
-        )
+        votes = load_votes(args.preferences, skip_bad_rows=args.skip_bad_rows, answers=own.answers)
         if args.check:
             return people.show(args.preferences, votes)
         if args.rank is None:

@@ -18,7 +18,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,9 @@ log = logging.getLogger("ranking.rows")
 def read_rows(path: Path) -> tuple[Rows, BadRows]:
     """The rows of a file by their number, and why the others can't be read.
 
-    The ending says CSV or Parquet; every other file is JSON Lines, JSON objects one after the other, or one list of
-    them, which may lie in an object. Columns are in small letters, with _ for blanks. A CSV's values are texts; None
-    stands for NaN and for cells that a short row lacks. Raises UsageError for a file that can't be read at all.
+    The ending says CSV or Parquet; every other file is JSON Lines, one JSON object, or a list of them, which may lie in
+    an object. Columns are in small letters, with _ for blanks. A CSV's values are texts; None stands for NaN and for
+    cells that a short row lacks. Raises UsageError for a file that can't be read at all.
     """
     kind = path.suffix.lower()
     if kind not in ENDINGS:
@@ -192,18 +192,17 @@ def _read_csv(text: str) -> tuple[Rows, BadRows]:
 
 # ── JSON ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-_DECODER = json.JSONDecoder(parse_constant=lambda text: None if text == "NaN" else float(text))
-_BETWEEN = re.compile(r"[\s,]*")
-
 
 def _read_json(text: str) -> tuple[Rows, BadRows]:
-    values = list(_values(text))
-    if len(values) == 1 and isinstance(values[0], dict):  # an object around the rows
-        lists = [v for v in values[0].values() if isinstance(v, list) and v and isinstance(v[0], dict)]
-        values = lists[0] if len(lists) == 1 else values
+    value = _parsed(text)
+    if isinstance(value, ValueError):  # JSON Lines
+        value = [_parsed(line) for line in text.split("\n") if line.strip()]
+    elif isinstance(value, dict):  # one row, or an object around the rows
+        lists = [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+        value = lists[0] if len(lists) == 1 else [value]
     rows: dict[int, Row] = {}
     bad: BadRows = {}
-    for number, row in enumerate(values, start=1):
+    for number, row in enumerate(value if isinstance(value, list) else [value], start=1):
         if isinstance(row, dict):
             rows[number] = _named(row)
         else:
@@ -211,17 +210,9 @@ def _read_json(text: str) -> tuple[Rows, BadRows]:
     return rows, bad
 
 
-def _values(text: str) -> Iterator[Any]:
-    """The values of a text one after the other, in one list or not; a ValueError for a line that can't be read."""
-    begin = re.match(r"\s*\[(?=\s*[{\]])", text)  # else a list is a line that is no object
-    at = begin.end() if begin else 0
-    while True:
-        at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]
-        if at == len(text) or (begin and text[at] == "]"):
-            return
-        try:
-            item, at = _DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError) as error:
-            item, line_end = ValueError(f"{first_line(error)}; the rest of its line is not read"), text.find("\n", at)
-            at = line_end if line_end >= 0 else len(text)
-        yield item
+def _parsed(text: str) -> Any:
+    """The value of a JSON text; in its place the ValueError of one that can't be read."""
+    try:
+        return json.loads(text, parse_constant=lambda name: None if name == "NaN" else float(name))
+    except (ValueError, RecursionError) as error:
+        return ValueError(first_line(error))

