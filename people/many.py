@@ -17,24 +17,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-import evaluation
 from base.features import Features
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock, bar
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference, Rating
+from data_generation import Data
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
-from evidence.experiment import Document
-from evidence.hypotheses import Scores, compared
+from evidence.design import Design, design
+from evidence.experiment import Document, counts
+from evidence.hypotheses import Scores, compared, fold_of
 from evidence.intervals import Groups, difference_json
 from people.read import Votes
 from report.words import CONTENDERS
@@ -68,35 +69,31 @@ class Crowd:
     params: ExperimentConfig
 
     @cached_property
-    def prompt_ids(self) -> tuple[str, ...]:
-        """All prompts that were voted on."""
-        return tuple(prompt.id for prompt in self.votes.prompts)
+    def data(self) -> Data:
+        """The votes as a persona's preferences are, without judgements and truths."""
+        ids = tuple(prompt.id for prompt in self.votes.prompts)
+        return Data(self.votes.prompts, self.votes.responses, (), self.votes.preferences, (), planned=ids)
+
+    @cached_property
+    def plan(self) -> Design:
+        """What trains and what tests, for everybody; preferences in the order in which everyone's are used."""
+        return design(self.data, self.params)
 
     @cached_property
     def given(self) -> dict[str, float | None]:
         """{model: its rating}."""
         return {model: self.rated[model].elo if model in self.rated else None for model in self.votes.models}
 
-    @cached_property
-    def preferences(self) -> tuple[Preference, ...]:
-        """In the order, drawn by the seed, in which everyone's are used."""
-        return evaluation.shuffled(self.votes.preferences, self.params.random_seed)
-
-    @cached_property
-    def folds(self) -> list[frozenset[str]]:
-        """The prompts that test in each part of the cross-validation, by id."""
-        return [*map(frozenset, evaluation.folds(self.prompt_ids, self.params.folds, self.params.random_seed))]
-
 
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fitted(crowd: Crowd, tested: frozenset[str]) -> Iterator[tuple[str, Sequence[Ranker]]]:
+def fitted(crowd: Crowd, tested: Collection[str]) -> Iterator[tuple[str, Sequence[Ranker]]]:
     """(system, a ranker for each person) after training on all prompts but the ``tested`` ones, system by system, so
     that a thousand people's heads are not held beside a thousand people's fits."""
     several, models, params = len(crowd.votes.users) > 1, crowd.votes.models, crowd.params
-    votes = [vote for vote in crowd.preferences if vote.prompt_id not in tested]
-    ids = tuple(prompt_id for prompt_id in crowd.prompt_ids if prompt_id not in tested)
+    votes = [vote for vote in crowd.plan.preferences if vote.prompt_id not in tested]
+    ids = tuple(prompt_id for prompt_id in crowd.data.planned if prompt_id not in tested)
     by_user: dict[str, list[Preference]] = {user: [] for user in crowd.votes.users}
     for vote in votes:
         by_user[vote.user].append(vote)
@@ -140,7 +137,7 @@ def _on_elo_scale(models: Sequence[str], wins: np.ndarray) -> list[dict[str, flo
 def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
     """All systems from all votes: for several people what a new person starts from, for one person alone what was
     learned of them."""
-    votes, ids, params = crowd.preferences, crowd.prompt_ids, crowd.params
+    votes, ids, params = crowd.plan.preferences, crowd.data.planned, crowd.params
     reward = RewardModel(crowd.features, crowd.given, params).fit(votes[:SHARED_VOTES], prompt_ids=ids)
     both = Combined(crowd.features, crowd.given, params).fit(votes, prompt_ids=ids)
     if len(crowd.votes.users) == 1:
@@ -152,12 +149,12 @@ def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
 # ── Scoring ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def predicted(crowd: Crowd, parts: Sequence[frozenset[str]]) -> Hits:
+def predicted(crowd: Crowd, parts: Sequence[Collection[str]]) -> Hits:
     """How well every system predicts the decided votes on the ``parts``, each part after training on all other prompts:
     ties train, and are not scored."""
     hits: dict[str, list[tuple[Preference, float]]] = defaultdict(list)
-    for part in bar(parts, len(parts), "folds"):
-        tested = [vote for vote in crowd.preferences if vote.prompt_id in part and vote.outcome != 0.5]
+    for part in bar(map(frozenset, parts), len(parts), "folds"):
+        tested = [vote for vote in crowd.plan.preferences if vote.prompt_id in part and vote.outcome != 0.5]
         for system, rankers in fitted(crowd, part):
             ranker = dict(zip(crowd.votes.users, rankers, strict=True))
             for vote in tested:
@@ -173,7 +170,7 @@ def scored(crowd: Crowd, hits: Hits) -> dict[str, Scores]:
     votes, several = [vote for vote, _ in next(iter(hits.values()))], len(crowd.votes.users) > 1
     count = Counter(vote.user for vote in votes)
     weights = np.array([len(votes) / len(count) / count[vote.user] for vote in votes])
-    fold = {prompt_id: i for i, part in enumerate(crowd.folds) for prompt_id in part}
+    fold = fold_of(crowd.plan.folds)
     clusters = [vote.user if several else vote.prompt_id for vote in votes]
     groups = Groups([fold[vote.prompt_id] for vote in votes], (clusters,), weights)
     values = {system: [hit for _, hit in found] for system, found in hits.items()}
@@ -187,34 +184,27 @@ def scored(crowd: Crowd, hits: Hits) -> dict[str, Scores]:
 def measure(crowd: Crowd, clock: Clock) -> Document:
     """Everything that votes show of the systems: ``final`` on the documented split, all else on every prompt
     cross-validated. A curve has two points: what everyone starts from, and all own votes."""
-    test = frozenset(evaluation.split(crowd.prompt_ids, crowd.params.train_prompts, crowd.params.random_seed)[1])
+    plan = crowd.plan
     with clock.stage("training"):
-        once = scored(crowd, predicted(crowd, [test]))
+        once = scored(crowd, predicted(crowd, [plan.test_ids]))
     with clock.stage("cross_validation"):
-        hits = predicted(crowd, crowd.folds)
+        hits = predicted(crowd, plan.folds)
     with clock.stage("evaluation"):
         scores = scored(crowd, hits)
         final = {s: {m: one.mean(s)["mean"] for m, one in once.items()} for s in hits}
         found = compared(scores, ACCURACY)
         crossed = found["cross_validated"]
-        training = [vote for vote in crowd.preferences if vote.prompt_id not in test]
-        most = max(Counter(vote.user for vote in training).values(), default=0)
+        most = max(Counter(vote.user for vote in plan.training).values(), default=0)
         known = {0: STARTS, most: {s: s for s in CONTENDERS}}
         gains = {s: scores[ACCURACY].gain(s, start) for s, start in STARTS.items()}
         untested = {key: {"verdict": "not tested", "reason": reason} for key, reason in UNTESTED.items()}
         return {
             "main_metric": ACCURACY,
             "counts": {
-                "prompts": len(crowd.prompt_ids),
-                "train_prompts": len(crowd.prompt_ids) - len(test),
-                "test_prompts": len(test),
-                "preferences": len(training),
-                "ties": sum(vote.outcome == 0.5 for vote in training),
-                "ground_truth_rankings": 0,
-                "judge_calls": 0,
+                **counts(crowd.data, crowd.params),
                 "users": len(crowd.votes.users),
-                "votes": len(crowd.preferences),
-                "decided_votes": sum(vote.outcome != 0.5 for vote in crowd.preferences),
+                "votes": len(plan.preferences),
+                "decided_votes": sum(vote.outcome != 0.5 for vote in plan.preferences),
             },
             "judge_quality": {},
             "final": final,

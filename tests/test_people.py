@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def crowd_of(votes: Votes, found: features.Features, epochs: int = 4) -> Crowd:
     return Crowd(votes, found, rated, params)
 
 
-def everything(crowd: Crowd, tested: frozenset[str]) -> dict[str, list[dict[str, dict[str, float]]]]:
+def everything(crowd: Crowd, tested: Collection[str]) -> dict[str, list[dict[str, dict[str, float]]]]:
     """{system: [person: {prompt id: scores}]} on the tested prompts."""
     return {
         system: [{p: dict(ranker.scores(p)) for p in tested} for ranker in rankers]
@@ -66,7 +66,7 @@ def test_offsets_are_elo_updates_of_own_votes_on_everyone_elses_ratings() -> Non
     known = dataclasses.replace(votes, preferences=(*votes.preferences, *late), users=(*votes.users, "late"))
     c, tested = crowd_of(known, texts), frozenset({"q0"})
     found, me = everything(c, tested), c.votes.users[1]
-    kept = [vote for vote in c.preferences if vote.prompt_id not in tested]
+    kept = [vote for vote in c.plan.preferences if vote.prompt_id not in tested]
     own, others = ([v for v in kept if (v.user == me) is mine] for mine in (True, False))
     start = {m: 1000.0 + r for m, r in BradleyTerry(c.votes.models).fit(others).scores("").items()}
     moved = EloSystem(start, 32.0).fit(own).scores("")
@@ -82,12 +82,12 @@ def test_a_person_alone_starts_from_the_arena_where_it_lists_the_models() -> Non
     assert notes[0] == people.GIVEN and notes[-1].startswith("mistral:7b: rated by proxy: Mistral-7B-Instruct-v0.2 (")
     c = crowd_of(votes, texts)
     assert (c.given["llama3:8b"], c.given["nobody:1b"]) == (1171.0, None)
-    assert everything(c, c.folds[0])["global_elo"][0][min(c.folds[0])]["llama3:8b"] == 1171.0
+    assert everything(c, c.plan.folds[0])["global_elo"][0][min(c.plan.folds[0])]["llama3:8b"] == 1171.0
 
 
 def test_no_vote_on_a_test_prompt_is_used_nor_one_of_ones_own_in_what_a_person_starts_from() -> None:
     votes, texts = World(people=4, votes_each=25, prompts=12, personal=1.0).draw()
-    tested = crowd_of(votes, texts).folds[0]
+    tested = crowd_of(votes, texts).plan.folds[0]
     before, other_tests, other_own = (
         everything(crowd_of(v, texts), tested)
         for v in (votes, turned(votes, "prompt_id", set(tested)), turned(votes, "user", {votes.users[2]}))
@@ -122,7 +122,7 @@ def test_a_busy_voter_counts_once_ties_are_not_scored_and_a_tied_score_counts_ha
     outcomes = (0.5, 1.0, 0.75, 0.0, 0.5, 0.5)
     changed = [dataclasses.replace(v, outcome=o) for v, o in zip(votes.preferences, outcomes, strict=True)]
     c = crowd_of(dataclasses.replace(votes, preferences=tuple(changed)), texts)
-    hits = dict(predicted(c, [frozenset().union(*c.folds)]))
+    hits = dict(predicted(c, [c.data.planned]))
     assert len(hits["random"]) == 3
     assert {hit for _, hit in hits["base_reward"]} == {0.5}, "this base has no score"
     hits["random"] = [(vote, float(vote.user == "person 0")) for vote, _ in hits["random"]]
