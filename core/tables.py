@@ -18,14 +18,16 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from core.clock import bar
 from core.errors import UsageError
 from core.files import read
 from core.text import normal
 
+T = TypeVar("T")
 Row = Mapping[str, Any]
 Rows = Mapping[int, Row]
 """{number: row}, from 1; a CSV's header and empty lines are not counted."""
@@ -74,11 +76,25 @@ def refuse_bad_rows(bad: Mapping[int, str | ValueError], source: object, total: 
     lines += [f"  row {number}: {reason}" for number, reason in sorted(bad.items())[:SHOWN]]
     lines += [f"  … and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
     mend = "Nothing was changed. Correct them"
-    if skip is not None and single:
-        mend += ", or leave them out: --skip_bad_rows"
-    elif skip is not None:
-        mend += f": {rows} rows are too many to leave out for one reason ({common})"
+    if skip is not None:
+        many = f": {rows} rows are too many to leave out for one reason ({common})"
+        mend += ", or leave them out: --skip_bad_rows" if single else many
     raise UsageError("\n".join([*lines, mend]))
+
+
+class LeftOut(ValueError):  # noqa: N818 - nothing is wrong
+    """A good row of another kind than what is read."""
+
+
+def each_row(rows: Rows, read: Callable[[int, Row], T]) -> tuple[list[T], BadRows]:
+    """Everything that ``read`` makes of the rows, and why others give nothing."""
+    found, out = list[T](), BadRows()
+    for number, row in bar(rows.items(), len(rows), "rows"):
+        try:
+            found.append(read(number, row))
+        except ValueError as reason:
+            out[number] = reason.with_traceback(None)  # which would hold every frame
+    return found, out
 
 
 def columns_of(rows: Rows) -> list[str]:
@@ -86,15 +102,10 @@ def columns_of(rows: Rows) -> list[str]:
     return list(dict.fromkeys(str(name) for row in rows.values() for name in row))
 
 
-def renamed(rows: Rows, aliases: Mapping[str, Sequence[str]]) -> Rows:
-    """The rows with our names for columns, each for its aliases where there is no column of that name."""
-    columns = columns_of(rows)
-    ours = {other: name for name, others in aliases.items() for other in others if name not in columns}
-    return {number: {ours.get(k, k): v for k, v in row.items()} for number, row in rows.items()}
-
-
-def text_in(row: Row, name: str, *, empty: bool = False, figures: bool = False) -> str:
-    """The text in a column; ``figures``: or a number, as ids are. Raises ValueError where there is none."""
+def text_in(row: Row, *names: str, empty: bool = False, figures: bool = False) -> str:
+    """The text in a column, of several ``names`` the first that is there; ``figures``: or a number, as ids are. Raises
+    ValueError where there is none."""
+    name = next((name for name in names if name in row), names[0])
     value = row.get(name)
     if figures and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         value = str(int(value) if value == int(value) else value)
@@ -105,10 +116,10 @@ def text_in(row: Row, name: str, *, empty: bool = False, figures: bool = False) 
     return sys.intern(value)  # votes repeat prompts and responses
 
 
-def id_in(row: Row) -> str | None:
-    """The row's ``prompt_id``; None where there is none. Raises ValueError for what is neither a text nor a number."""
+def id_in(row: Row) -> str:
+    """The row's ``prompt_id``; empty where there is none. Raises ValueError for what is neither a text nor a number."""
     value = row.get("prompt_id")
-    return None if value is None or value != value or value == "" else text_in(row, "prompt_id", figures=True)
+    return "" if value is None or value != value or value == "" else text_in(row, "prompt_id", figures=True)
 
 
 def figure_of(value: object) -> float:

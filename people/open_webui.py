@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from core.tables import BadRows, Row, Rows, figure_of, text_in
+from core.tables import BadRows, LeftOut, Row, Rows, each_row, figure_of, text_in
 from llm.answers import without_thinking
-from people.rows import LeftOut, Vote, each_row, text_of_turn
+from people.rows import Vote, text_of_turn
 
 UNRATED = (0.0, math.nan)  # between up and down
 

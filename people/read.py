@@ -19,11 +19,11 @@ from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
-from core.tables import BadRows, Rows, columns_of, id_in, read_rows, refuse_bad_rows, text_in
+from core.tables import BadRows, LeftOut, Rows, columns_of, each_row, id_in, read_rows, refuse_bad_rows, text_in
 from core.text import Names, count, normal
 from people import rows as kinds
 from people.open_webui import open_webui
-from people.rows import EVERYONE, OWN, VOTE_COLUMNS, LeftOut, Vote, each_row, own_vote
+from people.rows import EVERYONE, OWN, VOTE_COLUMNS, Vote, own_vote
 from stages.own import Answers, prompt_id
 
 USER = "me"  # the name under which own votes are kept
@@ -181,7 +181,7 @@ def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[R
         try:
             own = prompt_id(text_in(row, "prompt"))
         except ValueError:  # none, so by its id; without that too it finds nothing
-            own = answers.ids.get(id_in(row) or "", "")
+            own = answers.ids.get(id_in(row), "")
         texts = {f"response_{side}": answers.texts.get((own, name)) for side, name in names.items()}
         texts |= {side: text for side in texts if (text := row.get(side)) is not None}
         found[number] = {**row, **texts, "prompt_id": own, "prompt": asked.get(own)}

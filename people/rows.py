@@ -1,7 +1,6 @@
 """Votes row by row: our own columns, the Arena's data sets and alpaca_eval's annotations.
 
-votes, out = each_row(rows, arena_vote)
-votes[0].outcome
+arena_vote(1, row).outcome      # 0.5 for a tie; LeftOut for a later turn, ValueError for a wrong row
 """
 
 from __future__ import annotations
@@ -9,16 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
-from core.clock import bar
 from core.errors import UsageError
 from core.records import Preference
-from core.tables import SINGLE, BadRows, Row, Rows, figure_of, id_in, text_in
+from core.tables import SINGLE, LeftOut, Row, Rows, figure_of, id_in, text_in
 
 EVERYONE = "everyone"  # who voted, where the data do not say
-T = TypeVar("T")
 
 
 class Vote(NamedTuple):
@@ -54,21 +51,6 @@ class Vote(NamedTuple):
 
 
 VOTE_COLUMNS = Vote._fields[:-1]
-
-
-class LeftOut(ValueError):  # noqa: N818 - nothing is wrong
-    """A good row that is no vote on first answers."""
-
-
-def each_row(rows: Rows, read: Callable[[int, Row], T]) -> tuple[list[T], BadRows]:
-    """Everything that ``read`` makes of the rows, and why others give nothing."""
-    found, out = list[T](), BadRows()
-    for number, row in bar(rows.items(), len(rows), "rows"):
-        try:
-            found.append(read(number, row))
-        except ValueError as reason:
-            out[number] = reason.with_traceback(None)  # which would hold every frame
-    return found, out
 
 
 # ── Outcomes ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -116,7 +98,7 @@ def _leave_out_later_turns(row: Row) -> None:
 def own_vote(number: int, row: Row) -> Vote:
     """A row with VOTE_COLUMNS; the outcome is a number in [0, 1] or a word of the Arena's."""
     _leave_out_later_turns(row)
-    user, prompt_id, prompt = text_in(row, "user", figures=True), id_in(row) or "", text_in(row, "prompt")
+    user, prompt_id, prompt = text_in(row, "user", figures=True), id_in(row), text_in(row, "prompt")
     outcome = WINNERS.get(str(row.get("outcome")).strip().lower(), figure_of(row.get("outcome")))
     if not 0.0 <= outcome <= 1.0:
         raise ValueError(f"outcome is no number in [0, 1]: {row.get('outcome')!s:.40}; write 1, 0 or 0.5")

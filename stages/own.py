@@ -22,13 +22,14 @@ from config import DEFAULT_ASKS, Persona
 from core.errors import UsageError
 from core.files import fingerprint
 from core.records import Prompt, Response
-from core.tables import BadRows, Rows, id_in, read_rows, refuse_bad_rows, renamed, text_in, text_of
+from core.tables import BadRows, Rows, each_row, id_in, read_rows, refuse_bad_rows, text_in, text_of
 from core.text import Names, normal
 from llm.answers import without_thinking
 from stages.tasks import wrong_fields
 
 FEWEST_PROMPTS = 5  # fewer leave nothing to test on
-ALIASES = {"prompt": ("instruction",), "model": ("generator",), "response": ("output",)}  # alpaca_eval's words
+# columns, and alpaca_eval's words for them
+PROMPT, MODEL, RESPONSE = ("prompt", "instruction"), ("model", "generator"), ("response", "output")
 
 
 def prompt_id(text: str) -> str:
@@ -51,13 +52,8 @@ def read_prompts(path: Path) -> tuple[list[Prompt], tuple[str, ...]]:
         bad: BadRows = {}
     else:
         rows, bad = read_rows(path)
-    texts = []
-    for number, row in renamed(rows, ALIASES).items():
-        try:
-            texts.append(normal(text_in(row, "prompt")))
-        except ValueError as error:
-            bad[number] = str(error)
-    refuse_bad_rows(bad, path, len(rows) + len(bad))
+    texts, wrong = each_row(rows, lambda _, row: normal(text_in(row, *PROMPT)))
+    refuse_bad_rows(bad | wrong, path, len(rows) + len(bad))
     different = list(dict.fromkeys(texts))
     if len(different) < FEWEST_PROMPTS:
         raise UsageError(
@@ -106,10 +102,10 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
     for path in dict.fromkeys(paths):
         rows, bad = read_rows(path)
         total = len(rows) + len(bad)
-        for number, row in renamed(rows, ALIASES).items():
+        for number, row in rows.items():
             try:
-                text, model = normal(text_in(row, "prompt")), models.of(text_in(row, "model"))
-                response = text_in(row, "response", empty=True)  # models do answer nothing
+                text, model = normal(text_in(row, *PROMPT)), models.of(text_in(row, *MODEL))
+                response = text_in(row, *RESPONSE, empty=True)  # models do answer nothing
                 own = prompt_id(text)
                 if ids.setdefault(id_in(row) or own, own) != own:
                     raise ValueError(f"prompt_id stands for another prompt in an earlier row: {id_in(row)}")
