@@ -135,7 +135,9 @@ def append_line(path: Path, row: Mapping[str, object]) -> None:
     Half an emoji becomes "?": other programs read these files, and many refuse its escape.
     """
     line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
-    write_atomically(path, b"\n".join([*(read(path) or b"").splitlines(), line, b""]))
+    with told(path):
+        lines = path.read_bytes().splitlines() if path.exists() else []
+    write_atomically(path, b"\n".join([*lines, line, b""]))
 
 
 def drop_last_line(path: Path) -> None:

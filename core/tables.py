@@ -63,9 +63,11 @@ def read_rows(path: Path) -> tuple[Rows, BadRows]:
         raise UsageError(f"{path} cannot be read as {kind}: {first_line(error)}") from error
 
 
-def refuse_bad_rows(bad: Mapping[int, str | ValueError], source: object, total: int, skip: bool | None = None) -> None:
-    """Raise UsageError naming the ``bad`` rows of so many, if any; with ``skip`` not where they are single ones and
-    others are left. None: they can't be left out."""
+def refuse_bad_rows(bad: BadRows, source: object, total: int, skip: bool | None = None) -> None:
+    """Raise UsageError naming the wrong rows of so many, if any, and those LeftOut too where no row is left; with
+    ``skip`` not where they are single ones and others are left. None: they can't be left out."""
+    if len(bad) < total:
+        bad = {number: reason for number, reason in bad.items() if not isinstance(reason, LeftOut)}
     if not bad:
         return
     common, rows = Counter(str(reason).partition(":")[0] for reason in bad.values()).most_common(1)[0]

@@ -57,23 +57,20 @@ def load_votes(source: str, *, skip_bad_rows: bool = False, answers: Answers | N
     """
     path = Path(source)
     is_hub_id = not path.exists() and path.suffix.lower() not in tables.ENDINGS and _HUB_ID.fullmatch(source)
-    rows, unread = (_hub_rows(source), {}) if is_hub_id else read_rows(path)
-    total = len(rows) + len(unread)
-    if not rows:
-        refuse_bad_rows(unread, source, total)
-        raise UsageError(f"{source} has no rows")
-    models, bare = Names(answers.models if answers else ()), BadRows()
+    rows, out = (_hub_rows(source), BadRows()) if is_hub_id else read_rows(path)
+    total, models = len(rows) + len(out), Names(answers.models if answers else ())
     if answers is not None:
-        rows, bare = _joined(rows, answers, models, source)
+        rows = _joined(rows, answers, models, source, out)
+    if not rows:
+        refuse_bad_rows(out, source, total)
+        raise UsageError(f"{source} has no rows")
     kind, read = recognize(columns_of(rows), source)
     kinds.refuse_coding(rows, kind, source)
-    votes, out = read(rows)
-    out |= bare | unread
+    votes, others = read(rows)
+    out |= others
     votes, notes = _one_of_each(votes, out, models)
-    refuse_bad_rows(_wrong(out), source, total, skip=skip_bad_rows)
+    refuse_bad_rows(out, source, total if votes else len(out), skip=skip_bad_rows)
     left_out = {number: str(out[number]) for number in sorted(out)}
-    if not votes:
-        refuse_bad_rows(left_out, source, total)
     said = [] if kind == OWN else [f"read as {kind}: {count(len(votes), 'vote')} from {count(total, 'row')}"]
     why = Counter(reason.partition(":")[0] for reason in left_out.values())
     said += [f"{rows} left out: {reason}" for reason, rows in why.most_common()]
@@ -122,10 +119,6 @@ def _one_of_each(votes: Sequence[Vote], out: BadRows, models: Names) -> tuple[li
     return kept, notes
 
 
-def _wrong(out: BadRows) -> BadRows:
-    return {number: reason for number, reason in out.items() if not isinstance(reason, LeftOut)}
-
-
 # ── Kinds of files ───────────────────────────────────────────────────────────────────────────────────────
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
@@ -170,10 +163,10 @@ def recognize(columns: Collection[str], source: str) -> tuple[str, Reader]:
 # ── Votes without texts ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[Rows, BadRows]:
-    """The rows with prompt and responses from ``answers``, by the prompt's text or else its id, and those left out."""
+def _joined(rows: Rows, answers: Answers, models: Names, source: str, out: BadRows) -> Rows:
+    """The rows with prompt and responses from ``answers``, by the prompt's text or its id; the others go ``out``."""
     asked = {prompt.id: prompt.text for prompt in answers.prompts}
-    found, out = dict(rows), BadRows()
+    found = dict(rows)
     for number, row in rows.items():
         names = {side: models.of(name) for side in "ab" if isinstance(name := row.get(f"model_{side}"), str)}
         if not names or (row.get("response_a") is not None and row.get("response_b") is not None):
@@ -189,11 +182,9 @@ def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[R
             del found[number]
             why = "its texts are in no file of --responses"
             out[number] = LeftOut(f"{why}: they are looked up by model and by the prompt's whole text, or else its id")
-    if not found:
-        refuse_bad_rows(out, source, len(rows))
-    if found == rows:
+    if rows and found == rows:
         raise UsageError(f"--responses: the votes in {source} have their texts already. Leave --responses out.")
-    return found, out
+    return found
 
 
 # ── Own votes ────────────────────────────────────────────────────────────────────────────────────────────
@@ -207,9 +198,9 @@ def own_votes_file(name: str) -> Path:
 def read_own_votes(path: Path) -> list[Vote]:
     """All votes that sessions have kept in a file. Raises UsageError for a row that is none."""
     rows, unread = read_rows(path) if path.exists() else ({}, {})
-    found, out = each_row(rows, own_vote)
-    refuse_bad_rows(unread | _wrong(out), path, len(rows) + len(unread))
-    return found
+    votes, out = each_row(rows, own_vote)
+    refuse_bad_rows(unread | out, path, len(rows) + len(unread))
+    return votes
 
 
 def on_these(votes: Iterable[Vote], prompts: Iterable[Prompt], responses: Iterable[Response]) -> list[Preference]:

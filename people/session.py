@@ -49,9 +49,9 @@ class Session:
                 if (prompt.id, pair.models) not in voted and normal(a.text) != normal(b.text):
                     self._left.append(pair)
         self.total = len(self.votes) + len(self._left)  # pairs
-        self._shown: list[Vote] = []  # without a vote yet, the one to vote on last
-        self.given: list[Vote] = []
-        """Pairs voted on in this session."""
+        self._shown: list[Vote] = []
+        self.done = 0
+        """Pairs voted on in this session, the first of those that were shown."""
         self.note = ""
         """What there is to say of the last key."""
         self._go_on()
@@ -59,7 +59,7 @@ class Session:
     @property
     def pair(self) -> Vote | None:
         """The pair to vote on; None where all are done."""
-        return self._shown[-1] if self._shown else None
+        return self._shown[self.done] if self.done < len(self._shown) else None
 
     @property
     def number(self) -> int:
@@ -70,14 +70,14 @@ class Session:
         """Keep the vote of one of the keys VOTES, or take this session's last one back (UNDO)."""
         self.note = ""
         if key != UNDO:
-            columns = dict(zip(VOTE_COLUMNS, self._shown[-1], strict=False))
-            append_line(self.path, {**columns, **VOTES[key], **self.about})  # on the disk by now
-            self.given.append(self._shown.pop())
-            self.votes.append(self.given[-1]._replace(outcome=VOTES[key]["outcome"]).preference())
-        elif self.given:
+            vote = self._shown[self.done]._replace(outcome=VOTES[key]["outcome"])
+            append_line(self.path, {**dict(zip(VOTE_COLUMNS, vote, strict=False)), **VOTES[key], **self.about})
+            self.votes.append(vote.preference())  # on the disk by now
+            self.done += 1
+        elif self.done:
             drop_last_line(self.path)
             self.votes.pop()
-            self._shown.append(self.given.pop())
+            self.done -= 1
             self.note = "The last vote is taken back; here is its pair again."
         else:
             self.note = "Nothing to undo in this session."
@@ -85,7 +85,7 @@ class Session:
 
     def _go_on(self) -> None:
         self.models.learn(self.votes)
-        if self._left and not self._shown:
+        if self._left and self.pair is None:
             self._shown.append(self._left.pop(self.models.next_pair([pair.models for pair in self._left])))
 
     def progress(self) -> str:
@@ -100,7 +100,7 @@ class Session:
 
     def saved(self) -> str:
         """What this session kept, in words."""
-        return f"{count(len(self.given), 'vote')} saved in {self.path}; pairs left: {self.total - len(self.votes)}"
+        return f"{count(self.done, 'vote')} saved in {self.path}; pairs left: {self.total - len(self.votes)}"
 
 
 class End(NamedTuple):

@@ -77,7 +77,7 @@ def test_a_session_keeps_what_was_meant_whatever_the_side_before_it_goes_on(sit:
     assert (len(found.prompts), found.users, found.personas) == (6, ("me",), ("coder",))
     assert not any("alpha" in page or "beta" in page for page in pages), "nobody sees who wrote what"
     texts = [replace(r, text="anew") if (r.prompt_id, r.model) == ("p2", "beta") else r for r in TEXTS]
-    assert len(sit("b", texts=texts)[0].given) == 1, "a changed response is a new pair"
+    assert sit("b", texts=texts)[0].done == 1, "a changed response is a new pair"
     assert len(outcomes(path, texts)) == len(outcomes(path)) == 6, "each counts on the very texts it was given on"
 
 
@@ -88,9 +88,9 @@ def test_a_later_session_leaves_out_what_was_voted_on_before_either_end(sit: Sit
     assert (row["outcome"], row["both_bad"], row["persona"], row["backend"]) == (0.5, True, "coder", "ollama")
     session, pages = sit("u", *["t"] * 3, texts=TEXTS[::-1], seed=5)
     assert "Pair 3 of 6" in pages[0] and "Nothing to undo" in pages[1], "votes of earlier sessions stay"
-    assert (len(session.given), len(pages)) == (3, 5), "the end of the input means quit"
+    assert (session.done, len(pages)) == (3, 5), "the end of the input means quit"
     path.write_text(path.read_text().replace('"user": "me"', '"user": "someone else"'))
-    assert len(sit("a")[0].given) == 1, "what another person said is not voted on yet"
+    assert sit("a")[0].done == 1, "what another person said is not voted on yet"
 
 
 def test_votes_on_a_model_that_is_clearly_best_ask_about_it_and_the_next() -> None:
