@@ -94,7 +94,7 @@ def run(args: Namespace, command: str) -> int:
             with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
                 people.run(job, votes, refresh=bool(args.refresh))
             return 0
-        own = replace(own, personas={name: config.Persona()})
+        own = replace(own, personas={name: config.Persona()}, prompts=votes.prompts)
     jobs = make_jobs(args, own, command, votes.models if votes else ())
     if args.check:
         return check.check(jobs, args)

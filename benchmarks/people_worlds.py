@@ -12,7 +12,7 @@ import argparse
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +99,7 @@ def main() -> None:
         votes, features = World(args.people, args.votes_each, 80, 6, 64, personal=args.personal).draw()
     rated, _ = people.arena_ratings(votes, args.cache_dir)
     start = time.perf_counter()
-    crowd = Crowd(votes, features, rated, people.fitting(EXPERIMENT_CONFIG, len(votes.prompts)))
+    crowd = Crowd(votes, features, rated, replace(EXPERIMENT_CONFIG, num_prompts=len(votes.prompts)))
     found = measure(crowd, Clock())
     print(f"{len(votes.users)} people, {len(votes.preferences):,} votes")
     for system, cells in found["cross_validated"].items():

@@ -223,9 +223,7 @@ def own_name(args: Namespace, name: str) -> str:
 
 def votes_job(args: Namespace, name: str, votes: Votes, own: Own, command: str) -> Job:
     """Build the job of a run on people's votes: nobody is asked, so that the base is chosen now."""
-    from people.run import fitting
-
-    params = fitting(configure(args, "votes"), len(votes.prompts))
+    params = configure(args, "votes", len(votes.prompts))
     models = dict.fromkeys(votes.models, Contestant(None, None, None))
     job = _job(args, params, NOBODY, "the people themselves", models, command=command)
     base, note = location.choose(job.base_model, args.device, args.cache_dir, [name])

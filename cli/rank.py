@@ -98,13 +98,12 @@ def by_cache(args: Namespace, job: Job) -> int:
 def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
     """Rank for the prompts of ``--rank`` by people's votes; ``job`` asks the models that were voted on."""
     from people.many import Crowd, learned
-    from people.run import arena_ratings, fitting
+    from people.run import arena_ratings
 
     rated = arena_ratings(votes, job.cache_dir)[0]
-    params = fitting(job.params, len(votes.prompts))
 
     def fit(features: Features) -> Fitted:
-        return learned(Crowd(votes, features, rated, params))
+        return learned(Crowd(votes, features, rated, job.params))
 
     run = command_like(args, "--preferences", args.preferences)
     return rank(job, Basis(votes.prompts, votes.responses, fit, {"backend": "votes"}, run, votes.personas), args)

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import config
 from base.features import compute_features
-from config import ExperimentConfig
 from core.clock import Clock
-from core.errors import UsageError
 from core.records import Rating
 from core.text import plain
 from evidence import leaderboard
@@ -68,26 +66,11 @@ def show(source: str, votes: Votes) -> int:
 
 
 def run_name(source: str) -> str:
-    """What the run's files are named after: the file's stem, or the hub id, in characters that any disk takes.
-
-    Raises UsageError where that is a persona's name, whose results would be replaced.
-    """
+    """What the run's files are named after: the file's stem, or the hub id, in characters that any disk takes; with
+    ``my_`` where that is a persona's name, whose results would be replaced."""
     stem = Path(source).stem if Path(source).suffix else source
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:100] or "votes"
-    if name.lower() in (*config.PERSONAS, "all"):
-        raise UsageError(
-            f"{source}: results are named after the file, and {name} is a persona of config.py. Nothing was changed. "
-            f"Rename the file, for instance to my_{name}{Path(source).suffix}"
-        )
-    return name
-
-
-def fitting(params: ExperimentConfig, prompts: int) -> ExperimentConfig:
-    """The parameters for so many prompts. Raises UsageError where they are too few."""
-    try:
-        return dataclasses.replace(params, num_prompts=prompts)
-    except ValueError as error:
-        raise UsageError(f"The votes are on {prompts} prompts, and votes on more are needed: {error}.") from None
+    return f"my_{name}" if name.lower() in (*config.PERSONAS, "all") else name
 
 
 def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tuple[dict[str, Rating], tuple[str, ...]]:

@@ -33,7 +33,7 @@ HOSTILE = ("<script>alert(1)</script>", "../../etc/passwd", "a\x1b[31mred", "nan
 
 def crowd_of(votes: Votes, found: features.Features, epochs: int = 4) -> Crowd:
     rated, _ = people.arena_ratings(votes, Path("cache"))
-    params = people.fitting(dataclasses.replace(QUICK, max_epochs=epochs), len(votes.prompts))
+    params = dataclasses.replace(QUICK, max_epochs=epochs, num_prompts=len(votes.prompts))
     return Crowd(votes, found, rated, params)
 
 
