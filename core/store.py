@@ -23,7 +23,6 @@ from typing import Any, Self
 from core.errors import UsageError
 from core.files import encode, read, set_aside, told, write_json
 
-SCHEMA_VERSION = 2
 ABOUT = (
     "Answers that need not be asked for again: an item is reused while made_from, the hash of all it was made from, "
     "stays the same. A value that you edit is taken as it stands; an item that you delete is asked for again. Items "
@@ -97,7 +96,7 @@ class Store:
     def print_out(self, rows: Mapping[str, Any]) -> None:
         """Write down values that follow from the items, by key, for the reader: in place of all earlier ones."""
         said = [{"key": key, "print_out": True, "value": value} for key, value in rows.items()]
-        fresh, _ = _items_of(json.loads(json.dumps(said, allow_nan=False)))
+        fresh, _ = _items_of([encode(json.dumps(said, allow_nan=False))])
         self._changed |= fresh != {id: item for id, item in self._items.items() if "print_out" in item}
         self._items = _answers(self._items) | fresh
 
@@ -106,7 +105,7 @@ class Store:
         return _contents(read(self._samples) if self._samples else None)[0]
 
     def _compact(self) -> None:
-        head = {"schema_version": SCHEMA_VERSION, "stage": self._stage, "about": ABOUT}
+        head = {"schema_version": 2, "stage": self._stage, "about": ABOUT}
         write_json(self.path, {**head, "items": list(self._items.values())})
         with told(self._journal, "removed"):
             self._journal.unlink(missing_ok=True)
@@ -133,38 +132,35 @@ def _answers(items: Items) -> Items:
 
 def _contents(data: bytes | None) -> tuple[Items, bool]:
     """Whatever can be used of a main file, and whether that is all. None: no file."""
-    entries: list[object] = [] if data is None else [None]  # what is no entry
-    with suppress(ValueError, RecursionError):
-        match _parse(data or b""):
-            case {"schema_version": version, "items": [*found]} if version == SCHEMA_VERSION:
-                entries = found
-    return _items_of(entries)
+    return _items_of([] if data is None else [data])
 
 
 def _replayed(journal: bytes | None) -> tuple[Items, bool]:
     """The same of a journal, whose torn last line is no damage: its put never returned."""
-    entries: list[object] = []
     *lines, tail = (journal or b"").split(b"\n")
-    for line in filter(None, [*lines, tail]):
-        try:
-            entries += _parse(line)
-        except (ValueError, TypeError, RecursionError):  # TypeError: a number is no list
-            entries += [] if line is tail else [None]
-    return _items_of(entries)
+    items, sound = _items_of(lines)
+    return items | _items_of([tail])[0], sound
 
 
-def _items_of(entries: Iterable[Any]) -> tuple[Items, bool]:
-    """The items among the entries, and whether all are. Of two with one key and hash the later counts."""
+def _items_of(texts: Iterable[bytes]) -> tuple[Items, bool]:
+    """The items of a main file or of the lines of a journal, and whether these hold nothing else. Of two with one key
+    and hash the later counts."""
     items: Items = {}
     sound = True
-    for entry in entries:
-        match entry:
-            case {"key": str(key), "print_out": True, "value": _}:
-                items[key, ""] = entry
-            case {"key": str(key), "made_from": str(made_from), "value": value} if value is not None:
-                items[key, made_from] = entry
-            case _:
-                sound = False
+    for text in texts:
+        entries: list[Any] = [None]  # what is no entry
+        with suppress(ValueError, RecursionError):
+            match _parse(text):
+                case {"schema_version": 2, "items": [*found]} | [*found]:
+                    entries = found
+        for entry in entries:
+            match entry:
+                case {"key": str(key), "print_out": True, "value": _}:
+                    items[key, ""] = entry
+                case {"key": str(key), "made_from": str(made_from), "value": value} if value is not None:
+                    items[key, made_from] = entry
+                case _:
+                    sound = False
     return items, sound
 
 
