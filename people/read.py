@@ -23,7 +23,7 @@ from core.tables import BadRows, LeftOut, Rows, columns_of, each_row, id_in, rea
 from core.text import Names, count, normal
 from people import rows as kinds
 from people.open_webui import open_webui
-from people.rows import EVERYONE, OWN, VOTE_COLUMNS, Vote, own_vote
+from people.rows import EVERYONE, VOTE_COLUMNS, Vote, own_vote
 from stages.own import Answers, prompt_id
 
 USER = "me"  # the name under which own votes are kept
@@ -65,7 +65,7 @@ def load_votes(source: str, *, skip_bad_rows: bool = False, answers: Answers | N
         refuse_bad_rows(out, source, total)
         raise UsageError(f"{source} has no rows")
     kind, read = recognize(columns_of(rows), source)
-    kinds.refuse_coding(rows, kind, source)
+    kinds.refuse_coding(rows, source)
     votes, others = read(rows)
     out |= others
     votes, notes = _one_of_each(votes, out, models)
@@ -137,6 +137,7 @@ def _hub_rows(source: str) -> Rows:
 
 
 Reader = Callable[[Rows], tuple[list[Vote], BadRows]]
+OWN = "votes"
 _ARENA, _ARENA_ROWS = "the Arena's data sets", partial(each_row, read=kinds.arena_vote)
 # What a file may be, the columns that it must have then, and its reader.
 _KINDS: Sequence[tuple[str, Sequence[str], Reader]] = (
@@ -144,7 +145,7 @@ _KINDS: Sequence[tuple[str, Sequence[str], Reader]] = (
     ("Open WebUI's feedback export", ("user_id", "data", "meta"), open_webui),
     (_ARENA, ("model_a", "model_b", "winner", "conversation_a", "conversation_b"), _ARENA_ROWS),
     (_ARENA, (*VOTE_COLUMNS[2:-1], "winner_model_a", "winner_model_b", "winner_tie"), _ARENA_ROWS),
-    (kinds.ALPACA, kinds.ALPACA_COLUMNS, partial(each_row, read=kinds.alpaca_eval_vote)),
+    ("alpaca_eval's annotations", kinds.ALPACA_COLUMNS, partial(each_row, read=kinds.alpaca_eval_vote)),
 )
 
 

@@ -61,27 +61,20 @@ WINNERS = {
 }  # fmt: skip
 
 
-OWN, ALPACA = "votes", "alpaca_eval's annotations"
-CODINGS = {
-    OWN: ("outcome", 0.0, "outcomes are 0, 0.5 and 1, or between: 1 where a is preferred"),
-    ALPACA: ("preference", 1.0, "alpaca_eval's preferences are 1 and 2, or between: 1 for the first output"),
-}
-"""{kind of file: its column of figures, the lowest of them, one less than the highest, and what they mean}"""
-ALPACA_COLUMNS = ("instruction", "output_1", "generator_1", "output_2", "generator_2", "preference")
-
-
-def refuse_coding(rows: Rows, kind: str, source: str) -> None:
-    """Raise UsageError where the figures of a whole column mean something else than those of CODINGS.
+def refuse_coding(rows: Rows, source: str) -> None:
+    """Raise UsageError where the outcomes of a whole file mean something else than 0, 0.5 and 1.
 
     Leaving the rows out that don't fit would misread the others: of −1, 0, 1 the ties would count as defeats.
     """
-    column, low, usual = CODINGS.get(kind, ("", 0.0, ""))
-    figures = [figure for row in rows.values() if math.isfinite(figure := figure_of(row.get(column)))]
-    found, outside = set(figures), sum(not low <= figure <= low + 1.0 for figure in figures)
-    few = found == {0, 1} if low else -1 in found or (found & {2, 3} and found <= {0, 1, 2, 3})
+    figures = [figure for row in rows.values() if math.isfinite(figure := figure_of(row.get("outcome")))]
+    found, outside = set(figures), sum(not 0.0 <= figure <= 1.0 for figure in figures)
+    few = -1 in found or (found & {2, 3} and found <= {0, 1, 2, 3})
     if few or outside > max(1, SINGLE * len(figures)):
         coding = ", ".join(f"{f:g}" for f in sorted(found)[:5]) if few else f"{min(found):g} to {max(found):g}"
-        raise UsageError(f"{source}: the votes are coded {coding}, and {usual}. Nothing was changed. Write them so.")
+        raise UsageError(
+            f"{source}: the votes are coded {coding}, and outcomes are 0, 0.5 and 1, or between: 1 where a is "
+            "preferred. Nothing was changed. Write them so."
+        )
 
 
 def _leave_out_later_turns(row: Row) -> None:
@@ -166,9 +159,12 @@ def text_of_turn(content: Any, place: str) -> str:
 # ── alpaca_eval ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+ALPACA_COLUMNS = ("instruction", "output_1", "generator_1", "output_2", "generator_2", "preference")
+
+
 def alpaca_eval_vote(number: int, row: Row) -> Vote:
     """Two outputs, and a preference from 1 (the first) to 2."""
-    preference = figure_of(row.get("preference")) or 1.5  # earlier versions write 0 for a draw
+    preference = figure_of(row.get("preference"))
     if math.isnan(preference):
         raise LeftOut("the annotator gave no preference")
     if not 1 <= preference <= 2:
