@@ -82,17 +82,18 @@ def run(args: Namespace, command: str) -> int:
 
     own, votes = cli_own.read(args), None
     if args.preferences:  # people's votes in the place of a simulated persona's
-        from people import run as people
-        from people.read import load_votes
+        from people.read import load_votes, run_name, show
 
-        name = people.run_name(args.preferences)
+        name = run_name(args.preferences)
         votes = load_votes(args.preferences, skip_bad_rows=args.skip_bad_rows, answers=own.answers)
         if args.check:
-            return people.show(args.preferences, votes)
+            return show(args.preferences, votes)
         if args.rank is None:
             job = votes_job(args, name, votes, own, command)
+            from people import many
+
             with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
-                people.run(job, votes, refresh=bool(args.refresh))
+                many.run(job, votes, refresh=bool(args.refresh))
             return 0
         own = replace(own, personas={name: config.Persona()}, prompts=votes.prompts)
     jobs = make_jobs(args, own, command, votes.models if votes else ())

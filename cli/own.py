@@ -84,7 +84,7 @@ def find_personas(asked: str | None, *, topics_needed: bool) -> dict[str, Person
             source = f"persona {name!r} in config.py"
             found[name] = check_persona(dataclasses.asdict(config.PERSONAS[name]), source)
         elif Path(name).suffix.lower() in (".toml", ".json"):
-            from people.run import run_name
+            from people.read import run_name
 
             source, name = name, run_name(name)
             found[name] = read_persona(Path(source))

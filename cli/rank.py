@@ -97,8 +97,7 @@ def by_cache(args: Namespace, job: Job) -> int:
 
 def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
     """Rank for the prompts of ``--rank`` by people's votes; ``job`` asks the models that were voted on."""
-    from people.many import Crowd, learned
-    from people.run import arena_ratings
+    from people.many import Crowd, arena_ratings, learned
 
     rated = arena_ratings(votes, job.cache_dir)[0]
 

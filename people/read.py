@@ -20,9 +20,8 @@ from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
 from core.tables import BadRows, LeftOut, Rows, columns_of, each_row, id_in, read_rows, refuse_bad_rows, text_in
-from core.text import Names, count, normal
+from core.text import Names, count, normal, plain
 from people import rows as kinds
-from people.open_webui import open_webui
 from people.rows import EVERYONE, VOTE_COLUMNS, Vote, own_vote
 from stages.own import Answers, prompt_id
 
@@ -119,6 +118,26 @@ def _one_of_each(votes: Sequence[Vote], out: BadRows, models: Names) -> tuple[li
     return kept, notes
 
 
+def show(source: str, votes: Votes) -> int:
+    """Print every vote and every row that is none, with the reason; the exit status. Nothing is written."""
+    prompts = {prompt.id: prompt.text for prompt in votes.prompts}
+    counts = f"votes: {len(votes.preferences)}, people: {len(votes.users)}, prompts: {len(prompts)}"
+    lines = [f"{source}: {counts}, models: {len(votes.models)}", *votes.notes]
+    for v in votes.preferences:
+        lines.append(f'  {v.user}: {v.model_a} against {v.model_b}: {v.outcome:g} on "{prompts[v.prompt_id]:.60}"')
+    lines += [f"  row {row}: {reason}" for row, reason in votes.left_out.items()]
+    print("\n".join(map(plain, lines)))
+    return 0
+
+
+def run_name(source: str) -> str:
+    """What the run's files are named after: the file's stem, or the hub id, in characters that any disk takes; with
+    ``my_`` where that is a persona's name, whose results would be replaced."""
+    stem = Path(source).stem if Path(source).suffix else source
+    name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:100] or "votes"
+    return f"my_{name}" if name.lower() in (*config.PERSONAS, "all") else name
+
+
 # ── Kinds of files ───────────────────────────────────────────────────────────────────────────────────────
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
@@ -142,7 +161,7 @@ _ARENA, _ARENA_ROWS = "the Arena's data sets", partial(each_row, read=kinds.aren
 # What a file may be, the columns that it must have then, and its reader.
 _KINDS: Sequence[tuple[str, Sequence[str], Reader]] = (
     (OWN, VOTE_COLUMNS, partial(each_row, read=own_vote)),
-    ("Open WebUI's feedback export", ("user_id", "data", "meta"), open_webui),
+    ("Open WebUI's feedback export", ("user_id", "data", "meta"), kinds.open_webui),
     (_ARENA, ("model_a", "model_b", "winner", "conversation_a", "conversation_b"), _ARENA_ROWS),
     (_ARENA, (*VOTE_COLUMNS[2:-1], "winner_model_a", "winner_model_b", "winner_tie"), _ARENA_ROWS),
     ("alpaca_eval's annotations", kinds.ALPACA_COLUMNS, partial(each_row, read=kinds.alpaca_eval_vote)),

@@ -1,21 +1,47 @@
-"""``python main.py --vote``: a session of own votes, here or in the browser, and what they show when it is over."""
+"""``python main.py --vote``: own votes, in the browser or in the terminal, and what is shown when it is over.
+
+The page shows two answers side by side and is of this machine alone: the server listens on 127.0.0.1, answers under no
+other name (a foreign page may have its own name lead here), and the address holds a secret. A form carries the number
+of its pair, so that one sent twice, from another window or after going back changes nothing.
+"""
 
 from __future__ import annotations
 
+import os
+import secrets
+import select
 import signal
 import sys
+import threading
+import webbrowser
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
+from urllib.parse import parse_qs
 
+from core.errors import SuiteError
 from core.files import lock
 from core.text import WIDTH, count, percent, plain, wrapped
-from people.browser import in_browser
 from people.read import own_votes_file, read_own_votes
 from people.session import UNDO, VOTES, End, Session, more
+from report.page import TEMPLATES_DIR, render_vote, rendered
 from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
 
 KEYS = "a: A is better  b: B is better  t: tie  x: both bad  u: undo  q: quit"
+SCRIPT = "keys.js"
+DONE = "q"
+OLD = "What you sent was about another pair and changed nothing; here is where you are."
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",  # who goes back gets the current pair
+    "X-Content-Type-Options": "nosniff",
+    "X-DNS-Prefetch-Control": "off",  # else the names in an answer's links would be looked up
+}
 
 
 def vote(job: Job, where: str, command: Callable[..., str]) -> int:
@@ -74,7 +100,7 @@ def in_terminal(session: Session) -> None:
         print(f"{KEYS} > ", end="", flush=True)
         key = _key()
         say("")  # ends the question's line
-        if key == "q":
+        if key == DONE:
             break
         if key in (*VOTES, UNDO):
             session.press(key)
@@ -89,16 +115,141 @@ def _key() -> str:
     a pasted text) is handed over whole: its last letter alone could pass for a vote.
     """
     if not sys.stdin.isatty():
-        return (sys.stdin.readline() or "q").strip().lower()
+        return (sys.stdin.readline() or DONE).strip().lower()
     import click
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else it would leave the terminal as it is for keys
-    try:
+    with suppress(EOFError):
         return click.getchar().lower()
-    except EOFError:
-        return "q"
+    return DONE
 
 
 def say(text: str) -> None:
     """Print a text without anything in it that steers the terminal."""
     print(plain(text, lines=True), flush=True)
+
+
+# ── In the browser ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def in_browser(session: Session, end: Callable[[], End]) -> bool:
+    """Ask for votes on a page and show the end there. Ctrl-C comes through.
+
+    True where there is no browser and Enter was pressed, to go on in the terminal: the page is over by then.
+    """
+    # without a window a browser would take over the terminal
+    window = sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
+    waits = sys.stdin.isatty() and not window
+    with Server(session, end) as server:
+        where = "No browser here: press Enter to vote in this terminal, or vote" if waits else "Vote"
+        print(f"{where} on this page (Ctrl-C or its Done ends it):\n  {server.address}", flush=True)
+        if window:
+            threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
+        try:
+            while not (server.over or (waits and select.select([sys.stdin], [], [], 0)[0])):
+                server.handle_request()
+        finally:
+            server.busy.acquire()  # a vote on its way is kept first, and a later one changes nothing
+    if server.failed:
+        raise server.failed
+    return not server.over
+
+
+class Server(ThreadingTCPServer):
+    """The page of one session. Threads: a browser opens connections ahead that it may never use."""
+
+    daemon_threads = True
+    timeout = 0.2  # seconds until ``handle_request`` returns without one
+
+    def __init__(self, session: Session, end: Callable[[], End]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.session, self._end = session, end
+        self.port = self.server_address[1]
+        self.root = f"/{secrets.token_urlsafe(16)}/"
+        self.address = f"http://127.0.0.1:{self.port}{self.root}"
+        self.over = False
+        """True once the last page was sent."""
+        self.failed: BaseException | None = None
+        self.busy = threading.Lock()
+
+    def page(self) -> str:
+        """The pair to vote on."""
+        with self.busy:
+            pair = self.session.pair
+            prompt = pair and rendered(pair.prompt)
+            sides = pair and {"A": rendered(pair.response_a), "B": rendered(pair.response_b)}
+            return render_vote(session=self.session, prompt=prompt, sides=sides, end=None)
+
+    def press(self, number: str, key: str) -> tuple[HTTPStatus, str]:
+        """Do what a form asks for: a vote, undo or the end; the status and the page to answer with."""
+        with self.busy:
+            if key == DONE:
+                return HTTPStatus.OK, render_vote(session=self.session, end=self._end())
+            if number == str(self.session.number) and (self.session.pair or key == UNDO):
+                self.session.press(key)  # on the disk by now
+            else:
+                self.session.note = OLD
+            return HTTPStatus.SEE_OTHER, ""
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+        """End the session by what went wrong; a browser that went away is no error."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            self.failed, self.over = error, True
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    server: Server
+
+    def parse_request(self) -> bool:
+        """Refuse what does not come from this page."""
+        if not super().parse_request():
+            return False
+        name = self.path.removesuffix(SCRIPT).encode("latin-1", "replace")
+        if self.headers.get("Host") != f"127.0.0.1:{self.server.port}":
+            self.send_error(HTTPStatus.FORBIDDEN)
+        elif not secrets.compare_digest(name, self.server.root.encode()):
+            self.send_error(HTTPStatus.NOT_FOUND)
+        else:
+            return True
+        return False
+
+    def do_GET(self) -> None:
+        """Show the page or its script. Nothing changes."""
+        if self.path.endswith(SCRIPT):
+            self._answer(HTTPStatus.OK, (TEMPLATES_DIR / SCRIPT).read_text("utf-8"), "text/javascript")
+        else:
+            self._answer(HTTPStatus.OK, self.server.page())
+
+    def do_POST(self) -> None:
+        """Take a form: ``pair=14&key=a``."""
+        length = self.headers.get("Content-Length", "")
+        small = length.isdecimal() and len(length) < 5
+        form = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace")) if small else {}
+        number, key = (form.get(name, [""])[0] for name in ("pair", "key"))
+        if key not in (*VOTES, UNDO, DONE):
+            self.send_error(HTTPStatus.BAD_REQUEST)
+            return
+        try:
+            self._answer(*self.server.press(number, key))
+        except SuiteError as error:  # a full disk
+            self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, str(error), "text/plain")
+            raise
+        finally:
+            self.server.over |= key == DONE
+
+    def _answer(self, status: HTTPStatus, text: str, kind: str = "text/html") -> None:
+        data = text.encode("utf-8", "replace")
+        self.send_response(status)
+        headers = {**HEADERS, "Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(data))}
+        if status == HTTPStatus.SEE_OTHER:
+            headers["Location"] = self.server.root
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the lines would hold the secret."""

@@ -22,7 +22,7 @@ from core.clock import Clock
 from core.records import Preference
 from elo_system import EloSystem
 from evidence.baselines import BradleyTerry
-from people import run as people
+from people import many as people
 from people.many import STARTS, Crowd, fitted, measure, predicted, scored
 from people.read import Votes
 from people.rows import VOTE_COLUMNS
