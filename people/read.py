@@ -10,8 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import config
 from core import hub, tables
@@ -19,7 +19,7 @@ from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
-from core.tables import BadRows, LeftOut, Rows, columns_of, each_row, id_in, read_rows, refuse_bad_rows, text_in
+from core.tables import BadRows, LeftOut, Row, Rows, columns_of, each_row, id_in, read_rows, refuse_bad_rows, text_in
 from core.text import Names, count, normal, plain
 from people import rows as kinds
 from people.rows import EVERYONE, VOTE_COLUMNS, Vote, own_vote
@@ -65,9 +65,9 @@ def load_votes(source: str, *, skip_bad_rows: bool = False, answers: Answers | N
         raise UsageError(f"{source} has no rows")
     kind, read = recognize(columns_of(rows), source)
     kinds.refuse_coding(rows, source)
-    votes, others = read(rows)
+    given, others = each_row(rows, read)
     out |= others
-    votes, notes = _one_of_each(votes, out, models)
+    votes, notes = _one_of_each(kinds.by_ratings(given, out) if kind == OPEN_WEBUI else given, out, models)
     refuse_bad_rows(out, source, total if votes else len(out), skip=skip_bad_rows)
     left_out = {number: str(out[number]) for number in sorted(out)}
     said = [] if kind == OWN else [f"read as {kind}: {count(len(votes), 'vote')} from {count(total, 'row')}"]
@@ -155,21 +155,19 @@ def _hub_rows(source: str) -> Rows:
     return tables.arrow_rows(found["train" if "train" in found else next(iter(found))].data.table)
 
 
-Reader = Callable[[Rows], tuple[list[Vote], BadRows]]
-OWN = "votes"
-_ARENA, _ARENA_ROWS = "the Arena's data sets", partial(each_row, read=kinds.arena_vote)
-# What a file may be, the columns that it must have then, and its reader.
-_KINDS: Sequence[tuple[str, Sequence[str], Reader]] = (
-    (OWN, VOTE_COLUMNS, partial(each_row, read=own_vote)),
-    ("Open WebUI's feedback export", ("user_id", "data", "meta"), kinds.open_webui),
-    (_ARENA, ("model_a", "model_b", "winner", "conversation_a", "conversation_b"), _ARENA_ROWS),
-    (_ARENA, (*VOTE_COLUMNS[2:-1], "winner_model_a", "winner_model_b", "winner_tie"), _ARENA_ROWS),
-    ("alpaca_eval's annotations", kinds.ALPACA_COLUMNS, partial(each_row, read=kinds.alpaca_eval_vote)),
+OWN, ARENA, OPEN_WEBUI = "votes", "the Arena's data sets", "Open WebUI's feedback export"
+# What a file may be, the columns that it must have then, and what reads a row of it.
+_KINDS: Sequence[tuple[str, Sequence[str], Callable[[int, Row], Any]]] = (
+    (OWN, VOTE_COLUMNS, own_vote),
+    (OPEN_WEBUI, ("user_id", "data", "meta"), kinds.open_webui_rating),
+    (ARENA, ("model_a", "model_b", "winner", "conversation_a", "conversation_b"), kinds.arena_vote),
+    (ARENA, (*VOTE_COLUMNS[2:-1], "winner_model_a", "winner_model_b", "winner_tie"), kinds.arena_vote),
+    ("alpaca_eval's annotations", kinds.ALPACA_COLUMNS, kinds.alpaca_eval_vote),
 )
 
 
-def recognize(columns: Collection[str], source: str) -> tuple[str, Reader]:
-    """What a file with such columns is, and its reader. Raises UsageError where each kind lacks one."""
+def recognize(columns: Collection[str], source: str) -> tuple[str, Callable[[int, Row], Any]]:
+    """What a file with such columns is, and what reads its rows. Raises UsageError where each kind lacks a column."""
     there = {*columns, "prompt_id"}  # only a name: prompts are known by their text
     kind, needed, read = min(_KINDS, key=lambda kind: len(set(kind[1]) - there) / len(kind[1]))
     if lacking := [name for name in needed if name not in there]:

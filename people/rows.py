@@ -10,13 +10,13 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any, NamedTuple
 
 from core.errors import UsageError
 from core.records import Preference
-from core.tables import SINGLE, BadRows, LeftOut, Row, Rows, each_row, figure_of, id_in, text_in
+from core.tables import SINGLE, BadRows, LeftOut, Row, Rows, figure_of, id_in, text_in
 from llm.answers import without_thinking
 
 EVERYONE = "everyone"  # who voted, where the data do not say
@@ -199,10 +199,9 @@ class _Rating(NamedTuple):
     when: float  # seconds since 1970, 0 where the export does not say
 
 
-def open_webui(rows: Rows) -> tuple[list[Vote], BadRows]:
+def by_ratings(ratings: Iterable[_Rating], out: BadRows) -> list[Vote]:
     """A vote for every two models of whose answers to one prompt a person rated at least one. Of several ratings of a
-    model's answers the last counts."""
-    ratings, out = each_row(rows, _rating)
+    model's answers the last counts; the others, and those without another model's answer, go ``out``."""
     groups: defaultdict[tuple[str, str, str], list[_Rating]] = defaultdict(list)
     for rating in sorted(ratings, key=lambda rating: rating.when):
         groups[rating.asked].append(rating)
@@ -221,10 +220,10 @@ def open_webui(rows: Rows) -> tuple[list[Vote], BadRows]:
                 first, second = (last[model].score if model in last else UNRATED for model in (a, b))
                 outcome = 0.5 + 0.5 * (first > second) - 0.5 * (first < second)
                 votes.append(Vote(user, "", prompt, a, texts[a], b, texts[b], outcome, min(given)))
-    return votes, out
+    return votes
 
 
-def _rating(number: int, row: Row) -> _Rating:
+def open_webui_rating(number: int, row: Row) -> _Rating:
     """Raises ValueError for what Open WebUI does not write, LeftOut for what is no rating of a first answer."""
     user, data, meta = text_in(row, "user_id", figures=True), _object(row, "data"), _object(row, "meta")
     if data.get("rating") in (None, ""):

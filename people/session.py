@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.files import append_line, drop_last_line
 from core.records import Prompt, Response
@@ -101,15 +101,6 @@ class Session:
     def saved(self) -> str:
         """What this session kept, in words."""
         return f"{count(self.done, 'vote')} saved in {self.path}; pairs left: {self.total - len(self.votes)}"
-
-
-class End(NamedTuple):
-    """What is said, with names, when a session is over."""
-
-    title: str
-    chances: Mapping[str, str]  # {model: chance that it is the best, in percent}, best first; empty without a vote
-    remarks: Sequence[str]
-    commands: Mapping[str, str]  # {what to do next: its command line}
 
 
 def more(standing: Standing) -> str:

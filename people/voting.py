@@ -14,19 +14,20 @@ import signal
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from core.errors import SuiteError
 from core.files import lock
 from core.text import WIDTH, count, percent, plain, wrapped
 from people.read import own_votes_file, read_own_votes
-from people.session import UNDO, VOTES, End, Session, more
+from people.session import UNDO, VOTES, Session, more
 from report.page import TEMPLATES_DIR, render_vote, rendered
 from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
@@ -42,6 +43,15 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-DNS-Prefetch-Control": "off",  # else the names in an answer's links would be looked up
 }
+
+
+class End(NamedTuple):
+    """What is said, with names, when a session is over."""
+
+    title: str
+    chances: Mapping[str, str]  # {model: chance that it is the best, in percent}, best first; empty without a vote
+    remarks: Sequence[str]
+    commands: Mapping[str, str]  # {what to do next: its command line}
 
 
 def vote(job: Job, where: str, command: Callable[..., str]) -> int:
