@@ -28,7 +28,7 @@ from core.files import lock
 from core.text import WIDTH, count, percent, plain, wrapped
 from people.read import own_votes_file, read_own_votes
 from people.session import UNDO, VOTES, Session, more
-from report.page import TEMPLATES_DIR, render_vote, rendered
+from report.page import TEMPLATES_DIR, render_vote
 from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
 
@@ -182,14 +182,6 @@ class Server(ThreadingTCPServer):
         self.failed: BaseException | None = None
         self.busy = threading.Lock()
 
-    def page(self) -> str:
-        """The pair to vote on."""
-        with self.busy:
-            pair = self.session.pair
-            prompt = pair and rendered(pair.prompt)
-            sides = pair and {"A": rendered(pair.response_a), "B": rendered(pair.response_b)}
-            return render_vote(session=self.session, prompt=prompt, sides=sides, end=None)
-
     def press(self, number: str, key: str) -> tuple[HTTPStatus, str]:
         """Do what a form asks for: a vote, undo or the end; the status and the page to answer with."""
         with self.busy:
@@ -231,7 +223,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.endswith(SCRIPT):
             self._answer(HTTPStatus.OK, (TEMPLATES_DIR / SCRIPT).read_text("utf-8"), "text/javascript")
         else:
-            self._answer(HTTPStatus.OK, self.server.page())
+            with self.server.busy:
+                page = render_vote(session=self.server.session, end=None)
+            self._answer(HTTPStatus.OK, page)
 
     def do_POST(self) -> None:
         """Take a form: ``pair=14&key=a``."""
