@@ -99,11 +99,6 @@ def each_row(rows: Rows, read: Callable[[int, Row], T]) -> tuple[list[T], BadRow
     return found, out
 
 
-def columns_of(rows: Rows) -> list[str]:
-    """The names of all columns, in the order in which they first appear."""
-    return list(dict.fromkeys(str(name) for row in rows.values() for name in row))
-
-
 def text_in(row: Row, *names: str, empty: bool = False, figures: bool = False) -> str:
     """The text in a column, of several ``names`` the first that is there; ``figures``: or a number, as ids are. Raises
     ValueError where there is none."""

@@ -13,32 +13,21 @@ posterior is that of System C's model part, over all prompts at hand: texts are 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from base.features import Features
 from combined import RESIDUAL, Combined, Posterior
 from core.records import Preference, Response
+from core.text import count, percent
 from stages.tasks import Job
 
 AT_RANDOM = 5  # every so manieth pair is drawn at random: what the posterior is wrong about comes up too
 REDRAWS = 100  # of the second of two draws; a model that leads in all of them is the best
 TOLD_FROM = 10  # votes, before which nobody can say how many it takes
+MOST_TOLD = 200  # votes: for more nobody sits, and of equals it would be billions
 SURE = 0.95  # chance that the first is ahead of the second, from which they count as told apart
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The models by a person's votes so far."""
-
-    chances: Mapping[str, float]
-    """{model: chance that it is the best over all prompts}, best first."""
-    ahead: float
-    """The chance that the first is better than the second."""
-    more_votes: int | None
-    """Roughly how many more would raise ``ahead`` to SURE, 0 where it is there; None before TOLD_FROM votes."""
 
 
 class TopTwo:
@@ -74,17 +63,23 @@ class TopTwo:
                     return int(self._rng.choice(fitting))
         return int(self._rng.integers(len(left)))
 
-    def standing(self) -> Standing:
-        """How sure the order is by the votes learned."""
+    def standing(self) -> tuple[dict[str, float], str]:
+        """{model: chance that it is the best over all prompts} by the votes learned, best first; and in words how many
+        more would separate the best two, without names, empty as long as nobody can say."""
         from scipy.special import ndtr, ndtri
 
         mean, covariance = self._posterior.mean, self._posterior.covariance
         first, second = np.argsort(-mean, kind="stable")[:2].tolist()
         gap = float(mean[first] - mean[second])
         spread = math.sqrt(covariance[first, first] + covariance[second, second] - 2.0 * covariance[first, second])
-        more = None
-        if self._votes >= TOLD_FROM:  # the spread shrinks with the root of the votes, the gap stays
-            more = max(0, math.ceil(self._votes * ((ndtri(SURE) * spread / max(gap, 1e-6)) ** 2 - 1.0)))
+        ahead, said = float(ndtr(gap / spread)), ""
+        if ahead >= SURE:
+            said = f"It is ahead of the second with {percent(ahead)}."
+        elif self._votes >= TOLD_FROM:  # the spread shrinks with the root of the votes, the gap stays
+            more = math.ceil(self._votes * ((ndtri(SURE) * spread / max(gap, 1e-6)) ** 2 - 1.0))
+            said = f"Roughly {count(more, 'more vote')} would separate the best two."
+            if more > MOST_TOLD:
+                said = "It would take hundreds of votes to separate the best two."
         chances = sorted(self._posterior.best_chances().items(), key=lambda chance: -chance[1])
         # never 0 or 1: a few votes prove nothing
-        return Standing({m: min(max(p, 0.01), 0.99) for m, p in chances}, float(ndtr(gap / spread)), more)
+        return {model: min(max(chance, 0.01), 0.99) for model, chance in chances}, said

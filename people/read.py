@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
-from core.tables import BadRows, LeftOut, Row, Rows, columns_of, each_row, id_in, read_rows, refuse_bad_rows, text_in
+from core.tables import BadRows, LeftOut, Row, Rows, each_row, id_in, read_rows, refuse_bad_rows, text_in
 from core.text import Names, count, normal, plain
 from people import rows as kinds
 from people.rows import EVERYONE, VOTE_COLUMNS, Vote, own_vote
@@ -63,7 +63,7 @@ def load_votes(source: str, *, skip_bad_rows: bool = False, answers: Answers | N
     if not rows:
         refuse_bad_rows(out, source, total)
         raise UsageError(f"{source} has no rows")
-    kind, read = recognize(columns_of(rows), source)
+    kind, read = recognize(rows, source)
     kinds.refuse_coding(rows, source)
     given, others = each_row(rows, read)
     out |= others
@@ -166,8 +166,9 @@ _KINDS: Sequence[tuple[str, Sequence[str], Callable[[int, Row], Any]]] = (
 )
 
 
-def recognize(columns: Collection[str], source: str) -> tuple[str, Callable[[int, Row], Any]]:
+def recognize(rows: Rows, source: str) -> tuple[str, Callable[[int, Row], Any]]:
     """What a file with such columns is, and what reads its rows. Raises UsageError where each kind lacks a column."""
+    columns = dict.fromkeys(name for row in rows.values() for name in row)
     there = {*columns, "prompt_id"}  # only a name: prompts are known by their text
     kind, needed, read = min(_KINDS, key=lambda kind: len(set(kind[1]) - there) / len(kind[1]))
     if lacking := [name for name in needed if name not in there]:

@@ -15,7 +15,7 @@ from typing import Any
 from core.files import append_line, drop_last_line
 from core.records import Prompt, Response
 from core.text import count, normal, percent
-from people.next_pair import SURE, Standing, TopTwo
+from people.next_pair import TopTwo
 from people.read import USER, on_these, own_votes_file, read_own_votes
 from people.rows import VOTE_COLUMNS, Vote
 from stages.tasks import Job
@@ -25,7 +25,6 @@ VOTES: Mapping[str, Mapping[str, Any]] = {
     "a": {"outcome": 1.0}, "b": {"outcome": 0.0}, "t": {"outcome": 0.5}, "x": {"outcome": 0.5, "both_bad": True},
 }  # fmt: skip
 UNDO = "u"
-MOST_TOLD = 200  # votes: for more nobody sits, and of equals it would be billions
 
 
 class Session:
@@ -93,21 +92,11 @@ class Session:
         what leads would look for it."""
         if self.note or not self.votes:
             return self.note
-        standing = self.models.standing()
-        chance = percent(next(iter(standing.chances.values())))
+        chances, more = self.models.standing()
+        chance = percent(next(iter(chances.values())))
         so_far = f"{count(len(self.votes), 'vote')} so far: the model ahead is the best with a chance of {chance}."
-        return f"{so_far} {more(standing)}"
+        return f"{so_far} {more}"
 
     def saved(self) -> str:
         """What this session kept, in words."""
         return f"{count(self.done, 'vote')} saved in {self.path}; pairs left: {self.total - len(self.votes)}"
-
-
-def more(standing: Standing) -> str:
-    """How many more votes would separate the best two; empty as long as nobody can say."""
-    if standing.ahead >= SURE:
-        return f"It is ahead of the second with {percent(standing.ahead)}."
-    votes = standing.more_votes
-    if votes is not None and votes > MOST_TOLD:
-        return "It would take hundreds of votes to separate the best two."
-    return "" if votes is None else f"Roughly {count(votes, 'more vote')} would separate the best two."

@@ -27,7 +27,7 @@ from core.errors import SuiteError
 from core.files import lock
 from core.text import WIDTH, count, percent, plain, wrapped
 from people.read import own_votes_file, read_own_votes
-from people.session import UNDO, VOTES, Session, more
+from people.session import UNDO, VOTES, Session
 from report.page import TEMPLATES_DIR, render_vote
 from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
@@ -82,11 +82,11 @@ def vote(job: Job, where: str, command: Callable[..., str]) -> int:
 
 def end_of(session: Session, command: Callable[..., str]) -> End:
     """Sum a session up: the chances by the votes on these answers, how many are kept in all, and what to do next."""
-    kept, standing, path = read_own_votes(session.path), session.models.standing(), str(session.path)
-    chances = {model: percent(chance) for model, chance in standing.chances.items() if session.votes}
+    kept, (best, more), path = read_own_votes(session.path), session.models.standing(), str(session.path)
+    chances = {model: percent(chance) for model, chance in best.items() if session.votes}
     title = f"By your {count(len(session.votes), 'vote')}, the chance that each model is the best:"
     prompts = len({vote.prompt_id for vote in kept})
-    remarks = [more(standing), f"{count(len(kept), 'vote')} on {count(prompts, 'prompt')} in all."]
+    remarks = [more, f"{count(len(kept), 'vote')} on {count(prompts, 'prompt')} in all."]
     learn, rank = command("--preferences", path), command("--preferences", path, "--rank", "PROMPT")
     commands = {"To rank the models for a prompt by your votes:": rank, "To run all systems on your votes:": learn}
     if prompts < FEWEST_PROMPTS:
