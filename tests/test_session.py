@@ -14,9 +14,8 @@ import pytest
 
 import config
 from core.records import Preference, Prompt, Response
-from people.next_pair import TopTwo
 from people.read import load_votes, on_these, read_own_votes
-from people.session import Session
+from people.session import Session, TopTwo
 from people.voting import in_terminal
 from stages.tasks import Job
 
