@@ -99,24 +99,20 @@ def each_row(rows: Rows, read: Callable[[int, Row], T]) -> tuple[list[T], BadRow
     return found, out
 
 
-def text_in(row: Row, *names: str, empty: bool = False, figures: bool = False) -> str:
-    """The text in a column, of several ``names`` the first that is there; ``figures``: or a number, as ids are. Raises
-    ValueError where there is none."""
+def text_in(row: Row, *names: str, empty: bool = False, figures: bool = False, default: str | None = None) -> str:
+    """The text in a column, of several ``names`` the first that is there; ``figures``: or a number, as ids are. Without
+    one ``default``, or ValueError, as for what is neither."""
     name = next((name for name in names if name in row), names[0])
     value = row.get(name)
     if figures and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         value = str(int(value) if value == int(value) else value)
     if value is None or value != value or (not empty and isinstance(value, str) and not value.strip()):
-        raise ValueError(f"{name} is missing")
+        if default is None:
+            raise ValueError(f"{name} is missing")
+        return default
     if not isinstance(value, str) or re.search("[\ud800-\udfff]", value):
         raise ValueError(f"{name} is no text: {value!s:.40}")
     return sys.intern(value)  # votes repeat prompts and responses
-
-
-def id_in(row: Row) -> str:
-    """The row's ``prompt_id``; empty where there is none. Raises ValueError for what is neither a text nor a number."""
-    value = row.get("prompt_id")
-    return "" if value is None or value != value or value == "" else text_in(row, "prompt_id", figures=True)
 
 
 def figure_of(value: object) -> float:

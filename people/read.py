@@ -19,7 +19,7 @@ from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
-from core.tables import BadRows, LeftOut, Row, Rows, each_row, id_in, read_rows, refuse_bad_rows, text_in
+from core.tables import BadRows, LeftOut, Row, Rows, each_row, read_rows, refuse_bad_rows, text_in
 from core.text import Names, count, normal, plain
 from people import rows as kinds
 from people.rows import EVERYONE, VOTE_COLUMNS, Vote, own_vote
@@ -193,7 +193,7 @@ def _joined(rows: Rows, answers: Answers, models: Names, source: str, out: BadRo
         try:
             own = prompt_id(text_in(row, "prompt"))
         except ValueError:  # none, so by its id; without that too it finds nothing
-            own = answers.ids.get(id_in(row), "")
+            own = answers.ids.get(text_in(row, "prompt_id", figures=True, default=""), "")
         texts = {f"response_{side}": answers.texts.get((own, name)) for side, name in names.items()}
         texts |= {side: text for side in texts if (text := row.get(side)) is not None}
         found[number] = {**row, **texts, "prompt_id": own, "prompt": asked.get(own)}

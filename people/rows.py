@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from core.errors import UsageError
 from core.records import Preference
-from core.tables import SINGLE, BadRows, LeftOut, Row, Rows, figure_of, id_in, text_in
+from core.tables import SINGLE, BadRows, LeftOut, Row, Rows, figure_of, text_in
 from llm.answers import without_thinking
 
 EVERYONE = "everyone"  # who voted, where the data do not say
@@ -95,7 +95,8 @@ def _leave_out_later_turns(row: Row) -> None:
 def own_vote(number: int, row: Row) -> Vote:
     """A row with VOTE_COLUMNS; the outcome is a number in [0, 1] or a word of the Arena's."""
     _leave_out_later_turns(row)
-    user, prompt_id, prompt = text_in(row, "user", figures=True), id_in(row), text_in(row, "prompt")
+    user, prompt = text_in(row, "user", figures=True), text_in(row, "prompt")
+    prompt_id = text_in(row, "prompt_id", figures=True, default="")
     outcome = WINNERS.get(str(row.get("outcome")).strip().lower(), figure_of(row.get("outcome")))
     if not 0.0 <= outcome <= 1.0:
         raise ValueError(f"outcome is no number in [0, 1]: {row.get('outcome')!s:.40}; write 1, 0 or 0.5")
@@ -118,15 +119,9 @@ def arena_vote(number: int, row: Row) -> Vote:
     (prompt, a), (other, b) = _first_turn(row, "a"), _first_turn(row, "b")
     if prompt != other:
         raise ValueError("conversation_a and conversation_b begin with different prompts")
-    models = text_in(row, "model_a"), text_in(row, "model_b")
-    return Vote(_who(row, "judge", "judge_hash"), "", prompt, models[0], a, models[1], b, outcome, number)
-
-
-def _who(row: Row, *names: str) -> str:
-    for name in names:
-        with contextlib.suppress(ValueError):
-            return text_in(row, name, figures=True)
-    return EVERYONE
+    user = text_in(row, "judge", figures=True, default="")
+    user = user or text_in(row, "judge_hash", figures=True, default=EVERYONE)
+    return Vote(user, "", prompt, text_in(row, "model_a"), a, text_in(row, "model_b"), b, outcome, number)
 
 
 def _first_turn(row: Row, side: str) -> tuple[str, str]:
@@ -177,7 +172,8 @@ def alpaca_eval_vote(number: int, row: Row) -> Vote:
     if row.get("input"):  # what the instruction is about, in some of its data sets
         prompt += f"\n\n{text_in(row, 'input')}"
     a, b = ((text_in(row, f"generator_{i}"), text_of_turn(row.get(f"output_{i}"), f"output_{i}")) for i in (1, 2))
-    return Vote(_who(row, "annotator"), "", prompt, *a, *b, round(2 - preference, 12), number)
+    user = text_in(row, "annotator", figures=True, default=EVERYONE)
+    return Vote(user, "", prompt, *a, *b, round(2 - preference, 12), number)
 
 
 # ── Open WebUI ───────────────────────────────────────────────────────────────────────────────────────────

@@ -22,7 +22,7 @@ from config import DEFAULT_ASKS, Persona
 from core.errors import UsageError
 from core.files import fingerprint
 from core.records import Prompt, Response
-from core.tables import BadRows, Rows, each_row, id_in, read_rows, refuse_bad_rows, text_in, text_of
+from core.tables import BadRows, Rows, each_row, read_rows, refuse_bad_rows, text_in, text_of
 from core.text import Names, normal
 from llm.answers import without_thinking
 from stages.tasks import wrong_fields
@@ -107,8 +107,9 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
                 text, model = normal(text_in(row, *PROMPT)), models.of(text_in(row, *MODEL))
                 response = text_in(row, *RESPONSE, empty=True)  # models do answer nothing
                 own = prompt_id(text)
-                if ids.setdefault(id_in(row) or own, own) != own:
-                    raise ValueError(f"prompt_id stands for another prompt in an earlier row: {id_in(row)}")
+                given = text_in(row, "prompt_id", figures=True, default=own)
+                if ids.setdefault(given, own) != own:
+                    raise ValueError(f"prompt_id stands for another prompt in an earlier row: {given}")
             except ValueError as error:
                 bad[number] = str(error)
                 continue
