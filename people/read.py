@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,10 +191,11 @@ def _joined(rows: Rows, answers: Answers, models: Names, source: str, out: BadRo
         names = {side: models.of(name) for side in "ab" if isinstance(name := row.get(f"model_{side}"), str)}
         if not names or (row.get("response_a") is not None and row.get("response_b") is not None):
             continue
-        try:
+        own = ""  # finds nothing
+        with suppress(ValueError):
+            own = answers.ids.get(text_in(row, "prompt_id", figures=True), "")
+        with suppress(ValueError):
             own = prompt_id(text_in(row, "prompt"))
-        except ValueError:  # none, so by its id; without that too it finds nothing
-            own = answers.ids.get(text_in(row, "prompt_id", figures=True, default=""), "")
         texts = {f"response_{side}": answers.texts.get((own, name)) for side, name in names.items()}
         texts |= {side: text for side in texts if (text := row.get(side)) is not None}
         found[number] = {**row, **texts, "prompt_id": own, "prompt": asked.get(own)}

@@ -210,13 +210,11 @@ class Handler(BaseHTTPRequestHandler):
         if not super().parse_request():
             return False
         name = self.path.removesuffix(SCRIPT).encode("latin-1", "replace")
-        if self.headers.get("Host") != f"127.0.0.1:{self.server.port}":
-            self.send_error(HTTPStatus.FORBIDDEN)
-        elif not secrets.compare_digest(name, self.server.root.encode()):
-            self.send_error(HTTPStatus.NOT_FOUND)
-        else:
-            return True
-        return False
+        ours = self.headers.get("Host") == f"127.0.0.1:{self.server.port}"
+        known = secrets.compare_digest(name, self.server.root.encode())
+        if not (ours and known):
+            self.send_error(HTTPStatus.NOT_FOUND if ours else HTTPStatus.FORBIDDEN)
+        return ours and known
 
     def do_GET(self) -> None:
         """Show the page or its script. Nothing changes."""
