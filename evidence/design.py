@@ -95,12 +95,12 @@ class Systems:
         return *self.contenders, *self.baselines
 
 
-def read_texts(job: Job, data: Data, clock: Clock) -> Features:
-    """Each text through the frozen base, once ever."""
+def read_texts(job: Job, data: Data, clock: Clock, *, refresh: bool = False, also: Sequence[str] = ()) -> Features:
+    """Each text through the frozen base, once ever; ``refresh`` and ``also`` as of ``compute_features``."""
     with clock.stage("features"):
         return compute_features(
             job.base_model, data.prompts, data.responses, cache_dir=job.cache_dir, name=job.name, device=job.device,
-            ray=job.ray,
+            refresh=refresh, also=also, ray=job.ray,
         )  # fmt: skip
 
 

@@ -25,18 +25,17 @@ from pathlib import Path
 import numpy as np
 
 import config
-from base.features import Features, compute_features
+from base.features import Features
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock, bar
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference, Rating
-from data_generation import Data
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS
 from evidence import leaderboard
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
-from evidence.design import Design, design
+from evidence.design import Design, design, read_texts
 from evidence.experiment import Document, counts, make_document
 from evidence.hypotheses import Scores, compared, fold_of
 from evidence.intervals import Groups, difference_json
@@ -77,15 +76,9 @@ class Crowd:
     params: ExperimentConfig
 
     @cached_property
-    def data(self) -> Data:
-        """The votes as a persona's preferences are, without judgements and truths."""
-        ids = tuple(prompt.id for prompt in self.votes.prompts)
-        return Data(self.votes.prompts, self.votes.responses, (), self.votes.preferences, (), planned=ids)
-
-    @cached_property
     def plan(self) -> Design:
         """What trains and what tests, for everybody; preferences in the order in which everyone's are used."""
-        return design(self.data, self.params)
+        return design(self.votes.data, self.params)
 
     @cached_property
     def given(self) -> dict[str, float | None]:
@@ -101,7 +94,7 @@ def fitted(crowd: Crowd, tested: Collection[str]) -> Iterator[tuple[str, Sequenc
     that a thousand people's heads are not held beside a thousand people's fits."""
     several, models, params = len(crowd.votes.users) > 1, crowd.votes.models, crowd.params
     votes = [vote for vote in crowd.plan.preferences if vote.prompt_id not in tested]
-    ids = tuple(prompt_id for prompt_id in crowd.data.planned if prompt_id not in tested)
+    ids = tuple(prompt_id for prompt_id in crowd.votes.data.planned if prompt_id not in tested)
     by_user: dict[str, list[Preference]] = {user: [] for user in crowd.votes.users}
     for vote in votes:
         by_user[vote.user].append(vote)
@@ -145,7 +138,7 @@ def _on_elo_scale(models: Sequence[str], wins: np.ndarray) -> list[dict[str, flo
 def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
     """All systems from all votes: for several people what a new person starts from, for one person alone what was
     learned of them."""
-    votes, ids, params = crowd.plan.preferences, crowd.data.planned, crowd.params
+    votes, ids, params = crowd.plan.preferences, crowd.votes.data.planned, crowd.params
     reward = RewardModel(crowd.features, crowd.given, params).fit(votes[:SHARED_VOTES], prompt_ids=ids)
     both = Combined(crowd.features, crowd.given, params).fit(votes, prompt_ids=ids)
     if len(crowd.votes.users) == 1:
@@ -209,7 +202,7 @@ def measure(crowd: Crowd, clock: Clock) -> Document:
         return {
             "main_metric": ACCURACY,
             "counts": {
-                **counts(crowd.data, crowd.params),
+                **counts(crowd.votes.data, crowd.params),
                 "users": len(crowd.votes.users),
                 "votes": len(plan.preferences),
                 "decided_votes": sum(vote.outcome != 0.5 for vote in plan.preferences),
@@ -240,11 +233,7 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> None:
     rows = (f"the votes row by row: {job.command} --check",) if votes.notes else ()
     job = replace(job, notes=(*job.notes, *votes.notes, *rows, *about_ratings))
     console.print_header(job.name, job.label, job.notes, "Votes")
-    with clock.stage("features"):
-        features = compute_features(
-            job.base_model, votes.prompts, votes.responses, cache_dir=job.cache_dir, name=job.name,
-            device=job.device, refresh=refresh, also=votes.personas, ray=job.ray,
-        )  # fmt: skip
+    features = read_texts(job, votes.data, clock, refresh=refresh, also=votes.personas)
     crowd = Crowd(votes, features, rated, job.params)
     measured = measure(crowd, clock)
     with clock.stage("training"):

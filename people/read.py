@@ -22,6 +22,7 @@ from core.files import fingerprint
 from core.records import Preference, Prompt, Response
 from core.tables import BadRows, LeftOut, Row, Rows, each_row, read_rows, refuse_bad_rows, text_in
 from core.text import Names, count, normal, plain
+from data_generation import Data
 from people import rows as kinds
 from people.rows import EVERYONE, VOTE_COLUMNS, Vote, own_vote
 from stages.own import Answers, prompt_id
@@ -44,6 +45,12 @@ class Votes:
     notes: tuple[str, ...] = ()
     personas: tuple[str, ...] = ()
     """Whose responses they are on, where the rows of own votes say so."""
+
+    @property
+    def data(self) -> Data:
+        """The votes as a persona's preferences are, without judgements and truths."""
+        ids = tuple(prompt.id for prompt in self.prompts)
+        return Data(self.prompts, self.responses, (), self.preferences, (), planned=ids)
 
 
 def load_votes(source: str, *, skip_bad_rows: bool = False, answers: Answers | None = None) -> Votes:

@@ -122,7 +122,7 @@ def test_a_busy_voter_counts_once_ties_are_not_scored_and_a_tied_score_counts_ha
     outcomes = (0.5, 1.0, 0.75, 0.0, 0.5, 0.5)
     changed = [dataclasses.replace(v, outcome=o) for v, o in zip(votes.preferences, outcomes, strict=True)]
     c = crowd_of(dataclasses.replace(votes, preferences=tuple(changed)), texts)
-    hits = dict(predicted(c, [c.data.planned]))
+    hits = dict(predicted(c, [c.votes.data.planned]))
     assert len(hits["random"]) == 3
     assert {hit for _, hit in hits["base_reward"]} == {0.5}, "this base has no score"
     hits["random"] = [(vote, float(vote.user == "person 0")) for vote, _ in hits["random"]]
