@@ -70,7 +70,7 @@ def vote(job: Job, where: str, command: Callable[..., str]) -> int:
             if where == "terminal" or not session.pair or in_browser(session, end):
                 in_terminal(session)
         finally:
-            say(session.saved())
+            say(f"\n{session.saved()}")
     title, chances, remarks, commands = end()
     by_model = ", ".join(f"{model} {chance}" for model, chance in chances.items())
     for paragraph in (f"{title} {by_model}." if by_model else title, *remarks):
@@ -109,7 +109,6 @@ def in_terminal(session: Session) -> None:
         say("\n".join(["─" * WIDTH, *wrapped(session.progress())]))
         print(f"{KEYS} > ", end="", flush=True)
         key = _key()
-        say("")  # ends the question's line
         if key == DONE:
             break
         if key in (*VOTES, UNDO):
