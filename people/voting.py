@@ -16,7 +16,6 @@ import threading
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
@@ -65,13 +64,12 @@ def vote(job: Job, where: str, command: Callable[..., str]) -> int:
     responses = collect_responses(job, prompts)
     with lock(own_votes_file(job.name).parent):
         session = Session(job, prompts, responses)
-        end = partial(end_of, session, command)
         try:
-            if where == "terminal" or not session.pair or in_browser(session, end):
+            if where == "terminal" or not session.pair or in_browser(session, command):
                 in_terminal(session)
         finally:
             say(f"\n{session.saved()}")
-    title, chances, remarks, commands = end()
+    title, chances, remarks, commands = end_of(session, command)
     by_model = ", ".join(f"{model} {chance}" for model, chance in chances.items())
     for paragraph in (f"{title} {by_model}." if by_model else title, *remarks):
         say("\n".join(wrapped(paragraph)))
@@ -141,7 +139,7 @@ def say(text: str) -> None:
 # ── In the browser ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def in_browser(session: Session, end: Callable[[], End]) -> bool:
+def in_browser(session: Session, command: Callable[..., str]) -> bool:
     """Ask for votes on a page and show the end there. Ctrl-C comes through.
 
     True where there is no browser and Enter was pressed, to go on in the terminal: the page is over by then.
@@ -149,7 +147,7 @@ def in_browser(session: Session, end: Callable[[], End]) -> bool:
     # without a window a browser would take over the terminal
     window = sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
     waits = sys.stdin.isatty() and not window
-    with Server(session, end) as server:
+    with Server(session, command) as server:
         where = "No browser here: press Enter to vote in this terminal, or vote" if waits else "Vote"
         print(f"{where} on this page (Ctrl-C or its Done ends it):\n  {server.address}", flush=True)
         if window:
@@ -170,9 +168,9 @@ class Server(ThreadingTCPServer):
     daemon_threads = True
     timeout = 0.2  # seconds until ``handle_request`` returns without one
 
-    def __init__(self, session: Session, end: Callable[[], End]) -> None:
+    def __init__(self, session: Session, command: Callable[..., str]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.session, self._end = session, end
+        self.session, self._command = session, command
         self.port = self.server_address[1]
         self.root = f"/{secrets.token_urlsafe(16)}/"
         self.address = f"http://127.0.0.1:{self.port}{self.root}"
@@ -185,7 +183,7 @@ class Server(ThreadingTCPServer):
         """Do what a form asks for: a vote, undo or the end; the status and the page to answer with."""
         with self.busy:
             if key == DONE:
-                return HTTPStatus.OK, render_vote(session=self.session, end=self._end())
+                return HTTPStatus.OK, render_vote(session=self.session, end=end_of(self.session, self._command))
             if number == str(self.session.number) and (self.session.pair or key == UNDO):
                 self.session.press(key)  # on the disk by now
             else:
