@@ -28,6 +28,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from itertools import product
 from typing import NamedTuple, Self
 
@@ -156,9 +158,8 @@ class Posterior(NamedTuple):
 
     def draw(self, draws: int, seed: int) -> Array:
         """[draws, m] scores."""
-        variances, axes = np.linalg.eigh(self.covariance)
-        noise = np.random.default_rng(seed).standard_normal((draws, len(self.mean)))
-        return np.asarray(self.mean + noise @ (axes * np.sqrt(np.maximum(variances, 0.0))).T)
+        rng = np.random.default_rng(seed)
+        return rng.multivariate_normal(self.mean, self.covariance, draws, check_valid="ignore", method="eigh")
 
     def best_chances(self, draws: int = 2000) -> dict[str, float]:
         """{model: the share of draws in which its score is the highest}."""
@@ -186,7 +187,6 @@ class Combined(Ranker):
             for model, row in rows.items():
                 self._whose[row, [0, 1 + models.index(model)]] = LOGIT * (rated.get(model, centre) - centre), 1.0
                 self._prompt_of[row] = number
-        self._untrained: dict[tuple[tuple[str, ...], str | None], Fit] = {}  # a scaler costs more than a few votes
         self._certainty: tuple[Array, float] | None = None  # of the fit, worked out when first asked for
         self._fit = self._start(TrainingSet((), ()))
 
@@ -197,7 +197,8 @@ class Combined(Ranker):
         Then the prior widths of all are the parameters' times the factors with the highest evidence.
         """
         if start is None:
-            return [self._with(self._around(self._start(s), s)) for s in sets]
+            begin = cache(self._start)  # a scaler costs more than a few votes
+            return [self._with(self._around(begin(replace(s, preferences=())), s)) for s in sets]
         people = [(one._fit, s) for one, s in zip(start, sets, strict=True)]
         # One choice for all: the votes of one person are too few to tell how far people differ.
         sample = people[:: 1 + len(people) // SAMPLE]
@@ -247,14 +248,11 @@ class Combined(Ranker):
 
     def _start(self, s: TrainingSet) -> Fit:
         """The Arena and the untouched base; scale and axes of texts are those of the training texts."""
-        key = s.prompt_ids, s.held_out
-        if key not in self._untrained:
-            texts, scaler, p = self._texts, self._texts.scaler(s), self._params
-            inputs = np.column_stack([self._whose, scaler.base(texts.score), scaler.inputs(texts.states)])
-            prior = self._each(inputs.shape[1], 1.0, 0.0, 1.0, 0.0)
-            tau = self._each(inputs.shape[1], p.prior_arena, p.prior_models, p.prior_base, p.prior_texts)
-            self._untrained[key] = Fit(inputs, prior, tau, self._pairs((), inputs, prior, tau), np.zeros(len(tau)))
-        return self._untrained[key]
+        (of_texts, base, _), p = self._texts.seen(s), self._params
+        inputs = np.column_stack([self._whose, base, of_texts])
+        prior = self._each(inputs.shape[1], 1.0, 0.0, 1.0, 0.0)
+        tau = self._each(inputs.shape[1], p.prior_arena, p.prior_models, p.prior_base, p.prior_texts)
+        return Fit(inputs, prior, tau, self._pairs((), inputs, prior, tau), np.zeros(len(tau)))
 
     def _around(self, before: Fit, s: TrainingSet, factors: tuple[float, float] | None = None) -> Fit:
         """The fit of a set around what was known ``before``; ``factors``: of the widths of θ, and of β and w."""

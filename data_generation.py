@@ -1,7 +1,7 @@
 """The data: prompts → responses → judgements → truths, each stage reading the records of the stage before it.
 
 data = make_data(job, Clock())
-calls = count(job)      # what it would ask: {("responses", "gemma3:4b"): 25, ("preferences", "llama3:8b"): 750}
+calls = count(job)      # what it would ask: {"gemma3:4b": 25, "llama3:8b": 753}
 
 A stage turns what it wants to know into tasks, looks each up in the cache by the hash of exactly what it would be made
 from, asks a language model for the rest, and keeps every answer at once (``stages.tasks``).
@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import config
 from core.clock import Clock
-from core.records import GroundTruth, Judgement, Preference, Prompt, Response
+from core.records import GroundTruth, Preference, Prompt, Response
 from stages import judging
 from stages.judging import preferences_from, rank_listwise, round_robin_truths
-from stages.likelihood import judge_by_likelihood, reading_groups, reading_tasks
+from stages.likelihood import judge_by_likelihood, reading_tasks
 from stages.tasks import Job, open_tasks, require_enough
 from stages.writing import collect_responses, generate_prompts, response_tasks
 
-Calls = Counter[tuple[str, str]]
-"""Calls by (stage, model); for a model that weighs texts, a call is one text."""
 UNWRITTEN = "\0 not there yet: "  # stands as a text that nobody wrote: what is asked about it has a hash of no item
 
 
@@ -34,7 +32,7 @@ class Data:
 
     prompts: tuple[Prompt, ...]
     responses: tuple[Response, ...]
-    judgements: tuple[Judgement, ...]
+    judgements: tuple[Preference, ...]  # in the orders in which they were shown
     preferences: tuple[Preference, ...]  # one for each pair of each prompt, in the order of the prompts
     truths: tuple[GroundTruth, ...]  # round-robin truth of every prompt
     listwise: tuple[GroundTruth, ...] = ()  # truth of the prompts ``listed``, ranked as lists
@@ -48,8 +46,7 @@ class Data:
 def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool = True) -> Data:
     """Everything that is asked for one persona.
 
-    ``listed``: ids of the prompts that are also ranked as a list (``params.ground_truth`` listwise or both: see
-    ``evidence.design.listed``).
+    ``listed``: ids of the prompts that are also ranked as a list (``evidence.design.listed``).
     ``ask`` False: what the cache holds. Nothing is asked, written or said; a prompt that lacks anything is left out.
     """
     job, models = replace(job, silent=not ask), list(job.contestants)
@@ -70,15 +67,14 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
     true = {truth.prompt_id for truth in truths}  # a prompt without a truth tests nothing: it is left out whole
     prompts, responses = [p for p in prompts if p.id in true], [r for r in answered if r.prompt_id in true]
     left_out["prompts"] = len(job.prompt_ids) - len(prompts)
-    chosen = _chosen(job, prompts, listed)
     with clock.stage("ground_truth"):
         if ask:
             without = {id_: f"too little of {id_} was judged" for id_ in job.prompt_ids if id_ not in true}
             require_enough(without, len(job.prompt_ids), "prompts")
             with job.store(config.GROUND_TRUTH_FILE) as store:  # for people to read: they follow from the preferences
-                rows = {f"{t.prompt_id}/{t.method}": {"scores": dict(t.scores), "ranking": t.ranking} for t in truths}
+                rows = {f"{t.prompt_id}/round_robin": {"scores": dict(t.scores), "ranking": t.ranking} for t in truths}
                 store.print_out(rows)
-        listwise, left_out["rankings"] = rank_listwise(job, chosen, responses)
+        listwise, left_out["rankings"] = rank_listwise(job, [p for p in prompts if p.id in listed], responses)
     if ask:
         job.llm.unload()  # the reward base needs the memory
     return Data(
@@ -90,52 +86,37 @@ def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool
         listwise=tuple(listwise),
         planned=job.prompt_ids,
         left_out=left_out,
-        shortened=0 if job.llm.weighs_options else judging.shortened(job, prompts, responses, {p.id for p in chosen}),
+        shortened=0 if job.llm.weighs_options else judging.shortened(job, prompts, responses, listed),
         with_markers=0 if job.llm.weighs_options else judging.with_markers(prompts, responses),
     )
 
 
-def count(job: Job, listed: Collection[str] = (), *, anew: Collection[str] = ()) -> Calls:
-    """Count what ``make_data(job, clock, listed)`` would ask, exactly as far as the cache reaches, else the most there
-    can be; nothing is asked or written. ``anew``: stages of which nothing counts as cached."""
-    job = replace(job, silent=True, anew=anew)
-    calls, judge, weighs = Calls(), job.judge, job.llm.weighs_options
+def count(job: Job, listed: Collection[str] = ()) -> Counter[str]:
+    """Count what ``make_data(job, clock, listed)`` would ask each model, exactly as far as the cache reaches, else the
+    most there can be; nothing is asked or written. Where a model weighs texts, a call is one text."""
+    job = replace(job, silent=True)
+    calls, judge, weighs = Counter[str](), job.judge, job.llm.weighs_options
     written = {prompt.id: prompt for prompt in generate_prompts(job)}
     prompts = [written.get(id_) or Prompt(id_, UNWRITTEN + id_) for id_ in job.prompt_ids]
     missing = len(prompts) - len(written)
-    calls["prompts", judge] = -(-missing // (1 if weighs else job.params.prompts_per_request))
+    calls[judge] = -(-missing // (1 if weighs else job.params.prompts_per_request))
     responses = collect_responses(job, prompts)
     tasks = [] if job.responses else open_tasks(job, config.RESPONSES_FILE, response_tasks(job, prompts))
     for task in tasks:
-        calls["responses", judge if weighs else task.question.model] += 1
-        responses.append(Response(text=UNWRITTEN + task.key, **task.about))
+        calls[judge if weighs else task.question.model] += 1
+        responses.append(Response(text=UNWRITTEN + task.id[0], **task.about))
     prompts = _answered_by_all(job, prompts, responses)
     if weighs:
-        for group, readings in reading_tasks(job, prompts, responses).items():
-            texts = len(open_tasks(job, config.PREFERENCES_FILE, readings))
-            calls["preferences", judge] += len(reading_groups(job)[group]) * texts
+        for readers, readings in reading_tasks(job, prompts, responses):
+            calls[judge] += len(readers) * len(open_tasks(job, config.PREFERENCES_FILE, readings))
     else:
         tasks = judging.pair_tasks(job, prompts, responses)
-        calls["preferences", judge] = len(open_tasks(job, config.PREFERENCES_FILE, tasks))
-    tasks = judging.list_tasks(job, _chosen(job, prompts, listed), responses)
-    calls["ground_truth", judge] = len(open_tasks(job, config.GROUND_TRUTH_FILE, tasks))
+        calls[judge] += len(open_tasks(job, config.PREFERENCES_FILE, tasks))
+    tasks = judging.list_tasks(job, [p for p in prompts if p.id in listed], responses)
+    calls[judge] += len(open_tasks(job, config.GROUND_TRUTH_FILE, tasks))
     return +calls
-
-
-def by_model(counts: Iterable[Calls]) -> Counter[str]:
-    """Calls of all stages, by model."""
-    calls: Counter[str] = Counter()
-    for counted in counts:
-        for (_, model), number in counted.items():
-            calls[model] += number
-    return calls
 
 
 def _answered_by_all(job: Job, prompts: Iterable[Prompt], responses: Iterable[Response]) -> list[Prompt]:
     have = {(r.prompt_id, r.model) for r in responses}
     return [p for p in prompts if all((p.id, model) in have for model in job.contestants)]
-
-
-def _chosen(job: Job, prompts: Sequence[Prompt], listed: Collection[str]) -> list[Prompt]:
-    """The prompts that are ranked as lists too."""
-    return [p for p in prompts if p.id in listed and job.params.ground_truth != "round_robin"]

@@ -22,7 +22,6 @@ from scipy.special import expit
 
 from core.files import write_json
 from core.ranking import Ranker, TrainingSet
-from core.records import Preference
 
 SCALE = 400.0
 LOGIT = math.log(10.0) / SCALE  # one Elo point in logits
@@ -60,22 +59,17 @@ class EloSystem(Ranker):
         """Global rating + offset, in Elo points."""
         return {model: start + self.offsets[model] for model, start in self._start.items()}
 
-    def update(self, preference: Preference) -> None:
-        """One Elo update, R_a ← R_a + K (S − E), with S the outcome in [0, 1]; b moves by as much the other way."""
-        a, b = preference.model_a, preference.model_b
-        expected = expectation(self._start[a] + self.offsets[a], self._start[b] + self.offsets[b])
-        step = self.k * (preference.outcome - expected)  # a win that was expected moves hardly anything
-        self.offsets[a] += step
-        self.offsets[b] -= step
-        self.updates += 1
-
     def fit_many(self, sets: Sequence[TrainingSet]) -> list[Self]:
-        """Each set's preferences, from offset 0."""
+        """Each set's preferences, from offset 0, by Elo updates R_a ← R_a + K (S − E) with S the outcome in [0, 1]; b
+        moves by as much the other way."""
         fitted = [copy.copy(self) for _ in sets]
         for system, s in zip(fitted, sets, strict=True):
-            system.offsets, system.updates = dict.fromkeys(self._start, 0.0), 0
-            for preference in s.preferences:
-                system.update(preference)
+            system.offsets, system.updates = dict.fromkeys(self._start, 0.0), len(s.preferences)
+            for p in s.preferences:
+                rating_a, rating_b = (self._start[model] + system.offsets[model] for model in (p.model_a, p.model_b))
+                step = self.k * (p.outcome - expectation(rating_a, rating_b))  # an expected win moves hardly anything
+                system.offsets[p.model_a] += step
+                system.offsets[p.model_b] -= step
         return fitted
 
     def scores(self, prompt_id: str) -> dict[str, float]:  # noqa: ARG002  (one ranking for all prompts)

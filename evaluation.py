@@ -6,6 +6,7 @@ Everything loops over ``Ranker``s without asking which is which. Intervals and t
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -20,9 +21,10 @@ from core.records import GroundTruth, Preference
 
 Array = NDArray[np.float64]
 Places = tuple[tuple[int, int], ...]
-"""Each model's place in two rankings, 0 the lowest; equal scores share a place. Sorted: names don't matter."""
-CurveFold = tuple[Sequence[TrainingSet], Sequence[GroundTruth]]
-"""What trains, once in each order of the preferences, and what tests."""
+"""Each model's (predicted, true) place, 0 the lowest; equal scores share one. Sorted, so that rankings that repeat are
+recognized: it is all that a metric depends on."""
+Round = tuple[TrainingSet, Sequence[GroundTruth]]
+"""What trains and what tests."""
 
 TOP_K = 3
 CACHED_PAIRS = 2**14  # of rankings; without ties, n models have n! of them
@@ -46,14 +48,6 @@ BOUNDS = {name: (-1.0 if name in ("kendall_tau", "spearman_rho") else 0.0, 1.0) 
 # ── Metrics ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _places(x: Iterable[float], y: Iterable[float]) -> Places:
-    """All that a metric of two rankings depends on, so that rankings that repeat are recognized."""
-    x, y = list(x), list(y)
-    # floats are compared here, once: all that follows counts whole places
-    place_x, place_y = ({value: i for i, value in enumerate(sorted(set(values)))} for values in (x, y))
-    return tuple(sorted((place_x[a], place_y[b]) for a, b in zip(x, y, strict=True)))
-
-
 def _correlations(places: Places) -> tuple[float, float]:
     """Kendall's τ-b and Spearman's ρ; both 0 where either ranking is all tied: abstaining earns nothing.
 
@@ -69,12 +63,6 @@ def _cosine(x: Array, y: Array) -> float:
     return float((x * y).sum()) / math.sqrt(squares) if squares else 0.0
 
 
-def kendall_tau(a: Mapping[str, float], b: Mapping[str, float]) -> float:
-    """Kendall's τ-b of two sets of scores over the models in both; 0 where either is all tied."""
-    models = [m for m in a if m in b]
-    return _correlations(_places((a[m] for m in models), (b[m] for m in models)))[0]
-
-
 def prompt_metrics(scores: Mapping[str, float], truth: GroundTruth) -> Metrics | None:
     """The five metrics of one prompt over the truth's models; None where the truth is all tied.
 
@@ -85,12 +73,14 @@ def prompt_metrics(scores: Mapping[str, float], truth: GroundTruth) -> Metrics |
     missing = [m for m in truth.scores if m not in scores or math.isnan(scores[m])]
     if missing:
         raise ValueError(f"no score for {', '.join(missing)} on prompt {truth.prompt_id!r}")
-    return _metrics(_places((scores[m] for m in truth.scores), truth.scores.values()))
+    # floats are compared here, once: all that follows counts whole places
+    both = [scores[m] for m in truth.scores], [*truth.scores.values()]
+    place, true = ({value: i for i, value in enumerate(sorted(set(values)))} for values in both)
+    return _metrics(tuple(sorted((place[a], true[b]) for a, b in zip(*both, strict=True))))
 
 
 @lru_cache(CACHED_PAIRS)
 def _metrics(places: Places) -> Metrics | None:
-    """The metrics of (predicted, true) places."""
     x, y = [a for a, _ in places], [b for _, b in places]
     hits = [
         0.5 if x[i] == x[j] else float((x[i] < x[j]) == (y[i] < y[j]))
@@ -142,11 +132,11 @@ def split(prompt_ids: Sequence[str], train_count: int, seed: int) -> tuple[tuple
     return tuple(prompt_ids[i] for i in train), tuple(prompt_ids[i] for i in test)
 
 
-def folds(prompt_ids: Sequence[str], n: int, seed: int) -> tuple[tuple[str, ...], ...]:
-    """``n`` test parts whose sizes differ by at most one; every prompt is in exactly one."""
+def folds(prompt_ids: Sequence[str], n: int, seed: int) -> dict[str, int]:
+    """{prompt id: number of its fold}, fold by fold; the sizes of the ``n`` folds differ by at most one."""
     # a stream of its own: by the seed alone the documented split's test prompts were the last fold
     parts = np.array_split(np.random.default_rng((seed, 1_000)).permutation(len(prompt_ids)), n)
-    return tuple(tuple(prompt_ids[i] for i in sorted(part)) for part in parts)
+    return {prompt_ids[i]: number for number, part in enumerate(parts) for i in sorted(part)}
 
 
 def shuffled(preferences: Sequence[Preference], seed: int | Sequence[int]) -> tuple[Preference, ...]:
@@ -154,30 +144,35 @@ def shuffled(preferences: Sequence[Preference], seed: int | Sequence[int]) -> tu
     return tuple(preferences[i] for i in np.random.default_rng(seed).permutation(len(preferences)))
 
 
-def rounds(
-    preferences: Sequence[Preference], truths: Iterable[GroundTruth], parts: Sequence[Sequence[str]]
-) -> list[tuple[TrainingSet, list[GroundTruth]]]:
-    """For each part of the prompts (see ``folds``) what trains on all other parts, and its truths, which test."""
+def rounds(preferences: Sequence[Preference], truths: Iterable[GroundTruth], fold: Mapping[str, int]) -> list[Round]:
+    """For each ``fold`` (see ``folds``) what trains on all others, and its truths, which test."""
     known = {truth.prompt_id: truth for truth in truths}
-    others = ([p for i, other in enumerate(parts) if i != test for p in other] for test in range(len(parts)))
-    tests = ([known[p] for p in part if p in known] for part in parts)
-    return [(TrainingSet.of(preferences, ids), own) for ids, own in zip(others, tests, strict=True)]
+    found: list[Round] = []
+    for test in dict.fromkeys(fold.values()):
+        others = [prompt_id for prompt_id, number in fold.items() if number != test]
+        own = [known[prompt_id] for prompt_id, number in fold.items() if number == test and prompt_id in known]
+        found.append((TrainingSet.of(preferences, others), own))
+    return found
+
+
+def reordered(rounds: Iterable[Round], orders: int, seed: int) -> list[Round]:
+    """Each round in so many orders of its preferences, drawn by the seed."""
+    return [
+        (replace(own, preferences=shuffled(own.preferences, [seed, j])), tests)
+        for own, tests in rounds
+        for j in range(orders)
+    ]
 
 
 # ── Cross-validation ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def cross_validate(
-    rankers: Sequence[Ranker],
-    preferences: Sequence[Preference],
-    truths: Iterable[GroundTruth],
-    parts: Sequence[Sequence[str]],
-) -> dict[str, dict[str, Metrics]]:
+def cross_validate(rankers: Sequence[Ranker], rounds: Sequence[Round]) -> dict[str, dict[str, Metrics]]:
     """Each prompt's metrics under the training that did not see it: {ranker name: {prompt id: metrics}}.
 
     Prompts without a truth, or whose truth is all tied, are missing from the result.
     """
-    sets, tests = zip(*rounds(preferences, truths, parts), strict=True)
+    sets, tests = zip(*rounds, strict=True)
     result = {}
     for ranker in rankers:
         tested = zip(ranker.fit_many(sets), tests, strict=True)
@@ -187,50 +182,22 @@ def cross_validate(
 
 # ── Learning curves ──────────────────────────────────────────────────────────────────────────────────────
 
-
-class Curves(NamedTuple):
-    """The metrics after so many preferences, of every test prompt whose truth orders anything."""
-
-    counts: tuple[int, ...]  # preferences at each point: 0, every, 2 · every, … and the last
-    rows: Sequence[Mapping[str, Metrics]]  # {prompt id: metrics, a mean over orders of the preferences} at each point
-
-    @property
-    def points(self) -> list[tuple[int, Metrics]]:
-        """(preferences, the mean of each metric over prompts) at each point."""
-        return [(n, mean_metrics(row.values())) for n, row in zip(self.counts, self.rows, strict=True)]
-
-    def values(self, metric: str) -> Array:
-        """[points, prompts] of one metric."""
-        return np.array([[getattr(found, metric) for found in row.values()] for row in self.rows], np.float64)
+Curve = Mapping[int, Mapping[str, Metrics]]
+"""{preferences: {prompt id: metrics after so many of them}}, from 0 to all."""
 
 
-def curve_folds(
-    preferences: Sequence[Preference],
-    truths: Iterable[GroundTruth],
-    parts: Sequence[Sequence[str]],
-    orders: int,
-    seed: int,
-) -> list[CurveFold]:
-    """Every prompt a test prompt once, over orders of the preferences drawn by the seed."""
-    return [
-        ([replace(own, preferences=shuffled(own.preferences, [seed, j])) for j in range(orders)], tests)
-        for own, tests in rounds(preferences, truths, parts)
-    ]
+def learning_curve(ranker: Ranker, rounds: Sequence[Round], every: int) -> Curve:
+    """The metrics after 0, every, 2 · every, … preferences, up to as many as the round with the fewest has.
 
-
-def learning_curves(ranker: Ranker, tested: Sequence[CurveFold], every: int) -> Curves:
-    """The metrics after 0, every, 2 · every, … preferences, up to as many as the fold with the fewest has.
-
-    All folds, orders and points are one ``fit_many``.
+    A prompt's metrics are the mean over its rounds. All rounds and points are one ``fit_many``.
     """
-    sets = [order for orders, _ in tested for order in orders]
     # folds differ by a prompt or so, and a point must be the mean of as many preferences in each
-    total = min(len(s.preferences) for s in sets)
+    total = min(len(s.preferences) for s, _ in rounds)
     counts = (*range(0, total, every), total)
-    fitted = iter(ranker.fit_many([replace(s, preferences=s.preferences[:n]) for s in sets for n in counts]))
-    rows: list[dict[str, Metrics]] = [{} for _ in counts]
-    for orders, truths in tested:
-        found = [[per_prompt(next(fitted), truths) for _ in counts] for _ in orders]
-        for row, point in zip(rows, zip(*found, strict=True), strict=True):
-            row.update({prompt_id: mean_metrics([order[prompt_id] for order in point]) for prompt_id in point[0]})
-    return Curves(counts, rows)
+    fitted = iter(ranker.fit_many([replace(s, preferences=s.preferences[:n]) for s, _ in rounds for n in counts]))
+    points: dict[int, dict[str, list[Metrics]]] = {n: defaultdict(list) for n in counts}
+    for _, truths in rounds:
+        for row in points.values():
+            for prompt_id, found in per_prompt(next(fitted), truths).items():
+                row[prompt_id].append(found)
+    return {n: {prompt_id: mean_metrics(found) for prompt_id, found in row.items()} for n, row in points.items()}

@@ -18,20 +18,19 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 try:
-    import config
+    from cli.flags import check_combination, command_like, parse
 except (TypeError, ValueError) as error:  # it is made to be edited: an unknown field is said, not traced
     print(f"config.py can't be used: {error}. Put that entry right and run again.", file=sys.stderr)
     sys.exit(2)
 
-from cli.flags import check_combination, command_like, parse
 from core.errors import SuiteError
 from core.text import plain, wrapped
 
 if TYPE_CHECKING:
-    from evidence.experiment import Document
+    from report.words import Document
     from stages.tasks import Job
 
 
@@ -47,7 +46,8 @@ def run_persona(job: Job) -> Document:
     console.print_header(job.name, job.label, job.notes)
     data = make_data(job, clock, listed(job.prompt_ids, job.params))  # prompts → responses → judgements → truths
     console.print_counts(counts(data, job.params))
-    features = read_texts(job, data, clock)  # the frozen base reads each text once
+    with clock.stage("features"):
+        features = read_texts(job, data.prompts, data.responses)  # the frozen base reads each text once
     systems = make_systems(job, data, features)  # A, B, C and what they must beat
     document = measure(job, data, systems, clock)
     paths = files.write_results(document, job.results_dir)  # what was measured is written before it is told
@@ -74,42 +74,41 @@ def run_personas(jobs: Sequence[Job]) -> int:
 def run(args: Namespace, command: str) -> int:
     """Choose who is asked, look whether all is there, and do what was asked for."""
     check_combination(args)  # bad usage is said before any server is looked for
-    from cli import check, rank
+    from cli import check
     from cli import own as cli_own
-    from cli.job import begin, make_jobs, votes_job
-    from cli.seen import keeping_told
+    from cli.job import begin, keeping_told, make_jobs, votes_job
     from core.files import lock
 
     own, votes = cli_own.read(args), None
     if args.preferences:  # people's votes in the place of a simulated persona's
-        from people.read import load_votes, run_name, show
+        from people.read import load_votes, show
 
-        name = run_name(args.preferences)
         votes = load_votes(args.preferences, skip_bad_rows=args.skip_bad_rows, answers=own.answers)
+        own = replace(own, prompts=votes.prompts)
         if args.check:
             return show(args.preferences, votes)
         if args.rank is None:
-            job = votes_job(args, name, votes, own, command)
             from people import many
 
+            job = votes_job(args, votes, own, command)
             with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
                 many.run(job, votes, refresh=bool(args.refresh))
             return 0
-        own = replace(own, personas={name: config.Persona()}, prompts=votes.prompts)
     jobs = make_jobs(args, own, command, votes.models if votes else ())
     if args.check:
         return check.check(jobs, args)
     check.require(jobs, args)
-    with lock(args.cache_dir):
+    with lock(args.cache_dir), keeping_told(jobs[0]):
         jobs = begin(jobs, args)
         if args.rank is not None:
+            from cli import rank
+
             return rank.by_votes(args, jobs[0], votes) if votes else rank.by_cache(args, jobs[0])
         if args.vote:
             from people.voting import vote
 
-            return vote(jobs[0], args.vote, partial(command_like, args))
-        with keeping_told(jobs[0]):
-            return run_personas(jobs)
+            return vote(jobs[0], args.vote, partial(command_like, args, jobs[0].name))
+        return run_personas(jobs)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -143,29 +142,28 @@ def _say_plainly(args: Namespace) -> None:
     standard output."""
     import logging  # after the flags: --help answers at once
 
-    warned = set[str]()
+    out, told = sys.stderr if args.json else sys.stdout, set[tuple[int, str]]()
 
-    class Plain(logging.StreamHandler[TextIO]):
+    class Plain(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             from tqdm import tqdm
 
-            text = plain(self.format(record), lines=True)
-            if record.levelno >= logging.WARNING:
-                if text in warned:
-                    return
-                warned.add(text)
-            # an indented line is a command, left whole
-            lines = [part for line in text.split("\n") for part in ([line] if line[:1] == " " else wrapped(line))]
-            tqdm.write("\n".join(lines), self.stream)  # above a progress bar that stands in the terminal
-            self.flush()
+            text = plain(record.getMessage(), lines=True)
+            if record.levelno < logging.WARNING or (record.levelno, text) not in told:
+                told.add((record.levelno, text))
+                # an indented line is a command, left whole
+                lines = [part for line in text.split("\n") for part in ([line] if line[:1] == " " else wrapped(line))]
+                tqdm.write("\n".join(lines), out)  # above a progress bar that stands in the terminal
+                out.flush()
 
-    handler = Plain(sys.stderr if args.json else sys.stdout)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[Plain()], force=True)
     logging.getLogger("ranking").setLevel(args.log_level.upper())
 
 
 if __name__ == "__main__":
-    status = main()
+    try:
+        status = main()
+    except SystemExit as ended:  # by the parser: --help, or flags that are none
+        status = 2 if ended.code else 0
     sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(status)  # answers that are still on their way are not waited for

@@ -35,13 +35,13 @@ from dataclasses import asdict, replace
 from functools import cache
 from itertools import combinations, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
 from base import device as base_device
 from base.features import Features
-from base.scaler import Scaler, Texts
+from base.scaler import Texts
 from config import ExperimentConfig
 from core.clock import bar
 from core.files import write_tensors
@@ -101,7 +101,7 @@ class Shared(NamedTuple):
 
     inputs: np.ndarray  # [all texts, components]
     base: np.ndarray  # [all texts] the base's score over its spread
-    scaler: Scaler
+    scaler: dict[str, Any]  # by what the training texts let all be seen: for people who look
     rated: np.ndarray  # [pairs, 2] rows of all rated pairs of responses to the same training prompt
     expected: np.ndarray  # [pairs] the Elo expectation that the first is preferred
 
@@ -268,11 +268,9 @@ class RewardModel(Ranker):
         """Write head, scaler and parameters as safetensors for people who look; nothing reads them back."""
         import torch
 
-        scaler, named = self._shared.scaler, layers(torch.from_numpy(self._head)[None], self._params)
-        about = {"base": self._base, "base_scale": scaler.base_scale, "history": self.history}
-        head = {name: layer[0].numpy() for name, layer in named.items()}
-        arrays = {"centre": scaler.centre, "projection": scaler.projection, **head}
-        write_tensors(path, arrays, {"about": json.dumps({**about, "config": asdict(self._params)})})
+        named = layers(torch.from_numpy(self._head)[None], self._params)
+        arrays = self._shared.scaler | {name: layer[0].numpy() for name, layer in named.items()}
+        write_tensors(path, arrays, {"base": self._base, "config": json.dumps(asdict(self._params))})
 
     def _learn(self, shared: Shared, head: np.ndarray, losses: Sequence[Sequence[float]] = ((), ())) -> Self:
         self._shared, self._head, self._rewards = shared, head, None
@@ -281,16 +279,16 @@ class RewardModel(Ranker):
 
     def _share(self, s: TrainingSet) -> Shared:
         """All texts as the training texts, the held-out contestant's not among them, let them be seen."""
-        texts, scaler, components = self._texts, self._texts.scaler(s), self._params.components
+        (inputs, base, scaler), components = self._texts.seen(s), self._params.components
         # Inputs are as wide as ``input_scale`` says, and zero where the training texts span fewer directions.
-        inputs = scaler.inputs(texts.states) * (self._params.input_scale * math.sqrt(components))
+        inputs = inputs * (self._params.input_scale * math.sqrt(components))
         inputs = np.pad(inputs, ((0, 0), (0, components - inputs.shape[1]))).astype(np.float32)
         elo = self._elo  # a pair with an unrated model has no expectation to be held to
-        of_rated = ([m for m in prompt.items() if m[0] in elo] for prompt in texts.training(s))
+        of_rated = ([m for m in prompt.items() if m[0] in elo] for prompt in self._texts.training(s))
         rated = [pair for prompt in of_rated for pair in combinations(prompt, 2)]
         pairs = np.array([(a, b) for (_, a), (_, b) in rated], np.intp)
         expected = np.array([expectation(elo[a], elo[b]) for (a, _), (b, _) in rated])
-        return Shared(inputs, scaler.base(texts.score).astype(np.float32), scaler, pairs, expected)
+        return Shared(inputs, base.astype(np.float32), scaler, pairs, expected)
 
     def _training(self, s: TrainingSet, shared: Shared, head: np.ndarray) -> Training:
         n, outcomes = len(s.preferences), np.array([p.outcome for p in s.preferences])

@@ -22,7 +22,7 @@ import numpy as np
 import config
 from base import frozen as frozen_base
 from base import location as base_location
-from base.frozen import Vectors
+from base.frozen import Batch, Vectors
 from core.errors import MissingError, UsageError
 
 BATCH = {"cpu": 16, "cuda": 256}  # texts that go to a worker at once and come back together
@@ -33,8 +33,8 @@ ANSWERS_WITHIN = 10.0  # seconds for a connection to a cluster's address: Ray it
 LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 
 
-def read(asked: str, base: str, device: str, texts: Sequence[tuple[str, str]]) -> Generator[tuple[list[int], Vectors]]:
-    """(positions in ``texts``, their vectors), a batch of like length at a time.
+def read(asked: str, base: str, device: str, texts: Sequence[tuple[str, str]]) -> Generator[Batch]:
+    """The texts, a batch of like length at a time.
 
     Raises what a worker raised; MissingError where Ray, the cluster or its GPU is not there or fails in a way that Ray
     can't make good; MemoryError where no node has memory for the base.
@@ -42,12 +42,21 @@ def read(asked: str, base: str, device: str, texts: Sequence[tuple[str, str]]) -
     if (folder := Path(base).expanduser()).is_dir():
         base = str(folder.resolve())  # workers are somewhere else
     with _connected(asked) as ray:
-        kind, workers, needs = _places(ray, base, device)
+        gpus, cores = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
+        if device == "cuda" and not gpus:
+            raise MissingError("The cluster has no GPU. Read on its processors: --device cpu")
+        kind, workers, needs = "cuda", gpus, {"num_gpus": 1.0}  # what each worker takes of its node
+        if not gpus or device == "cpu":
+            folder = base_location.find_local(base) or Path(os.devnull)
+            memory = BESIDE + sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+            if memory > max(node["Resources"].get("memory", 0.0) for node in ray.nodes()):
+                raise MemoryError("no node has memory for the base")
+            kind, workers, needs = "cpu", max(1, cores), {"num_cpus": 1, "memory": memory}
         order = sorted(range(len(texts)), key=lambda i: -sum(map(len, texts[i])))
         items = [{"row": i, "prompt": texts[i][0], "response": texts[i][1]} for i in order]
         blocks = math.ceil(len(items) / BATCH[kind])
-        workers, cut = min(blocks, workers), 0
-        vectors = ray.data.from_items(items, override_num_blocks=blocks).map_batches(
+        workers = min(blocks, workers)
+        found = ray.data.from_items(items, override_num_blocks=blocks).map_batches(
             Worker,
             fn_constructor_args=(base, kind, base_location.identity(base)),
             batch_size=None,
@@ -56,14 +65,13 @@ def read(asked: str, base: str, device: str, texts: Sequence[tuple[str, str]]) -
             **needs,
         )
         try:
-            for batch in vectors.iter_batches(batch_size=None, prefetch_batches=0):
+            for batch in found.iter_batches(batch_size=None, prefetch_batches=0):
                 if "error" in batch:
                     raise batch["error"][0]
-                cut += int(batch["cut"][0])
-                yield batch["row"].tolist(), Vectors(*(batch[field] for field in Vectors._fields))
+                vectors = Vectors(*(batch[field] for field in Vectors._fields))
+                yield batch["row"].tolist(), vectors, int(batch["cut"][0])
         except ray.exceptions.RayError as error:
             raise MissingError(f"The cluster failed: {error}\nWhat was read is kept; the command goes on.") from error
-        frozen_base.say_cut(cut, len(texts))
 
 
 @contextmanager
@@ -101,20 +109,6 @@ def _connected(asked: str) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _places(ray: Any, base: str, device: str) -> tuple[str, int, dict[str, float]]:
-    """The kind of device that reads, how many workers there may be, and what each of them takes of its node."""
-    gpus, cores = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
-    if device == "cuda" and not gpus:
-        raise MissingError("The cluster has no GPU. Read on its processors: --device cpu")
-    if gpus and device != "cpu":
-        return "cuda", gpus, {"num_gpus": 1}
-    folder = base_location.find_local(base)
-    memory = BESIDE + sum(path.stat().st_size for path in (folder or Path(os.devnull)).glob("*.safetensors"))
-    if memory > max(node["Resources"].get("memory", 0.0) for node in ray.nodes()):
-        raise MemoryError("no node has memory for the base")
-    return "cpu", max(1, cores), {"num_cpus": 1, "memory": memory}
-
-
 class Worker:
     """Opens the base once and reads the batches that Ray Data hands to it."""
 
@@ -127,18 +121,16 @@ class Worker:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Vectors of the texts, in columns; or the error, which Ray would wrap and repeat."""
         try:
-            base = self._base = self._base or self._open()
+            if self._base is None:
+                base, here = frozen_base.open_base(*self._given), base_location.identity(self._given[0])
+                if here != self._identity:
+                    raise UsageError(f"A node has {here}, not {self._identity}: put the same files on every node.")
+                self._base = base
             texts = list(zip(batch["prompt"].tolist(), batch["response"].tolist(), strict=True))
-            parts = list(base.embed(texts))
+            parts = list(self._base.embed(texts))
         except Exception as error:
             return {"error": [error]}
-        order = np.concatenate([rows for rows, _ in parts])
-        columns = map(np.concatenate, zip(*(vectors for _, vectors in parts), strict=True))
-        cut = np.full(len(order), base.cut)
+        order = np.concatenate([rows for rows, _, _ in parts])
+        columns = map(np.concatenate, zip(*(vectors for _, vectors, _ in parts), strict=True))
+        cut = np.full(len(order), sum(cut for _, _, cut in parts))
         return {"row": batch["row"][order], "cut": cut, **dict(zip(Vectors._fields, columns, strict=True))}
-
-    def _open(self) -> frozen_base.FrozenBase:
-        base, here = frozen_base.open_base(*self._given), base_location.identity(self._given[0])
-        if here != self._identity:
-            raise UsageError(f"A node has {here}, not {self._identity}: put the same files on every node.")
-        return base

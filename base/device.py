@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from core.errors import MissingError
 
@@ -17,18 +17,12 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 NO_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
 
 
-class Gpu(NamedTuple):
-    """GPU: what nvidia-smi says of it, and how many GiB of weights in bfloat16 it has room for now."""
-
-    said: str
-    room: float
-
-
-def gpu() -> Gpu | None:
-    """The GPU that torch takes: the first one, or the first that CUDA_VISIBLE_DEVICES names; None without any."""
+def gpu() -> tuple[str, float]:
+    """What nvidia-smi says of the GPU that torch takes (the first one, or the first that CUDA_VISIBLE_DEVICES names),
+    and how many GiB of weights in bfloat16 it has room for now; "" and 0 without any."""
     program, visible = shutil.which("nvidia-smi"), os.environ.get("CUDA_VISIBLE_DEVICES")
     if program is None or visible == "":
-        return None
+        return "", 0.0
     query = [program, "--query-gpu=memory.free,memory.total,compute_cap,name", "--format=csv,noheader,nounits"]
     query += [f"--id={visible.split(',')[0]}"] if visible else []
     try:
@@ -36,10 +30,10 @@ def gpu() -> Gpu | None:
         *figures, name = said.partition("\n")[0].split(", ", 3)
         free, total, capability = map(float, figures)
     except (OSError, subprocess.SubprocessError, ValueError):  # a driver that is not loaded, or hangs
-        return None
+        return "", 0.0
     # before compute capability 8.0 bfloat16 is only emulated, and weights are held in float32
     room = free / 1024 / (1 if capability >= 8.0 else 2)
-    return Gpu(f"{name}, {free / 1024:.1f} of {total / 1024:.1f} GiB free", room)
+    return f"{name}, {free / 1024:.1f} of {total / 1024:.1f} GiB free", room
 
 
 def usable(asked: str) -> str:

@@ -16,20 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from base import device as base_device
 from base import frozen as frozen_base
 from base import location as base_location
-from base.frozen import MAX_LENGTH, Vectors
+from base.frozen import MAX_LENGTH, Batch, Vectors
 from core.clock import bar
 from core.errors import MissingError, UsageError
-from core.files import encode, read_tensors, set_aside, write_tensors
+from core.files import encode, set_aside, write_tensors
 from core.records import Prompt, Response
 
 log = logging.getLogger("ranking.features")
 
 FORMAT = "1"  # of the file, of how a text is put into the template and cut, and of how states are pooled
 SAVE_SECONDS = 60.0
+
+Rows = dict[str, tuple[np.ndarray, np.ndarray, np.float32]]  # key of a text → its vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,39 +58,41 @@ def compute_features(
     name: str,
     device: str = "auto",
     refresh: bool = False,
-    also: Sequence[str] = (),
     ray: str | None = None,
 ) -> Features:
     """Features of ``responses``: from ``features_<name>_<base>.safetensors``, and from the base where a text is new.
 
     The base is opened only then, on the cluster that ``ray`` names or here; ``auto`` is chosen now, since the models
-    that were asked are unloaded by now. ``refresh`` leaves out what was kept; ``also``: names of other runs that may
-    have read the same texts. One process at a time (``files.lock``). Raises MissingError where the base, or memory for
-    it, is needed and not there; UsageError where it yields no finite numbers or a file can't be written.
+    that were asked are unloaded by now. ``refresh`` leaves out what was kept. One process at a time (``files.lock``).
+    Raises MissingError where the base, or memory for it, is needed and not there; UsageError where it yields no finite
+    numbers or a file can't be written.
     """
-    runs = (*also, name)
-    base, note = base_location.choose(base, device, cache_dir, runs)
-    asked = {p.id: p.text for p in prompts}
-    texts = [(asked[r.prompt_id], r.text) for r in responses]
-    paths = [cache_dir / f"{base_location.features_stem(run, base)}.safetensors" for run in runs]
-    kept = _Kept(paths[-1], () if refresh else paths)
+    base, note = base_location.choose(base, device, cache_dir, name)
+    if note:
+        log.warning("%s", note)
+    # half an emoji (models send that) is no text to a tokenizer
+    asked = {p.id: p.text.encode("utf-8", "replace").decode() for p in prompts}
+    texts = [(asked[r.prompt_id], r.text.encode("utf-8", "replace").decode()) for r in responses]
+    paths = base_location.features_files(cache_dir, name, base)
+    read_by, rows = _kept(() if refresh else paths)
     identity = base_location.identity(base)
-    keys = _keys(identity or kept.identity, texts)
-    if identity is None and not kept.rows.keys() >= set(keys):
+    keys = _keys(identity or read_by, texts)
+    if identity is None and not rows.keys() >= set(keys):
         base_location.fetch(base)
         identity = base_location.identity(base)
         keys = _keys(identity, texts)
-    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in kept.rows}
-    if note:
-        log.warning("%s", note)
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in rows}
     if missing:
-        _read(base, device, ray, missing, kept, str(identity))
+        if rows and read_by != identity:  # another revision: its vectors need not even have the same width
+            log.warning("The texts were read by %s, and this is %s: they are read anew", read_by, identity)
+            rows.clear()
+        _read(_batches(base, device, ray, list(missing.values())), list(missing), rows, paths[-1], str(identity))
         import torch
 
         gc.collect()  # modules that hold each other
         torch.cuda.empty_cache()  # the next persona's models need what a closed base has left there
         device = base_device.usable(device)
-    mean, last, score = map(np.stack, zip(*(kept.rows[key] for key in keys), strict=True))
+    mean, last, score = map(np.stack, zip(*(rows[key] for key in keys), strict=True))
     index = {(r.prompt_id, r.model): i for i, r in enumerate(responses)}
     return Features(index, mean, last, score, bool(score.any()), base, device, (note,) if note else ())
 
@@ -98,83 +103,66 @@ def _keys(identity: str | None, texts: Sequence[tuple[str, str]]) -> list[str]:
     return [hashlib.sha256(encode(json.dumps(one, ensure_ascii=False))).hexdigest()[:32] for one in made_from]
 
 
-def _read(
-    base: str, device: str, ray: str | None, missing: Mapping[str, tuple[str, str]], kept: _Kept, identity: str
-) -> None:
-    """Read what is missing, each text once however often it was answered, and keep it.
+def _read(batches: Generator[Batch], keys: Sequence[str], rows: Rows, path: Path, identity: str) -> None:
+    """Read texts, by their keys, into ``rows`` and the file.
 
     The whole file is saved once a minute: after each batch, the writing would grow with the square of the texts. So a
     kill costs a minute of reading; an error and Ctrl-C cost nothing.
     """
-    if kept.rows and kept.identity != identity:
-        log.warning("The texts were read by %s, and this is %s: they are read anew", kept.identity, identity)
-    # half an emoji (models send that) is no text to a tokenizer
-    whole = ([text.encode("utf-8", "replace").decode() for text in pair] for pair in missing.values())
-    texts = [(prompt, response) for prompt, response in whole]
-    keys, saved = list(missing), time.monotonic()
+    cut, saved = 0, time.monotonic()
     try:
-        with closing(_batches(base, device, ray, texts)) as batches, bar(None, len(keys), "texts read") as done:
-            for rows, vectors in batches:
+        with closing(batches), bar(None, len(keys), "texts read") as done:
+            for positions, vectors, longer in batches:
                 if not all(np.isfinite(part).all() for part in vectors):
-                    raise UsageError(f"{base} gave numbers that are not finite: try --device cpu or another base.")
-                kept.add([keys[i] for i in rows], vectors, identity)
-                done.update(len(rows))
+                    raise UsageError(f"{identity} gave numbers that are not finite: try --device cpu or another base.")
+                rows.update(zip((keys[i] for i in positions), zip(*vectors, strict=True), strict=True))
+                cut += longer
+                done.update(len(positions))
                 if time.monotonic() - saved >= SAVE_SECONDS:
-                    kept.save()
+                    _save(path, rows, identity)
                     saved = time.monotonic()
     except (RuntimeError, MemoryError) as error:
         if not base_device.is_out_of_memory(error):
             raise
         raise MissingError(
-            f"{base} needs more memory than is free. Everything so far is kept, and the texts that it has read. Free "
-            "memory and run it again, or take the processor (--device cpu) or a smaller base (--base_model embedded)."
+            f"{identity} needs more memory than is free. Everything so far is kept. Free memory and run it again, or "
+            "take the processor (--device cpu) or a smaller base (--base_model embedded)."
         ) from error
     finally:
-        kept.save()
+        _save(path, rows, identity)
     log.info("Features of %d texts by %s", len(keys), identity)
+    if cut:
+        log.warning("%d of %d texts were longer than %d tokens and were cut", cut, len(keys), MAX_LENGTH)
 
 
-def _batches(
-    base: str, device: str, ray: str | None, texts: Sequence[tuple[str, str]]
-) -> Generator[tuple[list[int], Vectors]]:
-    """(positions in ``texts``, their vectors), read here or on a cluster."""
+def _batches(base: str, device: str, ray: str | None, texts: Sequence[tuple[str, str]]) -> Generator[Batch]:
+    """The texts, read here or on a cluster."""
     if ray is not None:
         from base import cluster
 
-        return cluster.read(ray, base, device, texts)
-    kind = base_device.usable(device)
-    if (kind, device) == ("cpu", "auto") and base_device.gpu() is not None:
-        log.warning("nvidia-smi shows a GPU that torch can't use: %s reads on the processor", base)
-    return frozen_base.open_base(base, kind).embed(texts)
+        yield from cluster.read(ray, base, device, texts)
+    else:
+        yield from frozen_base.open_base(base, base_device.usable(device)).embed(texts)
 
 
-class _Kept:
-    """Vectors by key of one base and run name, and the file that keeps them."""
+def _kept(paths: Sequence[Path]) -> tuple[str, Rows]:
+    """The identity of the base that read what is kept, and its vectors: the later files over the earlier ones. A
+    damaged one is set aside."""
+    identity, rows = "", Rows()
+    for path in filter(Path.exists, paths):
+        try:
+            with safe_open(path, framework="numpy") as file:
+                columns, about = [file.get_tensor(field) for field in Vectors._fields], file.metadata()
+            found = dict(zip(json.loads(about["keys"]), zip(*columns, strict=True), strict=True))
+            identity, rows = about["identity"], rows | found if about["identity"] == identity else found
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            aside = set_aside(path)
+            log.warning("%s is damaged (%s): it is now %s, its texts are read anew", path, error, aside.name)
+    return identity, rows
 
-    def __init__(self, path: Path, sources: Sequence[Path]) -> None:
-        """``sources``: the files that are read in, the later over the earlier ones; a damaged one is set aside."""
-        self.rows: dict[str, tuple[np.ndarray, np.ndarray, np.float32]] = {}
-        self.identity: str | None = None
-        self._path = path
-        for source in filter(Path.exists, sources):
-            try:
-                tensors, about = read_tensors(source)
-                vectors = Vectors(*(tensors[field] for field in Vectors._fields))
-                self.add(json.loads(about["keys"]), vectors, about["identity"])
-            except (KeyError, ValueError) as error:
-                aside = set_aside(source)
-                log.warning("%s is damaged (%s): it is now %s, its texts are read anew", source, error, aside.name)
 
-    def add(self, keys: Sequence[str], vectors: Vectors, identity: str) -> None:
-        if identity != self.identity:  # another revision: its vectors need not even have the same width
-            self.rows.clear()
-        self.identity = identity
-        self.rows.update(zip(keys, zip(*vectors, strict=True), strict=True))
-
-    def save(self) -> None:
-        """Replace the file as a whole."""
-        if self.rows:
-            vectors = Vectors(*(np.stack(column) for column in zip(*self.rows.values(), strict=True)))
-            write_tensors(
-                self._path, vectors._asdict(), {"keys": json.dumps(list(self.rows)), "identity": str(self.identity)}
-            )
+def _save(path: Path, rows: Rows, identity: str) -> None:
+    """Replace the file as a whole."""
+    if rows:
+        vectors = Vectors(*map(np.stack, zip(*rows.values(), strict=True)))
+        write_tensors(path, vectors._asdict(), {"keys": json.dumps(list(rows)), "identity": identity})

@@ -6,7 +6,6 @@ safetensors are read, and code from a hub is never run.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,8 +19,6 @@ from core.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-log = logging.getLogger("ranking.base")
-
 MAX_LENGTH = 2048  # tokens of prompt and response together; longer texts are cut, counted and said
 _SLOT = "\ue000response\ue000"  # where the response goes while the template's own words around it are found
 
@@ -34,16 +31,19 @@ class Vectors(NamedTuple):
     base_score: np.ndarray
 
 
+Batch = tuple[list[int], Vectors, int]
+"""Positions of texts, their vectors, and how many of them were longer than MAX_LENGTH and were cut."""
+
+
 class _Text(NamedTuple):
     ids: list[int]
     first: int  # position of the response's first token
     end: int  # one past its last; the closing token stands for an empty response
+    cut: bool = False  # it was longer
 
 
 class FrozenBase:
     """A backbone, its tokenizer with chat template, and its score head."""
-
-    cut = 0  # texts that were longer, of those read last
 
     def __init__(self, name: str, kind: str, backbone: torch.nn.Module, tokenizer: Any, score: torch.Tensor) -> None:
         """``kind``: ``cpu`` or ``cuda``; ``score``: the pre-trained head's weights [1, width], 0 where it has none."""
@@ -56,13 +56,12 @@ class FrozenBase:
         bos = tokenizer.bos_token_id
         self._adds_bos = bos is not None and tokenizer("")["input_ids"][:1] == [bos]
 
-    def embed(self, texts: Sequence[tuple[str, str]]) -> Generator[tuple[list[int], Vectors]]:
-        """(positions in ``texts``, their vectors), batch by batch.
+    def embed(self, texts: Sequence[tuple[str, str]]) -> Generator[Batch]:
+        """The texts batch by batch.
 
         Longest texts first, so that memory runs out at once or never; where it does, half as many tokens go through
         from then on. Raises what ``device.is_out_of_memory`` knows where one text alone does not fit.
         """
-        self.cut = 0
         encoded = [self._encode(prompt, response) for prompt, response in texts]
         order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i].ids))
         done = 0
@@ -77,8 +76,7 @@ class FrozenBase:
                 self._batch_tokens = len(rows) * longest // 2
                 continue
             done += len(rows)
-            yield rows, vectors
-        say_cut(self.cut, len(texts))
+            yield rows, vectors, sum(encoded[i].cut for i in rows)
 
     # ── Text to tokens ──
 
@@ -88,7 +86,6 @@ class FrozenBase:
         text = self._tokenize(prompt, response)
         if len(text.ids) <= MAX_LENGTH:
             return text
-        self.cut += 1
         # Both keep their beginning: the prompt up to half of the room, or what the response leaves of it. The
         # template's closing words always stay, for the score is read there.
         settings = {"add_special_tokens": False, "return_offsets_mapping": True}
@@ -100,7 +97,7 @@ class FrozenBase:
             part if len(of) <= kept else part[: of[kept - 1][1]]
             for part, of, kept in zip((prompt, response), spans, (first, room - first), strict=True)
         )
-        return self._tokenize(short, answer)
+        return self._tokenize(short, answer)._replace(cut=True)
 
     def _tokenize(self, prompt: str, response: str) -> _Text:
         before, after = self._render(prompt, _SLOT).split(_SLOT)
@@ -139,12 +136,6 @@ class FrozenBase:
             last = hidden[torch.arange(len(texts)), lengths - 1].float()
             score = (last @ self._score.T)[:, 0]
         return Vectors(*(t.cpu().numpy().astype(np.float32) for t in (mean, last, score)))
-
-
-def say_cut(cut: int, texts: int) -> None:
-    """Tell how many of the texts were too long."""
-    if cut:
-        log.warning("%d of %d texts were longer than %d tokens and were cut", cut, texts, MAX_LENGTH)
 
 
 def open_base(name: str, kind: str) -> FrozenBase:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import config
 from base import device as base_device
 from core import hub
 from core.errors import MissingError
+from llm import embedded
 
 EMBEDDED = "embedded"
 # Skywork-Reward-V2 by the GiB that must be free on a GPU, largest first; RewardBench 93.7, 93.4, 85.2; all Apache-2.0.
@@ -29,50 +29,48 @@ WANTED_FILES = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model", "*.txt"
 SAMPLE = 4096  # bytes of each tensor that tell a fine-tune from the model that it began as
 
 
-def choose(asked: str, device: str, cache_dir: Path, names: Sequence[str]) -> tuple[str, str]:
+def choose(asked: str, device: str, cache_dir: Path, name: str) -> tuple[str, str]:
     """The base that ``--base_model`` asks for, and what is to be said of the choice.
 
-    ``auto``: the size of Skywork that has read texts of these runs (``names``), so that full caches need no hub; else
+    ``auto``: the size of Skywork that has read texts of the run called ``name``, so that full caches need no hub; else
     the largest that the GPU's free memory allows, or the embedded base where that can't be had.
     """
     if asked != "auto":
         return asked, ""
     for base in SKYWORK:
-        if any((cache_dir / f"{features_stem(name, base)}.safetensors").exists() for name in names):
+        if any(map(Path.exists, features_files(cache_dir, name, base))):
             return base, ""
-    card = None if device == "cpu" else base_device.gpu()
-    wanted = next(base for base, least in SKYWORK.items() if least <= (card.room if card else 0.0))
-    if find_local(wanted) is not None or hub.reachable():
+    room = 0.0 if device == "cpu" else base_device.gpu()[1]
+    wanted = next(base for base, least in SKYWORK.items() if least <= room)
+    why, fix = missing(wanted)
+    if not why:
         return wanted, ""
-    return EMBEDDED, (
-        f"THE REWARD BASE IS {config.EMBEDDED_NAME}, WHICH IS NO REWARD MODEL: {wanted} is not in the hub's cache "
-        "and the hub does not answer. Give a downloaded folder with --base_model FOLDER, or run with the hub in reach."
-    )
+    note = f"THE REWARD BASE IS {config.EMBEDDED_NAME}, WHICH IS NO REWARD MODEL. {wanted}: {why}. Get it: {fix}"
+    return EMBEDDED, note
 
 
-def features_stem(name: str, base: str) -> str:
-    """Name of the file, without its ending, that holds a run's vectors from one base."""
-    return f"features_{name}_{re.sub(r'[^A-Za-z0-9.-]+', '-', base).strip('-.')[-60:]}"
+def features_files(cache_dir: Path, name: str, base: str) -> list[Path]:
+    """Where vectors from one base may lie that a run needs, its own file last: own votes (``votes_P``) are on texts
+    that the persona's run has read."""
+    suffix = re.sub(r"[^A-Za-z0-9.-]+", "-", base).strip("-.")[-60:]
+    runs = dict.fromkeys((name.removeprefix("votes_"), name))
+    return [cache_dir / f"features_{run}_{suffix}.safetensors" for run in runs]
 
 
 # ── On this machine ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def is_hub_id(name: str) -> bool:
-    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None
-
-
 def find_local(name: str) -> Path | None:
     """The folder of a base that needs no network: a folder itself, or a complete copy in the hub's cache."""
     folder = Path(name).expanduser()
-    if folder.is_dir() or not is_hub_id(name):
-        return folder if folder.is_dir() else None
+    if folder.is_dir():
+        return folder
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(name, local_files_only=True))
-    except LocalEntryNotFoundError:
+    except (HFValidationError, LocalEntryNotFoundError):
         return None
     return folder if (folder / "config.json").exists() and any(folder.glob("*.safetensors")) else None
 
@@ -110,22 +108,20 @@ def identity(name: str) -> str | None:
 # ── From the hub ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def missing(name: str) -> str:
-    """Why the base can't be had, neither from this machine nor from the hub; settled within ``hub.REACH_SECONDS``."""
-    if name == EMBEDDED or find_local(name) is not None:
-        return ""
-    if not is_hub_id(name):
-        return "there is no such folder"
+def missing(name: str) -> tuple[str, str]:
+    """Why the base can't be had, neither from this machine nor from the hub (asked for ``hub.REACH_SECONDS`` at most),
+    and how to get it; both empty where it can."""
+    if name == EMBEDDED:
+        return ("", "") if embedded.weights_path() else ("its weights are not installed", embedded.FIX)
+    if find_local(name) is not None:
+        return "", ""
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        return "there is no such folder", f"--base_model with a folder that is there, a hub id or {EMBEDDED}"
     status = 0 if hub.offline() else hub.status(f"/api/models/{name}")
-    if status in (401, 404):
-        return "the hub has no such model that can be read without an account"
-    return "" if status == 200 else "it is not in the hub's cache, and the hub is out of reach or forbidden"
-
-
-def remedy(name: str) -> str:
-    """How to get a base that is missing."""
-    get = f"hf download {name}" if is_hub_id(name) else "give a folder that is there, a hub id"
-    return f"{get}, or --base_model {EMBEDDED}"
+    if status == 200:
+        return "", ""
+    known = "the hub has no such model that is open to all" if status in (401, 404) else "the hub is out of reach"
+    return f"it is not in the hub's cache, and {known}", f"hf download {name}, or --base_model {EMBEDDED}"
 
 
 def fetch(name: str) -> Path:
@@ -133,12 +129,12 @@ def fetch(name: str) -> Path:
     folder = find_local(name)
     if folder is not None:
         return folder
-    why = missing(name)
+    why, fix = missing(name)
     if not why:
         from huggingface_hub import snapshot_download
 
         try:
             return Path(snapshot_download(name, allow_patterns=WANTED_FILES))
         except Exception as error:  # a broken line, terms to accept: its client's errors change with its HTTP library
-            why = str(error)
-    raise MissingError(f"The base model {name} is missing: {why}. What is cached is kept. To mend it: {remedy(name)}")
+            why, fix = str(error), f"hf download {name}"
+    raise MissingError(f"The base model {name} is missing: {why}. What is cached is kept. To mend it: {fix}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,47 +18,36 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 
-@dataclass(frozen=True, slots=True)
-class Scaler:
-    """Statistics of the training texts alone, by which any text is seen."""
+def scaled(
+    states: NDArray[Any], base_score: NDArray[Any], rows: Ints, prompts: Ints, components: int
+) -> tuple[Array, Array, dict[str, Any]]:
+    """All n texts as k training texts let them be seen: inputs [n, components], in which a training text's deviation
+    from its prompt's mean is 1 long on average; the base's score over its spread within prompts [n]; and the statistics
+    that both are made by.
 
-    centre: Array  # [width of the states]
-    projection: Array  # [width of the states, components]
-    base_scale: float  # spread of the base's score within prompts; 1 where it does not vary
-
-    @classmethod
-    def of(cls, states: NDArray[Any], base_score: NDArray[Any], prompts: Ints, components: int) -> Self:
-        """From n training texts: ``states`` [n, width], ``base_score`` [n], ``prompts`` [n] the number of each prompt.
-
-        Scale and axes are of the deviations within prompts: what lies between prompts cancels in every pair. n texts on
-        k prompts span at most n − k directions; there are no more components than that.
-        """
-        width = states.shape[1]
-        if not len(states):
-            return cls(np.zeros(width), np.zeros((width, 0)), 1.0)
-        deviations = within(states, prompts)
-        spread = np.sqrt((deviations**2).mean(axis=0))
-        spread[spread < 1e-6] = np.inf  # a feature that never varies says nothing
-        standard = deviations / spread
-        # Eigenvectors of the products on the smaller side, n × n or width × width.
-        few = len(standard) <= width
-        squares, vectors = np.linalg.eigh(standard @ standard.T if few else standard.T @ standard)
-        keep = np.arange(len(squares))[::-1][:components]
-        keep = keep[squares[keep] > 1e-9 * max(float(squares[-1]), 1e-9)]
-        axes = standard.T @ (vectors[:, keep] / np.sqrt(squares[keep])) if few else vectors[:, keep]
-        axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(keep))])  # the sign is free: fix it
-        length = math.sqrt(float((standard**2).sum()) / len(standard)) or 1.0
-        base_spread = float(np.sqrt((within(base_score[:, None], prompts) ** 2).mean()))
-        centre = states.mean(axis=0, dtype=np.float64)
-        return cls(centre, axes / spread[:, None] / length, base_spread if base_spread > 1e-6 else 1.0)
-
-    def inputs(self, states: NDArray[Any]) -> Array:
-        """[n, width] → [n, components]: a training text's deviation from its prompt's mean is 1 long on average."""
-        return np.asarray((states - self.centre) @ self.projection)
-
-    def base(self, score: NDArray[Any]) -> Array:
-        """[n] the base's score over its spread."""
-        return np.asarray(score, np.float64) / self.base_scale
+    ``states`` [n, width], ``base_score`` [n], ``rows`` [k] of the training texts, ``prompts`` [k] the number of each
+    one's prompt. Scale and axes are of the deviations within prompts: what lies between prompts cancels in every pair.
+    k texts on p prompts span at most k − p directions; there are no more components than that.
+    """
+    if not len(rows):
+        return np.zeros((len(states), 0)), base_score.astype(np.float64), {}
+    deviations = within(states[rows], prompts)
+    spread = np.sqrt((deviations**2).mean(axis=0))
+    spread[spread < 1e-6] = np.inf  # a feature that never varies says nothing
+    standard = deviations / spread
+    # Eigenvectors of the products on the smaller side, k × k or width × width.
+    few = len(standard) <= states.shape[1]
+    squares, vectors = np.linalg.eigh(standard @ standard.T if few else standard.T @ standard)
+    keep = np.arange(len(squares))[::-1][:components]
+    keep = keep[squares[keep] > 1e-9 * max(float(squares[-1]), 1e-9)]
+    axes = standard.T @ (vectors[:, keep] / np.sqrt(squares[keep])) if few else vectors[:, keep]
+    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(keep))])  # the sign is free: fix it
+    length = math.sqrt(float((standard**2).sum()) / len(standard)) or 1.0
+    centre, projection = states[rows].mean(axis=0, dtype=np.float64), axes / spread[:, None] / length
+    base_spread = float(np.sqrt((within(base_score[rows, None], prompts) ** 2).mean()))
+    base_scale = base_spread if base_spread > 1e-6 else 1.0  # 1 where it does not vary
+    about = {"centre": centre, "projection": projection, "base_scale": base_scale}
+    return (states - centre) @ projection, base_score.astype(np.float64) / base_scale, about
 
 
 def within(values: NDArray[Any], groups: Ints) -> Array:
@@ -74,8 +62,8 @@ class Texts:
     """All texts that the base has read: n rows."""
 
     def __init__(self, features: Features, params: ExperimentConfig) -> None:
-        self.states = np.concatenate([features.mean, features.last], axis=1)  # [n, width]
-        self.score = features.base_score * np.float32(params.base_score)  # [n]
+        self._states = np.concatenate([features.mean, features.last], axis=1)  # [n, width]
+        self._score = features.base_score * np.float32(params.base_score)  # [n]
         self.of: dict[str, dict[str, int]] = {}  # prompt id → {model: row}
         for (prompt_id, model), row in features.index.items():
             self.of.setdefault(prompt_id, {})[model] = row
@@ -86,12 +74,12 @@ class Texts:
         rows = (self.of.get(prompt_id, {}) for prompt_id in s.prompt_ids)
         return [{model: row for model, row in prompt.items() if model != s.held_out} for prompt in rows]
 
-    def scaler(self, s: TrainingSet) -> Scaler:
-        """The scaler of a training's own texts."""
+    def seen(self, s: TrainingSet) -> tuple[Array, Array, dict[str, Any]]:
+        """All texts as a training's own let them be seen: see ``scaled``."""
         prompts = self.training(s)
         rows = np.array([row for prompt in prompts for row in prompt.values()], np.intp)
         number = np.repeat(np.arange(len(prompts)), [len(prompt) for prompt in prompts])
-        return Scaler.of(self.states[rows], self.score[rows], number, self._components)
+        return scaled(self._states, self._score, rows, number, self._components)
 
     def pairs(self, preferences: Sequence[Preference]) -> Ints:
         """[preferences, 2] rows of the two texts of each."""

@@ -204,7 +204,7 @@ def places(strength: tuple[float, ...], draw: Callable[[Rng], list[Preference]],
     """Whether every model's range has a place of its group of equals in it, and whether one is named the only best."""
     models, said = [str(i) for i in range(len(strength))], []
     for _ in range(worlds):
-        ranges = {row["model"]: row["places"] for row in standings(draw(rng), models, int(rng.integers(2**31))).rows}
+        ranges = {row["model"]: row["places"] for row in standings(draw(rng), models, int(rng.integers(2**31)))[0]}
         holds = all(
             ranges[m]["lo"] <= sum(x >= s for x in strength) and ranges[m]["hi"] >= 1 + sum(x > s for x in strength)
             for m, s in zip(models, strength, strict=True)

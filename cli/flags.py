@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import config
 from core.errors import UsageError
-from core.text import plain
+from core.text import WIDTH, plain
 
-# What --refresh makes anew, in the order of the stages, and the files of each.
-STAGE_FILES = {
-    "prompts": config.PROMPTS_FILE,
-    "responses": config.RESPONSES_FILE,
-    "preferences": config.PREFERENCES_FILE,
-    "ground_truth": config.GROUND_TRUTH_FILE,
-    "features": config.FEATURES_FILES,
-}
+STAGES = tuple(config.STAGES.values())
 # Parameters whose flag has another name.
 FLAG_OF = {"evaluation_frequency": "eval_freq", "random_seed": "seed"}
 ON: dict[str, Any] = {"action": "store_true"}
@@ -30,10 +22,8 @@ ON: dict[str, Any] = {"action": "store_true"}
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """End the program with one line, and the flag that is nearest to an unknown one: no usage of all flags."""
-        wrong = re.findall(r"--[\w-]+", message) if "unrecognized" in message else []
-        near = [flag for word in wrong for flag in difflib.get_close_matches(word, self._option_string_actions, 1)]
-        self.exit(2, f"{self.prog}: error: {plain(message)}{f'; did you mean {near[0]}?' if near else ''}\n")
+        """End the program with one line, and no usage of all flags."""
+        self.exit(2, f"{self.prog}: error: {plain(message)} (--help lists all flags)\n")
 
 
 def parser(about: str | None = None) -> argparse.ArgumentParser:
@@ -41,7 +31,7 @@ def parser(about: str | None = None) -> argparse.ArgumentParser:
     p = _Parser(
         prog="main.py",
         description=about,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=WIDTH),
         epilog="Exit status: 0 done · 2 bad usage · 3 something needed is missing · 130 interrupted",
         allow_abbrev=False,
     )
@@ -78,8 +68,8 @@ def parser(about: str | None = None) -> argparse.ArgumentParser:
     where = "give your own preferences on a page in the browser, or here in the terminal"
     flag("vote", where, nargs="?", const="browser", choices=["browser", "terminal"])
     flag("check", "look only: what is missing, how many calls a run makes; with --preferences: its rows", **ON)
-    anew = f"make this stage and what follows anew: {', '.join(STAGE_FILES)} or all"
-    flag("refresh", anew, nargs="+", choices=[*STAGE_FILES, "all"], metavar="STAGE")
+    anew = f"make this stage and what follows anew: {', '.join(STAGES)} or all"
+    flag("refresh", anew, nargs="+", choices=[*STAGES, "all"], metavar="STAGE")
     flag("base_model", "hub id or folder of the reward base", default="auto")
     flag("device", "where the base runs and heads are trained", choices=["auto", "cpu", "cuda"], default="auto")
     flag("ray", "read texts on Ray: local, auto or an address (docs/scale.md)", metavar="local|auto|ADDRESS")
@@ -96,7 +86,7 @@ def parse(argv: Sequence[str] | None, about: str | None = None) -> argparse.Name
 
 
 def _folder(text: str) -> Path:
-    if not text.strip() or "\0" in text:
+    if not text.strip():
         raise argparse.ArgumentTypeError("a folder's name must not be empty")
     return Path(text)
 
@@ -130,8 +120,9 @@ APART = (
     ("prompts", "preferences", "the votes bring their own prompts"),
     ("ground_truth", "preferences", "people's own votes are the truth"),
     ("refresh", "rank", "it asks only for the new prompt; run without --rank to make a stage anew"),
-    *(("ray", mode, "it is for reading many texts") for mode in ("rank", "vote", "check")),
+    *(("ray", mode, "no text is read") for mode in ("vote", "check")),
 )
+NEEDS = {"json": ("rank",), "skip_bad_rows": ("preferences", "responses")}  # flag → those that it has a meaning with
 
 
 def check_combination(args: argparse.Namespace) -> None:
@@ -150,44 +141,45 @@ def check_combination(args: argparse.Namespace) -> None:
     if "preferences" not in given:
         apart.append(("responses", "rank", "the models of a file can't be asked for new answers"))
     if args.persona == "all":
-        one = "it is of one persona: name one"
-        apart += [("persona all", flag, one) for flag in ("rank", "vote", "prompts", "responses")]
+        apart += [("persona", flag, "name one in place of all") for flag in ("rank", "vote", "prompts", "responses")]
     if args.backend == "embedded":
         apart.append(("ground_truth", "backend", "the embedded model weighs texts one by one, it makes no lists"))
     for flag, other, why in apart:
-        if {flag.split(" ")[0], other} <= given:
+        if {flag, other} <= given:
             raise UsageError(f"--{flag} does not go with --{other}: {why}.")
-    if args.json and "rank" not in given:
-        raise UsageError("--json goes with --rank only.")
-    if args.skip_bad_rows and not given & {"preferences", "responses"}:
-        raise UsageError("--skip_bad_rows goes with --preferences and --responses only.")
+    for flag, others in NEEDS.items():
+        if flag in given and given.isdisjoint(others):
+            raise UsageError(f"--{flag} goes with --{' and --'.join(others)} only.")
 
 
-def refreshed(stages: Sequence[str] | None) -> list[str]:
+def refreshed(stages: Sequence[str] | None) -> tuple[str, ...]:
     """The stages that ``--refresh`` makes anew, with those that follow."""
-    order = list(STAGE_FILES)
-    firsts = [0 if stage == "all" else order.index(stage) for stage in stages or ()]
-    return order[min(firsts, default=len(order)) :]
+    firsts = [0 if stage == "all" else STAGES.index(stage) for stage in stages or ()]
+    return STAGES[min(firsts, default=len(STAGES)) :]
 
 
 # Flags of one call alone; every other one is part of what another command has to be told too: who answers and judges,
 # with which limits, what reads the texts, where all of it lies.
 THIS_CALL = frozenset({
-    "persona", "prompts", "responses", "preferences", "num_prompts", "eval_freq", "incremental", "ground_truth",
-    "ablate", "rank", "json", "vote", "check", "refresh", "ray", "log_level",
+    "persona", "preferences", "num_prompts", "eval_freq", "incremental", "ground_truth", "ablate", "rank", "json",
+    "vote", "check", "refresh", "log_level",
 })  # fmt: skip
 
 
-def command_like(args: argparse.Namespace, *start: str) -> str:
-    """``python main.py`` with the flags ``start``, and those that this call has beyond their defaults."""
-    words, usual = ["python", "main.py", *start], parser()
-    left = set(THIS_CALL)
-    if "--preferences" in start:  # the people judge, on prompts of their own and, unless they rank, on their models
-        left |= {"judge"} if "--rank" in start else {"judge", "models"}
-    elif args.prompts:
-        words += ["--prompts", args.prompts]
-    for name, value in vars(args).items():
-        if name not in left and value != usual.get_default(name):
-            values = value if isinstance(value, list) else [value]
-            words += [f"--{name}", *(str(one) for one in values if one is not True)]
+def command_like(args: argparse.Namespace, name: str, **others: str) -> str:
+    """``python main.py`` for the run called ``name``, with the flags ``others`` and those that this call has beyond
+    their defaults."""
+    usual, left = parser(), set(THIS_CALL)
+    if args.preferences:
+        others = {"preferences": args.preferences} | others
+    if "preferences" not in others:
+        others = {"persona": name if args.persona in (None, "all") else args.persona} | others
+    else:  # the people judge, on prompts of their own and, unless they rank, on their models
+        left |= {"judge", "prompts"} if "rank" in others else {"judge", "prompts", "models"}
+        left |= set() if args.preferences else {"responses"}  # votes given in a session hold their texts
+    given = {flag: value for flag, value in vars(args).items() if flag not in left and value != usual.get_default(flag)}
+    words = ["python", "main.py"]
+    for flag, value in (others | given).items():
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{flag}", *(str(one) for one in values if one is not True)]
     return plain(shlex.join(words))

@@ -5,7 +5,6 @@ python main.py --persona me.toml --prompts mine.txt       me.toml: see persona.e
 
 from __future__ import annotations
 
-import dataclasses
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from config import Contestant, Persona
 from core.errors import UsageError
 from core.records import Prompt, Response
 from core.text import Names
+from people.read import run_name
 from stages.own import FEWEST_PROMPTS, Answers, check_persona, read_answers, read_persona, read_prompts
 
 
@@ -23,19 +23,16 @@ from stages.own import FEWEST_PROMPTS, Answers, check_persona, read_answers, rea
 class Own:
     """The content of the files that the flags name."""
 
-    personas: Mapping[str, Persona]
-    """By name: all whose preferences this run learns; none with ``--preferences``."""
-    prompts: tuple[Prompt, ...] = ()
-    """In the order of their ids, so that the order in the file changes no split."""
+    personas: Mapping[str, Persona]  # by name: all whose preferences this run learns; empty ones of people who vote
+    prompts: tuple[Prompt, ...] = ()  # in the order of their ids, so that the order in the file changes no split
     responses: tuple[Response, ...] = ()
-    answers: Answers | None = None
-    """All that ``--responses`` names, for votes to be joined to."""
+    answers: Answers | None = None  # all that ``--responses`` names, for votes to be joined to
     notes: tuple[str, ...] = ()
 
     @property
     def contestants(self) -> dict[str, Contestant]:
         """The models of ``responses``: none of them is asked, so none has a tag."""
-        return {response.model: Contestant(None, None, None) for response in self.responses}
+        return {response.model: Contestant() for response in self.responses}
 
 
 def read(args: Namespace) -> Own:
@@ -44,7 +41,8 @@ def read(args: Namespace) -> Own:
     if args.responses:
         answers = read_answers([Path(name) for name in args.responses], skip_bad_rows=args.skip_bad_rows)
     if args.preferences:
-        return Own({}, answers=answers, notes=answers.notes if answers else ())
+        name = run_name(args.preferences)
+        return Own({name: Persona()}, answers=answers, notes=answers.notes if answers else ())
     who = find_personas(args.persona, topics_needed=not (args.prompts or args.responses))
     prompts, notes = read_prompts(Path(args.prompts)) if args.prompts else ([], ())
     models: tuple[str, ...] = ()
@@ -53,23 +51,19 @@ def read(args: Namespace) -> Own:
         models = tuple(dict.fromkeys(map(names.of, args.models or answers.models)))
         if odd := [model for model in models if model not in answers.models]:
             raise UsageError(f"--models {odd[0]}: the models of --responses are {', '.join(answers.models)}.")
-        if len(models) < 2:
-            raise UsageError(f"--responses: a ranking needs at least two models; there is only {', '.join(models)}.")
         wanted, answered = prompts or list(answers.prompts), answers.complete(models)
         prompts = [prompt for prompt in wanted if prompt in answered]
-        if len(prompts) < FEWEST_PROMPTS:
-            raise UsageError(
-                f"--responses: only {len(prompts)} of {len(wanted)} prompts have an answer of each of "
-                f"{', '.join(models)}; at least {FEWEST_PROMPTS} are needed. Add answers, or choose --models."
-            )
         notes += answers.notes
         if len(prompts) < len(wanted):
             notes += (f"prompts that not every model answered, left out: {len(wanted) - len(prompts)}",)
+    if (args.prompts or answers) and len(prompts) < FEWEST_PROMPTS:
+        having = f" with an answer of each of {', '.join(models)}" * bool(answers)
+        raise UsageError(
+            f"There are only {len(prompts)} prompts{having}; fewer than {FEWEST_PROMPTS} leave nothing to test "
+            "on. Nothing was asked. Add some and run again."
+        )
     chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)
     return Own(who, tuple(chosen), answers.responses(chosen, models) if answers else (), notes=notes)
-
-
-# ── Whose preferences ────────────────────────────────────────────────────────────────────────────────────
 
 
 def find_personas(asked: str | None, *, topics_needed: bool) -> dict[str, Persona]:
@@ -77,15 +71,12 @@ def find_personas(asked: str | None, *, topics_needed: bool) -> dict[str, Person
 
     ``topics_needed``: prompts are to be written. Raises UsageError naming what is wrong, also a missing field.
     """
-    asked = config.DEFAULT_PERSONA if asked is None else asked
-    found = {}
+    asked, found = asked or config.DEFAULT_PERSONA, {}
     for name in config.PERSONAS if asked == "all" else [asked]:
         if name in config.PERSONAS:
             source = f"persona {name!r} in config.py"
-            found[name] = check_persona(dataclasses.asdict(config.PERSONAS[name]), source)
+            found[name] = check_persona(config.PERSONAS[name], source)
         elif Path(name).suffix.lower() in (".toml", ".json"):
-            from people.read import run_name
-
             source, name = name, run_name(name)
             found[name] = read_persona(Path(source))
         else:

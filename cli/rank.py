@@ -6,37 +6,41 @@ python main.py --preferences votes/votes_coder.jsonl --rank "How do I …?"
 
 from __future__ import annotations
 
-import io
 import json
 import statistics
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import config
+from base.features import Features
 from cli.flags import command_like
-from cli.job import own_name
+from cli.job import PEOPLE, asked
+from combined import Combined
 from core.clock import Clock
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Prompt, Response
 from core.text import normal, percent, plain, wrapped
+from data_generation import Data, make_data
+from elo_system import EloSystem
+from evaluation import shuffled
+from evidence.design import make_systems, read_texts
+from evidence.leaderboard import tokens_per_second
 from report.answer import beats_chance
 from report.console import table
-from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, estimate, number
+from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, Document, estimate, number
+from reward_model import RewardModel
 from stages.own import FEWEST_PROMPTS
+from stages.tasks import Job
+from stages.writing import collect_responses
 
 if TYPE_CHECKING:
-    from base.features import Features
-    from combined import Combined
-    from elo_system import EloSystem
     from people.read import Votes
-    from reward_model import RewardModel
-    from stages.tasks import Job
 
-    Fitted = tuple[EloSystem, RewardModel, Combined]
+Fitted = tuple[EloSystem, RewardModel, Combined]
 
 SURE, LIKELY = 0.95, 0.5  # chances of the first one to be the best
 VERDICTS = {
@@ -47,43 +51,21 @@ VERDICTS = {
 }
 CHANCES = "Chances: by the combined system. Tok/s: by the server's clock, or as asked where it tells none."
 
-Answer = Mapping[str, Any]
-"""All that is said of one prompt: the line that ``--json`` prints."""
-
-
-@dataclass(frozen=True)
-class Basis:
-    """Everything that a ranking rests on."""
-
-    prompts: Sequence[Prompt]
-    responses: Sequence[Response]
-    fit: Callable[[Features], Fitted]
-    """A, B and C trained on all preferences; the features may cover further texts."""
-    measured_as: Mapping[str, Any]
-    """Keys and values by which the results of a run on the same are known."""
-    run: str
-    """The command of that run."""
-    also: tuple[str, ...] = ()
-    """Names of other runs that may have read the same texts."""
-
 
 def by_cache(args: Namespace, job: Job) -> int:
     """Rank for the prompts of ``--rank`` by all that the cache holds of the persona. Raises MissingError where that are
     too few whole prompts to learn from."""
-    from data_generation import make_data
-    from evaluation import shuffled
-    from evidence.design import make_systems
-
     if args.num_prompts is None:  # as many prompts as there are, whatever number the last run was asked for
-        keys = [key.removeprefix(f"{job.name}-") for key, _ in job.kept(config.PROMPTS_FILE)]
-        most = max([job.params.num_prompts, *(int(key) for key in keys if key.isdecimal())])
+        most = max(job.params.num_prompts, len({key for key, _ in job.kept(config.PROMPTS_FILE)}))
         job = replace(job, params=replace(job.params, num_prompts=most))
-    data, run = make_data(job, Clock(), ask=False), command_like(args, "--persona", own_name(args, job.name))
+    for name in asked(job):
+        job.llm.identity(name)  # a model or server that is missing is told before a cache that lacks its answers
+    data = make_data(job, Clock(), ask=False)
     if len(data.prompts) < FEWEST_PROMPTS:
         raise MissingError(
             f"Nothing to rank by: of {FEWEST_PROMPTS} prompts with all answers and judgements the cache in "
             f"{job.cache_dir} holds {len(data.prompts)} for {job.name}, these models and this judge. This makes them:\n"
-            f"  {run}"
+            f"  {command_like(args, job.name)}"
         )
     preferences = shuffled(data.preferences, job.params.random_seed)
 
@@ -91,8 +73,7 @@ def by_cache(args: Namespace, job: Job) -> int:
         systems = make_systems(job, data, features)
         return systems.elo.fit(preferences), systems.reward.fit(preferences), systems.combined.fit(preferences)
 
-    measured_as = {"backend": job.llm.backend, "judge": job.judge}
-    return rank(job, Basis(data.prompts, data.responses, fit, measured_as, run), args)
+    return rank(args, job, data, fit)
 
 
 def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
@@ -104,109 +85,80 @@ def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
     def fit(features: Features) -> Fitted:
         return learned(Crowd(votes, features, rated, job.params))
 
-    run = command_like(args, "--preferences", args.preferences)
-    return rank(job, Basis(votes.prompts, votes.responses, fit, {"backend": "votes"}, run, votes.personas), args)
+    return rank(args, replace(job, judge=PEOPLE), votes, fit)
 
 
-# ── Ranking ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def rank(job: Job, basis: Basis, args: Namespace) -> int:
-    """Answer every prompt of ``--rank``. They are asked together: each model loads once."""
+def rank(args: Namespace, job: Job, known: Data | Votes, fit: Callable[[Features], Fitted]) -> int:
+    """Answer every prompt of ``--rank``. They are asked together: each model loads once. Responses and features are
+    kept like all others."""
     texts = prompts_of(args.rank)
-    answers = _answers(job, basis, texts)
-    if not args.json:
-        print(f"Answered by: {plain(job.label)}")
-    for text in texts:
-        # ASCII throughout, so that no terminal or pipe can spoil it
-        print(json.dumps(answers[text], allow_nan=False) if args.json else as_text(answers[text], basis.run))
-    return 0
-
-
-def prompts_of(asked: str) -> list[str]:
-    """The text itself; for "-" the lines of standard input. Raises UsageError where there are none."""
-    if asked == "-" and isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-    lines = sys.stdin if asked == "-" else [asked]
-    # no server takes halves of characters
-    texts = [text for line in lines if (text := normal(line.encode("utf-8", "replace").decode()))]
-    if not texts:
-        raise UsageError("--rank -: standard input held no prompt. Give one prompt a line.")
-    return texts
-
-
-def _answers(job: Job, basis: Basis, texts: Sequence[str]) -> dict[str, Answer]:
-    """Each prompt's answer; responses and features are kept like all others of this run."""
-    from base.features import compute_features
-    from evidence.leaderboard import tokens_per_second
-    from stages.writing import collect_responses
-
     # The id follows from the text, and the seeds of the answers from the id: the same prompt is asked once ever.
     prompts = [Prompt(f"asked-{fingerprint(text)}", text) for text in dict.fromkeys(texts)]
     responses = collect_responses(job, prompts)
     job.llm.unload()
-    every = [*basis.responses, *responses]
-    features = compute_features(
-        job.base_model, [*basis.prompts, *prompts], every, cache_dir=job.cache_dir, name=job.name, device=job.device,
-        also=basis.also,
-    )  # fmt: skip
-    elo, reward, combined = basis.fit(features)
-    evidence = evidence_of(job, basis, features.base)
-    by, speeds = evidence["recommended"] if evidence else "combined", tokens_per_second(every)
-    models, found = {}, dict[str, Answer]()
-    for model in job.contestants:
-        size, parameters = job.sizes.get(model, (None, ""))
-        speed = speeds.get(model)
-        models[model] = {"tokens_per_second": speed, "size_bytes": size, "parameter_size": parameters or None}
+    every = [*known.responses, *responses]
+    features = read_texts(job, [*known.prompts, *prompts], every)
+    systems, evidence, speeds = fit(features), read_evidence(job, features.base), tokens_per_second(every)
+    models = {m: {"tokens_per_second": speeds.get(m), "parameter_size": job.sizes.get(m)} for m in job.contestants}
+    answers = {}
     for prompt in prompts:
-        of = {r.model: r for r in responses if r.prompt_id == prompt.id}
-        rankings = {
-            "elo_offset": places({model: elo.ratings[model] for model in of}),
-            "reward_model": places(_above_mean(reward.scores(prompt.id))),
-            "combined": places(_above_mean(combined.scores(prompt.id))),
-        }
-        chances = combined.posterior(prompt.id).best_chances()
-        first = by_chance(chances)[0] if by == "combined" else rankings[by][0]["model"]
-        best = {"model": first, "p_best": chances[first], "verdict": verdict(evidence, chances[first]), "by": by}
-        found[prompt.text] = {
+        answers[prompt.text] = {
             "schema_version": config.SCHEMA_VERSION,
             "prompt": prompt.text,
             "persona": job.name,
             "backend": job.llm.backend,
             "base_model": features.base,
-            **rankings,
-            "p_best": chances,
-            "best": {**best, "text": of[first].text, "truncated": of[first].truncated},
+            **ranking(systems, [r for r in responses if r.prompt_id == prompt.id], evidence),
             "models": models,
             "evidence": evidence,
             "shows_only_how_the_suite_works": job.llm.backend == "embedded",
         }
-    return found
+    run = command_like(args, job.name)
+    if not args.json:
+        print(f"Answered by: {plain(job.label)}")
+    for text in texts:
+        # ASCII throughout, so that no terminal or pipe can spoil it
+        print(json.dumps(answers[text], allow_nan=False) if args.json else as_text(answers[text], run))
+    return 0
 
 
-def _above_mean(scores: Mapping[str, float]) -> dict[str, float]:
-    """Only differences of scores mean anything: a training may lift all of them by as much."""
-    mean = statistics.fmean(scores.values())
-    return {model: score - mean for model, score in scores.items()}
+def prompts_of(asked: str) -> list[str]:
+    """The text itself; for "-" the lines of standard input. Raises UsageError where there are none."""
+    given = sys.stdin.buffer.read() if asked == "-" else asked.encode("utf-8", "replace")  # no halves of characters
+    said = given.decode("utf-8", "replace")
+    texts = [text for line in (said.split("\n") if asked == "-" else [said]) if (text := normal(line))]
+    if not texts:
+        raise UsageError("--rank -: standard input held no prompt. Give one prompt a line.")
+    return texts
 
 
-def by_chance(chances: Mapping[str, float]) -> list[str]:
+def ranking(systems: Fitted, responses: Sequence[Response], evidence: Document | None) -> Document:
+    """Rank the models by their responses to one prompt: by each system, by the chance to be best, and the best one."""
+    of, prompt_id = {response.model: response for response in responses}, responses[0].prompt_id
+    places: dict[str, list[dict[str, Any]]] = {}
+    for system in systems:
+        scores = {model: score for model, score in system.scores(prompt_id).items() if model in of}
+        mean = statistics.fmean(scores.values())  # only differences mean anything
+        places[system.name] = [{"model": model, "score": scores[model] - mean} for model in best_first(scores)]
+    by, chances = evidence["recommended"] if evidence else "combined", systems[-1].posterior(prompt_id).best_chances()
+    first = best_first(chances)[0] if by == "combined" else places[by][0]["model"]
+    how = {"p_best": chances[first], "verdict": verdict(evidence, chances[first]), "by": by}
+    said = {"text": of[first].text, "truncated": of[first].truncated}
+    return {**places, "p_best": chances, "best": {"model": first, **how, **said}}
+
+
+def best_first(scores: Mapping[str, float]) -> list[str]:
     """Models best first, equal ones by name."""
-    return sorted(chances, key=lambda model: (-chances[model], model))
-
-
-def places(scores: Mapping[str, float]) -> list[dict[str, Any]]:
-    """[{model, score}] best first."""
-    return [{"model": model, "score": scores[model]} for model in by_chance(scores)]
+    return sorted(scores, key=lambda model: (-scores[model], model))
 
 
 # ── How far to trust it ──────────────────────────────────────────────────────────────────────────────────
 
 
-def evidence_of(job: Job, basis: Basis, base: str) -> Mapping[str, Any] | None:
+def read_evidence(job: Job, base: str) -> Document | None:
     """Read what a run on the same has measured on prompts that it had not trained on; None where there is no results
     file of these models, judge, ``base`` and seed."""
-    expected = {**basis.measured_as, "base_model": base, "seed": job.params.random_seed}
+    expected = {"judge": job.judge, "base_model": base, "seed": job.params.random_seed}
     try:
         path = job.results_dir / config.RESULTS_FILE.format(name=job.name)
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -218,14 +170,13 @@ def evidence_of(job: Job, basis: Basis, base: str) -> Mapping[str, Any] | None:
             "recommended": document["recommended"],
             "main_metric": metric,
             "cross_validated": {system: document["cross_validated"][system][metric] for system in CONTENDERS},
-            "warnings": document["verdict"]["warnings"],
             "prompts": document["counts"]["prompts"],
         }
     except (OSError, ValueError, KeyError, TypeError):  # no file, or none of ours
         return None
 
 
-def verdict(evidence: Mapping[str, Any] | None, p_best: float) -> str:
+def verdict(evidence: Document | None, p_best: float) -> str:
     """``sure``, ``likely`` or ``open`` by the first one's chance to be the best; ``no evidence`` where the ranking was
     not surely better than chance on prompts that it had not been trained on, or not measured."""
     crossed = evidence["cross_validated"][evidence["recommended"]]["ci95"] if evidence else None
@@ -237,35 +188,31 @@ def verdict(evidence: Mapping[str, Any] | None, p_best: float) -> str:
 # ── In the terminal ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def as_text(answer: Answer, run: str) -> str:
-    """The models with their chances, speed and size, how far to trust it, the other systems in brief, and the first
-    one's response in full. ``run``: the command that measures how far.
+def as_text(answer: Document, run: str) -> str:
+    """The models with their chances, speed and size, how far to trust it, and the first one's response in full.
+    ``run``: the command that measures how far.
 
-    Sorted by the first figure that is shown; without places where the order is not surely better than chance.
+    Without places where the order is not surely better than chance.
     """
     best, chances, evidence = answer["best"], answer["p_best"], answer["evidence"]
-    by, placed = best["by"], best["verdict"] != "no evidence"
-    scores = {place["model"]: number(place["score"], 2) for place in answer[by]} if by != "combined" else {}
+    placed, kind = best["verdict"] != "no evidence", "Best with"
+    figures = {model: percent(chances[model]) for model in best_first(chances)}
+    if best["by"] != "combined":  # sorted by the figure that is shown
+        figures, kind = {place["model"]: number(place["score"], 2) for place in answer[best["by"]]}, "Score"
     rows = []
-    for place, model in enumerate(scores or by_chance(chances), start=1):
+    for place, (model, figure) in enumerate(figures.items(), start=1):
         known = answer["models"][model]
-        cells = [scores[model]] if scores else []
-        cells += [percent(chances[model]), number(known["tokens_per_second"], 0), known["parameter_size"] or MISSING]
-        rows.append([f"{f'{place}.' if placed else '·':2} {plain(model)}", *map(plain, cells)])
-    heads = ["   Model", *(["Score"] if scores else []), "Best with", "Tok/s", "Size"]
+        cells = [figure, number(known["tokens_per_second"], 0), plain(known["parameter_size"] or MISSING)]
+        rows.append([f"{f'{place}.' if placed else '·':2} {plain(model)}", *cells])
     said = [VERDICTS[best["verdict"]].format(model=plain(best["model"]), chance=percent(best["p_best"]))]
-    for system in CONTENDERS:
-        order = ", ".join(plain(place["model"]) for place in answer[system])
-        said += [f"{SYSTEMS[system]}: {order}."] if system != by else []
     if evidence:
-        figures = [f"{SYSTEMS[s]} {estimate(f['mean'], f['ci95'])}" for s, f in evidence["cross_validated"].items()]
-        said += [f"On prompts not seen in training, {METRICS[evidence['main_metric']]}: {'; '.join(figures)}."]
-        said += map(plain, evidence["warnings"])
+        measured = [f"{SYSTEMS[s]} {estimate(f)}" for s, f in evidence["cross_validated"].items()]
+        said += [f"On prompts not seen in training, {METRICS[evidence['main_metric']]}: {'; '.join(measured)}."]
     lines = [line for sentence in (*said, CHANCES) for line in wrapped(sentence)]
     if not evidence:
         lines += ["How far to trust this was not measured yet. This does:", f"  {run}"]
     cut = " (cut at --num_predict)" if best["truncated"] else ""
     title = f"Response of {'the first' if placed else 'one of them'}: {plain(best['model'])}{cut}"
-    rule = "─" * len(title)
-    head = ["", f"Prompt: {plain(answer['prompt'])}", "", f"Ranked by: {SYSTEMS[by]}", *table(heads, rows), ""]
-    return "\n".join([*head, *lines, "", title, rule, plain(best["text"], lines=True), rule])
+    rule, heads = "─" * len(title), ("   Model", kind, "Tok/s", "Size")
+    top = ["", f"Prompt: {plain(answer['prompt'])}", "", f"Ranked by: {SYSTEMS[best['by']]}", *table(heads, rows), ""]
+    return "\n".join([*top, *lines, "", title, rule, plain(best["text"], lines=True), rule])

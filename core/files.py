@@ -75,17 +75,6 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[
     write_atomically(path, save({n: np.asarray(a, order="C") for n, a in tensors.items()}, metadata=dict(about)))
 
 
-def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays and what was said about them. Raises ValueError where the file is damaged."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:  # an empty file can't be mapped into memory, which is an OSError
-        raise ValueError(str(error)) from error
-
-
 def read(path: Path) -> bytes | None:
     """The file's bytes; None where there is no file. Raises UsageError where it can't be read."""
     with told(path, "read"), contextlib.suppress(FileNotFoundError):

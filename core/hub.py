@@ -69,8 +69,7 @@ def within(seconds: float, job: Callable[[], T]) -> T:
 def load_dataset(name: str, part: str | None, **options: Any) -> Any:
     """A data set of the hub. Raises OSError where the hub is out of reach, and whatever its client raises."""
     if not reachable():  # the client would try again and again
-        why = "HF_HUB_OFFLINE is set" if offline() else f"no answer from {endpoint()}"
-        raise OSError(f"the model hub is out of reach: {why}")
+        raise OSError(f"{endpoint()} is out of reach, or HF_HUB_OFFLINE is set")
     import datasets
 
     datasets.disable_progress_bars()

@@ -48,14 +48,8 @@ class Ranker(ABC):
     def scores(self, prompt_id: str) -> dict[str, float]:
         """Every contestant's score for this prompt."""
 
-    def fit(
-        self,
-        preferences: Sequence[Preference],
-        *,
-        prompt_ids: Collection[str] | None = None,
-        held_out: str | None = None,
-    ) -> Self:
+    def fit(self, preferences: Sequence[Preference], *, prompt_ids: Collection[str] | None = None) -> Self:
         """Forget what was learned, learn from ``preferences`` (see ``TrainingSet.of``) and return self."""
-        (fitted,) = self.fit_many([TrainingSet.of(preferences, prompt_ids, held_out)])
+        (fitted,) = self.fit_many([TrainingSet.of(preferences, prompt_ids)])
         vars(self).update(vars(fitted))
         return self

@@ -31,32 +31,19 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """The judge's word on one pair, in the order in which it was shown.
-
-    ``outcome`` is 1 where ``first`` was preferred, 0 where ``second`` was, 0.5 for a tie, and anything
-    between for a judge that answers in degrees. ``ordered`` is False for a judge that sees no order.
-    ``log_odds``: ln p(first) − ln p(second), where the judge's probabilities are known.
-    """
-
-    prompt_id: str
-    first: str
-    second: str
-    outcome: float
-    reason: str = ""
-    ordered: bool = True
-    log_odds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Preference:
-    """A comparison of two responses: 1 where ``model_a``'s was always preferred, 0.5 for a tie, 0 never."""
+    """A comparison of two responses: 1 where ``model_a``'s was always preferred, 0.5 for a tie, 0 never.
+
+    A judgement is one of the order in which a judge was shown the two, with ``log_odds``, ln p(a) − ln p(b), where its
+    probabilities are known.
+    """
 
     prompt_id: str
     model_a: str
     model_b: str
     outcome: float
     user: str = ""
+    log_odds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +52,6 @@ class GroundTruth:
 
     prompt_id: str
     scores: Mapping[str, float]
-    method: str = "round_robin"
 
     @property
     def ranking(self) -> tuple[str, ...]:

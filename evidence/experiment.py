@@ -18,11 +18,10 @@ from base.features import Features
 from combined import Combined
 from config import ExperimentConfig
 from core.clock import Clock
-from core.ranking import TrainingSet
 from core.records import Rating
 from data_generation import Data
 from elo_system import EloSystem
-from evaluation import CurveFold, Curves, Metrics
+from evaluation import Curve, Metrics, Round
 from evidence import hypotheses, leaderboard
 from evidence.baselines import BradleyTerry
 from evidence.design import Design, Systems, design
@@ -30,13 +29,12 @@ from evidence.intervals import difference_json
 from evidence.judge_quality import TIE, agreement, judge_quality
 from report import answer as sentences
 from report import words
-from report.words import CONTENDERS
+from report.words import CONTENDERS, Document
 from reward_model import RewardModel
 from stages.tasks import Job
 
 LIBRARIES = ("torch", "transformers", "datasets", "ollama", "openai", "scipy", "numpy")
 EXAMPLES = 3  # test prompts shown with all their responses
-PLACES = ("truth_place", "elo_place", "reward_place", "combined_place")
 ORDERS = 2  # of the preferences, that a cross-validated curve is averaged over
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "Reward model": {},
@@ -51,47 +49,44 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 }
 """Variants of Systems B and C, both as configured first, and what each changes in the parameters."""
 
-Document = dict[str, Any]
-"""The results. Its keys are a contract with other programs: more may be added, none renamed. ``report/`` shows it."""
-
 
 def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
     """Measure who is best, the documented split, the cross-validation, H1 and H2: the results document. The systems
     end up fitted on the documented split."""
     params, plan = job.params, design(data, job.params)
+    training, truths = plan.split
+    rankers = *systems.contenders, *systems.baselines
     elo = {model: rating.elo for model, rating in systems.ratings.items()}
-    sizes = {model: said for model, (_, said) in job.sizes.items() if said}
     with clock.stage("training"):
-        for ranker in systems.every:
-            ranker.fit(plan.training, prompt_ids=plan.train_ids)
-        final = {r.name: evaluation.per_prompt(r, plan.test_truths) for r in systems.every}
-        fold = [TrainingSet(plan.training, plan.train_ids)], plan.test_truths
-        split = _curves(systems, [fold], params, final)
+        for ranker in rankers:
+            ranker.fit(training.preferences, prompt_ids=training.prompt_ids)
+        final = {r.name: evaluation.per_prompt(r, truths) for r in rankers}
+        split = _curves(systems, [plan.split], params, final)
     with clock.stage("cross_validation"):
-        crossed = evaluation.cross_validate(systems.every, plan.preferences, plan.truths, plan.folds)
+        crossed = evaluation.cross_validate(rankers, plan.rounds)
     with clock.stage("hypotheses"):
-        folds = evaluation.curve_folds(plan.preferences, plan.truths, plan.folds, ORDERS, params.random_seed)
-        curves = _curves(systems, folds, params, crossed)
-        tested = put_to_test(systems, curves, folds, plan, params)
+        orders = evaluation.reordered(plan.rounds, ORDERS, params.random_seed)
+        curves = _curves(systems, orders, params, crossed)
+        tested = put_to_test(systems, curves, orders, plan, params)
     with clock.stage("ablation"):
         ablations = ablation_table(params, systems, plan) if job.ablate else []
     measured = {
         "main_metric": "kendall_tau",
         "counts": counts(data, params),
         "judge_quality": {
-            **judge_quality(data.judgements, data.responses, job.judging_contestant),
+            **judge_quality(data.judgements, data.responses, job.judge),
             "listwise_agreement": agreement(data.truths, data.listwise),
         },
         "final": {name: evaluation.mean_metrics(found.values())._asdict() for name, found in final.items()},
-        **hypotheses.compared(hypotheses.scores_of(crossed, plan.folds), "kendall_tau"),
+        **hypotheses.compared(hypotheses.scores_of(crossed, plan.fold), "kendall_tau"),
         "learning_curve": [
-            {"preferences": points[0][0]} | {name: m._asdict() for name, (_, m) in zip(split, points, strict=True)}
-            for points in zip(*(curve.points for curve in split.values()), strict=True)
+            {"preferences": n} | {s: evaluation.mean_metrics(curve[n].values())._asdict() for s, curve in split.items()}
+            for n in split["elo_offset"]
         ],
         "curves": {
-            "points": list(curves["elo_offset"].counts),
+            "points": list(curves["elo_offset"]),
             "trained_once": not params.incremental,
-            **{name: hypotheses.bands(curve, plan.folds) for name, curve in curves.items()},
+            **{name: hypotheses.bands(curve, plan.fold) for name, curve in curves.items()},
         },
         "hypotheses": tested,
         "per_prompt": per_prompt(crossed, data, plan),
@@ -102,7 +97,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
         "timings_s": clock.seconds,
     }
     job = replace(job, notes=(*job.notes, *answer_notes(job, data)))
-    answer = leaderboard.answer(data.preferences, data.responses, elo, params.random_seed, sizes)
+    answer = leaderboard.answer(data.preferences, data.responses, elo, params.random_seed, job.sizes)
     ratings = list(systems.ratings.values())
     return make_document(job, systems.features, ratings, answer | measured)
 
@@ -110,8 +105,7 @@ def measure(job: Job, data: Data, systems: Systems, clock: Clock) -> Document:
 def make_document(job: Job, features: Features, ratings: Sequence[Rating], measured: Document) -> Document:
     """The document of a persona's run, or of people's votes: what it was, what was ``measured``, and the sentences made
     from its own figures."""
-    asked = {"ollama_server": job.server} if job.server else {}  # another one samples differently
-    tags = {model: contestant.ollama_tag for model, contestant in job.contestants.items()}
+    tagged = job.llm.backend == "ollama" and not job.responses
     found: Document = {
         "schema_version": config.SCHEMA_VERSION,
         "persona": job.name,
@@ -124,11 +118,11 @@ def make_document(job: Job, features: Features, ratings: Sequence[Rating], measu
         "seed": job.params.random_seed,
         "config": asdict(job.params),
         "models": [
-            {"name": r.model, "backend": job.llm.backend, "ollama_tag": tags.get(r.model), "arena_name": r.arena_name}
-            | {"elo": r.elo, "elo_source": r.source, "proxy": r.proxy}
+            {"name": r.model, "backend": job.llm.backend, "ollama_tag": r.model if tagged else None}
+            | {"arena_name": r.arena_name, "elo": r.elo, "elo_source": r.source, "proxy": r.proxy}
             for r in ratings
         ],
-        "versions": {"python": platform.python_version(), **asked, **{name: version(name) for name in LIBRARIES}},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         "machine": job.machine,
         "command": job.command,
         "notes": words.noted((*job.notes, *features.notes)),
@@ -157,18 +151,19 @@ def answer_notes(job: Job, data: Data) -> list[str]:
 
 def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
     """Numbers of all records; ``preferences`` and ``ties`` are those that train, ``left_out`` by kind."""
-    plan, spoken = design(data, params), [j for j in data.judgements if j.ordered and j.log_odds is None]
+    plan = design(data, params)
+    (training, truths), spoken = plan.split, (j for j in data.judgements if j.log_odds is None)
     # in words a pair that turns with the order is no tie
-    decided = {(j.prompt_id, j.first, j.second) for j in spoken if j.outcome != 0.5}
-    near = [(p.prompt_id, p.model_a, p.model_b) for p in plan.training if abs(p.outcome - 0.5) <= TIE]
+    decided = {(j.prompt_id, j.model_a, j.model_b) for j in spoken if j.outcome in (0.0, 1.0)}
+    near = [(p.prompt_id, p.model_a, p.model_b) for p in training.preferences if abs(p.outcome - 0.5) <= TIE]
     return {
         "prompts": len(data.prompts),
-        "train_prompts": len(plan.train_ids),
+        "train_prompts": len(training.prompt_ids),
         "test_prompts": len(plan.test_ids),
         "pairs": len(plan.preferences),
-        "preferences": len(plan.training),
+        "preferences": len(training.preferences),
         "ties": sum(pair not in decided for pair in near),
-        "ground_truth_rankings": len(plan.test_truths),
+        "ground_truth_rankings": len(truths),
         "judge_calls": len(data.judgements),
         "truncated_responses": sum(r.truncated for r in data.responses),
         "shortened_responses": data.shortened,
@@ -178,38 +173,36 @@ def counts(data: Data, params: ExperimentConfig) -> dict[str, Any]:
 
 
 def _curves(
-    systems: Systems, folds: Sequence[CurveFold], params: ExperimentConfig, once: Mapping[str, Mapping[str, Metrics]]
-) -> dict[str, Curves]:
+    systems: Systems, rounds: Sequence[Round], params: ExperimentConfig, once: Mapping[str, Mapping[str, Metrics]]
+) -> dict[str, Curve]:
     """System A's curve, which learns by updates, and where the run is incremental B's and C's, trained at each point;
     else the level of their one training, of which ``once`` has {system: {prompt id: metrics}}."""
-    every = params.evaluation_frequency
-    found = {systems.elo.name: evaluation.learning_curves(systems.elo, folds, every)}
-    for system in (systems.reward, systems.combined):
-        if params.incremental:
-            found[system.name] = evaluation.learning_curves(system, folds, every)
+    found: dict[str, Curve] = {}
+    for system in systems.contenders:
+        if params.incremental or system is systems.elo:
+            found[system.name] = evaluation.learning_curve(system, rounds, params.evaluation_frequency)
         else:
-            counts = found[systems.elo.name].counts
-            found[system.name] = Curves(counts, [once[system.name]] * len(counts))
+            found[system.name] = dict.fromkeys(found[systems.elo.name], once[system.name])
     return found
 
 
 def put_to_test(
-    systems: Systems, curves: Mapping[str, Curves], folds: Sequence[CurveFold], plan: Design, params: ExperimentConfig
+    systems: Systems, curves: Mapping[str, Curve], orders: Sequence[Round], plan: Design, params: ExperimentConfig
 ) -> dict[str, Any]:
-    """H1 by the ``curves`` on ``folds``, and H2 with each contestant held out in turn, both of Systems B and C."""
+    """H1 by the ``curves`` over ``orders``, and H2 with each contestant held out in turn, both of Systems B and C."""
     models = list(systems.ratings)
     placed = {
-        system.name: hypotheses.held_out(system, plan.preferences, plan.truths, plan.folds, models)
+        system.name: hypotheses.held_out(system, plan.rounds, models)
         for system in (*systems.contenders, BradleyTerry(models))
     }
     if params.incremental:
         flat = EloSystem(dict.fromkeys(models), params.elo_k)
-        curves = {**curves, "from_flat": evaluation.learning_curves(flat, folds, params.evaluation_frequency)}
+        curves = {**curves, "from_flat": evaluation.learning_curve(flat, orders, params.evaluation_frequency)}
     tested = {}
     for name in ("reward_model", "combined"):
         quicker = {"verdict": "not tested", "reason": "Learning curves need --incremental."}
         if params.incremental:
-            quicker = hypotheses.sample_efficiency(curves, name, plan.folds)
+            quicker = hypotheses.sample_efficiency(curves, name, plan.fold)
         tested[name] = {"sample_efficiency": quicker, "generalization": hypotheses.generalization(placed, name)}
     return tested["reward_model"] | {"combined": tested["combined"]}
 
@@ -226,8 +219,8 @@ def ablation_table(base: ExperimentConfig, systems: Systems, plan: Design) -> li
         kind: type[RewardModel | Combined] = RewardModel if name.startswith("Reward model") else Combined
         ranker = kind(systems.features, ratings, params)
         ranker.name = name
-        crossed |= evaluation.cross_validate([ranker], plan.preferences, plan.truths, plan.folds)
-    tau = hypotheses.scores_of(crossed, plan.folds)["kendall_tau"]
+        crossed |= evaluation.cross_validate([ranker], plan.rounds)
+    tau = hypotheses.scores_of(crossed, plan.fold)["kendall_tau"]
     first, *others = crossed
     gains = {first: None} | {name: tau.gain(name, first) for name in others}
     return [
@@ -238,12 +231,12 @@ def ablation_table(base: ExperimentConfig, systems: Systems, plan: Design) -> li
 
 def per_prompt(crossed: Mapping[str, Mapping[str, Metrics]], data: Data, plan: Design) -> list[dict[str, Any]]:
     """Cross-validated metrics of the contenders, prompt by prompt."""
-    fold, text = hypotheses.fold_of(plan.folds), {p.id: p.text for p in data.prompts}
+    text = {p.id: p.text for p in data.prompts}
     return [
         {
             "prompt_id": p,
             "prompt": text[p],
-            "fold": fold[p],
+            "fold": plan.fold[p],
             "difference": crossed["reward_model"][p].kendall_tau - metrics.kendall_tau,  # type: ignore[operator]
             **{system: crossed[system][p]._asdict() for system in CONTENDERS},
         }
@@ -255,13 +248,14 @@ def examples(systems: Systems, data: Data, plan: Design) -> list[dict[str, Any]]
     """Test prompts with their responses and the place that truth and each contender give each; equal ones share it."""
     texts = {(r.prompt_id, r.model): r.text for r in data.responses}
     prompts, shown = {p.id: p.text for p in data.prompts}, []
-    for truth in plan.test_truths[:EXAMPLES]:
-        by = [truth.scores, *(system.scores(truth.prompt_id) for system in systems.contenders)]
-        responses = []
-        for model in truth.ranking:
-            places = [1 + sum(other > scores[model] for other in scores.values()) for scores in by]
-            said = {"model": model, "text": texts[truth.prompt_id, model]}
-            responses.append(said | dict(zip(PLACES, places, strict=True)))
+    for truth in plan.split[1][:EXAMPLES]:
+        by = {"truth_place": truth.scores}
+        by |= {words.PLACES[system.name]: system.scores(truth.prompt_id) for system in systems.contenders}
+        responses = [
+            {"model": model, "text": texts[truth.prompt_id, model]}
+            | {key: 1 + sum(s > scores[model] for s in scores.values()) for key, scores in by.items()}
+            for model in truth.ranking
+        ]
         shown.append({"prompt": prompts[truth.prompt_id], "responses": responses})
     return shown
 

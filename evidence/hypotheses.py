@@ -7,35 +7,23 @@ hypothesis has two rivals, and its verdict is the weaker of those against either
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from core.ranking import Ranker, TrainingSet
-from core.records import GroundTruth, Preference
-from evaluation import BOUNDS, METRICS, Array, Curves, Metrics, rounds
+from core.records import GroundTruth
+from evaluation import BOUNDS, METRICS, Array, Curve, Metrics, Round
 from evidence.intervals import Difference, Groups, difference, difference_json, mean_interval, side, winner
 from report.words import CONTENDERS
 
 RELEVANT = 0.05  # smallest advantage worth naming, in τ (H1) and in pair accuracy (H2): less than one pair in 20
 RIVALS = ("elo_offset", "reward_model")  # of the combined system
 
-Parts = Sequence[Sequence[str]]  # prompt ids of each fold
 Placed = Mapping[tuple[str, str], float]
 """{(prompt id, contestant): share of its pairs that a ranker orders right which never saw it in training}"""
-
-
-def fold_of(parts: Parts) -> dict[str, int]:
-    """{prompt id: its fold}."""
-    return {prompt_id: i for i, part in enumerate(parts) for prompt_id in part}
-
-
-def by_fold(prompt_ids: Sequence[str], parts: Parts) -> Groups:
-    """The folds that values of these prompts have in common."""
-    fold = fold_of(parts)
-    return Groups([fold[prompt_id] for prompt_id in prompt_ids])
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +31,10 @@ class Scores:
     """One metric of every system on the same n prompts (or votes), each under a training that did not see it."""
 
     metric: str
-    values: Mapping[str, Sequence[float] | Array]  # {system: [n]}
+    values: Mapping[Any, Sequence[float] | Array]  # {system, or point of its curve: [n]}
     groups: Groups
 
-    def mean(self, system: str) -> dict[str, Any]:
+    def mean(self, system: str | int) -> dict[str, Any]:
         """{mean, ci95}, null without values."""
         values = np.asarray(self.values[system], dtype=np.float64)
         interval = mean_interval(values, *BOUNDS[self.metric], self.groups)
@@ -58,12 +46,13 @@ class Scores:
         return difference(self.values[better], self.values[worse], self.groups, high - low)
 
 
-def scores_of(crossed: Mapping[str, Mapping[str, Metrics]], parts: Parts) -> dict[str, Scores]:
-    """{metric: Scores} of {system: {prompt id: metrics}}, cross-validated in the folds ``parts``."""
+def scores_of(crossed: Mapping[Any, Mapping[str, Metrics]], fold: Mapping[str, int]) -> dict[str, Scores]:
+    """{metric: Scores} of {system: {prompt id: metrics}}. ``fold``: in which each prompt tested."""
     prompts, found = list(next(iter(crossed.values()))), {}
+    groups = Groups([fold[prompt_id] for prompt_id in prompts])
     for metric in METRICS:
         values = {s: [getattr(rows[p], metric) for p in prompts] for s, rows in crossed.items()}
-        found[metric] = Scores(metric, values, by_fold(prompts, parts))
+        found[metric] = Scores(metric, values, groups)
     return found
 
 
@@ -120,13 +109,12 @@ def _against_all(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return next(iter(found.values())) | {"verdict": weakest} | dict(found)
 
 
-def bands(curves: Curves, parts: Parts) -> dict[str, list[dict[str, Any]]]:
+def bands(curve: Curve, fold: Mapping[str, int]) -> dict[str, list[dict[str, Any]]]:
     """{metric: [{mean, ci95}]}: over orders and prompts, at each point."""
-    groups = by_fold(list(curves.rows[0]), parts)
-    return {m: [Scores(m, {"": row}, groups).mean("") for row in curves.values(m)] for m in METRICS}
+    return {metric: [scores.mean(n) for n in curve] for metric, scores in scores_of(curve, fold).items()}
 
 
-def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Parts) -> dict[str, Any]:
+def sample_efficiency(curves: Mapping[str, Curve], name: str, fold: Mapping[str, int]) -> dict[str, Any]:
     """H1: the system ``name`` needs fewer preferences than System A. ``curves``: {system: its cross-validated curves}
     over the same orders, points and prompts.
 
@@ -134,18 +122,17 @@ def sample_efficiency(curves: Mapping[str, Curves], name: str, parts: Parts) -> 
     the beginning: being quicker than someone who starts from the wrong end is no sign of learning quickly. Tested on
     the area between the curves in τ, paired by prompt: orders are no sample of anything, so they are averaged first.
     """
-    found, groups = {}, by_fold(list(curves[name].rows[0]), parts)
-    area = {  # under each prompt's curve, divided by its width: [prompts], in units of τ
-        s: np.asarray(np.trapezoid(one.values("kendall_tau"), one.counts, axis=0) / one.counts[-1])
-        for s, one in curves.items()
-    }
+    found, last = {}, max(curves[name])
+    tau = {s: scores_of(curve, fold)["kendall_tau"] for s, curve in curves.items()}
+    # under each prompt's curve, divided by its width: [prompts], in units of τ
+    area = {s: np.asarray(np.trapezoid([*t.values.values()], [*t.values], axis=0) / last) for s, t in tau.items()}
     for key, elo in (("from_arena", "elo_offset"), ("from_flat", "from_flat")):
-        advantage = difference(area[name], area[elo], groups)
+        advantage = difference(area[name], area[elo], tau[name].groups)
         found[key] = {
             "verdict": verdict(advantage),
             "area_between_curves": difference_json(advantage),
-            "elo_offset_final": curves[elo].points[-1][1].kendall_tau,
-            f"{name}_final": curves[name].points[-1][1].kendall_tau,
+            "elo_offset_final": tau[elo].mean(last)["mean"],
+            f"{name}_final": tau[name].mean(last)["mean"],
         }
     return _against_all(found)
 
@@ -160,16 +147,9 @@ def pair_accuracy(scores: Mapping[str, float], truth: GroundTruth, model: str) -
     return sum(hits) / len(hits) if hits else None
 
 
-def held_out(
-    ranker: Ranker,
-    preferences: Sequence[Preference],
-    truths: Iterable[GroundTruth],
-    parts: Parts,
-    models: Sequence[str],
-) -> Placed:
+def held_out(ranker: Ranker, rounds: Sequence[Round], models: Sequence[str]) -> Placed:
     """Each contestant held out in turn, each prompt a test prompt once; all trainings are one ``fit_many``."""
-    every = rounds(preferences, truths, parts)
-    runs = [(model, *one) for model in models for one in every]
+    runs = [(model, *one) for model in models for one in rounds]
     fitted = ranker.fit_many([TrainingSet.of(own.preferences, own.prompt_ids, model) for model, own, _ in runs])
     placed = {
         (truth.prompt_id, model): pair_accuracy(one.scores(truth.prompt_id), truth, model)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from core.records import GroundTruth, Judgement, Response
-from evaluation import kendall_tau
+from core.records import GroundTruth, Preference, Response
+from evaluation import mean_metrics, prompt_metrics
 from stages.judging import preferences_from
 from stages.reads import what_is_read
 
@@ -15,7 +14,7 @@ TIE = 0.05  # an outcome nearer to 0.5 than this is counted as a tie where a jud
 
 
 def judge_quality(
-    judgements: Sequence[Judgement], responses: Iterable[Response], judge: str | None = None
+    judgements: Sequence[Preference], responses: Sequence[Response], judge: str | None = None
 ) -> dict[str, Any]:
     """The ``judge_quality`` key; null for whatever cannot be known.
 
@@ -33,14 +32,12 @@ def judge_quality(
             longer.append(p.outcome if long_a > long_b else 1.0 - p.outcome)
         if judge in (p.model_a, p.model_b):
             own.append(p.outcome if p.model_a == judge else 1.0 - p.outcome)
-    read = what_is_read(judgements, length)
+    read = what_is_read(judgements, responses)
+    words = read["by_words"] or {}
     return {
-        "reads": read.reads,
-        "sentence": read.sentence,
-        "by_words": read.by_words and asdict(read.by_words),
-        "by_probabilities": read.by_probabilities and asdict(read.by_probabilities),
-        "flip_rate": read.by_words and read.by_words.flip_rate,
-        "first_position_rate": read.by_words and read.by_words.first_position_rate,
+        **read,
+        "flip_rate": words.get("flip_rate"),
+        "first_position_rate": words.get("first_position_rate"),
         "longer_response_rate": _mean(longer),
         "self_win_rate": _mean(own),
     }
@@ -51,9 +48,10 @@ def agreement(a: Iterable[GroundTruth], b: Iterable[GroundTruth]) -> float | Non
 
     A prompt that one calls all tied and the other orders counts 0; one that both call all tied is left out.
     """
-    known = {truth.prompt_id: truth.scores for truth in b}
-    both = [(truth.scores, known[truth.prompt_id]) for truth in a if truth.prompt_id in known]
-    return _mean([kendall_tau(one, other) for one, other in both if len({*one.values()}) + len({*other.values()}) > 2])
+    known = {truth.prompt_id: truth for truth in b}
+    both = [(truth, known[truth.prompt_id]) for truth in a if truth.prompt_id in known]
+    found = [prompt_metrics(one.scores, other) or prompt_metrics(other.scores, one) for one, other in both]
+    return mean_metrics(filter(None, found)).kendall_tau
 
 
 def _mean(values: Sequence[float]) -> float | None:

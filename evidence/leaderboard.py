@@ -1,7 +1,7 @@
 """The answer: the models in order, how sure each place is, and which can't be told apart.
 
-    found = standings(preferences, models, seed)                  # a persona's, or people's votes
-    found.rows[0]["model"], found.rows[0]["places"], found.more_prompts
+    rows, more_prompts = standings(preferences, models, seed)     # a persona's, or people's votes
+    rows[0]["model"], rows[0]["places"]
     answer(preferences, responses, elo, seed)                     # the same and what is liked, as the results have it
 
 It says what the preferences of all prompts show and predicts nothing. The order is Bradley–Terry's; a model's win rate
@@ -17,7 +17,7 @@ import math
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,19 +35,6 @@ TIES = 0.01  # imagined for each model, so that no draw is without a maximum: a 
 UNLIKELY = 0.025  # share of draws: two equal models in one of 20 worlds leave one of them below it
 SAME = 6  # decimals to which two figures of the same outcomes agree in any order
 POWER = 0.8  # with which ``more_prompts`` would tell a difference of the size seen
-
-
-class Standings(NamedTuple):
-    """All models, best first, and how many more prompts would separate the first two."""
-
-    rows: list[dict[str, Any]]
-    """{model, place, places{lo, hi}, win_rate{mean, ci95}, p_best, best_on, judged_on, comparisons}.
-
-    ``place``: 1 + how many have a higher win rate; ``lo``: 1 + how many are surely better; ``hi``: the number of models
-    less how many are surely worse. ``p_best``: share of draws in which it leads, ties shared; no chance, for of two
-    equal models it is about uniform. ``best_on`` of the prompts ``judged_on`` no model has a higher mean outcome."""
-    more_prompts: int | None
-    """None where they are told apart, where nobody can say, and where several people vote, of whom more are needed."""
 
 
 class _Votes:
@@ -86,8 +73,15 @@ class _Votes:
         return np.concatenate(found)
 
 
-def standings(preferences: Sequence[Preference], models: Sequence[str], seed: int) -> Standings:
-    """The models by at least one preference.
+def standings(
+    preferences: Sequence[Preference], models: Sequence[str], seed: int
+) -> tuple[list[dict[str, Any]], int | None]:
+    """The models by at least one preference, best first, and ``_more_prompts``: {model, place, places{lo, hi},
+    win_rate{mean, ci95}, p_best, best_on, judged_on, comparisons} each.
+
+    ``place``: 1 + how many have a higher win rate; ``lo``: 1 + how many are surely better; ``hi``: the number of models
+    less how many are surely worse. ``p_best``: share of draws in which it leads, ties shared; no chance, for of two
+    equal models it is about uniform. ``best_on`` of the prompts ``judged_on`` no model has a higher mean outcome.
 
     Every two win rates are compared by the error of their difference over the draws, Holm's correction over all pairs
     at 5 %: all ranges of places then hold together (Mogstad et al., *Inference for Ranks*, Review of Economic Studies
@@ -123,7 +117,7 @@ def standings(preferences: Sequence[Preference], models: Sequence[str], seed: in
         for i, (model, counted) in enumerate(zip(models, _counted(votes), strict=True))
     ]
     rows.sort(key=lambda row: (row["place"], row["model"]))
-    return Standings(rows, _more_prompts(votes, rates, errors, better))
+    return rows, _more_prompts(votes, rates, errors, better)
 
 
 def win_rates(wins: Array) -> Array:
@@ -154,7 +148,8 @@ def _counted(votes: _Votes) -> list[dict[str, int]]:
 
 
 def _more_prompts(votes: _Votes, rates: Array, errors: Array, better: NDArray[np.bool_]) -> int | None:
-    """``Standings.more_prompts``, at the level that Holm has reached: the error falls as 1/√n."""
+    """How many more prompts would separate the first two, at the level that Holm has reached: the error falls as 1/√n.
+    None where they are told apart, where nobody can say, and where several people vote, of whom more are needed."""
     first, second = np.argsort(-rates, kind="stable")[:2].tolist()
     gap, error = round(float(rates[first] - rates[second]), SAME), float(errors[first, second])
     if votes.people > 1 or better[first, second] or not (gap > 0.0 and error > 0.0):

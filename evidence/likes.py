@@ -72,8 +72,14 @@ def likings(preferences: Sequence[Preference], responses: Iterable[Response]) ->
     outcome = np.array([p.outcome for p in kept])
     kinds = numbered([p.prompt_id for p in kept]), numbered([p.user for p in kept])
     witnesses = [numbers for numbers in kinds if numbers.max(initial=0) > 0]
-    seen = _seen_enough(x, witnesses)
-    if not seen:
+    fewest = min((int(numbers.max()) + 1 for numbers in witnesses), default=0)
+    enough = np.full(len(TRAITS), fewest > 0)  # traits that enough witnesses of each kind have seen
+    for numbers in witnesses:
+        by_witness = np.stack([np.bincount(numbers, column**2) for column in x.T])  # [traits, witnesses]
+        total, squares = by_witness.sum(axis=1), (by_witness**2).sum(axis=1)
+        enough &= np.divide(total**2, squares, out=np.zeros(len(total)), where=squares > 0.0) >= LEAST_WITNESSES
+    seen = np.flatnonzero(enough).tolist()
+    if not seen or fewest < len(seen) + LEAST_WITNESSES:  # the witnesses are too few for all of them
         return []
     weights, p_values, half = np.zeros((3, len(seen)))
     for numbers in witnesses:
@@ -91,17 +97,6 @@ def likings(preferences: Sequence[Preference], responses: Iterable[Response]) ->
             about = {"trait": trait.name, "likes": likes, "weight": size, "ci95": ci95, "unit": unit}
             found.append(about | {"p_value": float(corrected[i]), "wins": wins})
     return found
-
-
-def _seen_enough(x: Array, witnesses: Sequence[Ints]) -> list[int]:
-    """The traits that enough witnesses of each kind have seen; none where the witnesses are too few for all of them."""
-    fewest = min((int(numbers.max()) + 1 for numbers in witnesses), default=0)
-    seen = np.full(len(TRAITS), fewest > 0)
-    for numbers in witnesses:
-        by_witness = np.stack([np.bincount(numbers, column**2) for column in x.T])  # [traits, witnesses]
-        total, squares = by_witness.sum(axis=1), (by_witness**2).sum(axis=1)
-        seen &= np.divide(total**2, squares, out=np.zeros(len(total)), where=squares > 0.0) >= LEAST_WITNESSES
-    return np.flatnonzero(seen).tolist() if fewest >= seen.sum() + LEAST_WITNESSES else []
 
 
 def clustered_logit(x: Array, outcome: Array, cluster: Ints) -> tuple[Array, Array, Array]:

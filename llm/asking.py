@@ -255,8 +255,8 @@ class Server:
             opened = opener(timeout=timeout, **client_options(self.address))
         except Exception as error:  # it is not repeated: it may hold a password
             raise UsageError(
-                f"For {self.address} HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names no proxy (SOCKS needs `pip install "
-                "httpx[socks]`), NO_PROXY no hosts, or SSL_CERT_FILE or SSL_CERT_DIR no certificates. Mend or unset it."
+                f"{type(error).__name__}: for {self.address} HTTPS_PROXY or ALL_PROXY names no proxy (SOCKS "
+                'needs: pip install "httpx[socks]"), NO_PROXY no hosts, or SSL_CERT_FILE no certificates. Mend it.'
             ) from error
         try:
             with opened as client:

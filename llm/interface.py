@@ -110,15 +110,12 @@ def estimate_tokens(text: str) -> int:
     return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
-def shorten(text: str, budget_tokens: int) -> tuple[str, bool]:
-    """Cut ``text`` in the middle, with a visible mark, to at most ``budget_tokens`` by estimate, or to the mark alone.
-
-    Returns it and whether it was cut.
-    """
+def shorten(text: str, budget_tokens: int) -> str:
+    """Cut ``text`` in the middle, with a visible mark, to about ``budget_tokens`` at most, or to the mark alone."""
     if estimate_tokens(text) <= budget_tokens:
-        return text, False
+        return text
     data = text.encode("utf-8", "replace")
     room = max(0, budget_tokens * BYTES_PER_TOKEN - len(CUT_MARK.format(len(text)).encode()))
     head = data[: room - room // 2].decode("utf-8", "ignore")
     tail = data[len(data) - room // 2 :].decode("utf-8", "ignore")
-    return head + CUT_MARK.format(len(text) - len(head) - len(tail)) + tail, True
+    return head + CUT_MARK.format(len(text) - len(head) - len(tail)) + tail

@@ -111,11 +111,9 @@ class OllamaModel(Server):
 
     def identity(self, model: str) -> dict[str, Any]:
         """Backend, tag and digest. With the server off, or without the model, the digest that an earlier run recorded;
-        MissingError where none did."""
+        None where none did."""
         tag = find_tag(model, self._digests)
         digest = self._digests[tag] if tag else self._known_digests.get(model)
-        if digest is None:
-            raise MissingError(self.trouble or f"{self.address} has no model {model}. {self.unknown.format(model)}")
         return {"backend": self.backend, "tag": model, "digest": digest}
 
     def unload(self, keep: str = "") -> None:

@@ -17,9 +17,8 @@ prompt too they would be wider and name no fewer false winners (docs/method.md).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,17 +30,18 @@ from config import ExperimentConfig
 from core.clock import Clock, bar
 from core.ranking import Ranker, TrainingSet
 from core.records import Preference, Rating
+from data_generation import Data
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
-from evaluation import METRICS
+from evaluation import METRICS, Round
 from evidence import leaderboard
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
-from evidence.design import Design, design, read_texts
-from evidence.experiment import Document, counts, make_document
-from evidence.hypotheses import Scores, compared, fold_of
+from evidence.design import design, read_texts
+from evidence.experiment import counts, make_document
+from evidence.hypotheses import Scores, compared
 from evidence.intervals import Groups, difference_json
 from people.read import Votes
 from report import console, files
-from report.words import CONTENDERS
+from report.words import CONTENDERS, Document
 from reward_model import RewardModel
 from stages.tasks import Job
 
@@ -61,40 +61,27 @@ UNTESTED = {
 RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
 GIVEN = "one person alone has nobody else to start from: ratings are the Arena's, where it lists the model"
 
-Hits = Mapping[str, Sequence[tuple[Preference, float]]]
-"""{system: [(a decided vote, 1 where it was predicted right, ½ for a tied score, else 0)]}, the same votes for each"""
 
-
-@dataclass(frozen=True)
 class Crowd:
     """Who votes on what, and all that training is done with."""
 
-    votes: Votes
-    features: Features
-    rated: Mapping[str, Rating]
-    """The Arena's ratings for a person alone, who has nobody else to start from; empty for several."""
-    params: ExperimentConfig
-
-    @cached_property
-    def plan(self) -> Design:
-        """What trains and what tests, for everybody; preferences in the order in which everyone's are used."""
-        return design(self.votes.data, self.params)
-
-    @cached_property
-    def given(self) -> dict[str, float | None]:
-        """{model: its rating}."""
-        return {model: self.rated[model].elo if model in self.rated else None for model in self.votes.models}
+    def __init__(self, votes: Votes, features: Features, rated: Mapping[str, Rating], params: ExperimentConfig) -> None:
+        """``rated``: the Arena's ratings for a person alone, who has nobody else to start from; empty for several."""
+        self.votes, self.features, self.params = votes, features, params
+        self.given = {model: rated[model].elo if model in rated else None for model in votes.models}
+        ids = tuple(prompt.id for prompt in votes.prompts)
+        self.data = Data(votes.prompts, votes.responses, (), votes.preferences, (), planned=ids)
+        self.plan = design(self.data, params)  # what trains and what tests, the same for everybody
 
 
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fitted(crowd: Crowd, tested: Collection[str]) -> Iterator[tuple[str, Sequence[Ranker]]]:
-    """(system, a ranker for each person) after training on all prompts but the ``tested`` ones, system by system, so
-    that a thousand people's heads are not held beside a thousand people's fits."""
+def fitted(crowd: Crowd, training: TrainingSet) -> Iterator[tuple[str, Sequence[Ranker]]]:
+    """(system, a ranker for each person) after ``training``, system by system, so that a thousand people's heads are
+    not held beside a thousand people's fits."""
     several, models, params = len(crowd.votes.users) > 1, crowd.votes.models, crowd.params
-    votes = [vote for vote in crowd.plan.preferences if vote.prompt_id not in tested]
-    ids = tuple(prompt_id for prompt_id in crowd.votes.data.planned if prompt_id not in tested)
+    votes, ids = training.preferences, training.prompt_ids
     by_user: dict[str, list[Preference]] = {user: [] for user in crowd.votes.users}
     for vote in votes:
         by_user[vote.user].append(vote)
@@ -138,7 +125,7 @@ def _on_elo_scale(models: Sequence[str], wins: np.ndarray) -> list[dict[str, flo
 def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
     """All systems from all votes: for several people what a new person starts from, for one person alone what was
     learned of them."""
-    votes, ids, params = crowd.plan.preferences, crowd.votes.data.planned, crowd.params
+    votes, ids, params = crowd.plan.preferences, crowd.data.planned, crowd.params
     reward = RewardModel(crowd.features, crowd.given, params).fit(votes[:SHARED_VOTES], prompt_ids=ids)
     both = Combined(crowd.features, crowd.given, params).fit(votes, prompt_ids=ids)
     if len(crowd.votes.users) == 1:
@@ -150,33 +137,33 @@ def learned(crowd: Crowd) -> tuple[EloSystem, RewardModel, Combined]:
 # ── Scoring ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def predicted(crowd: Crowd, parts: Sequence[Collection[str]]) -> Hits:
-    """How well every system predicts the decided votes on the ``parts``, each part after training on all other prompts:
-    ties train, and are not scored."""
-    hits: dict[str, list[tuple[Preference, float]]] = defaultdict(list)
-    for part in bar(map(frozenset, parts), len(parts), "folds"):
-        tested = [vote for vote in crowd.plan.preferences if vote.prompt_id in part and vote.outcome != 0.5]
-        for system, rankers in fitted(crowd, part):
+def predicted(crowd: Crowd, rounds: Sequence[Round]) -> tuple[list[Preference], dict[str, list[float]]]:
+    """The decided votes [n] on the prompts that did not train in each of the ``rounds``, and {system: [n] 1 where it
+    predicts that vote right, ½ for a tied score, else 0}. Ties train, and are not scored."""
+    votes, hits = list[Preference](), defaultdict[str, list[float]](list)
+    for training, _ in bar(rounds, len(rounds), "folds"):
+        seen = set(training.prompt_ids)
+        tested = [vote for vote in crowd.plan.preferences if vote.prompt_id not in seen and vote.outcome != 0.5]
+        votes += tested
+        for system, rankers in fitted(crowd, training):
             ranker = dict(zip(crowd.votes.users, rankers, strict=True))
             for vote in tested:
                 scores = ranker[vote.user].scores(vote.prompt_id)
                 gap = (scores[vote.model_a] - scores[vote.model_b]) * (vote.outcome - 0.5)
-                hits[system].append((vote, 0.5 + 0.5 * (gap > 0.0) - 0.5 * (gap < 0.0)))
-    return hits
+                hits[system].append(0.5 + 0.5 * (gap > 0.0) - 0.5 * (gap < 0.0))
+    return votes, hits
 
 
-def scored(crowd: Crowd, hits: Hits) -> dict[str, Scores]:
-    """{metric: Scores}: the accuracy vote by vote, every person with the same weight; no value of the other metrics,
-    which need whole rankings."""
-    votes, several = [vote for vote, _ in next(iter(hits.values()))], len(crowd.votes.users) > 1
+def scored(crowd: Crowd, votes: Sequence[Preference], hits: Mapping[str, Sequence[float]]) -> dict[str, Scores]:
+    """{metric: Scores} of what was ``predicted``: the accuracy vote by vote, every person with the same weight; no
+    value of the other metrics, which need whole rankings."""
+    several = len(crowd.votes.users) > 1
     count = Counter(vote.user for vote in votes)
     weights = np.array([len(votes) / len(count) / count[vote.user] for vote in votes])
-    fold = fold_of(crowd.plan.folds)
     clusters = [vote.user if several else vote.prompt_id for vote in votes]
-    groups = Groups([fold[vote.prompt_id] for vote in votes], (clusters,), weights)
-    values = {system: [hit for _, hit in found] for system, found in hits.items()}
+    groups = Groups([crowd.plan.fold[vote.prompt_id] for vote in votes], (clusters,), weights)
     nothing = {system: list[float]() for system in hits}
-    return {m: Scores(m, nothing, Groups()) for m in METRICS} | {ACCURACY: Scores(ACCURACY, values, groups)}
+    return {m: Scores(m, nothing, Groups()) for m in METRICS} | {ACCURACY: Scores(ACCURACY, hits, groups)}
 
 
 # ── For the results ──────────────────────────────────────────────────────────────────────────────────────
@@ -187,29 +174,29 @@ def measure(crowd: Crowd, clock: Clock) -> Document:
     cross-validated. A curve has two points: what everyone starts from, and all own votes."""
     plan = crowd.plan
     with clock.stage("training"):
-        once = scored(crowd, predicted(crowd, [plan.test_ids]))
+        once = scored(crowd, *predicted(crowd, [plan.split]))
     with clock.stage("cross_validation"):
-        hits = predicted(crowd, plan.folds)
+        found = predicted(crowd, plan.rounds)
     with clock.stage("evaluation"):
-        scores = scored(crowd, hits)
-        final = {s: {m: one.mean(s)["mean"] for m, one in once.items()} for s in hits}
-        found = compared(scores, ACCURACY)
-        crossed = found["cross_validated"]
-        most = max(Counter(vote.user for vote in plan.training).values(), default=0)
+        scores = scored(crowd, *found)
+        final = {s: {m: one.mean(s)["mean"] for m, one in once.items()} for s in once[ACCURACY].values}
+        decided = compared(scores, ACCURACY)
+        crossed = decided["cross_validated"]
+        most = max(Counter(vote.user for vote in plan.split[0].preferences).values(), default=0)
         known = {0: STARTS, most: {s: s for s in CONTENDERS}}
         gains = {s: scores[ACCURACY].gain(s, start) for s, start in STARTS.items()}
         untested = {key: {"verdict": "not tested", "reason": reason} for key, reason in UNTESTED.items()}
         return {
             "main_metric": ACCURACY,
             "counts": {
-                **counts(crowd.votes.data, crowd.params),
+                **counts(crowd.data, crowd.params),
                 "users": len(crowd.votes.users),
                 "votes": len(plan.preferences),
                 "decided_votes": sum(vote.outcome != 0.5 for vote in plan.preferences),
             },
             "judge_quality": {},
             "final": final,
-            **found,
+            **decided,
             "learning_curve": [
                 {"preferences": n} | {s: {ACCURACY: final[name][ACCURACY]} for s, name in systems.items()}
                 for n, systems in known.items()
@@ -233,7 +220,8 @@ def run(job: Job, votes: Votes, *, refresh: bool = False) -> None:
     rows = (f"the votes row by row: {job.command} --check",) if votes.notes else ()
     job = replace(job, notes=(*job.notes, *votes.notes, *rows, *about_ratings))
     console.print_header(job.name, job.label, job.notes, "Votes")
-    features = read_texts(job, votes.data, clock, refresh=refresh, also=votes.personas)
+    with clock.stage("features"):
+        features = read_texts(job, votes.prompts, votes.responses, refresh=refresh)
     crowd = Crowd(votes, features, rated, job.params)
     measured = measure(crowd, clock)
     with clock.stage("training"):

@@ -20,9 +20,8 @@ from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
-from core.tables import BadRows, LeftOut, Row, Rows, each_row, read_rows, refuse_bad_rows, text_in
+from core.tables import BadRows, LeftOut, Row, Rows, columns_of, each_row, read_rows, refuse_bad_rows, text_in
 from core.text import Names, count, normal, plain
-from data_generation import Data
 from people import rows as kinds
 from people.rows import EVERYONE, VOTE_COLUMNS, Vote, own_vote
 from stages.own import Answers, prompt_id
@@ -43,14 +42,6 @@ class Votes:
     left_out: Mapping[int, str]
     """{row number: why}: rows that are no votes on first answers, and wrong ones where that was asked for."""
     notes: tuple[str, ...] = ()
-    personas: tuple[str, ...] = ()
-    """Whose responses they are on, where the rows of own votes say so."""
-
-    @property
-    def data(self) -> Data:
-        """The votes as a persona's preferences are, without judgements and truths."""
-        ids = tuple(prompt.id for prompt in self.prompts)
-        return Data(self.prompts, self.responses, (), self.preferences, (), planned=ids)
 
 
 def load_votes(source: str, *, skip_bad_rows: bool = False, answers: Answers | None = None) -> Votes:
@@ -93,7 +84,6 @@ def load_votes(source: str, *, skip_bad_rows: bool = False, answers: Answers | N
         models=tuple(dict.fromkeys(model for _, model in texts if model)),
         left_out=left_out,
         notes=("; ".join([*said, *notes]),) if said or notes else (),
-        personas=tuple(dict.fromkeys(str(row["persona"]) for row in rows.values() if row.get("persona"))),
     )
 
 
@@ -176,7 +166,7 @@ _KINDS: Sequence[tuple[str, Sequence[str], Callable[[int, Row], Any]]] = (
 
 def recognize(rows: Rows, source: str) -> tuple[str, Callable[[int, Row], Any]]:
     """What a file with such columns is, and what reads its rows. Raises UsageError where each kind lacks a column."""
-    columns = dict.fromkeys(name for row in rows.values() for name in row)
+    columns = columns_of(rows)
     there = {*columns, "prompt_id"}  # only a name: prompts are known by their text
     kind, needed, read = min(_KINDS, key=lambda kind: len(set(kind[1]) - there) / len(kind[1]))
     if lacking := [name for name in needed if name not in there]:

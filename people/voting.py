@@ -27,7 +27,7 @@ from core.files import lock
 from core.text import WIDTH, count, percent, plain, wrapped
 from people.read import own_votes_file, read_own_votes
 from people.session import UNDO, VOTES, Session
-from report.page import TEMPLATES_DIR, render_vote
+from report.page import TEMPLATES_DIR, render
 from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
 
@@ -85,7 +85,7 @@ def end_of(session: Session, command: Callable[..., str]) -> End:
     title = f"By your {count(len(session.votes), 'vote')}, the chance that each model is the best:"
     prompts = len({vote.prompt_id for vote in kept})
     remarks = [more, f"{count(len(kept), 'vote')} on {count(prompts, 'prompt')} in all."]
-    learn, rank = command("--preferences", path), command("--preferences", path, "--rank", "PROMPT")
+    learn, rank = command(preferences=path), command(preferences=path, rank="PROMPT")
     commands = {"To rank the models for a prompt by your votes:": rank, "To run all systems on your votes:": learn}
     if prompts < FEWEST_PROMPTS:
         remarks += [f"Nothing can learn from votes on fewer than {FEWEST_PROMPTS} prompts."]
@@ -183,7 +183,7 @@ class Server(ThreadingTCPServer):
         """Do what a form asks for: a vote, undo or the end; the status and the page to answer with."""
         with self.busy:
             if key == DONE:
-                return HTTPStatus.OK, render_vote(session=self.session, end=end_of(self.session, self._command))
+                return HTTPStatus.OK, render("vote", session=self.session, end=end_of(self.session, self._command))
             if number == str(self.session.number) and (self.session.pair or key == UNDO):
                 self.session.press(key)  # on the disk by now
             else:
@@ -219,7 +219,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, (TEMPLATES_DIR / SCRIPT).read_text("utf-8"), "text/javascript")
         else:
             with self.server.busy:
-                page = render_vote(session=self.server.session, end=None)
+                page = render("vote", session=self.server.session, end=None)
             self._answer(HTTPStatus.OK, page)
 
     def do_POST(self) -> None:

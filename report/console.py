@@ -39,11 +39,12 @@ def print_results(document: Document, told: Sequence[str] = ()) -> None:
     ``told``: notes that the head has said.
     """
     said, (what, command) = document["answer"], answer.ask(document)
+    trust = document["judge_quality"].get("sentence") or ""
     sentences = [plain(said["sentence"]), answer.next_step(document), plain(said["whose"])]
     _show_blocks(
         *_systems(document),
         *(_details(document) if log.isEnabledFor(logging.DEBUG) else ()),
-        [_banner("WHICH MODEL IS BEST"), *wrapped(words.judge(document)), *table(*tables.leaderboard(document))],
+        [_banner("WHICH MODEL IS BEST"), *wrapped(trust), *table(*tables.leaderboard(document))],
         wrapped(tables.remarks(document)),
         wrapped(plain(answer.likes(document))),
         _notes(note for note in document["notes"] if note not in words.noted(told)),

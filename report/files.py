@@ -7,38 +7,36 @@ from pathlib import Path
 
 import config
 from core.files import as_json, keep_previous, write_atomically
-from report import plots
-from report.page import render_personas, render_report
+from report import page, plots, words
 from report.words import Document
-
-PLOTS = {
-    config.CURVES_PLOT: plots.learning_curves,
-    config.COMPARISON_PLOT: plots.metric_comparison,
-    config.HISTORY_PLOT: plots.training_history,
-}
 
 
 def write_results(document: Document, results_dir: Path) -> list[Path]:
     """Write all files of a run. Returns their paths."""
-    name, write = document["persona"], partial(_write, results_dir)
+    write, metrics = partial(_write, results_dir, document["persona"]), words.metrics(document)
+    curves = plots.curve_panel, document, metrics, "Learning curves", plots.curve_remark(document)
     return [
-        write(config.RESULTS_FILE, name, as_json(document)),
-        write(config.HISTORY_FILE, name, as_json(document["training_history"])),
-        *(write(file, name, plots.png(figure, document)) for file, figure in PLOTS.items()),
-        write(config.REPORT_FILE, name, render_report(document)),
+        write(config.RESULTS_FILE, as_json(document)),
+        write(config.HISTORY_FILE, as_json(document["training_history"])),
+        write(config.CURVES_PLOT, plots.png(*curves)),
+        write(config.COMPARISON_PLOT, plots.png(plots.comparison_panel, document, metrics, "Metrics")),
+        write(
+            config.HISTORY_PLOT, plots.png(plots.history_panel, document, ["losses"], "Training of the reward model")
+        ),
+        write(config.REPORT_FILE, page.render("report", document=document)),
     ]
 
 
 def write_together(together: Document, results_dir: Path) -> list[Path]:
     """Write the files of all personas together. Returns their paths."""
-    write = partial(_write, results_dir)
+    write = partial(_write, results_dir, "all")
     return [
-        write(config.RESULTS_FILE, "all", as_json(together)),
-        write(config.REPORT_FILE, "all", render_personas(together)),
+        write(config.RESULTS_FILE, as_json(together)),
+        write(config.REPORT_FILE, page.render("personas", together=together, report=config.REPORT_FILE)),
     ]
 
 
-def _write(folder: Path, file: str, name: str, content: bytes | str) -> Path:
+def _write(folder: Path, name: str, file: str, content: bytes | str) -> Path:
     """Move the file of an earlier run to ``previous/`` and write this one's, which is made by now: no plot or template
     that fails loses anything."""
     path = folder / file.format(name=name)

@@ -8,10 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import config
 from core.text import plain
 from report import answer, plots, tables, words
-from report.words import Document
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -20,22 +18,8 @@ if TYPE_CHECKING:
 TEMPLATES_DIR = Path(__file__).resolve().parent / "templates"
 
 
-def render_report(document: Document) -> str:
-    """The report of one run."""
-    return _render("report.html.j2", document=document)
-
-
-def render_personas(together: Document) -> str:
-    """The page of all personas, with a link to each one's own; ``together`` as in the results of all."""
-    return _render("personas.html.j2", together=together, report=config.REPORT_FILE)
-
-
-def render_vote(**shown: Any) -> str:
-    """The page that asks for a vote, or the end of its session; ``keys.js`` is to be served beside it."""
-    return _render("vote.html.j2", **shown)
-
-
-def _render(template: str, **values: Any) -> str:
+def render(name: str, **shown: Any) -> str:
+    """The page ``name``: the "report" of a document, of the "personas" together, or a "vote" of a session."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -48,7 +32,7 @@ def _render(template: str, **values: Any) -> str:
     )
     environment.filters["markdown"] = rendered
     environment.globals.update(words=words, tables=tables, answer=answer, plots=plots, drawn=_drawn)
-    return environment.get_template(template).render(**values)
+    return environment.get_template(f"{name}.html.j2").render(**shown)
 
 
 def _shown(value: object) -> object:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     Draw = Callable[[Axes, Document, str], None]
     """Draws one metric, or all that there is, into a panel."""
 
-CORRELATIONS = ("kendall_tau", "spearman_rho")  # from −1 to 1; accuracies begin at 0
+ACCURACIES, CORRELATIONS = (-0.05, 1.05), (-1.05, 1.05)  # all values fit, and noise is not blown up to fill the panel
+LIMITS = dict.fromkeys(METRICS, ACCURACIES) | {"kendall_tau": CORRELATIONS, "spearman_rho": CORRELATIONS}
 PANEL, PANELS_IN_A_ROW = (3.4, 2.9), 3  # inches
 
 BLUE, VERMILION, GREEN, GREY, INK, GRID = "#0072b2", "#d55e00", "#009e73", "#6b6b70", "black", "#d9d9de"
@@ -56,11 +57,12 @@ STYLE: Any = {
     "svg.fonttype": "none",  # texts in the reader's own fonts: half the size of outlines
     "svg.hashsalt": "report",  # the same page for the same results
 }
+WHOLE: Any = {"nbins": 6, "steps": [1, 2, 5, 10], "integer": True}  # ticks: there is no half preference or epoch
 
 
-def png(figure: Callable[[Document], Figure], document: Document) -> bytes:
-    """The whole figure, on white."""
-    return _saved(lambda: figure(document), format="png", facecolor="white")
+def png(*what: Any) -> bytes:
+    """The figure of ``panels``, on white."""
+    return _saved(lambda: panels(*what), format="png", facecolor="white")
 
 
 def svg(draw: Draw, document: Document, metric: str = "") -> bytes:
@@ -70,8 +72,8 @@ def svg(draw: Draw, document: Document, metric: str = "") -> bytes:
 
     def panel() -> Figure:
         figure = Figure((4.2, 3.6), layout="constrained")
-        draw(figure.subplots(), document, metric)
-        _legend_below(figure, columns=1)
+        draw(axes := figure.subplots(), document, metric)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left")
         return figure
 
     return _saved(panel, format="svg", transparent=True, metadata={"Date": None})
@@ -88,7 +90,7 @@ def _saved(make: Callable[[], Figure], **options: Any) -> bytes:
     return target.getvalue()
 
 
-def _panels(draw: Draw, document: Document, metrics: Sequence[str], title: str, note: str = "") -> Figure:
+def panels(draw: Draw, document: Document, metrics: Sequence[str], title: str, note: str = "") -> Figure:
     """A panel for each metric over one legend, below the title and who answered and judged; without metrics the reason
     why."""
     from matplotlib.figure import Figure
@@ -103,33 +105,15 @@ def _panels(draw: Draw, document: Document, metrics: Sequence[str], title: str, 
     figure.suptitle("\n".join(heading), x=0.012, ha="left", fontsize=9)
     for number, metric in enumerate(metrics, start=1):
         draw(figure.add_subplot(rows, columns, number), document, metric)
-    if metrics:
-        _legend_below(figure, columns=2)
+    if metrics:  # the first panel's legend for all
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return figure
-
-
-def _legend_below(figure: Figure, columns: int) -> None:
-    """The first panel's legend below all panels, outside the data."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=columns)
 
 
 def short(text: object, limit: int = 24) -> str:
     """At most ``limit`` characters, the cut visible."""
     whole = plain(text)
     return whole if len(whole) <= limit else f"{whole[: limit - 1]}…"
-
-
-def _limits(metric: str) -> tuple[float, float]:
-    """All values that a metric can take: what is drawn fits, and noise is not blown up to fill the panel."""
-    return (-1.05 if metric in CORRELATIONS else -0.05), 1.05
-
-
-def _whole_ticks(axes: Axes) -> None:
-    """There is no half preference and no half epoch."""
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
 
 
 def leaderboard_panel(axes: Axes, document: Document, _: str) -> None:
@@ -144,11 +128,6 @@ def leaderboard_panel(axes: Axes, document: Document, _: str) -> None:
     axes.set_yticks(range(len(rows)), [short(row["model"]) for row in rows])
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0.0, 100.0), xlabel="Wins, %")
     axes.grid(False, axis="y")
-
-
-def learning_curves(document: Document) -> Figure:
-    """A panel for each metric that any system has."""
-    return _panels(curve_panel, document, words.metrics(document), "Learning curves", curve_remark(document))
 
 
 def curve_panel(axes: Axes, document: Document, metric: str) -> None:
@@ -166,20 +145,15 @@ def curve_panel(axes: Axes, document: Document, metric: str) -> None:
     constant = document["cross_validated"]["global_elo"][metric]["mean"]  # it never learns
     if constant is not None:
         axes.axhline(constant, label=SYSTEMS["global_elo"], **LINES["global_elo"] | LEVEL)
-    axes.set(ylim=_limits(metric), ylabel=METRICS[metric])
+    axes.set(ylim=LIMITS[metric], ylabel=METRICS[metric])
     axes.set_xlabel("Own votes used per person" if document["people"] else "Preferences used")
-    _whole_ticks(axes)
+    axes.locator_params("x", **WHOLE)
 
 
 def curve_remark(document: Document) -> str:
     """The prompts that the curves were measured on, and their bands."""
     over = "people, clustered by person" if document["people"] else "prompts"
     return f"Cross-validated: every prompt a test prompt once. Bands: 95 % interval of the mean over {over}."
-
-
-def metric_comparison(document: Document) -> Figure:
-    """A panel for each metric that any system has."""
-    return _panels(comparison_panel, document, words.metrics(document), "Metrics")
 
 
 def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
@@ -193,17 +167,12 @@ def comparison_panel(axes: Axes, document: Document, metric: str) -> None:
             axes.plot(found["mean"], row, color=line["color"], marker=line["marker"], ms=6.5)
     axes.axvline(0, color=GREY, linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(systems)), [SYSTEMS[system] for system in systems])
-    axes.set(ylim=(len(systems) - 0.4, -0.6), xlim=_limits(metric), xlabel=METRICS[metric])
+    axes.set(ylim=(len(systems) - 0.4, -0.6), xlim=LIMITS[metric], xlabel=METRICS[metric])
     axes.tick_params(labelleft=axes.get_subplotspec().is_first_col())  # type: ignore[union-attr]
 
 
-def training_history(document: Document) -> Figure:
-    """Both losses of the reward head after each epoch."""
-    return _panels(history_panel, document, ["losses"], "Training of the reward model")
-
-
 def history_panel(axes: Axes, document: Document, _: str) -> None:
-    """Cross-entropies in nats, unweighted; the regularization enters the sum with λ."""
+    """Both losses of the reward head after each epoch, unweighted; the regularization enters the sum with λ."""
     history = document["training_history"]
     regularization = f"Rank regularization (enters with λ = {document['config']['lambda_reg']:g})"
     epochs = range(1, len(history["preference_loss"]) + 1)
@@ -211,4 +180,4 @@ def history_panel(axes: Axes, document: Document, _: str) -> None:
     axes.plot(epochs, history["regularization_loss"], label=regularization, **LINES["elo_offset"])
     axes.axhline(math.log(2), label="Coin flip (ln 2)", **LINES["global_elo"] | LEVEL)
     axes.set(ylabel="Cross-entropy (nats)", xlabel="Epoch")
-    _whole_ticks(axes)
+    axes.locator_params("x", **WHOLE)

@@ -35,13 +35,6 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
 
-def cell(found: Mapping[str, Any]) -> str:
-    """A mean, or a difference with its sign, and its interval."""
-    if "mean" in found:
-        return estimate(found["mean"], found["ci95"])
-    return estimate(found["difference"], found["ci95"], signed=True)
-
-
 def leaderboard(document: Document) -> Table:
     """The models, best first; what is known of no model is no column."""
     rows, proxies = [], {model["name"] for model in document["models"] if model["proxy"]}
@@ -73,12 +66,11 @@ def remarks(document: Document) -> str:
 
 def places(document: Document, example: Mapping[str, Any]) -> Table:
     """Each model's place for an example's prompt, best first; the recommended system next to the truth."""
-    keys = {"elo_offset": "elo_place", "reward_model": "reward_place", "combined": "combined_place"}
-    shown = sorted(keys, key=lambda system: system != document["recommended"])
+    shown = sorted(CONTENDERS, key=lambda system: system != document["recommended"])
     responses, rows = sorted(example["responses"], key=lambda row: int(row["truth_place"])), []
     for response in responses:
         cells = [plain(response["model"])]
-        for key in ("truth_place", *(keys[system] for system in shown)):
+        for key in ("truth_place", *(words.PLACES[system] for system in shown)):
             tied = sum(other[key] == response[key] for other in responses) > 1
             cells.append(f"{response[key]} (tied)" if tied else f"{response[key]}")
         rows.append(cells)
@@ -88,20 +80,21 @@ def places(document: Document, example: Mapping[str, Any]) -> Table:
 def systems(document: Document, shown: Collection[str] = tuple(METRICS)) -> Table:
     """Every system and baseline in each of the metrics ``shown``, cross-validated."""
     metrics, crossed = [m for m in words.metrics(document) if m in shown], document["cross_validated"]
-    rows = [[SYSTEMS[s], *(cell(crossed[s][metric]) for metric in metrics)] for s in words.systems(document)]
+    rows = [[SYSTEMS[s], *(estimate(crossed[s][metric]) for metric in metrics)] for s in words.systems(document)]
     return Table(["System", *(METRICS[metric] for metric in metrics)], rows)
 
 
 def differences(document: Document) -> Table:
     """The contenders' differences in each metric, paired by prompt."""
     found = [document["improvement"], *document["comparisons"].values()]
-    rows = [[METRICS[metric], *(cell(gains[metric]) for gains in found)] for metric in words.metrics(document)]
+    rows = [[METRICS[metric], *(estimate(gains[metric]) for gains in found)] for metric in words.metrics(document)]
     return Table(["Metric", "Reward − Elo", "Combined − Elo", "Combined − Reward"], rows)
 
 
 def ablation(document: Document) -> Table:
     """The variants, cross-validated on the same folds, and what each gains over the first, paired by prompt."""
-    rows = [[plain(row["name"]), cell(row["kendall_tau"]), cell(row["difference"])] for row in document["ablation"]]
+    found = document["ablation"]
+    rows = [[plain(row["name"]), estimate(row["kendall_tau"]), estimate(row["difference"])] for row in found]
     return Table(["Variant", METRICS["kendall_tau"], "Difference"], rows)
 
 
@@ -149,6 +142,6 @@ def methods_by_persona(together: Document) -> Table:
     """The contenders' τ for each persona, cross-validated, and over the prompts of all of them."""
     pooled, rows = together["pooled"], []
     for name, found in [*together["personas"].items(), (f"all {pooled['prompts']} prompts", pooled)]:
-        tau = [cell(found["cross_validated"][system]["kendall_tau"]) for system in CONTENDERS]
+        tau = [estimate(found["cross_validated"][system]["kendall_tau"]) for system in CONTENDERS]
         rows.append([plain(name), *tau, SYSTEMS.get(found["winner"], "none")])
     return Table(["Persona", *(SYSTEMS[system] for system in CONTENDERS), "Winner"], rows)

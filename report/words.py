@@ -8,8 +8,9 @@ from typing import Any
 
 from core.text import count, p_said, plain
 
-Document = Mapping[str, Any]
-"""The results document. Sentences that stand in it are made while it is built, from its other keys."""
+Document = dict[str, Any]
+"""The results. Its keys are a contract with other programs: more may be added, none renamed. Sentences that stand in it
+are made while it is built, from its other keys."""
 
 MISSING = "–"
 SYSTEMS = {
@@ -25,6 +26,7 @@ SYSTEMS = {
     "random": "Random",
 }
 CONTENDERS = ("elo_offset", "reward_model", "combined")
+PLACES = {"elo_offset": "elo_place", "reward_model": "reward_place", "combined": "combined_place"}  # keys of an example
 METRICS = {
     "kendall_tau": "Kendall's τ",
     "spearman_rho": "Spearman's ρ",
@@ -45,15 +47,16 @@ def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str
     return text.replace("-", minus)
 
 
-def estimate(value: float | None, bounds: Sequence[float] | None, *, signed: bool = False) -> str:
-    """A figure with its 95 % interval beside it, where it has one: "0.53 [0.31, 0.69]"."""
-    figure, *around = (number(x, 2, signed=signed) for x in (value, *(bounds or ())))
+def estimate(found: Mapping[str, Any]) -> str:
+    """A mean, or a difference with its sign, and its 95 % interval where it has one: "0.53 [0.31, 0.69]"."""
+    key = "mean" if "mean" in found else "difference"
+    figure, *around = (number(x, 2, signed=key == "difference") for x in (found[key], *(found["ci95"] or ())))
     return f"{figure} [{', '.join(around)}]" if around else figure
 
 
 def difference(gain: Mapping[str, Any]) -> str:
     """A difference with its 95 % interval and its p-value: "+0.08 [−0.02, +0.18], p = 0.110"."""
-    return f"{estimate(gain['difference'], gain['ci95'], signed=True)}, {p_said(gain['p_value'])}"
+    return f"{estimate(gain)}, {p_said(gain['p_value'])}"
 
 
 def anything(value: object) -> str:
@@ -121,11 +124,6 @@ def warnings(document: Document) -> list[str]:
     if gone := [f"{what}: {n}" for what, n in document["counts"].get("left_out", {}).items() if n]:
         said.append(f"Left out, since no usable answer could be had: {', '.join(gone)}.")
     return said
-
-
-def judge(document: Document) -> str:
-    """How far to trust the judge; empty where nobody can say."""
-    return plain(document["judge_quality"].get("sentence") or "")
 
 
 def evidence(document: Document) -> str:

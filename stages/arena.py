@@ -52,12 +52,11 @@ class ArenaTable:
 
 
 def snapshot_table() -> ArenaTable:
-    """The shipped figures; a rating that ``config.py`` gives a contestant counts as configured."""
+    """The shipped figures."""
     with SNAPSHOT_FILE.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(line for line in file if not line.startswith("#"))
         scores = {row["model"]: float(row["score"]) for row in rows}
-    configured = {c.arena_name: c.elo for c in DEFAULT_MODELS.values() if c.arena_name and c.elo is not None}
-    return ArenaTable(SNAPSHOT, ARENA_DATE, {**scores, **configured})
+    return ArenaTable(SNAPSHOT, ARENA_DATE, scores)
 
 
 def load_table(cache_dir: Path, *, refresh: bool = False) -> ArenaTable:
@@ -109,7 +108,7 @@ def rate(
     """
     ratings = {}
     for name in names:
-        known = DEFAULT_MODELS.get(name, Contestant(None, None, None))
+        known = DEFAULT_MODELS.get(name, Contestant())
         how, prefix = "", "proxy: " if known.proxy else ""
         if known.arena_name:
             listed, _ = match_arena_name(known.arena_name, table.scores, ollama=False)
@@ -133,7 +132,7 @@ _DEFAULT_SIZES = {
     "llama2": "7b", "llama3": "8b", "llama3.1": "8b", "llama3.2": "3b", "llama3.3": "70b", "gemma": "7b",
     "gemma2": "9b", "gemma3": "4b", "gemma3n": "e4b", "qwen": "4b", "qwen2": "7b", "qwen2.5": "7b",
     "qwen2.5-coder": "7b", "qwen3": "8b", "qwq": "32b", "mistral": "7b", "mixtral": "8x7b", "mistral-nemo": "12b",
-    "mistral-small": "24b", "phi3.5": "3.8b", "phi4": "14b", "phi4-mini": "3.8b", "deepseek-r1": "8b",
+    "mistral-small": "24b", "phi3": "3.8b", "phi3.5": "3.8b", "phi4": "14b", "phi4-mini": "3.8b", "deepseek-r1": "8b",
     "deepseek-v3": "671b", "command-r": "35b", "command-r-plus": "104b", "smollm2": "1.7b", "vicuna": "7b",
     "gpt-oss": "20b", "solar": "10.7b",
 }  # fmt: skip
@@ -143,6 +142,7 @@ _KNOWN_SIZES = {
     ("phi", "4", ""): "14b", ("command", None, "r"): "35b", ("command", None, "plus r"): "104b",
     ("deepseek", None, "r1"): "671b", ("deepseek", "3", ""): "671b", ("mistral", None, "large"): "123b",
 }  # fmt: skip
+_PHI_SIZES = {"mini": "3.8b", "small": "7b", "medium": "14b"}  # Microsoft's words
 
 # What is left of a file's or repository's name when the model is taken out of it.
 _AROUND = re.compile(
@@ -174,6 +174,8 @@ def parse_name(name: str, *, ollama: bool = False) -> ModelName:
     text = re.sub(rf"({_MONTHS})-(\d\d)(?!\d)", r"\1-20\2", text)  # June-24 is June 2024
     text = re.sub(r"(?<![^-_:\s])([a-z]{3,})(\d+(\.\d+)?n?)(?![^-_:\s])", r"\1-\2", text)  # "gemma3n", "small3.1"
     family, *tokens = [token for token in re.split(r"[-_:@\s()]+", text) if token] or [""]
+    if family == "phi":
+        tokens = list(dict.fromkeys(_PHI_SIZES.get(token, token) for token in tokens))
     version, size, variant, edition = None, None, set[str](), set[str]()
     for token in tokens:
         if token in _TUNED:
@@ -204,13 +206,14 @@ def match_arena_name(tag: str, arena_names: Collection[str], *, ollama: bool = T
         if ollama and getattr(wanted, part) is None and model in defaults:
             wanted = wanted._replace(**{part: defaults[model]})  # type: ignore[arg-type]
             assumed.append(f"assumed: {part} {defaults[model]}, Ollama's default")
+    same = [name for name in arena_names if name.lower() == tag.strip().lower()]
+    if same and not assumed:  # "deepseek-r1" is another size on Ollama than on the Arena
+        return same[0], "the same name"
     pool = {name: parse_name(name) for name in sorted(arena_names)}
     for part in ("family", "variant", "version", "size"):
         own = getattr(wanted, part)
         pool = {name: parsed for name, parsed in pool.items() if getattr(parsed, part) == own}
         if not pool or (ollama and (part, own) == ("size", None)):
             return None, f"{part} {own or '(none)'} is not listed, and another {part} is another model"
-    best = min(
-        pool, key=lambda name: (name.lower() != tag.strip().lower(), len(pool[name].edition ^ wanted.edition), name)
-    )
+    best = min(pool, key=lambda name: (len(pool[name].edition ^ wanted.edition), name))
     return best, "; ".join(["family, version, size and variant agree", *assumed])

@@ -13,7 +13,6 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from string import ascii_uppercase
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from pydantic import BaseModel, create_model, field_validator
 
 import config
 from core.files import fingerprint
-from core.records import GroundTruth, Judgement, Preference, Prompt, Response
+from core.records import GroundTruth, Preference, Prompt, Response
 from llm.interface import Choice, Request, estimate_tokens, shorten
 from stages.reads import FIRST_LOOK, what_is_read
 from stages.tasks import Job, Task, ask_missing, fill, load_template, log, make_task, records
@@ -61,10 +60,8 @@ def question(job: Job, template: str, prompt: Prompt, shown: Sequence[Response])
     marks = (fingerprint("mark", prompt.text, shown[0].text, *range(n))[:8] for n in itertools.count())
     mark = next(mark for mark in marks if not any(mark in text for text in [prompt.text, *whole]))
     tokens = room(job, template, prompt, len(shown))
-    texts = [shorten(text, tokens)[0] for text in whole]
-    for i, r in enumerate(shown):
-        if r.truncated:
-            texts[i] += f"\n--- response cut off here at its token limit {mark}"
+    cut = f"\n--- response cut off here at its token limit {mark}"
+    texts = [shorten(text, tokens) + cut * r.truncated for text, r in zip(whole, shown, strict=True)]
     about = {"title": job.persona.title, "description": job.persona.description, "prompt": unmarked(prompt.text)}
     return texts, {**about, "mark": mark}
 
@@ -76,43 +73,33 @@ def unmarked(text: str) -> str:
 
 def shortened(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response], listed: Collection[str]) -> int:
     """Count the responses that the judge was not shown in full: in pairs or, where ``listed``, all together."""
-    pair, whole = (load_template(job.prompts_dir, name) for name in (PAIR_TEMPLATE, LIST_TEMPLATE))
+    pair, whole = (load_template(name) for name in (PAIR_TEMPLATE, LIST_TEMPLATE))
     shown = {p.id: (whole, p, len(job.contestants)) if p.id in listed else (pair, p, 2) for p in prompts}
     return sum(estimate_tokens(unmarked(r.text)) > room(job, *shown[r.prompt_id]) for r in responses)
 
 
 def with_markers(prompts: Sequence[Prompt], responses: Sequence[Response]) -> int:
     """Count the texts in which chat markers are broken."""
-    texts = [*(p.text for p in prompts), *(r.text for r in responses)]
-    return sum(MARKER.search(text) is not None for text in texts)
+    return sum(MARKER.search(record.text) is not None for some in (prompts, responses) for record in some)
 
 
 # ── Pairs ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedPair:
-    """The judge's word on one pair, as it is kept."""
-
-    prompt_id: str
-    first: str
-    second: str
-    winner: str  # ``first``, ``second`` or "tie"
-    reason: str = ""
-    probabilities: dict[str, float] | None = None  # of "A" (``first``), "B" and "tie", where a server tells them
-
-    def __post_init__(self) -> None:
-        if self.winner not in (self.first, self.second, "tie"):
-            raise ValueError(f"winner is {self.winner!r}, neither {self.first}, {self.second} nor tie")
-
-    def judgement(self) -> Judgement:
-        """The same as the record that the stages hand on. Where the word is not the likeliest label, since somebody
-        edited it or a redraw said it, the word counts and not the probabilities."""
-        word = {self.first: "A", self.second: "B"}.get(self.winner, "tie")
-        outcome, odds, shares = {"A": 1.0, "B": 0.0, "tie": 0.5}[word], None, self.probabilities
-        if shares and max(shares, key=lambda label: shares[label]) == word:
-            odds = math.log(max(shares.get("A", 0.0), SMALLEST) / max(shares.get("B", 0.0), SMALLEST))
-        return Judgement(self.prompt_id, self.first, self.second, outcome, self.reason, log_odds=odds)
+def judgement(
+    prompt_id: str, first: str, second: str, winner: str, probabilities: dict[str, float] | None = None, **_: Any
+) -> Preference:
+    """The judge's word on one pair, as it is kept: the ``winner`` by name or "tie", and the ``probabilities`` of "A"
+    (``first``), "B" and "tie" where a server tells them. Where the word is not the likeliest label, since somebody
+    edited it or a redraw said it, the word counts and not the probabilities."""
+    words = {first: "A", second: "B", "tie": "tie"}
+    if winner not in words:
+        raise ValueError(f"winner is {winner!r}, neither {first}, {second} nor tie")
+    outcome, odds = {"A": 1.0, "B": 0.0, "tie": 0.5}[words[winner]], None
+    if probabilities and max(probabilities, key=lambda label: probabilities[label]) == words[winner]:
+        a, b = (max(probabilities.get(label, 0.0), SMALLEST) for label in "AB")
+        odds = math.log(a / b)
+    return Preference(prompt_id, first, second, outcome, log_odds=odds)
 
 
 def pair_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Task]:
@@ -123,7 +110,7 @@ def pair_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response
     kept, came with probabilities: then a reason is not needed to trust a verdict, and takes most of its time.
     """
     kept = job.kept(config.PREFERENCES_FILE)
-    template, given = load_template(job.prompts_dir, PAIR_TEMPLATE), {(r.prompt_id, r.model): r for r in responses}
+    template, given = load_template(PAIR_TEMPLATE), {(r.prompt_id, r.model): r for r in responses}
     reasons, tasks = job.params.judge_reasons == "on", list[Task]()
     for prompt, (first, second) in itertools.product(prompts, list(itertools.permutations(job.contestants, 2))):
         shown = [given[prompt.id, first], given[prompt.id, second]]
@@ -161,7 +148,7 @@ def _pair_value(task: Task, decision: Any) -> dict[str, Any]:
     return {**said, "probabilities": shares} if shares else said
 
 
-def judge_pairs(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Judgement]:
+def judge_pairs(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Preference]:
     """Every pair of responses to every prompt, judged as the persona would, in both orders; a pair with one of them
     missing is left out, since one order alone carries the judge's liking for a place.
 
@@ -173,36 +160,22 @@ def judge_pairs(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respons
     look = -(-2 * FIRST_LOOK // each) * each
     if ask_missing(job, file, tasks, _pair_value, first=1):
         tasks = pair_tasks(job, prompts, responses)
-        if any(pair.probabilities is None for pair in records(job, file, tasks[:1], JudgedPair)):
+        if any(first.log_odds is None for first in records(job, file, tasks[:1], judgement)):
             log.info("The judge %s gives words alone, no probabilities: Ollama gives those since 0.12.11.", job.judge)
     if look < len(tasks) and ask_missing(job, file, tasks, _pair_value, first=look):
-        lengths = {(r.prompt_id, r.model): len(r.text) for r in responses}
-        found = what_is_read([pair.judgement() for pair in records(job, file, tasks[:look], JudgedPair)], lengths)
-        if found.reads:
-            level = logging.INFO if found.reads == "answers" else logging.WARNING
-            log.log(level, "After %d pairs: %s Ctrl-C ends the run here.", look // 2, found.sentence)
+        found = what_is_read(records(job, file, tasks[:look], judgement), responses)
+        if found["reads"]:
+            level = logging.INFO if found["reads"] == "answers" else logging.WARNING
+            log.log(level, "After %d pairs: %s Ctrl-C ends the run here.", look // 2, found["sentence"])
     ask_missing(job, file, tasks, _pair_value)
-    pairs = records(job, file, tasks, JudgedPair)
-    judged = {(pair.prompt_id, pair.first, pair.second) for pair in pairs}
-    return [pair.judgement() for pair in pairs if (pair.prompt_id, pair.second, pair.first) in judged]
+    judgements = records(job, file, tasks, judgement)
+    judged = {(j.prompt_id, j.model_a, j.model_b) for j in judgements}
+    return [j for j in judgements if (j.prompt_id, j.model_b, j.model_a) in judged]
 
 
 # ── Rankings of a list ───────────────────────────────────────────────────────────────────────────────────
 
 LABELS = [*ascii_uppercase, *map("".join, itertools.product(ascii_uppercase, repeat=2))]
-
-
-@dataclass(frozen=True, slots=True)
-class RankedList:
-    """One ranking as it is kept: the models as they were shown, and best first."""
-
-    prompt_id: str
-    shown: list[str]
-    ranking: list[str]
-
-    def __post_init__(self) -> None:
-        if sorted(self.ranking) != sorted(self.shown):
-            raise ValueError(f"ranking must hold each of {', '.join(self.shown)} once")
 
 
 def ranking_schema(labels: Sequence[str]) -> type[BaseModel]:
@@ -222,7 +195,7 @@ def ranking_schema(labels: Sequence[str]) -> type[BaseModel]:
 
 def list_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Task]:
     """One task for each prompt and each of the ``listwise_shuffles``: all responses under neutral labels."""
-    template, given = load_template(job.prompts_dir, LIST_TEMPLATE), {(r.prompt_id, r.model): r for r in responses}
+    template, given = load_template(LIST_TEMPLATE), {(r.prompt_id, r.model): r for r in responses}
     tasks = []
     for prompt, shuffle in itertools.product(prompts, range(job.params.listwise_shuffles)):
         order = list(job.contestants)
@@ -252,17 +225,22 @@ def _list_value(task: Task, answer: Any) -> dict[str, Any]:
     return {"ranking": [task.about["shown"][LABELS.index(label)] for label in answer.parsed.ranking]}
 
 
+def _order(prompt_id: str, shown: list[str], ranking: list[str], **_: Any) -> tuple[str, list[str]]:
+    if sorted(ranking) != sorted(shown):
+        raise ValueError(f"ranking must hold each of {', '.join(shown)} once")
+    return prompt_id, ranking
+
+
 def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> tuple[list[GroundTruth], int]:
     """Each prompt's contestants by their mean place over ``listwise_shuffles`` orders of showing, of which at least
     half must have been answered; and how many orders of all prompts were left out."""
     file, tasks = config.GROUND_TRUTH_FILE, list_tasks(job, prompts, responses)
-    if tasks:
-        ask_missing(job, file, tasks, _list_value)
+    ask_missing(job, file, tasks, _list_value)
     orders: dict[str, list[list[str]]] = defaultdict(list)
-    for ranked in records(job, file, tasks, RankedList):
-        orders[ranked.prompt_id].append(ranked.ranking)
+    for prompt_id, ranking in records(job, file, tasks, _order):
+        orders[prompt_id].append(ranking)
     truths = [
-        GroundTruth(prompt_id, {m: -fmean(order.index(m) for order in given) for m in job.contestants}, "listwise")
+        GroundTruth(prompt_id, {m: -fmean(order.index(m) for order in given) for m in job.contestants})
         for prompt_id, given in orders.items()
         if 2 * len(given) >= job.params.listwise_shuffles
     ]
@@ -272,19 +250,19 @@ def rank_listwise(job: Job, prompts: Sequence[Prompt], responses: Sequence[Respo
 # ── From judgements to preferences and truth ─────────────────────────────────────────────────────────────
 
 
-def preferences_from(judgements: Sequence[Judgement]) -> list[Preference]:
+def preferences_from(judgements: Sequence[Preference]) -> list[Preference]:
     """One preference a pair: σ(s/T) where both orders have log-odds, s half their difference, in which the liking for
     a place cancels; else the mean outcome over the orders in which it was judged."""
     from scipy.special import expit
 
-    pairs: dict[tuple[str, str, str], list[Judgement]] = {}
+    pairs: dict[tuple[str, str, str], list[Preference]] = {}
     for j in judgements:
-        key, turned = (j.prompt_id, j.first, j.second), (j.prompt_id, j.second, j.first)
+        key, turned = (j.prompt_id, j.model_a, j.model_b), (j.prompt_id, j.model_b, j.model_a)
         pairs.setdefault(turned if turned in pairs else key, []).append(j)
     preferences = []
     for (prompt_id, a, b), judged in pairs.items():
-        outcome = fmean(j.outcome if j.first == a else 1.0 - j.outcome for j in judged)
-        odds = [j.log_odds if j.first == a else -j.log_odds for j in judged if j.log_odds is not None]
+        outcome = fmean(j.outcome if j.model_a == a else 1.0 - j.outcome for j in judged)
+        odds = [j.log_odds if j.model_a == a else -j.log_odds for j in judged if j.log_odds is not None]
         if len(odds) == 2:
             outcome = float(expit(fmean(odds) / config.JUDGE_TEMPERATURE))
         preferences.append(Preference(prompt_id, a, b, outcome))

@@ -13,23 +13,22 @@ import json
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, TypeAdapter, with_config
 
 from config import DEFAULT_ASKS, Persona
 from core.errors import UsageError
 from core.files import fingerprint
 from core.records import Prompt, Response
-from core.tables import BadRows, Rows, each_row, read_rows, refuse_bad_rows, text_in, text_of
+from core.tables import BadRows, Rows, columns_of, each_row, read_rows, refuse_bad_rows, text_in, text_of
 from core.text import Names, normal
 from llm.answers import without_thinking
 from stages.tasks import wrong_fields
 
 FEWEST_PROMPTS = 5  # fewer leave nothing to test on
-# columns, and alpaca_eval's words for them
-PROMPT, MODEL, RESPONSE = ("prompt", "instruction"), ("model", "generator"), ("response", "output")
+ALPACA = {"prompt": "instruction", "model": "generator", "response": "output"}  # alpaca_eval's words for our columns
 
 
 def prompt_id(text: str) -> str:
@@ -43,23 +42,17 @@ def prompt_id(text: str) -> str:
 def read_prompts(path: Path) -> tuple[list[Prompt], tuple[str, ...]]:
     """The different prompts of a file, in its order, and what is to be said of it.
 
-    A ``.txt`` has one a line, the others a column ``prompt``. Raises UsageError where it can't be read, a row is wrong,
-    or fewer than five are left.
+    A ``.txt`` has one a line, the others a column ``prompt``. Raises UsageError where they can't be read.
     """
     if path.suffix.lower() == ".txt":
         lines = normal(text_of(path)).split("\n")
         rows: Rows = {number: {"prompt": line} for number, line in enumerate(lines, start=1) if line.strip()}
         bad: BadRows = {}
     else:
-        rows, bad = read_rows(path)
-    texts, wrong = each_row(rows, lambda _, row: normal(text_in(row, *PROMPT)))
+        rows, bad = _read(path, "prompt")
+    texts, wrong = each_row(rows, lambda _, row: normal(text_in(row, "prompt")))
     refuse_bad_rows(bad | wrong, path, len(rows) + len(bad))
     different = list(dict.fromkeys(texts))
-    if len(different) < FEWEST_PROMPTS:
-        raise UsageError(
-            f"{path} holds {len(different)} different prompts; at least {FEWEST_PROMPTS} are needed, for fewer leave "
-            "nothing to test on. Nothing was asked. Add some and run again."
-        )
     repeats = len(texts) - len(different)
     notes = (f"{path.name}: {len(different)} prompts; repeats dropped: {repeats}",) if repeats else ()
     return [Prompt(prompt_id(text), text) for text in different], notes
@@ -100,12 +93,12 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
     prompts, ids, models = dict[str, Prompt](), dict[str, str](), Names()
     answers, counts = dict[tuple[str, str], str](), Counter[str]()
     for path in dict.fromkeys(paths):
-        rows, bad = read_rows(path)
+        rows, bad = _read(path, *ALPACA)
         total = len(rows) + len(bad)
         for number, row in rows.items():
             try:
-                text, model = normal(text_in(row, *PROMPT)), models.of(text_in(row, *MODEL))
-                response = text_in(row, *RESPONSE, empty=True)  # models do answer nothing
+                text, model = normal(text_in(row, "prompt")), models.of(text_in(row, "model"))
+                response = text_in(row, "response", empty=True)  # models do answer nothing
                 own = prompt_id(text)
                 given = text_in(row, "prompt_id", figures=True, default=own)
                 if ids.setdefault(given, own) != own:
@@ -125,18 +118,21 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
     return Answers(tuple(prompts.values()), answers, ids, notes)
 
 
+def _read(path: Path, *wanted: str) -> tuple[Rows, BadRows]:
+    """The rows of a file, by our columns. Raises UsageError naming those of the ``wanted`` that it lacks."""
+    rows, bad = read_rows(path)
+    there = columns_of(rows)
+    ours = {other: name for name, other in ALPACA.items() if name not in there}
+    lacking = [name for name in wanted if name not in there and ALPACA[name] not in there]
+    if lacking and not bad:
+        raise UsageError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(there) or 'none'}.")
+    return {number: {ours.get(name, name): value for name, value in row.items()} for number, row in rows.items()}, bad
+
+
 # ── A person ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Described(BaseModel):
-    """A person as a file describes one."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-    title: str = Field(min_length=1)
-    description: str = Field(min_length=1)
-    topics: list[str] = []
-    answerer: str = ""
-    asks: list[str] = []
+_PERSONA = TypeAdapter(with_config(ConfigDict(extra="forbid", str_strip_whitespace=True))(Persona))
 
 
 def read_persona(path: Path) -> Persona:
@@ -155,9 +151,11 @@ def check_persona(values: object, source: str) -> Persona:
     Raises UsageError naming every field that can't be used.
     """
     try:
-        found = _Described.model_validate(values)
-    except ValidationError as error:
-        known = ", ".join(_Described.model_fields)
+        found = _PERSONA.validate_python(values)
+        if not (found.title and found.description):
+            raise ValueError("title or description is missing")
+    except ValueError as error:
+        known = ", ".join(field.name for field in fields(Persona))
         raise UsageError(f"{source} can't be used: {wrong_fields(error)}. It may have {known}.") from None
     answerer = found.answerer or f"You are this person: {found.title}. {found.description}"
-    return Persona(found.title, found.description, answerer, tuple(found.asks) or DEFAULT_ASKS, tuple(found.topics))
+    return replace(found, answerer=answerer, asks=found.asks or DEFAULT_ASKS)

@@ -1,6 +1,6 @@
 """What a judge reads where it compares two answers: their place, their length, or the answers.
 
-found = what_is_read(judgements, lengths)     # found.reads, found.sentence
+found = what_is_read(judgements, responses)     # found["reads"], found["sentence"]
 
 Without any content in a judge's words or probabilities, what they say of the two texts and what they say of the two
 places are alike: half the difference and half the sum of one pair's two judgements spread by as much. Under that null
@@ -10,18 +10,18 @@ they are exchanged pair by pair; content lets the difference spread more.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.records import Judgement
+from core.records import Preference, Response
 from core.text import p_said
 
 Array = NDArray[np.float64]
-Lengths = Mapping[tuple[str, str], int]
-"""(prompt id, model) → characters of the response."""
+Figures = dict[str, Any]
 
 FIRST_LOOK = 20  # pairs after which it is said for the first time, while the judge is still being asked
 FEWEST = 10  # pairs below which nothing is said; by probabilities, which are finer, ``FIRST_LOOK``
@@ -31,101 +31,84 @@ DRAWS = 2000  # exchanges drawn; with fewer p = 0.05 would be a matter of luck
 MOSTLY = 0.75  # a share of pairs that turn with the order that is called a habit
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Figures of the pairs judged in both orders, by words or by probabilities."""
+def what_is_read(judgements: Iterable[Preference], responses: Sequence[Response]) -> dict[str, Any]:
+    """Test a judge by its judgements in both orders; by probabilities where enough pairs have them, else by words.
 
-    pairs: int
-    first_position_rate: float  # share of judgements won by what came first, a tie half
-    flip_rate: float  # share of pairs whose two orders name different winners; a tie in one of them is no flip
-    position_bias: float  # mean log-odds of the first place; by words +1, 0 or −1 stand for log-odds
-    position_sd: float
-    texts_sd: float
-    p_place: float  # chance that the texts seem to count for so much where the places alone do
-    p_length: float  # the same with the length of the answers taken out
-    length_slope: float  # log-odds that e times the length brings; 0 where all lengths are the same
-    length_error: float  # its standard error
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What the judge reads, by which of its signs, and the figures."""
-
-    reads: str | None  # place, length or answers; None where the pairs are too few to say
-    by_words: Spread | None
-    by_probabilities: Spread | None  # these decide, where there are any
-
-    @property
-    def sentence(self) -> str:
-        """How far to trust the judge, in words; empty where the pairs are too few to say anything."""
-        words, found = self.by_words, self.by_probabilities or self.by_words
-        if words is None or found is None or (self.reads is None and words.flip_rate < MOSTLY):
-            return ""
-        counted = (
-            f"chose what stood first in {round(words.first_position_rate * 2 * words.pairs)} of {2 * words.pairs} "
-            f"judgements ({round(words.flip_rate * words.pairs)} of {words.pairs} pairs turn with the order)"
-        )
-        which = "longer" if found.length_slope > 0.0 else "shorter"
-        hollow = "its probabilities hold no more" if self.by_probabilities else "more prompts won't help"
-        said = {
-            "place": f"The judge {counted}: it judges the place, not the answer, and {hollow}; take another --judge.",
-            "length": f"The judge reads the length: its choices follow the {which} answer, and beside that hold no "
-            f"more than chance does ({p_said(found.p_length)}); the baseline longest_response knows as much.",
-            "answers": "The judge reads the answers: its choices hold more than their places and lengths "
-            f"({p_said(found.p_length)}).",
-            None: f"What the judge reads can be said from about {MANY} pairs on.",
-        }[self.reads]
-        alone = self.reads != "place" and words.flip_rate >= MOSTLY
-        return f"{said} Its words alone {counted}." if alone else said
-
-
-def what_is_read(judgements: Iterable[Judgement], lengths: Lengths) -> Read:
-    """Test a judge by its judgements in both orders; by probabilities where enough pairs have them, else by words."""
-    orders = {(j.prompt_id, j.first, j.second): j for j in judgements if j.ordered}
-    pairs = ((one, orders.get((one.prompt_id, one.second, one.first))) for one in orders.values())
-    both = [(one, other) for one, other in pairs if other and one.first < one.second]
+    ``reads``: place, length or answers; None where the pairs are too few to say. ``sentence``: how far to trust the
+    judge; empty where nothing can be said. ``by_words``, ``by_probabilities``: its figures, or None.
+    """
+    orders = {(j.prompt_id, j.model_a, j.model_b): j for j in judgements}
+    pairs = ((one, orders.get((one.prompt_id, one.model_b, one.model_a))) for one in orders.values())
+    both = [(one, other) for one, other in pairs if other and one.model_a < one.model_b]
     weighed = [pair for pair in both if all(j.log_odds is not None for j in pair)]
-    words = _spread(both, [[2.0 * j.outcome - 1.0 for j in pair] for pair in both], lengths)
-    odds = _spread(weighed, [[j.log_odds or 0.0 for j in pair] for pair in weighed], lengths)
+    words = _figures(both, [[2.0 * j.outcome - 1.0 for j in pair] for pair in both], responses)
+    odds = _figures(weighed, [[j.log_odds or 0.0 for j in pair] for pair in weighed], responses)
     if 2 * len(weighed) < len(both):
         odds = None
     found, reads = odds or words, None
-    if found and found.pairs >= (FIRST_LOOK if odds else FEWEST):
-        turned = odds is None and found.flip_rate >= MOSTLY
-        if found.p_place <= LEVEL and found.p_length <= LEVEL:
+    if found and found["pairs"] >= (FIRST_LOOK if odds else FEWEST):
+        turned = odds is None and found["flip_rate"] >= MOSTLY
+        if found["p_place"] <= LEVEL and found["p_length"] <= LEVEL:
             reads = "answers"
-        elif found.p_place <= LEVEL and abs(found.length_slope) > 2.0 * found.length_error:
+        elif found["p_place"] <= LEVEL and abs(found["length_slope"]) > 2.0 * found["length_error"]:
             reads = "length"
-        elif found.p_place > LEVEL and (turned or found.pairs >= MANY or found.p_place > 0.5):
+        elif found["p_place"] > LEVEL and (turned or found["pairs"] >= MANY or found["p_place"] > 0.5):
             reads = "place"
-    return Read(reads, words, odds)
+    sentence = _sentence(reads, words, odds) if words else ""
+    return {"reads": reads, "sentence": sentence, "by_words": words, "by_probabilities": odds}
 
 
-def _spread(
-    pairs: Sequence[tuple[Judgement, Judgement]], odds: Sequence[Sequence[float]], lengths: Lengths
-) -> Spread | None:
-    """``odds``: each pair's two log-odds of what stood first."""
+def _sentence(reads: str | None, words: Figures, odds: Figures | None) -> str:
+    if reads is None and words["flip_rate"] < MOSTLY:
+        return ""
+    counted = (
+        f"chose what stood first in {round(words['first_position_rate'] * 2 * words['pairs'])} of {2 * words['pairs']} "
+        f"judgements ({round(words['flip_rate'] * words['pairs'])} of {words['pairs']} pairs turn with the order)"
+    )
+    found = odds or words
+    which = "longer" if found["length_slope"] > 0.0 else "shorter"
+    hollow = "its probabilities hold no more" if odds else "more prompts won't help"
+    said = {
+        "place": f"The judge {counted}: it judges the place, not the answer, and {hollow}; take another --judge.",
+        "length": f"The judge reads the length: its choices follow the {which} answer, and beside that hold no "
+        f"more than chance does ({p_said(found['p_length'])}); the baseline longest_response knows as much.",
+        "answers": "The judge reads the answers: its choices hold more than their places and lengths "
+        f"({p_said(found['p_length'])}).",
+        None: f"What the judge reads can be said from about {MANY} pairs on.",
+    }[reads]
+    alone = reads != "place" and words["flip_rate"] >= MOSTLY
+    return f"{said} Its words alone {counted}." if alone else said
+
+
+def _figures(
+    pairs: Sequence[tuple[Preference, Preference]], odds: Sequence[Sequence[float]], responses: Sequence[Response]
+) -> Figures | None:
+    """``odds``: each pair's two log-odds of what stood first; by words +1, 0 or −1 stand for them."""
     if len(pairs) < FEWEST:
         return None
     one, other = np.array(odds).T
     texts, places = (one - other) / 2.0, (one + other) / 2.0  # what is said of the texts, and of the places
-    size = {key: math.log(max(1, length)) for key, length in lengths.items()}
-    ratio = np.array([size.get((j.prompt_id, j.first), 0.0) - size.get((j.prompt_id, j.second), 0.0) for j, _ in pairs])
+    size = defaultdict(float, {(r.prompt_id, r.model): math.log(max(1, len(r.text))) for r in responses})
+    ratio = np.array([size[j.prompt_id, j.model_a] - size[j.prompt_id, j.model_b] for j, _ in pairs])
     information = float(ratio @ ratio)
     slope = float(texts @ ratio) / information if information else 0.0
     rest = texts - slope * ratio
-    return Spread(
-        pairs=len(pairs),
-        first_position_rate=float((np.sign([one, other]).mean() + 1.0) / 2.0),
-        flip_rate=float((one * other > 0.0).mean()),
-        position_bias=float(places.mean()),
-        position_sd=float(places.std()),
-        texts_sd=float(np.sqrt((texts**2).mean())),
-        p_place=_exchanged(texts, places),
-        p_length=_exchanged(rest, places),
-        length_slope=slope,
-        length_error=float(np.sqrt((rest**2 * ratio**2).sum()) / information) if information else 0.0,
-    )
+    return {
+        "pairs": len(pairs),
+        # share of judgements won by what came first, a tie half
+        "first_position_rate": float((np.sign([one, other]).mean() + 1.0) / 2.0),
+        # share of pairs whose two orders name different winners; a tie in one of them is no flip
+        "flip_rate": float((one * other > 0.0).mean()),
+        "position_bias": float(places.mean()),
+        "position_sd": float(places.std()),
+        "texts_sd": float(np.sqrt((texts**2).mean())),
+        # chance that the texts seem to count for so much where the places alone do; the same with length taken out
+        "p_place": _exchanged(texts, places),
+        "p_length": _exchanged(rest, places),
+        # log-odds that e times the length brings, 0 where all lengths are the same; its standard error
+        "length_slope": slope,
+        "length_error": float(np.sqrt((rest**2 * ratio**2).sum()) / information) if information else 0.0,
+    }
 
 
 def _exchanged(texts: Array, places: Array) -> float:

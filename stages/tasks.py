@@ -12,25 +12,17 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 import config
-from config import PROMPTS_DIR, SAMPLES_DIR, Contestant, ExperimentConfig, Persona
 from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Prompt, Rating, Response
 from core.store import Items, Store, read_items
+from core.tables import text_of
 from llm.interface import Choice, LanguageModel, LeftOut, Request
 
 log = logging.getLogger("ranking.data")
 
 Record = TypeVar("Record")
-
-STAGES = {
-    config.PROMPTS_FILE: "prompts",
-    config.RESPONSES_FILE: "responses",
-    config.PREFERENCES_FILE: "preferences",
-    config.GROUND_TRUTH_FILE: "ground_truth",
-}
-"""The stage of each cache file, in their order."""
 
 
 @dataclass(frozen=True)
@@ -38,33 +30,30 @@ class Job:
     """All that a run is, made once from the flags."""
 
     name: str  # the persona's key, which names the cache files
-    persona: Persona
-    contestants: Mapping[str, Contestant]
+    persona: config.Persona
+    contestants: Mapping[str, config.Contestant]
     judge: str
     llm: LanguageModel
-    params: ExperimentConfig
+    params: config.ExperimentConfig
     cache_dir: Path
-    samples_dir: Path | None = SAMPLES_DIR
-    prompts_dir: Path = PROMPTS_DIR
+    samples_dir: Path | None = config.SAMPLES_DIR
     judge_context: int | None = None  # tokens that the judge itself can be shown at most, where that is known
     prompts: tuple[Prompt, ...] = ()  # the user's own: none are written then
     responses: tuple[Response, ...] = ()  # answers to them that are there already: no contestant is asked then
     results_dir: Path = Path("results")
     ratings: Mapping[str, Rating] | None = None  # None: estimated from the recorded run (embedded contestants)
-    # {contestant: (bytes, parameters in its server's words)}, where a server tells them
-    sizes: Mapping[str, tuple[int | None, str]] = field(default_factory=dict)
+    sizes: Mapping[str, str] = field(default_factory=dict)  # parameters of a contestant, where a server tells them
     base_model: str = "embedded"  # hub id, folder, ``embedded``, or ``auto``: chosen when the texts are read
     device: str = "auto"  # as asked for: a GPU where there is one
     label: str = ""  # who answers and judges, as said in every output
     command: str = ""  # the command line of this run
     ask: str = ""  # the command that ranks the models for a prompt by what the cache holds
     notes: tuple[str, ...] = ()  # sentences that a reader must know before the figures
-    server: str = ""  # the version of the server that answered; empty where none was asked
     machine: Mapping[str, Any] = field(default_factory=dict)  # GPU and cores as the run began
     ablate: bool = False  # the table of baselines and ablations is made too
     ray: str | None = None  # the cluster that reads the texts (``local``, ``auto`` or an address); None: this process
     silent: bool = False  # nothing is asked or written: what the cache holds is all there is
-    anew: Collection[str] = ()  # stages of which nothing that is kept counts
+    anew: Collection[str] = ()  # stages of which nothing that is kept counts: it will be set aside
 
     @property
     def prompt_ids(self) -> tuple[str, ...]:
@@ -73,18 +62,13 @@ class Job:
             return tuple(prompt.id for prompt in self.prompts)
         return tuple(f"{self.name}-{number:03d}" for number in range(1, self.params.num_prompts + 1))
 
-    @property
-    def judging_contestant(self) -> str | None:
-        """The contestant that is also the judge, and may prefer its own answers; None where there is none."""
-        return next((name for name, c in self.contestants.items() if self.judge == (c.ollama_tag or name)), None)
-
     def store(self, file: str) -> Store:
         """The cache file of one stage, filled up from the recorded run."""
-        return Store(self.path(file), stage=STAGES[file], samples=self._recorded(file))
+        return Store(self.path(file), stage=config.STAGES[file], samples=self._recorded(file))
 
     def kept(self, file: str) -> Items:
         """All items of one stage, also of the recorded run; nothing is written."""
-        return {} if STAGES[file] in self.anew else read_items(self.path(file), self._recorded(file))
+        return {} if config.STAGES[file] in self.anew else read_items(self.path(file), self._recorded(file))
 
     def path(self, file: str) -> Path:
         """The cache file of one stage."""
@@ -100,38 +84,25 @@ class Job:
 
 # ── One way to ask ───────────────────────────────────────────────────────────────────────────────────────
 
+LEFT_OUT = "left_out"  # the key under which an item without an answer says why
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """One question to a model and the cache item that its answer becomes."""
 
-    key: str
-    made_from: str
+    id: tuple[str, str]  # key and hash, by which the item is found
     question: Request | Choice
     about: Mapping[str, Any]  # the beginning of the kept value: of which prompt and models it is
     names: Mapping[str, str] = field(default_factory=dict)  # said beside the item's hash, for whoever opens the file
 
-    @property
-    def id(self) -> tuple[str, str]:
-        """Key and hash, by which its item is found."""
-        return self.key, self.made_from
-
 
 def make_task(job: Job, key: str, question: Request | Choice, names: Mapping[str, str], **about: Any) -> Task:
-    """The hash covers the model's identity and the whole question, but not the label that messages show.
-
-    Raises MissingError where nobody knows which model it is; silent, nothing of its answers is kept.
-    """
-    try:
-        identity = job.llm.identity(question.model)
-    except MissingError:
-        if not job.silent:
-            raise
-        identity = {"digest": "not installed"}
+    """The hash covers the model's identity and the whole question, but not the label that messages show."""
     made_from = {f.name: getattr(question, f.name) for f in fields(question) if f.name != "label"}
     if made_from.get("schema"):
         made_from["schema"] = made_from["schema"].model_json_schema()
-    return Task(key, fingerprint(identity, made_from), question, about, names)
+    return Task((key, fingerprint(job.llm.identity(question.model), made_from)), question, about, names)
 
 
 def open_tasks(job: Job, file: str, tasks: Iterable[Task]) -> list[Task]:
@@ -140,26 +111,23 @@ def open_tasks(job: Job, file: str, tasks: Iterable[Task]) -> list[Task]:
     return [task for task in tasks if task.id not in kept]
 
 
-Value = Callable[[Task, Any], Mapping[str, Any]]
-"""What is kept of an answer, beside what the task is about."""
-
-
 def ask_missing(
-    job: Job, file: str, tasks: Sequence[Task], value: Value, *, first: int | None = None, whole: str = ""
+    job: Job, file: str, tasks: Sequence[Task], value: Callable[..., Any], *, first: int | None = None, whole: str = ""
 ) -> bool:
-    """Ask what is not kept yet, of the ``first`` tasks or of all, and keep each answer at once. Whether any was asked.
+    """Ask what is not kept yet, of the ``first`` tasks or of all, and keep each answer at once: as the ``value`` made
+    of task and answer, beside what the task is about. Returns whether any was asked.
 
     A question without any usable answer is kept as left out, under its hash. Raises MissingError where these are too
     many of the tasks or, with ``whole`` a key of what they are about, of these.
     """
-    if job.silent:
+    if job.silent or not tasks:
         return False
-    part = {task.id: str(task.about.get(whole, task.key)) for task in tasks}
-    total, what = len(set(part.values())), STAGES[file].replace("_", " ")
+    part = {task.id: str(task.about.get(whole, task.id[0])) for task in tasks}
+    total, what = len(set(part.values())), config.STAGES[file].replace("_", " ")
     with job.store(file) as store:
         kept = [(task, store.get(*task.id)) for task in tasks[:first]]
         missing = [task for task, found in kept if found is None]
-        gone = {part[task.id]: why for task, found in kept if (why := why_left_out(found))}
+        gone = {part[task.id]: found[LEFT_OUT] for task, found in kept if isinstance(found, dict) and LEFT_OUT in found}
         require_enough(gone, total, what)
         if not missing:
             if first is None:
@@ -180,15 +148,6 @@ def ask_missing(
     return True
 
 
-LEFT_OUT = "left_out"
-"""The key under which an item without an answer says why."""
-
-
-def why_left_out(value: Any) -> str | None:
-    """Why a cached value stands for no answer; None where it is one, or nothing."""
-    return str(value[LEFT_OUT]) if isinstance(value, dict) and LEFT_OUT in value else None
-
-
 def require_enough(gone: Mapping[str, str], total: int, what: str) -> None:
     """Raise MissingError where more than a tenth of ``total`` are ``gone`` ({which: why}), and more than one: the rest
     is no fair picture."""
@@ -201,28 +160,31 @@ def require_enough(gone: Mapping[str, str], total: int, what: str) -> None:
         )
 
 
-def records(job: Job, file: str, tasks: Iterable[Task], shape: type[Record]) -> list[Record]:
-    """The record of every task that has an answer, in order, with what the task is about.
+def records(job: Job, file: str, tasks: Iterable[Task], make: Callable[..., Record]) -> list[Record]:
+    """What ``make`` makes of every task's answer and of what the task is about, where it has one, in order.
 
     Raises UsageError where somebody's edit left something out.
     """
-    kept, adapter, found = job.kept(file), TypeAdapter(shape), list[Record]()
+    kept, found = job.kept(file), list[Record]()
+    adapter: TypeAdapter[Record] = TypeAdapter(make)  # type: ignore[arg-type]
     for task in tasks:
         value = kept[task.id]["value"] if task.id in kept else None
-        if value is None or why_left_out(value):
+        if value is None or (isinstance(value, dict) and LEFT_OUT in value):
             continue
         try:
             found.append(adapter.validate_python({**value, **task.about} if isinstance(value, dict) else value))
-        except ValidationError as error:
+        except ValueError as error:
             raise UsageError(
-                f"{job.path(file)}: the item {task.key!r} can't be used ({wrong_fields(error)}). Nothing was changed. "
+                f"{job.path(file)}: item {task.id[0]!r} can't be used ({wrong_fields(error)}). Nothing was changed. "
                 "Put it right, or delete the whole item and the next run asks it again."
             ) from None
     return found
 
 
-def wrong_fields(error: ValidationError) -> str:
+def wrong_fields(error: ValueError) -> str:
     """Each field that is wrong, and why."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
 
 
@@ -236,17 +198,12 @@ TEMPLATES = {
 }
 
 
-def load_template(folder: Path, name: str) -> str:
+def load_template(name: str) -> str:
     """The template's text. Raises UsageError naming a file that can't be read, or a placeholder that it lacks."""
-    path = folder / name
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"The template {path} can't be read: {error}. `git checkout {path.name}` brings it back."
-        ) from None
+    path = config.PROMPTS_DIR / name
+    text = text_of(path).replace("\r\n", "\n")
     if lacking := TEMPLATES[name] - set(_PLACEHOLDER.findall(text)):
-        raise UsageError(f"The template {path} lacks {{{min(lacking)}}}. Mend it and run again.")
+        raise UsageError(f"{path} lacks {{{min(lacking)}}}. `git checkout` brings it back as it was.")
     return text
 
 

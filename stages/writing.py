@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 import config
 from core.clock import bar
@@ -27,7 +28,6 @@ from stages.tasks import Job, Task, fill, load_template, make_task, records
 class PromptList(BaseModel):
     """What the prompt writer answers with."""  # the schema sent holds this line: another one asks another question
 
-    model_config = ConfigDict(extra="ignore")
     prompts: list[str]
 
 
@@ -43,33 +43,28 @@ def generate_prompts(job: Job) -> list[Prompt]:
     if job.llm.weighs_options:
         wanted = likelihood.prompt_tasks(job)
         known = [written.text for written in records(job, config.PROMPTS_FILE, wanted, Prompt)]
-        tasks.ask_missing(job, config.PROMPTS_FILE, wanted, likelihood.prompt_value(job, known))
+        tasks.ask_missing(job, config.PROMPTS_FILE, wanted, partial(likelihood.prompt_value, job, known))
     else:
-        # the earlier prompts that a writer is shown only steer: they are not in the hash
-        wanted = [make_task(job, key, _basis(job), {"judge": job.judge}, id=key) for key in job.prompt_ids]
+        # what all requests share, the template and the persona; the earlier prompts that a writer is shown only steer
+        basis = Request(
+            model=job.judge,
+            prompt=load_template("prompt_generation.txt"),
+            system=f"{job.persona.title}. {job.persona.description} {'; '.join(job.persona.topics)}",
+            temperature=job.params.prompt_temperature,
+            seed=job.params.random_seed,
+        )
+        wanted = [make_task(job, key, basis, {"judge": job.judge}, id=key) for key in job.prompt_ids]
         if not job.silent:
-            _write_missing(job, wanted)
+            _write_missing(job, basis, wanted)
     return records(job, config.PROMPTS_FILE, wanted, Prompt)
 
 
-def _basis(job: Job) -> Request:
-    """The part that all requests for prompts share: the template and the persona."""
-    persona = job.persona
-    return Request(
-        model=job.judge,
-        prompt=load_template(job.prompts_dir, "prompt_generation.txt"),
-        system=f"{persona.title}. {persona.description} {'; '.join(persona.topics)}",
-        temperature=job.params.prompt_temperature,
-        seed=job.params.random_seed,
-    )
-
-
-def _write_missing(job: Job, wanted: Sequence[Task]) -> None:
+def _write_missing(job: Job, basis: Request, wanted: Sequence[Task]) -> None:
     """Ask for the prompts that are not written yet, in batches that are shown the ones before, and keep each at once.
 
     Requests that brought no prompt are counted in an item of their own, so that the next run draws others.
     """
-    names, basis, in_a_row = {"judge": job.judge}, _basis(job), 0
+    names, in_a_row = {"judge": job.judge}, 0
     barren = make_task(job, "requests that brought no new prompt", basis, names)
     known = [written.text for written in records(job, config.PROMPTS_FILE, wanted, Prompt)]
     with job.store(config.PROMPTS_FILE) as store, bar(None, len(wanted) - len(known), "prompts") as done:
@@ -78,7 +73,7 @@ def _write_missing(job: Job, wanted: Sequence[Task]) -> None:
             tasks.log.info("Using cached prompts for persona: %s", job.name)
         while missing:
             attempt = store.get(*barren.id) or 0
-            request = prompt_request(job, missing[: job.params.prompts_per_request], known, attempt)
+            request = _request(job, basis, missing[: job.params.prompts_per_request], known, attempt)
             ((_, completion),) = job.llm.complete([request])
             written = [] if isinstance(completion, LeftOut) else completion.parsed.prompts  # type: ignore[union-attr]
             # small writers copy: a line of the template, the form of the answer ("first request"), a topic as it stands
@@ -98,9 +93,9 @@ def _write_missing(job: Job, wanted: Sequence[Task]) -> None:
                 )
 
 
-def prompt_request(job: Job, numbers: Sequence[int], known: Sequence[str], attempt: int = 0) -> Request:
+def _request(job: Job, basis: Request, numbers: Sequence[int], known: Sequence[str], attempt: int) -> Request:
     """Ask for the prompts of these numbers, on topics of the persona and unlike the ``known`` ones."""
-    persona, basis, count = job.persona, _basis(job), len(numbers)
+    persona, count = job.persona, len(numbers)
     topics = [persona.topics[(numbers[0] + attempt + i) % len(persona.topics)] for i in range(count)]
     prompt = fill(
         basis.prompt,
@@ -142,7 +137,7 @@ def response_tasks(job: Job, prompts: Sequence[Prompt]) -> list[Task]:
     wanted = []
     for (model, contestant), prompt in product(job.contestants.items(), prompts):
         question = Request(
-            model=contestant.ollama_tag or model,
+            model=model,
             prompt=prompt.text,
             system=contestant.system or None,
             opening=contestant.opening,

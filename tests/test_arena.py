@@ -77,7 +77,10 @@ def test_without_a_hub_the_whole_shipped_snapshot_is_used_and_said(tmp_path: Pat
     assert "out of reach" in table.notes[0]
     assert f"SHIPPED SNAPSHOT of {ARENA_DATE}" in table.notes[1]
     ratings = rate([*DEFAULT_MODELS, "vicuna-13b", "gpt-4"], table)
-    assert {name: ratings[name].elo for name in DEFAULT_MODELS} == {name: c.elo for name, c in DEFAULT_MODELS.items()}
+    assert {name: ratings[name].elo for name in DEFAULT_MODELS} == {
+        "llama3:8b": 1171.0, "llama3.1:8b": 1193.0, "gemma3:4b": 1293.0, "qwen3:8b": 1320.0, "phi4-mini:3.8b": 1087.0,
+        "mistral:7b": 1097.0,
+    }  # fmt: skip
     assert ratings["mistral:7b"].source == f"proxy: Mistral-7B-Instruct-v0.2 ({SOURCE})"
     assert (ratings["vicuna-13b"].elo, ratings["gpt-4"].elo) == (SHIPPED["Vicuna-13B"], None)
 
@@ -105,6 +108,8 @@ NAMES = {
     "llama3.2": "Meta-Llama-3.2-3B-Instruct", "gemma3:12b-it-qat": "Gemma-3-12B-it", "phi4": "Phi-4",
     "qwen2.5-coder:32b": "qwen2.5-coder-32b-instruct", "mixtral:8x7b": "mixtral-8x7b-instruct-v0.1",
     "command-r:35b-08-2024-q4_0": "command-r-08-2024", "deepseek-r1:671b": "deepseek-r1",
+    "phi3": "Phi-3-Mini-128k-Instruct", "phi3:mini": "Phi-3-Mini-128k-Instruct",
+    "phi3:3.8b": "Phi-3-Mini-128k-Instruct", "phi3:medium": "Phi-3-Medium-4k-Instruct", "GPT-4-0613": "GPT-4-0613",
     # refused, since one part of the name is another
     "deepseek-r1:8b": "size 8b is not listed",  # the distilled one; the Arena's has 671b
     "mistral:7b": "version 0.3 is not listed", "llama3.2-vision:11b": "variant vision is not listed",

@@ -16,9 +16,9 @@ from begun import ids_for_testing, jobs_of
 import config
 from config import Contestant, ExperimentConfig
 from core.clock import Clock
-from core.records import Judgement, Preference, Prompt, Response
+from core.records import Preference, Prompt, Response
 from data_generation import Data, count, make_data
-from evidence.design import design
+from evidence import design
 from llm.interface import Choice, Completion, Decision, Request
 from stages.judging import ranking_schema, round_robin_truths
 from stages.likelihood import judge_by_likelihood, recorded_preferences
@@ -74,17 +74,19 @@ class Scripted:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
-    contestants = {name: Contestant(None, None, name) for name in MODELS}
+def job(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Job:
+    templates = shutil.copytree(config.PROMPTS_DIR, tmp_path_factory.mktemp("templates"), dirs_exist_ok=True)
+    monkeypatch.setattr(config, "PROMPTS_DIR", templates)
+    contestants = {name: Contestant() for name in MODELS}
     return Job("coder", config.PERSONAS["coder"], contestants, "judge", Scripted(), SIX, tmp_path, None)
 
 
 def made(job: Job) -> Data:
-    return make_data(job, Clock(), ids_for_testing(job))
+    return make_data(job, Clock(), design.listed(job.prompt_ids, job.params))
 
 
-def foreseen(job: Job, **options: Any) -> Counter[tuple[str, str]]:
-    return count(job, ids_for_testing(job), **options)
+def foreseen(job: Job) -> Counter[str]:
+    return count(job, design.listed(job.prompt_ids, job.params))
 
 
 def asked(job: Job) -> tuple[int, int, int]:
@@ -95,8 +97,8 @@ def asked(job: Job) -> tuple[int, int, int]:
     made(again)
     prompts = sum(r.schema is PromptList for r in llm.requests)
     found = prompts, len(llm.requests) - prompts, len(llm.choices)
-    for stage, number in zip(("prompts", "responses", "preferences"), found, strict=True):
-        assert sum(calls for (counted, _), calls in expected.items() if counted == stage) == number
+    judged = expected.pop(job.judge, 0)
+    assert (judged, expected.total()) == (found[0] + found[2], found[1])
     return found
 
 
@@ -105,12 +107,12 @@ def test_every_contestant_answers_every_prompt_and_every_pair_is_judged_in_both_
     assert [p.id for p in data.prompts] == [f"coder-{i:03d}" for i in range(1, 7)]
     assert len({p.text for p in data.prompts}) == 6
     assert [(r.model, r.prompt_id) for r in data.responses] == [(m, p.id) for m in MODELS for p in data.prompts]
-    pairs = {(j.prompt_id, j.first, j.second) for j in data.judgements}
+    pairs = {(j.prompt_id, j.model_a, j.model_b) for j in data.judgements}
     assert len(pairs) == len(data.judgements) == 6 * 6
     assert all((p, second, first) in pairs for p, first, second in pairs)
     assert {p.outcome for p in data.preferences} == {0.5}, "a judge that says A in both orders has no taste"
     assert len(data.preferences) == 6 * 3 and [t.prompt_id for t in data.truths] == [p.id for p in data.prompts]
-    assert not data.listwise, "the round robin is the truth, whatever prompts were listed"
+    assert not data.listwise, "the round robin is the truth"
 
 
 def edit(job: Job, file: str, key: str, change: Callable[[dict[str, Any]], object] | None) -> None:
@@ -123,11 +125,9 @@ def edit(job: Job, file: str, key: str, change: Callable[[dict[str, Any]], objec
 
 
 def template(job: Job) -> Job:
-    folder = job.cache_dir / "templates"
-    shutil.copytree(config.PROMPTS_DIR, folder)
-    with (folder / "preference_evaluation.txt").open("a", encoding="utf-8") as file:
+    with (config.PROMPTS_DIR / "preference_evaluation.txt").open("a", encoding="utf-8") as file:
         file.write("\nBe kind.\n")
-    return replace(job, prompts_dir=folder)
+    return job
 
 
 def edited(change: Callable[[dict[str, Any]], object] | None) -> Callable[[Job], Job]:
@@ -142,7 +142,7 @@ CHANGES: dict[str, tuple[Callable[[Job], Job], tuple[int, int, int]]] = {
     "nothing": (lambda job: job, (0, 0, 0)),
     "two more prompts": (lambda job: replace(job, params=replace(SIX, num_prompts=8)), (1, 2 * 3, 2 * 6)),
     "a contestant": (
-        lambda job: replace(job, contestants={**job.contestants, "d": Contestant(None, None, "d")}), (0, 6, 6 * 6)
+        lambda job: replace(job, contestants={**job.contestants, "d": Contestant()}), (0, 6, 6 * 6)
     ),
     "longer answers": (lambda job: replace(job, params=replace(SIX, num_predict=9)), (0, 18, 36)),
     "a judge": (lambda job: replace(job, judge="other"), (2, 18, 36)),
@@ -166,14 +166,14 @@ def test_lists_are_counted_as_they_are_asked_and_are_the_truth_where_that_is_wan
     made(job)
     job = replace(job, params=replace(SIX, ground_truth=truth))
     listed = job.prompt_ids if truth == "listwise" else ids_for_testing(job)
-    assert count(job, listed) == {("ground_truth", "judge"): len(listed) * SIX.listwise_shuffles}
+    assert count(job, listed) == {"judge": len(listed) * SIX.listwise_shuffles}
     data = make_data(job, Clock(), listed)
     assert [t.prompt_id for t in data.listwise] == list(listed) and not count(job, listed)
     assert make_data(job, Clock(), listed, ask=False) == data
     for ranked in data.listwise:
         assert ranked.ranking == ("c", "b", "a"), "the longest response is c's, whatever label it had"
-    plan = design(data, job.params)
-    assert {t.method for t in (*plan.truths, *plan.test_truths)} == {
+    plan = design.design(data, job.params)
+    assert {t.method for _, truths in (plan.split, *plan.rounds) for t in truths} == {
         "listwise" if truth == "listwise" else "round_robin"
     }
     requests = [r.prompt for r in job.llm.requests if r.schema not in (None, PromptList)]  # type: ignore[attr-defined]
@@ -195,7 +195,7 @@ def test_a_cache_alone_gives_what_is_whole_in_it_and_nothing_is_asked_or_written
 
 def test_what_a_refresh_sets_aside_is_asked_again_and_nothing_is_deleted(job: Job) -> None:
     made(job)
-    assert foreseen(job, anew=("preferences", "ground_truth")) == {("preferences", "judge"): 36}
+    assert foreseen(replace(job, anew=("preferences", "ground_truth"))) == {"judge": 36}
     before = {path.name.split(".")[0] for path in job.cache_dir.iterdir()}
     folders = ["--cache_dir", str(job.cache_dir), "--results_dir", str(job.cache_dir / "results")]
     jobs_of("--backend", "embedded", "--refresh", "preferences", "responses", *folders)
@@ -211,7 +211,7 @@ def test_an_edited_judgement_counts(job: Job) -> None:
     made(job)
     for winner, outcome in (("b", 0.0), ("tie", 0.5), ("a", 1.0)):
         edit(job, config.PREFERENCES_FILE, "coder-001/a vs b", lambda value, winner=winner: value.update(winner=winner))
-        assert made(job).judgements[0] == Judgement("coder-001", "a", "b", outcome, "it came first")
+        assert made(job).judgements[0] == Preference("coder-001", "a", "b", outcome)
 
 
 # ── The embedded model ───────────────────────────────────────────────────────────────────────────────────
@@ -228,9 +228,7 @@ def weighing(job: Job) -> Job:
 
 def test_readings_by_likelihood_make_graded_outcomes_without_an_order(weighing: Job) -> None:
     judgements = judge_by_likelihood(weighing, [Prompt("coder-001", "p")], READ)
-    assert [(j.first, j.second, j.ordered) for j in judgements] == [
-        ("a", "b", False), ("a", "c", False), ("b", "c", False),
-    ]  # fmt: skip
+    assert [(j.model_a, j.model_b) for j in judgements] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert judgements[1].outcome == pytest.approx(0.8022, abs=1e-3), "σ((0.09 − 0.02) / 0.05)"
 
 

@@ -58,7 +58,7 @@ def test_unrated_start_at_the_mean_and_a_held_out_contestant_keeps_its_global_ra
     assert EloSystem(ratings).ratings["c"] == 1100.0
     assert EloSystem({"a": None, "b": None}).ratings == {"a": 1000.0, "b": 1000.0}
     preferences = [Preference("p", "a", "b", 0.0), Preference("p", "d", "b", 1.0)]
-    system = EloSystem(ratings).fit(preferences, held_out="a")
+    system = EloSystem(ratings).fit_many([TrainingSet.of(preferences, None, "a")])[0]
     assert system.offsets["a"] == 0.0 and system.offsets["d"] > 0.0 > system.offsets["b"]
 
 

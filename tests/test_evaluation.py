@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,12 +18,13 @@ from elo_system import EloSystem
 from evaluation import (
     Metrics,
     cross_validate,
-    curve_folds,
     folds,
-    learning_curves,
+    learning_curve,
     mean_metrics,
     per_prompt,
     prompt_metrics,
+    reordered,
+    rounds,
     shuffled,
     split,
 )
@@ -77,10 +79,11 @@ def _consistent_orders(x: Sequence[int]) -> list[tuple[int, ...]]:
 @given(st.integers(5, 60), st.integers(2, 5), st.integers(0, 99))
 def test_every_prompt_is_in_one_fold_and_sizes_hardly_differ(n: int, k: int, seed: int) -> None:
     ids = [f"p{i:02d}" for i in range(n)]
-    parts, (train, test) = folds(ids, k, seed), split(ids, n - 2, seed)
-    assert sorted(itertools.chain(*parts)) == sorted(train + test) == ids and len(test) == 2
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert (parts, test) == (folds(ids, k, seed), split(ids, n - 2, seed)[1])
+    fold, (train, test) = folds(ids, k, seed), split(ids, n - 2, seed)
+    assert sorted(fold) == sorted(train + test) == ids and len(test) == 2
+    sizes = Counter(fold.values())
+    assert len(sizes) == k and max(sizes.values()) - min(sizes.values()) <= 1
+    assert (fold, test) == (folds(ids, k, seed), split(ids, n - 2, seed)[1])
 
 
 MODELS = ("a", "b", "c")
@@ -91,20 +94,20 @@ TRUTHS = [GroundTruth(p, {"a": 2.0, "b": 1.0, "c": 0.0}) for p in IDS]
 
 def test_every_prompt_with_an_order_is_tested_once() -> None:
     truths = [GroundTruth("p0", dict.fromkeys(MODELS, 1.0)), *TRUTHS[1:9]]  # all tied, and p9 has no truth
-    found = cross_validate([EloSystem(dict.fromkeys(MODELS, 1000.0))], PREFERENCES, truths, folds(IDS, 5, 0))
+    found = cross_validate([EloSystem(dict.fromkeys(MODELS, 1000.0))], rounds(PREFERENCES, truths, folds(IDS, 5, 0)))
     assert sorted(found["elo_offset"]) == IDS[1:9] and mean_metrics(found["elo_offset"].values()).kendall_tau == 1.0
 
 
 def test_each_point_is_the_mean_of_trainings_on_so_many_of_the_first_preferences() -> None:
-    parts, ratings = [IDS[:5], IDS[5:]], {"a": 900.0, "b": 1000.0, "c": 1100.0}
+    fold, ratings = dict.fromkeys(IDS[:5], 0) | dict.fromkeys(IDS[5:], 1), {"a": 900.0, "b": 1000.0, "c": 1100.0}
     system = EloSystem(ratings)
-    found = learning_curves(system, curve_folds(PREFERENCES, TRUTHS, parts, 3, 1), 6)
-    assert found.counts == (0, 6, 12, 15) and found.values("kendall_tau").shape == (4, 10)
-    for n, metrics in found.points:
+    found = learning_curve(system, reordered(rounds(PREFERENCES, TRUTHS, fold), 3, 1), 6)
+    assert list(found) == [0, 6, 12, 15] and [sorted(row) for row in found.values()] == [IDS] * 4
+    for n, row in found.items():
         by_hand = [
             mean_metrics(per_prompt(EloSystem(ratings).fit(shuffled(own, [1, j])[:n]), truths).values()).kendall_tau
-            for train, truths in ((parts[1], TRUTHS[:5]), (parts[0], TRUTHS[5:]))
+            for train, truths in ((IDS[5:], TRUTHS[:5]), (IDS[:5], TRUTHS[5:]))
             for own in [[p for p in PREFERENCES if p.prompt_id in train]]
             for j in range(3)
         ]
-        assert metrics.kendall_tau == pytest.approx(np.mean(by_hand), abs=1e-4)
+        assert mean_metrics(row.values()).kendall_tau == pytest.approx(np.mean(by_hand), abs=1e-4)

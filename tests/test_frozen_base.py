@@ -11,9 +11,8 @@ import pytest
 import torch
 from tiny_models import save_model
 
-from base.device import Gpu
 from base.frozen import FrozenBase, Vectors, open_base
-from base.location import SKYWORK, choose, features_stem
+from base.location import SKYWORK, choose, features_files
 from core.errors import UsageError
 
 # (class, padding token): the usual, the same as the closing token, and none
@@ -41,7 +40,7 @@ def float32(monkeypatch: pytest.MonkeyPatch) -> None:
 def embed(base: FrozenBase, texts: Sequence[tuple[str, str]] = TEXTS) -> Vectors:
     """Vectors in the order of ``texts``."""
     found: dict[int, tuple[Any, ...]] = {}
-    for rows, vectors in base.embed(texts):
+    for rows, vectors, _ in base.embed(texts):
         found.update(zip(rows, zip(*vectors, strict=True), strict=True))
     return Vectors(*(np.stack(column) for column in zip(*(found[i] for i in range(len(texts))), strict=True)))
 
@@ -99,7 +98,7 @@ def test_a_response_stays_what_it_is_and_control_tokens_in_it_lose_their_power(f
 
 
 def test_long_texts_are_cut_visibly_and_keep_both_beginnings_and_the_closing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("base.frozen.MAX_LENGTH", 200)
     base = open_base(str(folder), "cpu")
@@ -108,7 +107,7 @@ def test_long_texts_are_cut_visibly_and_keep_both_beginnings_and_the_closing(
     assert len(part) >= 60 and set(part) == {"R"} and whole.count("P") >= 50
     assert whole.rstrip().endswith(base._tokenizer.eos_token)
     vectors = embed(base, [("P", "R" * 500), ("P", ""), ("P", "R")])
-    assert "1 of 3 texts were longer than" in caplog.text
+    assert sum(cut for *_, cut in base.embed([("P", "R" * 500), ("P", "")])) == 1
     assert all(np.isfinite(part).all() for part in vectors), "an empty response too"
 
 
@@ -146,10 +145,11 @@ def test_free_memory_chooses_the_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: float, device: str, base: str
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("base.device.gpu", lambda: Gpu("a card", room))
-    chosen, note = choose("auto", device, tmp_path, ["coder"])
+    monkeypatch.setattr("base.device.gpu", lambda: ("a card", room))
+    chosen, note = choose("auto", device, tmp_path, "coder")
     assert chosen == "embedded" and note.startswith("THE REWARD BASE IS") and base in note, "no hub, and said loudly"
-    monkeypatch.setattr("core.hub.reachable", lambda: True)
-    assert choose("auto", device, tmp_path, ["coder"]) == (base, "")
-    (tmp_path / f"{features_stem('student', MIDDLE)}.safetensors").touch()
-    assert choose("auto", device, tmp_path, ["student", "coder"]) == (MIDDLE, ""), "the one that has read the texts"
+    monkeypatch.setattr("core.hub.offline", lambda: False)
+    monkeypatch.setattr("core.hub.status", lambda path: 200)
+    assert choose("auto", device, tmp_path, "coder") == (base, "")
+    features_files(tmp_path, "coder", MIDDLE)[0].touch()
+    assert choose("auto", device, tmp_path, "votes_coder") == (MIDDLE, ""), "the one that has read the texts"

@@ -19,7 +19,7 @@ from core.clock import Clock
 from core.text import plain
 from data_generation import make_data
 from llm.ollama import OllamaModel
-from report.page import render_report
+from report.page import render
 from stages.judging import judge_pairs, rank_listwise, unmarked
 from stages.tasks import Job
 from stages.writing import collect_responses, generate_prompts
@@ -42,7 +42,7 @@ HOSTILE = {
 
 
 def job_of(llm: OllamaModel, folder: Path) -> Job:
-    two = {tag: config.Contestant(None, None, tag) for tag in ("llama3:8b", "gemma3:4b")}
+    two = {tag: config.Contestant() for tag in ("llama3:8b", "gemma3:4b")}
     params = ExperimentConfig(num_prompts=5)
     return Job("coder", config.PERSONAS["coder"], two, "llama3:8b", llm, params, folder, None)
 
@@ -89,7 +89,7 @@ def test_hostile_text_is_only_text_on_the_page_and_in_the_terminal() -> None:
     for texts in (HOSTILE.values(), ["\n\n".join(HOSTILE.values())]):
         for response, hostile in zip(example["responses"], texts, strict=False):
             response["text"] = example["prompt"] = f"MARKED {hostile}"
-        page = render_report(found)
+        page = render("report", document=found)
         assert "MARKED" in page and "<script" not in page and "<img src=x" not in page
         assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
     for hostile in HOSTILE.values():

@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 from elo_system import EloSystem
-from evaluation import Curves, Metrics, cross_validate, curve_folds, folds, learning_curves, shuffled
+from evaluation import Curve, Metrics, cross_validate, folds, learning_curve, reordered, rounds, shuffled
 from evidence import hypotheses
 from evidence.baselines import BradleyTerry, global_elo
 from evidence.hypotheses import generalization, held_out, pair_accuracy, scores_of, verdict
 from stages.judging import round_robin_truths
 
 MODELS = ("a", "b", "c", "d", "e", "f")
-PARTS = folds([f"p{i}" for i in range(25)], 5, 0)
+FOLD = folds([f"p{i}" for i in range(25)], 5, 0)
 
 
-def decided(crossed: Any, parts: Any = PARTS) -> dict[str, Any]:
-    found = hypotheses.compared(scores_of(crossed, parts), "kendall_tau")
+def decided(crossed: Any, fold: Any = FOLD) -> dict[str, Any]:
+    found = hypotheses.compared(scores_of(crossed, fold), "kendall_tau")
     json.dumps(found, allow_nan=False)
     return found
 
@@ -53,17 +53,20 @@ def test_the_combined_system_is_recommended_unless_another_surely_beats_it(
     assert found["verdict"]["stronger_baselines"] == ["longest_response"]
 
 
-def planted_curves(rise: float) -> Curves:
+def planted_curves(rise: float) -> Curve:
     """τ rises from 0 to 0.8 with the preferences, ``rise`` of them to go half way."""
     counts = tuple(range(0, 241, 40))
     mean = np.array([0.8 * n / (n + rise) for n in counts])
     values = mean[:, None] + 0.1 * np.sin(np.arange(25) * rise)
-    return Curves(counts, [{f"p{i}": Metrics(*[tau] * 5) for i, tau in enumerate(row)} for row in values.tolist()])
+    return {
+        n: {f"p{i}": Metrics(*[tau] * 5) for i, tau in enumerate(row)}
+        for n, row in zip(counts, values.tolist(), strict=True)
+    }
 
 
-def quicker(elo: Curves, flat: Curves, learner: Curves, parts: Any = PARTS) -> dict[str, Any]:
+def quicker(elo: Curve, flat: Curve, learner: Curve, fold: Any = FOLD) -> dict[str, Any]:
     curves = {"elo_offset": elo, "from_flat": flat, "reward_model": learner}
-    return hypotheses.sample_efficiency(curves, "reward_model", parts)
+    return hypotheses.sample_efficiency(curves, "reward_model", fold)
 
 
 def test_the_quicker_learner_is_found_and_not_by_a_crippled_start_alone() -> None:
@@ -117,9 +120,9 @@ def tastes(orders: int) -> tuple[list[Preference], list[GroundTruth]]:
 def test_who_reads_tastes_that_change_with_the_prompt_is_better_also_on_unseen_models() -> None:
     preferences, truths = tastes(25)
     rankers = [EloSystem(dict.fromkeys(MODELS, 1000.0)), Reader(truths), BradleyTerry(MODELS)]
-    tau = scores_of(cross_validate(rankers, preferences, truths, PARTS), PARTS)["kendall_tau"]
+    tau = scores_of(cross_validate(rankers, rounds(preferences, truths, FOLD)), FOLD)["kendall_tau"]
     assert verdict(tau.gain("reward_model", "elo_offset")) == "supported"
-    placed = {ranker.name: held_out(ranker, preferences, truths, PARTS, MODELS) for ranker in rankers}
+    placed = {ranker.name: held_out(ranker, rounds(preferences, truths, FOLD), MODELS) for ranker in rankers}
     found = generalization(placed, "reward_model")
     assert found["verdict"] == "supported" and found["pair_accuracy"]["reward_model"] == 1.0
     assert found["pair_accuracy"]["elo_offset"] == pytest.approx(0.5, abs=0.1)
@@ -127,8 +130,9 @@ def test_who_reads_tastes_that_change_with_the_prompt_is_better_also_on_unseen_m
 
 def test_who_reads_nothing_and_puts_the_unseen_model_in_the_middle_supports_nothing() -> None:
     preferences, truths = tastes(1)
+    parts = rounds(preferences, truths, FOLD)
     upside_down = global_elo({model: -score for model, score in truths[0].scores.items()})
-    elo, others = (held_out(r, preferences, truths, PARTS, MODELS) for r in (upside_down, BradleyTerry(MODELS)))
+    elo, others = (held_out(r, parts, MODELS) for r in (upside_down, BradleyTerry(MODELS)))
     found = generalization({"elo_offset": elo, "bradley_terry": others, "reward_model": others}, "reward_model")
     assert found["against_elo"]["verdict"] == "supported", "the Arena's order is worse than none"
     assert found["verdict"] == found["against_others_mean"]["verdict"] == "inconclusive"
@@ -141,20 +145,21 @@ OUTCOMES = ([0.5], [1.0], [0.0, 0.25, 0.5, 1.0], [0.5, 0.5 + 1e-16, 0.5 - 1e-16]
 @settings(max_examples=40, deadline=None)
 def test_degenerate_tables_end_in_json_without_nan_and_never_in_a_false_winner(data: st.DataObject) -> None:
     models, ids = MODELS[: data.draw(st.integers(2, 4))], [f"p{i}" for i in range(data.draw(st.integers(2, 5)))]
-    parts = folds(ids, data.draw(st.integers(2, len(ids))), 0)
-    ordered = data.draw(st.sampled_from([ids, parts[0]]))  # the prompts of a single fold have an order, or all have
+    fold = folds(ids, data.draw(st.integers(2, len(ids))), 0)
+    first = [prompt_id for prompt_id in ids if fold[prompt_id] == 0]
+    ordered = data.draw(st.sampled_from([ids, first]))  # the prompts of a single fold have an order, or all have
     outcome, pairs = st.sampled_from(data.draw(st.sampled_from(OUTCOMES))), list(combinations(models, 2))
     preferences = [Preference(p, *pair, data.draw(outcome) if p in ordered else 0.5) for p in ids for pair in pairs]
     truths = round_robin_truths(preferences, len(models))
     ratings = dict.fromkeys(models, 1000.0)
-    rankers = [EloSystem(ratings), BradleyTerry(models)]
-    crossed = cross_validate(rankers, preferences, truths, parts)
+    rankers, parts = [EloSystem(ratings), BradleyTerry(models)], rounds(preferences, truths, fold)
+    crossed = cross_validate(rankers, parts)
     crossed["reward_model"] = crossed["combined"] = crossed["elo_offset"]  # equal systems
-    found = decided(crossed, parts)
+    found = decided(crossed, fold)
     assert found["winner"] == "none" and found["improvement"]["kendall_tau"]["difference"] in (None, 0.0)
-    curves = learning_curves(rankers[0], curve_folds(preferences, truths, parts, 2, 0), 4)
-    placed = {ranker.name: held_out(ranker, preferences, truths, parts, models) for ranker in rankers}
+    curves = learning_curve(rankers[0], reordered(parts, 2, 0), 4)
+    placed = {ranker.name: held_out(ranker, parts, models) for ranker in rankers}
     placed["reward_model"] = placed["elo_offset"]
-    tested = [quicker(curves, curves, curves, parts), generalization(placed, "reward_model")]
+    tested = [quicker(curves, curves, curves, fold), generalization(placed, "reward_model")]
     assert "supported" not in [one["verdict"] for one in tested]
-    json.dumps([tested, hypotheses.bands(curves, parts)], allow_nan=False)
+    json.dumps([tested, hypotheses.bands(curves, fold)], allow_nan=False)

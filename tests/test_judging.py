@@ -21,9 +21,9 @@ import config
 from config import Contestant, ExperimentConfig
 from core.clock import Clock
 from core.errors import MissingError
-from core.records import Judgement, Prompt, Response
+from core.records import Preference, Prompt, Response
 from data_generation import Data, count, make_data
-from evaluation import kendall_tau
+from evaluation import prompt_metrics
 from evidence.judge_quality import judge_quality
 from llm.ollama import OllamaModel
 from stages.judging import pair_tasks, preferences_from, with_markers
@@ -39,7 +39,7 @@ def job_of(server: FakeOllama, folder: Path) -> Job:
     return Job(
         name="coder",
         persona=config.PERSONAS["coder"],
-        contestants={name: Contestant(None, None, name) for name in MODELS},
+        contestants={name: Contestant() for name in MODELS},
         judge="judge",
         llm=OllamaModel(server.url, concurrency=1, retry_wait=0.001),
         params=ExperimentConfig(num_prompts=5),
@@ -133,7 +133,7 @@ def test_a_taste_in_probabilities_is_found_where_words_take_the_first_place(
     data, asked = run(tmp_path / "weighed", with_a_taste)
     quality = judge_quality(data.judgements, data.responses)
     truth = {model: float(MODELS.index(model)) for model in MODELS}
-    assert min(kendall_tau(truth, found.scores) for found in data.truths) >= 0.8
+    assert min(prompt_metrics(truth, found).kendall_tau for found in data.truths) >= 0.8
     assert all(0.0 < p.outcome < 1.0 for p in data.preferences)
     assert (quality["first_position_rate"], quality["flip_rate"], quality["reads"]) == (1.0, 1.0, "answers")
     forms = [list(request["format"]["properties"]) for request in asked if request["model"] == "judge"][1:]
@@ -162,24 +162,27 @@ def test_a_taste_in_probabilities_is_found_where_words_take_the_first_place(
 
 
 def test_the_liking_for_a_place_cancels_and_a_judge_with_clear_words_keeps_its_conclusions() -> None:
-    both = [Judgement("p", "a", "b", 1.0, log_odds=0.9 + 0.3), Judgement("p", "b", "a", 1.0, log_odds=0.9 - 0.3)]
+    both = [Preference("p", "a", "b", 1.0, log_odds=0.9 + 0.3), Preference("p", "b", "a", 1.0, log_odds=0.9 - 0.3)]
     assert preferences_from(both)[0].outcome == pytest.approx(0.7310586, abs=1e-4), "σ(0.3 / 0.3)"
     rng, by_words, weighed = random.Random(1), [], []
     for i in range(40):
         s = rng.choice((-1, 1)) * rng.uniform(3.0, 6.0)
         for first, second, odds in (("a", "b", 0.2 + s), ("b", "a", 0.2 - s)):
-            by_words.append(Judgement(f"p{i}", first, second, float(odds > 0.0)))
+            by_words.append(Preference(f"p{i}", first, second, float(odds > 0.0)))
             weighed.append(replace(by_words[-1], log_odds=odds))
     words, shares = (preferences_from(judged) for judged in (by_words, weighed))
     assert [p.outcome for p in shares] == pytest.approx([p.outcome for p in words], abs=1e-3)
     lengths = {(f"p{i}", m): rng.randrange(50, 5000) for i in range(40) for m in "ab"}
-    assert what_is_read(by_words, lengths).reads == what_is_read(weighed, lengths).reads == "answers"
+    texts = [Response(p, m, "x" * n) for (p, m), n in lengths.items()]
+    assert what_is_read(by_words, texts)["reads"] == what_is_read(weighed, texts)["reads"] == "answers"
     long = {(p, m): math.log(n) for (p, m), n in lengths.items()}
     by_length = [
-        replace(j, log_odds=0.9 + 0.4 * (long[j.prompt_id, j.first] - long[j.prompt_id, j.second]) + rng.gauss(0, 0.2))
+        replace(
+            j, log_odds=0.9 + 0.4 * (long[j.prompt_id, j.model_a] - long[j.prompt_id, j.model_b]) + rng.gauss(0, 0.2)
+        )
         for j in weighed
     ]
-    assert what_is_read(by_length, lengths).reads == "length"
+    assert what_is_read(by_length, texts)["reads"] == "length"
 
 
 def test_a_judge_of_places_and_cut_answers_are_said_in_console_page_and_results(
@@ -204,7 +207,7 @@ def test_a_judge_of_places_and_cut_answers_are_said_in_console_page_and_results(
 
 
 def test_copies_and_fragments_are_no_prompts_and_the_next_run_draws_others(tmp_path: Path) -> None:
-    lines = load_template(config.PROMPTS_DIR, "prompt_generation.txt").splitlines()
+    lines = load_template("prompt_generation.txt").splitlines()
     template = next(line for line in lines if "stands alone" in line)
     topic = config.PERSONAS["coder"].topics[0]
     listed = json.dumps({"prompts": ["test request 1", template, topic, "Fix it", "Fix my bug"]})

@@ -41,7 +41,7 @@ def votes_of(people: int, prompts: int, *strength: float) -> list[Preference]:
 
 def test_a_win_rate_is_the_share_won_where_every_pair_was_judged() -> None:
     found = preferences(25, 2.0, 0.0, -1.0)
-    for row in standings(found, MODELS, 1).rows:
+    for row in standings(found, MODELS, 1)[0]:
         won = [p.outcome if p.model_a == row["model"] else 1.0 - p.outcome
                for p in found if row["model"] in (p.model_a, p.model_b)]  # fmt: skip
         assert row["win_rate"]["mean"] == pytest.approx(np.mean(won), abs=2e-3)
@@ -75,19 +75,19 @@ def test_answers_that_hold_nothing_name_nobody() -> None:
 def test_the_ranges_of_places_hold_in_planted_worlds() -> None:
     true, held = {"a": (1, 1), "b": (2, 2), "c": (3, 4), "d": (3, 4)}, 0
     for seed in range(100):
-        rows = standings(preferences(15, 0.6, 0.3, 0.0, 0.0, seed=seed), "abcd", 1).rows
+        rows, _ = standings(preferences(15, 0.6, 0.3, 0.0, 0.0, seed=seed), "abcd", 1)
         found = {row["model"]: row["places"] for row in rows}
         held += all(found[m]["lo"] <= last and found[m]["hi"] >= first for m, (first, last) in true.items())
     assert held >= 93
 
 
 def test_votes_find_who_is_ahead_and_twenty_on_equal_models_name_nobody() -> None:
-    found = standings(votes_of(20, 30, 4.0, 0.0, 0.0), MODELS, 1)
-    assert found.rows[0]["model"] == "a" and found.rows[0]["places"] == {"lo": 1, "hi": 1}
-    assert found.more_prompts is None and sum(row["comparisons"] for row in found.rows) == 2 * 20 * 30
-    few = standings(votes_of(1, 20, *[0.0] * 6), "abcdef", 1)
-    assert all(row["places"] == {"lo": 1, "hi": 6} for row in few.rows)
-    assert all(row["best_on"] <= row["judged_on"] <= row["comparisons"] for row in few.rows)
+    rows, more_prompts = standings(votes_of(20, 30, 4.0, 0.0, 0.0), MODELS, 1)
+    assert rows[0]["model"] == "a" and rows[0]["places"] == {"lo": 1, "hi": 1}
+    assert more_prompts is None and sum(row["comparisons"] for row in rows) == 2 * 20 * 30
+    few, _ = standings(votes_of(1, 20, *[0.0] * 6), "abcdef", 1)
+    assert all(row["places"] == {"lo": 1, "hi": 6} for row in few)
+    assert all(row["best_on"] <= row["judged_on"] <= row["comparisons"] for row in few)
 
 
 def texts(prompts: int, seed: int) -> dict[str, dict[str, str]]:

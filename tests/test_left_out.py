@@ -25,7 +25,7 @@ from stages.tasks import Job
 
 
 def job_on(server: FakeOllama, folder: Path, **params: Any) -> Job:
-    contestants = {tag: config.Contestant(None, None, tag) for tag in TAGS}
+    contestants = {tag: config.Contestant() for tag in TAGS}
     wanted = config.ExperimentConfig(**{"num_prompts": 5, **params})
     llm = model_of(server, concurrency=1)
     return Job("coder", config.PERSONAS["coder"], contestants, TAGS[0], llm, wanted, folder, None)
@@ -102,8 +102,8 @@ def test_a_gap_moves_no_other_prompt_and_a_prompt_without_a_truth_is_left_out_wh
     for records in (less.prompts, less.responses, less.judgements, less.preferences, less.truths):
         assert len({getattr(r, "prompt_id", None) or r.id for r in records}) == 4
     before, after = design(whole, job.params), design(less, job.params)
-    assert after.test_ids == before.test_ids and set(after.train_ids) < set(before.train_ids)
-    assert sum(map(len, after.folds)) == 4
+    assert after.test_ids == before.test_ids and set(after.split[0].prompt_ids) < set(before.split[0].prompt_ids)
+    assert len(after.fold) == 4
 
 
 def test_a_truth_needs_all_opponents_of_each_model_but_one() -> None:

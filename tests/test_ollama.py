@@ -40,7 +40,7 @@ def test_a_model_is_known_by_its_digest_and_by_what_is_in_its_file() -> None:
         assert [model.identity(tag)["digest"] for tag in ("qwen", "gemma3:4B")] == ["abc", "d2"]
         show = model.show("qwen:latest")
         with pytest.raises(MissingError, match="ollama pull qwen3:7b"):
-            model.identity("qwen3:7b")
+            list(model.complete([Request("qwen3:7b", "why?")]))
     assert (show.thinking, show.context_length, show.file_name) == (True, 40960, "Qwen2.5-Coder-1.5B")
 
 

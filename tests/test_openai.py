@@ -11,7 +11,7 @@ from fake_openai import FakeOpenAI, Model
 from ollama_helpers import model_of, unused_address
 
 import main
-from cli.seen import keeping_told
+from cli.job import keeping_told
 from core.errors import MissingError
 from llm.interface import Choice, Request
 from llm.openai import OpenAIModel
@@ -56,6 +56,12 @@ def test_a_wrong_key_is_said_without_repeating_it() -> None:
     with FakeOpenAI(key="another") as server, pytest.raises(MissingError, match="OPENAI_API_KEY") as caught:
         list(model_of(server, api_key=KEY).complete([QUESTION]))
     assert KEY not in str(caught.value)
+
+
+def test_a_quota_that_is_used_up_ends_the_asking_at_once() -> None:
+    said = '{"error": {"message": "You exceeded it.", "code": "insufficient_quota"}}'
+    with pytest.raises(MissingError, match="HTTP 429: You exceeded it"):
+        raise OpenAIModel("http://127.0.0.1:1/v1")._refusal(429, said, "a-8b")
 
 
 def test_an_address_tells_the_identity_unless_it_is_this_machine() -> None:

@@ -77,6 +77,12 @@ def test_second_answers_are_left_out_and_counted_and_an_empty_one_is_an_answer(t
     assert [r.text for r in found.responses(found.complete(("x",))[-1:], ("x",))] == [""]
 
 
+def test_a_column_that_is_missing_is_named_once_beside_those_that_are_there(tmp_path: Path) -> None:
+    rows = [{"instruction": row["prompt"], "text": row["response"]} for row in answers_of("x")]
+    with pytest.raises(UsageError, match=r"a\.csv lacks the columns model, response; it has instruction, text\.$"):
+        read_answers([write(tmp_path / "a.csv", rows)])
+
+
 def test_an_id_that_stands_for_two_prompts_is_refused(tmp_path: Path) -> None:
     rows = [{**row, "prompt_id": "1"} for row in answers_of("x")]
     with pytest.raises(UsageError, match="row 2: prompt_id stands for another prompt"):
@@ -88,5 +94,5 @@ def test_the_example_describes_a_person_and_an_unknown_field_is_named(tmp_path: 
     assert found.title == "Amateur gardener" and "\n" not in found.description and "slugs" in found.topics
     assert found.asks == config.DEFAULT_ASKS
     (tmp_path / "me.toml").write_text(ME + 'topic = ["slugs"]', encoding="utf-8")
-    with pytest.raises(UsageError, match=r"me.toml.*topic: Extra inputs are not permitted. It may have title, "):
+    with pytest.raises(UsageError, match=r"me.toml.*topic: Unexpected keyword argument. It may have title, "):
         read_persona(tmp_path / "me.toml")

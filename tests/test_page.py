@@ -32,10 +32,14 @@ def lines_of(axes: Any) -> dict[str, Any]:
     return {line.get_label(): line for line in axes.get_lines()}
 
 
+def drawn(document: Document) -> Any:
+    return plots.panels(plots.curve_panel, document, words.metrics(document), "Learning curves")
+
+
 def test_learning_curves_lie_at_the_true_x_values_with_their_bands() -> None:
     document = sample.persona()
     points = document["curves"]["points"] = [x * x for x in range(len(document["curves"]["points"]))]
-    panels = [axes for axes in plots.learning_curves(document).axes if axes.axison]
+    panels = [axes for axes in drawn(document).axes if axes.axison]
     assert [axes.get_ylabel() for axes in panels] == list(words.METRICS.values())
     for axes, metric in zip(panels, words.METRICS, strict=True):
         for system in words.CONTENDERS:
@@ -43,7 +47,7 @@ def test_learning_curves_lie_at_the_true_x_values_with_their_bands() -> None:
             assert list(line.get_xdata()) == points
             assert list(line.get_ydata()) == [point["mean"] for point in document["curves"][system][metric]]
         assert len(axes.collections) == len(words.CONTENDERS)  # one band a system
-    once = lines_of(plots.learning_curves(sample.persona(incremental=False)).axes[0])
+    once = lines_of(drawn(sample.persona(incremental=False)).axes[0])
     assert len(set(once["Combined (trained once)"].get_ydata())) == 1
 
 
@@ -63,7 +67,7 @@ def test_a_run_leaves_its_files_and_moves_those_of_an_earlier_one(
     assert shown.read_text(encoding="utf-8") == "an earlier page", "and moves no page that it does not replace"
     results.write_text("earlier", encoding="utf-8")
     written = files.write_results(document, tmp_path)
-    assert written[5].read_text(encoding="utf-8") == page.render_report(document)
+    assert written[5].read_text(encoding="utf-8") == page.render("report", document=document)
     assert "earlier" in [path.read_text(encoding="utf-8") for path in (tmp_path / "previous").iterdir()]
     assert {path for path in tmp_path.iterdir() if path.is_file()} == set(written)
 
@@ -95,13 +99,13 @@ def bare(html: str) -> str:
 
 
 def test_the_page_says_what_was_found(no_pictures: None) -> None:
-    golden("page_persona.html", bare(page.render_report(sample.persona())))
-    golden("page_personas.html", bare(page.render_personas(sample.personas())))
+    golden("page_persona.html", bare(page.render("report", document=sample.persona())))
+    golden("page_personas.html", bare(page.render("personas", together=sample.personas(), report="report_{name}.html")))
 
 
 def test_the_page_is_self_contained() -> None:
     document = sample.persona()
-    html = page.render_report(document)
+    html = page.render("report", document=document)
     parsed = Page(html)
     assert not {"script", "link", "iframe", "object", "embed", "base", "form", "svg"} & set(parsed.tags)
     assert not re.search(r"https?://|@import|url\(", html)
@@ -115,13 +119,13 @@ def test_the_page_is_self_contained() -> None:
 
 
 def test_hostile_texts_stay_text_in_the_page(no_pictures: None) -> None:
-    html = page.render_report(sample.hostile())
+    html = page.render("report", document=sample.hostile())
     parsed = Page(html)
     assert "script" not in parsed.tags and not STEERS.search(html)
     assert parsed.text.count("<script>alert(1)</script>\ufffd[31m") > 10
     assert parsed.text.count("{{ 7*7 }}") > 10, "a text is never a template"
     for decided in (True, False):
-        assert "None" not in Page(page.render_report(sample.votes(users=1, decided=decided))).text
+        assert "None" not in Page(page.render("report", document=sample.votes(users=1, decided=decided))).text
 
 
 ANSWER = """# Steps <script>alert(1)</script>

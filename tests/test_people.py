@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ import pytest
 
 import main
 from base import features
-from base.frozen import Vectors
+from base.frozen import Batch, Vectors
 from benchmarks.people_worlds import World
 from config import EXPERIMENT_CONFIG
 from core.clock import Clock
+from core.ranking import TrainingSet
 from core.records import Preference
 from elo_system import EloSystem
 from evidence.baselines import BradleyTerry
@@ -37,12 +38,17 @@ def crowd_of(votes: Votes, found: features.Features, epochs: int = 4) -> Crowd:
     return Crowd(votes, found, rated, params)
 
 
-def everything(crowd: Crowd, tested: Collection[str]) -> dict[str, list[dict[str, dict[str, float]]]]:
-    """{system: [person: {prompt id: scores}]} on the tested prompts."""
+def everything(crowd: Crowd, tested: frozenset[str]) -> dict[str, list[dict[str, dict[str, float]]]]:
+    """{system: [person: {prompt id: scores}]} on the tested prompts, of a training on all others."""
+    others = [prompt_id for prompt_id in crowd.data.planned if prompt_id not in tested]
     return {
         system: [{p: dict(ranker.scores(p)) for p in tested} for ranker in rankers]
-        for system, rankers in fitted(crowd, tested)
+        for system, rankers in fitted(crowd, TrainingSet.of(crowd.plan.preferences, others))
     }
+
+
+def first_fold(crowd: Crowd) -> frozenset[str]:
+    return frozenset(prompt_id for prompt_id, number in crowd.plan.fold.items() if number == 0)
 
 
 def close(one: Any, other: Any) -> bool:
@@ -82,12 +88,12 @@ def test_a_person_alone_starts_from_the_arena_where_it_lists_the_models() -> Non
     assert notes[0] == people.GIVEN and notes[-1].startswith("mistral:7b: rated by proxy: Mistral-7B-Instruct-v0.2 (")
     c = crowd_of(votes, texts)
     assert (c.given["llama3:8b"], c.given["nobody:1b"]) == (1171.0, None)
-    assert everything(c, c.plan.folds[0])["global_elo"][0][min(c.plan.folds[0])]["llama3:8b"] == 1171.0
+    assert everything(c, first_fold(c))["global_elo"][0][min(first_fold(c))]["llama3:8b"] == 1171.0
 
 
 def test_no_vote_on_a_test_prompt_is_used_nor_one_of_ones_own_in_what_a_person_starts_from() -> None:
     votes, texts = World(people=4, votes_each=25, prompts=12, personal=1.0).draw()
-    tested = crowd_of(votes, texts).plan.folds[0]
+    tested = first_fold(crowd_of(votes, texts))
     before, other_tests, other_own = (
         everything(crowd_of(v, texts), tested)
         for v in (votes, turned(votes, "prompt_id", set(tested)), turned(votes, "user", {votes.users[2]}))
@@ -122,11 +128,11 @@ def test_a_busy_voter_counts_once_ties_are_not_scored_and_a_tied_score_counts_ha
     outcomes = (0.5, 1.0, 0.75, 0.0, 0.5, 0.5)
     changed = [dataclasses.replace(v, outcome=o) for v, o in zip(votes.preferences, outcomes, strict=True)]
     c = crowd_of(dataclasses.replace(votes, preferences=tuple(changed)), texts)
-    hits = dict(predicted(c, [c.votes.data.planned]))
-    assert len(hits["random"]) == 3
-    assert {hit for _, hit in hits["base_reward"]} == {0.5}, "this base has no score"
-    hits["random"] = [(vote, float(vote.user == "person 0")) for vote, _ in hits["random"]]
-    assert scored(c, hits)["ranking_accuracy"].mean("random")["mean"] == pytest.approx(0.5)
+    decided, hits = predicted(c, [(TrainingSet.of([]), ())])
+    assert len(decided) == len(hits["random"]) == 3
+    assert set(hits["base_reward"]) == {0.5}, "this base has no score"
+    hits["random"] = [float(vote.user == "person 0") for vote in decided]
+    assert scored(c, decided, hits)["ranking_accuracy"].mean("random")["mean"] == pytest.approx(0.5)
 
 
 # ── From files, end to end ───────────────────────────────────────────────────────────────────────────────
@@ -138,10 +144,10 @@ class WordBase:
     has_score = False
     asked = 0
 
-    def embed(self, texts: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Vectors]]:
+    def embed(self, texts: Sequence[tuple[str, str]]) -> Iterator[Batch]:
         type(self).asked += len(texts)
         mean = np.array([[t.count("alpha"), t.count("beta"), len(t) / 50.0, 1.0] for _, t in texts], dtype=np.float32)
-        yield list(range(len(texts))), Vectors(mean, mean, np.zeros(len(texts), np.float32))
+        yield list(range(len(texts))), Vectors(mean, mean, np.zeros(len(texts), np.float32)), 0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -205,7 +211,7 @@ def test_votes_become_results_plots_and_a_report_to_which_hostile_names_do_no_ha
 
 
 def test_one_person_alone_is_their_own_persona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("report.files.PLOTS", {})
+    monkeypatch.setattr("report.plots.png", lambda *_: b"")
     assert run(tmp_path, "votes_me.csv", rows(["me"], prompts=12, votes_each=60)) == 0
     found = results(tmp_path, "votes_me")
     assert found["counts"]["users"] == 1

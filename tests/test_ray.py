@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from tiny_models import save_model
 
 from base import cluster
 from base.features import compute_features
-from core.files import read_tensors
 from core.records import Prompt, Response
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install -r requirements-ray.txt")
@@ -121,7 +121,7 @@ def test_local_listens_on_this_machine_alone_and_after_ctrl_c_a_second_run_reads
     left = [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
     assert not left and not (tmp_path / "home").exists()
     (path,) = cache.glob("features_*")
-    kept = len(read_tensors(path)[0]["base_score"])
+    kept = len(load_file(path)["base_score"])
     assert 0 < kept < 1200
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300)
     (rest,) = [line for line in done.stdout.splitlines() if line.startswith("Features of ")]

@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 import reward_model
 from base.features import Features
-from base.scaler import Scaler
+from base.scaler import scaled
 from combined import Combined, Posterior
 from config import ExperimentConfig
 from core.ranking import Ranker, TrainingSet
@@ -62,15 +62,15 @@ def test_texts_of_test_prompts_and_of_a_held_out_model_are_not_seen(system: type
 
 def test_what_is_seen_of_a_text_varies_within_prompts_at_one_scale_and_without_correlation() -> None:
     prompt, states, score = np.repeat(np.arange(20), 6), FEATURES.mean[:120], FEATURES.base_score[:120]
-    view = Scaler.of(states, score, prompt, components=20)
-    inputs = view.inputs(states).reshape(20, 6, -1)
+    inputs, _, about = scaled(states, score, np.arange(120), prompt, components=20)
+    inputs = inputs.reshape(20, 6, -1)
     deviations = (inputs - inputs.mean(axis=1, keepdims=True)).reshape(120, -1)
     squares = deviations.T @ deviations / 120
     assert np.trace(squares) == pytest.approx(1.0)
     assert np.abs(squares - np.diag(np.diag(squares))).max() < 1e-6
     shifted = states + 100.0 * np.random.default_rng(1).normal(size=(20, 20))[prompt]
-    same = Scaler.of(shifted, score, prompt, components=20)
-    assert np.abs(same.projection) == pytest.approx(np.abs(view.projection), rel=1e-2, abs=1e-3), "between is nothing"
+    same = scaled(shifted, score, np.arange(120), prompt, components=20)[2]["projection"]
+    assert np.abs(same) == pytest.approx(np.abs(about["projection"]), rel=1e-2, abs=1e-3), "between is nothing"
 
 
 @pytest.mark.parametrize("has_score", [True, False])
@@ -90,9 +90,10 @@ def test_before_any_preference_system_b_is_exactly_the_base_and_c_the_arena_and_
 def naive_training(params: ExperimentConfig, wanted: list[Preference]) -> tuple[np.ndarray, np.ndarray]:
     """One head and one loop, written down as the formulas say; rewards of all texts, and both losses of each epoch."""
     rng = np.random.default_rng(params.random_seed)
-    view = Scaler.of(POOLED[:120], FEATURES.base_score[:120], np.arange(120) // 6, params.components)
-    seen = view.inputs(POOLED) * params.input_scale * math.sqrt(params.components)
-    x, base = (torch.from_numpy(a.astype("f4")) for a in (seen, view.base(FEATURES.base_score)))
+    rows, scores = np.arange(120), FEATURES.base_score
+    inputs, spread, _ = scaled(POOLED, scores, rows, rows // 6, params.components)
+    seen = inputs * params.input_scale * math.sqrt(params.components)
+    x, base = (torch.from_numpy(a.astype("f4")) for a in (seen, spread))
     width, h = params.components + 1, params.hidden_width
     first = torch.from_numpy(rng.normal(0.0, 0.1 * math.sqrt(2 / width), (width, h)).astype("f4"))
     head = [first[:-1].clone(), first[-1].clone(), torch.zeros(h), torch.zeros(width - 1), torch.zeros(1)]
@@ -144,10 +145,10 @@ def test_a_training_is_that_of_one_head_in_one_plain_loop_with_torchs_optimizer(
 
 def naive_scores(votes: list[Preference], params: ExperimentConfig) -> np.ndarray:
     """The objective written out and minimized by SciPy."""
-    view = Scaler.of(POOLED[:120], FEATURES.base_score[:120], np.repeat(np.arange(20), 6), 128)
+    inputs, base, _ = scaled(POOLED, FEATURES.base_score, np.arange(120), np.repeat(np.arange(20), 6), 128)
     whose = np.eye(6)[[MODELS.index(m) for _, m in FEATURES.index]]
     rated = np.array([1080.0 if r is None else r for r in RATINGS.values()]) * math.log(10.0) / 400.0
-    x = np.column_stack([whose @ rated, whose, view.base(FEATURES.base_score), view.inputs(POOLED)])
+    x = np.column_stack([whose @ rated, whose, base, inputs])
     parts = [1, 6, 1, x.shape[1] - 8]
     mean = np.repeat([1.0, 0.0, 1.0, 0.0], parts)
     width = np.repeat([params.prior_arena, params.prior_models, params.prior_base, params.prior_texts], parts)
@@ -175,7 +176,7 @@ def test_newton_finds_the_maximum_of_the_written_out_objective() -> None:
 
 
 def test_a_held_out_contestant_counts_as_rated() -> None:
-    held = make(PLAIN, prior_arena=0.0, prior_texts=0.0).fit(VOTES, prompt_ids=TRAIN, held_out="e")
+    held = make(PLAIN, prior_arena=0.0, prior_texts=0.0).fit_many([TrainingSet.of(VOTES, TRAIN, "e")])[0]
     assert held.scores("p25")["e"] == pytest.approx(80.0 * math.log(10.0) / 400.0)  # g alone, no strength of its own
 
 
@@ -201,8 +202,7 @@ def test_side_by_side_equals_one_by_one_and_leaves_the_first_as_it_is(
         patch.setattr(reward_model, "CHUNK_FLOATS", at_once)
         patch.setattr(reward_model, "STEPS_AN_EPOCH", 8)  # more than 32 preferences make larger batches
         for s, fitted in zip(sets, first.fit_many(sets), strict=True):
-            alone = system(FEATURES, ratings, params)
-            alone.fit(s.preferences, prompt_ids=s.prompt_ids, held_out=s.held_out)
+            (alone,) = system(FEATURES, ratings, params).fit_many([s])
             assert all_scores(alone) == pytest.approx(all_scores(fitted), abs=1e-4)
     assert np.array_equal(before, all_scores(first)) and torch.get_num_threads() == threads
 
@@ -267,7 +267,7 @@ def test_any_votes_give_finite_scores_and_chances(
     rows: list[tuple[str, list[str], float]], times: int, held_out: str | None, features: Features
 ) -> None:
     votes = [Preference(p, models[0], models[1], outcome) for p, models, outcome in rows] * times
-    fitted = make(features).fit(votes, held_out=held_out)
+    fitted = make(features).fit_many([TrainingSet.of(votes, None, held_out)])[0]
     assert np.ptp(all_scores(fitted), axis=1).max() < 1e3
     assert sum(fitted.posterior("p29").best_chances(100).values()) == pytest.approx(1.0)
     # else texts that are believed alike would be ordered by their place
