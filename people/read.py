@@ -54,8 +54,9 @@ def load_votes(source: str, *, skip_bad_rows: bool = False, answers: Answers | N
     needed and out of reach.
     """
     path = Path(source)
-    is_hub_id = not path.exists() and path.suffix.lower() not in tables.ENDINGS and _HUB_ID.fullmatch(source)
-    rows, out = (_hub_rows(source), BadRows()) if is_hub_id else read_rows(path)
+    hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source)
+    is_file = path.exists() or path.suffix.lower() in tables.ENDINGS or not hub_id
+    rows, out = read_rows(path) if is_file else (_hub_rows(source), BadRows())
     total, models = len(rows) + len(out), Names(answers.models if answers else ())
     if answers is not None:
         rows = _joined(rows, answers, models, source, out)
@@ -138,8 +139,6 @@ def run_name(source: str) -> str:
 
 # ── Kinds of files ───────────────────────────────────────────────────────────────────────────────────────
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
-
 
 def _hub_rows(source: str) -> Rows:
     name, _, part = source.partition(":")
@@ -153,14 +152,15 @@ def _hub_rows(source: str) -> Rows:
     return tables.arrow_rows(found["train" if "train" in found else next(iter(found))].data.table)
 
 
-OWN, ARENA, OPEN_WEBUI = "votes", "the Arena's data sets", "Open WebUI's feedback export"
+OWN, ARENA = "votes", "the Arena's data sets"
+OPEN_WEBUI, ALPACA = "Open WebUI's feedback export", "alpaca_eval's annotations"
 # What a file may be, the columns that it must have then, and what reads a row of it.
 _KINDS: Sequence[tuple[str, Sequence[str], Callable[[int, Row], Any]]] = (
     (OWN, VOTE_COLUMNS, own_vote),
     (OPEN_WEBUI, ("user_id", "data", "meta"), kinds.open_webui_rating),
     (ARENA, ("model_a", "model_b", "winner", "conversation_a", "conversation_b"), kinds.arena_vote),
     (ARENA, (*VOTE_COLUMNS[2:-1], "winner_model_a", "winner_model_b", "winner_tie"), kinds.arena_vote),
-    ("alpaca_eval's annotations", kinds.ALPACA_COLUMNS, kinds.alpaca_eval_vote),
+    (ALPACA, ("instruction", "generator_1", "output_1", "generator_2", "output_2", "preference"), kinds.alpaca_vote),
 )
 
 

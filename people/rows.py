@@ -158,10 +158,7 @@ def text_of_turn(content: Any, place: str) -> str:
 # ── alpaca_eval ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-ALPACA_COLUMNS = ("instruction", "output_1", "generator_1", "output_2", "generator_2", "preference")
-
-
-def alpaca_eval_vote(number: int, row: Row) -> Vote:
+def alpaca_vote(number: int, row: Row) -> Vote:
     """Two outputs, and a preference from 1 (the first) to 2."""
     preference = figure_of(row.get("preference"))
     if math.isnan(preference):
