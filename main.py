@@ -16,6 +16,7 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -80,18 +81,18 @@ def run(args: Namespace, command: str) -> int:
 
     own, votes = cli_own.read(args), None
     if args.preferences:  # people's votes in the place of a simulated persona's
-        from people import run as people
-        from people.read import load_votes
+        from people.read import load_votes, show
 
-        votes = load_votes(
-            args.preferences, skip_bad_rows=args.skip_bad_rows, cache_dir=args.cache_dir, answers=own.answers
-        )
+        votes = load_votes(args.preferences, skip_bad_rows=args.skip_bad_rows, answers=own.answers)
+        own = replace(own, prompts=votes.prompts)
         if args.check:
-            return people.show(args.preferences, votes)
+            return show(args.preferences, votes)
         if args.rank is None:
+            from people import many
+
             job = votes_job(args, votes, own, command)
             with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
-                people.run(job, votes, refresh=bool(args.refresh))
+                many.run(job, votes, refresh=bool(args.refresh))
             return 0
     jobs = make_jobs(args, own, command, votes.models if votes else ())
     if args.check:

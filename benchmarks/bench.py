@@ -91,7 +91,7 @@ def program(quick: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = (*RUN, "--cache_dir", f"{folder}/cache", "--results_dir", f"{folder}/results")
         responses = read_items(ROOT / "samples" / "model_responses_coder.json").values()
-        unique = len({(item.value["prompt_id"], item.value["text"]) for item in responses})
+        unique = len({(item["value"]["prompt_id"], item["value"]["text"]) for item in responses})
         for weight, wanted in (("0.1", unique), ("0.2", 0)):
             said = python("-c", COUNTING, *run, "--lambda_reg", weight)
             forwards = int(re.findall(r"FORWARDS (\d+)", said)[-1])

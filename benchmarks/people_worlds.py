@@ -12,7 +12,7 @@ import argparse
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,8 @@ from base.features import Features
 from config import EXPERIMENT_CONFIG
 from core.clock import Clock
 from core.records import Preference, Prompt, Response
-from people import run as people
-from people.many import ACCURACY, Crowd, measure
-from people.read import Votes, load_votes
+from people.many import ACCURACY, Crowd, arena_ratings, measure
+from people.read import Votes, load_votes, run_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +90,15 @@ def main() -> None:
     if args.file:
         from base.features import compute_features
 
-        name, votes = people.run_name(args.file), load_votes(args.file)
+        name, votes = run_name(args.file), load_votes(args.file)
         features = compute_features(
             args.base_model, votes.prompts, votes.responses, cache_dir=args.cache_dir, name=name
         )
     else:
         votes, features = World(args.people, args.votes_each, 80, 6, 64, personal=args.personal).draw()
-    rated, _ = people.arena_ratings(votes, args.cache_dir)
+    rated, _ = arena_ratings(votes, args.cache_dir)
     start = time.perf_counter()
-    crowd = Crowd(votes, features, rated, people.fitting(EXPERIMENT_CONFIG, len(votes.prompts)))
+    crowd = Crowd(votes, features, rated, replace(EXPERIMENT_CONFIG, num_prompts=len(votes.prompts)))
     found = measure(crowd, Clock())
     print(f"{len(votes.users)} people, {len(votes.preferences):,} votes")
     for system, cells in found["cross_validated"].items():

@@ -181,9 +181,7 @@ def other_server(address: str) -> str:
 
 def votes_job(args: Namespace, votes: Votes, own: Own, command: str) -> Job:
     """Build the job of a run on people's votes: nobody is asked."""
-    from people.run import fitting
-
-    params = fitting(configure(args, "votes"), len(votes.prompts))
+    params = configure(args, "votes", len(votes.prompts))
     label = f"human votes of {counted(len(votes.users), 'person', 'people')}"
     models = dict.fromkeys(votes.models, Contestant())
     job = Job("", Persona(), models, PEOPLE, NOBODY, params, args.cache_dir, label=label)

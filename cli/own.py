@@ -15,7 +15,7 @@ from config import Contestant, Persona
 from core.errors import UsageError
 from core.records import Prompt, Response
 from core.text import Names
-from people.run import run_name
+from people.read import run_name
 from stages.own import FEWEST_PROMPTS, Answers, check_persona, read_answers, read_persona, read_prompts
 
 

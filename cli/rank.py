@@ -78,13 +78,12 @@ def by_cache(args: Namespace, job: Job) -> int:
 
 def by_votes(args: Namespace, job: Job, votes: Votes) -> int:
     """Rank for the prompts of ``--rank`` by people's votes; ``job`` asks the models that were voted on."""
-    from people.many import Crowd, learned
-    from people.run import arena_ratings, fitting
+    from people.many import Crowd, arena_ratings, learned
 
-    rated, params = arena_ratings(votes, job.cache_dir)[0], fitting(job.params, len(votes.prompts))
+    rated = arena_ratings(votes, job.cache_dir)[0]
 
     def fit(features: Features) -> Fitted:
-        return learned(Crowd(votes, features, rated, params))
+        return learned(Crowd(votes, features, rated, job.params))
 
     return rank(args, replace(job, judge=PEOPLE), votes, fit)
 

@@ -119,23 +119,19 @@ def keep_previous(*paths: Path) -> None:
 
 
 def append_line(path: Path, row: Mapping[str, object]) -> None:
-    """Add one line of JSON; a torn last line goes. Raises UsageError.
+    """Add one line of JSON. Raises UsageError.
 
     Half an emoji becomes "?": other programs read these files, and many refuse its escape.
     """
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
     with told(path):
-        *lines, last = (path.read_bytes() if path.exists() else b"").split(b"\n")
-    with contextlib.suppress(ValueError):
-        json.loads(last)
-        lines.append(last)  # whole, though it lacks its end
-    lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"))
-    write_atomically(path, b"".join(line + b"\n" for line in lines))
+        lines = path.read_bytes().splitlines() if path.exists() else []
+    write_atomically(path, b"\n".join([*lines, line, b""]))
 
 
 def drop_last_line(path: Path) -> None:
     """Remove the last line. Raises UsageError."""
-    lines = (read(path) or b"").removesuffix(b"\n").split(b"\n")
-    write_atomically(path, b"".join(line + b"\n" for line in lines[:-1]))
+    write_atomically(path, b"".join((read(path) or b"").splitlines(keepends=True)[:-1]))
 
 
 # ── One run at a time ────────────────────────────────────────────────────────────────────────────────────

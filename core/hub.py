@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -66,9 +66,12 @@ def within(seconds: float, job: Callable[[], T]) -> T:
     return future.result()
 
 
-def quiet_datasets() -> None:
-    """Turn the progress bars and log lines of ``datasets`` off."""
+def load_dataset(name: str, part: str | None, **options: Any) -> Any:
+    """A data set of the hub. Raises OSError where the hub is out of reach, and whatever its client raises."""
+    if not reachable():  # the client would try again and again
+        raise OSError(f"{endpoint()} is out of reach, or HF_HUB_OFFLINE is set")
     import datasets
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    return datasets.load_dataset(name, part, **options)

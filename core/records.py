@@ -45,12 +45,6 @@ class Preference:
     user: str = ""
     log_odds: float | None = None
 
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.outcome <= 1.0:
-            raise ValueError(f"outcome must lie in [0, 1], got {self.outcome} ({self.prompt_id})")
-        if self.model_a == self.model_b:
-            raise ValueError(f"a preference needs two different models, got {self.model_a} twice")
-
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:

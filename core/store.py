@@ -18,12 +18,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self
 
 from core.errors import UsageError
 from core.files import encode, read, set_aside, told, write_json
 
-SCHEMA_VERSION = 2
 ABOUT = (
     "Answers that need not be asked for again: an item is reused while made_from, the hash of all it was made from, "
     "stays the same. A value that you edit is taken as it stands; an item that you delete is asked for again. Items "
@@ -33,15 +32,9 @@ ABOUT = (
 log = logging.getLogger("ranking.cache")
 
 
-class Item(NamedTuple):
-    """A JSON value and what it is found by; ``names`` (of a judge, a topic, …) are for whoever reads the file."""
-
-    key: str
-    made_from: str
-    names: Mapping[str, str]
-    value: Any
-
-
+Item = dict[str, Any]
+"""``key``, ``made_from``, the JSON ``value``, and names (of a judge, a topic, …) for whoever reads the file; one that
+follows from others and is there for the reader alone has ``print_out`` in the place of ``made_from``."""
 Items = dict[tuple[str, str], Item]
 """By key and made_from, in the order in which they were first put."""
 
@@ -57,13 +50,12 @@ class Store:
         self.path, self._journal = path, path.with_name(f"{path.name}.journal")
         self._stage, self._samples = stage, samples
         self._items: Items = {}
-        self._print_outs: dict[str, Any] = {}
         self._changed = False
 
     def __enter__(self) -> Self:
         journal = read(self._journal)
-        self._items, self._print_outs, sound = _contents(read(self.path))
-        replayed, _, whole = _replayed(journal)
+        self._items, sound = _contents(read(self.path))
+        replayed, whole = _replayed(journal)
         self._items |= replayed
         for path in [self.path] * (not sound) + [self._journal] * (not whole):
             kept = f"{len(self._items)} items are used, whatever else it held is asked for again"
@@ -82,22 +74,20 @@ class Store:
         """The value under ``key`` that was made from just this, also from the samples; None without one."""
         item = self._items.get((key, made_from))
         if item is None and (item := self._recorded.get((key, made_from))):
-            self.put_many([item])
-        return item and item.value
+            self._keep(item)
+        return item and item["value"]
 
     def put(self, key: str, made_from: str, value: Any, **names: str) -> None:
         """Keep a JSON value other than None. Raises UsageError where it can't be written."""
-        self.put_many([Item(key, made_from, names, value)])
+        self._keep({"key": key, "made_from": made_from, **names, "value": value})
 
-    def put_many(self, items: Iterable[Item]) -> None:
-        """Keep all of these or, after a kill, none. Raises what ``put`` raises."""
-        # as they will be read back from the file
-        found, _, _ = _items_of(json.loads(json.dumps([_entry(item) for item in items], allow_nan=False)))
-        fresh = {id: item for id, item in found.items() if self._items.get(id) != item}
-        if fresh:
+    def _keep(self, item: Item) -> None:
+        line = json.dumps([item], ensure_ascii=False, allow_nan=False)
+        (item,) = json.loads(line)  # as it will be read back from the file
+        id = item["key"], item["made_from"]
+        if self._items.get(id) != item:
             self._changed = True
-            self._items |= fresh  # first, so that an interrupt in between does not lose them on leaving
-            line = json.dumps([_entry(item) for item in fresh.values()], ensure_ascii=False)
+            self._items[id] = item  # first, so that an interrupt in between does not lose it on leaving
             with told(self._journal):
                 self._journal.parent.mkdir(parents=True, exist_ok=True)
                 with self._journal.open("ab") as file:
@@ -105,19 +95,18 @@ class Store:
 
     def print_out(self, rows: Mapping[str, Any]) -> None:
         """Write down values that follow from the items, by key, for the reader: in place of all earlier ones."""
-        fresh = json.loads(json.dumps(dict(rows), allow_nan=False))
-        self._changed |= fresh != self._print_outs
-        self._print_outs = fresh
+        said = [{"key": key, "print_out": True, "value": value} for key, value in rows.items()]
+        fresh, _ = _items_of([encode(json.dumps(said, allow_nan=False))])
+        self._changed |= fresh != {id: item for id, item in self._items.items() if "print_out" in item}
+        self._items = _answers(self._items) | fresh
 
     @cached_property
     def _recorded(self) -> Items:
         return _contents(read(self._samples) if self._samples else None)[0]
 
     def _compact(self) -> None:
-        entries = [*map(_entry, self._items.values())]
-        entries += [{"key": key, "print_out": True, "value": value} for key, value in self._print_outs.items()]
-        head = {"schema_version": SCHEMA_VERSION, "stage": self._stage, "about": ABOUT}
-        write_json(self.path, {**head, "items": entries})
+        head = {"schema_version": 2, "stage": self._stage, "about": ABOUT}
+        write_json(self.path, {**head, "items": list(self._items.values())})
         with told(self._journal, "removed"):
             self._journal.unlink(missing_ok=True)
         self._changed = False
@@ -127,55 +116,52 @@ class Store:
 
 
 def read_items(path: Path, samples: Path | None = None) -> Items:
-    """All items that a store would find in its file, its journal and the samples.
+    """All items but print-outs that a store would find in its file, its journal and the samples.
 
     Writes nothing and says nothing: what is damaged counts as missing. Raises UsageError where a file can't be read.
     """
     # The journal first: where a run beside this one compacts in between, it is replayed on its own result.
     journal, data = read(path.with_name(f"{path.name}.journal")), read(path)
-    return _contents(read(samples) if samples else None)[0] | _contents(data)[0] | _replayed(journal)[0]
+    recorded, _ = _contents(read(samples) if samples else None)
+    return _answers(recorded | _contents(data)[0] | _replayed(journal)[0])
 
 
-def _contents(data: bytes | None) -> tuple[Items, dict[str, Any], bool]:
-    """Whatever can be used of a main file, items and print-outs, and whether that is all. None: no file."""
-    entries: list[object] = [] if data is None else [None]  # what is no entry
-    with suppress(ValueError, RecursionError):
-        match _parse(data or b""):
-            case {"schema_version": version, "items": [*found]} if version == SCHEMA_VERSION:
-                entries = found
-    return _items_of(entries)
+def _answers(items: Items) -> Items:
+    return {id: item for id, item in items.items() if "print_out" not in item}
 
 
-def _replayed(journal: bytes | None) -> tuple[Items, dict[str, Any], bool]:
+def _contents(data: bytes | None) -> tuple[Items, bool]:
+    """Whatever can be used of a main file, and whether that is all. None: no file."""
+    return _items_of([] if data is None else [data])
+
+
+def _replayed(journal: bytes | None) -> tuple[Items, bool]:
     """The same of a journal, whose torn last line is no damage: its put never returned."""
-    entries: list[object] = []
     *lines, tail = (journal or b"").split(b"\n")
-    for line in filter(None, [*lines, tail]):
-        try:
-            entries += _parse(line)
-        except (ValueError, TypeError, RecursionError):  # TypeError: a number is no list
-            entries += [] if line is tail else [None]
-    return _items_of(entries)
+    items, sound = _items_of(lines)
+    return items | _items_of([tail])[0], sound
 
 
-def _items_of(entries: Iterable[object]) -> tuple[Items, dict[str, Any], bool]:
-    """Items, print-outs by key, and whether all entries are either. Of two with one key and hash the later counts."""
+def _items_of(texts: Iterable[bytes]) -> tuple[Items, bool]:
+    """The items of a main file or of the lines of a journal, and whether these hold nothing else. Of two with one key
+    and hash the later counts."""
     items: Items = {}
-    print_outs: dict[str, Any] = {}
     sound = True
-    for entry in entries:
-        match entry:
-            case {"key": str(key), "print_out": True, "value": value}:
-                print_outs[key] = value
-            case {"key": str(key), "made_from": str(made_from), "value": value, **names} if value is not None:
-                items[key, made_from] = Item(key, made_from, cast("dict[str, str]", names), value)
-            case _:
-                sound = False
-    return items, print_outs, sound
-
-
-def _entry(item: Item) -> dict[str, Any]:
-    return {"key": item.key, "made_from": item.made_from, **item.names, "value": item.value}
+    for text in texts:
+        entries: list[Any] = [None]  # what is no entry
+        with suppress(ValueError, RecursionError):
+            match _parse(text):
+                case {"schema_version": 2, "items": [*found]} | [*found]:
+                    entries = found
+        for entry in entries:
+            match entry:
+                case {"key": str(key), "print_out": True, "value": _}:
+                    items[key, ""] = entry
+                case {"key": str(key), "made_from": str(made_from), "value": value} if value is not None:
+                    items[key, made_from] = entry
+                case _:
+                    sound = False
+    return items, sound
 
 
 def _parse(data: bytes) -> Any:

@@ -18,14 +18,16 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from core.clock import bar
 from core.errors import UsageError
 from core.files import read
 from core.text import normal
 
+T = TypeVar("T")
 Row = Mapping[str, Any]
 Rows = Mapping[int, Row]
 """{number: row}, from 1; a CSV's header and empty lines are not counted."""
@@ -43,9 +45,9 @@ log = logging.getLogger("ranking.rows")
 def read_rows(path: Path) -> tuple[Rows, BadRows]:
     """The rows of a file by their number, and why the others can't be read.
 
-    The ending says CSV or Parquet; every other file is JSON Lines, JSON objects one after the other, or one list of
-    them, which may lie in an object. Columns are in small letters, with _ for blanks. A CSV's values are texts; None
-    stands for NaN and for cells that a short row lacks. Raises UsageError for a file that can't be read at all.
+    The ending says CSV or Parquet; every other file is JSON Lines, one JSON object, or a list of them, which may lie in
+    an object. Columns are in small letters, with _ for blanks. A CSV's values are texts; None stands for NaN and for
+    cells that a short row lacks. Raises UsageError for a file that can't be read at all.
     """
     kind = path.suffix.lower()
     if kind not in ENDINGS:
@@ -61,9 +63,11 @@ def read_rows(path: Path) -> tuple[Rows, BadRows]:
         raise UsageError(f"{path} cannot be read as {kind}: {first_line(error)}") from error
 
 
-def refuse_bad_rows(bad: Mapping[int, str | ValueError], source: object, total: int, skip: bool | None = None) -> None:
-    """Raise UsageError naming the ``bad`` rows of so many, if any; with ``skip`` not where they are single ones and
-    others are left. None: they can't be left out."""
+def refuse_bad_rows(bad: BadRows, source: object, total: int, skip: bool | None = None) -> None:
+    """Raise UsageError naming the wrong rows of so many, if any, and those LeftOut too where no row is left; with
+    ``skip`` not where they are single ones and others are left. None: they can't be left out."""
+    if len(bad) < total:
+        bad = {number: reason for number, reason in bad.items() if not isinstance(reason, LeftOut)}
     if not bad:
         return
     common, rows = Counter(str(reason).partition(":")[0] for reason in bad.values()).most_common(1)[0]
@@ -74,34 +78,45 @@ def refuse_bad_rows(bad: Mapping[int, str | ValueError], source: object, total: 
     lines += [f"  row {number}: {reason}" for number, reason in sorted(bad.items())[:SHOWN]]
     lines += [f"  … and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
     mend = "Nothing was changed. Correct them"
-    if skip is not None and single:
-        mend += ", or leave them out: --skip_bad_rows"
-    elif skip is not None:
-        mend += f": {rows} rows are too many to leave out for one reason ({common})"
+    if skip is not None:
+        many = f": {rows} rows are too many to leave out for one reason ({common})"
+        mend += ", or leave them out: --skip_bad_rows" if single else many
     raise UsageError("\n".join([*lines, mend]))
+
+
+class LeftOut(ValueError):  # noqa: N818 - nothing is wrong
+    """A good row of another kind than what is read."""
+
+
+def each_row(rows: Rows, read: Callable[[int, Row], T]) -> tuple[list[T], BadRows]:
+    """Everything that ``read`` makes of the rows, and why others give nothing."""
+    found, out = list[T](), BadRows()
+    for number, row in bar(rows.items(), len(rows), "rows"):
+        try:
+            found.append(read(number, row))
+        except ValueError as reason:
+            out[number] = reason.with_traceback(None)  # which would hold every frame
+    return found, out
 
 
 def columns_of(rows: Rows) -> list[str]:
     """The names of all columns, in the order in which they first appear."""
-    return list(dict.fromkeys(str(name) for row in rows.values() for name in row))
+    return list(dict.fromkeys(name for row in rows.values() for name in row))
 
 
-def text_in(row: Row, name: str, *, empty: bool = False, figures: bool = False) -> str:
-    """The text in a column; ``figures``: or a number, as ids are. Raises ValueError where there is none."""
+def text_in(row: Row, name: str, *, empty: bool = False, figures: bool = False, default: str | None = None) -> str:
+    """The text in a column; ``figures``: or a number, as ids are. Where there is none ``default``; without one, and for
+    anything else, ValueError."""
     value = row.get(name)
     if figures and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         value = str(int(value) if value == int(value) else value)
     if value is None or value != value or (not empty and isinstance(value, str) and not value.strip()):
-        raise ValueError(f"{name} is missing")
+        if default is None:
+            raise ValueError(f"{name} is missing")
+        return default
     if not isinstance(value, str) or re.search("[\ud800-\udfff]", value):
         raise ValueError(f"{name} is no text: {value!s:.40}")
     return sys.intern(value)  # votes repeat prompts and responses
-
-
-def id_in(row: Row) -> str | None:
-    """The row's ``prompt_id``; None where there is none. Raises ValueError for what is neither a text nor a number."""
-    value = row.get("prompt_id")
-    return None if value is None or value != value or value == "" else text_in(row, "prompt_id", figures=True)
 
 
 def figure_of(value: object) -> float:
@@ -185,18 +200,17 @@ def _read_csv(text: str) -> tuple[Rows, BadRows]:
 
 # ── JSON ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-_DECODER = json.JSONDecoder(parse_constant=lambda text: None if text == "NaN" else float(text))
-_BETWEEN = re.compile(r"[\s,]*")
-
 
 def _read_json(text: str) -> tuple[Rows, BadRows]:
-    values = list(_values(text))
-    if len(values) == 1 and isinstance(values[0], dict):  # an object around the rows
-        lists = [v for v in values[0].values() if isinstance(v, list) and v and isinstance(v[0], dict)]
-        values = lists[0] if len(lists) == 1 else values
+    value = _parsed(text)
+    if isinstance(value, ValueError):  # JSON Lines
+        value = [_parsed(line) for line in text.split("\n") if line.strip()]
+    elif isinstance(value, dict):  # one row, or an object around the rows
+        lists = [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+        value = lists[0] if len(lists) == 1 else [value]
     rows: dict[int, Row] = {}
     bad: BadRows = {}
-    for number, row in enumerate(values, start=1):
+    for number, row in enumerate(value if isinstance(value, list) else [value], start=1):
         if isinstance(row, dict):
             rows[number] = _named(row)
         else:
@@ -204,17 +218,9 @@ def _read_json(text: str) -> tuple[Rows, BadRows]:
     return rows, bad
 
 
-def _values(text: str) -> Iterator[Any]:
-    """The values of a text one after the other, in one list or not; a ValueError for a line that can't be read."""
-    begin = re.match(r"\s*\[(?=\s*[{\]])", text)  # else a list is a line that is no object
-    at = begin.end() if begin else 0
-    while True:
-        at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]
-        if at == len(text) or (begin and text[at] == "]"):
-            return
-        try:
-            item, at = _DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError) as error:
-            item, line_end = ValueError(f"{first_line(error)}; the rest of its line is not read"), text.find("\n", at)
-            at = line_end if line_end >= 0 else len(text)
-        yield item
+def _parsed(text: str) -> Any:
+    """The value of a JSON text; in its place the ValueError of one that can't be read."""
+    try:
+        return json.loads(text, parse_constant=lambda name: None if name == "NaN" else float(name))
+    except (ValueError, RecursionError) as error:
+        return ValueError(first_line(error))

@@ -29,17 +29,16 @@ class Names:
 
     def __init__(self, known: Iterable[str] = ()) -> None:
         """``known``: names whose spelling is the one to use."""
-        self._spellings: dict[str, list[str]] = {}
+        self._spellings: dict[str, dict[str, None]] = {}
         for name in known:
             self.of(name)
 
     def of(self, name: str) -> str:
         """The name in the spelling that came first."""
         name = " ".join(normal(name).split())
-        spellings = self._spellings.setdefault(name.casefold().removesuffix(":latest"), [])
-        if name not in spellings:
-            spellings.append(name)
-        return spellings[0]
+        spellings = self._spellings.setdefault(name.casefold().removesuffix(":latest"), {})
+        spellings.setdefault(name)
+        return next(iter(spellings))
 
     @property
     def notes(self) -> list[str]:

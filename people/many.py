@@ -1,5 +1,6 @@
 """A person among others: every system for each person, started from everyone else, scored on the person's own votes.
 
+    run(job, load_votes("votes.jsonl"))
     found = measure(Crowd(votes, features, rated, params), clock)
     found["people"]["personal_gain"]["combined"]        # what own votes add to everyone else's
 
@@ -15,12 +16,14 @@ prompt too they would be wider and name no fewer false winners (docs/method.md).
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+import config
 from base.features import Features
 from combined import Combined
 from config import ExperimentConfig
@@ -30,14 +33,17 @@ from core.records import Preference, Rating
 from data_generation import Data
 from elo_system import LOGIT, UNRATED_START, EloSystem, starting_ratings
 from evaluation import METRICS, Round
+from evidence import leaderboard
 from evidence.baselines import base_reward, bradley_terry, global_elo, longest_response, random_ranking, wins_of
-from evidence.design import design
-from evidence.experiment import counts
+from evidence.design import design, read_texts
+from evidence.experiment import counts, make_document
 from evidence.hypotheses import Scores, compared
 from evidence.intervals import Groups, difference_json
 from people.read import Votes
+from report import console, files
 from report.words import CONTENDERS, Document
 from reward_model import RewardModel
+from stages.tasks import Job
 
 ACCURACY = "ranking_accuracy"
 STARTS = {"elo_offset": "global_elo", "reward_model": "shared_reward", "combined": "shared_combined"}
@@ -51,6 +57,9 @@ UNTESTED = {
     "sample_efficiency": "Sample efficiency is tested on personas: of people only the start and the end are measured.",
     "generalization": "Generalization to unseen models is tested on personas, not on votes.",
 }
+
+RATED = "Bradley-Terry over everyone's training votes; each person starts from everyone else's"
+GIVEN = "one person alone has nobody else to start from: ratings are the Arena's, where it lists the model"
 
 
 class Crowd:
@@ -94,7 +103,7 @@ def fitted(crowd: Crowd, training: TrainingSet) -> Iterator[tuple[str, Sequence[
     heads = model.fit_many([TrainingSet(tuple(outsiders), ids) for outsiders in outside])
     shared = [heads[group[user]] for user in crowd.votes.users]
     yield "shared_reward", shared
-    faster = dataclasses.replace(params, learning_rate=STRENGTH * params.learning_rate)
+    faster = replace(params, learning_rate=STRENGTH * params.learning_rate)
     yield "reward_model", RewardModel(crowd.features, crowd.given, faster).fit_many(sets, shared)
 
     everyone = Combined(crowd.features, crowd.given, params).fit(votes if several else [], prompt_ids=ids)
@@ -199,3 +208,43 @@ def measure(crowd: Crowd, clock: Clock) -> Document:
             "ablation": [],
             "people": {"personal_gain": {s: difference_json(gain) | {"over": STARTS[s]} for s, gain in gains.items()}},
         }
+
+
+# ── The run ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run(job: Job, votes: Votes, *, refresh: bool = False) -> None:
+    """The experiment on votes: write its files, then say what they hold. ``refresh``: features and ratings anew."""
+    clock = Clock()
+    rated, about_ratings = arena_ratings(votes, job.cache_dir, refresh=refresh)
+    rows = (f"the votes row by row: {job.command} --check",) if votes.notes else ()
+    job = replace(job, notes=(*job.notes, *votes.notes, *rows, *about_ratings))
+    console.print_header(job.name, job.label, job.notes, "Votes")
+    with clock.stage("features"):
+        features = read_texts(job, votes.prompts, votes.responses, refresh=refresh)
+    crowd = Crowd(votes, features, rated, job.params)
+    measured = measure(crowd, clock)
+    with clock.stage("training"):
+        elo, reward, _ = learned(crowd)
+    measured |= {"training_history": reward.history, "timings_s": clock.seconds}
+    models = list(rated.values()) or [Rating(model, rating, RATED) for model, rating in elo.ratings.items()]
+    answer = leaderboard.answer(votes.preferences, votes.responses, crowd.given, job.params.random_seed)
+    document = make_document(job, features, models, answer | measured)
+    paths = files.write_results(document, job.results_dir)
+    elo.save(job.cache_dir / config.ELO_STATE_FILE.format(name=job.name))
+    reward.save(job.cache_dir / config.REWARD_HEAD_FILE.format(name=job.name))
+    console.print_counts(document["counts"])
+    console.print_results(document, told=(*job.notes, *features.notes))
+    console.print_files(paths)
+
+
+def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tuple[dict[str, Rating], tuple[str, ...]]:
+    """The models' Arena ratings and what is to be said of them, for a person alone: nothing where others vote too."""
+    if len(votes.users) > 1:
+        return {}, ()
+    from stages import arena
+
+    table = arena.load_table(cache_dir, refresh=refresh)
+    rated = arena.rate(votes.models, table)
+    proxies = tuple(f"{name}: rated by {rating.source}" for name, rating in rated.items() if rating.proxy)
+    return rated, (GIVEN, *table.notes, *proxies)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import config
 from core import hub, tables
@@ -19,11 +20,10 @@ from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
-from core.tables import BadRows, Rows, columns_of, id_in, read_rows, refuse_bad_rows, text_in
-from core.text import Names, count, normal
+from core.tables import BadRows, LeftOut, Row, Rows, columns_of, each_row, read_rows, refuse_bad_rows, text_in
+from core.text import Names, count, normal, plain
 from people import rows as kinds
-from people.open_webui import open_webui
-from people.rows import EVERYONE, OWN, VOTE_COLUMNS, LeftOut, Vote, each_row, own_vote
+from people.rows import EVERYONE, VOTE_COLUMNS, Vote, own_vote
 from stages.own import Answers, prompt_id
 
 USER = "me"  # the name under which own votes are kept
@@ -44,36 +44,32 @@ class Votes:
     notes: tuple[str, ...] = ()
 
 
-def load_votes(
-    source: str, *, skip_bad_rows: bool = False, cache_dir: Path | None = None, answers: Answers | None = None
-) -> Votes:
+def load_votes(source: str, *, skip_bad_rows: bool = False, answers: Answers | None = None) -> Votes:
     """Votes from a file or a hub id ("owner/name" or "owner/name:config"): in VOTE_COLUMNS, or an export.
 
     Prompts are known by their text, and an id in the file, which may be missing, is a name for it. ``answers``: the
-    texts of votes that carry none. ``cache_dir``: where ``datasets`` keeps what it downloads.
+    texts of votes that carry none.
 
     Raises UsageError for what cannot be read and, unless ``skip_bad_rows``, for wrong rows; MissingError where a hub is
     needed and out of reach.
     """
     path = Path(source)
-    is_hub_id = not path.exists() and path.suffix.lower() not in tables.ENDINGS and _HUB_ID.fullmatch(source)
-    rows, unread = (_hub_rows(source, cache_dir), {}) if is_hub_id else read_rows(path)
-    total = len(rows) + len(unread)
-    if not rows:
-        refuse_bad_rows(unread, source, total)
-        raise UsageError(f"{source} has no rows")
-    models, bare = Names(answers.models if answers else ()), BadRows()
+    hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source)
+    is_file = path.exists() or path.suffix.lower() in tables.ENDINGS or not hub_id
+    rows, out = read_rows(path) if is_file else (_hub_rows(source), BadRows())
+    total, models = len(rows) + len(out), Names(answers.models if answers else ())
     if answers is not None:
-        rows, bare = _joined(rows, answers, models, source)
-    kind, read = recognize(columns_of(rows), source)
-    kinds.refuse_coding(rows, kind, source)
-    votes, out = read(rows)
-    out |= bare | unread
-    votes, notes = _one_of_each(votes, out, models)
-    refuse_bad_rows(_wrong(out), source, total, skip=skip_bad_rows)
+        rows = _joined(rows, answers, models, source, out)
+    if not rows:
+        refuse_bad_rows(out, source, total)
+        raise UsageError(f"{source} has no rows")
+    kind, read = recognize(rows, source)
+    kinds.refuse_coding(rows, source)
+    given, others = each_row(rows, read)
+    out |= others
+    votes, notes = _one_of_each(kinds.by_ratings(given, out) if kind == OPEN_WEBUI else given, out, models)
+    refuse_bad_rows(out, source, total if votes else len(out), skip=skip_bad_rows)
     left_out = {number: str(out[number]) for number in sorted(out)}
-    if not votes:
-        refuse_bad_rows(left_out, source, total)
     said = [] if kind == OWN else [f"read as {kind}: {count(len(votes), 'vote')} from {count(total, 'row')}"]
     why = Counter(reason.partition(":")[0] for reason in left_out.values())
     said += [f"{rows} left out: {reason}" for reason, rows in why.most_common()]
@@ -121,24 +117,33 @@ def _one_of_each(votes: Sequence[Vote], out: BadRows, models: Names) -> tuple[li
     return kept, notes
 
 
-def _wrong(out: BadRows) -> BadRows:
-    return {number: reason for number, reason in out.items() if not isinstance(reason, LeftOut)}
+def show(source: str, votes: Votes) -> int:
+    """Print every vote and every row that is none, with the reason; the exit status. Nothing is written."""
+    prompts = {prompt.id: prompt.text for prompt in votes.prompts}
+    counts = f"votes: {len(votes.preferences)}, people: {len(votes.users)}, prompts: {len(prompts)}"
+    lines = [f"{source}: {counts}, models: {len(votes.models)}", *votes.notes]
+    for v in votes.preferences:
+        lines.append(f'  {v.user}: {v.model_a} against {v.model_b}: {v.outcome:g} on "{prompts[v.prompt_id]:.60}"')
+    lines += [f"  row {row}: {reason}" for row, reason in votes.left_out.items()]
+    print("\n".join(map(plain, lines)))
+    return 0
+
+
+def run_name(source: str) -> str:
+    """What the run's files are named after: the file's stem, or the hub id, in characters that any disk takes; with
+    ``my_`` where that is a persona's name, whose results would be replaced."""
+    stem = Path(source).stem if Path(source).suffix else source
+    name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:100] or "votes"
+    return f"my_{name}" if name.lower() in (*config.PERSONAS, "all") else name
 
 
 # ── Kinds of files ───────────────────────────────────────────────────────────────────────────────────────
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
-
-def _hub_rows(source: str, cache_dir: Path | None) -> Rows:
-    import datasets
-
+def _hub_rows(source: str) -> Rows:
     name, _, part = source.partition(":")
-    hub.quiet_datasets()
     try:
-        if not hub.reachable():  # its client would try again and again
-            raise OSError("it is out of reach")
-        found = datasets.load_dataset(name, part or None, cache_dir=str(cache_dir) if cache_dir else None)
+        found = hub.load_dataset(name, part or None)
     except Exception as error:  # the hub's client raises errors of many libraries; each ends the run with its text
         raise MissingError(
             f"{source} is no file here and can't be had from the hub: {tables.first_line(error)}. Nothing was changed. "
@@ -147,20 +152,21 @@ def _hub_rows(source: str, cache_dir: Path | None) -> Rows:
     return tables.arrow_rows(found["train" if "train" in found else next(iter(found))].data.table)
 
 
-Reader = Callable[[Rows], tuple[list[Vote], BadRows]]
-_ARENA, _ARENA_ROWS = "the Arena's data sets", partial(each_row, read=kinds.arena_vote)
-# What a file may be, the columns that it must have then, and its reader.
-_KINDS: Sequence[tuple[str, Sequence[str], Reader]] = (
-    (OWN, VOTE_COLUMNS, partial(each_row, read=own_vote)),
-    ("Open WebUI's feedback export", ("user_id", "data", "meta"), open_webui),
-    (_ARENA, ("model_a", "model_b", "winner", "conversation_a", "conversation_b"), _ARENA_ROWS),
-    (_ARENA, (*VOTE_COLUMNS[2:-1], "winner_model_a", "winner_model_b", "winner_tie"), _ARENA_ROWS),
-    (kinds.ALPACA, kinds.ALPACA_COLUMNS, partial(each_row, read=kinds.alpaca_eval_vote)),
+OWN, ARENA = "votes", "the Arena's data sets"
+OPEN_WEBUI, ALPACA = "Open WebUI's feedback export", "alpaca_eval's annotations"
+# What a file may be, the columns that it must have then, and what reads a row of it.
+_KINDS: Sequence[tuple[str, Sequence[str], Callable[[int, Row], Any]]] = (
+    (OWN, VOTE_COLUMNS, own_vote),
+    (OPEN_WEBUI, ("user_id", "data", "meta"), kinds.open_webui_rating),
+    (ARENA, ("model_a", "model_b", "winner", "conversation_a", "conversation_b"), kinds.arena_vote),
+    (ARENA, (*VOTE_COLUMNS[2:-1], "winner_model_a", "winner_model_b", "winner_tie"), kinds.arena_vote),
+    (ALPACA, ("instruction", "generator_1", "output_1", "generator_2", "output_2", "preference"), kinds.alpaca_vote),
 )
 
 
-def recognize(columns: Collection[str], source: str) -> tuple[str, Reader]:
-    """What a file with such columns is, and its reader. Raises UsageError where each kind lacks one."""
+def recognize(rows: Rows, source: str) -> tuple[str, Callable[[int, Row], Any]]:
+    """What a file with such columns is, and what reads its rows. Raises UsageError where each kind lacks a column."""
+    columns = columns_of(rows)
     there = {*columns, "prompt_id"}  # only a name: prompts are known by their text
     kind, needed, read = min(_KINDS, key=lambda kind: len(set(kind[1]) - there) / len(kind[1]))
     if lacking := [name for name in needed if name not in there]:
@@ -174,18 +180,19 @@ def recognize(columns: Collection[str], source: str) -> tuple[str, Reader]:
 # ── Votes without texts ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[Rows, BadRows]:
-    """The rows with prompt and responses from ``answers``, by the prompt's text or else its id, and those left out."""
+def _joined(rows: Rows, answers: Answers, models: Names, source: str, out: BadRows) -> Rows:
+    """The rows with prompt and responses from ``answers``, by the prompt's text or its id; the others go ``out``."""
     asked = {prompt.id: prompt.text for prompt in answers.prompts}
-    found, out = dict(rows), BadRows()
+    found = dict(rows)
     for number, row in rows.items():
         names = {side: models.of(name) for side in "ab" if isinstance(name := row.get(f"model_{side}"), str)}
         if not names or (row.get("response_a") is not None and row.get("response_b") is not None):
             continue
-        try:
+        own = ""  # finds nothing
+        with suppress(ValueError):
+            own = answers.ids.get(text_in(row, "prompt_id", figures=True), "")
+        with suppress(ValueError):
             own = prompt_id(text_in(row, "prompt"))
-        except ValueError:  # none, so by its id; without that too it finds nothing
-            own = answers.ids.get(id_in(row) or "", "")
         texts = {f"response_{side}": answers.texts.get((own, name)) for side, name in names.items()}
         texts |= {side: text for side in texts if (text := row.get(side)) is not None}
         found[number] = {**row, **texts, "prompt_id": own, "prompt": asked.get(own)}
@@ -193,11 +200,9 @@ def _joined(rows: Rows, answers: Answers, models: Names, source: str) -> tuple[R
             del found[number]
             why = "its texts are in no file of --responses"
             out[number] = LeftOut(f"{why}: they are looked up by model and by the prompt's whole text, or else its id")
-    if not found:
-        refuse_bad_rows(out, source, len(rows))
-    if found == rows:
+    if rows and found == rows:
         raise UsageError(f"--responses: the votes in {source} have their texts already. Leave --responses out.")
-    return found, out
+    return found
 
 
 # ── Own votes ────────────────────────────────────────────────────────────────────────────────────────────
@@ -209,13 +214,11 @@ def own_votes_file(name: str) -> Path:
 
 
 def read_own_votes(path: Path) -> list[Vote]:
-    """All votes that sessions have kept in a file, but a torn line. Raises UsageError for a file of other things."""
+    """All votes that sessions have kept in a file. Raises UsageError for a row that is none."""
     rows, unread = read_rows(path) if path.exists() else ({}, {})
-    found, out = each_row(rows, own_vote)
-    bad = unread | _wrong(out)
-    if len(bad) > 1:
-        refuse_bad_rows(bad, path, len(rows) + len(unread), skip=True)
-    return found
+    votes, out = each_row(rows, own_vote)
+    refuse_bad_rows(unread | out, path, len(rows) + len(unread))
+    return votes
 
 
 def on_these(votes: Iterable[Vote], prompts: Iterable[Prompt], responses: Iterable[Response]) -> list[Preference]:

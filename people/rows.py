@@ -1,7 +1,6 @@
-"""Votes row by row: our own columns, the Arena's data sets and alpaca_eval's annotations.
+"""Votes row by row: our own columns, the Arena's data sets, alpaca_eval's annotations and Open WebUI's feedback.
 
-votes, out = each_row(rows, arena_vote)
-votes[0].outcome
+arena_vote(1, row).outcome      # 0.5 for a tie; LeftOut for a later turn, ValueError for a wrong row
 """
 
 from __future__ import annotations
@@ -9,16 +8,18 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import combinations
+from typing import Any, NamedTuple
 
-from core.clock import bar
 from core.errors import UsageError
 from core.records import Preference
-from core.tables import SINGLE, BadRows, Row, Rows, figure_of, id_in, text_in
+from core.tables import SINGLE, BadRows, LeftOut, Row, Rows, figure_of, text_in
+from llm.answers import without_thinking
 
 EVERYONE = "everyone"  # who voted, where the data do not say
-T = TypeVar("T")
 
 
 class Vote(NamedTuple):
@@ -56,21 +57,6 @@ class Vote(NamedTuple):
 VOTE_COLUMNS = Vote._fields[:-1]
 
 
-class LeftOut(ValueError):  # noqa: N818 - nothing is wrong
-    """A good row that is no vote on first answers."""
-
-
-def each_row(rows: Rows, read: Callable[[int, Row], T]) -> tuple[list[T], BadRows]:
-    """Everything that ``read`` makes of the rows, and why others give nothing."""
-    found, out = list[T](), BadRows()
-    for number, row in bar(rows.items(), len(rows), "rows"):
-        try:
-            found.append(read(number, row))
-        except ValueError as reason:
-            out[number] = reason.with_traceback(None)  # which would hold every frame
-    return found, out
-
-
 # ── Outcomes ─────────────────────────────────────────────────────────────────────────────────────────────
 
 WINNERS = {
@@ -79,27 +65,20 @@ WINNERS = {
 }  # fmt: skip
 
 
-OWN, ALPACA = "votes", "alpaca_eval's annotations"
-CODINGS = {
-    OWN: ("outcome", 0.0, "outcomes are 0, 0.5 and 1, or between: 1 where a is preferred"),
-    ALPACA: ("preference", 1.0, "alpaca_eval's preferences are 1 and 2, or between: 1 for the first output"),
-}
-"""{kind of file: its column of figures, the lowest of them, one less than the highest, and what they mean}"""
-ALPACA_COLUMNS = ("instruction", "output_1", "generator_1", "output_2", "generator_2", "preference")
-
-
-def refuse_coding(rows: Rows, kind: str, source: str) -> None:
-    """Raise UsageError where the figures of a whole column mean something else than those of CODINGS.
+def refuse_coding(rows: Rows, source: str) -> None:
+    """Raise UsageError where the outcomes of a whole file mean something else than 0, 0.5 and 1.
 
     Leaving the rows out that don't fit would misread the others: of −1, 0, 1 the ties would count as defeats.
     """
-    column, low, usual = CODINGS.get(kind, ("", 0.0, ""))
-    figures = [figure for row in rows.values() if math.isfinite(figure := figure_of(row.get(column)))]
-    found, outside = set(figures), sum(not low <= figure <= low + 1.0 for figure in figures)
-    few = found == {0, 1} if low else -1 in found or (found & {2, 3} and found <= {0, 1, 2, 3})
+    figures = [figure for row in rows.values() if math.isfinite(figure := figure_of(row.get("outcome")))]
+    found, outside = set(figures), sum(not 0.0 <= figure <= 1.0 for figure in figures)
+    few = -1 in found or (found & {2, 3} and found <= {0, 1, 2, 3})
     if few or outside > max(1, SINGLE * len(figures)):
         coding = ", ".join(f"{f:g}" for f in sorted(found)[:5]) if few else f"{min(found):g} to {max(found):g}"
-        raise UsageError(f"{source}: the votes are coded {coding}, and {usual}. Nothing was changed. Write them so.")
+        raise UsageError(
+            f"{source}: the votes are coded {coding}, and outcomes are 0, 0.5 and 1, or between: 1 where a is "
+            "preferred. Nothing was changed. Write them so."
+        )
 
 
 def _leave_out_later_turns(row: Row) -> None:
@@ -116,7 +95,8 @@ def _leave_out_later_turns(row: Row) -> None:
 def own_vote(number: int, row: Row) -> Vote:
     """A row with VOTE_COLUMNS; the outcome is a number in [0, 1] or a word of the Arena's."""
     _leave_out_later_turns(row)
-    user, prompt_id, prompt = text_in(row, "user", figures=True), id_in(row) or "", text_in(row, "prompt")
+    user, prompt = text_in(row, "user", figures=True), text_in(row, "prompt")
+    prompt_id = text_in(row, "prompt_id", figures=True, default="")
     outcome = WINNERS.get(str(row.get("outcome")).strip().lower(), figure_of(row.get("outcome")))
     if not 0.0 <= outcome <= 1.0:
         raise ValueError(f"outcome is no number in [0, 1]: {row.get('outcome')!s:.40}; write 1, 0 or 0.5")
@@ -139,15 +119,9 @@ def arena_vote(number: int, row: Row) -> Vote:
     (prompt, a), (other, b) = _first_turn(row, "a"), _first_turn(row, "b")
     if prompt != other:
         raise ValueError("conversation_a and conversation_b begin with different prompts")
-    models = text_in(row, "model_a"), text_in(row, "model_b")
-    return Vote(_who(row, "judge", "judge_hash"), "", prompt, models[0], a, models[1], b, outcome, number)
-
-
-def _who(row: Row, *names: str) -> str:
-    for name in names:
-        with contextlib.suppress(ValueError):
-            return text_in(row, name, figures=True)
-    return EVERYONE
+    user = text_in(row, "judge", figures=True, default="")
+    user = user or text_in(row, "judge_hash", figures=True, default=EVERYONE)
+    return Vote(user, "", prompt, text_in(row, "model_a"), a, text_in(row, "model_b"), b, outcome, number)
 
 
 def _first_turn(row: Row, side: str) -> tuple[str, str]:
@@ -184,9 +158,9 @@ def text_of_turn(content: Any, place: str) -> str:
 # ── alpaca_eval ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def alpaca_eval_vote(number: int, row: Row) -> Vote:
+def alpaca_vote(number: int, row: Row) -> Vote:
     """Two outputs, and a preference from 1 (the first) to 2."""
-    preference = figure_of(row.get("preference")) or 1.5  # earlier versions write 0 for a draw
+    preference = figure_of(row.get("preference"))
     if math.isnan(preference):
         raise LeftOut("the annotator gave no preference")
     if not 1 <= preference <= 2:
@@ -195,4 +169,117 @@ def alpaca_eval_vote(number: int, row: Row) -> Vote:
     if row.get("input"):  # what the instruction is about, in some of its data sets
         prompt += f"\n\n{text_in(row, 'input')}"
     a, b = ((text_in(row, f"generator_{i}"), text_of_turn(row.get(f"output_{i}"), f"output_{i}")) for i in (1, 2))
-    return Vote(_who(row, "annotator"), "", prompt, *a, *b, round(2 - preference, 12), number)
+    user = text_in(row, "annotator", figures=True, default=EVERYONE)
+    return Vote(user, "", prompt, *a, *b, round(2 - preference, 12), number)
+
+
+# ── Open WebUI ───────────────────────────────────────────────────────────────────────────────────────────
+
+# A feedback (https://github.com/open-webui/open-webui, ResponseMessage.svelte and models/feedbacks.py) holds who rated
+# (``user_id``), thumbs up, down or neither (``data.rating`` 1, -1, 0), perhaps 1 to 10 (``data.details.rating``), which
+# message (``meta.message_id``), and the chat as it was then (``snapshot``), where messages form a tree.
+UNRATED = (0.0, math.nan)  # between up and down
+
+
+class _Rating(NamedTuple):
+    """One feedback. Whoever turns a thumb round keeps the old figure beside it: figures count within one thumb only."""
+
+    row: int
+    asked: tuple[str, str, str]  # who rated, the prompt's id and its text
+    texts: dict[str, str]  # {model: text} of all answers to the prompt: the rated one, and every other model's first
+    model: str  # whose answer is rated
+    score: tuple[float, float]  # thumb (1 up, -1 down, 0 neither) and figure (1 to 10, NaN where none was given)
+    when: float  # seconds since 1970, 0 where the export does not say
+
+
+def by_ratings(ratings: Iterable[_Rating], out: BadRows) -> list[Vote]:
+    """A vote for every two models of whose answers to one prompt a person rated at least one. Of several ratings of a
+    model's answers the last counts; the others, and those without another model's answer, go ``out``."""
+    groups: defaultdict[tuple[str, str, str], list[_Rating]] = defaultdict(list)
+    for rating in sorted(ratings, key=lambda rating: rating.when):
+        groups[rating.asked].append(rating)
+    votes: list[Vote] = []
+    for (user, _, prompt), group in groups.items():
+        texts, last = dict[str, str](), dict[str, _Rating]()
+        for rating in group:
+            if before := last.get(rating.model):
+                out[before.row] = LeftOut("the same answer, or another of the same model, was rated in another row")
+            last[rating.model] = rating
+            texts = rating.texts | texts | {rating.model: rating.texts[rating.model]}
+        if len(texts) == 1:
+            out |= {rating.row: LeftOut("no other model answered the prompt") for rating in last.values()}
+        for a, b in combinations(texts, 2):
+            if given := [last[model].row for model in (a, b) if model in last]:
+                first, second = (last[model].score if model in last else UNRATED for model in (a, b))
+                outcome = 0.5 + 0.5 * (first > second) - 0.5 * (first < second)
+                votes.append(Vote(user, "", prompt, a, texts[a], b, texts[b], outcome, min(given)))
+    return votes
+
+
+def open_webui_rating(number: int, row: Row) -> _Rating:
+    """Raises ValueError for what Open WebUI does not write, LeftOut for what is no rating of a first answer."""
+    user, data, meta = text_in(row, "user_id", figures=True), _object(row, "data"), _object(row, "meta")
+    if data.get("rating") in (None, ""):
+        raise LeftOut("the feedback holds no rating")
+    thumb, details = figure_of(data["rating"]), data.get("details")
+    if thumb not in (1.0, -1.0, 0.0):
+        raise ValueError(f"data.rating is none of 1, -1, 0: {data['rating']!s:.40}")
+    chat = row.get("snapshot")
+    if not (isinstance(chat, Mapping) and chat.get("chat")):
+        raise LeftOut("it has no snapshot of the chat, so no texts")
+    while "chat" in chat:  # the chat, perhaps with a record around it
+        chat = _object(chat, "chat")
+    messages = _object(_object(chat, "history"), "messages")
+    message = _object(messages, text_in(meta, "message_id"), "the rated message")
+    parent_id = str(message.get("parentId"))
+    root = parent = _object(messages, parent_id, "the prompt of the rated message")
+    while isinstance(above := messages.get(str(root.get("parentId"))), Mapping) and above.get("role") == "system":
+        root = above  # a chat may begin with one
+    if root.get("parentId") is not None:
+        raise LeftOut("the rating is of a later turn")
+    model, text = _answer(message)
+    texts: dict[str, str] = {}
+    for other in messages.values():
+        if isinstance(other, Mapping) and str(other.get("parentId")) == parent_id:
+            with contextlib.suppress(ValueError):  # no text (a picture, say), failed or unfinished
+                who, said = _answer(other)
+                texts |= {who: said} if said.strip() and who not in texts else {}
+    asked = user, parent_id, text_of_turn(parent.get("content"), "the prompt")
+    detail = figure_of(details.get("rating")) if isinstance(details, Mapping) else math.nan
+    when = figure_of(row.get("updated_at"))
+    return _Rating(number, asked, texts | {model: text}, model, (thumb, detail), when if when > 0 else 0.0)
+
+
+def _object(row: Row, name: str, place: str = "") -> Mapping[str, Any]:
+    value = row.get(name)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{place or name} is missing")
+    return value
+
+
+def _answer(message: Mapping[str, Any]) -> tuple[str, str]:
+    """Who answered, and what. In the arena mode ``model`` is the arena's own name and hides who it was."""
+    if message.get("error") or message.get("done") is False:
+        raise LeftOut("the rated answer was not finished")
+    model = text_in(message, "selectedModelId" if message.get("selectedModelId") else "model")
+    return model, answer_alone(text_of_turn(message.get("content"), "the rated answer"))
+
+
+# The chat folds thoughts, tool calls and code that was run into blocks of this kind, with its own lines after ">".
+_FOLDED = r"""(?P<folds>^<details\b[^>]*\btype=["']?(?:reasoning|tool_calls|code_interpreter)\b[^>]*>)"""
+_TAGS = re.compile(
+    rf"^>.*$|{_FOLDED}|(?P<opens><details\b[^>]*>)|(?P<closes></details>[ \t]*\n*)", re.MULTILINE | re.IGNORECASE
+)
+
+
+def answer_alone(text: str) -> str:
+    """An answer without what the chat folds away, blocks within blocks included, and without leaked thoughts."""
+    kept, depth, end = "", 0, 0
+    for tag in _TAGS.finditer(text):
+        if tag["folds"] and not depth:
+            kept, depth, end = kept + text[end : tag.start()], 1, len(text)  # one that never ends takes the rest
+        elif depth and tag["closes"]:
+            depth, end = depth - 1, tag.end()
+        elif depth and (tag["folds"] or tag["opens"]):
+            depth += 1
+    return without_thinking(kept + text[end:])

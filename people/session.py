@@ -7,15 +7,19 @@ while session.pair:
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
+
+from base.features import Features
+from combined import RESIDUAL, Combined, Posterior
 from core.files import append_line, drop_last_line
-from core.records import Prompt, Response
+from core.records import Preference, Prompt, Response
 from core.text import count, normal, percent
-from people.next_pair import SURE, Standing, TopTwo
 from people.read import USER, on_these, own_votes_file, read_own_votes
 from people.rows import VOTE_COLUMNS, Vote
 from stages.tasks import Job
@@ -25,7 +29,12 @@ VOTES: Mapping[str, Mapping[str, Any]] = {
     "a": {"outcome": 1.0}, "b": {"outcome": 0.0}, "t": {"outcome": 0.5}, "x": {"outcome": 0.5, "both_bad": True},
 }  # fmt: skip
 UNDO = "u"
+
+AT_RANDOM = 5  # every so manieth pair is drawn at random: what the posterior is wrong about comes up too
+REDRAWS = 100  # of the second of two draws; a model that leads in all of them is the best
+TOLD_FROM = 10  # votes, before which nobody can say how many it takes
 MOST_TOLD = 200  # votes: for more nobody sits, and of equals it would be billions
+SURE = 0.95  # chance that the first is ahead of the second, from which they count as told apart
 
 
 class Session:
@@ -49,9 +58,9 @@ class Session:
                 if (prompt.id, pair.models) not in voted and normal(a.text) != normal(b.text):
                     self._left.append(pair)
         self.total = len(self.votes) + len(self._left)  # pairs
-        self._shown: list[Vote] = []  # without a vote yet, the one to vote on last
-        self.given: list[Vote] = []
-        """Pairs voted on in this session."""
+        self._shown: list[Vote] = []
+        self.done = 0
+        """Pairs voted on in this session, the first of those that were shown."""
         self.note = ""
         """What there is to say of the last key."""
         self._go_on()
@@ -59,7 +68,7 @@ class Session:
     @property
     def pair(self) -> Vote | None:
         """The pair to vote on; None where all are done."""
-        return self._shown[-1] if self._shown else None
+        return self._shown[self.done] if self.done < len(self._shown) else None
 
     @property
     def number(self) -> int:
@@ -70,14 +79,14 @@ class Session:
         """Keep the vote of one of the keys VOTES, or take this session's last one back (UNDO)."""
         self.note = ""
         if key != UNDO:
-            columns = dict(zip(VOTE_COLUMNS, self._shown[-1], strict=False))
-            append_line(self.path, {**columns, **VOTES[key], **self.about})  # on the disk by now
-            self.given.append(self._shown.pop())
-            self.votes.append(self.given[-1]._replace(outcome=VOTES[key]["outcome"]).preference())
-        elif self.given:
+            vote = self._shown[self.done]._replace(outcome=VOTES[key]["outcome"])
+            append_line(self.path, {**dict(zip(VOTE_COLUMNS, vote, strict=False)), **VOTES[key], **self.about})
+            self.votes.append(vote.preference())  # on the disk by now
+            self.done += 1
+        elif self.done:
             drop_last_line(self.path)
             self.votes.pop()
-            self._shown.append(self.given.pop())
+            self.done -= 1
             self.note = "The last vote is taken back; here is its pair again."
         else:
             self.note = "Nothing to undo in this session."
@@ -85,7 +94,7 @@ class Session:
 
     def _go_on(self) -> None:
         self.models.learn(self.votes)
-        if self._left and not self._shown:
+        if self._left and self.pair is None:
             self._shown.append(self._left.pop(self.models.next_pair([pair.models for pair in self._left])))
 
     def progress(self) -> str:
@@ -93,30 +102,71 @@ class Session:
         what leads would look for it."""
         if self.note or not self.votes:
             return self.note
-        standing = self.models.standing()
-        chance = percent(next(iter(standing.chances.values())))
+        chances, more = self.models.standing()
+        chance = percent(next(iter(chances.values())))
         so_far = f"{count(len(self.votes), 'vote')} so far: the model ahead is the best with a chance of {chance}."
-        return f"{so_far} {more(standing)}"
+        return f"{so_far} {more}"
 
     def saved(self) -> str:
         """What this session kept, in words."""
-        return f"{count(len(self.given), 'vote')} saved in {self.path}; pairs left: {self.total - len(self.votes)}"
+        return f"{count(self.done, 'vote')} saved in {self.path}; pairs left: {self.total - len(self.votes)}"
 
 
-class End(NamedTuple):
-    """What is said, with names, when a session is over."""
+class TopTwo:
+    """The posterior of the models after the votes so far, which chooses the pair to see next.
 
-    title: str
-    chances: Mapping[str, str]  # {model: chance that it is the best, in percent}, best first; empty without a vote
-    remarks: Sequence[str]
-    commands: Mapping[str, str]  # {what to do next: its command line}
+    Top-two sampling (Russo, *Simple Bayesian Algorithms for Best-Arm Identification*, COLT 2016): of two draws from the
+    posterior the best model of each, drawn again until they differ. The least sure pair would often be two bad models.
+    The posterior is that of System C's model part, over all prompts at hand: texts are left aside.
+    """
 
+    def __init__(self, job: Job, responses: Sequence[Response]) -> None:
+        ratings = {model: rating.elo for model, rating in (job.ratings or {}).items()}
+        self._prompts = tuple(dict.fromkeys(r.prompt_id for r in responses))
+        self._models = tuple(dict.fromkeys(r.model for r in responses))
+        self._answers = np.array([sum(r.model == model for r in responses) for model in self._models])
+        texts = [*((r.prompt_id, r.model) for r in responses), *(("", model) for model in self._models)]
+        blank = np.zeros((len(texts), 1), np.float32)  # texts that all look the same
+        features = Features({text: i for i, text in enumerate(texts)}, blank, blank, blank[:, 0], False, "")
+        self._system = Combined(features, {model: ratings.get(model) for model in self._models}, job.params)
+        self._rng = np.random.default_rng(job.params.random_seed)
 
-def more(standing: Standing) -> str:
-    """How many more votes would separate the best two; empty as long as nobody can say."""
-    if standing.ahead >= SURE:
-        return f"It is ahead of the second with {percent(standing.ahead)}."
-    votes = standing.more_votes
-    if votes is not None and votes > MOST_TOLD:
-        return "It would take hundreds of votes to separate the best two."
-    return "" if votes is None else f"Roughly {count(votes, 'more vote')} would separate the best two."
+    def learn(self, preferences: Sequence[Preference]) -> None:
+        """Take these votes for all that were given."""
+        self._votes = len(preferences)
+        self._system.fit(preferences, prompt_ids=self._prompts)
+        found = self._system.posterior("")
+        # the residual of one text; of a mean of n texts it is the n-th part
+        unseen = RESIDUAL * np.diag(1.0 - 1.0 / self._answers)
+        self._posterior = Posterior(found.models, found.mean, found.covariance - unseen)
+
+    def next_pair(self, left: Sequence[frozenset[str]]) -> int:
+        """Which of the pairs of models that are ``left`` (at least one) to show."""
+        if (self._votes + 1) % AT_RANDOM:
+            drawn = self._posterior.draw(1 + REDRAWS, int(self._rng.integers(2**32))).argmax(axis=1)
+            for second in drawn[drawn != drawn[0]]:
+                wanted = {self._models[drawn[0]], self._models[second]}
+                if fitting := [i for i, pair in enumerate(left) if pair == wanted]:
+                    return int(self._rng.choice(fitting))
+        return int(self._rng.integers(len(left)))
+
+    def standing(self) -> tuple[dict[str, float], str]:
+        """{model: chance that it is the best over all prompts} by the votes learned, best first; and in words how many
+        more would separate the best two, without names, empty as long as nobody can say."""
+        from scipy.special import ndtr, ndtri
+
+        mean, covariance = self._posterior.mean, self._posterior.covariance
+        first, second = np.argsort(-mean, kind="stable")[:2].tolist()
+        gap = float(mean[first] - mean[second])
+        spread = math.sqrt(covariance[first, first] + covariance[second, second] - 2.0 * covariance[first, second])
+        ahead, said = float(ndtr(gap / spread)), ""
+        if ahead >= SURE:
+            said = f"It is ahead of the second with {percent(ahead)}."
+        elif self._votes >= TOLD_FROM:  # the spread shrinks with the root of the votes, the gap stays
+            more = math.ceil(self._votes * ((ndtri(SURE) * spread / max(gap, 1e-6)) ** 2 - 1.0))
+            said = f"Roughly {count(more, 'more vote')} would separate the best two."
+            if more > MOST_TOLD:
+                said = "It would take hundreds of votes to separate the best two."
+        chances = sorted(self._posterior.best_chances().items(), key=lambda chance: -chance[1])
+        # never 0 or 1: a few votes prove nothing
+        return {model: min(max(chance, 0.01), 0.99) for model, chance in chances}, said

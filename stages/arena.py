@@ -87,13 +87,8 @@ def load_table(cache_dir: Path, *, refresh: bool = False) -> ArenaTable:
 
 def _from_hub() -> ArenaTable:
     """Rows of category overall and of the newest date. Raises whatever keeps them from being had."""
-    if not hub.reachable():
-        raise OSError(f"{hub.endpoint()} is out of reach, or HF_HUB_OFFLINE is set")
-    import datasets
-
-    hub.quiet_datasets()
     with tempfile.TemporaryDirectory() as scratch:
-        rows = list(datasets.load_dataset(SOURCE, CONFIG, split=SPLIT, cache_dir=scratch, keep_in_memory=True))
+        rows = list(hub.load_dataset(SOURCE, CONFIG, split=SPLIT, cache_dir=scratch, keep_in_memory=True))
     rated = [row for row in rows if row["category"] == "overall" and row["rating"] is not None]
     date = max(str(row["leaderboard_publish_date"])[:10] for row in rated)
     newest = [row for row in rated if str(row["leaderboard_publish_date"]).startswith(date)]

@@ -119,7 +119,7 @@ def pair_tasks(job: Job, prompts: Sequence[Prompt], responses: Sequence[Response
             tried, told = kept.get(tasks[0].id), _pair_task(job, template, prompt, shown, reason=True)
             if tried is None and told.id in kept:  # the first one of a run with other contestants was tried
                 tasks = [told]
-            reasons = tried is None or "probabilities" not in tried.value
+            reasons = tried is None or "probabilities" not in tried["value"]
     return tasks
 
 

@@ -122,9 +122,9 @@ def recorded_preferences(job: Job) -> list[Preference]:
         path = (job.samples_dir or Path()) / config.PREFERENCES_FILE.format(name=persona)
         read: dict[str, dict[tuple[str, str], Mapping[str, float]]] = {persona: {}, REFERENCE_GROUP: {}}
         for item in read_items(path).values():
-            key, readings = _reading(**item.value)
+            key, readings = _reading(**item["value"])
             if key[1] in job.contestants:
-                read[item.key.partition(" read by ")[2]][key] = readings
+                read[item["key"].partition(" read by ")[2]][key] = readings
         preferences += _outcomes(read[persona], read[REFERENCE_GROUP], persona)
     return preferences
 

@@ -22,7 +22,7 @@ from config import DEFAULT_ASKS, Persona
 from core.errors import UsageError
 from core.files import fingerprint
 from core.records import Prompt, Response
-from core.tables import BadRows, Rows, columns_of, id_in, read_rows, refuse_bad_rows, text_in, text_of
+from core.tables import BadRows, Rows, columns_of, each_row, read_rows, refuse_bad_rows, text_in, text_of
 from core.text import Names, normal
 from llm.answers import without_thinking
 from stages.tasks import wrong_fields
@@ -50,13 +50,8 @@ def read_prompts(path: Path) -> tuple[list[Prompt], tuple[str, ...]]:
         bad: BadRows = {}
     else:
         rows, bad = _read(path, "prompt")
-    texts = []
-    for number, row in rows.items():
-        try:
-            texts.append(normal(text_in(row, "prompt")))
-        except ValueError as error:
-            bad[number] = str(error)
-    refuse_bad_rows(bad, path, len(rows) + len(bad))
+    texts, wrong = each_row(rows, lambda _, row: normal(text_in(row, "prompt")))
+    refuse_bad_rows(bad | wrong, path, len(rows) + len(bad))
     different = list(dict.fromkeys(texts))
     repeats = len(texts) - len(different)
     notes = (f"{path.name}: {len(different)} prompts; repeats dropped: {repeats}",) if repeats else ()
@@ -105,8 +100,9 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
                 text, model = normal(text_in(row, "prompt")), models.of(text_in(row, "model"))
                 response = text_in(row, "response", empty=True)  # models do answer nothing
                 own = prompt_id(text)
-                if ids.setdefault(id_in(row) or own, own) != own:
-                    raise ValueError(f"prompt_id stands for another prompt in an earlier row: {id_in(row)}")
+                given = text_in(row, "prompt_id", figures=True, default=own)
+                if ids.setdefault(given, own) != own:
+                    raise ValueError(f"prompt_id stands for another prompt in an earlier row: {given}")
             except ValueError as error:
                 bad[number] = str(error)
                 continue

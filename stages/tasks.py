@@ -177,7 +177,7 @@ def records(job: Job, file: str, tasks: Iterable[Task], make: Callable[..., Reco
     kept, found = job.kept(file), list[Record]()
     adapter: TypeAdapter[Record] = TypeAdapter(make)  # type: ignore[arg-type]
     for task in tasks:
-        value = kept[task.id].value if task.id in kept else None
+        value = kept[task.id]["value"] if task.id in kept else None
         if value is None or (isinstance(value, dict) and LEFT_OUT in value):
             continue
         try:

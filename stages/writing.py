@@ -18,7 +18,6 @@ import config
 from core.clock import bar
 from core.errors import MissingError
 from core.records import Prompt, Response
-from core.store import Item
 from llm.interface import LeftOut, Request
 from stages import likelihood, tasks
 from stages.tasks import Job, Task, fill, load_template, make_task, records
@@ -80,7 +79,8 @@ def _write_missing(job: Job, basis: Request, wanted: Sequence[Task]) -> None:
             # small writers copy: a line of the template, the form of the answer ("first request"), a topic as it stands
             whole = (t for t in written if len(t.split()) >= FEWEST_WORDS and t not in job.persona.topics)
             fresh = dict(zip(missing, tasks.unlike(whole, [*known, *basis.prompt.splitlines()]), strict=False))
-            store.put_many(Item(*wanted[n].id, names, {**wanted[n].about, "text": text}) for n, text in fresh.items())
+            for number, text in fresh.items():
+                store.put(*wanted[number].id, {**wanted[number].about, "text": text}, **names)
             done.update(len(fresh))
             missing, known = missing[len(fresh) :], [*known, *fresh.values()]
             in_a_row = 0 if fresh else in_a_row + 1

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,9 +48,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             assert (*named, split) == (arena.SOURCE, "text", "latest"), "without style control"
             return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
 
-        monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load))
-        monkeypatch.setattr(hub, "quiet_datasets", lambda: None)
-        monkeypatch.setattr(hub, "reachable", lambda: True)
+        monkeypatch.setattr(hub, "load_dataset", load)
 
     return publish
 

@@ -10,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,7 +34,7 @@ NASTY = """<script>document.title = "taken"</script>
 class Site:
     """``python main.py --vote`` on hostile answers of a file to five prompts, one of them very long and one empty."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stdin: int = subprocess.DEVNULL) -> None:
         texts = {(i, m): f"{NASTY}\n\n```\n{'code ' * 99}\n```\n{m[0]} on {i}" for i in range(5) for m in MODELS}
         texts |= {(0, "betamodel"): "word " * 20_000, (0, "gammamodel"): " \n"}
         rows = [{"prompt": f"prompt {i}", "model": model, "response": text} for (i, model), text in texts.items()]
@@ -42,7 +44,7 @@ class Site:
             [sys.executable, str(ROOT / "main.py"), "--responses", "answers.jsonl", "--vote"],
             cwd=folder,
             env={name: value for name, value in os.environ.items() if "DISPLAY" not in name},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -179,6 +181,36 @@ def test_a_vote_that_can_not_be_kept_is_said_and_ends_the_session(program: Calla
     status, text, _ = site.ask("POST", site.root, "pair=1&key=a")
     assert status == 500 and "votes_coder.jsonl can't be written" in text
     assert text in site.process.communicate(timeout=60)[0] and site.process.returncode == 2
+
+
+def test_without_a_browser_enter_goes_on_in_the_terminal_by_single_keys_and_leaves_it_as_it_was(tmp_path: Path) -> None:
+    ours, terminal = os.openpty()
+    before = termios.tcgetattr(terminal)
+    site = Site(tmp_path, terminal)
+
+    def page() -> str:
+        """What is said until a key is waited for."""
+        said, out = "", site.process.stdout
+        while not said.endswith("q: quit > "):
+            said += (out and out.read(1)) or pytest.fail(said)
+        while termios.tcgetattr(terminal) == before:
+            time.sleep(0.01)
+        return said
+
+    assert site.press(1, "a") == 303
+    os.write(ours, b"\n")
+    assert "Pair 2 of 15" in page()
+    with pytest.raises(OSError):
+        site.press(2, "a")  # of the pair that is asked for in the terminal by now
+    os.write(ours, b"\x1b[B")  # an arrow, whose last letter alone is a vote
+    assert "Pair 2 of 15" in (said := page()) and "Please answer a, b, t, x, u or q." in said
+    os.write(ours, b"b")
+    assert "Pair 3 of 15" in page() and site.outcomes() == [1.0, 0.0]
+    site.process.terminate()
+    assert "2 votes saved" in site.process.communicate(timeout=60)[0]
+    assert termios.tcgetattr(terminal) == before
+    for end in (ours, terminal):
+        os.close(end)
 
 
 # ── In a real browser ────────────────────────────────────────────────────────────────────────────────────

@@ -188,7 +188,7 @@ def test_the_arenas_data_sets_with_every_winner_and_longer_conversations(
 
 def test_alpaca_evals_annotations(tmp_path: Path) -> None:
     rows = [
-        annotation(1), annotation(2.0, annotator="claude"), annotation(0), annotation(1.02), annotation(None),
+        annotation(1), annotation(2.0, annotator="claude"), annotation(1.5), annotation(1.02), annotation(None),
         annotation(1, annotator=None, instruction="Sort", input="3 1 2", output_2=""),
     ]  # fmt: skip
     found = load_votes(save(tmp_path / "annotations.json", rows))
@@ -198,6 +198,6 @@ def test_alpaca_evals_annotations(tmp_path: Path) -> None:
     assert [prompt.text for prompt in found.prompts] == ["Why?", "Sort\n\n3 1 2"]
     assert found.left_out == {5: "the annotator gave no preference"}
     rows = [annotation(i % 2, instruction=f"{i}?") for i in range(9)]
-    assert "the votes are coded 0, 1, and alpaca_eval's" in refused(save(tmp_path / "a.json", rows))
+    assert "row 1: preference is no number in [1, 2]: 0" in refused(save(tmp_path / "a.json", rows))
     bare = {name: value for name, value in annotation(1).items() if name != "preference"}
     assert "lacks the columns preference; it has instruction, " in refused(save(tmp_path / "a.json", [bare]))

@@ -95,12 +95,11 @@ def test_what_could_be_something_else_is_refused_with_the_way_out(tmp_path: Path
         read_prompts(path)
 
 
-@pytest.mark.parametrize("kind", ["a list in an object", "one after the other", "lines"])
+@pytest.mark.parametrize("kind", ["a list in an object", "lines"])
 def test_json_is_read_however_it_is_laid_out(tmp_path: Path, kind: str) -> None:
     rows = [vote(), vote(user="bob", outcome=0.0)]
     data = {
         "a list in an object": json.dumps({"exported_at": "today", "count": 2, "votes": rows}, indent=2).encode(),
-        "one after the other": "\n".join(json.dumps(row, indent=2) for row in rows).encode(),
         "lines": "\n".join(map(json.dumps, rows)).encode("utf-16"),
     }[kind]
     for name in ("v.json", "v.jsonl"):

@@ -31,6 +31,7 @@ def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -
         {**bare, "prompt": PROMPTS[0]},
         {**bare, "prompt_id": "q1", "user": "bob", "response_b": "Its own."},
         {**bare, "prompt": "Never answered"},
+        {**bare, "prompt_id": True},
     ]
     found = load_votes(str(write(tmp_path / "v.jsonl", votes)), answers=answers)
     assert [(p.user, p.prompt_id) for p in found.preferences] == [
@@ -39,9 +40,9 @@ def test_votes_without_texts_are_joined_by_prompt_or_by_its_id(tmp_path: Path) -
     assert [p.text for p in found.prompts] == list(PROMPTS[:2])
     texts = {**answers.texts, (prompt_id(PROMPTS[1]), "y"): "Its own."}
     assert {(r.prompt_id, r.model): r.text for r in found.responses}.items() <= texts.items()
-    assert found.notes == ("1 left out: its texts are in no file of --responses",)
+    assert found.notes == ("2 left out: its texts are in no file of --responses",)
     for name in (True, None):
-        with pytest.raises(UsageError, match=r"row 4: model_a is (no text|missing)"):
+        with pytest.raises(UsageError, match=r"row 5: model_a is (no text|missing)"):
             load_votes(str(write(tmp_path / "v.jsonl", [*votes, {**votes[0], "model_a": name}])), answers=answers)
 
 

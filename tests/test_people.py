@@ -23,7 +23,7 @@ from core.ranking import TrainingSet
 from core.records import Preference
 from elo_system import EloSystem
 from evidence.baselines import BradleyTerry
-from people import run as people
+from people import many as people
 from people.many import STARTS, Crowd, fitted, measure, predicted, scored
 from people.read import Votes
 from people.rows import VOTE_COLUMNS
@@ -34,7 +34,7 @@ HOSTILE = ("<script>alert(1)</script>", "../../etc/passwd", "a\x1b[31mred", "nan
 
 def crowd_of(votes: Votes, found: features.Features, epochs: int = 4) -> Crowd:
     rated, _ = people.arena_ratings(votes, Path("cache"))
-    params = people.fitting(dataclasses.replace(QUICK, max_epochs=epochs), len(votes.prompts))
+    params = dataclasses.replace(QUICK, max_epochs=epochs, num_prompts=len(votes.prompts))
     return Crowd(votes, found, rated, params)
 
 

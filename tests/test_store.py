@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from core.errors import UsageError
 from core.files import append_line, drop_last_line
-from core.store import Item, Store, read_items
+from core.store import Store, read_items
 
 MACHINES, STEPS = 30, 20  # histories of random operations and crashes, and the operations in each
 
@@ -39,21 +39,18 @@ json_values = st.recursive(
 few_ids = st.tuples(st.sampled_from(["a", 'quo"ted', "ключ/é", "back\\slash", ""]), st.sampled_from(["h1", "h2"]))
 
 
-def items_of(held: Held) -> list[Item]:
-    return [Item(*id, {}, value) for id, value in held.items()]
-
-
 def filled(path: Path, count: int = 3) -> Held:
     """A store with ``count`` items; what was put into it."""
     held: Held = {(f"p-{i}", f"hash{i}"): {"text": f"Answer “{i}” é\n", "n": i} for i in range(count)}
     with Store(path, stage="answers") as store:
-        store.put_many(items_of(held))
+        for id, value in held.items():
+            store.put(*id, value)
     return held
 
 
 def seen(path: Path, samples: Path | None = None) -> Held:
     """What is read of the files."""
-    return {id: item.value for id, item in read_items(path, samples).items()}
+    return {id: item["value"] for id, item in read_items(path, samples).items()}
 
 
 def opened(path: Path) -> Held:
@@ -83,10 +80,11 @@ class Histories(RuleBasedStateMachine):
         return path.read_bytes() if path.exists() else b""
 
     @rule(held=st.dictionaries(few_ids, json_values, max_size=4))
-    def put_many(self, held: Held) -> None:
-        self.store.put_many(items_of(held))
-        self.truth.update({id: json.loads(json.dumps(value)) for id, value in held.items()})
-        self.states.append((len(self.journal()), copy.deepcopy(self.truth)))
+    def put(self, held: Held) -> None:
+        for id, value in held.items():
+            self.store.put(*id, value)
+            self.truth[id] = json.loads(json.dumps(value))
+            self.states.append((len(self.journal()), copy.deepcopy(self.truth)))
 
     @rule(id=few_ids)
     def get(self, id: tuple[str, str]) -> None:
@@ -233,15 +231,14 @@ def test_a_full_disk_refuses_a_put_and_keeps_all_before_it(tmp_path: Path) -> No
     assert len(seen(path)) == put > 10
 
 
-def test_lines_are_added_and_taken_back_and_a_torn_one_is_cut_off_first(tmp_path: Path) -> None:
+def test_lines_are_added_and_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.jsonl"
     append_line(path, {"text": "ü\n", "half": "\ud83d"})
-    append_line(path, {"n": 2})
-    first, second = path.read_bytes().splitlines(keepends=True)
-    assert json.loads(first) == {"text": "ü\n", "half": "?"} and second == b'{"n": 2}\n'
-    for left, lines in ((second[:-1], [first, second]), (second[:-2], [first]), (b"{", [first]), (b"", [first])):
-        path.write_bytes(first + left)
-        append_line(path, {"n": 3})
-        assert path.read_bytes() == b"".join([*lines, b'{"n": 3}\n'])
+    first = path.read_bytes()
+    assert json.loads(first) == {"text": "ü\n", "half": "?"} and first.endswith(b"}\n")
+    for left in (first, first[:-1]):  # some editors take the last line's end away
+        path.write_bytes(left)
+        append_line(path, {"n": 2})
+        assert path.read_bytes() == first + b'{"n": 2}\n'
         drop_last_line(path)
-        assert path.read_bytes() == b"".join(lines)
+        assert path.read_bytes() == first

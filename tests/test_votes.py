@@ -20,7 +20,6 @@ from core.clock import Clock
 from core.errors import UsageError
 from core.files import append_line
 from core.text import normal
-from people import run as people
 from people.many import Crowd, measure
 from people.read import Votes, load_votes, read_own_votes
 from people.rows import VOTE_COLUMNS
@@ -128,7 +127,7 @@ def test_coins_are_not_learned_by_heart_under_the_numbers_of_rows_and_trailing_b
     shown = np.array([seen[r.text] for r in votes.responses], dtype=np.float32)
     index = {(r.prompt_id, r.model): i for i, r in enumerate(votes.responses)}
     features = Features(index, shown, shown, np.zeros(len(shown), np.float32), has_score=False, base="drawn")
-    found = measure(Crowd(votes, features, {}, people.fitting(ExperimentConfig(), len(votes.prompts))), Clock())
+    found = measure(Crowd(votes, features, {}, ExperimentConfig(num_prompts=len(votes.prompts))), Clock())
     assert (len(votes.prompts), len(votes.preferences), found["winner"]) == (12, 432, "none")
     for system in ("reward_model", "combined"):
         assert found["cross_validated"][system]["ranking_accuracy"]["mean"] == pytest.approx(0.5, abs=0.17)

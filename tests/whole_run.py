@@ -88,7 +88,7 @@ def kept(folder: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for stage, file in STAGES.items():
         items = read_items(folder / "cache" / file.format(name="coder")).values()
-        found[stage] = {item.key: (item.made_from, _timeless(item.value)) for item in items}
+        found[stage] = {item["key"]: (item["made_from"], _timeless(item["value"])) for item in items}
     return found
 
 
