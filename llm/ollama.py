@@ -167,8 +167,8 @@ class OllamaModel(Server):
         answer = read_answer(request, text, end, reply.eval_count, own or waited, reply.logprobs)
         return answer if own else replace(answer, side_by_side=self._concurrency)
 
-    def _remedy(self, status: int, said: str, model: str) -> str:  # noqa: ARG002
-        gone = status == 404 and model
+    def _remedy(self, status: int, said: str, model: str) -> str:
+        gone = status == 404 and model and "model" in said  # not so of a path that is none
         return PULL.format(model) if gone else "Check OLLAMA_HOST, and the user and password in it."
 
     def _context(self, model: str) -> int:

@@ -69,8 +69,7 @@ class _Handler(Handler):
             self.refuse(404, f"The model `{request.get('model')}` does not exist")
         else:
             call, tokens = self.fake.note(request), len(last_text(request)) // 4 + 1
-            sent = json.dumps(request)
-            if refused := next((name for name in model.refuses if f'"{name}"' in sent), None):
+            if refused := next((name for name in model.refuses if f'"{name}"' in json.dumps(request)), None):
                 what = "Unsupported parameter" if refused in request else "Invalid schema for response_format"
                 self.refuse(400, f"{what}: '{refused}' is not supported with this model.")
             elif model.context and tokens > model.context:

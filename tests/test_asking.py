@@ -18,7 +18,6 @@ from core.errors import MissingError
 from llm import asking
 from llm.asking import ATTEMPTS, DRAWS, PassingError
 from llm.interface import Choice, Decision, LeftOut, Request
-from llm.ollama import OllamaModel
 
 KINDS = pytest.mark.parametrize("kind", list(SERVERS))
 TAG = "gemma3:4b"
@@ -107,7 +106,7 @@ def test_a_server_that_is_away_is_waited_for_with_one_line_and_not_for_ever(
 def test_the_wait_for_a_server_counts_from_when_it_went_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "AWAY_SECONDS", 0.2)
     attempt = Mock(side_effect=[PassingError("HTTP 500"), PassingError("away", weight=0), "answer"])
-    assert OllamaModel(retry_wait=0.3)._persist("it", attempt) == "answer"
+    assert model_of(FakeOllama(), retry_wait=0.3)._persist("it", attempt) == "answer"
 
 
 @KINDS
