@@ -111,7 +111,7 @@ def said_by(status: int, said: str, key: str = "") -> str:
     with suppress(ValueError):
         words = json.loads(said)
     for name in ("error", "detail", "message"):
-        words = words.get(name, words) if isinstance(words, dict) else words
+        words = (words.get(name) or words) if isinstance(words, dict) else words
     words = plain(words)
     if len(key) >= KEY_CHARACTERS:  # some servers repeat it
         words = re.sub(re.escape(key[:KEY_CHARACTERS]) + r"\S*", "…", words)
