@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
@@ -45,12 +44,12 @@ class PassingError(Exception):
     """A failure that another attempt may not meet.
 
     weight: how many of the ``ATTEMPTS`` it counts as: 4 where a whole time limit passed, 0 where nobody listens, who is
-    waited for. hint: what helps if it lasts.
+    waited for. pause: seconds that the server asks for. hint: what helps if it lasts.
     """
 
-    def __init__(self, what: str, *, weight: int = 1, hint: str = "") -> None:
+    def __init__(self, what: str, *, weight: int = 1, pause: float = 0.0, hint: str = "") -> None:
         super().__init__(what)
-        self.weight, self.hint = weight, hint
+        self.weight, self.pause, self.hint = weight, pause, hint
 
 
 class RefusedError(MissingError):
@@ -100,8 +99,7 @@ class Server:
 
     backend: str
     kind: str  # in words: "Ollama server"
-    mend: str  # what helps where none answers, or it refuses
-    unknown: str  # what helps where it does not know a model
+    mend: str  # what helps where none answers
     enlarge: str  # how its context is made larger, up to the figure
     doubts_schema = False  # True where some take a schema and ignore it: further draws say it in words too
     weighs_options = False
@@ -123,6 +121,10 @@ class Server:
 
     def _say(self, request: Request, seconds: float, *, in_words: bool) -> Completion:
         """Ask once; raises as ``_ask``, or UselessError. ``in_words``: the schema stands in the prompt alone."""
+        raise NotImplementedError
+
+    def _remedy(self, status: int, said: str, model: str) -> str:
+        """What helps against a refusal that will last; ``model``: the one that was asked, if any."""
         raise NotImplementedError
 
     def _begin(self, model: str) -> None:
@@ -192,8 +194,8 @@ class Server:
             except UselessError as error:
                 reason = str(error)
                 log.debug("%s: %s; drawn again", about, reason)
-                if error.silent and request.schema and model not in self._in_words:
-                    in_words = not in_words
+                if error.silent and request.schema:
+                    in_words = self._in_words.get(model, not in_words)
                 if stop.is_set():  # the asking is over: another draw would be for nobody
                     raise MissingError(f"{about}: {reason}") from None
                 continue
@@ -226,12 +228,12 @@ class Server:
                 return attempt()
             except PassingError as error:
                 tried, weight, away, now = tried + 1, weight + error.weight, not error.weight, time.monotonic()
-                first = first or now
+                first = (first or now) if away else 0.0  # nobody has listened since then
                 if away and now > self._away_until and not stop.is_set():  # said once for all in flight
                     self._away_until = now + AWAY_SECONDS
                     log.warning("%s: %s; waiting for it, up to %.0f s", self.address, error, AWAY_SECONDS)
                 last = weight >= ATTEMPTS or (away and now - first >= AWAY_SECONDS)
-                if last or stop.wait(min(pause, AWAY_PAUSE) if away else pause):
+                if last or stop.wait(min(pause, AWAY_PAUSE) if away else max(pause, error.pause)):
                     said = f"{about}: {error} ({tried} attempts at {self.address}). {KEPT} {error.hint}"
                     raise MissingError(said.rstrip()) from error
                 if not away:
@@ -253,10 +255,15 @@ class Server:
         opener, timeout = self._opener(), (PATIENCE, seconds, seconds, seconds)
         try:
             opened = opener(timeout=timeout, **client_options(self.address))
+        except ImportError as error:
+            raise MissingError(
+                f"{self.address}: HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names a SOCKS proxy, for which a package is "
+                'missing. Get it, or unset the variable:\n  pip install "httpx[socks]"'
+            ) from error
         except Exception as error:  # it is not repeated: it may hold a password
             raise UsageError(
-                f"{type(error).__name__}: for {self.address} HTTPS_PROXY or ALL_PROXY names no proxy (SOCKS "
-                'needs: pip install "httpx[socks]"), NO_PROXY no hosts, or SSL_CERT_FILE no certificates. Mend it.'
+                f"{type(error).__name__}: for {self.address} HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names no proxy such "
+                "as http://host:8080 or socks5://host:1080, or SSL_CERT_FILE no certificates. Mend or unset it."
             ) from error
         try:
             with opened as client:
@@ -269,7 +276,11 @@ class Server:
     def _failure(self, error: Any, seconds: float, model: str) -> Exception:
         """The exception that an error of a client stands for."""
         if (status := getattr(error, "status_code", None)) is not None:
-            return self._refusal(status, error.response.text if hasattr(error, "response") else str(error.error), model)
+            if (response := getattr(error, "response", None)) is None:
+                return self._refusal(status, str(error.error), model)
+            asked = response.headers.get("retry-after", "")
+            pause = min(float(asked), AWAY_SECONDS) if asked.isdecimal() else 0.0
+            return self._refusal(status, response.text, model, pause)
         kinds = {type(each).__name__ for each in (error, error.__cause__)}
         if "CERTIFICATE_VERIFY_FAILED" in f"{error} {error.__cause__} {error.__context__}":
             return MissingError(
@@ -283,15 +294,13 @@ class Server:
             return PassingError(f"no answer within {seconds:g} s", weight=4, hint=hint)
         return PassingError(f"the connection broke, or no {self.kind} answers ({type(error).__name__})", hint=self.mend)
 
-    def _refusal(self, status: int, said: str, model: str) -> Exception:
+    def _refusal(self, status: int, said: str, model: str, pause: float = 0.0) -> Exception:
         """The exception that an HTTP status of an error stands for."""
-        if self._key:  # some servers repeat it
-            said = re.sub(re.escape(self._key[:8]) + r"\S*", "…", said)
         if too_long := read_overflow(status, said):
             return too_long
-        words = said_by(status, said)
+        words = said_by(status, said, self._key)
         if status in (408, 429, 500, *range(502, 600)) and "insufficient_quota" not in said:
             hint = f"If {model} can't be loaded there, leave it out of --models or take another --judge." * bool(model)
-            return PassingError(f"the server answered {words}", hint=hint)
-        mend = self.unknown.format(model) if model and "model" in said and status != 401 else self.mend
-        return RefusedError(f"{self.address} refused the request ({words}). {KEPT} {mend}", status, said)
+            return PassingError(f"the server answered {words}", pause=pause, hint=hint)
+        remedy = self._remedy(status, said, model)
+        return RefusedError(f"{self.address} refused the request ({words}). {KEPT} {remedy}", status, said)

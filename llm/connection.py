@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from core.errors import UsageError
 from core.text import plain
 
 PATIENCE = 5.0  # seconds in which a living server takes a connection, and says what it is
 SAID_CHARACTERS = 200  # of a server's error message: some send whole pages
+KEY_CHARACTERS = 8  # by which a key is known: shorter ones are dummies, and parts of words
 _HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a server listens on everything
 _API = re.compile(r"/(api|v1)(/.*)?$")  # of Ollama, as tools write it behind the address
 
@@ -77,11 +80,20 @@ def find_tag(tag: str, installed: Iterable[str]) -> str | None:
 @functools.cache  # reading the certificates takes 30 ms
 def client_options(url: str) -> dict[str, Any]:
     """Options with which an httpx client reaches ``url``: this machine past every proxy, others as the environment
-    says. Raises OSError where its certificates can't be read."""
+    says, which the client itself does not read: it fails on entries of NO_PROXY that every other program takes.
+
+    Raises OSError where its certificates can't be read.
+    """
     import httpx
 
-    certificates = httpx.create_ssl_context(trust_env=url.startswith("https"))
-    return {"trust_env": not is_loopback(url), "verify": certificates}
+    parts, named = urlsplit(url), getproxies()
+    proxy: str | None = (named.get(parts.scheme) or named.get("all") or "").strip() or None
+    if is_loopback(url) or proxy_bypass(parts.hostname or ""):
+        proxy = None
+    if proxy and "://" not in proxy:
+        proxy = f"http://{proxy}"
+    certificates = httpx.create_ssl_context(trust_env=parts.scheme == "https")
+    return {"trust_env": False, "proxy": proxy, "verify": certificates}
 
 
 def get_json(url: str) -> dict[str, Any]:
@@ -93,13 +105,17 @@ def get_json(url: str) -> dict[str, Any]:
     return {}
 
 
-_MESSAGE = re.compile(r'"message": ?"(.*?)"[,}]')
-
-
-def said_by(status: int, said: object) -> str:
-    """A server's error in words, printable and short: the message in it, where it is JSON."""
-    message = _MESSAGE.search(str(said))
-    return f"HTTP {status}: {plain(message[1] if message else said)[:SAID_CHARACTERS].strip()}"
+def said_by(status: int, said: str, key: str = "") -> str:
+    """A server's error in words, printable and short: the message in it, where it is JSON, without the key."""
+    words: Any = said
+    with suppress(ValueError):
+        words = json.loads(said)
+    for name in ("error", "detail", "message"):
+        words = (words.get(name) or words) if isinstance(words, dict) else words
+    words = plain(words)
+    if len(key) >= KEY_CHARACTERS:  # some servers repeat it
+        words = re.sub(re.escape(key[:KEY_CHARACTERS]) + r"\S*", "…", words)
+    return f"HTTP {status}: {words.strip()[:SAID_CHARACTERS]}".rstrip(": ")
 
 
 # A prompt beyond the context in the words of Ollama, llama.cpp, LM Studio, vLLM and its engine, TGI, OpenAI, Anthropic.

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import MissingError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ranking.llm")
 
+PULL = "Get it with:\n  ollama pull {}"
 KEEP_ALIVE = "30m"  # a model must not be unloaded while the suite reads or writes its caches
 UNLOAD_SECONDS = 10.0  # a server waits up to five for the GPU's word that the memory is free
 # Tags and families that think whatever they are told.
@@ -57,7 +59,6 @@ class OllamaModel(Server):
     backend = "ollama"
     kind = "Ollama server"
     mend = "Start one with `ollama serve`, or set OLLAMA_HOST, user and password too; --backend embedded needs none."
-    unknown = "Get it with:\n  ollama pull {}"
     enlarge = "Set num_ctx in config.py, as far as the model goes, to"
 
     def __init__(
@@ -115,7 +116,7 @@ class OllamaModel(Server):
         tag = find_tag(model, self._digests)
         digest = self._digests[tag] if tag else self._known_digests.get(model)
         if digest is None:
-            raise MissingError(self.trouble or f"{self.address} has no model {model}. {self.unknown.format(model)}")
+            raise MissingError(self.trouble or f"{self.address} has no model {model}. {PULL.format(model)}")
         return {"backend": self.backend, "tag": model, "digest": digest}
 
     def unload(self, keep: str = "") -> None:
@@ -155,13 +156,20 @@ class OllamaModel(Server):
     def _converse(self, request: Request, body: Mapping[str, Any], client: Client) -> Completion:
         from ollama import ChatResponse
 
+        start = time.perf_counter()
         # the client's chat() knows no "truncate"
         reply: ChatResponse = client._request(ChatResponse, "POST", "/api/chat", json=body)
+        waited, own = time.perf_counter() - start, (reply.eval_duration or 0) / 1e9
         if (reply.prompt_eval_count or 0) >= body["options"]["num_ctx"]:  # what doesn't know "truncate" cut it to that
             raise ContextError
         end = (reply.done_reason or "stop") if reply.done else "not done"  # old versions give no reason
-        text, seconds = reply.message.content or "", (reply.eval_duration or 0) / 1e9
-        return read_answer(request, text, end, reply.eval_count, seconds, reply.logprobs)
+        text = reply.message.content or ""
+        answer = read_answer(request, text, end, reply.eval_count, own or waited, reply.logprobs)
+        return answer if own else replace(answer, side_by_side=self._concurrency)
+
+    def _remedy(self, status: int, said: str, model: str) -> str:
+        gone = status == 404 and model and "model" in said  # not so of a path that is none
+        return PULL.format(model) if gone else "Check OLLAMA_HOST, and the user and password in it."
 
     def _context(self, model: str) -> int:
         return min(self._num_ctx, self.show(model).context_length or self._num_ctx)

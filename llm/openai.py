@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from core.errors import MissingError
 from llm.answers import UselessError, bounded, common_body, read_answer
 from llm.asking import THOUGHT_TOKENS, PassingError, RefusedError, Server
-from llm.connection import PATIENCE, ContextError, get_json, is_loopback, parse_address, read_key
+from llm.connection import PATIENCE, ContextError, get_json, is_loopback, parse_address, read_key, said_by
 from llm.interface import Completion, Request
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ class OpenAIModel(Server):
     doubts_schema = True
     kind = "server with the OpenAI API"
     mend = "Start one, or set OPENAI_BASE_URL to where it runs (it mostly ends in /v1) and OPENAI_API_KEY to its key."
-    unknown = "Is {} the name of a chat model of this server? --check shows what it has."
     enlarge = "Start the server with a larger context (llama.cpp: -c, for each of its slots), at least"
 
     def __init__(self, base_url: str | None = None, api_key: str | None = None, **asking: Any) -> None:
@@ -57,6 +57,11 @@ class OpenAIModel(Server):
         Empty where the server lists no models. Raises MissingError where none answers or the key is refused.
         """
         if self._listed is None:
+            if self.paid and not self._key:
+                raise MissingError(
+                    f"OPENAI_API_KEY is not set, and {self.address} answers nobody without one. Set it, or set "
+                    "OPENAI_BASE_URL to a server of your own (http://127.0.0.1:1234/v1)."
+                )
             try:
                 found = self._at_once(lambda client: [(model.id, model.to_dict()) for model in client.models.list()])
             except RefusedError as error:
@@ -65,7 +70,8 @@ class OpenAIModel(Server):
                 found = []
             self._listed = {}
             for name, told in found:
-                facts = {**(told.get("meta") or {}), **told}
+                meta = told.get("meta")
+                facts = {**(meta if isinstance(meta, dict) else {}), **told}
                 self._listed[name] = next((facts[k] for k in CONTEXT_KEYS if isinstance(facts.get(k), int)), None)
         return self._listed
 
@@ -110,6 +116,7 @@ class OpenAIModel(Server):
                     raise
                 if "response_format" in sent and re.search("response_format|schema|grammar", error.said):
                     log.warning("%s refuses response_format: it is asked without.", model)
+                    self._in_words[model] = True  # other schemas may have gone well before
                     raise UselessError("it refuses a schema", silent=True) from error
                 known = {name for name in OPTIONAL if name in sent and re.search(rf"\b(top_)?{name}\b", error.said)}
                 if not known:
@@ -126,6 +133,8 @@ class OpenAIModel(Server):
         start = time.perf_counter()
         reply = client.chat.completions.create(**sent)
         waited = time.perf_counter() - start
+        if not reply.choices:  # some report errors with a status of success
+            raise PassingError(f"the server answered {said_by(200, reply.to_json(), self._key)}")
         said = reply.choices[0]
         content: Any = said.message.content  # it may come in parts, some of which are thoughts
         parts = content if isinstance(content, list) else [{"type": "text", "text": str(content or "")}]
@@ -134,6 +143,13 @@ class OpenAIModel(Server):
         own = (getattr(reply, "timings", None) or {}).get("predicted_ms")
         answer = read_answer(request, text, said.finish_reason, tokens, own / 1000 if own else waited, logprobs)
         return answer if own else replace(answer, side_by_side=self._concurrency)
+
+    def _remedy(self, status: int, said: str, model: str) -> str:
+        if status in (401, 403):
+            return "Set OPENAI_API_KEY to a key that is valid there."
+        if model and "model" in said:
+            return f"Is {model} the name of a chat model of this server? --check shows what it has."
+        return "Check OPENAI_BASE_URL; it mostly ends in /v1."
 
     def _opener(self) -> Callable[..., OpenAI]:
         import openai

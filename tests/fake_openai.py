@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the server. ``refuses``: parameters that get a 400 that names them."""
+    """A model of the server. ``refuses``: parameters and words of schemas that get a 400 that names them."""
 
     context: int | None = None
     refuses: frozenset[str] = frozenset()
@@ -69,8 +69,9 @@ class _Handler(Handler):
             self.refuse(404, f"The model `{request.get('model')}` does not exist")
         else:
             call, tokens = self.fake.note(request), len(last_text(request)) // 4 + 1
-            if refused := next((name for name in request if name in model.refuses), None):
-                self.refuse(400, f"Unsupported parameter: '{refused}' is not supported with this model.")
+            if refused := next((name for name in model.refuses if f'"{name}"' in json.dumps(request)), None):
+                what = "Unsupported parameter" if refused in request else "Invalid schema for response_format"
+                self.refuse(400, f"{what}: '{refused}' is not supported with this model.")
             elif model.context and tokens > model.context:
                 self.refuse(400, self.fake.overflows(tokens, model.context))
             else:

@@ -164,7 +164,7 @@ WORDINGS = (
 def test_a_question_beyond_the_context_is_left_out_alone_and_refuses_no_schema(wording: str) -> None:
     asked = [Choice("a-8b", text, LABELS) for text in ("short?", "long? " * 2000, "short again?", "longer? " * 3000)]
     with FakeOpenAI(models={"a-8b": OpenModel(context=2048)}, overflows=wording.format) as server:
-        model = model_of(server, concurrency=1)
+        model = model_of(server, concurrency=1, api_key="x")  # a dummy, which stands in these words too
         found = dict(model.choose(asked))
     older = read_overflow(400, '{"type":"exceed_context_size_error","code":400,"n_prompt_tokens":3001,"n_ctx":2048}')
     tgi = read_overflow(422, "`inputs` tokens + `max_new_tokens` must be <= 2048. Given: 3001 `inputs` tokens")

@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 import threading
+from unittest.mock import Mock
 
 import pytest
 from fake_brain import last_text
@@ -15,7 +16,7 @@ from ollama_helpers import ROOT, SERVERS, echo, first_times, model_of, questions
 
 from core.errors import MissingError
 from llm import asking
-from llm.asking import ATTEMPTS, DRAWS
+from llm.asking import ATTEMPTS, DRAWS, PassingError
 from llm.interface import Choice, Decision, LeftOut, Request
 
 KINDS = pytest.mark.parametrize("kind", list(SERVERS))
@@ -100,6 +101,12 @@ def test_a_server_that_is_away_is_waited_for_with_one_line_and_not_for_ever(
         monkeypatch.setattr(asking, "AWAY_SECONDS", 0.1)
         with pytest.raises(MissingError, match=r"kept.*ollama serve"):
             list(model.complete(questions(TAG, 1)))
+
+
+def test_the_wait_for_a_server_counts_from_when_it_went_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "AWAY_SECONDS", 0.2)
+    attempt = Mock(side_effect=[PassingError("HTTP 500"), PassingError("away", weight=0), "answer"])
+    assert model_of(FakeOllama(), retry_wait=0.3)._persist("it", attempt) == "answer"
 
 
 @KINDS

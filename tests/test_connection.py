@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from fake_openai import FakeOpenAI
 from ollama._client import _parse_host
 
 from core.errors import UsageError
-from llm.connection import parse_host
+from llm.connection import client_options, parse_host
 from llm.ollama import OllamaModel
 from llm.openai import OpenAIModel
 
@@ -44,3 +46,18 @@ def test_nothing_in_the_environment_stands_before_this_machine_and_what_stands_b
         with pytest.raises(UsageError, match="ALL_PROXY names no proxy") as caught:
             far()
         assert "hunter2" not in str(caught.value)
+
+
+def test_proxies_are_read_as_other_programs_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    far, socks = "http://192.0.2.2:11434", "socks5://h:1"
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    for named, proxy in (
+        ({"NO_PROXY": "localhost,[::1],fe80::/10"}, None),
+        ({"ALL_PROXY": socks, "NO_PROXY": "192.0.2.2"}, None),
+        ({"HTTPS_PROXY": socks, "ALL_PROXY": "h:2"}, "http://h:2"),
+    ):
+        monkeypatch.setattr(os, "environ", named)
+        client_options.cache_clear()
+        for model in (OllamaModel(far), OpenAIModel(far)):
+            assert model._ask(lambda _: client_options(far)["proxy"], 1.0) == proxy
+    assert "httpx[socks]" in OllamaModel("https://far.invalid").trouble

@@ -13,8 +13,9 @@ from ollama_helpers import model_of, unused_address
 import main
 from cli.job import keeping_told
 from core.errors import MissingError
-from llm.interface import Choice, Request
+from llm.interface import Choice, Completion, Request
 from llm.openai import OpenAIModel
+from stages.writing import PromptList
 
 KEY = "sk-very-secret-0123"
 QUESTION = Request("a-8b", "why?", seed=3, label="coder-003 answered by a-8b")
@@ -50,6 +51,20 @@ def test_a_parameter_that_a_model_refuses_is_left_out_where_it_succeeds_without_
     assert parameter in server.calls[-1].request, "the other model is asked with it"
     assert ("max_completion_tokens" in server.calls[1].request) is (parameter == "max_tokens")
     assert caplog.text.count(f"a-8b refuses {parameter}") == 1
+
+
+def test_a_schema_refused_after_another_went_well_is_asked_for_in_words() -> None:
+    with FakeOpenAI(models={"a-8b": Model(refuses=frozenset({"minItems"}))}) as server:
+        model = model_of(server)
+        next(model.choose([Choice("a-8b", "which?", ("A", "B"))]))
+        [(_, answer)] = model.complete([Request("a-8b", "which?", schema=PromptList)])
+    assert isinstance(answer, Completion) and len(server.calls) == 3
+
+
+def test_a_failure_under_a_status_of_success_is_told_in_the_servers_words() -> None:
+    said = {"error": {"message": 'The "provider" is\noverloaded…'}}
+    with FakeOpenAI(shape=lambda _: said) as server, pytest.raises(MissingError, match=r'"provider" is over.*…'):
+        list(model_of(server).complete([QUESTION]))
 
 
 def test_a_wrong_key_is_said_without_repeating_it() -> None:
