@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ollama_helpers import model_of
 from vote_files import save
 
+import config
 from cli import own
 from cli.flags import parse
 from cli.job import begin, make_jobs
@@ -18,6 +21,14 @@ def jobs_of(*flags: str) -> list[Job]:
     """The jobs of a run that has begun."""
     args = parse(flags)
     return begin(make_jobs(args, own.read(args), "python main.py"), args)
+
+
+def job_on(server: Any, folder: Path, models: Iterable[str], judge: str, **params: Any) -> Job:
+    """The coder's, of five prompts, which asks one question at a time."""
+    wanted = config.ExperimentConfig(**{"num_prompts": 5, **params})
+    contestants = {model: config.Contestant() for model in models}
+    llm = model_of(server, concurrency=1)
+    return Job("coder", config.PERSONAS["coder"], contestants, judge, llm, wanted, folder, None)
 
 
 def ids_for_testing(job: Job) -> tuple[str, ...]:

@@ -17,7 +17,6 @@ stop() also cuts what is in flight, as a killed server does; start(): the same p
 from __future__ import annotations
 
 import json
-import random
 import re
 import socket
 import threading
@@ -39,16 +38,6 @@ FAULTS = (
     "cut_json", "length", "wrong_shape", "empty",  # the content is half (length: and says so), of another shape, ""
     "abort",  # the reply says that it broke off
 )  # fmt: skip
-
-
-def by_chance(rates: Mapping[str, float]) -> Callable[[Json, int], str | None]:
-    """Faults by probability. A request's own content and how often it came before decide: threads can't change it."""
-
-    def fault(request: Json, n: int) -> str | None:
-        drawn = random.Random(f"0/{n}/{key(request)}")
-        return drawn.choices([*rates, None], [*rates.values(), 1 - sum(rates.values())])[0]
-
-    return fault
 
 
 @dataclass

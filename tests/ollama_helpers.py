@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,9 +36,3 @@ def first_times(fault: str, times: int = 1) -> Callable[[dict[str, Any], int], s
     """A fault for the first so many chat calls, whatever they ask."""
     left = [fault] * times
     return lambda request, n: left.pop() if left else None
-
-
-def unused_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"

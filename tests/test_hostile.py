@@ -8,20 +8,16 @@ from typing import Any
 
 import pytest
 import sample_results
-from begun import jobs_of
+from begun import job_on, jobs_of
 from fake_brain import default_brain, last_text, shown
-from fake_ollama import FakeOllama, Model
+from fake_ollama import FakeOllama
 
-import config
 import main
-from config import ExperimentConfig
 from core.clock import Clock
 from core.text import plain
 from data_generation import make_data
-from llm.ollama import OllamaModel
 from report.page import render
 from stages.judging import judge_pairs, rank_listwise, unmarked
-from stages.tasks import Job
 from stages.writing import collect_responses, generate_prompts
 
 GOOD = "A plain and honest answer, with its own words."
@@ -41,24 +37,18 @@ HOSTILE = {
 }
 
 
-def job_of(llm: OllamaModel, folder: Path) -> Job:
-    two = {tag: config.Contestant() for tag in ("llama3:8b", "gemma3:4b")}
-    params = ExperimentConfig(num_prompts=5)
-    return Job("coder", config.PERSONAS["coder"], two, "llama3:8b", llm, params, folder, None)
-
-
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_response_changes_nothing_of_what_the_judge_is_shown_of_the_other(tmp_path: Path, name: str) -> None:
     """Over HTTP: both orders of the pair, and all together."""
-    hostile = HOSTILE[name]
+    hostile, two = HOSTILE[name], ("llama3:8b", "gemma3:4b")
 
     def brain(request: dict[str, Any]) -> str:
         if "format" in request:
             return default_brain(request)
         return hostile if request["model"] == "gemma3:4b" else GOOD
 
-    with FakeOllama(brain=brain, models={"llama3:8b": Model(), "gemma3:4b": Model()}) as server:
-        job = job_of(OllamaModel(server.url, retry_wait=0.001), tmp_path)
+    with FakeOllama(brain=brain, models=two) as server:
+        job = job_on(server, tmp_path, two, "llama3:8b")
         prompts = generate_prompts(job)[:1]
         responses = collect_responses(job, prompts)
         judgements = judge_pairs(job, prompts, responses)
@@ -85,13 +75,10 @@ def test_a_hostile_response_changes_nothing_of_what_the_judge_is_shown_of_the_ot
 
 def test_hostile_text_is_only_text_on_the_page_and_in_the_terminal() -> None:
     found = sample_results.persona()
-    example = found["examples"][0]
-    for texts in (HOSTILE.values(), ["\n\n".join(HOSTILE.values())]):
-        for response, hostile in zip(example["responses"], texts, strict=False):
-            response["text"] = example["prompt"] = f"MARKED {hostile}"
-        page = render("report", document=found)
-        assert "MARKED" in page and "<script" not in page and "<img src=x" not in page
-        assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
+    found["examples"][0]["responses"][0]["text"] = "MARKED " + "\n\n".join(HOSTILE.values())
+    page = render("report", document=found)
+    assert "MARKED" in page and "<script" not in page and "<img src=x" not in page
+    assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
     for hostile in HOSTILE.values():
         shown = plain(hostile, lines=True)
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", shown)

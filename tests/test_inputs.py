@@ -7,7 +7,6 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from ollama_helpers import unused_address
 
 import main
 from config import ExperimentConfig
@@ -46,7 +45,6 @@ def test_what_is_wrong_or_missing_is_named_with_its_mend_and_changes_nothing(
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     (tmp_path / "binary.jsonl").write_bytes(bytes(range(256)))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OLLAMA_HOST", unused_address())
     before = snapshot(tmp_path)
     status, said = (2, USAGE[flags]) if flags in USAGE else (3, MISSING[flags])
     try:

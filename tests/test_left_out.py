@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from begun import ids_for_testing
+from begun import ids_for_testing, job_on
 from fake_brain import last_text, shown
 from fake_ollama import FakeOllama
-from ollama_helpers import model_of
 from whole_run import CALLS, SMALL, TAGS, results, run_here
 
-import config
 from core.clock import Clock
 from core.errors import MissingError
 from core.records import Preference
@@ -22,13 +20,6 @@ from evidence.design import design
 from llm.asking import DRAWS
 from stages.judging import round_robin_truths
 from stages.tasks import Job
-
-
-def job_on(server: FakeOllama, folder: Path, **params: Any) -> Job:
-    contestants = {tag: config.Contestant() for tag in TAGS}
-    wanted = config.ExperimentConfig(**{"num_prompts": 5, **params})
-    llm = model_of(server, concurrency=1)
-    return Job("coder", config.PERSONAS["coder"], contestants, TAGS[0], llm, wanted, folder, None)
 
 
 class Hopeless:
@@ -59,7 +50,7 @@ def test_a_run_ends_with_what_was_hopeless_counted_said_and_never_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_base: str
 ) -> None:
     with FakeOllama() as server:
-        one, other, *_ = training_topics(job_on(server, tmp_path))
+        one, other, *_ = training_topics(job_on(server, tmp_path, TAGS, TAGS[0]))
         server.faults = Hopeless(one, pair=other)
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         assert run_here(tmp_path, tiny_base, *SMALL) == 0
@@ -78,7 +69,7 @@ def test_a_run_ends_with_what_was_hopeless_counted_said_and_never_asked_again(
 
 def test_more_than_a_tenth_is_too_much_and_ends_the_run_at_once(tmp_path: Path) -> None:
     with FakeOllama() as server:
-        job = job_on(server, tmp_path)
+        job = job_on(server, tmp_path, TAGS, TAGS[0])
         server.faults = Hopeless(*training_topics(job)[:2])
         with pytest.raises(MissingError, match=r"2 of the responses.*at most 1.*--refresh"):
             make_data(job, Clock())
@@ -90,7 +81,7 @@ def test_a_gap_moves_no_other_prompt_and_a_prompt_without_a_truth_is_left_out_wh
         return "abort" if "ranking" in str(request.get("format")) and next(rankings, None) is None else None
 
     with FakeOllama() as server:
-        job = job_on(server, tmp_path, ground_truth="listwise")
+        job = job_on(server, tmp_path, TAGS, TAGS[0], ground_truth="listwise")
         rankings = iter(range(3))  # the last of four shuffles is hopeless
         server.faults = fault
         whole = make_data(job, Clock(), ids_for_testing(job))

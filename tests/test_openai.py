@@ -8,7 +8,7 @@ import pytest
 from begun import jobs_of
 from fake_brain import default_brain
 from fake_openai import FakeOpenAI, Model
-from ollama_helpers import model_of, unused_address
+from ollama_helpers import model_of
 
 import main
 from cli.job import keeping_told
@@ -106,7 +106,6 @@ def test_check_says_what_the_server_lists_and_what_is_missing(
         monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("/v1", "/v2"))
         assert "it mostly ends in /v1" in check(3)
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        monkeypatch.setenv("OLLAMA_HOST", unused_address())
         (job,) = jobs_of(*folders)
         (asked,) = jobs_of(*flags, *folders)
         with keeping_told(asked):

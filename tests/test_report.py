@@ -16,18 +16,6 @@ from report import answer, console
 
 STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 Document = dict[str, Any]
-Printed = Callable[..., list[str]]
-
-
-@pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
-    """The lines that a call prints."""
-
-    def lines(show: Callable[..., None], *arguments: Any) -> list[str]:
-        show(*arguments)
-        return capsys.readouterr().out.splitlines()
-
-    return lines
 
 
 def golden(name: str, found: str) -> None:
@@ -55,18 +43,24 @@ MADE: dict[str, Callable[[], Document]] = {
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_the_console_says_what_was_found(name: str, printed: Printed, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_console_says_what_was_found(
+    name: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("DEBUG" if name in ("incremental", "votes") else "INFO", "ranking")
-    lines = printed(console.print_personas if name == "personas" else say_all, MADE[name]())
-    golden(f"console_{name}.txt", "\n".join(lines) + "\n")
+    (console.print_personas if name == "personas" else say_all)(MADE[name]())
+    said = capsys.readouterr().out
+    golden(f"console_{name}.txt", said)
+    lines = said.splitlines()
     assert not [line for line in lines if len(line) > 80]
     assert name != "persona" or len(lines) <= 65, "70 with what the stages of a default run say"
 
 
-def test_hostile_texts_stay_text(printed: Printed) -> None:
+def test_hostile_texts_stay_text(capsys: pytest.CaptureFixture[str]) -> None:
     changed, text = sample.hostile(), sample.HOSTILE
     together = sample.personas() | {"personas": {text: changed}, "label": text, "judge": text}
-    said = "".join(printed(say_all, changed) + printed(console.print_personas, together))
+    say_all(changed)
+    console.print_personas(together)
+    said = capsys.readouterr().out
     assert "alert(1)" in said and not STEERS.search(said)
 
 

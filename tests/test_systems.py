@@ -127,10 +127,7 @@ def naive_training(params: ExperimentConfig, wanted: list[Preference]) -> tuple[
     return rewards().detach().numpy(), losses.reshape(params.max_epochs, -1, 2).mean(axis=1)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"random_seed": 3}, {"hidden_width": 0}, {"batch_size": 7}, {"lambda_reg": 0.0}],
-)
+@pytest.mark.parametrize("changes", [{"random_seed": 3}, {"hidden_width": 0}, {"batch_size": 7}, {"lambda_reg": 0.0}])
 def test_a_training_is_that_of_one_head_in_one_plain_loop_with_torchs_optimizer(changes: dict[str, object]) -> None:
     """Regularized are all training prompts, judged or not; λ = 0 is no regularization at all."""
     values = {"lambda_reg": 0.7, "learning_rate": 1e-2, "max_epochs": 2, "components": 20}

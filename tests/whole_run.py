@@ -13,9 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fake_brain import default_brain
+from fake_brain import default_brain, key
 from fake_ollama import FakeOllama
-from fake_server import by_chance
 
 import config
 import main
@@ -39,12 +38,10 @@ def steady_brain(request: Json) -> str:
     return default_brain({**{k: v for k, v in request.items() if k != "options"}, "options": {}})
 
 
-FAULTS = by_chance({"500": 0.05, "drop": 0.03, "cut_json": 0.05})
-
-
 def faulty(request: Json, n: int) -> str | None:
-    """5 % HTTP 500, 3 % dropped connections, 5 % cut JSON: of the answer where it is JSON, else of the HTTP body."""
-    fault = FAULTS(request, n)
+    """5 % HTTP 500, 3 % dropped connections, 5 % cut JSON: of the answer where it is JSON, else of the HTTP body.
+    A request's own content and how often it came before decide: threads can't change it."""
+    fault = random.Random(f"0/{n}/{key(request)}").choices(["500", "drop", "cut_json", None], [5, 3, 5, 87])[0]
     return "cut_body" if fault == "cut_json" and "format" not in request else fault
 
 
@@ -88,12 +85,10 @@ def kept(folder: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for stage, file in STAGES.items():
         items = read_items(folder / "cache" / file.format(name="coder")).values()
-        found[stage] = {item["key"]: (item["made_from"], _timeless(item["value"])) for item in items}
+        for item in items:
+            item["value"].pop("seconds", None)
+        found[stage] = {item["key"]: (item["made_from"], item["value"]) for item in items}
     return found
-
-
-def _timeless(value: Json) -> Json:
-    return {k: v for k, v in value.items() if k != "seconds"}
 
 
 def document(folder: Path, name: str = "coder") -> Json:
