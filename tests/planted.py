@@ -7,10 +7,9 @@ from itertools import combinations
 import numpy as np
 from scipy.special import expit
 
-import evaluation
 from base.features import Features
 from core.ranking import Ranker
-from core.records import GroundTruth, Preference
+from core.records import Preference
 
 MODELS = tuple("abcdef")
 RATINGS: dict[str, float | None] = {"a": 1000.0, "b": 1040.0, "c": 1080.0, "d": 1120.0, "e": 1160.0, "f": None}
@@ -53,9 +52,3 @@ def preferences(liked: Likes, seed: int = 5) -> list[Preference]:
 def all_scores(system: Ranker) -> np.ndarray:
     """[prompts, models]"""
     return np.array([[system.scores(p)[m] for m in MODELS] for p in PROMPTS])
-
-
-def tau(system: Ranker, liked: Likes) -> float:
-    """Mean Kendall's τ with what is liked, on the test prompts."""
-    truths = [GroundTruth(p, {m: liked[p, m] for m in MODELS}) for p in TEST]
-    return evaluation.mean_metrics(evaluation.per_prompt(system, truths).values()).kendall_tau or 0.0

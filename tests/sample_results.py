@@ -10,7 +10,6 @@ from evidence.hypotheses import pooled
 from report import answer, words
 
 GOLDEN = Path(__file__).parent / "golden"
-CONTENDERS = ("elo_offset", "reward_model", "combined")
 HOSTILE = "<script>alert(1)</script>\x1b[31m\x07\u202egnp\u2066.exe\"'&{{ 7*7 }}$x_1$"
 UNKNOWN = {"difference": None, "ci95": None, "p_value": None}
 GAIN = {"difference": 0.08, "ci95": [-0.02, 0.18], "p_value": 0.11}
@@ -50,7 +49,7 @@ def votes(*, decided: bool = True, users: int = 12) -> Document:
     document |= {"verdict": {"better_than": []}, "examples": [], "ablation": []}
     document |= {"improvement": gains, "comparisons": dict.fromkeys(document["comparisons"], gains)}
     document["counts"] |= {"users": users, "votes": 480, "decided_votes": 360 * decided}
-    document["curves"] |= {system: {"ranking_accuracy": level} for system in CONTENDERS}
+    document["curves"] |= {system: {"ranking_accuracy": level} for system in words.CONTENDERS}
     document["hypotheses"] = {**both, "combined": both}
     gained = {system: gains["ranking_accuracy"] | {"over": start} for system, start in starts.items()}
     document["people"] = {"personal_gain": gained}

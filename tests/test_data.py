@@ -115,15 +115,6 @@ def test_every_contestant_answers_every_prompt_and_every_pair_is_judged_in_both_
     assert not data.listwise, "the round robin is the truth"
 
 
-def edit(job: Job, file: str, key: str, change: Callable[[dict[str, Any]], object] | None) -> None:
-    """Change the value of one item of a cache file by hand; None deletes the item."""
-    path = job.path(file)
-    document = json.loads(path.read_text(encoding="utf-8"))
-    item = next(item for item in document["items"] if item["key"] == key)
-    document["items"].remove(item) if change is None else change(item["value"])
-    path.write_text(json.dumps(document), encoding="utf-8")
-
-
 def template(job: Job) -> Job:
     with (config.PROMPTS_DIR / "preference_evaluation.txt").open("a", encoding="utf-8") as file:
         file.write("\nBe kind.\n")
@@ -131,8 +122,13 @@ def template(job: Job) -> Job:
 
 
 def edited(change: Callable[[dict[str, Any]], object] | None) -> Callable[[Job], Job]:
+    """A prompt changed in its cache file by hand; None deletes it."""
+
     def then(job: Job) -> Job:
-        edit(job, config.PROMPTS_FILE, "coder-003", change)
+        document = json.loads(job.path(config.PROMPTS_FILE).read_text(encoding="utf-8"))
+        item = next(item for item in document["items"] if item["key"] == "coder-003")
+        document["items"].remove(item) if change is None else change(item["value"])
+        job.path(config.PROMPTS_FILE).write_text(json.dumps(document), encoding="utf-8")
         return job
 
     return then
@@ -201,16 +197,6 @@ def test_what_a_refresh_sets_aside_is_asked_again_and_nothing_is_deleted(job: Jo
     aside = [path.name for path in (job.cache_dir / "previous").iterdir()]
     assert {name.rsplit("_", 1)[0] for name in aside} == before - {"generated_prompts_coder"}
     assert asked(job) == (0, 18, 36)
-
-
-# ── A cache that somebody opens ──────────────────────────────────────────────────────────────────────────
-
-
-def test_an_edited_judgement_counts(job: Job) -> None:
-    made(job)
-    for winner, outcome in (("b", 0.0), ("tie", 0.5), ("a", 1.0)):
-        edit(job, config.PREFERENCES_FILE, "coder-001/a vs b", lambda value, winner=winner: value.update(winner=winner))
-        assert made(job).judgements[0] == Preference("coder-001", "a", "b", outcome)
 
 
 # ── The embedded model ───────────────────────────────────────────────────────────────────────────────────

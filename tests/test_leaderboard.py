@@ -90,22 +90,16 @@ def test_votes_find_who_is_ahead_and_twenty_on_equal_models_name_nobody() -> Non
     assert all(row["best_on"] <= row["judged_on"] <= row["comparisons"] for row in few)
 
 
-def texts(prompts: int, seed: int) -> dict[str, dict[str, str]]:
-    """{prompt id: {model: answer}} of all lengths, half of them with code."""
-    rng, words = np.random.default_rng(seed), ("apple", "river", "7", "I", "stone", "- item\n", "because", "12")
-
-    def drawn() -> str:
-        return " ".join(rng.choice(words, rng.integers(5, 200))) + "\n```\nx\n```" * (rng.random() < 0.5)
-
-    return {f"p{i}": {model: drawn() for model in "abcd"} for i in range(prompts)}
-
-
 def test_a_planted_taste_is_named_in_words_and_nothing_else_is() -> None:
-    found, votes, rng = texts(40, 0), [], np.random.default_rng(1)
-    for prompt, own in found.items():
+    """Answers of all lengths, half of them with code."""
+    votes, rng, words = list[Preference](), np.random.default_rng(0), ("apple", "river", "7", "I", "- item\n", "12")
+    texts = {(f"p{i}", model): " ".join(rng.choice(words, rng.integers(5, 200))) for i in range(40) for model in "abcd"}
+    texts |= {about: f"{text}\n```\nx\n```" for about, text in texts.items() if rng.random() < 0.5}
+    for prompt in dict.fromkeys(prompt for prompt, _ in texts):
+        own = {model: text for (about, model), text in texts.items() if about == prompt}
         quality = {m: 2.0 * ("```" in t) - math.log2(len(t)) + 0.5 * rng.standard_normal() for m, t in own.items()}
         votes += judged(prompt, quality)
-    responses = [Response(prompt, model, text) for prompt, own in found.items() for model, text in own.items()]
+    responses = [Response(*about, text) for about, text in texts.items()]
     liked = {liking["trait"]: liking for liking in likings(votes, responses)}
     assert {name: liking["likes"] for name, liking in liked.items()} == {"length": "shorter answers", "code": "code"}
     low, high = liked["length"]["ci95"]

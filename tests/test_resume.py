@@ -10,22 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import whole_run
 from fake_brain import default_brain
 from fake_ollama import FakeOllama, Model
-from whole_run import (
-    CALLS,
-    SMALL,
-    TAGS,
-    answered_calls,
-    faulty,
-    kept,
-    kill_and_go_on,
-    results,
-    run_here,
-    start,
-    steady_brain,
-    stop_after,
-)
+from whole_run import CALLS, SMALL, TAGS, kept, results, run_here
 
 
 @pytest.fixture
@@ -41,7 +29,7 @@ def here(tiny_base: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 def clean(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run without any trouble."""
     folder = tmp_path_factory.mktemp("clean")
-    with FakeOllama(brain=steady_brain) as server, pytest.MonkeyPatch.context() as patch:
+    with FakeOllama(brain=whole_run.steady_brain) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OLLAMA_HOST", server.url)
         assert run_here(folder, tiny_base, *SMALL) == 0
     return folder
@@ -51,9 +39,9 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(
     tmp_path: Path, tiny_base: str, here: Callable[..., int], clean: Path
 ) -> None:
     """20 times in benchmarks/faults.py."""
-    with FakeOllama(brain=steady_brain, latency=0.05) as server:
+    with FakeOllama(brain=whole_run.steady_brain, latency=0.05) as server:
         go_on = lambda server, folder, *_: here(server, folder)  # noqa: E731
-        kill_and_go_on(server, tmp_path, tiny_base, random.Random(3), go_on)
+        whole_run.kill_and_go_on(server, tmp_path, tiny_base, random.Random(3), go_on)
     assert kept(tmp_path) == kept(clean)
     assert results(tmp_path) == results(clean)
 
@@ -62,14 +50,14 @@ def test_ctrl_c_keeps_everything_and_says_how_to_go_on(
     tmp_path: Path, tiny_base: str, here: Callable[..., int]
 ) -> None:
     with FakeOllama(latency=0.1) as server:
-        process = start(server, tmp_path, tiny_base, *SMALL)
-        stop_after(process, server, 20, 0.05, signal.SIGINT)
+        process = whole_run.start(server, tmp_path, tiny_base, *SMALL)
+        whole_run.stop_after(process, server, 20, 0.05, signal.SIGINT)
         out, errors = process.communicate()
         assert process.returncode == 130
         assert "Traceback" not in out + errors and "asked again" not in out + errors
         assert f"kept in {tmp_path / 'cache'}/; the same command goes on" in errors
         assert not list((tmp_path / "cache").glob("*.journal")), "what was kept is in its file"
-        asked, found = len(server.calls), answered_calls(kept(tmp_path))
+        asked, found = len(server.calls), whole_run.answered_calls(kept(tmp_path))
         assert asked - found <= 4, "what was in flight"
         assert here(server, tmp_path) == 0
         assert len(server.calls) - asked == CALLS - found
@@ -77,7 +65,7 @@ def test_ctrl_c_keeps_everything_and_says_how_to_go_on(
 
 def test_a_failing_server_leaves_no_mark_on_the_results(tmp_path: Path, here: Callable[..., int], clean: Path) -> None:
     """At the default size in benchmarks/faults.py."""
-    with FakeOllama(brain=steady_brain, faults=faulty) as server:
+    with FakeOllama(brain=whole_run.steady_brain, faults=whole_run.faulty) as server:
         assert here(server, tmp_path, "--concurrency", "8") == 0
         assert sum(call.fault is not None for call in server.calls) >= 3
     assert kept(tmp_path) == kept(clean)
@@ -87,7 +75,7 @@ def test_a_failing_server_leaves_no_mark_on_the_results(tmp_path: Path, here: Ca
 def test_two_runs_at_once_ask_every_question_once(tmp_path: Path, tiny_base: str, here: Callable[..., int]) -> None:
     """Ten times in benchmarks/faults.py."""
     with FakeOllama(latency=0.02) as server:
-        other = start(server, tmp_path, tiny_base, *SMALL)
+        other = whole_run.start(server, tmp_path, tiny_base, *SMALL)
         while not server.calls and other.poll() is None:
             time.sleep(0.005)
         assert here(server, tmp_path) == 0

@@ -8,15 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    LlamaForSequenceClassification,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-    Qwen3ForSequenceClassification,
-)
 
 from llm.embedded import load_smollm2
 
@@ -36,7 +29,7 @@ def smollm2() -> Any:
     return load_smollm2()
 
 
-def tiny_tokenizer(template: str, special: Sequence[str], **named: str) -> PreTrainedTokenizerFast:
+def tiny_tokenizer(template: str, special: Sequence[str], **named: str) -> transformers.PreTrainedTokenizerFast:
     """Bytes as tokens, and control tokens; adds a BOS of its own where one is named."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([*special, *letters])}
@@ -47,7 +40,7 @@ def tiny_tokenizer(template: str, special: Sequence[str], **named: str) -> PreTr
     if "bos_token" in named:
         bos = named["bos_token"]
         inner.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, 0)])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **named)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, **named)
     tokenizer.chat_template = template
     return tokenizer
 
@@ -65,12 +58,14 @@ def save_model(folder: Path, kind: str, pad: str | None = "<|pad|>") -> Path:
     named = {"eos_token": closing} | ({"pad_token": pad or ""} if pad else {})
     if kind == "qwen":
         special, template = ["<|im_start|>", "<|im_end|>", "<|pad|>"], QWEN_TEMPLATE
-        model: Any = Qwen3ForSequenceClassification(Qwen3Config(**SMALL, head_dim=8, pad_token_id=None))
+        model: Any = transformers.Qwen3ForSequenceClassification(
+            transformers.Qwen3Config(**SMALL, head_dim=8, pad_token_id=None)
+        )
     else:
         special, template = ["<|begin|>", "<|start|>", "<|eot|>", "<|pad|>"], LLAMA_TEMPLATE
         named["bos_token"] = "<|begin|>"
-        build = LlamaForSequenceClassification if kind == "llama" else LlamaForCausalLM
-        model = build(LlamaConfig(**SMALL, pad_token_id=None))
+        build = transformers.LlamaForSequenceClassification if kind == "llama" else transformers.LlamaForCausalLM
+        model = build(transformers.LlamaConfig(**SMALL, pad_token_id=None))
     tokenizer = tiny_tokenizer(template, special, **named)
     if pad:
         model.config.pad_token_id = tokenizer.pad_token_id
