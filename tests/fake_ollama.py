@@ -67,8 +67,6 @@ class _Handler(Handler):
             (fake.unload if unloads else fake.load)(tag)
             nothing = {"model": tag, "created_at": WHEN, "message": {"role": "assistant", "content": ""}}
             self.send(200, {**nothing, "done": True, "done_reason": "unload" if unloads else "load"})
-        elif "completion" not in fake.models[tag].capabilities:
-            self.refuse(400, f'"{tag}" does not support chat')
         elif refused := fake.overflow(request):
             fake.note(request)
             self.refuse(400, refused)

@@ -11,8 +11,6 @@ from scipy.stats import binomtest, t, ttest_1samp
 
 from evidence.intervals import Difference, Groups, difference, holm, mean_interval, winner
 
-FOLDS_OF_25 = [i % 5 for i in range(25)]
-
 
 def gain(values: Sequence[float] | np.ndarray, groups: Groups | None = None, reach: float = 2.0) -> Difference:
     result = difference(values, [0.0] * len(values), groups or Groups(), reach)
@@ -34,7 +32,7 @@ def test_folds_widen_it_by_nadeau_and_bengio_or_by_what_a_fold_shares() -> None:
 def test_five_prompts_never_name_a_winner_and_many_equal_ones_do() -> None:
     assert winner(gain([0.9, 0.95, 1.0, 0.97, 0.92])) == winner(gain([1.0] * 5)) == "none"
     assert winner(gain([0.9, 0.95, 1.0, 0.97, 0.92, 0.93])) == winner(gain([1.0] * 25)) == "reward_model"
-    assert winner(gain([-0.5 - 0.01 * i for i in range(25)], Groups(FOLDS_OF_25))) == "elo_offset"
+    assert winner(gain([-0.5 - 0.01 * i for i in range(25)], Groups([i % 5 for i in range(25)]))) == "elo_offset"
     assert difference([], []) is mean_interval([]) is None and winner(None) == "none"
 
 
