@@ -74,9 +74,9 @@ def load_votes(source: str, *, skip_bad_rows: bool = False, answers: Answers | N
     why = Counter(reason.partition(":")[0] for reason in left_out.values())
     said += [f"{rows} left out: {reason}" for reason, rows in why.most_common()]
     preferences = tuple(vote.preference() for vote in votes)
-    sides = [((p.model_a, p.outcome), (p.model_b, round(1 - p.outcome, 9))) for p in preferences]
-    given = {(p.user, p.prompt_id, frozenset(two)) for p, two in zip(preferences, sides, strict=True)}
-    if repeats := len(preferences) - len(given):
+    sides = [{(p.model_a, p.outcome), (p.model_b, round(1 - p.outcome, 12))} for p in preferences]
+    different = {(p.user, p.prompt_id, frozenset(two)) for p, two in zip(preferences, sides, strict=True)}
+    if repeats := len(preferences) - len(different):
         said.append(f"{count(repeats, 'vote')} given again by the same person on the same responses: each counts")
     texts = dict(claim for vote in votes for claim in vote.claims())
     return Votes(

@@ -21,7 +21,7 @@ from core.errors import UsageError
 from core.files import append_line
 from core.text import normal
 from people.many import Crowd, measure
-from people.read import Votes, load_votes, read_own_votes
+from people.read import Votes, load_votes, read_own_votes, run_name
 from people.rows import VOTE_COLUMNS
 
 GOOD = [
@@ -182,3 +182,7 @@ def test_words_and_decimal_commas_are_outcomes(tmp_path: Path) -> None:
     words = {"model_a": 1.0, "Tie": 0.5, "model_b": 0.0, "tie (bothbad)": 0.5, "0,5": 0.5, "0,125": 0.125}
     found = load_votes(save(tmp_path / "v.csv", [vote(outcome=word) for word in words]))
     assert [p.outcome for p in found.preferences] == list(words.values())
+
+
+def test_a_long_name_of_a_file_becomes_one_that_any_disk_takes() -> None:
+    assert [len(run_name(f"{name}.jsonl").encode()) for name in ("v" * 245, "日" * 80)] == [100, 99]
