@@ -68,7 +68,8 @@ def feedback(
 def test_two_answers_are_compared_by_thumbs_then_figures_and_one_rated_alone_with_the_other(
     first: Any, second: Any, outcome: float, tmp_path: Path
 ) -> None:
-    rows = [feedback(two("q"), id, *rating) for id, rating in (("qa", first), ("qb", second)) if rating]
+    seen = two("q", qa={"selectedModelId": " "})
+    rows = [feedback(seen, id, *rating) for id, rating in (("qa", first), ("qb", second)) if rating]
     found = load_votes(save(tmp_path / "feedback.json", rows))
     assert read(found) == [("ann", "Which?", "alpha", "beta", outcome)]
 

@@ -106,6 +106,8 @@ def test_one_text_under_several_ids_is_one_prompt_and_one_response(place: Path) 
     assert [p.prompt_id for p in found.preferences] == ["p0"] * 3
     assert [r.text for r in found.responses if r.model == "x"] == [said]
     assert found.notes[0].endswith(": one text is one prompt")
+    swapped = vote(model_a="y", response_a="so", model_b="x", response_b="because", outcome=0.0)
+    assert "1 vote given again" in load_votes(save(place, [vote(), swapped])).notes[0]
 
 
 def coins(again: int) -> list[Row]:
