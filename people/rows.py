@@ -262,7 +262,7 @@ def _answer(message: Mapping[str, Any]) -> tuple[str, str]:
     """Who answered, and what. In the arena mode ``model`` is the arena's own name and hides who it was."""
     if message.get("error") or message.get("done") is False:
         raise LeftOut("the rated answer was not finished")
-    model = text_in(message, "selectedModelId", default="") or text_in(message, "model")
+    model = text_in(message, "selectedModelId" if str(message.get("selectedModelId") or "").strip() else "model")
     return model, answer_alone(text_of_turn(message.get("content"), "the rated answer"))
 
 
