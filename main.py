@@ -16,6 +16,7 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -153,8 +154,9 @@ def _say_plainly(args: Namespace) -> None:
                 told.add((record.levelno, text))
                 # an indented line is a command, left whole
                 lines = [part for line in text.split("\n") for part in ([line] if line[:1] == " " else wrapped(line))]
-                tqdm.write("\n".join(lines), out)  # above a progress bar that stands in the terminal
-                out.flush()
+                with suppress(BrokenPipeError):  # not said of what was going on here
+                    tqdm.write("\n".join(lines), out)  # above a progress bar that stands in the terminal
+                    out.flush()
 
     logging.basicConfig(level=logging.WARNING, handlers=[Plain()], force=True)
     logging.getLogger("ranking").setLevel(args.log_level.upper())

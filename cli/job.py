@@ -185,7 +185,11 @@ def votes_job(args: Namespace, votes: Votes, own: Own, command: str) -> Job:
     label = f"human votes of {counted(len(votes.users), 'person', 'people')}"
     models = dict.fromkeys(votes.models, Contestant())
     job = Job("", Persona(), models, PEOPLE, NOBODY, params, args.cache_dir, label=label)
-    return _for_each(job, args, own, command)[0]
+    job = _for_each(job, args, own, command)[0]
+    base, note = location.choose(job.base_model, job.device, job.cache_dir, job.name)
+    reader = f"{config.EMBEDDED_NAME}, which is no reward model" if base == location.EMBEDDED else base
+    label, notes = f"{label}; responses are read by {reader}", (*job.notes, *filter(None, [note]))
+    return replace(job, base_model=base, label=label, notes=notes)
 
 
 # ── What servers have ────────────────────────────────────────────────────────────────────────────────────

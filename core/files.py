@@ -125,13 +125,23 @@ def append_line(path: Path, row: Mapping[str, object]) -> None:
     """
     line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
     with told(path):
-        lines = path.read_bytes().splitlines() if path.exists() else []
-    write_atomically(path, b"\n".join([*lines, line, b""]))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:  # in place: it may be a link, and has its own rights
+            file.seek(0)
+            last = file.read().rpartition(b"\n")[2]
+            with contextlib.suppress(ValueError):  # a torn one is cut off
+                json.loads(last)
+                last, line = b"", b"\n" + line
+            file.truncate(file.tell() - len(last))
+            file.write(line + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def drop_last_line(path: Path) -> None:
     """Remove the last line. Raises UsageError."""
-    write_atomically(path, b"".join((read(path) or b"").splitlines(keepends=True)[:-1]))
+    with told(path), path.open("rb+") as file:
+        file.truncate(len(b"".join(file.read().splitlines(keepends=True)[:-1])))
 
 
 # ── One run at a time ────────────────────────────────────────────────────────────────────────────────────

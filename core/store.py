@@ -50,7 +50,7 @@ class Store:
         self.path, self._journal = path, path.with_name(f"{path.name}.journal")
         self._stage, self._samples = stage, samples
         self._items: Items = {}
-        self._changed = False
+        self._changed = self._torn = False
 
     def __enter__(self) -> Self:
         journal = read(self._journal)
@@ -90,8 +90,10 @@ class Store:
             self._items[id] = item  # first, so that an interrupt in between does not lose it on leaving
             with told(self._journal):
                 self._journal.parent.mkdir(parents=True, exist_ok=True)
+                torn, self._torn = self._torn, True  # until it is written: a full disk takes half a line
                 with self._journal.open("ab") as file:
-                    file.write(encode(line + "\n"))
+                    file.write(encode("\n" * torn + line + "\n"))
+                self._torn = False
 
     def print_out(self, rows: Mapping[str, Any]) -> None:
         """Write down values that follow from the items, by key, for the reader: in place of all earlier ones."""
@@ -138,7 +140,7 @@ def _contents(data: bytes | None) -> tuple[Items, bool]:
 def _replayed(journal: bytes | None) -> tuple[Items, bool]:
     """The same of a journal, whose torn last line is no damage: its put never returned."""
     *lines, tail = (journal or b"").split(b"\n")
-    items, sound = _items_of(lines)
+    items, sound = _items_of(filter(None, lines))
     return items | _items_of([tail])[0], sound
 
 

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from core.clock import bar
 from core.errors import UsageError
-from core.files import read
+from core.files import read, told
 from core.text import normal
 
 T = TypeVar("T")
@@ -50,6 +50,7 @@ def read_rows(path: Path) -> tuple[Rows, BadRows]:
     cells that a short row lacks. Raises UsageError for a file that can't be read at all.
     """
     kind = path.suffix.lower()
+    _require_file(path)
     if kind not in ENDINGS:
         raise UsageError(f"{path} has an unknown ending; known are {', '.join(ENDINGS)}")
     try:
@@ -71,14 +72,14 @@ def refuse_bad_rows(bad: BadRows, source: object, total: int, skip: bool | None 
     if not bad:
         return
     common, rows = Counter(str(reason).partition(":")[0] for reason in bad.values()).most_common(1)[0]
-    single = rows <= max(1, SINGLE * total) and len(bad) < total
-    if skip and single:
+    single = rows <= max(1, SINGLE * total)
+    if skip and single and len(bad) < total:
         return
     lines = [f"{source}: {len(bad)} of {total} rows cannot be used:"]
     lines += [f"  row {number}: {reason}" for number, reason in sorted(bad.items())[:SHOWN]]
     lines += [f"  … and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
     mend = "Nothing was changed. Correct them"
-    if skip is not None:
+    if skip is not None and len(bad) < total:
         many = f": {rows} rows are too many to leave out for one reason ({common})"
         mend += ", or leave them out: --skip_bad_rows" if single else many
     raise UsageError("\n".join([*lines, mend]))
@@ -166,9 +167,8 @@ def text_of(path: Path, errors: str = "strict") -> str:
 
     ``errors`` as of ``bytes.decode``. Raises UsageError for a file that is not there or of anything else.
     """
-    data = read(path)
-    if data is None:
-        raise UsageError(f"{path} does not exist.")
+    _require_file(path)
+    data = read(path) or b""
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return data.decode("utf-16" if wide else "utf-8-sig", errors)
@@ -178,6 +178,12 @@ def text_of(path: Path, errors: str = "strict") -> str:
             raise UsageError(f"{path} is no UTF-8 text ({said}). Save it as UTF-8 and run again.") from None
     log.warning("%s is no UTF-8 and is read as Windows-1252; where letters look wrong, save it as UTF-8", path)
     return data.decode("cp1252")
+
+
+def _require_file(path: Path) -> None:
+    with told(path, "read"):
+        if not path.is_file():
+            raise UsageError(f"{path} {'is no file' if path.exists() else 'does not exist'}.")
 
 
 def _read_csv(text: str) -> tuple[Rows, BadRows]:
@@ -204,6 +210,8 @@ def _read_csv(text: str) -> tuple[Rows, BadRows]:
 def _read_json(text: str) -> tuple[Rows, BadRows]:
     value = _parsed(text)
     if isinstance(value, ValueError):  # JSON Lines
+        if re.match(r"\s*\[\s*{", text):
+            raise value  # a damaged list
         value = [_parsed(line) for line in text.split("\n") if line.strip()]
     elif isinstance(value, dict):  # one row, or an object around the rows
         lists = [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]

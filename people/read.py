@@ -55,7 +55,7 @@ def load_votes(source: str, *, skip_bad_rows: bool = False, answers: Answers | N
     """
     path = Path(source)
     hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source)
-    is_file = path.exists() or path.suffix.lower() in tables.ENDINGS or not hub_id
+    is_file = path.suffix.lower() in tables.ENDINGS or not hub_id or path.exists()
     rows, out = read_rows(path) if is_file else (_hub_rows(source), BadRows())
     total, models = len(rows) + len(out), Names(answers.models if answers else ())
     if answers is not None:
@@ -64,7 +64,7 @@ def load_votes(source: str, *, skip_bad_rows: bool = False, answers: Answers | N
         refuse_bad_rows(out, source, total)
         raise UsageError(f"{source} has no rows")
     kind, read = recognize(rows, source)
-    kinds.refuse_coding(rows, source)
+    kinds.refuse_coding(rows, source, "preference" if kind == ALPACA else "outcome")
     given, others = each_row(rows, read)
     out |= others
     votes, notes = _one_of_each(kinds.by_ratings(given, out) if kind == OPEN_WEBUI else given, out, models)
@@ -74,7 +74,9 @@ def load_votes(source: str, *, skip_bad_rows: bool = False, answers: Answers | N
     why = Counter(reason.partition(":")[0] for reason in left_out.values())
     said += [f"{rows} left out: {reason}" for reason, rows in why.most_common()]
     preferences = tuple(vote.preference() for vote in votes)
-    if repeats := len(preferences) - len(set(preferences)):
+    sides = [{(p.model_a, p.outcome), (p.model_b, round(1 - p.outcome, 12))} for p in preferences]
+    different = {(p.user, p.prompt_id, frozenset(two)) for p, two in zip(preferences, sides, strict=True)}
+    if repeats := len(preferences) - len(different):
         said.append(f"{count(repeats, 'vote')} given again by the same person on the same responses: each counts")
     texts = dict(claim for vote in votes for claim in vote.claims())
     return Votes(
@@ -133,7 +135,7 @@ def run_name(source: str) -> str:
     """What the run's files are named after: the file's stem, or the hub id, in characters that any disk takes; with
     ``my_`` where that is a persona's name, whose results would be replaced."""
     stem = Path(source).stem if Path(source).suffix else source
-    name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:100] or "votes"
+    name = re.sub(r"[^\w.-]+", "-", stem).strip("-.").encode()[:100].decode(errors="ignore") or "votes"
     return f"my_{name}" if name.lower() in (*config.PERSONAS, "all") else name
 
 
@@ -183,7 +185,8 @@ def recognize(rows: Rows, source: str) -> tuple[str, Callable[[int, Row], Any]]:
 def _joined(rows: Rows, answers: Answers, models: Names, source: str, out: BadRows) -> Rows:
     """The rows with prompt and responses from ``answers``, by the prompt's text or its id; the others go ``out``."""
     asked = {prompt.id: prompt.text for prompt in answers.prompts}
-    found = dict(rows)
+    how = "they are looked up by model and by the prompt's whole text, or else its id"
+    found, unknown = dict(rows), set[str]()
     for number, row in rows.items():
         names = {side: models.of(name) for side in "ab" if isinstance(name := row.get(f"model_{side}"), str)}
         if not names or (row.get("response_a") is not None and row.get("response_b") is not None):
@@ -198,8 +201,11 @@ def _joined(rows: Rows, answers: Answers, models: Names, source: str, out: BadRo
         found[number] = {**row, **texts, "prompt_id": own, "prompt": asked.get(own)}
         if None in texts.values():
             del found[number]
-            why = "its texts are in no file of --responses"
-            out[number] = LeftOut(f"{why}: they are looked up by model and by the prompt's whole text, or else its id")
+            unknown |= set(names.values()) - set(answers.models)
+            out[number] = LeftOut(f"its texts are in no file of --responses: {how}")
+    if rows and not found:
+        lacking = f", which has no {', '.join(sorted(unknown))}" if unknown else ""
+        raise UsageError(f"No vote in {source} finds its texts in --responses{lacking}: {how}. Nothing was changed.")
     if rows and found == rows:
         raise UsageError(f"--responses: the votes in {source} have their texts already. Leave --responses out.")
     return found
@@ -217,6 +223,7 @@ def read_own_votes(path: Path) -> list[Vote]:
     """All votes that sessions have kept in a file. Raises UsageError for a row that is none."""
     rows, unread = read_rows(path) if path.exists() else ({}, {})
     votes, out = each_row(rows, own_vote)
+    unread.pop(len(rows) + len(unread), None)  # a torn last line; the next vote takes its place
     refuse_bad_rows(unread | out, path, len(rows) + len(unread))
     return votes
 

@@ -65,20 +65,20 @@ WINNERS = {
 }  # fmt: skip
 
 
-def refuse_coding(rows: Rows, source: str) -> None:
-    """Raise UsageError where the outcomes of a whole file mean something else than 0, 0.5 and 1.
+def refuse_coding(rows: Rows, source: str, column: str) -> None:
+    """Raise UsageError where the figures of a whole column mean something else than outcomes or preferences.
 
     Leaving the rows out that don't fit would misread the others: of −1, 0, 1 the ties would count as defeats.
     """
-    figures = [figure for row in rows.values() if math.isfinite(figure := figure_of(row.get("outcome")))]
+    figures = [figure for row in rows.values() if math.isfinite(figure := figure_of(row.get(column)))]
     found, outside = set(figures), sum(not 0.0 <= figure <= 1.0 for figure in figures)
     few = -1 in found or (found & {2, 3} and found <= {0, 1, 2, 3})
+    usual = "outcomes are 0, 0.5 and 1, or between: 1 where a is preferred"
+    if column == "preference":
+        few, outside, usual = found == {0, 1}, 0, "preferences go from 1, the first, to 2, with 0 for a draw"
     if few or outside > max(1, SINGLE * len(figures)):
         coding = ", ".join(f"{f:g}" for f in sorted(found)[:5]) if few else f"{min(found):g} to {max(found):g}"
-        raise UsageError(
-            f"{source}: the votes are coded {coding}, and outcomes are 0, 0.5 and 1, or between: 1 where a is "
-            "preferred. Nothing was changed. Write them so."
-        )
+        raise UsageError(f"{source}: the votes are coded {coding}, and {usual}. Nothing was changed. Write them so.")
 
 
 def _leave_out_later_turns(row: Row) -> None:
@@ -160,11 +160,12 @@ def text_of_turn(content: Any, place: str) -> str:
 
 def alpaca_vote(number: int, row: Row) -> Vote:
     """Two outputs, and a preference from 1 (the first) to 2."""
-    preference = figure_of(row.get("preference"))
-    if math.isnan(preference):
+    written = row.get("preference")
+    if written is None or str(written).strip().lower() in ("", "nan", "none"):
         raise LeftOut("the annotator gave no preference")
+    preference = figure_of(written) or 1.5  # earlier versions write 0 for a draw
     if not 1 <= preference <= 2:
-        raise ValueError(f"preference is no number in [1, 2]: {preference:g}")
+        raise ValueError(f"preference is no number in [1, 2]: {written!s:.40}")
     prompt = text_in(row, "instruction")
     if row.get("input"):  # what the instruction is about, in some of its data sets
         prompt += f"\n\n{text_in(row, 'input')}"
@@ -230,9 +231,9 @@ def open_webui_rating(number: int, row: Row) -> _Rating:
     while "chat" in chat:  # the chat, perhaps with a record around it
         chat = _object(chat, "chat")
     messages = _object(_object(chat, "history"), "messages")
-    message = _object(messages, text_in(meta, "message_id"), "the rated message")
+    message = _object(messages, text_in(meta, "message_id"), "the rated message (meta.message_id)")
     parent_id = str(message.get("parentId"))
-    root = parent = _object(messages, parent_id, "the prompt of the rated message")
+    root = parent = _object(messages, parent_id, "the prompt of the rated message (parentId)")
     while isinstance(above := messages.get(str(root.get("parentId"))), Mapping) and above.get("role") == "system":
         root = above  # a chat may begin with one
     if root.get("parentId") is not None:
@@ -261,7 +262,7 @@ def _answer(message: Mapping[str, Any]) -> tuple[str, str]:
     """Who answered, and what. In the arena mode ``model`` is the arena's own name and hides who it was."""
     if message.get("error") or message.get("done") is False:
         raise LeftOut("the rated answer was not finished")
-    model = text_in(message, "selectedModelId" if message.get("selectedModelId") else "model")
+    model = text_in(message, "selectedModelId" if str(message.get("selectedModelId") or "").strip() else "model")
     return model, answer_alone(text_of_turn(message.get("content"), "the rated answer"))
 
 

@@ -68,7 +68,8 @@ def feedback(
 def test_two_answers_are_compared_by_thumbs_then_figures_and_one_rated_alone_with_the_other(
     first: Any, second: Any, outcome: float, tmp_path: Path
 ) -> None:
-    rows = [feedback(two("q"), id, *rating) for id, rating in (("qa", first), ("qb", second)) if rating]
+    seen = two("q", qa={"selectedModelId": " "})
+    rows = [feedback(seen, id, *rating) for id, rating in (("qa", first), ("qb", second)) if rating]
     found = load_votes(save(tmp_path / "feedback.json", rows))
     assert read(found) == [("ann", "Which?", "alpha", "beta", outcome)]
 
@@ -198,6 +199,11 @@ def test_alpaca_evals_annotations(tmp_path: Path) -> None:
     assert [prompt.text for prompt in found.prompts] == ["Why?", "Sort\n\n3 1 2"]
     assert found.left_out == {5: "the annotator gave no preference"}
     rows = [annotation(i % 2, instruction=f"{i}?") for i in range(9)]
-    assert "row 1: preference is no number in [1, 2]: 0" in refused(save(tmp_path / "a.json", rows))
+    assert "the votes are coded 0, 1, " in refused(save(tmp_path / "a.json", rows))
+    draws = load_votes(save(tmp_path / "a.json", [annotation(p, instruction=f"{p}?") for p in (0, 1.02, 1.98)]))
+    assert [outcome for *_, outcome in read(draws)] == [0.5, 0.98, 0.02]
+    for odd in ("output_1", True, [1], "1,500"):
+        said = refused(save(tmp_path / "a.jsonl", [annotation(1), annotation(odd)]))
+        assert f"row 2: preference is no number in [1, 2]: {odd}" in said
     bare = {name: value for name, value in annotation(1).items() if name != "preference"}
     assert "lacks the columns preference; it has instruction, " in refused(save(tmp_path / "a.json", [bare]))

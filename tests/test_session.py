@@ -78,6 +78,8 @@ def test_a_session_keeps_what_was_meant_whatever_the_side_before_it_goes_on(sit:
     texts = [replace(r, text="anew") if (r.prompt_id, r.model) == ("p2", "beta") else r for r in TEXTS]
     assert sit("b", texts=texts)[0].done == 1, "a changed response is a new pair"
     assert len(outcomes(path, texts)) == len(outcomes(path)) == 6, "each counts on the very texts it was given on"
+    path.write_bytes(path.read_bytes() + b'{"user": "me", ')
+    assert len(outcomes(path)) == 6, "half a line, of a full disk say, costs no vote"
 
 
 def test_a_later_session_leaves_out_what_was_voted_on_before_either_end(sit: Sit, path: Path) -> None:

@@ -229,6 +229,9 @@ def test_a_full_disk_refuses_a_put_and_keeps_all_before_it(tmp_path: Path) -> No
             store.put(f"k{put}", "h", "x" * 100)
             put += 1
     assert len(seen(path)) == put > 10
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    store.put("with room again", "h", 1)
+    assert len(seen(path)) == put + 1, "what is put next is not glued to half a line"
 
 
 def test_lines_are_added_and_taken_back(tmp_path: Path) -> None:
@@ -242,3 +245,10 @@ def test_lines_are_added_and_taken_back(tmp_path: Path) -> None:
         assert path.read_bytes() == first + b'{"n": 2}\n'
         drop_last_line(path)
         assert path.read_bytes() == first
+    path.chmod(0o600)
+    (link := tmp_path / "link.jsonl").symlink_to(path)
+    path.write_bytes(first + b'{"torn": ')
+    append_line(link, {"n": 2})
+    assert path.read_bytes() == first + b'{"n": 2}\n' and link.is_symlink()
+    drop_last_line(link)
+    assert path.read_bytes() == first and link.is_symlink() and path.stat().st_mode & 0o777 == 0o600

@@ -21,7 +21,7 @@ from core.errors import UsageError
 from core.files import append_line
 from core.text import normal
 from people.many import Crowd, measure
-from people.read import Votes, load_votes, read_own_votes
+from people.read import Votes, load_votes, read_own_votes, run_name
 from people.rows import VOTE_COLUMNS
 
 GOOD = [
@@ -106,6 +106,8 @@ def test_one_text_under_several_ids_is_one_prompt_and_one_response(place: Path) 
     assert [p.prompt_id for p in found.preferences] == ["p0"] * 3
     assert [r.text for r in found.responses if r.model == "x"] == [said]
     assert found.notes[0].endswith(": one text is one prompt")
+    swapped = vote(model_a="y", response_a="so", model_b="x", response_b="because", outcome=0.0)
+    assert "1 vote given again" in load_votes(save(place, [vote(), swapped])).notes[0]
 
 
 def coins(again: int) -> list[Row]:
@@ -182,3 +184,7 @@ def test_words_and_decimal_commas_are_outcomes(tmp_path: Path) -> None:
     words = {"model_a": 1.0, "Tie": 0.5, "model_b": 0.0, "tie (bothbad)": 0.5, "0,5": 0.5, "0,125": 0.125}
     found = load_votes(save(tmp_path / "v.csv", [vote(outcome=word) for word in words]))
     assert [p.outcome for p in found.preferences] == list(words.values())
+
+
+def test_a_long_name_of_a_file_becomes_one_that_any_disk_takes() -> None:
+    assert [len(run_name(f"{name}.jsonl").encode()) for name in ("v" * 245, "日" * 80)] == [100, 99]
