@@ -126,15 +126,12 @@ def missing(name: str) -> tuple[str, str]:
 
 def fetch(name: str) -> Path:
     """The base's folder on this machine, fetched from the hub if need be. Raises MissingError where it can't be had."""
-    folder = find_local(name)
-    if folder is not None:
-        return folder
     why, fix = missing(name)
     if not why:
         from huggingface_hub import snapshot_download
 
         try:
-            return Path(snapshot_download(name, allow_patterns=WANTED_FILES))
+            return find_local(name) or Path(snapshot_download(name, allow_patterns=WANTED_FILES))
         except Exception as error:  # a broken line, terms to accept: its client's errors change with its HTTP library
             why, fix = str(error), f"hf download {name}"
     raise MissingError(f"The base model {name} is missing: {why}. What is cached is kept. To mend it: {fix}")

@@ -51,8 +51,8 @@ def read(args: Namespace) -> Own:
         models = tuple(dict.fromkeys(map(names.of, args.models or answers.models)))
         if odd := [model for model in models if model not in answers.models]:
             raise UsageError(f"--models {odd[0]}: the models of --responses are {', '.join(answers.models)}.")
-        wanted, answered = prompts or list(answers.prompts), answers.complete(models)
-        prompts = [prompt for prompt in wanted if prompt in answered]
+        wanted = prompts or list(answers.prompts)
+        prompts = [p for p in wanted if all((p.id, model) in answers.texts for model in models)]
         notes += answers.notes
         if len(prompts) < len(wanted):
             notes += (f"prompts that not every model answered, left out: {len(wanted) - len(prompts)}",)
@@ -63,7 +63,9 @@ def read(args: Namespace) -> Own:
             "on. Nothing was asked. Add some and run again."
         )
     chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)
-    return Own(who, tuple(chosen), answers.responses(chosen, models) if answers else (), notes=notes)
+    texts = answers.texts if answers else {}
+    responses = tuple(Response(p.id, model, texts[p.id, model]) for model in models for p in chosen)
+    return Own(who, tuple(chosen), responses, notes=notes)
 
 
 def find_personas(asked: str | None, *, topics_needed: bool) -> dict[str, Persona]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import re
-import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +86,7 @@ def load_table(cache_dir: Path, *, refresh: bool = False) -> ArenaTable:
 
 def _from_hub() -> ArenaTable:
     """Rows of category overall and of the newest date. Raises whatever keeps them from being had."""
-    with tempfile.TemporaryDirectory() as scratch:
-        rows = list(hub.load_dataset(SOURCE, CONFIG, split=SPLIT, cache_dir=scratch, keep_in_memory=True))
+    rows = hub.load_dataset(SOURCE, CONFIG, split=SPLIT)
     rated = [row for row in rows if row["category"] == "overall" and row["rating"] is not None]
     date = max(str(row["leaderboard_publish_date"])[:10] for row in rated)
     newest = [row for row in rated if str(row["leaderboard_publish_date"]).startswith(date)]

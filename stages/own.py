@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 from config import DEFAULT_ASKS, Persona
 from core.errors import UsageError
 from core.files import fingerprint
-from core.records import Prompt, Response
+from core.records import Prompt
 from core.tables import BadRows, Rows, columns_of, each_row, read_rows, refuse_bad_rows, text_in, text_of
 from core.text import Names, normal
 from llm.answers import without_thinking
@@ -74,14 +74,6 @@ class Answers:
     def models(self) -> tuple[str, ...]:
         """Sorted by name."""
         return tuple(sorted({model for _, model in self.texts}))
-
-    def complete(self, models: Collection[str]) -> list[Prompt]:
-        """The prompts that all ``models`` answered."""
-        return [p for p in self.prompts if all((p.id, model) in self.texts for model in models)]
-
-    def responses(self, prompts: Iterable[Prompt], models: Iterable[str]) -> tuple[Response, ...]:
-        """The records of these models' responses to these prompts."""
-        return tuple(Response(p.id, model, self.texts[p.id, model]) for model in models for p in prompts)
 
 
 def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answers:

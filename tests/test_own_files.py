@@ -72,9 +72,10 @@ def test_second_answers_are_left_out_and_counted_and_an_empty_one_is_an_answer(t
     found = read_answers([write(tmp_path / "a.jsonl", rows)])
     assert found.notes == ("second answers of a model to the same prompt, left out: 1",)
     assert found.texts[prompt_id(PROMPTS[0]), "x"].startswith("x on:")
-    assert [p.text for p in found.complete(("x", "y"))] == list(PROMPTS)
+    assert [p.text for p in found.prompts] == [*PROMPTS, "Only x answered?"]
+    assert [p.text for p in found.prompts if (p.id, "y") in found.texts] == list(PROMPTS)
     assert found.ids["7"] == prompt_id("Only x answered?")
-    assert [r.text for r in found.responses(found.complete(("x",))[-1:], ("x",))] == [""]
+    assert found.texts[found.prompts[-1].id, "x"] == ""
 
 
 def test_a_column_that_is_missing_is_named_once_beside_those_that_are_there(tmp_path: Path) -> None:
