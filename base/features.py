@@ -136,7 +136,6 @@ def _read(batches: Generator[Batch], keys: Sequence[str], rows: Rows, path: Path
 
 
 def _batches(base: str, device: str, ray: str | None, texts: Sequence[tuple[str, str]]) -> Generator[Batch]:
-    """The texts, read here or on a cluster."""
     if ray is not None:
         from base import cluster
 
@@ -162,7 +161,6 @@ def _kept(paths: Sequence[Path]) -> tuple[str, Rows]:
 
 
 def _save(path: Path, rows: Rows, identity: str) -> None:
-    """Replace the file as a whole."""
     if rows:
         vectors = Vectors(*map(np.stack, zip(*rows.values(), strict=True)))
         write_tensors(path, vectors._asdict(), {"keys": json.dumps(list(rows)), "identity": identity})

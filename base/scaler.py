@@ -18,43 +18,10 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 
-def scaled(
-    states: NDArray[Any], base_score: NDArray[Any], rows: Ints, prompts: Ints, components: int
-) -> tuple[Array, Array, dict[str, Any]]:
-    """All n texts as k training texts let them be seen: inputs [n, components], in which a training text's deviation
-    from its prompt's mean is 1 long on average; the base's score over its spread within prompts [n]; and the statistics
-    that both are made by.
-
-    ``states`` [n, width], ``base_score`` [n], ``rows`` [k] of the training texts, ``prompts`` [k] the number of each
-    one's prompt. Scale and axes are of the deviations within prompts: what lies between prompts cancels in every pair.
-    k texts on p prompts span at most k − p directions; there are no more components than that.
-    """
-    if not len(rows):
-        return np.zeros((len(states), 0)), base_score.astype(np.float64), {}
-    deviations = within(states[rows], prompts)
-    spread = np.sqrt((deviations**2).mean(axis=0))
-    spread[spread < 1e-6] = np.inf  # a feature that never varies says nothing
-    standard = deviations / spread
-    # Eigenvectors of the products on the smaller side, k × k or width × width.
-    few = len(standard) <= states.shape[1]
-    squares, vectors = np.linalg.eigh(standard @ standard.T if few else standard.T @ standard)
-    keep = np.arange(len(squares))[::-1][:components]
-    keep = keep[squares[keep] > 1e-9 * max(float(squares[-1]), 1e-9)]
-    axes = standard.T @ (vectors[:, keep] / np.sqrt(squares[keep])) if few else vectors[:, keep]
-    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(keep))])  # the sign is free: fix it
-    length = math.sqrt(float((standard**2).sum()) / len(standard)) or 1.0
-    centre, projection = states[rows].mean(axis=0, dtype=np.float64), axes / spread[:, None] / length
-    base_spread = float(np.sqrt((within(base_score[rows, None], prompts) ** 2).mean()))
-    base_scale = base_spread if base_spread > 1e-6 else 1.0  # 1 where it does not vary
-    about = {"centre": centre, "projection": projection, "base_scale": base_scale}
-    return (states - centre) @ projection, base_score.astype(np.float64) / base_scale, about
-
-
 def within(values: NDArray[Any], groups: Ints) -> Array:
-    """Deviations [n, d] from the mean of each one's group [n]."""
-    _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
-    order = np.argsort(group, kind="stable")
-    sums = np.add.reduceat(values[order].astype(np.float64), np.cumsum(size) - size, axis=0)
+    """Deviations [n, d] from the mean of each one's group [n], where every group stands together."""
+    _, first, group, size = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    sums = np.add.reduceat(values.astype(np.float64), first, axis=0)
     return np.asarray(values - (sums / size[:, None])[group])
 
 
@@ -75,11 +42,35 @@ class Texts:
         return [{model: row for model, row in prompt.items() if model != s.held_out} for prompt in rows]
 
     def seen(self, s: TrainingSet) -> tuple[Array, Array, dict[str, Any]]:
-        """All texts as a training's own let them be seen: see ``scaled``."""
-        prompts = self.training(s)
-        rows = np.array([row for prompt in prompts for row in prompt.values()], np.intp)
-        number = np.repeat(np.arange(len(prompts)), [len(prompt) for prompt in prompts])
-        return scaled(self._states, self._score, rows, number, self._components)
+        """All n texts as k training texts let them be seen: inputs [n, components], in which a training text's
+        deviation from its prompt's mean is 1 long on average; the base's score over its spread within prompts [n]; and
+        the statistics that both are made by.
+
+        Scale and axes are of the deviations within prompts: what lies between prompts cancels in every pair. k texts on
+        p prompts span at most k − p directions; there are no more components than that.
+        """
+        training = self.training(s)
+        rows = np.array([row for prompt in training for row in prompt.values()], np.intp)
+        prompts = np.repeat(np.arange(len(training)), [len(prompt) for prompt in training])
+        if not len(rows):
+            return np.zeros((len(self._states), 0)), self._score.astype(np.float64), {}
+        deviations = within(self._states[rows], prompts)
+        spread = np.sqrt((deviations**2).mean(axis=0))
+        spread[spread < 1e-6] = np.inf  # a feature that never varies says nothing
+        standard = deviations / spread
+        # Eigenvectors of the products on the smaller side, k × k or width × width.
+        few = len(standard) <= self._states.shape[1]
+        squares, vectors = np.linalg.eigh(standard @ standard.T if few else standard.T @ standard)
+        keep = np.arange(len(squares))[::-1][: self._components]
+        keep = keep[squares[keep] > 1e-9 * max(float(squares[-1]), 1e-9)]
+        axes = standard.T @ (vectors[:, keep] / np.sqrt(squares[keep])) if few else vectors[:, keep]
+        axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(keep))])  # the sign is free: fix it
+        length = math.sqrt(float((standard**2).sum()) / len(standard)) or 1.0
+        centre, projection = self._states[rows].mean(axis=0, dtype=np.float64), axes / spread[:, None] / length
+        base_spread = float(np.sqrt((within(self._score[rows, None], prompts) ** 2).mean()))
+        base_scale = base_spread if base_spread > 1e-6 else 1.0  # 1 where it does not vary
+        about = {"centre": centre, "projection": projection, "base_scale": base_scale}
+        return (self._states - centre) @ projection, self._score.astype(np.float64) / base_scale, about
 
     def pairs(self, preferences: Sequence[Preference]) -> Ints:
         """[preferences, 2] rows of the two texts of each."""

@@ -67,8 +67,7 @@ def _read_missing(job: Job, groups: Sequence[Group]) -> None:
             decisions: dict[int, Any] = dict(job.llm.choose(choices))  # none is left out
             for column, task in enumerate(missing):
                 scores = {reader: round(decisions[row].scores[column], 6) for row, reader in enumerate(readers)}
-                key, made_from = task.id
-                store.put(key, made_from, {**task.about, "log_likelihood": scores})
+                store.put(*task.id, {**task.about, "log_likelihood": scores}, **task.names)
 
 
 # ── From readings to judgements ──────────────────────────────────────────────────────────────────────────

@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 import reward_model
 from base.features import Features
-from base.scaler import scaled
+from base.scaler import Texts
 from combined import Combined, Posterior
 from config import ExperimentConfig
 from core.ranking import Ranker, TrainingSet
@@ -31,7 +31,6 @@ SAME = np.full((181, 20), 1e6, np.float32)  # texts that are all alike, and one 
 BEHIND = {key: row + 1 for key, row in FEATURES.index.items()}
 ALIKE = dataclasses.replace(FEATURES, index=BEHIND, mean=SAME, last=SAME, base_score=SAME[:, 0])
 ON_GPU = dataclasses.replace(FEATURES, device="auto")  # where there is one
-POOLED = np.concatenate([FEATURES.mean, FEATURES.last], axis=1)
 ELO = {model: rating for model, rating in RATINGS.items() if rating is not None}
 
 
@@ -62,15 +61,16 @@ def test_texts_of_test_prompts_and_of_a_held_out_model_are_not_seen(system: type
 
 
 def test_what_is_seen_of_a_text_varies_within_prompts_at_one_scale_and_without_correlation() -> None:
-    prompt, states, score = np.repeat(np.arange(20), 6), FEATURES.mean[:120], FEATURES.base_score[:120]
-    inputs, _, about = scaled(states, score, np.arange(120), prompt, components=20)
-    inputs = inputs.reshape(20, 6, -1)
+    s, params = TrainingSet((), TRAIN), ExperimentConfig(components=40)
+    inputs, _, about = Texts(FEATURES, params).seen(s)
+    inputs = inputs[:120].reshape(20, 6, -1)
     deviations = (inputs - inputs.mean(axis=1, keepdims=True)).reshape(120, -1)
     squares = deviations.T @ deviations / 120
     assert np.trace(squares) == pytest.approx(1.0)
     assert np.abs(squares - np.diag(np.diag(squares))).max() < 1e-6
-    shifted = states + 100.0 * np.random.default_rng(1).normal(size=(20, 20))[prompt]
-    same = scaled(shifted, score, np.arange(120), prompt, components=20)[2]["projection"]
+    shift = 100.0 * np.repeat(np.random.default_rng(1).normal(size=(30, 20)), 6, axis=0)
+    shifted = dataclasses.replace(FEATURES, mean=FEATURES.mean + shift, last=FEATURES.last + shift)
+    same = Texts(shifted, params).seen(s)[2]["projection"]
     assert np.abs(same) == pytest.approx(np.abs(about["projection"]), rel=1e-2, abs=1e-3), "between is nothing"
 
 
@@ -91,8 +91,7 @@ def test_before_any_preference_system_b_is_exactly_the_base_and_c_the_arena_and_
 def naive_training(params: ExperimentConfig, wanted: list[Preference]) -> tuple[np.ndarray, np.ndarray]:
     """One head and one loop, written down as the formulas say; rewards of all texts, and both losses of each epoch."""
     rng = np.random.default_rng(params.random_seed)
-    rows, scores = np.arange(120), FEATURES.base_score
-    inputs, spread, _ = scaled(POOLED, scores, rows, rows // 6, params.components)
+    inputs, spread, _ = Texts(FEATURES, params).seen(TrainingSet((), TRAIN))
     seen = inputs * params.input_scale * math.sqrt(params.components)
     x, base = (torch.from_numpy(a.astype("f4")) for a in (seen, spread))
     width, h = params.components + 1, params.hidden_width
@@ -143,7 +142,7 @@ def test_a_training_is_that_of_one_head_in_one_plain_loop_with_torchs_optimizer(
 
 def naive_scores(votes: list[Preference], params: ExperimentConfig) -> np.ndarray:
     """The objective written out and minimized by SciPy."""
-    inputs, base, _ = scaled(POOLED, FEATURES.base_score, np.arange(120), np.repeat(np.arange(20), 6), 128)
+    inputs, base, _ = Texts(FEATURES, params).seen(TrainingSet((), TRAIN))
     whose = np.eye(6)[[MODELS.index(m) for _, m in FEATURES.index]]
     rated = np.array([1080.0 if r is None else r for r in RATINGS.values()]) * math.log(10.0) / 400.0
     x = np.column_stack([whose @ rated, whose, base, inputs])
