@@ -46,7 +46,7 @@ class Data:
 def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool = True) -> Data:
     """Everything that is asked for one persona.
 
-    ``listed``: ids of the prompts that are also ranked as a list (``evidence.design.listed``).
+    ``listed``: ids of the prompts that are also ranked as a list (``evaluation.listed``).
     ``ask`` False: what the cache holds. Nothing is asked, written or said; a prompt that lacks anything is left out.
     """
     job, models = replace(job, silent=not ask), list(job.contestants)

@@ -42,14 +42,6 @@ class Design(NamedTuple):
     """The cross-validation."""
 
 
-def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ...]:
-    """Prompts whose responses are also ranked as a list: all, or the test prompts beside their round robin, or none."""
-    if params.ground_truth == "listwise":
-        return tuple(prompt_ids)
-    _, test = evaluation.split(prompt_ids, params.train_prompts, params.random_seed)
-    return test if params.ground_truth == "both" else ()
-
-
 def design(data: Data, params: ExperimentConfig) -> Design:
     """Split the data as the parameters say. Raises MissingError where no prompt that tests has been answered."""
     here = {prompt.id for prompt in data.prompts}
