@@ -91,6 +91,7 @@ def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
         raise UsageError(f"A ranking needs two different contestants, and there is only {names}: see --models.")
     backend = args.backend if args.preferences else job.llm.backend
     alone = (args.base_model, backend) == ("auto", "embedded")  # beside the embedded model reads the embedded base
+    machine = {"gpu": device.gpu()[0] or None, "cores": os.cpu_count()}
     notes = (*job.notes, *own.notes)
     if job.judge in job.contestants:
         notes += (f"The judge {job.judge} is also a contestant: it may prefer its own answers.",)
@@ -100,8 +101,7 @@ def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
             ask="" if own.responses else command_like(args, name, rank="PROMPT"),
             samples_dir=None if args.refresh else config.SAMPLES_DIR, anew=refreshed(args.refresh),
             results_dir=args.results_dir, base_model=location.EMBEDDED if alone else args.base_model,
-            device=args.device, ray=args.ray, ablate=args.ablate,
-            machine={"gpu": device.gpu()[0] or None, "cores": os.cpu_count()},
+            device=args.device, ray=args.ray, ablate=args.ablate, machine=machine,
         )
         for name, persona in own.personas.items()
     ]  # fmt: skip
