@@ -7,8 +7,6 @@ A stage turns what it wants to know into tasks, looks each up in the cache by th
 from, asks a language model for the rest, and keeps every answer at once (``stages.tasks``).
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping

@@ -3,8 +3,6 @@
 Everything loops over ``Ranker``s without asking which is which. Intervals and tests are in evidence/.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

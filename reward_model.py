@@ -22,8 +22,6 @@ In the tiny steps of a training the interpreter costs more than the arithmetic: 
 (points of a curve, folds, people) run side by side, as n heads in one batch, and each gives what it gives alone.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import math

@@ -4,8 +4,6 @@ before every run the missing things alone.
 Looks only: nothing is written, no model is asked, neither torch nor transformers is imported.
 """
 
-from __future__ import annotations
-
 import os
 from argparse import Namespace
 from collections import Counter

@@ -1,7 +1,5 @@
 """The command line: every flag, what goes together, and the parameters that come of it."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 from collections.abc import Sequence

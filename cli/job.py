@@ -4,8 +4,6 @@ jobs = make_jobs(args, own, command)     # one a persona; nothing is asked or wr
 jobs = begin(jobs, args)                 # with the cache folder to itself: ratings, models as seen, files set aside
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -3,8 +3,6 @@
 python main.py --persona me.toml --prompts mine.txt       me.toml: see persona.example.toml
 """
 
-from __future__ import annotations
-
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass

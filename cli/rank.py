@@ -4,8 +4,6 @@ python main.py --persona coder --rank "How do I …?"      python main.py --rank
 python main.py --preferences votes/votes_coder.jsonl --rank "How do I …?"
 """
 
-from __future__ import annotations
-
 import json
 import statistics
 import sys

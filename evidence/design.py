@@ -5,8 +5,6 @@ systems = make_systems(job, data, features)                  # A, B, C and what 
 plan = design(data, job.params)                              # what trains and what tests
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 document = measure(job, data, systems, clock)     # systems: evidence.design.make_systems
 """
 
-from __future__ import annotations
-
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Quality of the judge: flips between the two orders, preference for place and length."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any

@@ -3,8 +3,6 @@
 ``--log_level debug`` shows the evidence for each verdict too; all else is on the page.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

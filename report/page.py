@@ -1,7 +1,5 @@
 """The report as one HTML file: no script, nothing loaded, every text of a model or a user escaped."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Callable
 from pathlib import Path

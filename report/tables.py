@@ -1,7 +1,5 @@
 """The tables of the results, in cells; the console and the page show the same ones."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 

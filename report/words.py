@@ -1,7 +1,5 @@
 """Words and number formats of everything that is shown: the answer first, then the methods."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The job, one way to ask a model and keep its answers, the templates: shared by all data stages."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
