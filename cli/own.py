@@ -1,4 +1,4 @@
-"""Everything a user brings, read once and before anything is asked: a person, prompts, answers that are there already.
+"""Everything a user brings, read once and before anything is asked: a person, prompts, answers, votes.
 
 python main.py --persona me.toml --prompts mine.txt       me.toml: see persona.example.toml
 """
@@ -22,7 +22,7 @@ class Own:
     """The content of the files that the flags name."""
 
     personas: Mapping[str, Persona]  # by name: all whose preferences this run learns; empty ones of people who vote
-    prompts: tuple[Prompt, ...] = ()  # in the order of their ids, so that the order in the file changes no split
+    prompts: tuple[Prompt, ...] = ()  # own ones by their ids, so that the order in the file changes no split
     responses: tuple[Response, ...] = ()
     votes: Votes | None = None  # of ``--preferences``, on ``prompts``
     notes: tuple[str, ...] = ()
