@@ -4,8 +4,6 @@ Such a judge has no order of showing. A model this small can't be asked "A or B?
 are not asked for as a list: it continues the persona's way of asking, once a topic.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -67,7 +65,8 @@ def _read_missing(job: Job, groups: Sequence[Group]) -> None:
             decisions: dict[int, Any] = dict(job.llm.choose(choices))  # none is left out
             for column, task in enumerate(missing):
                 scores = {reader: round(decisions[row].scores[column], 6) for row, reader in enumerate(readers)}
-                store.put(*task.id, {**task.about, "log_likelihood": scores}, **task.names)
+                key, made_from = task.id
+                store.put(key, made_from, {**task.about, "log_likelihood": scores})
 
 
 # ── From readings to judgements ──────────────────────────────────────────────────────────────────────────
