@@ -27,7 +27,9 @@ from core.tables import first_line
 # The published table: a data set on the hub with columns model_name, rating, category and leaderboard_publish_date.
 SOURCE, CONFIG, SPLIT = "lmarena-ai/leaderboard-dataset", "text", "latest"
 SCALE = "Chatbot Arena text leaderboard, overall, without style control"
-SNAPSHOT = "shipped snapshot"  # all of it as of one day
+# All of it as of one day; the file's first lines name its source.
+SNAPSHOT_FILE = Path(__file__).parent / f"arena_{ARENA_DATE}.csv"
+SNAPSHOT = "shipped snapshot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,8 @@ class ArenaTable:
 
 
 def snapshot_table() -> ArenaTable:
-    """The shipped figures; the file's first lines name their source."""
-    with Path(__file__).with_name(f"arena_{ARENA_DATE}.csv").open(encoding="utf-8", newline="") as file:
+    """The shipped figures."""
+    with SNAPSHOT_FILE.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(line for line in file if not line.startswith("#"))
         scores = {row["model"]: float(row["score"]) for row in rows}
     return ArenaTable(SNAPSHOT, ARENA_DATE, scores)
