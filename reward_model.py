@@ -26,8 +26,9 @@ import copy
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cache
 from itertools import combinations, groupby
@@ -185,6 +186,17 @@ def adam(weights: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step: 
     weights.addcdiv_(unbiased, width, value=-learning_rate)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """On arrays this small, threads of torch wait for each other and gain nothing."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 # ── The system ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -220,9 +232,8 @@ class RewardModel(Ranker):
         size = max(1, CHUNK_FLOATS // len(self._head))
         alike = (list(group) for _, group in groupby(order, key=lambda i: trainings[i].batch))
         chunks = [group[begin : begin + size] for group in alike for begin in range(0, len(group), size)]
-        cores, threads = ThreadPoolExecutor(os.cpu_count()), torch.get_num_threads()
-        torch.set_num_threads(1)  # on arrays this small, threads of torch wait for each other and gain nothing
-        with bar(None, len(order), "trainings") as done:
+        cores = ThreadPoolExecutor(os.cpu_count())
+        with one_thread(), bar(None, len(order), "trainings") as done:
             found = cores.map(lambda chunk: train([trainings[i] for i in chunk], self._params, self._device), chunks)
             try:
                 for chunk, (heads, losses) in zip(chunks, found, strict=True):
@@ -232,13 +243,12 @@ class RewardModel(Ranker):
                     done.update(len(chunk))
             finally:
                 cores.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for nothing
-                torch.set_num_threads(threads)
         return fitted
 
     def scores(self, prompt_id: str) -> dict[str, float]:
         """The reward of every contestant's response to this prompt."""
         if self._rewards is None:
-            with torch.no_grad():
+            with torch.no_grad(), one_thread():
                 head, inputs, base = (torch.from_numpy(array)[None] for array in (self._head, *self._shared[:2]))
                 self._rewards = rewards(head, inputs, base, self._params)[0].numpy()
         return {model: float(self._rewards[row]) for model, row in self._texts.of[prompt_id].items()}
