@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+import config
 from base.features import Features
 from combined import RESIDUAL, Combined, Posterior
 from core.files import append_line, drop_last_line
 from core.records import Preference, Prompt, Response
 from core.text import count, normal, percent
-from people.read import USER, on_these, own_votes_file, read_own_votes
+from people.read import USER, on_these, read_own_votes
 from people.rows import VOTE_COLUMNS, Vote
 from stages.tasks import Job
 
@@ -45,7 +46,8 @@ class Session:
 
     def __init__(self, job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> None:
         """Go on with the votes kept for the job's persona by the pairs that this person has not voted on."""
-        self.path, self.about = own_votes_file(job.name), {"persona": job.name, "backend": job.llm.backend}
+        self.path = config.VOTES_DIR / config.VOTES_FILE.format(name=job.name)
+        self.about = {"persona": job.name, "backend": job.llm.backend}
         self.models = TopTwo(job, responses)
         self.votes = [p for p in on_these(read_own_votes(self.path), prompts, responses) if p.user == USER]
         """This person's on these texts, of earlier sessions too."""

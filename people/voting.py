@@ -22,10 +22,11 @@ from socketserver import ThreadingTCPServer
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
+import config
 from core.errors import SuiteError
 from core.files import lock
 from core.text import WIDTH, count, percent, plain, wrapped
-from people.read import own_votes_file, read_own_votes
+from people.read import read_own_votes
 from people.session import UNDO, VOTES, Session
 from report.page import TEMPLATES_DIR, render
 from stages.own import FEWEST_PROMPTS
@@ -62,7 +63,7 @@ def vote(job: Job, where: str, command: Callable[..., str]) -> int:
 
     prompts = generate_prompts(job)
     responses = collect_responses(job, prompts)
-    with lock(own_votes_file(job.name).parent):
+    with lock(config.VOTES_DIR):
         session = Session(job, prompts, responses)
         try:
             if where == "terminal" or not session.pair or in_browser(session, command):
