@@ -24,8 +24,6 @@ multiplied by the slope that predicts prompts held out of the fit best; and each
 A model's chance to be the best is the share of draws of the scores in which it is. Measured in docs/results.md.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Every choice that changes a result, each with its reason. Imports no other module of the suite."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ A stage turns what it wants to know into tasks, looks each up in the cache by th
 from, asks a language model for the rest, and keeps every answer at once (``stages.tasks``).
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -46,7 +44,7 @@ class Data:
 def make_data(job: Job, clock: Clock, listed: Collection[str] = (), *, ask: bool = True) -> Data:
     """Everything that is asked for one persona.
 
-    ``listed``: ids of the prompts that are also ranked as a list (``evidence.design.listed``).
+    ``listed``: ids of the prompts that are also ranked as a list (``evaluation.listed``).
     ``ask`` False: what the cache holds. Nothing is asked, written or said; a prompt that lacks anything is left out.
     """
     job, models = replace(job, silent=not ask), list(job.contestants)

@@ -10,8 +10,6 @@ on one prompt counts on all.
 Formulas: A. E. Elo, *The Rating of Chessplayers, Past and Present* (Arco, 1978); FIDE Handbook B.02.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Mapping, Sequence

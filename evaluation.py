@@ -3,8 +3,6 @@
 Everything loops over ``Ranker``s without asking which is which. Intervals and tests are in evidence/.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from config import ExperimentConfig
 from core.ranking import Ranker, TrainingSet
 from core.records import GroundTruth, Preference
 
@@ -130,6 +129,14 @@ def split(prompt_ids: Sequence[str], train_count: int, seed: int) -> tuple[tuple
     drawn = np.random.default_rng(seed).permutation(len(prompt_ids))
     train, test = sorted(drawn[:train_count]), sorted(drawn[train_count:])
     return tuple(prompt_ids[i] for i in train), tuple(prompt_ids[i] for i in test)
+
+
+def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ...]:
+    """Prompts whose responses are also ranked as a list: all, or the test prompts beside their round robin, or none."""
+    if params.ground_truth == "listwise":
+        return tuple(prompt_ids)
+    _, test = split(prompt_ids, params.train_prompts, params.random_seed)
+    return test if params.ground_truth == "both" else ()
 
 
 def folds(prompt_ids: Sequence[str], n: int, seed: int) -> dict[str, int]:

@@ -17,12 +17,11 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 try:
-    from cli.flags import check_combination, command_like, parse
+    from cli.flags import check_combination, command_like, parser
 except (TypeError, ValueError) as error:  # it is made to be edited: an unknown field is said, not traced
     print(f"config.py can't be used: {error}. Put that entry right and run again.", file=sys.stderr)
     sys.exit(2)
@@ -39,7 +38,8 @@ def run_persona(job: Job) -> Document:
     """The experiment for one persona: the data, the systems, everything measured; written, then told."""
     from core.clock import Clock
     from data_generation import make_data
-    from evidence.design import listed, make_systems, read_texts
+    from evaluation import listed
+    from evidence.design import make_systems, read_texts
     from evidence.experiment import counts, keep_for_readers, measure
     from report import console, files
 
@@ -79,23 +79,20 @@ def run(args: Namespace, command: str) -> int:
     from cli import own as cli_own
     from cli.job import begin, keeping_told, make_jobs, votes_job
     from core.files import lock
+    from people.read import show
 
-    own, votes = cli_own.read(args), None
-    if args.preferences:  # people's votes in the place of a simulated persona's
-        from people.read import load_votes, show
+    own = cli_own.read(args)
+    votes = own.votes  # people's, in the place of a simulated persona's
+    if votes and args.check:
+        return show(args.preferences, votes)
+    if votes and args.rank is None:
+        from people import many
 
-        votes = load_votes(args.preferences, skip_bad_rows=args.skip_bad_rows, answers=own.answers)
-        own = replace(own, prompts=votes.prompts)
-        if args.check:
-            return show(args.preferences, votes)
-        if args.rank is None:
-            from people import many
-
-            job = votes_job(args, votes, own, command)
-            with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
-                many.run(job, votes, refresh=bool(args.refresh))
-            return 0
-    jobs = make_jobs(args, own, command, votes.models if votes else ())
+        job = votes_job(args, votes, own, command)
+        with lock(args.cache_dir):  # only now: a file that can't be read leaves nothing behind
+            many.run(job, votes, refresh=bool(args.refresh))
+        return 0
+    jobs = make_jobs(args, own, command)
     if args.check:
         return check.check(jobs, args)
     check.require(jobs, args)
@@ -114,7 +111,7 @@ def run(args: Namespace, command: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    args = parse(argv, __doc__)
+    args = parser(__doc__).parse_args(argv)
     # the matrices are small: threads of the matrix library cost them more than they give
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):

@@ -22,8 +22,6 @@ In the tiny steps of a training the interpreter costs more than the arithmetic: 
 (points of a curve, folds, people) run side by side, as n heads in one batch, and each gives what it gives alone.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import math
@@ -35,9 +33,12 @@ from dataclasses import asdict, replace
 from functools import cache
 from itertools import combinations, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, embedding
 
 from base import device as base_device
 from base.features import Features
@@ -47,9 +48,6 @@ from core.clock import bar
 from core.files import write_tensors
 from core.ranking import Ranker, TrainingSet
 from elo_system import expectation
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FIRST_LAYER = 0.1  # the direct way learns first, the hidden layer what is left
 STEPS_AN_EPOCH = 100  # at most: more preferences make larger batches, not a longer training
@@ -75,8 +73,6 @@ def first_head(params: ExperimentConfig) -> np.ndarray:
 
 def layers(heads: Tensor, params: ExperimentConfig) -> dict[str, Tensor]:
     """{name: [n, in, out]} of n heads [n, weights]: views, through which gradients flow."""
-    import torch
-
     c, h = params.components, params.hidden_width
     shapes = {"hidden": (c, h), "bias": (1, h), "output": (h, 1), "direct": (c, 1), "base": (1, 1)}
     parts = torch.split(heads, [rows * columns for rows, columns in shapes.values()], dim=1)
@@ -150,9 +146,6 @@ def train(trainings: Sequence[Training], params: ExperimentConfig, device: str) 
 
     Returns the trained weights [n, weights], and [most steps, n, 2] both losses of each step.
     """
-    import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits, embedding
-
     device = base_device.usable(device)
     rows, *rest = draw(trainings, params)
     distinct = {id(t.shared): t.shared for t in trainings}  # their texts stand below each other, once
@@ -196,8 +189,6 @@ def adam(weights: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step: 
 @contextmanager
 def one_thread() -> Iterator[None]:
     """On arrays this small, threads of torch wait for each other and gain nothing."""
-    import torch
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -256,8 +247,6 @@ class RewardModel(Ranker):
 
     def scores(self, prompt_id: str) -> dict[str, float]:
         """The reward of every contestant's response to this prompt."""
-        import torch
-
         if self._rewards is None:
             with torch.no_grad(), one_thread():
                 head, inputs, base = (torch.from_numpy(array)[None] for array in (self._head, *self._shared[:2]))
@@ -266,8 +255,6 @@ class RewardModel(Ranker):
 
     def save(self, path: Path) -> None:
         """Write head, scaler and parameters as safetensors for people who look; nothing reads them back."""
-        import torch
-
         named = layers(torch.from_numpy(self._head)[None], self._params)
         arrays = self._shared.scaler | {name: layer[0].numpy() for name, layer in named.items()}
         write_tensors(path, arrays, {"base": self._base, "config": json.dumps(asdict(self._params))})

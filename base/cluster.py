@@ -4,8 +4,6 @@ Ray Data hands batches of texts to workers, each of which has opened the base on
 driver keeps them; a batch that goes down with a worker is read again by another. Ray is imported here and nowhere else.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import os

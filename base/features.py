@@ -3,8 +3,6 @@
 A run whose texts are all there imports neither torch nor transformers.
 """
 
-from __future__ import annotations
-
 import gc
 import hashlib
 import json

@@ -4,8 +4,6 @@ what tells its revisions apart.
 Imports neither torch nor transformers, so that a run whose features are all kept needs neither.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

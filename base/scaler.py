@@ -1,7 +1,5 @@
 """How training texts let Systems B and C see any text: states at one scale, rotated, statistics of those alone."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -4,14 +4,11 @@ before every run the missing things alone.
 Looks only: nothing is written, no model is asked, neither torch nor transformers is imported.
 """
 
-from __future__ import annotations
-
 import os
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import config
 from base import location
@@ -23,16 +20,8 @@ from llm.ollama import NO_TEMPLATE, OllamaModel
 from llm.openai import OpenAIModel
 from stages.tasks import TEMPLATES, Job, load_template
 
-
-class Finding(NamedTuple):
-    """One thing that was looked at."""
-
-    about: str
-    said: str
-    fix: str = ""  # the command that gets it, where it is missing
-
-    def __str__(self) -> str:
-        return f"{self.about}: {self.said}" + (f"\n    {self.fix}" if self.fix else "")
+Finding = tuple[str, str]
+"""What was looked at, and the command that gets it where it is missing."""
 
 
 def check(jobs: Sequence[Job], args: Namespace) -> int:
@@ -40,7 +29,7 @@ def check(jobs: Sequence[Job], args: Namespace) -> int:
     require_usable(args)
     calls = calls_left(jobs)
     found = list(look(jobs[0], sum(calls, Counter()), args))
-    lines = [f"{'MISSING  ' if one.fix else 'ok       '}{one}" for one in found]
+    lines = [f"MISSING  {said}\n    {fix}" if fix else f"ok       {said}" for said, fix in found]
     change = change_of_models(read_known(args.cache_dir), seen_now(jobs[0]))
     lines += [f"Note: {note}" for note in (*jobs[0].notes, change) if note]
     for job, counted in zip(jobs, calls, strict=True):
@@ -48,7 +37,7 @@ def check(jobs: Sequence[Job], args: Namespace) -> int:
         lines.append(f"Calls still to make for {job.name}: {whom or 'none, everything is cached'}")
     if total := sum(map(Counter.total, calls)):
         lines.append(f"{total} calls in all." + " A call is one text." * jobs[0].llm.weighs_options)
-    lacks = any(one.fix for one in found)
+    lacks = any(fix for _, fix in found)
     lines.append("Something is missing; nothing was asked." if lacks else "All that this run needs is there.")
     print(plain("\n".join(lines), lines=True))
     return MissingError.exit_status if lacks else 0
@@ -62,7 +51,7 @@ def require(jobs: Sequence[Job], args: Namespace) -> None:
     require_usable(args)
     if args.rank is None and not args.vote:  # these say themselves what they still need
         found = look(jobs[0], sum(calls_left(jobs), Counter()), args)
-        if missing := [f"- {one}" for one in found if one.fix]:
+        if missing := [f"- {said}\n    {fix}" for said, fix in found if fix]:
             raise MissingError("\n".join(["Missing; nothing was asked, all that is cached is kept:", *missing]))
 
 
@@ -81,7 +70,7 @@ def require_usable(args: Namespace) -> None:
 
 
 def look(job: Job, calls: Mapping[str, int], args: Namespace) -> Iterator[Finding]:
-    """The server and the models that are still to be asked (``calls``, by model), the reward base and the GPU."""
+    """The server and the models still to be asked (``calls``, by model), the reward base and the GPU."""
     if calls and isinstance(job.llm, OllamaModel):
         yield from _ollama(job, job.llm, calls)
     elif calls and isinstance(job.llm, OpenAIModel):
@@ -94,21 +83,21 @@ def look(job: Job, calls: Mapping[str, int], args: Namespace) -> Iterator[Findin
         yield _base("Reward base" + ", which is no reward model" * (name == location.EMBEDDED), name, note)
     card = job.machine["gpu"]
     lacking = job.device == "cuda" and not card and not Path("/dev/nvidia0").exists()
-    yield Finding("GPU", card or "none found by nvidia-smi", "--device cpu" * lacking)
+    yield f"GPU: {card or 'none found by nvidia-smi'}", "--device cpu" * lacking
 
 
 def _ollama(job: Job, llm: OllamaModel, names: Iterable[str]) -> Iterator[Finding]:
     if llm.trouble:
-        yield Finding("Ollama", f"{llm.trouble} {other_server(llm.address)}".strip(), "ollama serve")
+        yield f"Ollama: {llm.trouble} {other_server(llm.address)}".strip(), "ollama serve"
         return
-    yield Finding("Ollama", f"version {llm.version()} answers at {llm.address}")
+    yield f"Ollama: version {llm.version()} answers at {llm.address}", ""
     there = llm.installed()
     for name in names:
         if find_tag(name, there):
             shown = llm.show(name)
-            yield Finding(_role(job, name), NO_TEMPLATE if shown.bare else _context(shown.context_length))
+            yield f"{_role(job, name)}: {NO_TEMPLATE if shown.bare else _context(shown.context_length)}", ""
         else:
-            yield Finding(_role(job, name), "not installed", f"ollama pull {name}")
+            yield f"{_role(job, name)}: not installed", f"ollama pull {name}"
 
 
 def _openai(job: Job, llm: OpenAIModel, names: Iterable[str]) -> Iterator[Finding]:
@@ -116,19 +105,18 @@ def _openai(job: Job, llm: OpenAIModel, names: Iterable[str]) -> Iterator[Findin
         there = dict(llm.listed())
         llm.require_admission()
     except MissingError as error:
-        fix = "OPENAI_API_KEY=… and OPENAI_BASE_URL=http://…/v1 name a server that answers"
-        yield Finding("OpenAI API", str(error), fix)
+        yield f"OpenAI API: {error}", "OPENAI_API_KEY=… and OPENAI_BASE_URL=http://…/v1 name a server that answers"
         return
     some = ", ".join(sorted(there)[:10])
     said = f"{llm.address} answers and lists {len(there)} models: {some or 'any may be asked for'}"
-    yield Finding("OpenAI API", f"{said}; it tells no digests: a model that changes is not noticed")
+    yield f"OpenAI API: {said}; it tells no digests: a model that changes is not noticed", ""
     if llm.is_ollama():  # there "x" is "x:latest"
         there |= {name.removesuffix(":latest"): context for name, context in there.items()}
     for name in names:
         if name in there or not there:
-            yield Finding(_role(job, name), "listed, " * bool(there) + _context(there.get(name)))
+            yield f"{_role(job, name)}: {'listed, ' * bool(there)}{_context(there.get(name))}", ""
         else:
-            yield Finding(_role(job, name), "not in the server's list", f"--models and --judge with one of: {some}")
+            yield f"{_role(job, name)}: not in the server's list", f"--models and --judge with one of: {some}"
 
 
 def _role(job: Job, name: str) -> str:
@@ -143,4 +131,4 @@ def _context(tokens: int | None) -> str:
 def _base(about: str, name: str, said: str = "") -> Finding:
     why, fix = location.missing(name)
     shown = config.EMBEDDED_NAME if name == location.EMBEDDED else name
-    return Finding(about, f"{shown}: {why}" if why else said or shown, fix)
+    return f"{about}: {f'{shown}: {why}' if why else said or shown}", fix

@@ -1,7 +1,5 @@
 """The command line: every flag, what goes together, and the parameters that come of it."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 from collections.abc import Sequence
@@ -27,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser(about: str | None = None) -> argparse.ArgumentParser:
-    """Every flag, with its default in --help below the text ``about``."""
+    """Every flag, with its default in --help below the text ``about``; an unknown one ends the program."""
     p = _Parser(
         prog="main.py",
         description=about,
@@ -78,11 +76,6 @@ def parser(about: str | None = None) -> argparse.ArgumentParser:
     flag("results_dir", "where results are written", type=_folder, default=Path("results"))
     flag("log_level", "debug shows each call", choices=["debug", "info", "warning", "error"], default="info")
     return p
-
-
-def parse(argv: Sequence[str] | None, about: str | None = None) -> argparse.Namespace:
-    """The flags of a command line; an unknown one ends the program."""
-    return parser(about).parse_args(argv)
 
 
 def _folder(text: str) -> Path:

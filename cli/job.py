@@ -4,8 +4,6 @@ jobs = make_jobs(args, own, command)     # one a persona; nothing is asked or wr
 jobs = begin(jobs, args)                 # with the cache folder to itself: ratings, models as seen, files set aside
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -16,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import config
 from base import device, location
@@ -27,16 +25,14 @@ from core.errors import MissingError, UsageError
 from core.files import keep_previous, write_json
 from core.text import count as counted
 from data_generation import count
-from evidence.design import listed as ranked_as_lists
+from evaluation import listed as ranked_as_lists
 from llm.connection import find_tag, get_json, parse_address
+from llm.interface import LanguageModel
 from llm.ollama import OllamaModel
 from llm.openai import OpenAIModel
+from people.read import Votes
 from stages import arena
 from stages.tasks import Job
-
-if TYPE_CHECKING:
-    from llm.interface import LanguageModel
-    from people.read import Votes
 
 log = logging.getLogger("ranking.preflight")
 
@@ -47,20 +43,20 @@ OLLAMA_THERE = (
     "OLLAMA_HOST={host} with --backend ollama asks it whole."
 )
 # Stands in a job for a language model where people's votes, with the texts they are on, are all there is.
-NOBODY = cast("LanguageModel", SimpleNamespace(backend="votes", weighs_options=False))
+NOBODY = cast(LanguageModel, SimpleNamespace(backend="votes", weighs_options=False))
 PEOPLE = "the people themselves"  # who judged them
 
 
 # ── Who is asked ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()) -> list[Job]:
+def make_jobs(args: Namespace, own: Own, command: str) -> list[Job]:
     """A job for each persona of the run. Looks only.
 
     ``--backend auto`` takes Ollama where it answers, where its models are named, or where it did answer and all that
-    this run asks is cached; else the embedded model, said loudly. ``voted``: the models that people voted on.
+    this run asks is cached; else the embedded model, said loudly. For people's votes the models voted on are asked.
     """
-    wanted = list(dict.fromkeys(args.models or voted))
+    wanted = list(dict.fromkeys(args.models or (own.votes.models if own.votes else ())))
     styles = bool(wanted) and config.EMBEDDED_MODELS.keys() >= set(wanted)
     embedded = args.backend == "embedded" or (args.backend == "auto" and styles)
     make = _embedded if embedded else _openai if args.backend == "openai" else _ollama
@@ -70,7 +66,7 @@ def make_jobs(args: Namespace, own: Own, command: str, voted: Sequence[str] = ()
         return jobs
     if not llm.trouble and os.environ.get("OPENAI_BASE_URL", "").strip():
         log.info("Ollama answers and is asked; the server that OPENAI_BASE_URL names: --backend openai")
-    served = (args.models and not args.responses) or args.judge or args.ground_truth != "round_robin" or voted
+    served = (args.models and not args.responses) or args.judge or args.ground_truth != "round_robin" or own.votes
     if not llm.trouble or served:
         return jobs
     if read_known(args.cache_dir) and not args.refresh and not any(calls_left(jobs)):
@@ -86,11 +82,14 @@ def calls_left(jobs: Sequence[Job]) -> list[Counter[str]]:
 
 def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
     """The job of each persona, the same but for whose it is."""
+    answered = {response.model: Contestant() for response in own.responses}  # none is asked, so none has a tag
+    job = replace(job, contestants=answered or job.contestants)
     if len(job.contestants) < 2:
         names = " ".join(job.contestants)
         raise UsageError(f"A ranking needs two different contestants, and there is only {names}: see --models.")
     backend = args.backend if args.preferences else job.llm.backend
     alone = (args.base_model, backend) == ("auto", "embedded")  # beside the embedded model reads the embedded base
+    machine = {"gpu": device.gpu()[0] or None, "cores": os.cpu_count()}
     notes = (*job.notes, *own.notes)
     if job.judge in job.contestants:
         notes += (f"The judge {job.judge} is also a contestant: it may prefer its own answers.",)
@@ -100,8 +99,7 @@ def _for_each(job: Job, args: Namespace, own: Own, command: str) -> list[Job]:
             ask="" if own.responses else command_like(args, name, rank="PROMPT"),
             samples_dir=None if args.refresh else config.SAMPLES_DIR, anew=refreshed(args.refresh),
             results_dir=args.results_dir, base_model=location.EMBEDDED if alone else args.base_model,
-            device=args.device, ray=args.ray, ablate=args.ablate,
-            machine={"gpu": device.gpu()[0] or None, "cores": os.cpu_count()},
+            device=args.device, ray=args.ray, ablate=args.ablate, machine=machine,
         )
         for name, persona in own.personas.items()
     ]  # fmt: skip
@@ -115,10 +113,10 @@ def _embedded(args: Namespace, own: Own, wanted: Sequence[str], *notes: str) -> 
         raise UsageError(f"--judge {args.judge}: the embedded backend has one model, {name}.")
     if odd := [style for style in wanted if style not in styles and not own.responses]:
         raise UsageError(f"--models {odd[0]}: the embedded contestants are {', '.join(styles)}.")
-    chosen = own.contestants or {style: styles[style] for style in wanted or styles}
+    chosen = {style: styles.get(style, Contestant()) for style in wanted or styles}
     return Job(
         "", Persona(), chosen, name, EmbeddedModel(), configure(args, "embedded", len(own.prompts)), args.cache_dir,
-        label=EMBEDDED_LABEL, notes=notes, ratings={} if own.responses else None,  # the Arena may know those of a file
+        label=EMBEDDED_LABEL, notes=notes,
     )  # fmt: skip
 
 
@@ -132,11 +130,9 @@ def _ollama(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     if not llm.trouble:
         with suppress(MissingError):  # said later, with all else that is missing
             context = llm.show(judge).context_length
-    chosen = own.contestants or {tag: default.get(tag) or Contestant() for tag in tags}
+    chosen = {tag: default.get(tag) or Contestant() for tag in tags}
     label = "ollama" if not llm.trouble else f"ollama ({OFF})"
-    return Job(
-        "", Persona(), chosen, judge, llm, params, args.cache_dir, label=label, ratings={}, judge_context=context
-    )
+    return Job("", Persona(), chosen, judge, llm, params, args.cache_dir, label=label, judge_context=context)
 
 
 def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
@@ -160,11 +156,10 @@ def _openai(args: Namespace, own: Own, wanted: Sequence[str]) -> Job:
     notes = (OLLAMA_THERE.format(host=llm.address.removesuffix("/v1")),) if there else ()
     known = None if args.refresh else read_known(args.cache_dir).get(remembered_as(llm, judge))
     context = (listed or {}).get(judge) or (known and known.context)
-    chosen = own.contestants or dict.fromkeys(wanted, Contestant())
     label = f"openai ({OFF if listed is None else llm.address})"
     return Job(
-        "", Persona(), chosen, judge, llm, params, args.cache_dir, label=label, notes=notes, ratings={},
-        judge_context=context,
+        "", Persona(), dict.fromkeys(wanted, Contestant()), judge, llm, params, args.cache_dir, label=label,
+        notes=notes, judge_context=context,
     )  # fmt: skip
 
 
@@ -285,7 +280,7 @@ def begin(jobs: Sequence[Job], args: Namespace) -> list[Job]:
     for name in (file.format(name=job.name) for file in anew for job in jobs):
         keep_previous(*args.cache_dir.glob(f"{name}*"))  # nothing that was paid for is deleted
     jobs = [replace(job, anew=()) for job in jobs]
-    if jobs[0].ratings is None:  # answering styles: estimated from the recorded run
+    if jobs[0].llm.weighs_options and not jobs[0].responses:  # answering styles: no Arena knows them
         return jobs
     now = seen_now(jobs[0])
     if change := change_of_models(read_known(args.cache_dir), now):

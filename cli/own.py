@@ -1,9 +1,7 @@
-"""Everything a user brings, read once and before anything is asked: a person, prompts, answers that are there already.
+"""Everything a user brings, read once and before anything is asked: a person, prompts, answers, votes.
 
 python main.py --persona me.toml --prompts mine.txt       me.toml: see persona.example.toml
 """
-
-from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
@@ -11,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import config
-from config import Contestant, Persona
+from config import Persona
 from core.errors import UsageError
 from core.records import Prompt, Response
 from core.text import Names
-from people.read import run_name
-from stages.own import FEWEST_PROMPTS, Answers, check_persona, read_answers, read_persona, read_prompts
+from people.read import Votes, load_votes, run_name
+from stages.own import FEWEST_PROMPTS, check_persona, read_answers, read_persona, read_prompts
 
 
 @dataclass(frozen=True)
@@ -24,15 +22,10 @@ class Own:
     """The content of the files that the flags name."""
 
     personas: Mapping[str, Persona]  # by name: all whose preferences this run learns; empty ones of people who vote
-    prompts: tuple[Prompt, ...] = ()  # in the order of their ids, so that the order in the file changes no split
+    prompts: tuple[Prompt, ...] = ()  # own ones by their ids, so that the order in the file changes no split
     responses: tuple[Response, ...] = ()
-    answers: Answers | None = None  # all that ``--responses`` names, for votes to be joined to
+    votes: Votes | None = None  # of ``--preferences``, on ``prompts``
     notes: tuple[str, ...] = ()
-
-    @property
-    def contestants(self) -> dict[str, Contestant]:
-        """The models of ``responses``: none of them is asked, so none has a tag."""
-        return {response.model: Contestant() for response in self.responses}
 
 
 def read(args: Namespace) -> Own:
@@ -41,8 +34,9 @@ def read(args: Namespace) -> Own:
     if args.responses:
         answers = read_answers([Path(name) for name in args.responses], skip_bad_rows=args.skip_bad_rows)
     if args.preferences:
-        name = run_name(args.preferences)
-        return Own({name: Persona()}, answers=answers, notes=answers.notes if answers else ())
+        votes = load_votes(args.preferences, skip_bad_rows=args.skip_bad_rows, answers=answers)
+        name, notes = run_name(args.preferences), answers.notes if answers else ()
+        return Own({name: Persona()}, votes.prompts, votes=votes, notes=notes)
     who = find_personas(args.persona, topics_needed=not (args.prompts or args.responses))
     prompts, notes = read_prompts(Path(args.prompts)) if args.prompts else ([], ())
     models: tuple[str, ...] = ()

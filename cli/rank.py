@@ -4,15 +4,13 @@ python main.py --persona coder --rank "How do I …?"      python main.py --rank
 python main.py --preferences votes/votes_coder.jsonl --rank "How do I …?"
 """
 
-from __future__ import annotations
-
 import json
 import statistics
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import config
 from base.features import Features
@@ -29,16 +27,13 @@ from elo_system import EloSystem
 from evaluation import shuffled
 from evidence.design import make_systems, read_texts
 from evidence.leaderboard import tokens_per_second
-from report.answer import beats_chance
+from people.read import Votes
 from report.console import table
-from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, Document, estimate, number
+from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, Document, beats_chance, estimate, number
 from reward_model import RewardModel
 from stages.own import FEWEST_PROMPTS
 from stages.tasks import Job
 from stages.writing import collect_responses
-
-if TYPE_CHECKING:
-    from people.read import Votes
 
 Fitted = tuple[EloSystem, RewardModel, Combined]
 

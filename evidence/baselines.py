@@ -4,8 +4,6 @@ BradleyTerry(models).fit(preferences).scores("any prompt")
 bradley_terry(wins)          # [..., models, models] how often each won against which → [..., models] in logits
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -5,8 +5,6 @@ systems = make_systems(job, data, features)                  # A, B, C and what 
 plan = design(data, job.params)                              # what trains and what tests
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -40,14 +38,6 @@ class Design(NamedTuple):
     """{prompt id: the part of the cross-validation in which it tests}."""
     rounds: Sequence[Round]
     """The cross-validation."""
-
-
-def listed(prompt_ids: Sequence[str], params: ExperimentConfig) -> tuple[str, ...]:
-    """Prompts whose responses are also ranked as a list: all, or the test prompts beside their round robin, or none."""
-    if params.ground_truth == "listwise":
-        return tuple(prompt_ids)
-    _, test = evaluation.split(prompt_ids, params.train_prompts, params.random_seed)
-    return test if params.ground_truth == "both" else ()
 
 
 def design(data: Data, params: ExperimentConfig) -> Design:

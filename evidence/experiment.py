@@ -3,8 +3,6 @@
 document = measure(job, data, systems, clock)     # systems: evidence.design.make_systems
 """
 
-from __future__ import annotations
-
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,7 +25,6 @@ from evidence.baselines import BradleyTerry
 from evidence.design import Design, Systems, design
 from evidence.intervals import difference_json
 from evidence.judge_quality import TIE, agreement, judge_quality
-from report import answer as sentences
 from report import words
 from report.words import CONTENDERS, Document
 from reward_model import RewardModel
@@ -132,7 +129,7 @@ def make_document(job: Job, features: Features, ratings: Sequence[Rating], measu
     turns = not judge.get("reads") and (judge.get("flip_rate") or 0.0) > 0.5
     if judge.get("reads") == "place" or turns:
         found["answer"]["more_prompts"] = None  # more of them tell nothing, or nobody knows yet whether they do
-    found["answer"] |= {"sentence": sentences.sentence(found), "whose": sentences.whose(found), "ask": job.ask}
+    found["answer"] |= {"sentence": words.sentence(found), "whose": words.whose(found), "ask": job.ask}
     found["verdict"] |= {"sentence": words.verdict(found), "warnings": words.warnings(found)}
     return found
 

@@ -5,8 +5,6 @@ below ``RELEVANT`` (there may be an advantage, but none worth naming) and *incon
 hypothesis has two rivals, and its verdict is the weaker of those against either.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -10,8 +10,6 @@ are therefore taken, and the wider counts. Nadeau & Bengio (*Inference for the G
 that is s²/n (1 + k/(k − 1)). A t interval over the folds' means catches what the prompts of one fold have in common.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass

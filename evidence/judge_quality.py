@@ -1,8 +1,7 @@
 """Quality of the judge: flips between the two orders, preference for place and length."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 from typing import Any
 
 from core.records import GroundTruth, Preference, Response
@@ -38,8 +37,8 @@ def judge_quality(
         **read,
         "flip_rate": words.get("flip_rate"),
         "first_position_rate": words.get("first_position_rate"),
-        "longer_response_rate": _mean(longer),
-        "self_win_rate": _mean(own),
+        "longer_response_rate": fmean(longer) if longer else None,
+        "self_win_rate": fmean(own) if own else None,
     }
 
 
@@ -52,7 +51,3 @@ def agreement(a: Iterable[GroundTruth], b: Iterable[GroundTruth]) -> float | Non
     both = [(truth, known[truth.prompt_id]) for truth in a if truth.prompt_id in known]
     found = [prompt_metrics(one.scores, other) or prompt_metrics(other.scores, one) for one, other in both]
     return mean_metrics(filter(None, found)).kendall_tau
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

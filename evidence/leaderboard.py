@@ -11,8 +11,6 @@ several people, of the people too, each vote counting the product of how often b
 Bootstrap*, Annals of Applied Statistics 1, 2007: never too narrow).
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_left
 from collections import defaultdict

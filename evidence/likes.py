@@ -6,8 +6,6 @@ people, the person too, and the larger error counts. Holm's correction for the n
 It is what goes with being preferred, not what causes it.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence

@@ -3,15 +3,13 @@
 ``--log_level debug`` shows the evidence for each verdict too; all else is on the page.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.text import WIDTH, padded, plain, width, wrapped
-from report import answer, tables, words
+from report import tables, words
 from report.words import CONTENDERS, SYSTEMS, Document
 
 log = logging.getLogger("ranking.console")
@@ -38,15 +36,15 @@ def print_results(document: Document, told: Sequence[str] = ()) -> None:
 
     ``told``: notes that the head has said.
     """
-    said, (what, command) = document["answer"], answer.ask(document)
+    said, (what, command) = document["answer"], words.ask(document)
     trust = document["judge_quality"].get("sentence") or ""
-    sentences = [plain(said["sentence"]), answer.next_step(document), plain(said["whose"])]
+    sentences = [plain(said["sentence"]), words.next_step(document), plain(said["whose"])]
     _show_blocks(
         *_systems(document),
         *(_details(document) if log.isEnabledFor(logging.DEBUG) else ()),
         [_banner("WHICH MODEL IS BEST"), *wrapped(trust), *table(*tables.leaderboard(document))],
         wrapped(tables.remarks(document)),
-        wrapped(plain(answer.likes(document))),
+        wrapped(plain(words.likes(document))),
         _notes(note for note in document["notes"] if note not in words.noted(told)),
         [RULE, *(line for sentence in sentences for line in wrapped(sentence)), RULE],
         [*wrapped(what), *filter(None, [plain(command)])],
@@ -86,7 +84,7 @@ def _details(document: Document) -> Iterable[Sequence[str]]:
 def print_personas(together: Document) -> None:
     """The methods over all personas, and last which model is best for whom; ``together`` as in the results of all."""
     sentences = [
-        f"{plain(name)}: {plain(document['answer']['sentence'])} {answer.next_step(document)}"
+        f"{plain(name)}: {plain(document['answer']['sentence'])} {words.next_step(document)}"
         for name, document in together["personas"].items()
     ]
     methods = table(*tables.methods_by_persona(together))
@@ -94,8 +92,8 @@ def print_personas(together: Document) -> None:
         [_banner("ALL PERSONAS"), f"Kendall's τ, cross-validated, {ESTIMATED}", *methods],
         wrapped(words.pooled(together)),
         [_banner("WHICH MODEL IS BEST FOR WHOM"), "Comparisons won", *table(*tables.wins_by_persona(together))],
-        [answer.MARK],
-        [RULE, *_hanging(sentences), *wrapped(answer.played(together)), RULE],
+        [words.MARK],
+        [RULE, *_hanging(sentences), *wrapped(words.played(together)), RULE],
     )
 
 

@@ -1,7 +1,5 @@
 """The files of a run: results, plots and report, those of an earlier run kept."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

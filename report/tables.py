@@ -1,14 +1,11 @@
 """The tables of the results, in cells; the console and the page show the same ones."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from core.text import percent, plain
 from report import words
-from report.answer import percent_around
-from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, Document, estimate, number
+from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, Document, estimate, number, percent_around
 
 REMARKS = {
     "Votes": "Wins: its mean chance against the others by a Bradley–Terry fit. Votes: those that it was in.",

@@ -8,8 +8,6 @@ A name matches where family, version, size and variant all agree, and never sile
 match_arena_name("llama3.2", ["Meta-Llama-3.2-3B-Instruct"])     # the name, "…; assumed: size 3b, Ollama's default"
 """
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import re

@@ -4,8 +4,6 @@ A judge never sees which model wrote what. From any judgements, also those by ``
 ranking of each prompt.
 """
 
-from __future__ import annotations
-
 import itertools
 import logging
 import math

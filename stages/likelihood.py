@@ -4,8 +4,6 @@ Such a judge has no order of showing. A model this small can't be asked "A or B?
 are not asked for as a list: it continues the persona's way of asking, once a topic.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -7,8 +7,6 @@ persona = read_persona(Path("me.toml"))
 Ids of prompts come from their texts: another line costs that line only, and the order of a file changes nothing.
 """
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections import Counter

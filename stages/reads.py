@@ -7,8 +7,6 @@ places are alike: half the difference and half the sum of one pair's two judgeme
 they are exchanged pair by pair; content lets the difference spread more.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """The job, one way to ask a model and keep its answers, the templates: shared by all data stages."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -41,7 +39,7 @@ class Job:
     prompts: tuple[Prompt, ...] = ()  # the user's own: none are written then
     responses: tuple[Response, ...] = ()  # answers to them that are there already: no contestant is asked then
     results_dir: Path = Path("results")
-    ratings: Mapping[str, Rating] | None = None  # None: estimated from the recorded run (embedded contestants)
+    ratings: Mapping[str, Rating] = field(default_factory=dict)  # empty: estimated from the recorded run
     sizes: Mapping[str, str] = field(default_factory=dict)  # parameters of a contestant, where a server tells them
     base_model: str = "embedded"  # hub id, folder, ``embedded``, or ``auto``: chosen when the texts are read
     device: str = "auto"  # as asked for: a GPU where there is one

@@ -4,8 +4,6 @@ prompts = generate_prompts(job)
 responses = collect_responses(job, prompts)
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial

@@ -11,7 +11,7 @@ from vote_files import save
 
 import config
 from cli import own
-from cli.flags import parse
+from cli.flags import parser
 from cli.job import begin, make_jobs
 from evaluation import split
 from stages.tasks import Job
@@ -19,7 +19,7 @@ from stages.tasks import Job
 
 def jobs_of(*flags: str) -> list[Job]:
     """The jobs of a run that has begun."""
-    args = parse(flags)
+    args = parser().parse_args(flags)
     return begin(make_jobs(args, own.read(args), "python main.py"), args)
 
 

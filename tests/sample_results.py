@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence.hypotheses import pooled
-from report import answer, words
+from report import words
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = "<script>alert(1)</script>\x1b[31m\x07\u202egnp\u2066.exe\"'&{{ 7*7 }}$x_1$"
@@ -54,7 +54,7 @@ def votes(*, decided: bool = True, users: int = 12) -> Document:
     gained = {system: gains["ranking_accuracy"] | {"over": start} for system, start in starts.items()}
     document["people"] = {"personal_gain": gained}
     document["answer"] |= {"tied_with": ["numbered_steps"], "more_prompts": 40}
-    document["answer"] |= {"sentence": answer.sentence(document), "whose": answer.whose(document)}
+    document["answer"] |= {"sentence": words.sentence(document), "whose": words.whose(document)}
     document["verdict"] |= {"sentence": words.verdict(document), "warnings": words.warnings(document)}
     return document
 

@@ -18,6 +18,7 @@ from config import Contestant, ExperimentConfig
 from core.clock import Clock
 from core.records import Preference, Prompt, Response
 from data_generation import Data, count, make_data
+from evaluation import listed
 from evidence import design
 from llm.interface import Choice, Completion, Decision, Request
 from stages.judging import ranking_schema, round_robin_truths
@@ -82,11 +83,11 @@ def job(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: p
 
 
 def made(job: Job) -> Data:
-    return make_data(job, Clock(), design.listed(job.prompt_ids, job.params))
+    return make_data(job, Clock(), listed(job.prompt_ids, job.params))
 
 
 def foreseen(job: Job) -> Counter[str]:
-    return count(job, design.listed(job.prompt_ids, job.params))
+    return count(job, listed(job.prompt_ids, job.params))
 
 
 def asked(job: Job) -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ from vote_files import save, vote
 
 import main
 from cli import own
-from cli.flags import parse
+from cli.flags import parser
 from core.errors import UsageError
 from people.read import load_votes
 from stages.own import prompt_id, read_answers, read_prompts
@@ -30,8 +30,8 @@ def test_exports_own_prompts_own_answers_and_their_look_up_know_one_text(tmp_pat
     answers = [{"prompt": prompt, "model": model, "response": f"{model}: {i}"}
                for model, asked in (("x", PROMPTS), ("y", apart)) for i, prompt in enumerate(asked)]  # fmt: skip
     given = save(tmp_path / "a.jsonl", answers)
-    found = own.read(parse(["--responses", given, "--prompts", str(mine)]))
-    assert len(found.prompts) == 12 and set(found.contestants) == {"x", "y"}
+    found = own.read(parser().parse_args(["--responses", given, "--prompts", str(mine)]))
+    assert len(found.prompts) == 12 and {r.model for r in found.responses} == {"x", "y"}
     bare = [{"user": "ann", "prompt": f"{prompt} \n", "model_a": "x", "model_b": "y", "outcome": 1} for prompt in apart]
     votes = load_votes(save(tmp_path / "v.jsonl", bare), answers=read_answers([Path(given)]))
     assert [p.id for p in votes.prompts] == [prompt_id(prompt) for prompt in PROMPTS]
@@ -44,8 +44,8 @@ def test_names_are_one_in_own_answers_flags_and_votes_on_them(tmp_path: Path) ->
     rows = [{"prompt": prompt, "model": model, "response": model.strip().lower()[0]}
             for i, prompt in enumerate(PROMPTS) for model in (("Gemma", "gemma:latest ")[i % 2], "llama")]  # fmt: skip
     given = save(tmp_path / "a.csv", rows)
-    found = own.read(parse(["--responses", given, "--models", "gemma", "LLAMA:latest"]))
-    assert set(found.contestants) == {"Gemma", "llama"} and len(found.prompts) == 12
+    found = own.read(parser().parse_args(["--responses", given, "--models", "gemma", "LLAMA:latest"]))
+    assert {r.model for r in found.responses} == {"Gemma", "llama"} and len(found.prompts) == 12
     assert "one name for Gemma = gemma:latest" in found.notes
     bare = [{"user": "ann", "prompt": PROMPTS[0], "model_a": "GEMMA", "model_b": "llama:latest", "outcome": 1}]
     votes = load_votes(save(tmp_path / "v.jsonl", bare), answers=read_answers([Path(given)]))
@@ -56,8 +56,8 @@ def test_a_wrong_value_among_own_answers_is_named_or_left_out_as_asked(tmp_path:
     rows = [{"prompt": prompt, "model": model, "response": "so"} for prompt in PROMPTS for model in ("x", "y")]
     source = save(tmp_path / "a.jsonl", [*rows, rows[0] | {"response": None}])
     with pytest.raises(UsageError, match=r"row 25: response is missing\n.*--skip_bad_rows"):
-        own.read(parse(["--responses", source]))
-    found = own.read(parse(["--responses", source, "--skip_bad_rows"]))
+        own.read(parser().parse_args(["--responses", source]))
+    found = own.read(parser().parse_args(["--responses", source, "--skip_bad_rows"]))
     assert len(found.responses) == 24 and found.notes == ("wrong rows, left out: 1",)
 
 

@@ -28,8 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reward_model": GROUND | {"elo_system", "base"},
     "combined": GROUND | {"elo_system", "base"},
     "report": GROUND,
-    # report's words and answer hold the sentences that stand in the document
-    "evidence": TOP - {"main"} | {"stages", "base", "core", "report.words", "report.answer"},
+    # report's words hold the sentences that stand in the document
+    "evidence": TOP - {"main"} | {"stages", "base", "core", "report.words"},
     "people": TOP - {"main"} | PACKAGES - {"cli"},
     "cli": TOP - {"main"} | PACKAGES,
 }

@@ -12,7 +12,7 @@ import pytest
 import sample_results as sample
 
 from core import clock
-from report import answer, console
+from report import console, words
 
 STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 Document = dict[str, Any]
@@ -70,7 +70,7 @@ def test_too_little_data_still_says_who_leads() -> None:
     for place, row in enumerate(found["leaderboard"]):
         row |= {"judged_on": 5, "best_on": 5 * (place == 0)}
     said = "code_block leads, on too few prompts to be sure; about 1 more prompt would separate the first two."
-    assert answer.sentence(found) == said
+    assert words.sentence(found) == said
 
 
 def test_long_work_says_how_far_it_is_where_there_is_no_terminal(
