@@ -48,8 +48,7 @@ class Store:
     def __init__(self, path: Path, *, stage: str, samples: Path | None = None) -> None:
         self.path, self._journal = path, path.with_name(f"{path.name}.journal")
         self._stage, self._samples = stage, samples
-        self._items: Items = {}
-        self._recorded: Items = {}
+        self._items, self._recorded = Items(), Items()
         self._changed = False
 
     def __enter__(self) -> Self:

@@ -57,7 +57,7 @@ class Session:
             for two in combinations([r for r in responses if r.prompt_id == prompt.id], 2):
                 a, b = rng.sample(two, 2)  # the sides
                 pair = Vote(USER, prompt.id, prompt.text, a.model, a.text, b.model, b.text)
-                if (prompt.id, pair.models) not in voted and normal(a.text) != normal(b.text):
+                if (prompt.id, frozenset((a.model, b.model))) not in voted and normal(a.text) != normal(b.text):
                     self._left.append(pair)
         self.total = len(self.votes) + len(self._left)  # pairs
         self._shown: list[Vote] = []
@@ -97,7 +97,8 @@ class Session:
     def _go_on(self) -> None:
         self.models.learn(self.votes)
         if self._left and self.pair is None:
-            self._shown.append(self._left.pop(self.models.next_pair([pair.models for pair in self._left])))
+            pairs = [frozenset((pair.model_a, pair.model_b)) for pair in self._left]
+            self._shown.append(self._left.pop(self.models.next_pair(pairs)))
 
     def progress(self) -> str:
         """The note, else how sure the best is by now and what would separate the best two. Without names: who knows
