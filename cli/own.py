@@ -53,8 +53,8 @@ def read(args: Namespace) -> Own:
     if (args.prompts or answers) and len(prompts) < FEWEST_PROMPTS:
         having = f" with an answer of each of {', '.join(models)}" * bool(answers)
         raise UsageError(
-            f"There are only {len(prompts)} prompts{having}; fewer than {FEWEST_PROMPTS} leave nothing to test "
-            "on. Nothing was asked. Add some and run again."
+            f"Prompts{having}: {len(prompts)}; fewer than {FEWEST_PROMPTS} leave nothing to test on. Nothing was asked. "
+            "Add some and run again."
         )
     chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)
     return Own(who, tuple(chosen), answers.responses(chosen, models) if answers else (), notes=notes)

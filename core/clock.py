@@ -1,7 +1,5 @@
 """Seconds that the stages of a run take, and how far a long step is."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

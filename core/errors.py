@@ -1,7 +1,5 @@
 """Errors that are a user's to mend: what happened, what was kept, and the command that mends it."""
 
-from __future__ import annotations
-
 
 class SuiteError(Exception):
     """Ends a run with one message and no traceback."""

@@ -1,7 +1,5 @@
 """Requests to a model hub that come to an end within seconds, whether it can be reached or not."""
 
-from __future__ import annotations
-
 import functools
 import os
 import threading

@@ -1,7 +1,5 @@
 """The immutable records that flow from stage to stage. They do not know where they come from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -10,8 +10,6 @@ cut). On leaving, the main file is replaced as a whole and the journal removed; 
 Replaying a journal twice gives the same as once. Nothing damaged is ever deleted: it is set aside.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterable, Mapping

@@ -5,8 +5,6 @@ text_in(rows[1], "prompt")
 refuse_bad_rows(bad, "votes.csv", len(rows) + len(bad), skip=args.skip_bad_rows)
 """
 
-from __future__ import annotations
-
 import codecs
 import csv
 import functools

@@ -1,7 +1,5 @@
 """Texts from files, servers and people: when two are one, and how they reach a terminal or a page."""
 
-from __future__ import annotations
-
 import functools
 import math
 import re

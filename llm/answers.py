@@ -1,7 +1,5 @@
 """Form a question and read its answer, whichever server is asked: thoughts are taken off, JSON found and validated."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import json

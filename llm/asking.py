@@ -6,8 +6,6 @@ the last draw; a question beyond the context is left out at once. All else ends 
 what was in flight has finished.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import logging

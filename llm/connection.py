@@ -1,7 +1,5 @@
 """Reach a server: its address and names as it reads them itself, its proxy and certificates, and what it refuses."""
 
-from __future__ import annotations
-
 import functools
 import json
 import os

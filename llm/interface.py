@@ -1,7 +1,5 @@
 """The interface to a language model, and the length of texts for any of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol

@@ -14,8 +14,6 @@ by person, corrected for cross-validation, or by fold, where all voters on a pro
 prompt too they would be wider and name no fewer false winners (docs/method.md).
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ votes = load_votes("votes.jsonl")
 votes.preferences[0].user, votes.users, votes.left_out
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -3,8 +3,6 @@
 arena_vote(1, row).outcome      # 0.5 for a tie; LeftOut for a later turn, ValueError for a wrong row
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

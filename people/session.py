@@ -5,8 +5,6 @@ while session.pair:
     session.press("a")      # on the disk when this returns, in the format that --preferences reads
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Mapping, Sequence

@@ -5,8 +5,6 @@ other name (a foreign page may have its own name lead here), and the address hol
 of its pair, so that one sent twice, from another window or after going back changes nothing.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import select
