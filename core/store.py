@@ -89,7 +89,7 @@ class Store:
             with told(self._journal):
                 self._journal.parent.mkdir(parents=True, exist_ok=True)
                 with self._journal.open("ab") as file:
-                    file.write(encode(f"\n{line}"))  # on a line of its own: a full disk took half of the last one
+                    file.write(encode(f"\n{line}\n"))  # apart from half a line that a full disk took
 
     def print_out(self, rows: Mapping[str, Any]) -> None:
         """Write down values that follow from the items, by key, for the reader: in place of all earlier ones."""
