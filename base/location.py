@@ -115,7 +115,7 @@ def missing(name: str) -> tuple[str, str]:
         return "", ""
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         return "there is no such folder", f"--base_model with a folder that is there, a hub id or {EMBEDDED}"
-    status = 0 if hub.offline() else hub.status(f"/api/models/{name}")
+    status = hub.status(f"/api/models/{name}")
     if status == 200:
         return "", ""
     known = "the hub has no such model that is open to all" if status in (401, 404) else "the hub is out of reach"

@@ -13,25 +13,17 @@ REACH_SECONDS = 5.0
 LOAD_SECONDS = 90.0  # a table of some hundred rows on a slow line
 
 
-def offline() -> bool:
-    """True where the environment asks to stay off the network."""
-    return os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in {"1", "ON", "YES", "TRUE"}
-
-
 def endpoint() -> str:
     """The hub's address: ``HF_ENDPOINT`` or the public one."""
     return os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or "https://huggingface.co"
 
 
-def reachable() -> bool:
-    """True where the hub answers one small request; False too where the environment forbids to ask it."""
-    return not offline() and 0 < status("") < 400
-
-
 def status(path: str) -> int:
-    """The HTTP status of an address on the hub, 0 where nothing answers; its own client would try again and again."""
+    """The HTTP status of an address on the hub; 0 where nothing answers, or the environment says to stay off it."""
     import httpx
 
+    if os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in {"1", "ON", "YES", "TRUE"}:
+        return 0
     ask = functools.partial(httpx.head, f"{endpoint()}{path}", timeout=REACH_SECONDS, follow_redirects=True)
     try:
         return within(REACH_SECONDS, ask).status_code
@@ -66,7 +58,7 @@ def within(seconds: float, job: Callable[[], T]) -> T:
 
 def load_dataset(name: str, part: str | None, **options: Any) -> Any:
     """A data set of the hub. Raises OSError where the hub is out of reach, and whatever its client raises."""
-    if not reachable():  # the client would try again and again
+    if not 0 < status("") < 400:  # the client would try again and again
         raise OSError(f"{endpoint()} is out of reach, or HF_HUB_OFFLINE is set")
     import datasets
 

@@ -14,7 +14,6 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,11 +46,12 @@ class Store:
     def __init__(self, path: Path, *, stage: str, samples: Path | None = None) -> None:
         self.path, self._journal = path, path.with_name(f"{path.name}.journal")
         self._stage, self._samples = stage, samples
-        self._items: Items = {}
-        self._changed = self._torn = False
+        self._items, self._recorded = Items(), Items()
+        self._changed = False
 
     def __enter__(self) -> Self:
         journal = read(self._journal)
+        self._recorded, _ = _contents(read(self._samples) if self._samples else None)
         self._items, sound = _contents(read(self.path))
         replayed, whole = _replayed(journal)
         self._items |= replayed
@@ -88,10 +88,8 @@ class Store:
             self._items[id] = item  # first, so that an interrupt in between does not lose it on leaving
             with told(self._journal):
                 self._journal.parent.mkdir(parents=True, exist_ok=True)
-                torn, self._torn = self._torn, True  # until it is written: a full disk takes half a line
                 with self._journal.open("ab") as file:
-                    file.write(encode("\n" * torn + line + "\n"))
-                self._torn = False
+                    file.write(encode(f"\n{line}\n"))  # apart from half a line that a full disk took
 
     def print_out(self, rows: Mapping[str, Any]) -> None:
         """Write down values that follow from the items, by key, for the reader: in place of all earlier ones."""
@@ -99,10 +97,6 @@ class Store:
         fresh, _ = _items_of([encode(json.dumps(said, allow_nan=False))])
         self._changed |= fresh != {id: item for id, item in self._items.items() if "print_out" in item}
         self._items = _answers(self._items) | fresh
-
-    @cached_property
-    def _recorded(self) -> Items:
-        return _contents(read(self._samples) if self._samples else None)[0]
 
     def _compact(self) -> None:
         head = {"schema_version": 2, "stage": self._stage, "about": ABOUT}
@@ -150,7 +144,9 @@ def _items_of(texts: Iterable[bytes]) -> tuple[Items, bool]:
     for text in texts:
         entries: list[Any] = [None]  # what is no entry
         with suppress(ValueError, RecursionError):
-            match _parse(text):
+            value = json.loads(text)
+            json.dumps(value, allow_nan=False)  # with NaN, Infinity or 1e999 in it, it could not be written again
+            match value:
                 case {"schema_version": 2, "items": [*found]} | [*found]:
                     entries = found
         for entry in entries:
@@ -162,10 +158,3 @@ def _items_of(texts: Iterable[bytes]) -> tuple[Items, bool]:
                 case _:
                     sound = False
     return items, sound
-
-
-def _parse(data: bytes) -> Any:
-    """A file's JSON. Raises ValueError for it with NaN, Infinity or 1e999 in it, which could not be written again."""
-    value = json.loads(data)
-    json.dumps(value, allow_nan=False)
-    return value

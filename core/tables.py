@@ -98,14 +98,10 @@ def each_row(rows: Rows, read: Callable[[int, Row], T]) -> tuple[list[T], BadRow
     return found, out
 
 
-def columns_of(rows: Rows) -> list[str]:
-    """The names of all columns, in the order in which they first appear."""
-    return list(dict.fromkeys(name for row in rows.values() for name in row))
-
-
-def text_in(row: Row, name: str, *, empty: bool = False, figures: bool = False, default: str | None = None) -> str:
-    """The text in a column; ``figures``: or a number, as ids are. Where there is none ``default``; without one, and for
-    anything else, ValueError."""
+def text_in(row: Row, *names: str, empty: bool = False, figures: bool = False, default: str | None = None) -> str:
+    """The text in a column, of several ``names`` the first that is there; ``figures``: or a number, as ids are. Where
+    there is none ``default``; without one, and for anything else, ValueError."""
+    name = next((name for name in names if name in row), names[0])
     value = row.get(name)
     if figures and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         value = str(int(value) if value == int(value) else value)

@@ -72,12 +72,6 @@ def width(text: str) -> int:
     )
 
 
-def padded(text: str, columns: int, *, right: bool = False) -> str:
-    """The text with spaces after it (``right``: before it), so many columns wide."""
-    spaces = " " * (columns - width(text))
-    return spaces + text if right else text + spaces
-
-
 def percent(value: float | None) -> str:
     """A share in whole percent, never 0 or 100 % where it is neither; "–" where there is none."""
     if value is None or not math.isfinite(value):

@@ -41,6 +41,7 @@ from people.read import Votes
 from report import console, files
 from report.words import CONTENDERS, Document
 from reward_model import RewardModel
+from stages import arena
 from stages.tasks import Job
 
 ACCURACY = "ranking_accuracy"
@@ -240,8 +241,6 @@ def arena_ratings(votes: Votes, cache_dir: Path, *, refresh: bool = False) -> tu
     """The models' Arena ratings and what is to be said of them, for a person alone: nothing where others vote too."""
     if len(votes.users) > 1:
         return {}, ()
-    from stages import arena
-
     table = arena.load_table(cache_dir, refresh=refresh)
     rated = arena.rate(votes.models, table)
     proxies = tuple(f"{name}: rated by {rating.source}" for name, rating in rated.items() if rating.proxy)

@@ -18,7 +18,7 @@ from core.clock import bar
 from core.errors import MissingError, UsageError
 from core.files import fingerprint
 from core.records import Preference, Prompt, Response
-from core.tables import BadRows, LeftOut, Row, Rows, columns_of, each_row, read_rows, refuse_bad_rows, text_in
+from core.tables import BadRows, LeftOut, Row, Rows, each_row, read_rows, refuse_bad_rows, text_in
 from core.text import Names, count, normal, plain
 from people import rows as kinds
 from people.rows import EVERYONE, VOTE_COLUMNS, Vote, own_vote
@@ -166,7 +166,7 @@ _KINDS: Sequence[tuple[str, Sequence[str], Callable[[int, Row], Any]]] = (
 
 def recognize(rows: Rows, source: str) -> tuple[str, Callable[[int, Row], Any]]:
     """What a file with such columns is, and what reads its rows. Raises UsageError where each kind lacks a column."""
-    columns = columns_of(rows)
+    columns = dict.fromkeys(name for row in rows.values() for name in row)
     there = {*columns, "prompt_id"}  # only a name: prompts are known by their text
     kind, needed, read = min(_KINDS, key=lambda kind: len(set(kind[1]) - there) / len(kind[1]))
     if lacking := [name for name in needed if name not in there]:
@@ -210,11 +210,6 @@ def _joined(rows: Rows, answers: Answers, models: Names, source: str, out: BadRo
 
 
 # ── Own votes ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def own_votes_file(name: str) -> Path:
-    """Where the own votes of a persona lie."""
-    return config.VOTES_DIR / config.VOTES_FILE.format(name=name)
 
 
 def read_own_votes(path: Path) -> list[Vote]:

@@ -36,11 +36,6 @@ class Vote(NamedTuple):
     row: int = 0
     """Number of the row that it comes from."""
 
-    @property
-    def models(self) -> frozenset[str]:
-        """Both."""
-        return frozenset((self.model_a, self.model_b))
-
     def claims(self) -> Iterator[tuple[tuple[str, str], str]]:
         """The text of the prompt, by its id and no model, and of each response, by prompt and model."""
         yield (self.prompt_id, ""), self.prompt

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+import config
 from base.features import Features
 from combined import RESIDUAL, Combined, Posterior
 from core.files import append_line, drop_last_line
 from core.records import Preference, Prompt, Response
 from core.text import count, normal, percent
-from people.read import USER, on_these, own_votes_file, read_own_votes
+from people.read import USER, on_these, read_own_votes
 from people.rows import VOTE_COLUMNS, Vote
 from stages.tasks import Job
 
@@ -43,7 +44,8 @@ class Session:
 
     def __init__(self, job: Job, prompts: Sequence[Prompt], responses: Sequence[Response]) -> None:
         """Go on with the votes kept for the job's persona by the pairs that this person has not voted on."""
-        self.path, self.about = own_votes_file(job.name), {"persona": job.name, "backend": job.llm.backend}
+        self.path = config.VOTES_DIR / config.VOTES_FILE.format(name=job.name)
+        self.about = {"persona": job.name, "backend": job.llm.backend}
         self.models = TopTwo(job, responses)
         self.votes = [p for p in on_these(read_own_votes(self.path), prompts, responses) if p.user == USER]
         """This person's on these texts, of earlier sessions too."""
@@ -53,7 +55,7 @@ class Session:
             for two in combinations([r for r in responses if r.prompt_id == prompt.id], 2):
                 a, b = rng.sample(two, 2)  # the sides
                 pair = Vote(USER, prompt.id, prompt.text, a.model, a.text, b.model, b.text)
-                if (prompt.id, pair.models) not in voted and normal(a.text) != normal(b.text):
+                if (prompt.id, frozenset((a.model, b.model))) not in voted and normal(a.text) != normal(b.text):
                     self._left.append(pair)
         self.total = len(self.votes) + len(self._left)  # pairs
         self._shown: list[Vote] = []
@@ -93,7 +95,8 @@ class Session:
     def _go_on(self) -> None:
         self.models.learn(self.votes)
         if self._left and self.pair is None:
-            self._shown.append(self._left.pop(self.models.next_pair([pair.models for pair in self._left])))
+            pairs = [frozenset((pair.model_a, pair.model_b)) for pair in self._left]
+            self._shown.append(self._left.pop(self.models.next_pair(pairs)))
 
     def progress(self) -> str:
         """The note, else how sure the best is by now and what would separate the best two. Without names: who knows

@@ -20,10 +20,11 @@ from socketserver import ThreadingTCPServer
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
+import config
 from core.errors import SuiteError
 from core.files import lock
 from core.text import WIDTH, count, percent, plain, wrapped
-from people.read import own_votes_file, read_own_votes
+from people.read import read_own_votes
 from people.session import UNDO, VOTES, Session
 from report.page import TEMPLATES_DIR, render
 from stages.own import FEWEST_PROMPTS
@@ -60,7 +61,7 @@ def vote(job: Job, where: str, command: Callable[..., str]) -> int:
 
     prompts = generate_prompts(job)
     responses = collect_responses(job, prompts)
-    with lock(own_votes_file(job.name).parent):
+    with lock(config.VOTES_DIR):
         session = Session(job, prompts, responses)
         try:
             if where == "terminal" or not session.pair or in_browser(session, command):
@@ -168,7 +169,7 @@ class Server(ThreadingTCPServer):
 
     def __init__(self, session: Session, command: Callable[..., str]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.session, self._command = session, command
+        self.session, self.command = session, command
         self.port = self.server_address[1]
         self.root = f"/{secrets.token_urlsafe(16)}/"
         self.address = f"http://127.0.0.1:{self.port}{self.root}"
@@ -176,17 +177,6 @@ class Server(ThreadingTCPServer):
         """True once the last page was sent."""
         self.failed: BaseException | None = None
         self.busy = threading.Lock()
-
-    def press(self, number: str, key: str) -> tuple[HTTPStatus, str]:
-        """Do what a form asks for: a vote, undo or the end; the status and the page to answer with."""
-        with self.busy:
-            if key == DONE:
-                return HTTPStatus.OK, render("vote", session=self.session, end=end_of(self.session, self._command))
-            if number == str(self.session.number) and (self.session.pair or key == UNDO):
-                self.session.press(key)  # on the disk by now
-            else:
-                self.session.note = OLD
-            return HTTPStatus.SEE_OTHER, ""
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         """End the session by what went wrong; a browser that went away is no error."""
@@ -221,7 +211,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, page)
 
     def do_POST(self) -> None:
-        """Take a form: ``pair=14&key=a``."""
+        """Take a form: ``pair=14&key=a``. A vote, undo or the end."""
         length = self.headers.get("Content-Length", "")
         small = length.isdecimal() and len(length) < 5
         form = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace")) if small else {}
@@ -229,8 +219,16 @@ class Handler(BaseHTTPRequestHandler):
         if key not in (*VOTES, UNDO, DONE):
             self.send_error(HTTPStatus.BAD_REQUEST)
             return
+        session, end = self.server.session, ""
         try:
-            self._answer(*self.server.press(number, key))
+            with self.server.busy:
+                if key == DONE:
+                    end = render("vote", session=session, end=end_of(session, self.server.command))
+                elif number == str(session.number) and (session.pair or key == UNDO):
+                    session.press(key)  # on the disk by now
+                else:
+                    session.note = OLD
+            self._answer(HTTPStatus.OK if end else HTTPStatus.SEE_OTHER, end)
         except SuiteError as error:  # a full disk
             self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, str(error), "text/plain")
             raise

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.text import WIDTH, padded, plain, width, wrapped
+from core.text import WIDTH, plain, width, wrapped
 from report import tables, words
 from report.words import CONTENDERS, SYSTEMS, Document
 
@@ -114,8 +114,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     room = max(len(heads[0]), min(first, WIDTH - sum(columns + gap for columns in widths)))
     lines = []
     for name, *cells in (heads, *rows):
-        figures = "".join(padded(cell, gap + most, right=True) for cell, most in zip(cells, widths, strict=True))
-        line = f"{padded(name, room)}{figures}".rstrip()
+        figures = "".join(" " * (gap + most - width(cell)) + cell for cell, most in zip(cells, widths, strict=True))
+        line = f"{name}{' ' * (room - width(name))}{figures}".rstrip()
         lines += [line] if width(name) <= room else [name, f"{'':{room}}{figures}".rstrip()]
     return [lines[0], RULE, *lines[1:]]
 

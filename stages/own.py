@@ -20,13 +20,14 @@ from config import DEFAULT_ASKS, Persona
 from core.errors import UsageError
 from core.files import fingerprint
 from core.records import Prompt
-from core.tables import BadRows, Rows, columns_of, each_row, read_rows, refuse_bad_rows, text_in, text_of
+from core.tables import BadRows, Rows, each_row, read_rows, refuse_bad_rows, text_in, text_of
 from core.text import Names, normal
 from llm.answers import without_thinking
 from stages.tasks import wrong_fields
 
 FEWEST_PROMPTS = 5  # fewer leave nothing to test on
-ALPACA = {"prompt": "instruction", "model": "generator", "response": "output"}  # alpaca_eval's words for our columns
+# columns, and alpaca_eval's words for them
+PROMPT, MODEL, RESPONSE = ("prompt", "instruction"), ("model", "generator"), ("response", "output")
 
 
 def prompt_id(text: str) -> str:
@@ -47,8 +48,8 @@ def read_prompts(path: Path) -> tuple[list[Prompt], tuple[str, ...]]:
         rows: Rows = {number: {"prompt": line} for number, line in enumerate(lines, start=1) if line.strip()}
         bad: BadRows = {}
     else:
-        rows, bad = _read(path, "prompt")
-    texts, wrong = each_row(rows, lambda _, row: normal(text_in(row, "prompt")))
+        rows, bad = _read(path, PROMPT)
+    texts, wrong = each_row(rows, lambda _, row: normal(text_in(row, *PROMPT)))
     refuse_bad_rows(bad | wrong, path, len(rows) + len(bad))
     different = list(dict.fromkeys(texts))
     repeats = len(texts) - len(different)
@@ -83,12 +84,12 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
     prompts, ids, models = dict[str, Prompt](), dict[str, str](), Names()
     answers, counts = dict[tuple[str, str], str](), Counter[str]()
     for path in dict.fromkeys(paths):
-        rows, bad = _read(path, *ALPACA)
+        rows, bad = _read(path, PROMPT, MODEL, RESPONSE)
         total = len(rows) + len(bad)
         for number, row in rows.items():
             try:
-                text, model = normal(text_in(row, "prompt")), models.of(text_in(row, "model"))
-                response = text_in(row, "response", empty=True)  # models do answer nothing
+                text, model = normal(text_in(row, *PROMPT)), models.of(text_in(row, *MODEL))
+                response = text_in(row, *RESPONSE, empty=True)  # models do answer nothing
                 own = prompt_id(text)
                 given = text_in(row, "prompt_id", figures=True, default=own)
                 if ids.setdefault(given, own) != own:
@@ -108,15 +109,14 @@ def read_answers(paths: Sequence[Path], *, skip_bad_rows: bool = False) -> Answe
     return Answers(tuple(prompts.values()), answers, ids, notes)
 
 
-def _read(path: Path, *wanted: str) -> tuple[Rows, BadRows]:
-    """The rows of a file, by our columns. Raises UsageError naming those of the ``wanted`` that it lacks."""
+def _read(path: Path, *wanted: Sequence[str]) -> tuple[Rows, BadRows]:
+    """The rows of a file. Raises UsageError naming the ``wanted`` columns that it has under none of their names."""
     rows, bad = read_rows(path)
-    there = columns_of(rows)
-    ours = {other: name for name, other in ALPACA.items() if name not in there}
-    lacking = [name for name in wanted if name not in there and ALPACA[name] not in there]
+    there = dict.fromkeys(name for row in rows.values() for name in row)
+    lacking = [names[0] for names in wanted if there.keys().isdisjoint(names)]
     if lacking and not bad:
         raise UsageError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(there) or 'none'}.")
-    return {number: {ours.get(name, name): value for name, value in row.items()} for number, row in rows.items()}, bad
+    return rows, bad
 
 
 # ── A person ─────────────────────────────────────────────────────────────────────────────────────────────

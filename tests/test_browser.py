@@ -74,7 +74,7 @@ class Site:
     def outcomes(self) -> list[float]:
         """Of every vote kept; no pair counts twice."""
         votes = read_own_votes(self.path)
-        assert len({(vote.prompt, vote.models) for vote in votes}) == len(votes)
+        assert len({(vote.prompt, frozenset((vote.model_a, vote.model_b))) for vote in votes}) == len(votes)
         return [vote.outcome for vote in votes]
 
 

@@ -148,7 +148,6 @@ def test_free_memory_chooses_the_size(
     monkeypatch.setattr("base.device.gpu", lambda: ("a card", room))
     chosen, note = choose("auto", device, tmp_path, "coder")
     assert chosen == "embedded" and note.startswith("THE REWARD BASE IS") and base in note, "no hub, and said loudly"
-    monkeypatch.setattr("core.hub.offline", lambda: False)
     monkeypatch.setattr("core.hub.status", lambda path: 200)
     assert choose("auto", device, tmp_path, "coder") == (base, "")
     features_files(tmp_path, "coder", MIDDLE)[0].touch()
