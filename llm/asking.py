@@ -113,6 +113,7 @@ class Server:
         self._judges: set[str] = set()  # models of which a judgement was usable
         self._given_up: Counter[str] = Counter()  # model → judgements that stayed unusable
         self._marked: Counter[tuple[str, str]] = Counter()  # (model, mark) → how many answers begin with it
+        self.told: dict[str, int] = {}  # model → its context, by a refusal
         self._away_until = 0.0  # until when it need not be said again that nobody listens
 
     def _opener(self) -> Callable[..., Any]:
@@ -181,16 +182,22 @@ class Server:
         """
         about, model, reason = request.label or f"a question to {request.model}", request.model, ""
         in_words, context = self._in_words.get(model, False), self._context(model)
-        size = len(((request.system or "") + request.prompt).encode())
-        if context and size > MOST_BYTES_A_TOKEN * context:  # it would be read for minutes, and then refused
-            return self._too_long(request, None)
+        text = (request.system or "") + request.prompt
+        hopeless = context and len(text.encode()) > MOST_BYTES_A_TOKEN * context
         for number in range(DRAWS):
             drawn = redrawn(request, number, in_words=in_words or (self.doubts_schema and number > 0))
             say = functools.partial(self._say, drawn, seconds, in_words=in_words)
             try:
+                if hopeless:  # it would be read for minutes, and then refused
+                    raise ContextError
                 answer = self._persist(about, say, stop)
             except ContextError as error:
-                return self._too_long(request, error.tokens)
+                if error.context:
+                    self.told[model] = error.context
+                tokens = error.tokens or estimate_tokens(text)
+                room = -(-(tokens + request.num_predict) // 1024) * 1024
+                what = f"it is longer than the context of {model}: about {tokens:,} tokens. {self.enlarge} {room}"
+                return LeftOut(what)
             except UselessError as error:
                 reason = str(error)
                 log.debug("%s: %s; drawn again", about, reason)
@@ -209,13 +216,6 @@ class Server:
             log.debug("%s: %s took %.2f s, %s tokens", request.label, model, answer.seconds, answer.tokens)
             return answer
         return LeftOut(f"{reason}, in each of {DRAWS} draws", DRAWS)
-
-    def _too_long(self, request: Request, tokens: int | None) -> LeftOut:
-        """Leave out a question beyond the context, and say which context would do."""
-        tokens = tokens or estimate_tokens((request.system or "") + request.prompt)
-        room = -(-(tokens + request.num_predict) // 1024) * 1024
-        what = f"it is longer than the context of {request.model}: about {tokens:,} tokens. {self.enlarge} {room}"
-        return LeftOut(what)
 
     def _persist(self, about: str, attempt: Callable[[], A], stop: Event | None = None) -> A:
         """Call ``attempt`` until it succeeds, waiting twice as long before each further time.
