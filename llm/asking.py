@@ -31,7 +31,6 @@ A = TypeVar("A")
 
 ATTEMPTS = 7  # where 13 % of all attempts fail, one question in a million is lost
 AWAY_SECONDS = 120.0  # a server that is updated or restarted at night is waited for
-AWAY_PAUSE = 5.0
 DRAWS = 6  # answers of no use before a question is given up
 THOUGHT_TOKENS = 2048  # that a model may need before its answer
 MARKED_ANSWERS = 5  # of a model with one unknown mark at their beginning: no chance
@@ -101,7 +100,6 @@ class Server:
     kind: str  # in words: "Ollama server"
     mend: str  # what helps where none answers
     enlarge: str  # how its context is made larger, up to the figure
-    doubts_schema = False  # True where some take a schema and ignore it: further draws say it in words too
     weighs_options = False
 
     def __init__(
@@ -185,7 +183,7 @@ class Server:
         text = (request.system or "") + request.prompt
         hopeless = context and len(text.encode()) > MOST_BYTES_A_TOKEN * context
         for number in range(DRAWS):
-            drawn = redrawn(request, number, in_words=in_words or (self.doubts_schema and number > 0))
+            drawn = redrawn(request, number, in_words=in_words or number > 0)  # some ignore a schema
             say = functools.partial(self._say, drawn, seconds, in_words=in_words)
             try:
                 if hopeless:  # it would be read for minutes, and then refused
@@ -233,7 +231,7 @@ class Server:
                     self._away_until = now + AWAY_SECONDS
                     log.warning("%s: %s; waiting for it, up to %.0f s", self.address, error, AWAY_SECONDS)
                 last = weight >= ATTEMPTS or (away and now - first >= AWAY_SECONDS)
-                if last or stop.wait(min(pause, AWAY_PAUSE) if away else max(pause, error.pause)):
+                if last or stop.wait(min(pause, PATIENCE) if away else max(pause, error.pause)):
                     said = f"{about}: {error} ({tried} attempts at {self.address}). {KEPT} {error.hint}"
                     raise MissingError(said.rstrip()) from error
                 if not away:

@@ -46,14 +46,13 @@ def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, Pr
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    heads = {"attn_q": 9, "attn_k": 3}
     shape = LlamaConfig(
         vocab_size=49152,
         hidden_size=576,
         intermediate_size=1536,
         num_hidden_layers=30,
-        num_attention_heads=heads["attn_q"],
-        num_key_value_heads=heads["attn_k"],
+        num_attention_heads=9,
+        num_key_value_heads=3,
         rms_norm_eps=9.999999747378752e-06,  # 1e-5 in float32
         rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
         max_position_embeddings=8192,
@@ -65,9 +64,8 @@ def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, Pr
     for name, _ in model.named_parameters():  # tied weights once
         tensor = stored[names.get_name(name, (".weight",))]
         weight = torch.tensor(dequantize(tensor.data, tensor.tensor_type))
-        for kind, number in heads.items():
-            if kind in tensor.name:  # llama.cpp interleaves the two halves of each rotary head
-                weight = weight.unflatten(0, (number, -1, 2)).transpose(1, 2).flatten(0, 2)
+        if "attn_q" in tensor.name or "attn_k" in tensor.name:  # llama.cpp interleaves the halves of each rotary head
+            weight = weight.unflatten(0, (-1, shape.head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
         state[name] = weight.to(dtype or torch.float32)
     model.load_state_dict(state, strict=False, assign=True)
     model.tie_weights()
