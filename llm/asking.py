@@ -100,6 +100,7 @@ class Server:
     kind: str  # in words: "Ollama server"
     mend: str  # what helps where none answers
     enlarge: str  # how its context is made larger, up to the figure
+    doubts_schema = False  # True where some take a schema and ignore it: further draws say it in words too
     weighs_options = False
 
     def __init__(
@@ -183,7 +184,7 @@ class Server:
         text = (request.system or "") + request.prompt
         hopeless = context and len(text.encode()) > MOST_BYTES_A_TOKEN * context
         for number in range(DRAWS):
-            drawn = redrawn(request, number, in_words=in_words or number > 0)  # some ignore a schema
+            drawn = redrawn(request, number, in_words=in_words or (self.doubts_schema and number > 0))
             say = functools.partial(self._say, drawn, seconds, in_words=in_words)
             try:
                 if hopeless:  # it would be read for minutes, and then refused

@@ -62,10 +62,10 @@ def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, Pr
     model, names = LlamaForCausalLM(shape), get_tensor_name_map(MODEL_ARCH.LLAMA, shape.num_hidden_layers)
     state, stored = {}, {tensor.name: tensor for tensor in GGUFReader(path).tensors}
     for name, _ in model.named_parameters():  # tied weights once
-        tensor = stored[names.get_name(name, (".weight",))]
+        tensor = stored[str(names.get_name(name, (".weight",)))]
         weight = torch.tensor(dequantize(tensor.data, tensor.tensor_type))
         if "attn_q" in tensor.name or "attn_k" in tensor.name:  # llama.cpp interleaves the halves of each rotary head
-            weight = weight.unflatten(0, (-1, shape.head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
+            weight = weight.unflatten(0, (-1, 32, 2)).transpose(1, 2).flatten(0, 2)
         state[name] = weight.to(dtype or torch.float32)
     model.load_state_dict(state, strict=False, assign=True)
     model.tie_weights()

@@ -38,6 +38,7 @@ class OpenAIModel(Server):
     """
 
     backend = "openai"
+    doubts_schema = True
     kind = "server with the OpenAI API"
     mend = "Start one, or set OPENAI_BASE_URL to where it runs (it mostly ends in /v1) and OPENAI_API_KEY to its key."
     enlarge = "Start the server with a larger context (llama.cpp: -c, for each of its slots), at least"
