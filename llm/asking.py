@@ -29,7 +29,6 @@ A = TypeVar("A")
 
 ATTEMPTS = 7  # where 13 % of all attempts fail, one question in a million is lost
 AWAY_SECONDS = 120.0  # a server that is updated or restarted at night is waited for
-AWAY_PAUSE = 5.0
 DRAWS = 6  # answers of no use before a question is given up
 THOUGHT_TOKENS = 2048  # that a model may need before its answer
 MARKED_ANSWERS = 5  # of a model with one unknown mark at their beginning: no chance
@@ -111,6 +110,7 @@ class Server:
         self._judges: set[str] = set()  # models of which a judgement was usable
         self._given_up: Counter[str] = Counter()  # model → judgements that stayed unusable
         self._marked: Counter[tuple[str, str]] = Counter()  # (model, mark) → how many answers begin with it
+        self.told: dict[str, int] = {}  # model → its context, by a refusal
         self._away_until = 0.0  # until when it need not be said again that nobody listens
 
     def _opener(self) -> Callable[..., Any]:
@@ -179,16 +179,22 @@ class Server:
         """
         about, model, reason = request.label or f"a question to {request.model}", request.model, ""
         in_words, context = self._in_words.get(model, False), self._context(model)
-        size = len(((request.system or "") + request.prompt).encode())
-        if context and size > MOST_BYTES_A_TOKEN * context:  # it would be read for minutes, and then refused
-            return self._too_long(request, None)
+        text = (request.system or "") + request.prompt
+        hopeless = context and len(text.encode()) > MOST_BYTES_A_TOKEN * context
         for number in range(DRAWS):
             drawn = redrawn(request, number, in_words=in_words or (self.doubts_schema and number > 0))
             say = functools.partial(self._say, drawn, seconds, in_words=in_words)
             try:
+                if hopeless:  # it would be read for minutes, and then refused
+                    raise ContextError
                 answer = self._persist(about, say, stop)
             except ContextError as error:
-                return self._too_long(request, error.tokens)
+                if error.context:
+                    self.told[model] = error.context
+                tokens = error.tokens or estimate_tokens(text)
+                room = -(-(tokens + request.num_predict) // 1024) * 1024
+                what = f"it is longer than the context of {model}: about {tokens:,} tokens. {self.enlarge} {room}"
+                return LeftOut(what)
             except UselessError as error:
                 reason = str(error)
                 log.debug("%s: %s; drawn again", about, reason)
@@ -208,13 +214,6 @@ class Server:
             return answer
         return LeftOut(f"{reason}, in each of {DRAWS} draws", DRAWS)
 
-    def _too_long(self, request: Request, tokens: int | None) -> LeftOut:
-        """Leave out a question beyond the context, and say which context would do."""
-        tokens = tokens or estimate_tokens((request.system or "") + request.prompt)
-        room = -(-(tokens + request.num_predict) // 1024) * 1024
-        what = f"it is longer than the context of {request.model}: about {tokens:,} tokens. {self.enlarge} {room}"
-        return LeftOut(what)
-
     def _persist(self, about: str, attempt: Callable[[], A], stop: Event | None = None) -> A:
         """Call ``attempt`` until it succeeds, waiting twice as long before each further time.
 
@@ -231,7 +230,7 @@ class Server:
                     self._away_until = now + AWAY_SECONDS
                     log.warning("%s: %s; waiting for it, up to %.0f s", self.address, error, AWAY_SECONDS)
                 last = weight >= ATTEMPTS or (away and now - first >= AWAY_SECONDS)
-                if last or stop.wait(min(pause, AWAY_PAUSE) if away else max(pause, error.pause)):
+                if last or stop.wait(min(pause, PATIENCE) if away else max(pause, error.pause)):
                     said = f"{about}: {error} ({tried} attempts at {self.address}). {KEPT} {error.hint}"
                     raise MissingError(said.rstrip()) from error
                 if not away:

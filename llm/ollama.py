@@ -1,9 +1,4 @@
-"""Ask an Ollama server through the official client.
-
-model = OllamaModel()                       # OLLAMA_HOST, else http://127.0.0.1:11434
-for index, completion in model.complete([Request("gemma3:4b", "How do I sort a list?", label="prompt 1")]):
-    ...
-"""
+"""Ask an Ollama server through the official client."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from core.errors import MissingError
 from llm.answers import UselessError, bounded, common_body, read_answer
 from llm.asking import THOUGHT_TOKENS, PassingError, RefusedError, Server
-from llm.connection import PATIENCE, ContextError, get_json, is_loopback, parse_address, read_key, said_by
+from llm.connection import PATIENCE, get_json, is_loopback, parse_address, read_key, said_by
 from llm.interface import Completion, Request
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ class OpenAIModel(Server):
         super().__init__(parse_address(named or PAID_ADDRESS), read_key("OPENAI_API_KEY", api_key), **asking)
         self._without: dict[str, frozenset[str]] = {}  # model → the OPTIONAL parameters that it refused
         self._listed: dict[str, int | None] | None = None
-        self.told: dict[str, int] = {}  # model → its context, by a refusal
 
     def listed(self) -> Mapping[str, int | None]:
         """model → its context in tokens, None where the server doesn't say; asked once, settled within seconds.
@@ -107,10 +106,6 @@ class OpenAIModel(Server):
             sent = parameters(request, without, in_words=in_words)
             try:
                 said = self._ask(functools.partial(self._converse, request, sent), seconds, model)
-            except ContextError as error:
-                if error.context:
-                    self.told[model] = error.context
-                raise
             except RefusedError as error:
                 if error.status not in (400, 422):
                     raise
