@@ -162,7 +162,7 @@ def _say_plainly(args: Namespace) -> None:
 if __name__ == "__main__":
     try:
         status = main()
-    except SystemExit as ended:  # by the parser: --help, or flags that are none
-        status = 2 if ended.code else 0
+    except SystemExit as ended:  # by the parser (--help, or flags that are none), or by a signal
+        status = int(ended.code or 0)
     sys.stdout.flush()
     os._exit(status)  # answers that are still on their way are not waited for

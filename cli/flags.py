@@ -97,7 +97,8 @@ def configure(args: argparse.Namespace, backend: str, prompts: int = 0) -> confi
         return replace(config.EXPERIMENT_CONFIG, **values)
     except ValueError as error:
         flag = flags.get(str(error).split(" ")[0])  # its message begins with the parameter's name
-        raise UsageError(f"--{flag}: {error}" if flag else str(error)) from None
+        about = f"{prompts} prompts" if prompts and flag == "num_prompts" else f"--{flag}"
+        raise UsageError(f"{about}: {error}") from None
 
 
 # ── What goes together ───────────────────────────────────────────────────────────────────────────────────

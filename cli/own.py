@@ -52,8 +52,9 @@ def read(args: Namespace) -> Own:
             notes += (f"prompts that not every model answered, left out: {len(wanted) - len(prompts)}",)
     if (args.prompts or answers) and len(prompts) < FEWEST_PROMPTS:
         having = f" with an answer of each of {', '.join(models)}" * bool(answers)
+        files = ", ".join([args.prompts] if args.prompts else args.responses)
         raise UsageError(
-            f"Prompts{having}: {len(prompts)}; fewer than {FEWEST_PROMPTS} leave nothing to test on. "
+            f"{files}: prompts{having}: {len(prompts)}; fewer than {FEWEST_PROMPTS} leave nothing to test on. "
             "Nothing was asked. Add some and run again."
         )
     chosen = sorted(prompts[: args.num_prompts], key=lambda prompt: prompt.id)

@@ -206,7 +206,7 @@ def _read_json(text: str) -> tuple[Rows, BadRows]:
     if isinstance(value, ValueError):  # JSON Lines
         if re.match(r"\s*\[\s*{", text):
             raise value  # a damaged list
-        value = [_parsed(line) for line in text.split("\n") if line.strip()]
+        value = [_parsed(line.strip().rstrip(",")) for line in text.split("\n") if line.strip()]
     elif isinstance(value, dict):  # one row, or an object around the rows
         lists = [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
         value = lists[0] if len(lists) == 1 else [value]

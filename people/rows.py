@@ -68,7 +68,8 @@ def refuse_coding(rows: Rows, source: str, column: str) -> None:
     few = -1 in found or (found & {2, 3} and found <= {0, 1, 2, 3})
     usual = "outcomes are 0, 0.5 and 1, or between: 1 where a is preferred"
     if column == "preference":
-        few, outside, usual = found == {0, 1}, 0, "preferences go from 1, the first, to 2, with 0 for a draw"
+        few, outside = {0, 1} <= found <= {-1, 0, 0.5, 1}, 0
+        usual = "preferences go from 1, the first, to 2, with 0 for a draw"
     if few or outside > max(1, SINGLE * len(figures)):
         coding = ", ".join(f"{f:g}" for f in sorted(found)[:5]) if few else f"{min(found):g} to {max(found):g}"
         raise UsageError(f"{source}: the votes are coded {coding}, and {usual}. Nothing was changed. Write them so.")

@@ -224,7 +224,7 @@ class Handler(BaseHTTPRequestHandler):
             with self.server.busy:
                 if key == DONE:
                     end = render("vote", session=session, end=end_of(session, self.server.command))
-                elif number == str(session.number) and (session.pair or key == UNDO):
+                elif number == str(session.number) and (session.pair or key == UNDO) and not self.server.over:
                     session.press(key)  # on the disk by now
                 else:
                     session.note = OLD
