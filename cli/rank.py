@@ -27,13 +27,14 @@ from elo_system import EloSystem
 from evaluation import shuffled
 from evidence.design import make_systems, read_texts
 from evidence.leaderboard import tokens_per_second
+from llm.ollama import OllamaModel
 from people.read import Votes
 from report.console import table
 from report.words import CONTENDERS, METRICS, MISSING, SYSTEMS, Document, beats_chance, estimate, number
 from reward_model import RewardModel
 from stages.own import FEWEST_PROMPTS
-from stages.tasks import Job
-from stages.writing import collect_responses
+from stages.tasks import Job, open_tasks
+from stages.writing import collect_responses, response_tasks
 
 Fitted = tuple[EloSystem, RewardModel, Combined]
 
@@ -89,8 +90,13 @@ def rank(args: Namespace, job: Job, known: Data | Votes, fit: Callable[[Features
     texts = prompts_of(args.rank)
     # The id follows from the text, and the seeds of the answers from the id: the same prompt is asked once ever.
     prompts = [Prompt(f"asked-{fingerprint(text)}", text) for text in dict.fromkeys(texts)]
+    to_ask = open_tasks(job, config.RESPONSES_FILE, response_tasks(job, prompts))
+    if to_ask and isinstance(job.llm, OllamaModel) and job.llm.trouble:
+        raise MissingError(job.llm.trouble)  # in place of waiting for a server that was away from the beginning
     responses = collect_responses(job, prompts)
     job.llm.unload()
+    if lost := [p.text for p in prompts if p.id not in {r.prompt_id for r in responses}]:
+        raise MissingError(f"No model has a usable answer to: {lost[0]:.60}. All answers are kept. Ask in other words.")
     every = [*known.responses, *responses]
     features = read_texts(job, [*known.prompts, *prompts], every)
     systems, evidence, speeds = fit(features), read_evidence(job, features.base), tokens_per_second(every)

@@ -142,6 +142,8 @@ class OpenAIModel(Server):
     def _remedy(self, status: int, said: str, model: str) -> str:
         if status in (401, 403):
             return "Set OPENAI_API_KEY to a key that is valid there."
+        if status in (402, 429):
+            return "The account has no credit left there."
         if model and "model" in said:
             return f"Is {model} the name of a chat model of this server? --check shows what it has."
         return "Check OPENAI_BASE_URL; it mostly ends in /v1."
