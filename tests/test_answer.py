@@ -88,6 +88,8 @@ def test_a_prompt_costs_one_question_to_each_model_and_then_nothing(
     server.stop()
     assert rank(cache, ASKED) == 0, "the server is off now"
     assert capsys.readouterr().out.split("Prompt:")[1] == first.split("Prompt:")[1]
+    assert rank(cache, "And what of this?") == 3
+    assert capsys.readouterr().err.startswith("\nNo Ollama server answers"), "it is not waited for"
 
 
 def test_scores_are_those_of_a_training_on_every_prompt(
