@@ -14,9 +14,9 @@ the mean), rotated to their principal axes but not whitened.
 Learned are the coefficients, some 140: how far to trust the ratings (α) and the base (β), what each model is worth
 beside them (θ), and a taste over what a text shows (w). The second sum keeps each near its prior mean, the closer the
 smaller its prior width τ (``config.py``). Prior means are α = 1, θ = 0, β = 1, w = 0: before any preference it is the
-Arena and the untouched base. For a person among others those of θ, β and w are everyone else's fit. The loss is convex,
-and Newton's method is at its one minimum within ten steps. All is done in v = (coefficient − prior mean) / τ, in which
-the prior is standard normal and τ may be 0 (a part that stays).
+Arena and the untouched base. For a person among others the prior means of θ, β and w are everyone else's fit, and α
+stays as it is there. The loss is convex, and Newton's method is at its one minimum within ten steps. All is done in
+v = (coefficient − prior mean) / τ, in which the prior is standard normal and τ may be 0 (a part that stays).
 
 How sure it is: the curvature of the loss alone would count the 15 pairs of a prompt as 15 witnesses, where six answers
 testify. So coefficients have the sandwich covariance (Huber, 1967; White, 1982) with prompts as witnesses; scores are
@@ -42,12 +42,12 @@ from core.ranking import Ranker, TrainingSet
 from core.records import Preference
 from elo_system import LOGIT
 
-SMALL = 1e-9  # the largest coordinate of the last Newton step, in prior widths
+SMALL = 1e-9  # of Newton: the last step in prior widths, a rise of the loss that is rounding, the least part of a step
 ONE_STEP = 0.01  # of the preferences can be left out by one Newton step
 INNER_FOLDS = 5  # of the training prompts, held out in turn to learn how sure a fit is
 SLOPE_WIDTH = 2.0  # prior standard deviation of the calibration slope around 1
 FACTORS = (1.0, 0.3, 0.05)  # of the prior widths of people among others: where all are alike nobody moves far
-SAMPLE = 100  # people whose preferences choose the factors
+SAMPLE = 100  # people, at most, whose preferences choose the factors
 RESIDUAL = 0.5  # variance of what no coefficient explains of one text's score, after the slope; docs/results.md
 
 
@@ -217,7 +217,8 @@ class Combined(Ranker):
             rest = whole._replace(times=whole.times.copy(), wins=whole.wins.copy())
             rest.times[at] -= own.times
             rest.wins[at] -= own.wins
-            # At the minimum the whole gradient is 0: that of the rest is the group's, turned round.
+            # At the minimum the whole gradient is 0: that of the rest is the group's, turned round. The prior, which
+            # each of them has, counts once.
             curvature, pull = hessian - own.hessian(fit.v) + np.eye(len(fit.v)), own.gradient(fit.v) - fit.v
             v = fit.v + solve(curvature, pull, assume_a="pos")
             many = own.times.sum() > ONE_STEP * whole.times.sum()
@@ -234,7 +235,7 @@ class Combined(Ranker):
         """What is believed of the responses to this prompt."""
         fit, rows = self._fit, self._texts.of[prompt_id]
         self._certainty = self._certainty or certainty(fit.pairs, fit.v, self._params.random_seed)
-        # The slope scales what was learned and its errors alike; a text's own variance is not learned and stays.
+        # The slope scales the whole score and its errors alike; a text's own variance is not learned and stays.
         (of_v, slope), inputs = self._certainty, fit.inputs[list(rows.values())]
         covariance = slope**2 * ((inputs * fit.tau) @ of_v @ (inputs * fit.tau).T) + RESIDUAL * np.eye(len(rows))
         return Posterior(tuple(rows), slope * (inputs @ fit.coefficients), covariance)

@@ -121,8 +121,8 @@ def draw(trainings: Sequence[Training], params: ExperimentConfig) -> tuple[np.nd
     pair in its loss, 1 / how many there are, 0 where there is none.
     """
     k = params.rank_pairs if params.lambda_reg else 0  # λ = 0 is exactly no regularization
-    most = trainings[0].steps, len(trainings), k + trainings[0].batch
-    pairs, target, share = np.zeros((*most, 2), np.int64), *np.zeros((2, *most), np.float32)
+    shape = trainings[0].steps, len(trainings), k + trainings[0].batch  # the longest stands first
+    pairs, target, share = np.zeros((*shape, 2), np.int64), *np.zeros((2, *shape), np.float32)
     for j, t in enumerate(trainings):
         rng = np.random.default_rng([params.random_seed, 1])  # anew for each: it must not see who trains beside it
         order = np.full((params.max_epochs, t.steps // params.max_epochs * t.batch), -1)  # -1: no preference is left
@@ -211,7 +211,7 @@ class RewardModel(Ranker):
         self._elo = {model: rating for model, rating in ratings.items() if rating is not None}
         self._params = params
         self._rewards: np.ndarray | None  # of all texts, once they are asked for
-        self._learn(self._share(TrainingSet((), ())), first_head(params))
+        self._set(self._share(TrainingSet((), ())), first_head(params))
 
     def fit_many(self, sets: Sequence[TrainingSet], start: Sequence[Self] | None = None) -> list[Self]:
         """All trainings side by side; each depends on the seed and its own set alone, and gives what it gives alone.
@@ -225,7 +225,7 @@ class RewardModel(Ranker):
             share = cache(self._share)
             begun = [(share(replace(s, preferences=())), first_head(self._params)) for s in sets]
         trainings = [self._training(s, *known) for s, known in zip(sets, begun, strict=True)]
-        fitted = [copy.copy(self)._learn(training.shared, training.head) for training in trainings]
+        fitted = [copy.copy(self)._set(training.shared, training.head) for training in trainings]
         order = [i for i, training in enumerate(trainings) if training.steps]  # without preferences nothing is trained
         # Alike are those with as many preferences a step; the longest go first, as ``train`` wants them.
         order.sort(key=lambda i: (trainings[i].batch, -trainings[i].steps))
@@ -239,7 +239,7 @@ class RewardModel(Ranker):
                 for chunk, (heads, losses) in zip(chunks, found, strict=True):
                     for j, i in enumerate(chunk):
                         epochs = losses[: trainings[i].steps, j].reshape(self._params.max_epochs, -1, 2).mean(axis=1)
-                        fitted[i]._learn(trainings[i].shared, heads[j], epochs.T.tolist())
+                        fitted[i]._set(trainings[i].shared, heads[j], epochs.T.tolist())
                     done.update(len(chunk))
             finally:
                 cores.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for nothing
@@ -259,7 +259,7 @@ class RewardModel(Ranker):
         arrays = self._shared.scaler | {name: layer[0].numpy() for name, layer in named.items()}
         write_tensors(path, arrays, {"base": self._base, "config": json.dumps(asdict(self._params))})
 
-    def _learn(self, shared: Shared, head: np.ndarray, losses: Sequence[Sequence[float]] = ((), ())) -> Self:
+    def _set(self, shared: Shared, head: np.ndarray, losses: Sequence[Sequence[float]] = ((), ())) -> Self:
         self._shared, self._head, self._rewards = shared, head, None
         self.history = dict(zip(LOSSES, losses, strict=True))
         return self
