@@ -1,6 +1,6 @@
 """What the frozen base makes of each text, computed once ever and kept in ``cache/features_*.safetensors``.
 
-A run whose texts are all there imports neither torch nor transformers.
+Where all texts are there, no base is opened, and transformers is not imported.
 """
 
 import gc

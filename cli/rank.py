@@ -90,9 +90,9 @@ def rank(args: Namespace, job: Job, known: Data | Votes, fit: Callable[[Features
     texts = prompts_of(args.rank)
     # The id follows from the text, and the seeds of the answers from the id: the same prompt is asked once ever.
     prompts = [Prompt(f"asked-{fingerprint(text)}", text) for text in dict.fromkeys(texts)]
-    to_ask = open_tasks(job, config.RESPONSES_FILE, response_tasks(job, prompts))
-    if to_ask and isinstance(job.llm, OllamaModel) and job.llm.trouble:
-        raise MissingError(job.llm.trouble)  # in place of waiting for a server that was away from the beginning
+    trouble = job.llm.trouble if isinstance(job.llm, OllamaModel) else ""
+    if trouble and open_tasks(job, config.RESPONSES_FILE, response_tasks(job, prompts)):
+        raise MissingError(trouble)  # in place of waiting for a server that was away from the beginning
     responses = collect_responses(job, prompts)
     job.llm.unload()
     if lost := [p.text for p in prompts if p.id not in {r.prompt_id for r in responses}]:
